@@ -1,0 +1,60 @@
+"""Addresses of TCP and UDP ports as administrators write them: `10.0.0.5:110`, `[::]:110`, `store1:1110`.
+
+Pure text; nothing here asks the DNS.  Used by the settings, the listeners and the backends.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+_HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    """One host and port."""
+
+    host: str    # numeric IPv4 or IPv6 (no brackets), or a host name
+    port: int    # 0 to 65535; 0 lets the kernel choose when bound
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_numeric(self) -> bool:
+        """Tell whether no name has to be resolved."""
+        return is_ip(self.host)
+
+    @property
+    def is_ipv6(self) -> bool:
+        """Tell whether the host is a numeric IPv6 address."""
+        return ":" in self.host
+
+
+def is_ip(host: str) -> bool:
+    """Tell whether `host` is a numeric IPv4 or IPv6 address (a zone such as `%eth0` is allowed)."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """Read `HOST:PORT` or `[IPv6]:PORT`; raises ValueError with what is wanted."""
+    host, colon, port = text.strip().rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("HOST:PORT or [IPV6]:PORT, the port from 0 to 65535")
+    if host.startswith("[") and host.endswith("]"):
+        if ":" not in host or not is_ip(host[1:-1]):
+            raise ValueError("an IPv6 address in the brackets")
+        return Endpoint(host[1:-1], int(port))
+    if ":" in host or not (is_ip(host) or _is_hostname(host)):
+        raise ValueError("an IPv4 address, an IPv6 address in brackets, or a host name")
+    return Endpoint(host, int(port))
+
+
+def _is_hostname(host: str) -> bool:
+    """Tell whether `host` can be a name; digits and dots alone are a mistyped IPv4 address."""
+    return (len(host) <= 253 and _HOSTNAME.fullmatch(host) is not None
+            and not re.fullmatch(r"[0-9.]+", host))

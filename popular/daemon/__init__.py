@@ -1,0 +1,1 @@
+"""The skeleton every daemon shares: starter, master, accepting, one connection's session."""

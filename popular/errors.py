@@ -1,0 +1,120 @@
+"""Every error POPular raises on purpose, and the one outcome that is not an error.
+
+    PopularError
+     ├ UsageError    wrong words from an administrator       exit 64, or `-ERR usage: …`
+     ├ ConfigError   wrong settings, all mistakes at once    exit 78
+     ├ StartError    the machine says no (port, file, right) exit 69
+     ├ Refuse        a POP3 command is refused, the session goes on
+     ├ Refused       a login is refused, the client may try again
+     ├ StoreError    a mailbox or message cannot be used     [SYS/TEMP] or [SYS/PERM]
+     ├ BackendError  a backend cannot be used                soft failure or [SYS/TEMP]
+     ├ MailcheckError  no usable answer: treated as "has mail"
+     ├ PdmError      a database module cannot be loaded or used
+     └ Gone          the peer closed, timed out or misbehaved: the session ends, no fault of ours
+        └ NulByte    a NUL from the network: drop at once, say nothing (spec 1.5)
+    Leave            not an error: a POP3 state hands its result to its caller
+
+The text of an error is for the one who can mend it (administrator, log).  What a client may see
+stands in fields of its own, because client text never holds paths, errno or class names.
+"""
+
+from dataclasses import dataclass
+
+
+class PopularError(Exception):
+    """The root: whatever POPular itself raises."""
+
+
+class UsageError(PopularError):
+    """Words that do not make a command line or a control command (EX_USAGE, 64)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing wrong in a configuration: where it stands, what was found, what is wanted."""
+
+    where: str    # "/etc/popular/pproxy.conf: [vserv] main: address"
+    found: str
+    wanted: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: found {self.found}, wanted {self.wanted}"
+
+
+class ConfigError(PopularError):
+    """A configuration that cannot be used; carries every mistake, not only the first (EX_CONFIG, 78)."""
+
+    def __init__(self, mistakes: "list[Mistake] | tuple[Mistake, ...]") -> None:
+        super().__init__("\n".join(str(mistake) for mistake in mistakes))
+        self.mistakes = tuple(mistakes)
+
+
+class StartError(PopularError):
+    """The system refused what a start needs: a port, a file, a right (EX_UNAVAILABLE, 69)."""
+
+
+class Refuse(PopularError):
+    """A POP3 command is refused; `text` goes to the client behind `-ERR [code]`."""
+
+    def __init__(self, text: str, code: str = "") -> None:
+        super().__init__(text)
+        self.text = text
+        self.code = code
+
+
+class Refused(PopularError):
+    """A login is refused.
+
+    `code` and `text` go to the client (RFC 2449, 3206); `why` is for the log only.
+    """
+
+    def __init__(self, code: str, text: str, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+        self.text = text
+        self.why = why
+
+
+class StoreError(PopularError):
+    """A mailbox or a message cannot be used.
+
+    `code` is the response code for the client: SYS/TEMP, SYS/PERM, or empty for a message that is
+    merely gone.
+    """
+
+    def __init__(self, why: str, code: str = "SYS/TEMP") -> None:
+        super().__init__(why)
+        self.code = code
+
+
+class BackendError(PopularError):
+    """A backend cannot be reached or does not speak its protocol."""
+
+
+class MailcheckError(PopularError):
+    """A mail check brought no usable answer."""
+
+
+class PdmError(PopularError):
+    """A database module cannot be loaded, or its arguments are wrong."""
+
+
+class Gone(PopularError):
+    """The peer is no longer there to talk to: closed, timed out, or dropped for misbehaving."""
+
+
+class NulByte(Gone):
+    """A NUL byte came from the network (spec 1.5): drop the connection at once and say nothing."""
+
+    def __init__(self, length: int, data: bytes) -> None:
+        super().__init__("NUL byte in input")
+        self.length = length
+        self.data = data
+
+
+class Leave(Exception):
+    """A handler ends its POP3 state and hands `result` to whoever runs the state."""
+
+    def __init__(self, result: object = None) -> None:
+        super().__init__()
+        self.result = result

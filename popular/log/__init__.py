@@ -1,0 +1,1 @@
+"""The log: a catalogue of messages and the writer of its lines (spec 5)."""

@@ -1,0 +1,27 @@
+"""The rows of the message catalogue (spec 5.2): data only, read by every process and by the documents.
+
+Rows stand in the `messages.py` of whoever owns them.  Numbers are unique over all programs and
+never used again once retired; `tests/meta/test_messages.py` watches over that.
+"""
+
+from dataclasses import dataclass
+
+DBG = "DBG"    # for developers; always number 0000
+INF = "INF"    # normal operation: nobody need act
+ERR = "ERR"    # caused by users, a wrong password for one
+ADM = "ADM"    # the administrator should look, not urgent
+SOS = "SOS"    # critical, act now
+BUG = "BUG"    # an internal assertion failed: ours to mend
+
+LEVELS = (DBG, INF, ERR, ADM, SOS, BUG)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One kind of event that can stand in a log file."""
+
+    number: int             # four hex digits in the log
+    level: str              # one of LEVELS
+    name: str               # one word, underscores inside
+    fields: str             # names of the parameters, in their order, parted by spaces
+    help: str               # what it means and what an administrator should do

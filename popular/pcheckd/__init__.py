@@ -1,0 +1,1 @@
+"""pcheckd, the daemon that answers mail checks (spec 3)."""

@@ -1,0 +1,89 @@
+"""What a database module (PDM) sees: the question, the answers, and the class it derives from.
+
+`pdm_modules/*` import only this module and their driver.  A module is a file `pdm_NAME.py` that
+exports one class `Module`; `pdm_modules/pdm_template.py` is a commented start.  The constructor
+runs in the master and may only look at its arguments; `open`, `check`, `auth` and `close` run in
+the child (or PDM worker) that asks.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+API = (1, 0)    # major must match a module's, a module's minor may not be newer
+
+
+class Outcome(Enum):
+    """What a module knows of a user."""
+
+    UNKNOWN = "unknown"    # not one of mine: ask the next module
+    DENIED = "denied"      # mine, but the password is wrong or the account is closed
+    OK = "ok"              # mine, and the password is right
+    FAILED = "failed"      # I cannot tell: the database is broken or away
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Who asks: what the proxy offers to the modules (spec 7.1)."""
+
+    user: str                              # as the client sent it; octets that are not UTF-8 are surrogates
+    password: bytes = field(repr=False)    # octets to the end: no charset is assumed
+    ip: str                                # the client's address, dotted quad or IPv6 without brackets
+    protocol: str                          # the client's protocol: "pop3"
+    namespace: str                         # of the virtual server that the client came in on
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a user's mail is (spec 7.2)."""
+
+    backend: str                           # id of a configured backend
+    protocol: str = ""                     # cxpop, xpop or pop3; empty: the backend's own
+    mailbox: str = ""                      # for cxpop and xpop
+    user: str = ""                         # for pop3: login at the backend
+    password: bytes = field(default=b"", repr=False)    # for pop3
+    master: bool = False                   # a master session: becomes the XPOP flag M
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A module's answer; DENIED should carry `found` too, for a module that vouches in the second pass."""
+
+    outcome: Outcome
+    found: Found | None = None
+    why: str = ""                          # for the log, never for the client; no secrets
+
+
+UNKNOWN = Answer(Outcome.UNKNOWN)
+
+
+class PdmModule:
+    """A database module.  Override `check`, `auth` or both, and what else you need."""
+
+    API = (1, 0)
+    blocking = False    # True: may wait on a network or a lock, and must run in a PDM worker
+
+    def __init__(self, ident: str, args: list[str]) -> None:
+        """Take the words of `pdm add ID MODULE ARGS…` that follow MODULE; raises ValueError for wrong ones.
+
+        Runs in the master: no file is opened, nothing is connected.
+        """
+        self.ident = ident
+        self.args = args
+
+    def open(self) -> None:
+        """Open files and connections, in the process that asks, before its first question."""
+
+    def close(self) -> None:
+        """Let go of what `open` and the questions opened."""
+
+    def describe(self) -> str:
+        """Return words that make this module anew (`pdm_args`), secrets masked."""
+        return " ".join(self.args)
+
+    def check(self, request: Request) -> Answer:
+        """First pass: is this user mine, and is the password right?"""
+        return UNKNOWN
+
+    def auth(self, request: Request, found: Found) -> Answer:
+        """Second pass, after some module denied a user that it knows: may I vouch for him?"""
+        return UNKNOWN

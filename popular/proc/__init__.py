@@ -1,0 +1,1 @@
+"""Processes: forking, signals, rights, pid files.  Knows no mail and no setting."""
