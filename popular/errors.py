@@ -7,6 +7,7 @@
      ├ Refuse        a POP3 command is refused, the session goes on
      ├ Refused       a login is refused, the client may try again
      ├ StoreError    a mailbox or message cannot be used     [SYS/TEMP] or [SYS/PERM]
+     │  └ CommitError  some messages could not be removed      [SYS/TEMP] at QUIT
      ├ BackendError  a backend cannot be used                soft failure or [SYS/TEMP]
      ├ MailcheckError  no usable answer: treated as "has mail"
      ├ PdmError      a database module cannot be loaded or used
@@ -85,6 +86,18 @@ class StoreError(PopularError):
     def __init__(self, why: str, code: str = "SYS/TEMP") -> None:
         super().__init__(why)
         self.code = code
+
+
+class CommitError(StoreError):
+    """At QUIT, `failed` of the `wanted` messages to be removed could not be removed (RFC 1939 section 6).
+
+    A message that was already gone counts as removed.  `why` is for the log only.
+    """
+
+    def __init__(self, failed: int, wanted: int, why: str) -> None:
+        super().__init__(why, "SYS/TEMP")
+        self.failed = failed
+        self.wanted = wanted
 
 
 class BackendError(PopularError):
