@@ -1,0 +1,78 @@
+"""The asking side of MAILCHECK (spec 8.2): one datagram out, one back, a few tries.
+
+Used in the children of pproxy, on the path of every session, and in pcheck.  Every try has a
+socket of its own, connected and with a fresh source port: the kernel takes answers from the asked
+address only, a forger has to guess the port, and a late answer to an earlier try is not taken for
+the answer to the next.  Nothing here asks the DNS.  Raises MailcheckError only.
+"""
+
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from popular.addresses import Endpoint
+from popular.errors import MailcheckError
+from popular.mailcheck import packet
+from popular.mailcheck.packet import MailState
+
+Answer = TypeVar("Answer")
+
+
+def ask(endpoint: Endpoint, mailbox: str, timeout: float, tries: int, source: str | None = None) -> MailState:
+    """Ask the pcheckd at `endpoint` what is in `mailbox`; the arguments are those of `exchange`."""
+    return exchange(endpoint, packet.mail_request(mailbox), packet.parse_mail_answer, timeout, tries, source)
+
+
+def ask_load(endpoint: Endpoint, timeout: float, tries: int, source: str | None = None) -> float:
+    """Ask the pcheckd at `endpoint` for its 1-minute load; the arguments are those of `exchange`."""
+    return exchange(endpoint, packet.load_request(), packet.parse_load_answer, timeout, tries, source)
+
+
+def exchange(endpoint: Endpoint, request: bytes, parse: Callable[[bytes], Answer | None],
+             timeout: float, tries: int, source: str | None = None) -> Answer:
+    """Send `request` up to `tries` times and return the first answer that `parse` takes.
+
+    `endpoint` is numeric.  `timeout` is in seconds for each try; `source` is a numeric address of
+    ours to send from.  What `parse` returns None for is ignored, as if it had not come.  A port
+    where nobody listens ends its try at once, so that a stopped pcheckd costs a session no time.
+    Raises MailcheckError when no try brought an answer, and passes on what `parse` raises.
+    """
+    why = "no tries allowed"
+    for _ in range(tries):
+        try:
+            answer = _try_once(endpoint, request, parse, timeout, source)
+        except ConnectionRefusedError:
+            why = "nobody listens there"
+        except OSError as error:
+            raise MailcheckError(f"{endpoint}: {error.strerror or error}") from error
+        else:
+            if answer is not None:
+                return answer
+            why = f"no answer within {timeout:g} s"
+    raise MailcheckError(f"{endpoint}: {why} ({tries} tries)")
+
+
+def _try_once(endpoint: Endpoint, request: bytes, parse: Callable[[bytes], Answer | None],
+              timeout: float, source: str | None) -> Answer | None:
+    """Send `request` once; return the parsed answer, or None after `timeout` seconds; raises OSError."""
+    family = socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+        if source is not None:
+            sock.bind((source, 0))
+        sock.connect((endpoint.host, endpoint.port))
+        sock.send(request)
+        waiter = select.poll()
+        waiter.register(sock, select.POLLIN)
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            if not waiter.poll(int(left * 1000) + 1):
+                break
+            try:
+                answer = parse(sock.recv(packet.MAX_ANSWER))
+            except BlockingIOError:    # a wrong checksum: announced, then dropped by the kernel
+                continue
+            if answer is not None:
+                return answer
+    return None
