@@ -1,0 +1,233 @@
+"""One TCP peer that speaks in lines: commands in, replies out, with limits on all of it.
+
+Used in the children (pproxy toward its client and its backends, pserv toward the proxy) and in
+tools.  One thread, a non-blocking socket: recv and send are tried first, and only when the kernel
+has nothing to give does `poll` wait.  Raises Gone when the peer is no longer there to talk to,
+NulByte (spec 1.5) and Refuse (an over-long line).
+"""
+
+import errno
+import select
+import socket
+import time
+from collections.abc import Iterable
+
+from popular.errors import Gone, NulByte, Refuse
+from popular.names import MAX_RESPONSE, clean_line
+
+Octets = bytes | bytearray | memoryview
+
+MAX_SURPLUS = 64 * 1024     # octets of an over-long line that are read to find its end
+SEND_BLOCK = 64 * 1024      # octets that `send_parts` gathers before it sends
+LINGER_OCTETS = 64 * 1024   # what `linger_close` reads from a peer that goes on talking
+LINGER_SECONDS = 1.0
+
+_RECEIVE = 4096             # commands are short; pipelined ones fit by the dozen
+_POLL_LIMIT = 86400.0       # seconds; poll takes milliseconds in a C int
+
+
+class Wire:
+    """Lines from a peer, replies to it.
+
+    `idle` is how long, in seconds, the peer may neither send nor take a byte; `deadline` is a
+    point of time.monotonic() after which nothing is waited for, None for no such limit.  Both
+    may be set anew at any time, `maxline` (octets of a line without its end) too.
+    """
+
+    __slots__ = ("sock", "idle", "deadline", "maxline", "bytes_in", "bytes_out", "_input", "_start", "_poll")
+
+    def __init__(self, sock: socket.socket, *, idle: float, maxline: int = 255) -> None:
+        """Take over `sock`; it becomes non-blocking."""
+        if sock.gettimeout() != 0:
+            sock.setblocking(False)
+        self.sock = sock
+        self.idle = idle
+        self.deadline: float | None = None
+        self.maxline = maxline
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self._input = b""       # received; everything before _start has been handed out
+        self._start = 0
+        self._poll: select.poll | None = None
+
+    def readline(self) -> bytes:
+        """Return the next line without its LF or CRLF; a bare CR is data.
+
+        Raises Gone ("closed", "reset", "timeout", or an over-long line that never ends), NulByte,
+        and Refuse once an over-long line has been read to its end: no part of it is ever returned.
+        An unfinished line before the end of the connection is dropped.
+        """
+        searched = self._start
+        while True:
+            end = self._input.find(b"\n", searched)
+            if end >= 0:
+                line = self._input[self._start:end]
+                self._start = end + 1
+                if line.endswith(b"\r"):
+                    line = line[:-1]
+                if len(line) > self.maxline:
+                    raise Refuse("line too long")
+                return line
+            pending = self._input[self._start:]
+            if len(pending) > self.maxline + 1:    # one more than allowed: the CR
+                self._skip_line()
+                raise Refuse("line too long")
+            searched = len(pending)
+            self._input = pending + self._receive()
+            self._start = 0
+
+    def reply(self, ok: bool, text: str = "", code: str = "") -> None:
+        """Send `+OK text` or `-ERR [code] text` (RFC 1939 section 3, RFC 2449 section 8) as one line.
+
+        Whatever `text` holds, the reply is one line of printable ASCII of at most 512 octets.
+        """
+        line = "+OK" if ok else "-ERR"
+        if code:
+            line = f"{line} [{code}]"
+        if text:
+            line = f"{line} {text}"
+        if not (line.isascii() and line.isprintable()) or len(line) > MAX_RESPONSE:
+            line = clean_line(line.encode("utf-8", "replace"))
+        self.send(line.encode("ascii") + b"\r\n")
+
+    def send(self, data: Octets) -> None:
+        """Send all of `data`; raises Gone when the peer is gone or takes nothing for `idle` seconds."""
+        size = len(data)
+        sent = self._send_some(data)
+        if sent < size:
+            rest = memoryview(data)
+            while sent < size:
+                sent += self._send_some(rest[sent:])
+
+    def send_parts(self, parts: Iterable[Octets]) -> None:
+        """Send all parts, gathered into blocks of about `SEND_BLOCK` octets.
+
+        When `parts` raises, what was gathered is not sent, and the peer has an unfinished answer:
+        the caller must end the connection.
+        """
+        gathered: list[Octets] = []
+        size = 0
+        for part in parts:
+            gathered.append(part)
+            size += len(part)
+            if size >= SEND_BLOCK:
+                self.send(part if len(gathered) == 1 else b"".join(gathered))
+                gathered.clear()
+                size = 0
+        if gathered:
+            self.send(b"".join(gathered))
+
+    def take_buffered(self) -> bytes:
+        """Return what was received and not yet read, and forget it: it belongs to whoever reads next."""
+        rest = self._input[self._start:]
+        self.discard_buffered()
+        return rest
+
+    def discard_buffered(self) -> None:
+        """Forget what was received and not yet read (RFC 2595: after STLS it must not count)."""
+        self._input = b""
+        self._start = 0
+
+    def close(self) -> None:
+        """Close the socket; twice is fine."""
+        self.sock.close()
+
+    def linger_close(self) -> None:
+        """Close so that the peer sees the last reply even if it is still sending; twice is fine.
+
+        A socket closed with unread input resets the connection, and the reset overtakes the
+        reply.  So the writing half goes first, and the peer has `LINGER_SECONDS` and
+        `LINGER_OCTETS` to notice.
+        """
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+            self._drain(time.monotonic() + LINGER_SECONDS)
+        except (OSError, Gone):
+            pass    # no peer that could miss the reply
+        finally:
+            self.sock.close()
+
+    def _drain(self, until: float) -> None:
+        """Read and forget, up to the limits of `linger_close` or the peer's end."""
+        left = LINGER_OCTETS
+        while left > 0:
+            try:
+                data = self.sock.recv(left)
+            except BlockingIOError:
+                if not self._poll_for(select.POLLIN, until - time.monotonic()):
+                    return
+                continue
+            if not data:
+                return
+            left -= len(data)
+
+    def _skip_line(self) -> None:
+        """Read to the end of an over-long line and forget it; raises Gone when there is none in sight."""
+        surplus = 0
+        while surplus <= MAX_SURPLUS:
+            block = self._receive()
+            end = block.find(b"\n")
+            if end >= 0:
+                self._input = block
+                self._start = end + 1
+                return
+            surplus += len(block)
+        raise Gone("endless line")
+
+    def _receive(self) -> bytes:
+        """Return what the peer sent, at least one octet; raises Gone or NulByte."""
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            raise Gone("timeout")    # also for a peer that always has something to say
+        while True:
+            try:
+                block = self.sock.recv(_RECEIVE)
+            except BlockingIOError:
+                self._wait(select.POLLIN)
+                continue
+            except OSError as why:
+                raise _gone(why) from None
+            if not block:
+                raise Gone("closed")
+            self.bytes_in += len(block)
+            if 0 in block:
+                raise NulByte(len(block), block)
+            return block
+
+    def _send_some(self, data: Octets) -> int:
+        """Send as much of `data` as the kernel takes, after waiting for room if need be; returns the count."""
+        while True:
+            try:
+                sent = self.sock.send(data)
+            except BlockingIOError:
+                self._wait(select.POLLOUT)
+                continue
+            except OSError as why:
+                raise _gone(why) from None
+            self.bytes_out += sent
+            return sent
+
+    def _wait(self, event: int) -> None:
+        """Wait until the socket is ready; raises Gone when `idle` or `deadline` comes first."""
+        seconds = self.idle
+        if self.deadline is not None:
+            seconds = min(seconds, self.deadline - time.monotonic())
+        if not self._poll_for(event, seconds):
+            raise Gone("timeout")
+
+    def _poll_for(self, event: int, seconds: float) -> bool:
+        """Tell whether `event`, or an error that the next call will name, came within `seconds`."""
+        if seconds <= 0:
+            return False
+        if self._poll is None:
+            self._poll = select.poll()
+        self._poll.register(self.sock, event)
+        return bool(self._poll.poll(min(seconds, _POLL_LIMIT) * 1000))
+
+
+def _gone(why: OSError) -> Gone:
+    """Translate what the kernel says of a connection; a closed descriptor is our own mistake and stays one."""
+    if why.errno == errno.EBADF:
+        raise why
+    if isinstance(why, TimeoutError):
+        return Gone("timeout")
+    return Gone("closed" if why.errno == errno.EPIPE else "reset")
