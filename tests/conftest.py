@@ -1,0 +1,158 @@
+"""Fixtures of every test, and the check that no test leaves anything behind.
+
+After each test there must be no child process, no thread and no descriptor that was not there
+before; a test may take 60 seconds, more only with the mark `limit`.
+"""
+
+import gc
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from popular.addresses import Endpoint
+from tests.harness.daemon import Daemon, Settings
+from tests.harness.popclient import PopClient
+from tests.harness.system import adopt_orphans, children_of, descriptors_of, end_process, is_alive, reap
+
+LIMIT_SECONDS = 60
+DAEMONS = pytest.StashKey[list[Daemon]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make orphans ours, so that a daemon's leavings are seen and reaped."""
+    adopt_orphans()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") -> Any:
+    """Put the logs of a failed test's daemons below its report."""
+    report: pytest.TestReport = yield
+    if report.failed:
+        for daemon in item.stash.get(DAEMONS, []):
+            report.sections.append((f"log of {daemon.program} ({daemon.pid})", daemon.report()))
+    return report
+
+
+@pytest.fixture(autouse=True)
+def _no_leaks() -> Iterator[None]:
+    """Fail a test that leaves children, threads or descriptors behind."""
+    children = set(children_of(os.getpid()))
+    threads = set(threading.enumerate())
+    descriptors = descriptors_of(os.getpid())
+    yield
+    reap_all_but(children)
+    left = [pid for pid in children_of(os.getpid()) if pid not in children and is_alive(pid)]
+    for pid in left:
+        end_process(pid)
+    reap_all_but(children)
+    assert not left, f"processes left behind: {left}"
+    strays = [thread for thread in threading.enumerate() if thread not in threads]
+    assert not strays, f"threads left behind: {strays}"
+    opened = new_descriptors(descriptors)
+    if opened:
+        gc.collect()
+        opened = new_descriptors(descriptors)
+    assert not opened, f"descriptors left open: {opened}"
+
+
+def reap_all_but(children: set[int]) -> None:
+    """Collect the children that ended, unless someone longer-lived than the test waits for one."""
+    if not children:
+        reap()
+
+
+def new_descriptors(before: dict[int, str]) -> dict[int, str]:
+    """Return what is open now and was not before."""
+    return {fd: target for fd, target in descriptors_of(os.getpid()).items() if before.get(fd) != target}
+
+
+@pytest.fixture(autouse=True)
+def _time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Interrupt a test that takes too long."""
+    mark = request.node.get_closest_marker("limit")
+    seconds = mark.args[0] if mark else LIMIT_SECONDS
+
+    def too_long(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"the test took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(seconds)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def rundir() -> Iterator[Path]:
+    """A folder with a short name (socket names have 107 octets) that goes with the test."""
+    folder = Path(tempfile.mkdtemp(prefix="popular-"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    """An empty spool."""
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def make_mailbox(spool: Path) -> Callable[..., Path]:
+    """A function (name, new=[…], cur=[…]) that makes a mailbox in the spool; see spec 9.1."""
+    number = 0
+
+    def make(name: str, new: list[bytes] | tuple[bytes, ...] = (), cur: list[bytes] | tuple[bytes, ...] = ()) -> Path:
+        nonlocal number
+        for folder in ("tmp", "new", "cur"):
+            (spool / name / folder).mkdir(parents=True, exist_ok=True)
+        for folder, messages in (("new", new), ("cur", cur)):
+            for message in messages:
+                number += 1
+                (spool / name / folder / f"{945113196 + number}.14341_{len(message)}").write_bytes(message)
+        return spool / name
+
+    return make
+
+
+@pytest.fixture
+def start(request: pytest.FixtureRequest, rundir: Path) -> Iterator[Callable[..., Daemon]]:
+    """A function (program, settings, options=…, name=…) that starts a daemon; all are ended with the test.
+
+    A daemon that does not end cleanly, or logs a BUG, fails the test (see the mark `may_bug`).
+    """
+    daemons: list[Daemon] = request.node.stash.setdefault(DAEMONS, [])
+
+    def start_one(program: str, settings: Settings, **more: Any) -> Daemon:
+        daemons.append(Daemon.start(program, settings, rundir, **more))
+        return daemons[-1]
+
+    yield start_one
+    for daemon in reversed(daemons):
+        daemon.close()
+    if request.node.get_closest_marker("may_bug") is None:
+        bugs = [line for daemon in daemons for line in daemon.bugs()]
+        assert not bugs, f"bugs logged: {bugs}"
+
+
+@pytest.fixture
+def pop() -> Iterator[Callable[..., PopClient]]:
+    """A function (endpoint) that opens a POP3 connection; all are closed with the test."""
+    clients: list[PopClient] = []
+
+    def connect(endpoint: Endpoint, **more: Any) -> PopClient:
+        clients.append(PopClient(endpoint, **more))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client.close()
