@@ -1,0 +1,105 @@
+"""Rows: one `Setting` describes everything about one value that an administrator can give.
+
+The INI reader, the command line, `show`, `set`, the man pages and the sample files are all made
+from these rows, which stand in the `settings.py` and `objects.py` of whoever owns them.  Lean: read
+by the starter, the master, the children and the tools.  Data only; `parse` raises ValueError.
+"""
+
+from dataclasses import KW_ONLY, dataclass
+
+from popular.config.kinds import Kind
+
+MAX_FOUND = 80    # characters of a wrong value that a report repeats
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One variable, or one key of an object.
+
+    `default` is a value, not a text.  None means that an object must bring the value (`required`),
+    or else that the value is optional: nobody shows it until somebody gives it.
+    """
+
+    name: str
+    kind: Kind
+    default: object
+    doc: str                         # one or two sentences for the man page and the sample file
+    _: KW_ONLY
+    readonly: bool = False           # no `set` while running
+    at_start: bool = False           # a read-only row that the file may still set; options imply it
+    option: tuple[str, ...] = ()     # of the command line: ("-l", "--logfile")
+    secret: bool = False             # reports of mistakes say *** instead of the value
+    required: bool = False           # every object must bring it
+
+    @property
+    def is_optional(self) -> bool:
+        """Tell whether there may be no value at all."""
+        return self.default is None and not self.required
+
+    @property
+    def starts(self) -> bool:
+        """Tell whether the INI file and the command line may set it (never `pid`, but `rundir`)."""
+        return not self.readonly or self.at_start or bool(self.option)
+
+    def parse(self, text: str) -> object:
+        """Return the value of `text`; the empty text takes an optional value away.  Raises ValueError(wanted)."""
+        if self.is_optional and not text.strip():
+            return None
+        value: object = self.kind.parse(text)
+        return value
+
+    def show(self, value: object) -> str | None:
+        """Return the text of `value`, or None where an optional value is not given."""
+        return None if value is None else self.kind.show(value)
+
+    def found(self, text: str) -> str:
+        """Return `text` as a report of a mistake may repeat it: quoted, short, and masked when secret."""
+        if self.secret:
+            return "***"
+        return quoted(text)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectClass:
+    """Configured things of one sort: a section of the INI file with one subsection for each."""
+
+    name: str                        # "vserv"
+    doc: str
+    rows: tuple[Setting, ...]
+
+    def row(self, name: str) -> Setting | None:
+        """Return the row called `name`."""
+        return _row(self.rows, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Everything that can be configured in one program."""
+
+    program: str
+    settings: tuple[Setting, ...]
+    classes: tuple[ObjectClass, ...] = ()
+    foreground: tuple[str, ...] = ("--foreground",)    # the option's names; pcheckd has --nodeamon too
+
+    def variable(self, name: str) -> Setting | None:
+        """Return the row of the variable `name`."""
+        return _row(self.settings, name)
+
+    def object_class(self, name: str) -> ObjectClass | None:
+        """Return the object class called `name`."""
+        for cls in self.classes:
+            if cls.name == name:
+                return cls
+        return None
+
+
+def quoted(text: str) -> str:
+    """Return `text` in quotes on one line, cut to `MAX_FOUND` characters."""
+    return repr(text) if len(text) <= MAX_FOUND else repr(text[:MAX_FOUND]) + "..."
+
+
+def _row(rows: tuple[Setting, ...], name: str) -> Setting | None:
+    for row in rows:
+        if row.name == name:
+            return row
+    return None

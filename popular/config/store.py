@@ -1,0 +1,274 @@
+"""The one frozen value of everything configured, and the few ways to make a new one of it.
+
+The INI reader, the command line and the control commands all go through `with_variable`,
+`with_item` and `without_item`; who wants to change something makes a new `Config`, compares, applies
+and swaps it, or keeps the old one.  A `Config` never changes, so every forked child may hold it.
+Lean: used by the starter, the master, the children and the tools.  Wrong names and values raise
+UsageError; a damaged hand-over raises ConfigError.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import NoReturn, TypeVar
+
+from popular.addresses import Endpoint
+from popular.config.setting import ObjectClass, Schema, Setting, quoted
+from popular.errors import ConfigError, Mistake, UsageError
+from popular.names import is_id
+
+FILE = "file"          # origin of objects from the INI file
+COMMAND = "command"    # origin of objects from control commands
+
+_T = TypeVar("_T")
+
+
+class Values(Mapping[str, object]):
+    """Names and their values; frozen.  The typed accessors raise TypeError for a value of another type.
+
+    KeyError and TypeError here are mistakes of the program, never of an administrator.
+    """
+
+    __slots__ = ("_values",)
+    _values: dict[str, object]
+
+    def __init__(self, values: Mapping[str, object]) -> None:
+        object.__setattr__(self, "_values", dict(values))
+
+    def __getitem__(self, name: str) -> object:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"values are frozen: {name}")
+
+    def __repr__(self) -> str:
+        return f"Values({', '.join(self._values)})"    # no values: some are secret
+
+    def integer(self, name: str) -> int:
+        """Return an Int."""
+        return self._typed(name, int)
+
+    def seconds(self, name: str) -> float:
+        """Return a Time in seconds."""
+        return self._typed(name, float)
+
+    def number(self, name: str) -> float:
+        """Return a Float or an Int as a float."""
+        value = self._values[name]
+        return float(value) if type(value) is int else self._typed(name, float)
+
+    def text(self, name: str) -> str:
+        """Return a String, File, Dir, Id or Choice."""
+        return self._typed(name, str)
+
+    def flag(self, name: str) -> bool:
+        """Return a Bool."""
+        return self._typed(name, bool)
+
+    def endpoint(self, name: str) -> Endpoint:
+        """Return an Address."""
+        return self._typed(name, Endpoint)
+
+    def endpoints(self, name: str) -> tuple[Endpoint, ...]:
+        """Return Addresses."""
+        return self._typed(name, tuple)
+
+    def optional_integer(self, name: str) -> int | None:
+        """Return an Int, or None when it is not given."""
+        return None if self._values[name] is None else self.integer(name)
+
+    def optional_seconds(self, name: str) -> float | None:
+        """Return a Time in seconds, or None when it is not given."""
+        return None if self._values[name] is None else self.seconds(name)
+
+    def optional_number(self, name: str) -> float | None:
+        """Return a Float, or None when it is not given."""
+        return None if self._values[name] is None else self.number(name)
+
+    def optional_text(self, name: str) -> str | None:
+        """Return a String, File, Dir, Id or Choice, or None when it is not given."""
+        return None if self._values[name] is None else self.text(name)
+
+    def optional_flag(self, name: str) -> bool | None:
+        """Return a Bool, or None when it is not given."""
+        return None if self._values[name] is None else self.flag(name)
+
+    def optional_endpoint(self, name: str) -> Endpoint | None:
+        """Return an Address, or None when it is not given."""
+        return None if self._values[name] is None else self.endpoint(name)
+
+    def optional_endpoints(self, name: str) -> tuple[Endpoint, ...] | None:
+        """Return Addresses, or None when they are not given."""
+        return None if self._values[name] is None else self.endpoints(name)
+
+    def _typed(self, name: str, wanted: type[_T]) -> _T:
+        value = self._values[name]
+        if type(value) is not wanted:    # not isinstance: a Bool is no Int
+            raise TypeError(f"{name} is {type(value).__name__}, not {wanted.__name__}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One configured object: a vserv, a backend, a server, a PDM."""
+
+    ident: str
+    values: Values
+    origin: str    # FILE or COMMAND: `reload` touches what came from the file
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything configured."""
+
+    variables: Values
+    objects: Mapping[str, tuple[Item, ...]]    # by class, in the order in which they were added
+    generation: int = field(default=0)         # counted up by whoever puts a new Config into force
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "objects", MappingProxyType(dict(self.objects)))
+
+    def items(self, cls: str) -> tuple[Item, ...]:
+        """Return the objects of class `cls` in their order."""
+        return self.objects[cls]
+
+    def item(self, cls: str, ident: str) -> Item | None:
+        """Return one object."""
+        for item in self.objects[cls]:
+            if item.ident == ident:
+                return item
+        return None
+
+
+def default_config(schema: Schema) -> Config:
+    """Return what holds when nobody has configured anything."""
+    return Config(Values({row.name: row.default for row in schema.settings}), {cls.name: () for cls in schema.classes})
+
+
+def with_variable(config: Config, schema: Schema, name: str, text: str, *, starting: bool = False) -> Config:
+    """Return `config` with one variable set to what `text` says.
+
+    `starting` is for the INI file and the command line, which may set what is read-only later.
+    Raises UsageError: no such variable, read-only, or a wrong value (what was found, what is wanted).
+    """
+    row = schema.variable(name)
+    if row is None:
+        raise UsageError(f"no such variable: {quoted(name)}")
+    if not (row.starts if starting else not row.readonly):
+        raise UsageError(f"{name} is read-only")
+    return with_fact(config, name, _parse(row, text))
+
+
+def with_fact(config: Config, name: str, value: object) -> Config:
+    """Return `config` with a variable that the program itself knows, such as `pid`; no check."""
+    if config.variables[name] == value:
+        return config
+    return replace(config, variables=Values({**config.variables, name: value}))
+
+
+def with_item(config: Config, schema: Schema, cls: str, ident: str, values: Mapping[str, str], origin: str,
+              *, keep: bool = False) -> Config:
+    """Return `config` with the object `ident` added, or replaced in its place.
+
+    Keys that `values` does not name take their defaults; with `keep` they stay as they are, and the
+    object must exist.  Raises UsageError: no such class, object or key, wrong id or value, key missing.
+    """
+    table = _class(schema, cls)
+    if not is_id(ident):
+        raise UsageError(f"{cls}: found {quoted(ident)}, wanted an id: 1 to 64 letters, digits, _, - and .")
+    old = config.item(cls, ident)
+    if keep and old is None:
+        raise UsageError(f"no such {cls}: {ident}")
+    start = old.values if keep and old is not None else {row.name: row.default for row in table.rows}
+    item = Item(ident, Values({**start, **_parse_all(table, ident, values)}), origin)
+    for row in table.rows:
+        if row.required and item.values[row.name] is None:
+            raise UsageError(f"{cls} {ident}: {row.name}: found nothing, wanted {row.kind.wanted}")
+    items = config.items(cls)
+    if old is None:
+        return _with_items(config, cls, (*items, item))
+    return _with_items(config, cls, tuple(item if each is old else each for each in items))
+
+
+def without_item(config: Config, schema: Schema, cls: str, ident: str) -> Config:
+    """Return `config` without the object `ident`; raises UsageError when there is none."""
+    _class(schema, cls)
+    old = config.item(cls, ident)
+    if old is None:
+        raise UsageError(f"no such {cls}: {quoted(ident)}")
+    return _with_items(config, cls, tuple(each for each in config.items(cls) if each is not old))
+
+
+def dump(config: Config, schema: Schema) -> str:
+    """Return the hand-over from the starter to the master: JSON of the texts of all values."""
+    return json.dumps({
+        "program": schema.program,
+        "generation": config.generation,
+        "variables": _texts(schema.settings, config.variables),
+        "objects": {cls.name: [[item.ident, _texts(cls.rows, item.values), item.origin]
+                               for item in config.items(cls.name)] for cls in schema.classes},
+    })
+
+
+def load(text: str, schema: Schema) -> Config:
+    """Return the Config that `dump` wrote down; raises ConfigError when `text` is none of this schema."""
+    try:
+        raw = json.loads(text)
+        if raw["program"] != schema.program:
+            raise ValueError(f"the program {schema.program}")
+        objects = {cls.name: tuple(Item(ident, _values(cls.rows, texts), origin)
+                                   for ident, texts, origin in raw["objects"][cls.name]) for cls in schema.classes}
+        return Config(_values(schema.settings, raw["variables"]), objects, int(raw["generation"]))
+    except (ValueError, KeyError, TypeError) as why:
+        raise ConfigError([Mistake("hand-over from the starter", "something else", str(why))]) from None
+
+
+def _parse(row: Setting, text: str) -> object:
+    try:
+        return row.parse(text)
+    except ValueError as wanted:
+        raise UsageError(f"{row.name}: found {row.found(text)}, wanted {wanted}") from None
+
+
+def _parse_all(table: ObjectClass, ident: str, values: Mapping[str, str]) -> dict[str, object]:
+    parsed: dict[str, object] = {}
+    for name, text in values.items():
+        row = table.row(name)
+        if row is None:
+            raise UsageError(f"{table.name} {ident}: no such key: {quoted(name)}")
+        try:
+            parsed[name] = _parse(row, text)
+        except UsageError as why:
+            raise UsageError(f"{table.name} {ident}: {why}") from None
+    return parsed
+
+
+def _class(schema: Schema, name: str) -> ObjectClass:
+    table = schema.object_class(name)
+    if table is None:
+        raise UsageError(f"no such class of objects: {quoted(name)}")
+    return table
+
+
+def _with_items(config: Config, cls: str, items: tuple[Item, ...]) -> Config:
+    return replace(config, objects={**config.objects, cls: items})
+
+
+def _texts(rows: tuple[Setting, ...], values: Values) -> dict[str, str | None]:
+    return {row.name: row.show(values[row.name]) for row in rows}
+
+
+def _values(rows: tuple[Setting, ...], texts: Mapping[str, str | None]) -> Values:
+    """Read texts of `_texts`; a default is taken unread, because a default directory need not exist."""
+    values: dict[str, object] = {}
+    for row in rows:
+        text = texts[row.name]
+        values[row.name] = row.default if text == row.show(row.default) else row.parse(text or "")
+    return Values(values)
