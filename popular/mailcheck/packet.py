@@ -71,6 +71,15 @@ def parse_request(datagram: bytes) -> Request:
     return Request(b"M", body)
 
 
+def is_answer(datagram: bytes) -> bool:
+    """Tell whether a server sent this; no request looks so, because no mailbox name holds a space.
+
+    A server that answered such a datagram could be made to talk to itself, or to another one, for
+    ever: one forged request whose source is a server's address is enough.
+    """
+    return datagram.startswith((b"+OK ", b"-ERR "))
+
+
 def mail_answer(state: MailState) -> bytes:
     """Return the answer to a request for a mailbox."""
     return _ANSWERS[state]

@@ -115,5 +115,17 @@ def test_refusals_are_raised_in_printable_words(datagram: bytes, text: str) -> N
         assert str(caught.value) == text
 
 
+@pytest.mark.parametrize("datagram, expected", [
+    *[pytest.param(packet.mail_answer(state), True, id=state.name) for state in MailState],
+    pytest.param(packet.load_answer(1.0), True, id="load"),
+    pytest.param(packet.error_answer("illegal mailbox name"), True, id="error"),
+    pytest.param(b"*Mjoe", False, id="request"),
+    pytest.param(b"+OK", False, id="a-mailbox-of-this-name"),
+    pytest.param(b"-ERR/joe", False, id="another"),
+])
+def test_answers_are_told_from_requests(datagram: bytes, expected: bool) -> None:
+    assert packet.is_answer(datagram) is expected
+
+
 def test_error_answer() -> None:
     assert packet.error_answer("no such mailbox") == b"-ERR no such mailbox\n"

@@ -1,0 +1,32 @@
+"""The machine's load, as pcheckd tells it and compares it (spec 3.3): the first field of /proc/loadavg.
+
+Used in the children of pcheckd.  Raises nothing: a machine whose load cannot be read has none.
+"""
+
+import time
+
+INTERVAL = 1.0    # seconds for which one reading is good; the kernel makes a new one every five
+
+
+class LoadAverage:
+    """The 1-minute load, read at most once in `INTERVAL` seconds."""
+
+    def __init__(self, path: str = "/proc/loadavg") -> None:
+        self._path = path
+        self._load = 0.0
+        self._stale_at = 0.0    # time.monotonic() after which the next question reads anew
+
+    def __call__(self) -> float:
+        """Return the load; 0.0 when it cannot be read."""
+        now = time.monotonic()
+        if now >= self._stale_at:
+            self._load = self._read()
+            self._stale_at = now + INTERVAL
+        return self._load
+
+    def _read(self) -> float:
+        try:
+            with open(self._path, "rb") as file:
+                return float(file.read(64).split(None, 1)[0])
+        except (OSError, ValueError, IndexError):
+            return 0.0

@@ -1,0 +1,75 @@
+"""What pcheckd answers: one datagram in, one out (spec 3 and 8.2).
+
+Used in the children of pcheckd, for every datagram of the network, most of them from proxies and
+some from anyone.  Raises nothing; a mailbox that cannot be read is logged, once a minute at most.
+"""
+
+import time
+from collections.abc import Callable
+
+from popular import names
+from popular.errors import StoreError
+from popular.log.writer import Log
+from popular.mailcheck import packet
+from popular.mailcheck.packet import MailState
+from popular.pcheckd import messages
+
+COMPLAINT_INTERVAL = 60.0    # seconds between two log lines of unreadable mailboxes
+
+_TOO_LONG = packet.error_answer("request too long")
+_UNKNOWN = packet.error_answer("unknown request")
+_ILLEGAL = packet.error_answer("illegal mailbox name")
+_MISSING = packet.error_answer("no such mailbox")
+_UNREADABLE = packet.error_answer("mailbox cannot be read")
+
+
+class Answers:
+    """A function from request to answer, with what it must know to tell."""
+
+    def __init__(self, mail_state: Callable[[str], MailState | None], load: Callable[[], float],
+                 emptyload: float, log: Log) -> None:
+        """Take where the facts come from.
+
+        `mail_state` is given a well-formed name and returns None for a mailbox that does not
+        exist, or raises StoreError.  `load` is the 1-minute load; at `emptyload` or more every
+        mailbox is answered with state 3; 0 is never.
+        """
+        self._mail_state = mail_state
+        self._load = load
+        self._emptyload = emptyload
+        self._log = log
+        self._silent_until = 0.0    # time.monotonic()
+
+    def __call__(self, datagram: bytes) -> bytes | None:
+        """Return the answer to `datagram`; None for silence."""
+        if packet.is_answer(datagram):
+            return None
+        if len(datagram) > packet.MAX_REQUEST:
+            return _TOO_LONG
+        request = packet.parse_request(datagram)
+        if request.letter == b"M":
+            return self._answer_mailbox(request.parameter)
+        if request.letter == b"L":
+            return packet.load_answer(self._load())
+        return _UNKNOWN
+
+    def _answer_mailbox(self, raw: bytes) -> bytes:
+        """Answer for one mailbox; state 3 comes first, because the disk is what it spares (spec 3.1)."""
+        if self._emptyload and self._load() >= self._emptyload:
+            return packet.mail_answer(MailState.OVERLOADED)
+        mailbox = raw.decode("latin-1")
+        if not names.is_mailbox(mailbox):
+            return _ILLEGAL
+        try:
+            state = self._mail_state(mailbox)
+        except StoreError as why:
+            self._complain(mailbox, why)
+            return _UNREADABLE
+        return _MISSING if state is None else packet.mail_answer(state)
+
+    def _complain(self, mailbox: str, why: StoreError) -> None:
+        """Log an unreadable mailbox, unless another one was logged a short while ago."""
+        now = time.monotonic()
+        if now >= self._silent_until:
+            self._silent_until = now + COMPLAINT_INTERVAL
+            self._log.note(messages.MAILBOX_UNREADABLE, mailbox=mailbox, why=str(why))
