@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from popular.addresses import Endpoint, parse_endpoint
-from tests.harness.system import children_of, descendants_of, end_process, is_alive, reap, wait_for
+from tests.harness.system import children_of, descendants_of, end_process, is_alive, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -164,7 +164,6 @@ class Daemon:
             for pid in family:
                 if is_alive(pid):
                     end_process(pid)
-            reap()
 
     def stderr(self) -> str:
         """Return what it wrote to its terminal."""
