@@ -1,0 +1,68 @@
+# POPular for Python.  `make` alone lists the targets; reading this file does nothing.
+
+PYTHON ?= python3
+VENV   ?= .venv
+PREFIX ?= /usr/local
+DESTDIR ?=
+ARGS   ?=
+ONCE   ?=
+
+BIN = $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help venv run test test-fast check lint types layers sizes check-generated man sample install dist clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo
+	@echo "  Variables: PYTHON=$(PYTHON)  VENV=$(VENV)  ARGS=(for pytest)  DESTDIR=$(DESTDIR)  PREFIX=$(PREFIX)"
+
+venv: $(VENV)/.ready ## Make .venv with POPular and all it needs
+
+$(VENV)/.ready: setup.cfg pyproject.toml scripts/venv.sh
+	@PYTHON="$(PYTHON)" sh scripts/venv.sh "$(VENV)"
+
+run: venv ## Run a complete mail system under ./run and show its sessions (ONCE=1: then end)
+	@$(BIN)/python -m demo $(if $(ONCE),--once)
+
+test: venv ## Run all tests, after getting what they need (ARGS="-k word" for some)
+	@PYTHON="$(BIN)/python" sh scripts/prepare.sh
+	$(PYTEST) $(ARGS)
+
+test-fast: venv ## Run the tests that start no daemon
+	$(PYTEST) -q tests/unit tests/meta --ignore tests/meta/test_packaging.py $(ARGS)
+
+check: lint types layers sizes check-generated ## Check style, types, layers, sizes and generated files
+
+lint: venv ## Check the style (flake8)
+	$(BIN)/python -m flake8 popular pdm_modules demo tests scripts
+
+types: venv ## Check the types (mypy, strict on the package)
+	$(BIN)/python -m mypy popular pdm_modules demo tests
+
+layers: venv ## Check that imports only go down
+	$(PYTEST) -q tests/meta/test_layers.py
+
+sizes: venv ## Check the lengths of files and functions
+	$(PYTEST) -q tests/meta/test_sizes.py
+
+check-generated: venv ## Check that man pages and samples are what the tables say
+	$(PYTEST) -q tests/meta/test_generated.py
+
+man: venv ## Make the man pages anew from man/src and the tables
+	$(BIN)/python scripts/generate.py man
+
+sample: venv ## Make the sample configuration anew from the tables
+	$(BIN)/python scripts/generate.py sample
+
+install: venv ## Install below DESTDIR and PREFIX for the interpreter PYTHON
+	@PYTHON="$(PYTHON)" sh scripts/install.sh "$(VENV)" "$(DESTDIR)" "$(PREFIX)"
+
+dist: venv ## Make source archive and wheel in dist/
+	$(BIN)/python -m pip install -q 'build>=1,<2'
+	$(BIN)/python -m build --outdir dist .
+
+clean: ## Remove what was built; ./run and .venv too
+	rm -rf build dist run $(VENV) *.egg-info .pytest_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
