@@ -1,0 +1,101 @@
+"""Sockets that wait for peers, and the addresses of sockets.
+
+`resolve` runs in the starter only, because it asks the DNS; the rest in the starter, in the master
+when a listener is added at run time, and in tests.  All raise StartError with the address, the
+reason and, where one is known, what to do.
+"""
+
+import errno
+import socket
+
+from popular.addresses import Endpoint
+from popular.errors import StartError
+
+_HINTS = {
+    errno.EACCES: "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE",
+    errno.EADDRINUSE: "; another program listens there",
+    errno.EADDRNOTAVAIL: "; no interface of this host has that address",
+}
+
+
+def bind_tcp(endpoint: Endpoint, backlog: int) -> socket.socket:
+    """Return a non-blocking socket that listens on a numeric `endpoint`.
+
+    Accepted sockets inherit SO_KEEPALIVE (spec 1.5) and TCP_NODELAY, which saves two system calls
+    a session; they do not inherit being non-blocking.
+    """
+    sock = _socket(endpoint, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _bind(sock, endpoint)
+        sock.listen(backlog)
+    except OSError as why:
+        sock.close()
+        raise _refused(endpoint, why) from why
+    return sock
+
+
+def bind_udp(endpoint: Endpoint) -> socket.socket:
+    """Return a non-blocking datagram socket bound to a numeric `endpoint`."""
+    sock = _socket(endpoint, socket.SOCK_DGRAM)
+    try:
+        _bind(sock, endpoint)
+    except OSError as why:
+        sock.close()
+        raise _refused(endpoint, why) from why
+    return sock
+
+
+def bound_endpoint(sock: socket.socket) -> Endpoint:
+    """Return where `sock` is bound: with port 0 asked for, the port that the kernel chose."""
+    try:
+        return endpoint_of(sock.getsockname())
+    except OSError as why:
+        raise StartError(f"cannot read the address of a socket: {why.strerror}") from why
+
+
+def endpoint_of(address: tuple[str, int] | tuple[str, int, int, int]) -> Endpoint:
+    """Return the Endpoint of a socket address as accept and getsockname give it; raises nothing."""
+    host, port = address[:2]
+    if len(address) == 4 and address[3] and "%" not in host:
+        host = f"{host}%{address[3]}"    # a link-local address means nothing without its interface
+    return Endpoint(host, port)
+
+
+def resolve(endpoint: Endpoint) -> Endpoint:
+    """Return `endpoint` with a numeric host, the first that the system's resolver names."""
+    if endpoint.is_numeric:
+        return endpoint
+    try:
+        found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as why:
+        reason = why.strerror if isinstance(why, OSError) else "not a host name"
+        raise StartError(f"cannot resolve the host name {endpoint.host}: {reason}") from why
+    for family, _, _, _, address in found:
+        if family in (socket.AF_INET, socket.AF_INET6):
+            return Endpoint(str(address[0]), endpoint.port)
+    raise StartError(f"cannot resolve the host name {endpoint.host}: it has neither an IPv4 nor an IPv6 address")
+
+
+def _socket(endpoint: Endpoint, kind: int) -> socket.socket:
+    """Return a new non-blocking socket of the family of `endpoint`."""
+    if not endpoint.is_numeric:
+        raise StartError(f"cannot listen on {endpoint}: a numeric address is needed here")
+    try:
+        return socket.socket(socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET, kind | socket.SOCK_NONBLOCK)
+    except OSError as why:
+        raise _refused(endpoint, why) from why
+
+
+def _bind(sock: socket.socket, endpoint: Endpoint) -> None:
+    """Bind; an IPv6 socket is for IPv6 alone, so that `0.0.0.0:110, [::]:110` are two listeners everywhere."""
+    if endpoint.is_ipv6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    sock.bind((endpoint.host, endpoint.port))
+
+
+def _refused(endpoint: Endpoint, why: OSError) -> StartError:
+    """Say which address the system refused, why, and what helps."""
+    return StartError(f"cannot listen on {endpoint}: {why.strerror}{_HINTS.get(why.errno or 0, '')}")
