@@ -1,0 +1,151 @@
+"""Bytes both ways between a client and its backend, untouched, until one side ends.
+
+Used in the children of pproxy once the backend has accepted the login.  Knows no POP3 and changes,
+adds or loses no byte (no NUL rule here either: the server sends mail).  Raises nothing for what
+peers do: how it ended is the result.
+
+Back-pressure: each direction holds one block and reads no more until that block has been sent, so
+a slow reader slows the other side's writer, not our memory.
+
+A later way of moving bytes (splice) replaces `_Flow.receive` and `_Flow.push`, nothing else.
+"""
+
+import select
+import socket
+import time
+from dataclasses import dataclass
+
+BLOCK = 64 * 1024    # octets in flight per direction, at most
+
+
+@dataclass(frozen=True, slots=True)
+class RelayEnd:
+    """What was moved, and why it ended."""
+
+    to_server: int    # octets delivered
+    to_client: int    # octets delivered
+    reason: str       # "client closed", "server closed", "client reset", "server reset": what came first; or "idle"
+
+
+def relay(client: socket.socket, server: socket.socket, *, to_server: bytes = b"", to_client: bytes = b"",
+          idle: float) -> RelayEnd:
+    """Move bytes until the server has closed and all it sent is delivered, a side is lost, or `idle` seconds pass.
+
+    `to_server` and `to_client` were read from the other side before and go first.  `idle` is how
+    long nothing may move in either direction.  A client's half-close is passed on and the server's
+    remaining output still delivered; a client is not kept once the server has closed.  What a side
+    sent before it was lost is still delivered.
+
+    Both descriptors must be below FD_SETSIZE (1024), select's limit; both sockets become
+    non-blocking and stay open.  Close the client lingering: it may have sent more than was read.
+    """
+    for sock in (client, server):
+        if sock.gettimeout() != 0:
+            sock.setblocking(False)
+    up = _Flow(client, server, to_server, "client", "server")
+    down = _Flow(server, client, to_client, "server", "client")
+    for flow in (up, down):
+        if flow.pending:
+            flow.push()
+    first_end = up.end or down.end
+    # A lost client ends the way down; what he had sent by then still goes up.
+    while down.is_active or (down.lost_sink and up.is_active):
+        if not _step(up, down, time.monotonic() + idle):
+            return RelayEnd(up.moved, down.moved, "idle")
+        first_end = first_end or up.end or down.end
+    return RelayEnd(up.moved, down.moved, first_end)
+
+
+class _Flow:
+    """One direction: from `source` to `sink`."""
+
+    __slots__ = ("source", "sink", "pending", "moved", "reading", "lost_source", "lost_sink", "end", "_names")
+
+    def __init__(self, source: socket.socket, sink: socket.socket, pending: bytes,
+                 source_name: str, sink_name: str) -> None:
+        self.source = source
+        self.sink = sink
+        self.pending: bytes | memoryview = pending    # received, not yet sent
+        self.moved = 0                                # octets sent
+        self.reading = True                           # the source may have more
+        self.lost_source = False                      # the source was reset
+        self.lost_sink = False                        # the sink takes no more
+        self.end = ""                                 # why nothing more will come
+        self._names = source_name, sink_name
+
+    @property
+    def is_active(self) -> bool:
+        """Tell whether there is or may come anything to move."""
+        return self.reading or len(self.pending) > 0
+
+    def receive(self) -> bool:
+        """Read one block and send what the sink takes; tell whether anything happened.
+
+        Called only with nothing pending, so at the source's end the half-close is due at once.
+        """
+        try:
+            block = self.source.recv(BLOCK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self.lost_source = True
+            self._finish(f"{self._names[0]} reset")
+            return True
+        if block:
+            self.pending = block
+            self.push()
+        else:
+            self._finish(f"{self._names[0]} closed")
+        return True
+
+    def push(self) -> bool:
+        """Send what is pending as far as the sink takes it; tell whether anything happened."""
+        try:
+            sent = self.sink.send(self.pending)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self.cut()
+            return True
+        self.moved += sent
+        self.pending = memoryview(self.pending)[sent:] if sent < len(self.pending) else b""
+        return True
+
+    def cut(self) -> None:
+        """Give up: the sink is lost."""
+        self.lost_sink = True
+        self.reading = False
+        self.pending = b""
+        self.end = self.end or f"{self._names[1]} reset"
+
+    def _finish(self, end: str) -> None:
+        """Note that the source has ended, and pass it on."""
+        self.reading = False
+        self.end = end
+        try:
+            self.sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass    # the sink is lost as well; its own flow will say so
+
+
+def _step(up: _Flow, down: _Flow, until: float) -> bool:
+    """Wait for something to happen and do it; False when `until` (time.monotonic()) comes first."""
+    flows = (up, down)
+    happened = False
+    while not happened:
+        readable, writable, _ = select.select(
+            [flow.source for flow in flows if flow.reading and not flow.pending],
+            [flow.sink for flow in flows if flow.pending], (), max(0.0, until - time.monotonic()))
+        if not readable and not writable:
+            return False
+        for flow in flows:
+            if flow.pending:
+                happened |= flow.sink in writable and flow.push()
+            elif flow.reading:
+                happened |= flow.source in readable and flow.receive()
+        # A side that was reset neither sends nor takes anything: the other direction ends with it.
+        if up.lost_source and not down.lost_sink:
+            down.cut()
+        if down.lost_source and not up.lost_sink:
+            up.cut()
+    return True
