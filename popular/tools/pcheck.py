@@ -1,0 +1,129 @@
+"""pcheck: ask a pcheckd for the state of a mailbox or for its load, to try it out (spec 3.4).
+
+A tool of its own process, run by hand and from scripts; nothing else imports it.  The answer is
+printed as it came, octets that a terminal might obey written as `\\xNN`.  Exit codes:
+
+    0  success; with -m: no mail, or the server's load is too high to look (state 3: pproxy treats both alike)
+    1  success with -m: there is mail, new or read
+    2  no answer, no usable answer, or an answer that begins with -ERR
+    3  wrong command line
+
+An illegal mailbox name is sent like any other, so that the server's refusal can be seen.
+"""
+
+import argparse
+import os
+import re
+import socket
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from popular.addresses import Endpoint
+from popular.errors import MailcheckError
+from popular.mailcheck import packet
+from popular.mailcheck.client import exchange
+from popular.mailcheck.packet import MailState
+from popular.version import VERSION
+
+NO_MAIL, MAIL, FAILED, USAGE = 0, 1, 2, 3    # exit codes
+
+DEFAULT_SERVER = "127.0.0.1"
+DEFAULT_PORT = 50110
+DEFAULT_TIMEOUT = 5.0    # seconds
+
+_CONTROL = re.compile(r"[^\x20-\x7e]")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose usage errors end with the exit code of spec 3.4."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end."""
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: {message}\n")
+
+
+def main() -> int:
+    """Run `pcheck`; returns its exit code."""
+    return run(sys.argv[1:])
+
+
+def run(argv: Sequence[str]) -> int:
+    """Ask as `argv` says, print the answer, and return the exit code."""
+    arguments = make_parser().parse_args(argv)
+    request = packet.load_request() if arguments.get_load else b"*M" + os.fsencode(arguments.get_mailbox)
+    try:
+        server = resolve(arguments.server, arguments.port)
+        answer = exchange(server, request, bytes, arguments.timeout, tries=1)
+        print(printable(answer), flush=True)
+    except (MailcheckError, OSError, UnicodeError) as why:
+        print(f"pcheck: {why}", file=sys.stderr)
+        return FAILED
+    return judge_load(answer) if arguments.get_load else judge_mailbox(answer)
+
+
+def make_parser() -> Parser:
+    """Return the parser of the options of spec 3.4."""
+    parser = Parser(prog="pcheck", add_help=False, allow_abbrev=False,
+                    description="Ask pcheckd for the state of a mailbox or for the load.",
+                    epilog="Exit code: 0 success, with -m: no mail; 1 with -m: mail; 2 error or -ERR; 3 wrong usage.")
+    parser.add_argument("-s", "--server", default=DEFAULT_SERVER,
+                        help=f"address or name of the host to ask (default {DEFAULT_SERVER})")
+    parser.add_argument("-p", "--port", type=port_number, default=DEFAULT_PORT,
+                        help=f"UDP port to ask (default {DEFAULT_PORT})")
+    parser.add_argument("-t", "--timeout", type=seconds, default=DEFAULT_TIMEOUT,
+                        help=f"seconds to wait for the answer (default {DEFAULT_TIMEOUT:g})")
+    question = parser.add_mutually_exclusive_group(required=True)
+    question.add_argument("-l", "--get-load", action="store_true", help="ask for the 1-minute load")
+    question.add_argument("-m", "--get-mailbox", metavar="MAILBOX", help="ask for the state of a mailbox")
+    parser.add_argument("--help", action="help", help="show this help and end")
+    parser.add_argument("--version", action="version", version=f"pcheck {VERSION}")
+    return parser
+
+
+def port_number(text: str) -> int:
+    """Read a UDP port; raises ValueError."""
+    port = int(text)
+    if not 1 <= port <= 65535:
+        raise argparse.ArgumentTypeError("a port from 1 to 65535 is wanted")
+    return port
+
+
+def seconds(text: str) -> float:
+    """Read a timeout in seconds; raises ValueError."""
+    value = float(text)
+    if not 0 < value <= 3600:    # refuses nan too
+        raise argparse.ArgumentTypeError("seconds above 0 and up to 3600 are wanted")
+    return value
+
+
+def resolve(server: str, port: int) -> Endpoint:
+    """Return the first address of `server`; raises OSError."""
+    *_, address = socket.getaddrinfo(server, port, type=socket.SOCK_DGRAM)[0]
+    return Endpoint(str(address[0]), port)
+
+
+def printable(answer: bytes) -> str:
+    """Return an answer as one line for a terminal, without its line end."""
+    line = answer.removesuffix(b"\n").removesuffix(b"\r").decode("latin-1")
+    return _CONTROL.sub(lambda octet: f"\\x{ord(octet[0]):02x}", line)
+
+
+def judge_mailbox(answer: bytes) -> int:
+    """Return the exit code for an answer about a mailbox."""
+    try:
+        state = packet.parse_mail_answer(answer)
+    except MailcheckError:    # -ERR
+        return FAILED
+    if state is None:
+        return FAILED
+    return MAIL if state in (MailState.OLD_MAIL, MailState.NEW_MAIL) else NO_MAIL
+
+
+def judge_load(answer: bytes) -> int:
+    """Return the exit code for an answer about the load."""
+    try:
+        return FAILED if packet.parse_load_answer(answer) is None else NO_MAIL
+    except MailcheckError:
+        return FAILED
