@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from popular.addresses import Endpoint, parse_endpoint
-from tests.harness.system import children_of, descendants_of, end_process, is_alive, wait_for
+from tests.harness.system import children_of, descendants_of, die_with_parent, end_process, is_alive, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -64,18 +64,27 @@ class Daemon:
         config.write_text(text)
         daemon_rundir = rundir if name == program else rundir / name
         daemon_rundir.mkdir(exist_ok=True)
-        logfile, errfile = rundir / f"{name}.log", rundir / f"{name}.err"
-        arguments = [sys.executable, str(ROOT / "bin" / program), "-c", str(config), "-r", str(daemon_rundir),
-                     "-l", str(logfile), "--foreground", *_as_whoever_runs(text), *options]
+        logfile = rundir / f"{name}.log"
+        arguments = ["-r", str(daemon_rundir), "-l", str(logfile), *_as_whoever_runs(text), *options]
+        return cls.launch(program, config, daemon_rundir, logfile, arguments, seconds=seconds, env=env)
+
+    @classmethod
+    def launch(cls, program: str, config: Path, rundir: Path, logfile: Path, options: Iterable[str] = (), *,
+               seconds: float = 20.0, env: Mapping[str, str] | None = None) -> "Daemon":
+        """Start `program` with an INI file that lies there already; raises StartFailed."""
+        errfile = config.with_suffix(".err")
         read_end, write_end = os.pipe()
         try:
+            arguments = [sys.executable, str(ROOT / "bin" / program), "-c", str(config), "--foreground",
+                         "--ready-fd", str(write_end), *options]
             with errfile.open("ab") as stderr:
                 process = subprocess.Popen(
-                    [*arguments, "--ready-fd", str(write_end)], pass_fds=(write_end,), cwd="/", stderr=stderr,
-                    stdin=subprocess.DEVNULL, stdout=stderr, env=None if env is None else {**os.environ, **env})
+                    arguments, pass_fds=(write_end,), cwd="/", stderr=stderr, stdout=stderr,
+                    stdin=subprocess.DEVNULL, env=None if env is None else {**os.environ, **env},
+                    preexec_fn=die_with_parent)
             os.close(write_end)
             write_end = -1
-            daemon = cls(program, process, daemon_rundir, logfile, errfile, config)
+            daemon = cls(program, process, rundir, logfile, errfile, config)
             daemon._wait_ready(read_end, seconds)
         finally:
             os.close(read_end)

@@ -14,7 +14,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def wait_for(condition: Callable[[], T], seconds: float = 10.0, what: str = "") -> T:
@@ -33,9 +35,13 @@ def wait_for(condition: Callable[[], T], seconds: float = 10.0, what: str = "") 
 
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends (prctl(2), Linux)."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    if _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def die_with_parent() -> None:
+    """In a new child, before exec: be sent TERM when the starting process ends, however it ends."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def state_of(pid: int) -> str:
