@@ -1,0 +1,75 @@
+"""The AUTHORIZATION state (RFC 1939 section 4): who is the client, and what is his password?
+
+Used in the children of pproxy.  The state only collects: whether the two are right, and the
+answer to PASS, is the caller's business.  STLS and AUTH are rows to be added.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from popular.errors import Leave, Refuse
+from popular.net.wire import Wire
+from popular.pop3 import capability
+from popular.pop3.command import State, command
+
+MAX_USER = 255      # octets of a user name
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a client says about himself."""
+
+    user: str                                # UTF-8; octets that are not stay as surrogates (PEP 383)
+    password: bytes = field(repr=False)      # as sent, blanks and all
+
+
+class AuthorizationState(State):
+    """One try to log in: left with Credentials, unanswered, after PASS; with None, answered, after QUIT.
+
+    After a refusal the caller answers and runs a new one, so that USER has to come again
+    (RFC 1939 section 7: both commands are repeated).
+    """
+
+    def __init__(self, wire: Wire, caps: Sequence[str] = capability.AUTHORIZATION) -> None:
+        self._wire = wire
+        self._caps = caps
+        self._user: str | None = None
+
+    @command("USER", (1, 1), raw=True, usage="needs a user name")
+    def user(self, argument: bytes) -> None:
+        """Note the name; blanks inside are kept, those around it are not.
+
+        The answer is the same for everyone: who exists is not to be learned here.
+        """
+        name = argument.strip()
+        if not name:
+            raise Refuse("USER needs a user name")
+        if len(name) > MAX_USER:
+            raise Refuse("user name too long")
+        if any(octet < 0x20 or octet == 0x7f for octet in name):
+            raise Refuse("control character in user name")
+        self._user = name.decode("utf-8", "surrogateescape")
+        self._wire.reply(True, "password please")
+
+    @command("PASS", (1, 1), raw=True, secret=True, usage="needs a password")
+    def password(self, argument: bytes) -> None:
+        """Leave with the credentials; every octet behind the one space is the password (RFC 1939 section 7)."""
+        if self._user is None:
+            raise Refuse("USER first")
+        raise Leave(Credentials(self._user, argument))
+
+    @command("CAPA")
+    def capa(self) -> None:
+        """List what this server can do (RFC 2449)."""
+        self._wire.send(capability.render(self._caps))
+
+    @command("NOOP")
+    def noop(self) -> None:
+        """Do nothing; RFC 1939 has it after login only, some clients send it before."""
+        self._wire.reply(True)
+
+    @command("QUIT")
+    def quit(self) -> None:
+        """Say goodbye and leave without credentials."""
+        self._wire.reply(True, "bye")
+        raise Leave(None)

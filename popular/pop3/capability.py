@@ -1,0 +1,45 @@
+"""Capability lists (RFC 2449, spec 9.2): our own, and those an administrator writes.
+
+Used in the children, which answer CAPA; `parse_list` by whatever reads a list from `capadir`.
+"""
+
+from collections.abc import Sequence
+
+MAXLEN_CAPA = 4096     # octets of a list on the wire, CRLF included, without the final dot
+
+# RFC 2449 section 6 allows none of these to differ between the states.
+AUTHORIZATION: tuple[str, ...] = ("TOP", "UIDL", "USER", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING")
+
+# Section 6.9: before login it helps attackers more than users.  No version, for the same reason.
+TRANSACTION: tuple[str, ...] = (*AUTHORIZATION, "IMPLEMENTATION POPular")
+
+
+def parse_list(text: str) -> tuple[str, ...]:
+    """Return the lines of an administrator's list, each exactly as it stands in the answer.
+
+    Nothing but the size is checked, as in the original: a wrong list gives a wrong answer.  CRLF
+    line ends are taken as LF.  `text` was decoded as UTF-8 with surrogateescape.  Raises
+    ValueError, saying what is wanted, for a list over MAXLEN_CAPA or a NUL, which would make our
+    own proxy drop the connection (spec 1.5).
+    """
+    lines = text.split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    caps = tuple(line.removesuffix("\r") for line in lines)
+    if "\0" in text:
+        raise ValueError("a text without NUL characters")
+    if sum(len(_octets(line)) + 2 for line in caps) > MAXLEN_CAPA:
+        raise ValueError(f"at most {MAXLEN_CAPA} octets, line ends counted as two")
+    return caps
+
+
+def render(caps: Sequence[str]) -> bytes:
+    """Return the whole answer to CAPA; a line that starts with a dot is stuffed and cannot end it."""
+    lines = [b"+OK capability list follows"]
+    for line in map(_octets, caps):
+        lines.append(b"." + line if line.startswith(b".") else line)
+    return b"\r\n".join(lines) + b"\r\n.\r\n"
+
+
+def _octets(line: str) -> bytes:
+    return line.encode("utf-8", "surrogateescape")

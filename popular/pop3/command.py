@@ -1,0 +1,85 @@
+"""Command tables: what a POP3 state understands, one row for each command word.
+
+Used in the children of pproxy and pserv.  A handler does three things only: it returns, raises
+`Refuse` (the dispatcher writes the `-ERR`) or raises `Leave` (the state is over).  `Gone` comes
+from the wire.  Arity, raw arguments, secrets and existence are columns of the table and are
+checked here, not by the handlers.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, ClassVar, TypeVar
+
+from popular.errors import Refuse
+
+Handler = TypeVar("Handler", bound=Callable[..., None])
+
+_ROW = "pop3_row"      # attribute that marks a method as a handler
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One command word of a state."""
+
+    name: str                                # upper case
+    low: int                                 # fewest and
+    high: int                                # most arguments
+    usage: str                               # "needs one message number": what stands behind the name in a refusal
+    raw: bool                                # the argument is all behind the first space, blanks kept
+    secret: bool                             # the arguments never go into a log
+    when: Callable[[Any], bool] | None       # whether this state, as it stands, has the command at all
+    handler: Callable[..., None]
+
+    def split(self, text: bytes | None) -> list[bytes]:
+        """Return the arguments in `text`, what follows the first space, None when there is no space.
+
+        Raises Refuse when there are too few or too many.  Blanks around the arguments of a
+        command that is not raw do no harm.  A raw argument that is empty is a missing one.
+        """
+        if self.raw:
+            arguments = [text] if text else []
+        else:
+            arguments = (text or b"").split()
+        if not self.low <= len(arguments) <= self.high:
+            raise Refuse(f"{self.name} {self.usage}")
+        return arguments
+
+    def shown(self, arguments: list[bytes]) -> str:
+        """Return the command as a trace may show it, with `***` in place of a secret."""
+        words = [b"***"] if self.secret else arguments
+        return " ".join([self.name, *(word.decode("utf-8", "backslashreplace") for word in words)])
+
+
+def command(name: str, args: tuple[int, int] = (0, 0), *, usage: str = "takes no argument", raw: bool = False,
+            secret: bool = False, when: Callable[[Any], bool] | None = None) -> Callable[[Handler], Handler]:
+    """Mark a method of a State as the handler of the command `name`.
+
+    `args` are the fewest and the most arguments; the handler gets each as bytes.  `usage` is the
+    text of a refusal for a wrong number of them.  With `raw` there is one argument, everything
+    behind the one space that separates it (RFC 1939 section 7, PASS).  `when` is asked with the
+    state each time: a command that is not there now is an unknown one.
+    """
+    def mark(handler: Handler) -> Handler:
+        setattr(handler, _ROW, Row(name, *args, usage, raw, secret, when, handler))
+        return handler
+    return mark
+
+
+class State:
+    """A POP3 state: the table of its commands, and in subclasses the handlers and what they need.
+
+    `COMMANDS` is collected from the marked methods of the class and its ancestors, in that order.
+    """
+
+    COMMANDS: ClassVar[Mapping[str, Row]] = MappingProxyType({})
+
+    def __init_subclass__(cls) -> None:
+        rows = {row.name: row for owner in reversed(cls.__mro__) for member in vars(owner).values()
+                if isinstance(row := getattr(member, _ROW, None), Row)}
+        cls.COMMANDS = MappingProxyType(rows)
+
+    def find(self, word: bytes) -> Row | None:
+        """Return the row of the command `word`, whatever its case, or None if there is none now."""
+        row = self.COMMANDS.get(word.decode("ascii", "replace").upper())
+        return row if row is not None and (row.when is None or row.when(self)) else None

@@ -1,0 +1,60 @@
+"""The dispatcher: reads command lines and has a state obey them, for every state of every daemon.
+
+Used in the children of pproxy and pserv.  Raises `Gone` when the client is no longer there, has
+sent a NUL, or had too many commands refused; everything else a client can do is answered.
+"""
+
+from collections.abc import Callable
+
+from popular.errors import Gone, Leave, Refuse
+from popular.net.wire import Wire
+from popular.pop3.command import State
+
+
+class Dialogue:
+    """The conversation with one client, over all its states; counts the refused commands."""
+
+    def __init__(self, wire: Wire, *, maxerrors: int, trace: Callable[[str], None] | None = None) -> None:
+        """Talk on `wire`; the command that is refused as number `maxerrors` ends the session.
+
+        `trace` is told each known command before it is obeyed, without secrets.
+        """
+        self.wire = wire
+        self.errors = 0
+        self._maxerrors = maxerrors
+        self._trace = trace
+
+    def run(self, state: State) -> object:
+        """Serve one state until a handler raises Leave; return what it brought.
+
+        Each line gets exactly one answer, which the handler sends, or `-ERR` from here.  An
+        over-long line was consumed whole by the wire and is one refused command.  Raises Gone.
+        """
+        while True:
+            try:
+                self.obey(state, self.wire.readline())
+            except Refuse as why:
+                self.refuse(why)                     # the only place that writes -ERR for a command
+            except Leave as leave:
+                return leave.result
+
+    def obey(self, state: State, line: bytes) -> None:
+        """Obey one command line without its line end; raises Refuse, Leave and Gone."""
+        if b"\r" in line:
+            raise Refuse("stray CR in command")      # would end the line for a less strict server behind us
+        word, space, rest = line.partition(b" ")
+        row = state.find(word)
+        if row is None:                              # never traced: it may be a password sent too early
+            raise Refuse("unknown command" if line.strip() else "empty line")
+        arguments = row.split(rest if space else None)
+        if self._trace is not None:
+            self._trace(row.shown(arguments))
+        row.handler(state, *arguments)
+
+    def refuse(self, why: Refuse) -> None:
+        """Answer a refused command; raises Gone, after another last answer, when there were too many."""
+        self.errors += 1
+        if self.errors >= self._maxerrors:
+            self.wire.reply(False, "too many errors")
+            raise Gone("too many errors")
+        self.wire.reply(False, why.text, why.code)

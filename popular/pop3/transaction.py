@@ -1,0 +1,217 @@
+"""The TRANSACTION state (RFC 1939 section 5) and UPDATE (section 6), over any maildrop.
+
+Used in the children of pserv and, over an empty maildrop, of pproxy.  Everything the protocol says
+is here: numbering, deletion marks, totals, stuffing, texts.  The maildrop owns storage only.
+
+What the RFCs leave open: RETR marks a message read, TOP does not, and RSET takes back deletion
+marks only.  LAST (RFC 1460) is the highest number that RETR was asked for, 0 after RSET.  The
+totals of STAT and LIST leave out messages marked deleted.  A message that another session took
+away keeps its number and its line in LIST; RETR and TOP say that it is gone.
+
+In words: a *number* is 1-based and on the wire, an *index* is 0-based and in the code; `_index` is
+the only converter.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import BinaryIO
+
+from popular.errors import CommitError, Gone, Leave, Refuse, StoreError
+from popular.net.stuffing import stuffed
+from popular.net.wire import Wire
+from popular.pop3 import capability
+from popular.pop3.command import State, command
+from popular.pop3.maildrop import Entry, Maildrop
+
+_LINES_AT_ONCE = 1000                            # lines of LIST and UIDL joined into one part
+_NUMBER = re.compile(rb"[1-9][0-9]{0,9}")        # no sign, no leading zero, no endless digits
+_COUNT = re.compile(rb"0|[1-9][0-9]{0,9}")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a session did, for the log."""
+
+    retrieved: int = 0      # answers to RETR sent in full
+    octets: int = 0         # of messages, stuffed, handed to the wire by RETR and TOP
+    deleted: int = 0        # messages removed at QUIT
+    failed: int = 0         # messages that should have been
+    why: str = ""           # what the store said when it could not do all that QUIT asked for
+
+
+class TransactionState(State):
+    """The messages of one client; left with an Outcome at QUIT."""
+
+    def __init__(self, wire: Wire, maildrop: Maildrop, caps: Sequence[str] = capability.TRANSACTION) -> None:
+        """Serve `maildrop`, which the caller has opened and closes, whatever happens."""
+        self._wire = wire
+        self._maildrop = maildrop
+        self._entries = maildrop.entries
+        self._caps = caps
+        self._all_octets = sum(entry.size for entry in self._entries)
+        self._left_octets = self._all_octets     # without messages marked deleted
+        self._deleted: set[int] = set()
+        self._read: set[int] = set()
+        self._last = 0
+        self._retrieved = 0
+        self._sent = 0
+        self._removed = 0
+        self._failed = 0
+        self._why = ""
+
+    @property
+    def totals(self) -> Outcome:
+        """What was done so far; also for a session that ends by Gone."""
+        return Outcome(self._retrieved, self._sent, self._removed, self._failed, self._why)
+
+    @command("STAT")
+    def stat(self) -> None:
+        """Tell number and octets of the messages."""
+        self._wire.reply(True, f"{len(self._entries) - len(self._deleted)} {self._left_octets}")
+
+    @command("LIST", (0, 1), usage="takes at most one message number")
+    def list(self, number: bytes | None = None) -> None:
+        """Tell the octets of one message or of all."""
+        if number is not None:
+            index = self._index(number)
+            self._wire.reply(True, f"{index + 1} {self._entries[index].size}")
+            return
+        left = len(self._entries) - len(self._deleted)
+        self._answer(f"{left} messages ({self._left_octets} octets)", self._listing(lambda entry: str(entry.size)))
+
+    @command("UIDL", (0, 1), usage="takes at most one message number")
+    def uidl(self, number: bytes | None = None) -> None:
+        """Tell the unique id of one message or of all."""
+        if number is not None:
+            index = self._index(number)
+            self._wire.reply(True, f"{index + 1} {self._entries[index].uid}")
+            return
+        self._answer("unique ids follow", self._listing(lambda entry: entry.uid))
+
+    @command("RETR", (1, 1), usage="needs one message number")
+    def retr(self, number: bytes) -> None:
+        """Send a message, which is then a read one."""
+        index = self._index(number)
+        self._send_message(index, f"{self._entries[index].size} octets", None)
+        self._read.add(index)
+        self._last = max(self._last, index + 1)
+        self._retrieved += 1
+
+    @command("TOP", (2, 2), usage="needs a message number and a number of lines")
+    def top(self, number: bytes, count: bytes) -> None:
+        """Send the header, the blank line and some lines of the body; the message stays as new as it is."""
+        index = self._index(number)
+        if not _COUNT.fullmatch(count):
+            raise Refuse("not a number of lines")
+        self._send_message(index, "top of message follows", int(count))
+
+    @command("DELE", (1, 1), usage="needs one message number")
+    def dele(self, number: bytes) -> None:
+        """Mark a message deleted; it is removed at QUIT."""
+        index = self._index(number)
+        self._deleted.add(index)
+        self._left_octets -= self._entries[index].size
+        self._wire.reply(True, f"message {index + 1} deleted")
+
+    @command("RSET")
+    def rset(self) -> None:
+        """Take back all deletion marks; what was read stays read, and the numbers stay as they are."""
+        self._deleted.clear()
+        self._left_octets = self._all_octets
+        self._last = 0
+        self._wire.reply(True, f"maildrop has {len(self._entries)} messages ({self._all_octets} octets)")
+
+    @command("LAST")
+    def last(self) -> None:
+        """Tell the highest number retrieved (RFC 1460)."""
+        self._wire.reply(True, str(self._last))
+
+    @command("NOOP")
+    def noop(self) -> None:
+        """Do nothing."""
+        self._wire.reply(True)
+
+    @command("CAPA")
+    def capa(self) -> None:
+        """List what this server can do (RFC 2449)."""
+        self._wire.send(capability.render(self._caps))
+
+    @command("QUIT")
+    def quit(self) -> None:
+        """UPDATE: remove what is marked, then give the one answer, then leave (RFC 1939 section 6)."""
+        refusal = self._update()
+        if refusal is None:
+            self._wire.reply(True, "bye")
+        else:
+            self._wire.reply(False, refusal.text, refusal.code)      # not raised: the session is over all the same
+        raise Leave(self.totals)
+
+    def _update(self) -> Refuse | None:
+        """Commit; return what to tell the client when the store could not do all of it."""
+        try:
+            self._maildrop.commit(self._deleted, self._read)
+        except CommitError as why:
+            self._removed, self._failed, self._why = why.wanted - why.failed, why.failed, str(why)
+            return Refuse(f"{why.failed} of {why.wanted} messages not removed", why.code)
+        except StoreError as why:
+            self._failed, self._why = len(self._deleted), str(why)
+            return Refuse("mailbox could not be updated", why.code)
+        self._removed = len(self._deleted)
+        return None
+
+    def _index(self, number: bytes) -> int:
+        """Return the index of the message that a client calls `number`; raises Refuse if there is none."""
+        if not _NUMBER.fullmatch(number):
+            raise Refuse("not a message number")
+        index = int(number) - 1
+        if index >= len(self._entries):
+            raise Refuse(f"no message {index + 1}, the mailbox has {len(self._entries)}")
+        if index in self._deleted:
+            raise Refuse(f"message {index + 1} is deleted")
+        return index
+
+    def _listing(self, show: Callable[[Entry], str]) -> Iterator[bytes]:
+        """Yield the lines of LIST or UIDL and the final dot, many in one part."""
+        for start in range(0, len(self._entries), _LINES_AT_ONCE):
+            some = enumerate(self._entries[start:start + _LINES_AT_ONCE], start)
+            yield "".join(f"{index + 1} {show(entry)}\r\n" for index, entry in some
+                          if index not in self._deleted).encode("ascii")
+        yield b".\r\n"
+
+    def _answer(self, text: str, parts: Iterator[bytes]) -> None:
+        """Send a multi-line answer, its first line in the same packet as what follows."""
+        self._wire.send_parts(chain((f"+OK {text}\r\n".encode("ascii"),), parts))
+
+    def _send_message(self, index: int, text: str, body_lines: int | None) -> None:
+        """Answer with a message, or with its header and `body_lines` lines.
+
+        Raises Refuse as long as nothing was sent.  After that nothing but Gone is honest: an
+        `-ERR` would become part of the message, a final dot would make it look whole.
+        """
+        with self._open(index) as message:
+            try:
+                parts = stuffed(message, body_lines)
+                first = next(parts)
+            except (OSError, StoreError) as why:
+                raise Refuse(f"message {index + 1} cannot be read now", "SYS/TEMP") from why
+            try:
+                self._answer(text, self._counted(chain((first,), parts)))
+            except (OSError, StoreError) as why:
+                raise Gone(f"message {index + 1} cannot be read to its end: {why}") from why
+
+    def _open(self, index: int) -> BinaryIO:
+        """Open a message; raises Refuse when it is gone or cannot be read."""
+        try:
+            return self._maildrop.open(index)
+        except StoreError as why:
+            if not why.code:
+                raise Refuse(f"message {index + 1} is gone") from why
+            raise Refuse(f"message {index + 1} cannot be read now", why.code) from why
+
+    def _counted(self, parts: Iterator[bytes]) -> Iterator[bytes]:
+        """Pass on what goes to the wire, adding up its octets."""
+        for part in parts:
+            self._sent += len(part)
+            yield part
