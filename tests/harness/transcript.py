@@ -11,8 +11,10 @@ A transcript (tests/transcripts/*/*.pop) is a head, then steps, one a line; `#` 
     C-: DEL                   the same without the line end
     S: +OK *                  the server sends exactly this line; `*` stands for anything, ` *` at the end also for nothing
     message: 1                the server sends message 1 whole, stuffed, with the final dot
-    do: half-close            the client sends no more; `do: drop`: it resets the connection; `do: remove 2`: another
-                              session removes message 2; `do: deliver`: a message arrives
+    do: half-close            the client sends no more
+    do: drop                  the client resets the connection
+    do: remove 2              another session removes message 2
+    do: deliver               a message arrives
     closed:                   the server closes, having sent nothing more
     disk: new/1 cur/0         what lies in the mailbox afterwards
 
