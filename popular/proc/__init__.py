@@ -1,1 +1,1 @@
-"""Processes: forking, signals, rights, pid files.  Knows no mail and no setting."""
+"""Processes: forking, signals, rights, pipes between master and children; knows no mail and no protocol."""

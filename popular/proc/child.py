@@ -1,0 +1,172 @@
+"""Becoming a child, and what its work sees of it.
+
+`become_child` is the contract of the fork, in its order; it never returns.  Runs in the child only,
+entered with all signals masked.  Nothing here raises to a caller: whatever happens, the process
+ends by os._exit, so that nothing of the master's (exit handlers, open buffers, its stack) runs twice.
+"""
+
+import errno
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from types import TracebackType
+from typing import NoReturn
+
+from popular.log.writer import Log
+from popular.proc.descriptors import MastersOwn, Seats
+from popular.proc.messages import CHILD_FAILED, CHILD_SHORT, GOT_TERM_SIGNAL
+from popular.proc.once import OnceAMinute
+from popular.proc.pipes import DeathPipe, Doorbell
+from popular.proc.rights import Rights, prove
+from popular.proc.signals import SignalPipe
+from popular.proc.title import Title
+
+RETIRE = signal.SIGUSR1    # finish the session, then leave
+SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN))
+
+_DEFAULT = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPWR)
+_MAX_PLACES = 8    # places of an unexpected error that are logged, the innermost first
+
+
+class ChildState(IntEnum):
+    """What a child is doing, as its master knows it."""
+
+    BOOTING = 0    # forked, has not reported yet
+    IDLE = 1       # ready for work
+    BUSY = 2       # has a session
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """What a child gets from its master: kept are all but `masters_own`."""
+
+    log: Log
+    title: Title
+    doorbell: Doorbell
+    death: DeathPipe
+    masters_own: MastersOwn
+    rights: Rights
+    seats: Seats
+    once: OnceAMinute        # for the log lines of shortages, shared by all children
+
+
+class Child:
+    """What a job sees of its process."""
+
+    def __init__(self, slot: int, generation: int, inheritance: Inheritance) -> None:
+        """Begin as child number `slot` with the configuration number `generation`."""
+        self.pid = os.getpid()
+        self.slot = slot
+        self.generation = generation
+        self.log = inheritance.log
+        self.seats = inheritance.seats
+        self.when_retired: Callable[[], None] | None = None
+        self._state = ChildState.BOOTING
+        self._title = inheritance.title
+        self._doorbell = inheritance.doorbell
+        self._death = inheritance.death
+        self._once = inheritance.once
+        self._is_retired = False
+        self._signals = SignalPipe((RETIRE,), self._retire)
+
+    @property
+    def state(self) -> ChildState:
+        """What was reported last."""
+        return self._state
+
+    @property
+    def retiring(self) -> bool:
+        """Tell whether to leave after the session: told so by the master, or the master is dead."""
+        return self._is_retired or self._death.is_ended()
+
+    @property
+    def wake_fds(self) -> tuple[int, int]:
+        """Descriptors that become readable, and stay so, when `retiring` has become true."""
+        return self._signals.fileno(), self._death.fileno()
+
+    def report(self, state: ChildState) -> None:
+        """Tell the master what this child is doing now."""
+        self._state = state
+        self._doorbell.ring(self.pid, state)
+
+    def title(self, text: str) -> None:
+        """Show `PROGRAM: text` as the title of the process."""
+        self._title.set(text)
+
+    def retire_with_master(self) -> None:
+        """Be told to retire, as if by the master, at the moment the master dies.
+
+        For children that keep listeners during a session (maxuse above 1): they must not hold a
+        port on which nobody accepts.  Where the kernel cannot do it, the port stays busy until the
+        session ends.
+        """
+        try:
+            self._death.send_signal_at_end(RETIRE)
+        except OSError as why:
+            self.log.debug("no_death_signal", error=why.strerror)
+
+    def note_shortage(self, error: OSError) -> None:
+        """Log that the system refused a descriptor or memory; once a minute for all children together."""
+        if self._once.is_due():
+            self.log.note(CHILD_SHORT, error=error.strerror)
+
+    def _retire(self, number: int) -> None:
+        """Handle the signal: the flag first, then what must not wait for the end of a session."""
+        self._is_retired = True
+        if self._state is ChildState.BUSY and self.when_retired is not None:
+            self.when_retired()
+
+
+def become_child(slot: int, generation: int, inheritance: Inheritance, work: Callable[[Child], int]) -> NoReturn:
+    """Turn this just forked process into a child, do `work`, and end with the exit code it returns.
+
+    All signals are masked here, since before the fork: a TERM to a newborn child must not be lost.
+    """
+    code = os.EX_SOFTWARE
+    try:
+        code = _live(slot, generation, inheritance, work)
+    except Exception as error:    # the top of a child: a fault ends this session and no other
+        _note_failure(error, inheritance)
+    finally:
+        os._exit(code)
+
+
+def _live(slot: int, generation: int, inheritance: Inheritance, work: Callable[[Child], int]) -> int:
+    """Do the steps of the contract (design B5) in their order; returns the exit code."""
+    signal.set_wakeup_fd(-1)                       # the master's pipe: forget it before it is closed
+    for number in _DEFAULT:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    inheritance.masters_own.close_all()
+    child = Child(slot, generation, inheritance)   # its own handler and pipe are in before the unmasking
+    early = signal.sigpending() & {signal.SIGTERM, signal.SIGINT}
+    if early:
+        inheritance.log.note(GOT_TERM_SIGNAL, signal=signal.Signals(min(early)).name)
+        return os.EX_OK
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    child.title("idle")
+    prove(inheritance.rights)
+    child.report(ChildState.IDLE)                  # from here on it counts as proved
+    return work(child)
+
+
+def _note_failure(error: Exception, inheritance: Inheritance) -> None:
+    """Log one line: the type and the places, never the text, which may hold what a client sent."""
+    if isinstance(error, MemoryError) or isinstance(error, OSError) and error.errno in SHORTAGES:
+        if inheritance.once.is_due():
+            inheritance.log.note(CHILD_SHORT, error=getattr(error, "strerror", None) or type(error).__name__)
+        return
+    inheritance.log.note(CHILD_FAILED, type=type(error).__name__, trace=_places(error.__traceback__))
+
+
+def _places(trace: TracebackType | None) -> str:
+    """Return `file:line < file:line`, the innermost place first."""
+    places: list[str] = []
+    while trace is not None:
+        name = os.path.basename(trace.tb_frame.f_code.co_filename)
+        places.append(f"{name}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return " < ".join(places[:-_MAX_PLACES - 1:-1])

@@ -1,0 +1,89 @@
+"""Descriptors that are the master's alone, and low ones kept free for connections.
+
+select(2) fails above descriptor 1023, and a master with many listeners passes that easily; so the
+starter reserves two low numbers, and a child puts its client and its backend there.
+"""
+
+import os
+import socket
+from dataclasses import dataclass
+
+
+class MastersOwn:
+    """What a child must close after the fork: whoever opens such a descriptor in the master registers it here.
+
+    So nothing is forgotten by hand, and no child loops over all possible descriptors.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._fds: dict[int, None] = {}
+
+    def add(self, *fds: int) -> None:
+        """Register descriptors when they were opened."""
+        self._fds.update(dict.fromkeys(fds))
+
+    def remove(self, *fds: int) -> None:
+        """Forget descriptors before they are closed."""
+        for fd in fds:
+            self._fds.pop(fd, None)
+
+    def close_all(self) -> None:
+        """Close them; called in the child."""
+        for fd in self._fds:
+            os.close(fd)
+        self._fds.clear()
+
+
+class SeatedSocket(socket.socket):
+    """A socket on a reserved number, which it gives back when it closes, without a moment of being free."""
+
+    spare: int = -1    # an open descriptor of /dev/null
+
+    def close(self) -> None:
+        """Close the connection; the number is reserved again."""
+        if self.fileno() < 0:
+            return
+        seat = self.detach()
+        try:
+            os.dup2(self.spare, seat, inheritable=False)
+        except OSError:
+            os.close(seat)
+
+
+@dataclass(frozen=True, slots=True)
+class Seats:
+    """Reserved descriptor numbers: one for the client, one for the backend."""
+
+    client: int
+    backend: int
+    spare: int
+
+    @classmethod
+    def reserve(cls) -> "Seats":
+        """Take the lowest numbers that are free; raises OSError."""
+        spare = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        return cls(os.dup(spare), os.dup(spare), spare)
+
+    @property
+    def descriptors(self) -> tuple[int, int, int]:
+        """All numbers, for the hand-over to another program."""
+        return self.client, self.backend, self.spare
+
+    def seat_client(self, sock: socket.socket) -> socket.socket:
+        """Move the client's connection to its number; `sock` is closed."""
+        return self._seat(sock, self.client)
+
+    def seat_backend(self, sock: socket.socket) -> socket.socket:
+        """Move the backend's connection to its number; `sock` is closed."""
+        return self._seat(sock, self.backend)
+
+    def _seat(self, sock: socket.socket, number: int) -> socket.socket:
+        timeout = sock.gettimeout()
+        os.dup2(sock.fileno(), number, inheritable=False)
+        seated = SeatedSocket(sock.family, sock.type, sock.proto, fileno=number)
+        seated.spare = self.spare
+        sock.close()
+        if timeout is not None:
+            seated.settimeout(timeout)
+        return seated

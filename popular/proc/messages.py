@@ -1,0 +1,26 @@
+"""Log messages of masters and children as processes (numbers 0133 and 0200 to 0207)."""
+
+from popular.log.message import ADM, BUG, INF, SOS, Message
+
+GOT_TERM_SIGNAL = Message(
+    0x0133, INF, "got_term_signal", "signal",
+    "A TERM or INT had already arrived when this process became a child; it ends at once.")
+CHILD_FAILED = Message(
+    0x0200, BUG, "child_failed", "type trace",
+    "An error that nobody expected ended this child and its session. The type of the error and the places it came "
+    "through are for whoever mends the program; please report them.")
+CHILD_SHORT = Message(
+    0x0201, SOS, "child_short", "error",
+    "The system refused this child a descriptor or memory. Raise the limits (ulimit -n, ulimit -v) or lower "
+    "maxsession. Said once a minute at most.")
+CHILD_DIED = Message(
+    0x0202, ADM, "child_died", "child how",
+    "A child was ended by a signal that did not come from its master, or left with an exit code other than 0.")
+CHILD_NOT_STARTED = Message(
+    0x0203, SOS, "child_not_started", "child how delay",
+    "A child ended before it was ready for work. The next try comes after `delay` seconds. Said once a minute at "
+    "most.")
+FORK_FAILED = Message(
+    0x0204, SOS, "fork_failed", "error children delay",
+    "The system refused a new process. Raise the limits (ulimit -u, memory) or lower maxsession; the daemon goes on "
+    "with the children it has and tries again after `delay` seconds. Said once a minute at most.")

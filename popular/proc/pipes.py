@@ -1,0 +1,84 @@
+"""The two pipes between a master and its children.
+
+Doorbell: children report their state, which wakes the master.  Death pipe: never written; its end
+of file tells a child that the master is gone.  Made in the master before the first fork.
+"""
+
+import fcntl
+import os
+import select
+import struct
+from collections.abc import Iterator
+
+_RECORD = struct.Struct("=iB")                # pid, state
+_BLOCK = _RECORD.size * 1024                  # a multiple, so that no record is ever read in halves
+_MAX_BLOCKS = 64                              # read in one go, then the master looks after the rest
+
+
+class Doorbell:
+    """Small records from the children, each written in one atomic write (PIPE_BUF)."""
+
+    def __init__(self) -> None:
+        """Make the pipe; raises OSError."""
+        self._read, self._write = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._read, False)
+
+    def fileno(self) -> int:
+        """Return the master's end, readable when a child has reported."""
+        return self._read
+
+    def ring(self, pid: int, state: int) -> None:
+        """Report from the child `pid`; raises nothing, because the master may be gone."""
+        try:
+            os.write(self._write, _RECORD.pack(pid, state))
+        except OSError:
+            pass
+
+    def drain(self) -> Iterator[tuple[int, int]]:
+        """Yield the reports (pid, state) that wait, in their order."""
+        for _ in range(_MAX_BLOCKS):
+            try:
+                block = os.read(self._read, _BLOCK)
+            except BlockingIOError:
+                return
+            yield from _RECORD.iter_unpack(block[:len(block) - len(block) % _RECORD.size])
+            if len(block) < _BLOCK:
+                return
+
+
+class DeathPipe:
+    """Tells children of the master's end, whatever way it came."""
+
+    def __init__(self) -> None:
+        """Make the pipe; raises OSError."""
+        self._read, self._write = os.pipe2(os.O_CLOEXEC)
+
+    @property
+    def masters_end(self) -> int:
+        """The end that only the master holds: when it closes, the master is dead."""
+        return self._write
+
+    def fileno(self) -> int:
+        """Return the children's end, readable when the master is dead."""
+        return self._read
+
+    def is_ended(self) -> bool:
+        """Tell whether the master is dead."""
+        poll = select.poll()
+        poll.register(self._read, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def send_signal_at_end(self, number: int) -> None:
+        """Have the kernel send signal `number` to this process when the master is dead.
+
+        The owner of such signals belongs to the open file, which all children share; hence the
+        pipe is opened anew.  Raises OSError, for one where /proc is not mounted.
+        """
+        own = os.open(f"/proc/self/fd/{self._read}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
+            fcntl.fcntl(own, fcntl.F_SETSIG, number)
+            fcntl.fcntl(own, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
+        except OSError:
+            os.close(own)
+            raise

@@ -1,0 +1,44 @@
+"""How many children there should be: pure arithmetic on counts, no processes (master only)."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """What the administrator allows.  A pool of fixed size has minspare == maxspare == limit."""
+
+    minspare: int    # idle children kept ready at least
+    maxspare: int    # idle children kept at most
+    limit: int       # children in all
+    maxuse: int      # sessions that one child serves before it leaves
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """How many children there are."""
+
+    booting: int = 0
+    idle: int = 0       # without those that were told to leave
+    busy: int = 0
+    leaving: int = 0    # told to leave while idle, and not yet gone
+
+    @property
+    def total(self) -> int:
+        """All of them: what counts against the limit."""
+        return self.booting + self.idle + self.busy + self.leaving
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do: one of the two is 0."""
+
+    fork: int = 0
+    retire: int = 0
+
+
+def decide(limits: PoolLimits, census: Census) -> Decision:
+    """Return how many children to add, or how many idle ones to send home."""
+    spare = census.booting + census.idle
+    if spare < limits.minspare:
+        return Decision(fork=max(0, min(limits.minspare - spare, limits.limit - census.total)))
+    return Decision(retire=min(census.idle, max(0, spare - max(limits.maxspare, limits.minspare))))

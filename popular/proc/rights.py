@@ -1,0 +1,101 @@
+"""Rights of a process: whose user and groups it has, given up for good.
+
+The starter finds them (pwd, grp), the master drops to them as its first act when it was started as
+root, every child proves them.  Raises StartError with what could not be done.
+"""
+
+import grp
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from popular.errors import StartError
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """A user with his groups."""
+
+    user: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]    # supplementary ones, sorted
+
+    @property
+    def is_root(self) -> bool:
+        """Tell whether these are root's rights."""
+        return self.uid == 0
+
+
+def find_rights(user: str, group: str) -> Rights:
+    """Return the rights of `user` with `group` as his primary group (starter only).
+
+    Raises KeyError with a text that says which of them does not exist.
+    """
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise KeyError(f"no such user: {user}") from None
+    try:
+        gid = grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise KeyError(f"no such group: {group}") from None
+    return Rights(user, entry.pw_uid, gid, tuple(sorted(os.getgrouplist(user, gid))))
+
+
+def own_rights() -> Rights:
+    """Return the rights this process has now."""
+    uid = os.geteuid()
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = str(uid)
+    return Rights(user, uid, os.getegid(), tuple(sorted(os.getgroups())))
+
+
+def drop(rights: Rights) -> None:
+    """Become `rights` for good, and make sure that there is no way back; raises StartError."""
+    try:
+        os.setgroups(rights.groups)
+        os.setresgid(rights.gid, rights.gid, rights.gid)
+        os.setresuid(rights.uid, rights.uid, rights.uid)
+    except OSError as why:
+        raise StartError(f"cannot become user {rights.user}: {why.strerror}") from why
+    prove(rights)
+    if rights.is_root:
+        return
+    try:
+        os.setresuid(0, 0, 0)
+    except PermissionError:
+        return
+    raise StartError(f"user {rights.user} can become root again")
+
+
+def prove(rights: Rights) -> None:
+    """Raise StartError unless real, effective and saved ids and all groups are those of `rights`."""
+    found = (os.getresuid(), os.getresgid(), sorted(os.getgroups()))
+    if found != ((rights.uid,) * 3, (rights.gid,) * 3, list(rights.groups)):
+        raise StartError(f"wrong rights: uids {found[0]}, gids {found[1]}, groups {found[2]}")
+
+
+@contextmanager
+def acting_as(rights: Rights) -> Iterator[None]:
+    """Work with the rights of another user for a while, so that no file of root's is touched for him (starter only).
+
+    Does nothing unless this process is root's.
+    """
+    if os.geteuid() != 0:
+        yield
+        return
+    own = own_rights()
+    os.setgroups(rights.groups)
+    os.setegid(rights.gid)
+    os.seteuid(rights.uid)
+    try:
+        yield
+    finally:
+        os.seteuid(own.uid)
+        os.setegid(own.gid)
+        os.setgroups(own.groups)

@@ -1,0 +1,60 @@
+"""Signals as bytes in a pipe: a handler notes and wakes, all work is done in the loop.
+
+Master and children each make one `SignalPipe` of their own.  Python's own wake-up descriptor
+writes the number of every signal into the pipe in the C handler, so nothing is lost between a
+signal and the poll that waits for it.  Raises OSError when no descriptor is left.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterable
+from types import FrameType
+
+_BLOCK = 4096    # octets read at once; each is one signal
+
+
+class SignalPipe:
+    """The signals that one process listens to, in the order of their arrival."""
+
+    def __init__(self, numbers: Iterable[int], on_signal: Callable[[int], None] | None = None) -> None:
+        """Listen to `numbers` from now on.
+
+        `on_signal` is called in the handler itself, for the rare thing that cannot wait for a
+        loop; it must be short, and raise nothing.
+        """
+        self._on_signal = on_signal
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for number in numbers:
+            signal.signal(number, self._handle)
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """Both ends, for the list of what a child must close."""
+        return self._read, self._write
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when a signal has arrived."""
+        return self._read
+
+    def take(self) -> list[int]:
+        """Return the signals that arrived since the last call, each once."""
+        seen: dict[int, None] = {}
+        while True:
+            try:
+                block = os.read(self._read, _BLOCK)
+            except BlockingIOError:
+                return list(seen)
+            seen.update(dict.fromkeys(block))
+            if len(block) < _BLOCK:
+                return list(seen)
+
+    def close(self) -> None:
+        """Stop waking up; the handlers stay until their owner replaces them."""
+        signal.set_wakeup_fd(-1)
+        os.close(self._read)
+        os.close(self._write)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._on_signal is not None:
+            self._on_signal(number)
