@@ -1,0 +1,28 @@
+"""Log messages of every daemon's master (known originals 0001 and 0004; ours 0208 to 021f)."""
+
+from popular.log.message import ADM, BUG, INF, SOS, Message
+
+START = Message(
+    0x0001, INF, "start", "version user addresses",
+    "The daemon listens on all its addresses.")
+LEFT_MAIN_LOOP = Message(
+    0x0004, BUG, "left_main_loop", "type trace",
+    "The master ended although nobody told it to. Sessions that run go on; start the daemon again and report the line.")
+NULL_BYTE_IN_INPUT = Message(
+    0x0035, ADM, "null_byte_in_input", "ctx len data",
+    "A NUL byte came from the network; the connection was dropped at once. POP3 has no use for it.")
+COMMAND = Message(
+    0x0208, INF, "command", "source words",
+    "A command was given, by a signal or by pcontrol.")
+LOG_REOPENED = Message(
+    0x0209, INF, "log_reopened", "",
+    "The log file was opened anew.")
+LOG_NOT_REOPENED = Message(
+    0x020a, SOS, "log_not_reopened", "error",
+    "The log file could not be opened anew; the old one stays in use. Check the folder and its rights.")
+RUNS_AS_ROOT = Message(
+    0x020b, ADM, "runs_as_root", "",
+    "The setting `user` is root. Mail and passwords are handled with all rights; give a user of its own.")
+CHILDREN_KILLED = Message(
+    0x020c, ADM, "children_killed", "count",
+    "Children did not end at TERM within some seconds and were ended by KILL.")

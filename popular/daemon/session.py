@@ -1,0 +1,88 @@
+"""One connection in any program: what every session has.
+
+Runs in a child.  The programs' own sessions hold a `Session` and tell the story.
+"""
+
+import socket
+import time
+from dataclasses import dataclass
+from types import TracebackType
+
+from popular.addresses import Endpoint
+from popular.log.writer import Log
+from popular.net.wire import Wire
+from popular.proc.child import Child
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An accepted connection."""
+
+    sock: socket.socket    # non-blocking, on the client's reserved descriptor
+    peer: Endpoint
+    local: Endpoint
+    owner: str             # of the listener: the id of a vserv or server
+    number: int            # of this child's connections, from 1
+
+
+class Session:
+    """What one connection has from its first octet to its last; a context that ends closed."""
+
+    def __init__(self, connection: Connection, child: Child, log: Log, *, sid: str, idle: float, maxline: int) -> None:
+        """Begin the session `sid`; `idle` seconds and `maxline` octets are the limits of its wire."""
+        self.connection = connection
+        self.child = child
+        self.log = log
+        self.peer = connection.peer
+        self.wire = Wire(connection.sock, idle=idle, maxline=maxline)
+        self.started = time.monotonic()
+        self.times: dict[str, float] = {}    # seconds spent in each state that was left
+        self._state = ""
+        self._entered = self.started
+        self.id = sid
+
+    @property
+    def id(self) -> str:
+        """The session id; pserv learns it from the preamble and sets it then."""
+        return self._id
+
+    @id.setter
+    def id(self, sid: str) -> None:
+        self._id = sid
+        self.log.sid = sid
+
+    def enter(self, state: str) -> None:
+        """Go to another state: the time in the old one is noted, the title shows the new one."""
+        now = time.monotonic()
+        if self._state:
+            self.times[self._state] = self.times.get(self._state, 0.0) + now - self._entered
+        self._state = state
+        self._entered = now
+        if state:
+            self.child.title(f"{state} {self.id} {self.peer.host}")
+
+    def close(self) -> None:
+        """End the session: the last state's time is noted and the connection closed."""
+        self.enter("")
+        self.wire.close()
+        self.log.sid = "-"
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        if error is None or not isinstance(error, Exception):
+            self.close()
+            return
+        self.enter("")
+        self.wire.close()    # the id stays in the log: whoever catches the error logs it with it
+
+
+def new_sid(prefix: str, pid: int, number: int, now: float | None = None) -> str:
+    """Return the id of a child's session `number` (from 1) that starts at `now` (seconds since 1970; None: now).
+
+    PREFIX-YYMMDDHHMMSS-PID in local time, and from a child's second session on `.N` behind (spec 5.1).
+    """
+    stamp = time.strftime("%y%m%d%H%M%S", time.localtime(now))
+    return f"{prefix}-{stamp}-{pid}" + (f".{number}" if number > 1 else "")

@@ -1,0 +1,57 @@
+"""Settings that every daemon has; each program puts them together with its own rows (lean: no side effects)."""
+
+from popular.config.kinds import Bool, File, Id, Int, String
+from popular.config.setting import Setting
+from popular.config.store import Config
+from popular.errors import Mistake
+from popular.paths import LOGDIR, RUNDIR
+from popular.proc.pool import PoolLimits
+from popular.version import VERSION
+
+SESSIONLIMIT = 10_000    # slots of the state file
+
+
+def process_rows(program: str) -> tuple[Setting, ...]:
+    """Return the rows about the process itself."""
+    return (
+        Setting("id", Id(), program, "The name of the program.", readonly=True),
+        Setting("pid", Int(0), 0, "The process id of the master.", readonly=True),
+        Setting("version", String(), VERSION, "The version of the program.", readonly=True),
+        Setting("rundir", File(), RUNDIR,
+                "The folder for pid file, state file and control socket; it is made when it is missing.",
+                readonly=True, option=("-r", "--rundir")),
+        Setting("logfile", File(), f"{LOGDIR}/{program}", "The log file.", readonly=True, option=("-l", "--logfile")),
+        Setting("user", Id(), "pop", "The user to become when started as root.", readonly=True,
+                option=("-u", "--user")),
+        Setting("group", Id(), "pop", "The group to become when started as root.", readonly=True,
+                option=("-g", "--group")),
+        Setting("debug", Bool(), False, "Write messages for developers to the log.", option=("--debug",)),
+    )
+
+
+POOL_ROWS = (
+    Setting("maxsession", Int(1, SESSIONLIMIT), 1000, "How many sessions there may be at once."),
+    Setting("minspare", Int(1, 1000), 4, "How many idle children are kept ready at least."),
+    Setting("maxspare", Int(1, 1000), 8, "How many idle children are kept at most."),
+    Setting("maxuse", Int(1, 1_000_000), 1, "How many sessions a child serves, one after the other, before it leaves."),
+    Setting("backlog", Int(5, 1024), 256, "How many connections may wait to be accepted, as in listen(2)."),
+    Setting("sessionlimit", Int(1, SESSIONLIMIT), SESSIONLIMIT, "The upper bound of maxsession.", readonly=True),
+    Setting("maxlocalload", Int(0, 10_000), 0,
+            "The system load at which new connections are refused; 0 means never."),
+)
+
+
+def pool_limits(config: Config) -> PoolLimits:
+    """Return what POOL_ROWS say."""
+    values = config.variables
+    return PoolLimits(values.integer("minspare"), values.integer("maxspare"),
+                      min(values.integer("maxsession"), values.integer("sessionlimit")), values.integer("maxuse"))
+
+
+def pool_mistakes(config: Config) -> list[Mistake]:
+    """Return what is wrong between POOL_ROWS, for the `check` of a program."""
+    minspare, maxspare = config.variables.integer("minspare"), config.variables.integer("maxspare")
+    if maxspare >= minspare:
+        return []
+    where = f"{config.variables.text('id')}: maxspare"
+    return [Mistake(where, str(maxspare), f"at least minspare, which is {minspare}")]

@@ -1,0 +1,74 @@
+"""What makes one daemon not another, and the seams between the skeleton and a program.
+
+`DaemonSpec` is written in each program's `spec.py`, which is imported by the starter and by the
+master; data and protocols only, lean.
+"""
+
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from popular.addresses import Endpoint
+from popular.config.setting import Schema
+from popular.config.store import Config
+from popular.daemon.signals import SIGNALS, SignalRow
+from popular.errors import Mistake
+from popular.log.message import Message
+from popular.log.writer import Log
+from popular.proc.child import Child
+from popular.proc.pool import PoolLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """One address that a program wants to listen on."""
+
+    kind: Literal["tcp", "udp"]
+    owner: str           # id of the object it belongs to, such as a vserv
+    endpoint: Endpoint   # numeric; port 0 lets the kernel choose
+    backlog: int         # of listen(2); no meaning for udp
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One bound socket, non-blocking; TCP ones are listening."""
+
+    owner: str
+    endpoint: Endpoint   # as bound: with the port that the kernel chose
+    sock: socket.socket
+    ours: bool = True    # bound by ourselves: may be shut down for every process that holds it
+
+    @property
+    def is_tcp(self) -> bool:
+        """Tell whether connections are accepted here."""
+        return self.sock.type == socket.SOCK_STREAM
+
+
+class Job(Protocol):
+    """What a child does from its start to its end."""
+
+    def run(self, child: Child, listeners: Sequence[Listener]) -> int:
+        """Work; returns the exit code of the child."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonSpec:
+    """One daemon."""
+
+    name: str
+    schema: Schema
+    check: Callable[[Config], list[Mistake]]     # starter: what single rows cannot see
+    listens: Callable[[Config], list[Listen]]
+    make_job: Callable[[Config, Log], Job]       # master, at start and for each new Config; ConfigError, PdmError
+    pool: Callable[[Config], PoolLimits]
+    start_message: Message    # fields: any of version, pid, user, addresses
+    end_message: Message      # fields: any of command, children, version, pid, user
+    signals: tuple[SignalRow, ...] = SIGNALS
+    module: str = ""          # where `SPEC` stands; empty: popular.NAME.spec
+
+    @property
+    def import_name(self) -> str:
+        """The module from which the master imports `SPEC`."""
+        return self.module or f"popular.{self.name}.spec"
