@@ -294,13 +294,14 @@ class Addresses:
     wanted: ClassVar[str] = "addresses such as 0.0.0.0:110, [::]:110, each once"
 
     def parse(self, text: str) -> tuple[Endpoint, ...]:
-        """Read `HOST:PORT, HOST:PORT, …`, at most `MAX_ADDRESSES`, none of them twice."""
+        """Read `HOST:PORT, HOST:PORT, …`, at most `MAX_ADDRESSES`, no port twice."""
         words = text.split(",")
         try:
-            endpoints = tuple(parse_endpoint(word) for word in words[:MAX_ADDRESSES + 1])
+            endpoints = tuple(parse_endpoint(word) for word in words[:MAX_ADDRESSES])
         except ValueError:
             raise ValueError(self.wanted) from None
-        if len(set(endpoints)) != len(words):
+        fixed = [endpoint for endpoint in endpoints if endpoint.port]    # port 0 is another one each time
+        if len(words) > MAX_ADDRESSES or len(set(fixed)) != len(fixed):
             raise ValueError(self.wanted)
         return endpoints
 
