@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 
+_ZONE = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)    # ipaddress takes anything, commas and line ends too
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Endpoint:
@@ -33,17 +35,18 @@ class Endpoint:
 
 def is_ip(host: str) -> bool:
     """Tell whether `host` is a numeric IPv4 or IPv6 address (a zone such as `%eth0` is allowed)."""
+    address, percent, zone = host.partition("%")
     try:
-        ipaddress.ip_address(host)
+        ipaddress.ip_address(address)
     except ValueError:
         return False
-    return True
+    return not percent or (":" in address and _ZONE.fullmatch(zone) is not None)
 
 
 def parse_endpoint(text: str) -> Endpoint:
     """Read `HOST:PORT` or `[IPv6]:PORT`; raises ValueError with what is wanted."""
     host, colon, port = text.strip().rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    if not colon or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
         raise ValueError("HOST:PORT or [IPV6]:PORT, the port from 0 to 65535")
     if host.startswith("[") and host.endswith("]"):
         if ":" not in host or not is_ip(host[1:-1]):

@@ -1,0 +1,50 @@
+"""Errors: what they carry for the one who can mend it, and what for the client."""
+
+import pytest
+
+from popular import errors
+from popular.errors import ConfigError, Gone, Leave, Mistake, NulByte, PopularError, Refuse, Refused, StoreError
+
+
+def test_a_configuration_error_tells_every_mistake():
+    first = Mistake("pproxy.conf: [pproxy] authtimeout", "'70m'", "a time from 0s to 1h")
+    second = Mistake("pproxy.conf: line 3", "'x'", "KEY = VALUE")
+    why = ConfigError([first, second])
+    assert why.mistakes == (first, second)
+    assert str(why).splitlines() == ["pproxy.conf: [pproxy] authtimeout: found '70m', wanted a time from 0s to 1h",
+                                     "pproxy.conf: line 3: found 'x', wanted KEY = VALUE"]
+
+
+def test_a_refused_login_keeps_its_reason_from_the_client():
+    why = Refused("AUTH", "login refused", "user joe: wrong password")
+    assert str(why) == "user joe: wrong password"
+    assert "joe" not in why.text + why.code
+
+
+def test_what_a_refused_command_carries():
+    why = Refuse("no such message", "SYS/PERM")
+    assert (why.text, why.code, Refuse("x").code) == ("no such message", "SYS/PERM", "")
+
+
+@pytest.mark.parametrize("why, code", [
+    pytest.param(StoreError("disk"), "SYS/TEMP", id="default"),
+    pytest.param(StoreError("mailbox", "SYS/PERM"), "SYS/PERM", id="given"),
+])
+def test_the_response_code_of_a_store_error(why, code):
+    assert why.code == code
+
+
+def test_a_nul_byte_is_a_peer_gone():
+    why = NulByte(12, b"USER a\0")
+    assert isinstance(why, Gone)
+    assert (why.length, why.data) == (12, b"USER a\0")
+
+
+def test_leaving_a_state_is_no_error():
+    assert not isinstance(Leave(), PopularError)
+    assert Leave(3).result == 3
+
+
+def test_every_error_has_the_one_root():
+    classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Exception)]
+    assert [cls for cls in classes if not issubclass(cls, PopularError)] == [Leave]
