@@ -60,7 +60,7 @@ class Daemon:
         """
         name = name or program
         config = rundir / f"{name}.conf"
-        text = settings if isinstance(settings, str) else render_ini(settings)
+        text = settings if isinstance(settings, str) else ini_text(settings)
         config.write_text(text)
         daemon_rundir = rundir if name == program else rundir / name
         daemon_rundir.mkdir(exist_ok=True)
@@ -199,7 +199,7 @@ class Daemon:
         return "\n".join([*self.log_lines()[-200:], self.stderr()[-4000:]])
 
 
-def render_ini(settings: Mapping[str, Mapping[str, object]]) -> str:
+def ini_text(settings: Mapping[str, Mapping[str, object]]) -> str:
     """Write an INI text: a value that is a mapping is an object `[[id]]` of its section."""
     lines: list[str] = []
     for section, content in settings.items():

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.harness.daemon import render_ini
+from tests.harness.daemon import ini_text
 from tests.harness.mail import crlf
 from tests.harness.system import children_of, is_alive, state_of, wait_for
 
@@ -24,7 +24,7 @@ def test_crlf(given, wanted):
 
 
 def test_ini_text():
-    text = render_ini({"pserv": {"debug": "on"}, "server": {"main": {"address": "127.0.0.1:0"}}})
+    text = ini_text({"pserv": {"debug": "on"}, "server": {"main": {"address": "127.0.0.1:0"}}})
     assert text == "[pserv]\ndebug = on\n[server]\n    [[main]]\n    address = 127.0.0.1:0\n"
 
 

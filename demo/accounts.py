@@ -1,0 +1,61 @@
+"""The accounts of the demo, and the SQLite database that the proxy asks."""
+
+import base64
+import hashlib
+import os
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from popular.pdm.libcrypt import crypt
+
+ORG = "example.org"
+NET = "example.net"
+MASTER_PASSWORD = "let-me-help"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One row of the user database."""
+
+    namespace: str
+    name: str
+    password: str
+    backend: str = "store"
+    mailbox: str = ""            # below the spool
+    backend_user: str = ""       # for a POP3 backend
+    backend_password: str = ""
+
+
+ANNA = Account(ORG, "anna", "tulip", mailbox="org/an/anna")
+BEN = Account(ORG, "ben", "rose", mailbox="org/be/ben")
+CARLA = Account(ORG, "carla", "daisy", "elsewhere", backend_user="carla", backend_password="inner-secret")
+OTHER_ANNA = Account(NET, "anna", "cactus", mailbox="net/an/anna")
+ACCOUNTS = (ANNA, BEN, CARLA, OTHER_ANNA)
+
+QUERY = ("SELECT password, backend, mailbox, backend_user, backend_password "
+         "FROM users WHERE namespace = :namespace AND name = :user")
+
+
+def write_database(path: Path) -> None:
+    """Make the user database anew."""
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
+            "CREATE TABLE users (namespace TEXT, name TEXT, password TEXT, backend TEXT, mailbox TEXT, "
+            "backend_user TEXT, backend_password TEXT, PRIMARY KEY (namespace, name)) WITHOUT ROWID")
+        database.executemany("INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?)", [
+            (account.namespace, account.name, salted(account.password), account.backend, account.mailbox,
+             account.backend_user, account.backend_password) for account in ACCOUNTS])
+
+
+def crypted(password: str) -> str:
+    """Return a password as the master module compares it: through crypt(3), SHA-512 (spec 7.3)."""
+    return crypt(password.encode(), f"$6${os.urandom(8).hex()}")
+
+
+def salted(password: str) -> str:
+    """Return a password as the database stores it: salted SHA-256."""
+    salt = os.urandom(8)
+    return "{SSHA256}" + base64.b64encode(hashlib.sha256(password.encode() + salt).digest() + salt).decode()

@@ -1,0 +1,40 @@
+"""How the demo looks: headings, dialogue and log lines, in colour on a terminal and plain elsewhere."""
+
+import os
+import shutil
+import sys
+
+_COLOURS = {"title": "1", "client": "36", "server": "32", "refusal": "31", "log": "2", "plain": "0"}
+
+
+class Screen:
+    """Standard output."""
+
+    def __init__(self) -> None:
+        self.is_colourful = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        self.width = max(60, shutil.get_terminal_size((120, 24)).columns) if sys.stdout.isatty() else 160
+
+    def say(self, text: str = "", style: str = "plain") -> None:
+        """Print one line, cut at the width of the screen."""
+        if len(text) > self.width:
+            text = text[:self.width - 1] + "…"
+        if self.is_colourful and style != "plain":
+            text = f"\033[{_COLOURS[style]}m{text}\033[0m"
+        print(text, flush=True)
+
+    def title(self, text: str) -> None:
+        """Print a heading with a rule behind it."""
+        self.say()
+        self.say(f"── {text} ".ljust(min(self.width, 100), "─"), "title")
+
+    def client(self, line: str) -> None:
+        """Print what the client sent."""
+        self.say(f"  C: {line}", "client")
+
+    def server(self, line: str) -> None:
+        """Print what the client was answered."""
+        self.say(f"  S: {line}", "refusal" if line.startswith("-ERR") else "server")
+
+    def log(self, line: str) -> None:
+        """Print a line of a log file."""
+        self.say(f"     {line}", "log")

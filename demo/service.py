@@ -1,0 +1,82 @@
+"""Starting the daemons of the demo, delivering its mail, and ending everything."""
+
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+from demo.accounts import ACCOUNTS, CARLA
+from demo.letters import LETTERS, letter
+from demo.site import Site
+from popular.addresses import Endpoint
+from tests.harness.daemon import ROOT, Daemon
+from tests.harness.dovecot import Dovecot, NoDovecot
+
+
+class MailSystem:
+    """All daemons of the demo; leaving the `with` block ends them."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self._stack = ExitStack()
+        self.elsewhere_is = ""
+        self.dovecot: Dovecot | None = None
+
+    def __enter__(self) -> "MailSystem":
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _start(self) -> None:
+        """Start servers before proxies, so that each proxy's file can name their ports."""
+        self.site.prepare()
+        self.site.write_pcheckd()
+        self.site.write_pserv()
+        self.pcheckd = self._launch("pcheckd", "pcheckd")
+        self.pserv = self._launch("pserv", "pserv")
+        store = self.pserv.endpoint()
+        elsewhere = self._start_elsewhere(store)
+        self.site.write_pproxy(store, self.pcheckd.endpoint(), elsewhere)
+        self.pproxy = self._launch("pproxy", "pproxy")
+
+    def _start_elsewhere(self, store: Endpoint) -> Endpoint:
+        """Start the POP3 server that is not ours: Dovecot, else a second proxy in its part."""
+        try:
+            self.dovecot = self._stack.enter_context(
+                Dovecot.start(self.site.folder / "dovecot", {CARLA.backend_user: CARLA.backend_password}))
+        except NoDovecot as why:
+            self.elsewhere_is = f"a second pproxy, because {why}"
+            self.site.write_elsewhere(store)
+            return self._launch("pproxy", "elsewhere").endpoint()
+        self.elsewhere_is = "Dovecot"
+        return self.dovecot.endpoint
+
+    def _launch(self, program: str, name: str) -> Daemon:
+        rundir = self.site.var if name == program else self.site.var / name
+        return self._stack.enter_context(Daemon.launch(program, self.site.config(name), rundir, self.site.log(name)))
+
+    def deliver_all(self) -> int:
+        """Make every mailbox and deliver every letter; returns their number."""
+        for account in ACCOUNTS:
+            for folder in ("tmp", "new", "cur"):
+                if account.mailbox:
+                    (self.site.spool / account.mailbox / folder).mkdir(parents=True, exist_ok=True)
+        for number, (account, *_) in enumerate(LETTERS):
+            if account.mailbox:
+                self._deliver(self.site.spool, account.mailbox, letter(number))
+            elif self.dovecot:
+                self._deliver(self.dovecot.folder / "home" / account.backend_user, "Maildir", letter(number))
+                self.dovecot.own(account.backend_user)
+            else:
+                self._deliver(self.site.spool, f"elsewhere/{account.backend_user}", letter(number))
+        return len(LETTERS)
+
+    def _deliver(self, spool: Path, mailbox: str, message: bytes) -> None:
+        subprocess.run([sys.executable, str(ROOT / "bin/pdeliver"), "--create", "-m", str(spool),
+                        "-l", str(self.site.log("pdeliver")), mailbox], input=message, check=True, timeout=30)

@@ -1,0 +1,95 @@
+"""The files of the demo below ./run: INI files, user database, spool, run folder and logs."""
+
+import getpass
+import grp
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo.accounts import MASTER_PASSWORD, NET, ORG, QUERY, crypted, write_database
+from popular.addresses import Endpoint
+from tests.harness.daemon import ini_text
+
+ANY_PORT = "127.0.0.1:0"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where everything is; `prepare` makes it anew at each run."""
+
+    folder: Path
+
+    @property
+    def spool(self) -> Path:
+        """Root of all mailboxes."""
+        return self.folder / "spool"
+
+    @property
+    def etc(self) -> Path:
+        """Configuration and user database."""
+        return self.folder / "etc"
+
+    @property
+    def var(self) -> Path:
+        """Pid files and sockets."""
+        return self.folder / "var"
+
+    def config(self, name: str) -> Path:
+        """Return the INI file of a daemon."""
+        return self.etc / f"{name}.conf"
+
+    def log(self, name: str) -> Path:
+        """Return the log file of a program."""
+        return self.folder / "log" / name
+
+    def prepare(self) -> None:
+        """Clear away what an earlier run left, and lay folders and databases."""
+        for old in (self.spool, self.etc, self.var, self.folder / "log", self.folder / "dovecot"):
+            shutil.rmtree(old, ignore_errors=True)
+        for new in (self.spool, self.etc, self.var, self.folder / "log"):
+            new.mkdir(parents=True)
+        write_database(self.etc / "users.sqlite")
+        master = self.etc / "masterauth.conf"
+        master.write_text(f"# IP:NAMESPACE:CRYPTED\n127.0.0.1:{ORG}:{crypted(MASTER_PASSWORD)}\n")
+        master.chmod(0o600)
+
+    def write_pcheckd(self) -> None:
+        """Write pcheckd.conf."""
+        self._write("pcheckd", {"pcheckd": {"mailboxdir": self.spool, "host": "127.0.0.1", "port": 0}})
+
+    def write_pserv(self) -> None:
+        """Write pserv.conf."""
+        self._write("pserv", {"pserv": {"mailboxdir": self.spool}, "server": {"main": {"address": ANY_PORT}}})
+
+    def write_elsewhere(self, store: Endpoint) -> None:
+        """Write the configuration of a second proxy, a POP3 server as any other to the first one."""
+        self._write("elsewhere", {
+            "pproxy": {"minspare": 1, "maxspare": 2},
+            "vserv": {"main": {"address": ANY_PORT}},
+            "backend": {"store": {"protocol": "xpop", "address": store}},
+            "pdm": {"all": {"module": "any", "args": "store elsewhere/%u"}}})
+
+    def write_pproxy(self, store: Endpoint, check: Endpoint, elsewhere: Endpoint) -> None:
+        """Write pproxy.conf: two virtual servers, two backends, two database modules."""
+        self._write("pproxy", {
+            "pproxy": {"authdelay": "200ms", "sidprefix": "demo"},
+            "vserv": {
+                "org": {"address": ANY_PORT, "namespace": ORG, "banner": f'"POPular at {ORG}"'},
+                "net": {"address": ANY_PORT, "namespace": NET, "banner": f'"POPular at {NET}"'}},
+            "backend": {
+                "store": {"protocol": "cxpop", "address": store, "checkport": check.port},
+                "elsewhere": {"protocol": "pop3", "address": elsewhere}},
+            "pdm": {
+                "users": {"module": "sqlite", "args": f'{self.etc / "users.sqlite"} "{QUERY}"'},
+                "support": {"module": "master", "args": self.etc / "masterauth.conf"}}})
+
+    def _write(self, name: str, settings: dict[str, dict[str, object]]) -> None:
+        """Write one INI file that needs no option beside; root's daemons stay root's."""
+        program = next(iter(settings))
+        rundir = self.var if name == program else self.var / name
+        rundir.mkdir(exist_ok=True)
+        owner = {} if os.geteuid() != 0 else {
+            "user": getpass.getuser(), "group": grp.getgrgid(os.getegid()).gr_name}
+        variables = {"rundir": rundir, "logfile": self.log(name), **owner, **settings[program]}
+        self.config(name).write_text(ini_text({**settings, program: variables}))
