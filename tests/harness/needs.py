@@ -1,0 +1,25 @@
+"""What a test needs and the machine may not have: skipped on a desk, a failure on a build machine."""
+
+import os
+import shutil
+from typing import NoReturn
+
+import pytest
+
+
+def is_ci() -> bool:
+    """Tell whether this is a build machine (CI=true), where nothing may be missing."""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false", "no")
+
+
+def lacking(what: str) -> NoReturn:
+    """Skip the running test because `what` is missing; with CI=true fail it."""
+    if is_ci():
+        pytest.fail(f"{what} is missing; scripts/prepare.sh brings it", pytrace=False)
+    pytest.skip(f"{what} is missing")
+
+
+def need_program(name: str) -> str:
+    """Return the path of a program, or end the test with `lacking`."""
+    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    return path if path is not None else lacking(name)
