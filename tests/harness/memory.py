@@ -17,7 +17,6 @@ from popular.pop3.dialogue import Dialogue
 from popular.pop3.maildrop import EmptyMaildrop, Entry
 from popular.pop3.transaction import TransactionState
 from popular.pop3.xpop import read_preamble
-from tests.harness.mailboxes import MAILBOXES
 from tests.harness.transcript import PATIENCE, Transcript
 
 USERS: dict[str, bytes] = {
@@ -80,6 +79,7 @@ class Conversation:
     def __init__(self, serve: Callable[[Wire], object]) -> None:
         self.sock, theirs = socket.socketpair()
         self.wire = Wire(theirs, idle=PATIENCE)
+        self.said = b""
         self.result: object = None
         self.error: BaseException | None = None
         self._serve = serve
@@ -102,7 +102,8 @@ class Conversation:
         while more := self.sock.recv(65536):
             said += more
         self.end()
-        return bytes(said)
+        self.said = bytes(said)
+        return self.said
 
     def end(self) -> None:
         """Wait for the server's end; raises what it raised, unless that is Gone."""
@@ -181,8 +182,3 @@ class MemoryCarrier:
             yield stage
         finally:
             stage.conversation.end()
-
-
-def message(mailbox: str, number: int = 1) -> bytes:
-    """Return one message of a mailbox."""
-    return MAILBOXES[mailbox][number - 1]

@@ -2,14 +2,15 @@ r"""POP3 dialogues as text files: read them, and play the client's part against 
 
 A transcript (tests/transcripts/*/*.pop) is a head, then steps, one a line; `#` starts a comment line.
 
-    tags: memory pserv        the servers that play it: memory, pserv, or for pproxy what it shows:
-                              `empty` (after a login, over no mail), `authorization` (from the greeting)
+    tags: memory pserv        the servers that play it: memory, pserv, or for pproxy one of
+                              `empty` (after a login, over no mail) and `authorization` (from the greeting)
     mailbox: two              a mailbox of tests/harness/mailboxes.py; without it there is none
     flags: M                  XPOP flags
 
     C: DELE 1                 the client sends this line; those up to the next answer go in one packet
     C-: DEL                   the same without the line end
-    S: +OK *                  the server sends exactly this line; `*` stands for anything, ` *` at the end also for nothing
+    S: +OK *                  the server sends exactly this line; `*` stands for anything,
+                              ` *` at the end also for nothing
     message: 1                the server sends message 1 whole, stuffed, with the final dot
     do: half-close            the client sends no more
     do: drop                  the client resets the connection
@@ -230,7 +231,7 @@ class Player:
             case "message":
                 wanted = naive_stuffing(self.transcript.messages[int(step.text) - 1])
                 for number, line in enumerate(wanted.split(b"\r\n")[:-1], 1):
-                    self._expect_line(step, re.compile(re.escape(line)), f"line {number} of it, {show(line)}")
+                    self._expect_line(step, line, f"line {number} of it, {show(line)}")
             case "closed":
                 self._expect_end(step)
             case "do":
@@ -265,7 +266,7 @@ class Player:
         except ConnectionResetError:
             return b""
 
-    def _expect_line(self, step: Step, wanted: "re.Pattern[bytes]", shown: str) -> None:
+    def _expect_line(self, step: Step, wanted: "re.Pattern[bytes] | bytes", shown: str) -> None:
         while b"\n" not in self._received:
             try:
                 data = self._receive()
@@ -275,7 +276,8 @@ class Player:
                 raise self._mismatch(step, shown, "the end of the connection")
             self._received += data
         line, _, self._received = self._received.partition(b"\n")
-        if not line.endswith(b"\r") or not wanted.fullmatch(line[:-1]):
+        same = line[:-1] == wanted if isinstance(wanted, bytes) else wanted.fullmatch(line[:-1])
+        if not line.endswith(b"\r") or not same:
             raise self._mismatch(step, shown, show(line.removesuffix(b"\r")) + (
                 "" if line.endswith(b"\r") else ", ended by a bare LF"))
         self.said.append(f"  S: {show(line[:-1])}")

@@ -1,0 +1,167 @@
+"""The contract of `popular.pop3.maildrop.Maildrop`, asked of each fulfilment.
+
+A fulfilment joins by a Mailbox class here and a line in MAKERS.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from popular.errors import StoreError
+from popular.pop3.maildrop import EmptyMaildrop, Maildrop
+from tests.harness.mailboxes import MAILBOXES
+from tests.harness.memory import MemoryMaildrop
+
+
+class Mailbox(Protocol):
+    """What the contract needs of a fulfilment under test: the other side of its storage."""
+
+    def open(self, *, master: bool = False) -> Maildrop:
+        """Open a session's maildrop over the mailbox."""
+        ...
+
+    def vanish(self, index: int) -> None:
+        """Remove a message as another session would."""
+        ...
+
+    def new(self) -> list[bytes]:
+        """Return the messages that nobody read, in order."""
+        ...
+
+    def read(self) -> list[bytes]:
+        """Return the messages that were read, in order."""
+        ...
+
+
+class MemoryMailbox:
+    """The mailbox of a MemoryMaildrop."""
+
+    def __init__(self, folder: Path, messages: Sequence[bytes]) -> None:
+        self.maildrop = MemoryMaildrop(messages)
+
+    def open(self, *, master: bool = False) -> Maildrop:
+        self.maildrop.master = master
+        return self.maildrop
+
+    def vanish(self, index: int) -> None:
+        self.maildrop.gone.add(index)
+
+    def _left(self, seen: bool) -> list[bytes]:
+        return [message for index, message in enumerate(self.maildrop.messages)
+                if index not in self.maildrop.gone and (index in self.maildrop.seen) == seen]
+
+    def new(self) -> list[bytes]:
+        return self._left(False)
+
+    def read(self) -> list[bytes]:
+        return self._left(True)
+
+
+# Each makes a mailbox out of an empty folder and messages, all of them new.
+MAKERS: dict[str, Callable[[Path, Sequence[bytes]], Mailbox]] = {
+    "memory": MemoryMailbox,
+}
+
+THREE = MAILBOXES["three"]
+
+
+@pytest.fixture(params=sorted(MAKERS))
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Sequence[bytes]], Mailbox]:
+    """A function (messages) that makes a mailbox of the fulfilment under test."""
+    return lambda messages: MAKERS[request.param](tmp_path, messages)
+
+
+@pytest.mark.parametrize("name", ["empty", "one", "three", "dots", "borders", "nul", "eightbit", "header"])
+def test_entries_and_messages_agree(make: Callable[[Sequence[bytes]], Mailbox], name: str) -> None:
+    maildrop = make(MAILBOXES[name]).open()
+    assert [entry.size for entry in maildrop.entries] == [len(message) for message in MAILBOXES[name]]
+    for index, wanted in enumerate(MAILBOXES[name]):
+        with maildrop.open(index) as message:
+            assert b"".join(iter(lambda: message.read(1000), b"")) == wanted
+    maildrop.close()
+
+
+def test_uids_are_unique_and_legal(make: Callable[[Sequence[bytes]], Mailbox]) -> None:
+    maildrop = make(MAILBOXES["borders"]).open()
+    uids = [entry.uid for entry in maildrop.entries]
+    assert len(set(uids)) == len(uids)
+    assert all(1 <= len(uid) <= 70 and all("!" <= letter <= "~" for letter in uid) for uid in uids)
+    maildrop.close()
+
+
+def test_a_message_may_be_opened_more_than_once(make: Callable[[Sequence[bytes]], Mailbox]) -> None:
+    maildrop = make(THREE).open()
+    with maildrop.open(1) as first, maildrop.open(1) as second:
+        assert first.read() == second.read() == THREE[1]
+    maildrop.close()
+
+
+def test_nothing_changes_before_commit(make: Callable[[Sequence[bytes]], Mailbox]) -> None:
+    mailbox = make(THREE)
+    maildrop = mailbox.open()
+    maildrop.open(0).close()
+    maildrop.close()
+    assert (mailbox.new(), mailbox.read()) == ([*THREE], [])
+
+
+@pytest.mark.parametrize("master", [False, True])
+@pytest.mark.parametrize("deleted, read", [
+    pytest.param(set(), set(), id="nothing"),
+    pytest.param({1}, set(), id="one deleted"),
+    pytest.param(set(), {1}, id="one read"),
+    pytest.param({1}, {1}, id="one read and deleted"),
+    pytest.param({0, 2}, {1, 2}, id="some of each"),
+    pytest.param({0, 1, 2}, {0, 1, 2}, id="all"),
+])
+def test_commit_removes_and_marks(make: Callable[[Sequence[bytes]], Mailbox], deleted: set[int], read: set[int],
+                                  master: bool) -> None:
+    mailbox = make(THREE)
+    maildrop = mailbox.open(master=master)
+    maildrop.commit(deleted, read)
+    maildrop.close()
+    left = {0, 1, 2} - deleted
+    seen = set() if master else read
+    assert mailbox.new() == [THREE[index] for index in sorted(left - seen)]
+    assert mailbox.read() == [THREE[index] for index in sorted(left & seen)]
+
+
+def test_a_message_that_vanished_shows_in_open_and_not_in_the_numbers(
+        make: Callable[[Sequence[bytes]], Mailbox]) -> None:
+    mailbox = make(THREE)
+    maildrop = mailbox.open()
+    before = list(maildrop.entries)
+    mailbox.vanish(1)
+    with pytest.raises(StoreError) as caught:
+        maildrop.open(1)
+    assert caught.value.code == ""
+    with maildrop.open(2) as message:
+        assert message.read() == THREE[2]
+    assert list(maildrop.entries) == before
+    maildrop.close()
+
+
+def test_what_vanished_counts_as_removed_and_needs_no_mark(make: Callable[[Sequence[bytes]], Mailbox]) -> None:
+    mailbox = make(THREE)
+    maildrop = mailbox.open()
+    mailbox.vanish(0)
+    mailbox.vanish(1)
+    maildrop.commit({0}, {1, 2})
+    maildrop.close()
+    assert (mailbox.new(), mailbox.read()) == ([], [THREE[2]])
+
+
+def test_close_twice(make: Callable[[Sequence[bytes]], Mailbox]) -> None:
+    maildrop = make(THREE).open()
+    maildrop.close()
+    maildrop.close()
+
+
+def test_the_empty_fulfilment() -> None:
+    maildrop: Maildrop = EmptyMaildrop()
+    assert list(maildrop.entries) == []
+    with pytest.raises(AssertionError):
+        maildrop.open(0)
+    maildrop.commit(set(), set())
+    maildrop.close()

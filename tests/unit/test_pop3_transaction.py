@@ -1,0 +1,177 @@
+"""TRANSACTION: what transcripts cannot show: failing stores, totals, stuffing at every border, size."""
+
+import io
+from typing import BinaryIO
+
+import pytest
+
+from popular.errors import CommitError, Gone, StoreError
+from popular.net.wire import Wire
+from popular.pop3.dialogue import Dialogue
+from popular.pop3.maildrop import EmptyMaildrop, Entry, Maildrop
+from popular.pop3.transaction import Outcome, TransactionState
+from tests.harness.mailboxes import MAILBOXES, naive_stuffing
+from tests.harness.memory import Conversation, MemoryMaildrop
+
+BAD = "bad sector on /dev/sda1"
+
+
+class Failing(io.BytesIO):
+    """A message that can be read for some octets only."""
+
+    def __init__(self, octets: int, error: Exception) -> None:
+        super().__init__(b"x" * octets)
+        self.error = error
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if not data:
+            raise self.error
+        return data
+
+
+class Session:
+    """One ended TRANSACTION."""
+
+    def __init__(self, maildrop: Maildrop, data: bytes) -> None:
+        self.totals = Outcome()
+        self.conversation = Conversation(lambda wire: self.serve(wire, maildrop))
+        self.said = self.conversation.exchange(data)
+
+    def serve(self, wire: Wire, maildrop: Maildrop) -> object:
+        state = TransactionState(wire, maildrop, ("X",))
+        try:
+            return Dialogue(wire, maxerrors=25).run(state)
+        finally:
+            self.totals = state.totals
+
+
+def refuse_to_open(code: str) -> BinaryIO:
+    raise StoreError(BAD, code)
+
+
+@pytest.mark.parametrize("command", [b"RETR 1", b"TOP 1 0"])
+@pytest.mark.parametrize("code, answer", [
+    pytest.param("", b"-ERR message 1 is gone", id="gone"),
+    pytest.param("SYS/TEMP", b"-ERR [SYS/TEMP] message 1 cannot be read now", id="temporary"),
+    pytest.param("SYS/PERM", b"-ERR [SYS/PERM] message 1 cannot be read now", id="permanent"),
+])
+def test_a_message_that_cannot_be_opened(command: bytes, code: str, answer: bytes) -> None:
+    maildrop = MemoryMaildrop(MAILBOXES["two"])
+    maildrop.openers[0] = lambda: refuse_to_open(code)
+    session = Session(maildrop, command + b"\r\nNOOP\r\nQUIT\r\n")
+    assert session.said == answer + b"\r\n+OK\r\n+OK bye\r\n"
+    assert maildrop.disk() == {"new": 2, "cur": 0}
+
+
+@pytest.mark.parametrize("error", [
+    pytest.param(OSError(5, BAD), id="OSError"), pytest.param(StoreError(BAD), id="StoreError")])
+def test_a_message_whose_first_octet_cannot_be_read_is_refused(error: Exception) -> None:
+    maildrop = MemoryMaildrop(MAILBOXES["one"])
+    message = Failing(0, error)
+    maildrop.openers[0] = lambda: message
+    session = Session(maildrop, b"RETR 1\r\nQUIT\r\n")
+    assert session.said == b"-ERR [SYS/TEMP] message 1 cannot be read now\r\n+OK bye\r\n"
+    assert message.closed
+
+
+@pytest.mark.parametrize("error", [
+    pytest.param(OSError(5, BAD), id="OSError"), pytest.param(StoreError(BAD), id="StoreError")])
+@pytest.mark.parametrize("octets", [1, 70_000, 300_000])
+def test_a_read_error_within_a_message_drops_the_connection(octets: int, error: Exception) -> None:
+    maildrop = MemoryMaildrop(MAILBOXES["one"])
+    message = Failing(octets, error)
+    maildrop.openers[0] = lambda: message
+    session = Session(maildrop, b"DELE 1\r\nRSET\r\nRETR 1\r\nQUIT\r\n")
+    text = session.said.split(b"\r\n", 2)[2]
+    assert not text or text.startswith(b"+OK 46 octets\r\nx")
+    assert b"-ERR" not in text and not text.endswith(b".\r\n")
+    assert isinstance(session.conversation.error, Gone)
+    assert BAD in str(session.conversation.error)
+    assert message.closed and maildrop.commits == 0
+
+
+@pytest.mark.parametrize("messages", [pytest.param(MAILBOXES[name], id=name) for name in sorted(MAILBOXES)])
+def test_every_message_goes_out_as_the_plainest_code_would_send_it(messages: tuple[bytes, ...]) -> None:
+    commands = b"".join(b"RETR %d\r\n" % number for number in range(1, len(messages) + 1))
+    said = Session(MemoryMaildrop(messages), commands + b"QUIT\r\n").said
+    wanted = [b"+OK %d octets\r\n%b" % (len(message), naive_stuffing(message)) for message in messages]
+    assert said == b"".join(wanted) + b"+OK bye\r\n"
+
+
+@pytest.mark.parametrize("lines", [0, 1, 2, 3, 5000, 4294967296])
+@pytest.mark.parametrize("name", ["two", "dots", "borders", "header", "nothing", "long"])
+def test_top_sends_as_many_lines_as_there_are_or_are_wanted(name: str, lines: int) -> None:
+    messages = MAILBOXES[name]
+    said = Session(MemoryMaildrop(messages), b"TOP 1 %d\r\nQUIT\r\n" % lines).said
+    assert said == b"+OK top of message follows\r\n" + naive_stuffing(messages[0], lines) + b"+OK bye\r\n"
+
+
+@pytest.mark.parametrize("stuck, failed", [
+    pytest.param({0}, 1, id="one of two"), pytest.param({0, 1}, 2, id="both"), pytest.param({2}, 0, id="another"),
+])
+def test_quit_has_one_answer_whatever_the_store_can_do(stuck: set[int], failed: int) -> None:
+    maildrop = MemoryMaildrop(MAILBOXES["three"])
+    maildrop.stuck = stuck
+    session = Session(maildrop, b"DELE 1\r\nDELE 2\r\nRETR 3\r\nQUIT\r\n")
+    answer = b"-ERR [SYS/TEMP] %d of 2 messages not removed" % failed if failed else b"+OK bye"
+    assert session.said.endswith(b".\r\n" + answer + b"\r\n")
+    assert session.conversation.result == session.totals
+    assert (session.totals.deleted, session.totals.failed) == (2 - failed, failed)
+    assert session.totals.why == ("permission denied" if failed else "")
+    assert maildrop.commits == 1
+
+
+def test_quit_over_a_store_that_is_gone() -> None:
+    class Broken(MemoryMaildrop):
+        def commit(self, deleted: object, read: object) -> None:
+            raise StoreError(BAD, "SYS/TEMP")
+
+    session = Session(Broken(MAILBOXES["two"]), b"DELE 1\r\nQUIT\r\n")
+    assert session.said.endswith(b"\r\n-ERR [SYS/TEMP] mailbox could not be updated\r\n")
+    assert session.totals == Outcome(deleted=0, failed=1, why=BAD)
+
+
+def test_totals_of_a_session_that_quits() -> None:
+    session = Session(MemoryMaildrop(MAILBOXES["three"]), b"RETR 1\r\nRETR 1\r\nTOP 2 0\r\nDELE 3\r\nQUIT\r\n")
+    octets = 2 * (46 + 3) + (47 - len(b"second\r\n")) + 3
+    assert session.totals == Outcome(retrieved=2, octets=octets, deleted=1)
+
+
+def test_totals_of_a_session_that_breaks_off() -> None:
+    session = Session(MemoryMaildrop(MAILBOXES["three"]), b"RETR 1\r\nDELE 3\r\n")
+    assert isinstance(session.conversation.error, Gone)
+    assert session.totals == Outcome(retrieved=1, octets=49)
+
+
+def test_no_detail_of_ours_reaches_the_client() -> None:
+    maildrop = MemoryMaildrop(MAILBOXES["two"])
+    maildrop.openers[0] = lambda: refuse_to_open("SYS/TEMP")
+    maildrop.openers[1] = lambda: Failing(1, OSError(5, BAD))
+    assert b"sda" not in Session(maildrop, b"RETR 1\r\nRETR 2\r\n").said
+
+
+def test_the_answers_of_an_empty_maildrop_are_those_of_a_maildrop_without_messages() -> None:
+    script = b"".join(word + b"\r\n" for word in (
+        b"STAT", b"LIST", b"UIDL", b"LIST 1", b"UIDL 1", b"RETR 1", b"TOP 1 1", b"DELE 1", b"RSET", b"LAST", b"CAPA",
+        b"NOOP", b"RETR 0", b"QUIT"))
+    assert Session(EmptyMaildrop(), script).said == Session(MemoryMaildrop(()), script).said
+
+
+def test_a_hundred_thousand_messages() -> None:
+    class Many(EmptyMaildrop):
+        entries = [Entry(1000, f"945113196.{number}_1000") for number in range(100_000)]
+
+    said = Session(Many(), b"STAT\r\nDELE 5\r\nLIST\r\nUIDL\r\nSTAT\r\nQUIT\r\n").said
+    lines = said.split(b"\r\n")
+    assert lines[0] == b"+OK 100000 100000000"
+    assert lines[2] == b"+OK 99999 messages (99999000 octets)"
+    numbers = [number for number in range(1, 100_001) if number != 5]
+    assert lines[3:100_002] == [b"%d 1000" % number for number in numbers]
+    assert lines[100_004:200_003] == [b"%d 945113196.%d_1000" % (number, number - 1) for number in numbers]
+    assert lines[200_004:] == [b"+OK 99999 99999000", b"+OK bye", b""]
+
+
+def test_commit_error_is_worded_from_its_numbers() -> None:
+    error = CommitError(2, 5, BAD)
+    assert (error.failed, error.wanted, error.code, str(error)) == (2, 5, "SYS/TEMP", BAD)
