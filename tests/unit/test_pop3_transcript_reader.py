@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.harness.memory import MemoryCarrier
-from tests.harness.transcript import BadTranscript, Mismatch, Step, Transcript, octets, parse, pattern, play, transcripts
+from tests.harness.transcript import (
+    BadTranscript, Mismatch, Step, Transcript, octets, parse, pattern, play, transcripts)
 
 
 def read(tmp_path: Path, text: str, name: str = "transaction/x") -> Transcript:
