@@ -5,10 +5,13 @@ Runs in a child.  The programs' own sessions hold a `Session` and tell the story
 
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
 from popular.addresses import Endpoint
+from popular.daemon.messages import NULL_BYTE_IN_INPUT
+from popular.errors import Gone, NulByte
 from popular.log.writer import Log
 from popular.net.wire import Wire
 from popular.proc.child import Child
@@ -37,6 +40,7 @@ class Session:
         self.wire = Wire(connection.sock, idle=idle, maxline=maxline)
         self.started = time.monotonic()
         self.times: dict[str, float] = {}    # seconds spent in each state that was left
+        self.is_talking = True               # we speak POP3 with the peer; False once the relay owns the stream
         self._state = ""
         self._entered = self.started
         self.id = sid
@@ -58,25 +62,53 @@ class Session:
             self.times[self._state] = self.times.get(self._state, 0.0) + now - self._entered
         self._state = state
         self._entered = now
-        if state:
-            self.child.title(f"{state} {self.id} {self.peer.host}")
+        self.child.title(f"{state} {self.id} {self.peer.host}")
 
-    def close(self) -> None:
-        """End the session: the last state's time is noted and the connection closed."""
-        self.enter("")
-        self.wire.close()
-        self.log.sid = "-"
+    @property
+    def trace(self) -> Callable[[str], None] | None:
+        """Whom to tell each command, None unless `debug` is on."""
+        return self._note_command if self.log.debug_on else None
+
+    def totals(self) -> dict[str, object]:
+        """Return what a session's last log line says of octets and seconds."""
+        self.enter("closing")
+        return {
+            "bytes_in": self.wire.bytes_in,
+            "bytes_out": self.wire.bytes_out,
+            "seconds": time.monotonic() - self.started,
+            "times": " ".join(f"{state}={seconds:.3f}" for state, seconds in self.times.items()),
+        }
 
     def __enter__(self) -> "Session":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        if error is None or not isinstance(error, Exception):
-            self.close()
-            return
-        self.enter("")
-        self.wire.close()    # the id stays in the log: whoever catches the error logs it with it
+                 trace: TracebackType | None) -> bool:
+        """Close in the way that `error` asks for; the peer's doings end here, ours go on to the top of the child.
+
+        A NUL byte: at once and without a word (spec 1.5).  An error that nobody expected: with
+        -ERR [SYS/TEMP], but only where the peer takes it for an answer.
+        """
+        try:
+            if isinstance(error, NulByte):
+                self.log.note(NULL_BYTE_IN_INPUT, ctx="client", len=error.length, data=error.data)
+                self.wire.close()
+            elif isinstance(error, Exception) and not isinstance(error, Gone) and self._may_answer():
+                self.wire.reply(False, "internal error, please try again later", "SYS/TEMP")
+        except Gone:
+            pass    # nobody left to hear it
+        finally:
+            self.wire.linger_close()
+        if error is None or isinstance(error, Gone):
+            self.log.sid = "-"
+            return True
+        return False    # the id stays in the log: whoever catches the error logs it with it
+
+    def _may_answer(self) -> bool:
+        return self.is_talking and not self.wire.is_unfinished
+
+    def _note_command(self, line: str) -> None:
+        self.log.debug("command", line=line)
 
 
 def new_sid(prefix: str, pid: int, number: int, now: float | None = None) -> str:

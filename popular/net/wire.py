@@ -34,7 +34,8 @@ class Wire:
     may be set anew at any time, `maxline` (octets of a line without its end) too.
     """
 
-    __slots__ = ("sock", "idle", "deadline", "maxline", "bytes_in", "bytes_out", "_input", "_start", "_poll")
+    __slots__ = ("sock", "idle", "deadline", "maxline", "bytes_in", "bytes_out", "is_unfinished",
+                 "_input", "_start", "_poll")
 
     def __init__(self, sock: socket.socket, *, idle: float, maxline: int = 255) -> None:
         """Take over `sock`; it becomes non-blocking."""
@@ -46,6 +47,7 @@ class Wire:
         self.maxline = maxline
         self.bytes_in = 0
         self.bytes_out = 0
+        self.is_unfinished = False    # `send_parts` did not come to its end
         self._input = b""       # received; everything before _start has been handed out
         self._start = 0
         self._poll: select.poll | None = None
@@ -105,6 +107,7 @@ class Wire:
         When `parts` raises, what was gathered is not sent, and the peer has an unfinished answer:
         the caller must end the connection.
         """
+        self.is_unfinished = True
         gathered: list[Octets] = []
         size = 0
         for part in parts:
@@ -116,6 +119,7 @@ class Wire:
                 size = 0
         if gathered:
             self.send(b"".join(gathered))
+        self.is_unfinished = False
 
     def take_buffered(self) -> bytes:
         """Return what was received and not yet read, and forget it: it belongs to whoever reads next."""
