@@ -1,0 +1,35 @@
+"""A server's one-line response read by a client (RFC 1939 section 3, RFC 2449 section 8).
+
+Used in the children of pproxy, toward backends.  Backends are not trusted: what comes out of here
+is printable ASCII and short.
+"""
+
+import re
+from dataclasses import dataclass
+
+from popular.names import clean_line
+
+_CODE = re.compile(r"\[([A-Za-z0-9/_.-]{1,64}(?: [\x20-\x5a\x5c\x5e-\x7e]{1,64})?)\] ?(.*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a server answered: status, response code without brackets (or empty), human text."""
+
+    ok: bool
+    code: str
+    text: str
+
+    def __str__(self) -> str:
+        status = "+OK" if self.ok else "-ERR"
+        return " ".join(part for part in (status, f"[{self.code}]" if self.code else "", self.text) if part)
+
+
+def parse_response(line: bytes) -> Response:
+    """Read one response line without its CRLF; raises ValueError when it is none."""
+    status, _, rest = clean_line(line).partition(" ")
+    if status not in ("+OK", "-ERR"):
+        raise ValueError("neither +OK nor -ERR")
+    match = _CODE.fullmatch(rest)
+    code, text = match.groups() if match else ("", rest)
+    return Response(status == "+OK", code, text.strip())

@@ -1,0 +1,99 @@
+"""The proxy's connection to a backend, from dialling to the answer that ends the login.
+
+Runs in the children of pproxy.  Backends are not trusted: their answers are short lines that come
+within the login timeout, or the backend counts as out of reach (BackendError).
+"""
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from popular.errors import BackendError, Gone, Refuse
+from popular.names import MAX_RESPONSE, clean_line
+from popular.net.dial import dial
+from popular.net.wire import Wire
+from popular.pop3.response import Response, parse_response
+from popular.pop3.xpop import preamble_lines
+from popular.pproxy.routing import Route
+
+
+class LoginRefused(BackendError):
+    """The backend is there and said no; `answer` is for the client."""
+
+    def __init__(self, answer: Response) -> None:
+        super().__init__(str(answer))
+        self.answer = answer
+
+
+@dataclass(frozen=True, slots=True)
+class BackendLink:
+    """A connected backend that accepted the login."""
+
+    wire: Wire
+    first_line: bytes    # its answer to the login, without CRLF, for the client
+
+    @classmethod
+    def open(cls, route: Route, sid: str, place: Callable[[socket.socket], socket.socket]) -> "BackendLink":
+        """Connect and log in; `place` puts the socket where the relay wants it.
+
+        Raises LoginRefused when the backend says no, BackendError when it is out of reach.
+        """
+        backend = route.backend
+        sock = place(dial(backend.address, backend.connecttimeout, backend.source))
+        wire = Wire(sock, idle=backend.logintimeout, maxline=MAX_RESPONSE)
+        wire.deadline = time.monotonic() + backend.logintimeout
+        try:
+            login = _log_in_pop3 if route.protocol == "pop3" else _log_in_xpop
+            link = cls(wire, login(wire, route, sid))
+        except BaseException:
+            wire.close()
+            raise
+        wire.deadline = None
+        return link
+
+    def close(self) -> None:
+        """Close the connection; the backend sees its end."""
+        self.wire.close()
+
+
+def _log_in_xpop(wire: Wire, route: Route, sid: str) -> bytes:
+    """XPOP (spec 8.1): three lines, no greeting, one answer."""
+    _send(wire, preamble_lines(route.mailbox, sid, route.master), "the XPOP preamble")
+    return _accepted(wire, "the XPOP preamble")
+
+
+def _log_in_pop3(wire: Wire, route: Route, sid: str) -> bytes:
+    """POP3: wait for the greeting, then USER and PASS as the database module returned them."""
+    _, greeting = _answer(wire, "the greeting")
+    if not greeting.ok:
+        raise BackendError(f"its greeting is {greeting}")
+    _send(wire, b"USER " + route.user.encode("utf-8", "surrogateescape") + b"\r\n", "USER")
+    _accepted(wire, "USER")
+    _send(wire, b"PASS " + route.password + b"\r\n", "PASS")
+    return clean_line(_accepted(wire, "PASS")).encode("ascii")
+
+
+def _accepted(wire: Wire, step: str) -> bytes:
+    """Return the line that says +OK to `step`; raises LoginRefused for -ERR."""
+    line, response = _answer(wire, step)
+    if not response.ok:
+        raise LoginRefused(response)
+    return line
+
+
+def _answer(wire: Wire, step: str) -> tuple[bytes, Response]:
+    try:
+        line = wire.readline()
+        return line, parse_response(line)
+    except Gone as why:
+        raise BackendError(f"{why} while its answer to {step} was awaited") from why
+    except (Refuse, ValueError) as why:
+        raise BackendError(f"its answer to {step} is no POP3: {why}") from why
+
+
+def _send(wire: Wire, data: bytes, step: str) -> None:
+    try:
+        wire.send(data)
+    except Gone as why:
+        raise BackendError(f"{why} while {step} was sent") from why

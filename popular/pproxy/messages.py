@@ -1,0 +1,61 @@
+"""The log rows of pproxy (spec 5.2): numbers 0240 to 027f."""
+
+from popular.log.message import ADM, BUG, ERR, INF, Message
+
+SHUTDOWN = Message(
+    0x0240, INF, "shutdown_proxy", "why",
+    "pproxy ends.  Nothing to do.")
+SESSION_START = Message(
+    0x0241, INF, "session_start", "client vserv",
+    "A client connected to a virtual server.  Nothing to do.")
+LOGIN = Message(
+    0x0242, INF, "login", "user namespace pdm backend protocol mailbox master",
+    "A database module authenticated the user and named his backend.  Nothing to do.")
+LOGIN_REFUSED = Message(
+    0x0243, ERR, "login_refused", "user namespace client pdm why",
+    "A login was refused: user unknown or password wrong.  Many of them from one client are an attack.")
+LOGIN_FAILED = Message(
+    0x0244, ADM, "login_failed", "user namespace client pdm why",
+    "A login could not be decided because a database module failed; the client was told to come again "
+    "later.  Look at the database that the module uses.")
+ROUTE_UNUSABLE = Message(
+    0x0245, ADM, "route_unusable", "user namespace pdm why",
+    "The user is authenticated, but his record names a backend or mailbox that cannot be used.  Mend the "
+    "record, or configure the backend.")
+MAILBOX_EMPTY = Message(
+    0x0246, INF, "mailbox_empty", "backend mailbox",
+    "The mail check found no mail: the proxy plays the empty mailbox.  Nothing to do.")
+STORE_OVERLOADED = Message(
+    0x0247, ADM, "store_overloaded", "backend mailbox",
+    "pcheckd reported a load at or above its --emptyload: the proxy plays an empty mailbox.  When it lasts, "
+    "the storage host needs help.")
+VSERV_DISABLED = Message(
+    0x0248, INF, "vserv_disabled", "vserv",
+    "The virtual server is disabled: its users see an empty mailbox.  Enable it when the work is done.")
+BACKEND_DISABLED = Message(
+    0x0249, INF, "backend_disabled", "backend mailbox",
+    "The backend is disabled: its users see an empty mailbox.  Enable it when the work is done.")
+SOFT_FAILURE = Message(
+    0x024A, ADM, "soft_failure", "backend mailbox why",
+    "The backend is out of reach; softfail is on, so the client sees an empty mailbox.  Mend the backend.")
+MAILCHECK_FAILED = Message(
+    0x024B, ADM, "mailcheck_failed", "backend mailbox why",
+    "The store did not answer the mail check.  The session goes on as if there were mail.  See whether "
+    "pcheckd runs there and whether its UDP port is open.")
+BACKEND_FAILED = Message(
+    0x024C, ADM, "backend_failed", "backend mailbox why",
+    "The backend is out of reach; softfail is off, so the client was told to come again later.  Mend the backend.")
+BACKEND_REFUSED = Message(
+    0x024D, ERR, "backend_refused", "backend mailbox answer",
+    "The backend itself refused the login; its answer went to the client.")
+SESSION_END = Message(
+    0x024E, INF, "session_end",
+    "client vserv namespace user backend protocol outcome bytes_in bytes_out seconds times",
+    "A session is over.  bytes_in came from the client, bytes_out went to it; times tells the seconds spent in "
+    "each state.  Nothing to do.")
+TOO_MANY_LOGINS = Message(
+    0x024F, ERR, "too_many_logins", "client tries",
+    "A client was disconnected after maxauthtries refused logins.")
+SESSION_BROKEN = Message(
+    0x0250, BUG, "session_broken", "why",
+    "A session met an error that nobody expected.  Report the line to the makers of POPular.")

@@ -1,0 +1,215 @@
+"""The story of one client of the proxy, from greeting to goodbye (spec 0.2, 1.5).
+
+Runs in the children of pproxy.  A refusal, ours or the backend's, leaves the client in
+AUTHORIZATION; what he sent ahead survives every change of state and goes first into the relay.
+"""
+
+import time
+
+from popular.daemon.messages import NULL_BYTE_IN_INPUT
+from popular.daemon.session import Session
+from popular.errors import BackendError, Gone, MailcheckError, NulByte, Refused
+from popular.mailcheck.client import ask
+from popular.mailcheck.packet import MailState
+from popular.net.relay import relay
+from popular.pdm.api import Found, Outcome, Request
+from popular.pdm.chain import Chain, Verdict
+from popular.pop3.authorization import AuthorizationState, Credentials
+from popular.pop3.dialogue import Dialogue
+from popular.pop3.maildrop import EmptyMaildrop
+from popular.pop3.transaction import TransactionState
+from popular.pproxy import messages
+from popular.pproxy.backend import BackendLink, LoginRefused
+from popular.pproxy.objects import ProxyConfig, Vserv
+from popular.pproxy.routing import NoRoute, Route, find_route
+
+MAX_DELAY = 15.0    # seconds; the longest wait before a refusal
+EMPTY_MAILBOX = "0 messages (0 octets)"
+WRONG = "Authentication failed"
+BROKEN = "Temporary problem, please try again later"
+
+
+class Empty:
+    """The client is logged in and has, as far as he can see, no mail."""
+
+
+class ProxySession:
+    """One client of the proxy."""
+
+    def __init__(self, config: ProxyConfig, chain: Chain, session: Session, vserv: Vserv) -> None:
+        self.config = config
+        self.chain = chain
+        self.session = session
+        self.vserv = vserv
+        self.wire = session.wire
+        self.log = session.log
+        self.client = str(session.peer)
+        self.dialogue = Dialogue(self.wire, maxerrors=config.maxerrors, trace=session.trace)
+        self.user = ""
+        self.route: Route | None = None
+        self.outcome = "no login"
+
+    def run(self) -> None:
+        """Serve the client; raises Gone when he leaves or misbehaves."""
+        self.log.note(messages.SESSION_START, client=self.client, vserv=self.vserv.ident)
+        try:
+            self.limit_login()
+            self.wire.reply(True, self.vserv.banner)
+            login = self.log_in()
+            if login is not None:
+                self.wire.deadline, self.wire.idle = None, self.config.idletimeout
+            if isinstance(login, BackendLink):
+                self.hand_over(login)
+            elif login is not None:
+                self.play_empty_mailbox()
+        except Gone as why:
+            self.outcome = f"{self.outcome}: {why}"
+            raise
+        finally:
+            self.log_end()
+
+    def limit_login(self) -> None:
+        """Set the one deadline of the whole login; without it a silent client is idle like any other."""
+        if self.config.authtimeout:
+            self.wire.deadline = time.monotonic() + self.config.authtimeout
+        else:
+            self.wire.idle = self.config.idletimeout
+
+    def log_in(self) -> Empty | BackendLink | None:
+        """Lead the client to a mailbox; None when he quits before."""
+        for attempt in range(self.config.maxauthtries):
+            self.session.enter("auth")
+            credentials = self.dialogue.run(AuthorizationState(self.wire, self.vserv.login_caps))
+            if not isinstance(credentials, Credentials):
+                self.outcome = "quit"
+                return None
+            asked = time.monotonic()
+            try:
+                return self.admit(self.authenticate(credentials))
+            except Refused as why:
+                self.outcome = "refused"
+                self.pause_until(asked + min(self.config.authdelay * 2 ** attempt, MAX_DELAY))
+                self.wire.reply(False, why.text, why.code)
+        self.log.note(messages.TOO_MANY_LOGINS, client=self.client, tries=self.config.maxauthtries)
+        raise Gone("too many refused logins")
+
+    def authenticate(self, credentials: Credentials) -> Route:
+        """Ask the database modules who this is and where his mail is; raises Refused."""
+        self.user, self.route = credentials.user, None
+        verdict = self.chain.check(Request(
+            user=credentials.user, password=credentials.password, ip=self.session.peer.host,
+            protocol="pop3", namespace=self.vserv.namespace))
+        who = {"user": self.user, "namespace": self.vserv.namespace, "pdm": verdict.module}
+        match verdict:
+            case Verdict(outcome=Outcome.OK, found=Found() as found):
+                try:
+                    self.route = route = find_route(self.config.backends, found)
+                except NoRoute as why:
+                    self.log.note(messages.ROUTE_UNUSABLE, **who, why=str(why))
+                    raise Refused("SYS/TEMP", BROKEN, str(why)) from why
+                self.log.note(messages.LOGIN, **who, backend=route.backend.ident, protocol=route.protocol,
+                              mailbox=route.where, master=route.master)
+                return route
+            case Verdict(outcome=Outcome.FAILED):
+                self.log.note(messages.LOGIN_FAILED, **who, client=self.client, why=verdict.why)
+                raise Refused("SYS/TEMP", BROKEN, verdict.why)
+        self.log.note(messages.LOGIN_REFUSED, **who, client=self.client, why=verdict.why or verdict.outcome.value)
+        raise Refused("AUTH", WRONG, verdict.why)
+
+    def admit(self, route: Route) -> Empty | BackendLink:
+        """Decide between the empty mailbox and the backend; answers the client's PASS; raises Refused."""
+        where = {"backend": route.backend.ident, "mailbox": route.where}
+        if not self.vserv.enabled:
+            self.log.note(messages.VSERV_DISABLED, vserv=self.vserv.ident)
+            return self.empty("vserv disabled")
+        if not route.backend.enabled:
+            self.log.note(messages.BACKEND_DISABLED, **where)
+            return self.empty("backend disabled")
+        match self.mail_state(route):
+            case MailState.EMPTY:
+                self.log.note(messages.MAILBOX_EMPTY, **where)
+                return self.empty("empty")
+            case MailState.OVERLOADED:
+                self.log.note(messages.STORE_OVERLOADED, **where)
+                return self.empty("overloaded")
+        return self.connect(route)
+
+    def mail_state(self, route: Route) -> MailState | None:
+        """Ask pcheckd; None when the protocol has no mail check, or when nothing usable came back."""
+        if route.protocol != "cxpop":
+            return None
+        self.session.enter("mailcheck")
+        backend = route.backend
+        try:
+            return ask(backend.check, route.mailbox, backend.checktimeout, backend.checktries, backend.source)
+        except MailcheckError as why:
+            self.log.note(messages.MAILCHECK_FAILED, backend=backend.ident, mailbox=route.mailbox, why=str(why))
+            return None
+
+    def connect(self, route: Route) -> Empty | BackendLink:
+        """Log in at the backend and pass its answer on; raises Refused."""
+        self.session.enter("connecting")
+        where = {"backend": route.backend.ident, "mailbox": route.where}
+        try:
+            link = BackendLink.open(route, self.session.id, self.session.child.seats.seat_backend)
+        except LoginRefused as why:
+            self.log.note(messages.BACKEND_REFUSED, **where, answer=str(why.answer))
+            raise Refused(why.answer.code, why.answer.text, str(why)) from why
+        except BackendError as why:
+            self.log_nul(why)
+            if route.backend.softfail:
+                self.log.note(messages.SOFT_FAILURE, **where, why=str(why))
+                return self.empty("soft failure")
+            self.log.note(messages.BACKEND_FAILED, **where, why=str(why))
+            raise Refused("SYS/TEMP", BROKEN, str(why)) from why
+        try:
+            self.wire.send(link.first_line + b"\r\n")
+        except BaseException:
+            link.close()
+            raise
+        self.outcome = "relayed"
+        return link
+
+    def empty(self, outcome: str) -> Empty:
+        """Answer PASS as pserv would for a mailbox without mail."""
+        self.outcome = outcome
+        self.wire.reply(True, EMPTY_MAILBOX)
+        return Empty()
+
+    def play_empty_mailbox(self) -> None:
+        """Be the server of an empty mailbox until the client leaves."""
+        self.session.enter("empty")
+        self.dialogue.run(TransactionState(self.wire, EmptyMaildrop(), self.vserv.mail_caps))
+
+    def hand_over(self, link: BackendLink) -> None:
+        """Ferry bytes between client and backend until one of them ends."""
+        self.session.enter("relay")
+        self.session.is_talking = False
+        sent_ahead = self.wire.take_buffered()
+        try:
+            end = relay(self.wire.sock, link.wire.sock, to_server=sent_ahead,
+                        to_client=link.wire.take_buffered(), idle=self.config.idletimeout)
+        finally:
+            link.close()
+        self.wire.bytes_in += end.to_server - len(sent_ahead)
+        self.wire.bytes_out += end.to_client
+        self.outcome = f"relayed: {end.reason}"
+
+    def pause_until(self, moment: float) -> None:
+        """Wait before a refusal, but not beyond the login's deadline."""
+        if self.wire.deadline is not None:
+            moment = min(moment, self.wire.deadline)
+        time.sleep(max(0.0, moment - time.monotonic()))
+
+    def log_nul(self, why: BackendError) -> None:
+        """Note a NUL byte from a backend (spec 1.5), of which its error is the consequence."""
+        if isinstance(why.__cause__, NulByte):
+            self.log.note(NULL_BYTE_IN_INPUT, ctx="backend", len=why.__cause__.length, data=why.__cause__.data)
+
+    def log_end(self) -> None:
+        """Write the line that sums the session up."""
+        self.log.note(
+            messages.SESSION_END, client=self.client, vserv=self.vserv.ident, namespace=self.vserv.namespace,
+            user=self.user, backend=self.route.backend.ident if self.route else "",
+            protocol=self.route.protocol if self.route else "", outcome=self.outcome,
+            **self.session.totals())

@@ -1,0 +1,45 @@
+"""The settings of pproxy: one row per variable (spec 1.2, design B17).
+
+Read by the starter (INI file, options, documents) and by the master (`show`, `set`).
+"""
+
+from popular.config.kinds import Bool, Dir, Id, Int, Time
+from popular.config.setting import Schema, Setting
+from popular.daemon.settings import POOL_ROWS, process_rows
+from popular.paths import CAPADIR
+from popular.pproxy.objects import CLASSES
+
+LOGIN_ROWS = (
+    Setting("authtimeout", Time(0, 3600), 120.0,
+            "Time a client has for its whole login, from the greeting on; 0 is no limit."),
+    Setting("authdelay", Time(0, 15), 1.0,
+            "Time between PASS and the first refusal; it doubles with each refusal, up to 15s."),
+    Setting("maxauthtries", Int(1, 100), 3,
+            "Refused logins after which the connection is closed."),
+    Setting("maxerrors", Int(1, 1000), 25,
+            "Refused commands after which the connection is closed; an empty line counts as one."),
+    Setting("maxline", Int(64, 8192), 255,
+            "Longest command line in octets; a longer one is refused whole."),
+    Setting("idletimeout", Time(0, 86400), 600.0,
+            "Time after the login without a byte from either side, then the connection is closed; "
+            "RFC 1939 asks for 10 minutes at least."),
+    Setting("sidprefix", Id(), None,
+            "First part of every session id, up to 32 characters; the host name without its domain when not set."),
+    Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that virtual servers name."),
+)
+
+BACKEND_ROWS = (
+    Setting("checktimeout", Time(0.01, 60), 0.5, "Time to wait for the answer to one mail check."),
+    Setting("checktries", Int(1, 10), 3, "Mail checks sent before the answer is given up and the backend is called."),
+    Setting("connecttimeout", Time(0.01, 300), 5.0, "Time to wait for the connection to a backend."),
+    Setting("logintimeout", Time(0.01, 300), 10.0, "Time to wait for a backend to finish the login."),
+    Setting("softfail", Bool(), True,
+            "When a backend is out of reach: on shows the client an empty mailbox, off answers -ERR [SYS/TEMP]."),
+)
+
+PDM_ROWS = (
+    Setting("pdmdir", Dir(), None, "Folder of the database modules; the installed one when not set."),
+    Setting("pdmtimeout", Time(0.01, 300), 10.0, "Time that one database module has for one answer."),
+)
+
+SCHEMA = Schema("pproxy", process_rows("pproxy") + POOL_ROWS + LOGIN_ROWS + BACKEND_ROWS + PDM_ROWS, CLASSES)

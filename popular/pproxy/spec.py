@@ -1,0 +1,94 @@
+"""What makes this daemon pproxy: rows, checks, listeners and the work of its children.
+
+Read by the starter and run in the master; lean, because what is imported here sits in every child.
+"""
+
+import shlex
+from dataclasses import dataclass
+
+from popular.addresses import is_ip
+from popular.config.store import Config, Item
+from popular.daemon.accept import AcceptJob
+from popular.daemon.messages import START
+from popular.daemon.session import Connection, Session, new_sid
+from popular.daemon.settings import pool_limits, pool_mistakes
+from popular.daemon.spec import DaemonSpec, Listen
+from popular.errors import ConfigError, Mistake, PdmError
+from popular.log.writer import Log
+from popular.paths import pdm_dir
+from popular.pdm.api import PdmModule
+from popular.pdm.chain import Chain
+from popular.pdm.loader import load_module
+from popular.pproxy.messages import SHUTDOWN
+from popular.pproxy.objects import ProxyConfig, proxy_config, sid_prefix
+from popular.pproxy.session import ProxySession
+from popular.pproxy.settings import SCHEMA
+from popular.proc.child import Child
+
+MAX_SIDPREFIX = 32    # characters, so that a whole id stays below names.MAX_SID
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """What all children of one configuration share."""
+
+    config: ProxyConfig
+    chain: Chain
+    log: Log
+
+    def serve(self, connection: Connection, child: Child) -> None:
+        """Serve one client."""
+        config = self.config
+        sid = new_sid(config.sidprefix, child.pid, connection.number)
+        with Session(connection, child, self.log, sid=sid, idle=config.idletimeout, maxline=config.maxline) as session:
+            ProxySession(config, self.chain, session, config.vservs[connection.owner]).run()
+
+
+def check(config: Config) -> list[Mistake]:
+    """Return what is wrong beyond single rows: capability lists, source addresses, modules that do not load."""
+    mistakes = pool_mistakes(config)
+    if len(sid_prefix(config)) > MAX_SIDPREFIX:
+        mistakes.append(Mistake("pproxy: sidprefix", sid_prefix(config), f"at most {MAX_SIDPREFIX} characters"))
+    for item in config.items("backend"):
+        source = item.values.optional_text("source")
+        if source is not None and not is_ip(source):
+            mistakes.append(Mistake(f"backend: {item.ident}: source", source, "a numeric address of this host"))
+    try:
+        proxy_config(config)
+    except ConfigError as why:
+        mistakes.extend(why.mistakes)
+    for item in config.items("pdm"):
+        try:
+            _load(item, config)
+        except PdmError as why:
+            mistakes.append(Mistake(f"pdm: {item.ident}", str(why), "a module that can be used"))
+    return mistakes
+
+
+def listens(config: Config) -> list[Listen]:
+    """Return where pproxy listens: every address of every virtual server."""
+    backlog = config.variables.integer("backlog")
+    return [Listen("tcp", item.ident, endpoint, backlog)
+            for item in config.items("vserv") for endpoint in item.values.endpoints("address")]
+
+
+def make_job(config: Config, log: Log) -> AcceptJob:
+    """Load the database modules and return what the children do; raises ConfigError and PdmError."""
+    modules = [_load(item, config) for item in config.items("pdm")]
+    chain = Chain(modules, config.variables.seconds("pdmtimeout"), log.note)
+    proxy = Proxy(proxy_config(config), chain, log)
+    return AcceptJob(config.variables.integer("maxuse"), proxy.serve)
+
+
+def _load(item: Item, config: Config) -> PdmModule:
+    directory = config.variables.optional_text("pdmdir") or pdm_dir()
+    try:
+        words = shlex.split(item.values.text("args"))
+    except ValueError as why:
+        raise PdmError(f"args cannot be split into words: {why}") from why
+    return load_module(directory, item.ident, item.values.text("module"), words)
+
+
+SPEC = DaemonSpec(
+    name="pproxy", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool_limits,
+    start_message=START, end_message=SHUTDOWN)
