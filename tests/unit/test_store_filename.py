@@ -1,0 +1,92 @@
+"""Names of message files: which promise a size, what stays of them, and in what order they come."""
+
+import pytest
+
+from popular.store import filename
+
+OURS = "945113196.14341_1067"
+
+
+@pytest.mark.parametrize(("name", "size"), [
+    pytest.param(OURS, 1067, id="ours"),
+    pytest.param("945113196.14341.M000123_1067", 1067, id="ours-with-microseconds"),
+    pytest.param(OURS + ":2,S", 1067, id="ours-flagged-by-another-program"),
+    pytest.param(OURS + ",S=1050,W=1070:2,S", 1067, id="ours-with-sizes-of-another-program"),
+    pytest.param("945113196.14341_0", 0, id="nothing"),
+    pytest.param("1234.M5P6.host,S=1000,W=1030:2,S", 1030, id="wire-size"),
+    pytest.param("1234.M5P6.host,W=1030", 1030, id="wire-size-alone"),
+    pytest.param("1234.M5P6.host,W=1030,S=1000", 1030, id="wire-size-first"),
+    pytest.param("1234.M5P6.host,S=1000:2,S", None, id="only-the-size-on-disk"),
+    pytest.param("1234.M5P6.host:2,W=3", None, id="a-flag-is-no-size"),
+    pytest.param("1234.M5P6.host,W=10x", None, id="no-number"),
+    pytest.param("1234.M5P6.host,W=-10", None, id="negative"),
+    pytest.param("1234.M5P6.host,W=" + "9" * 19, None, id="endless-number"),
+    pytest.param("1075238321.16373_1.host", None, id="procmail"),
+    pytest.param("1075238321.16373.mx_1", None, id="host-with-an-underscore"),
+    pytest.param("945113196.14341", None, id="no-size"),
+    pytest.param("945113196.14341_", None, id="empty-size"),
+    pytest.param("945113196_1067", None, id="no-pid"),
+    pytest.param("\u0661.1_1", None, id="digits-of-another-script"),
+    pytest.param("letter", None, id="plain"),
+    pytest.param("", None, id="empty"),
+])
+def test_spec_9_1_size_is_in_the_name(name: str, size: int | None) -> None:
+    assert filename.size_of(name) == size
+
+
+def test_spec_9_1_name_is_time_dot_pid_underscore_size() -> None:
+    assert filename.new_name(945113196, 14341, 1067) == OURS
+    assert filename.new_name(945113196, 14341, 1067, 42) == "945113196.14341.M000042_1067"
+
+
+@pytest.mark.parametrize("microseconds", [None, 0, 999999], ids=str)
+def test_new_names_are_read_back(microseconds: int | None) -> None:
+    name = filename.new_name(945113196, 14341, 1067, microseconds)
+    assert filename.is_ours(name)
+    assert filename.size_of(name) == 1067
+    assert filename.uid_of(name) == name
+
+
+@pytest.mark.parametrize(("name", "uid"), [
+    pytest.param(OURS, OURS, id="ours"),
+    pytest.param(OURS + ":2,RS", OURS, id="flags-are-cut"),
+    pytest.param("1234.host,S=1,W=2:2,S", "1234.host", id="sizes-are-cut"),
+    pytest.param("1234:2,a,b", "1234", id="colon-first"),
+    pytest.param("x" * 70, "x" * 70, id="as-long-as-may-be"),
+])
+def test_uid_is_the_part_that_stays(name: str, uid: str) -> None:
+    assert filename.uid_of(name) == uid
+
+
+@pytest.mark.parametrize("base", ["x" * 71, "a b", "a\tb", "gr\u00fc\u00dfe", "bad\udcff", ""], ids=ascii)
+def test_uid_of_a_base_that_is_no_id_is_a_stable_hash(base: str) -> None:
+    uid = filename.uid_of(base)
+    assert 1 <= len(uid) <= filename.MAX_UID
+    assert all("!" <= char <= "~" for char in uid)
+    assert uid == filename.uid_of(base + ":2,S") == filename.uid_of(base + ",W=5")
+    assert uid != filename.uid_of(base + "x")
+
+
+@pytest.mark.parametrize("base", [OURS, "945113196.14341.M000042_1067", "1234.host", "x" * 70, "a b"])
+def test_twin_base_is_a_new_id_of_the_same_form(base: str) -> None:
+    twin = filename.twin_base(base + ":2,S", 4711)
+    assert twin != filename.uid_of(base)
+    assert twin != filename.twin_base(base, 4712)
+    assert filename.uid_of(twin) == twin
+    assert filename.size_of(twin) == filename.size_of(base)
+
+
+def test_with_wire_size_and_base_keep_the_flags() -> None:
+    assert filename.with_wire_size("1234.host:2,S", 99) == "1234.host,W=99:2,S"
+    assert filename.with_wire_size("1234.host,S=90", 99) == "1234.host,S=90,W=99"
+    assert filename.with_base("1234.host,S=90:2,S", "other") == "other,S=90:2,S"
+    assert filename.with_base("1234.host", "other") == "other"
+
+
+def test_rank_is_by_time_then_base_and_names_without_a_time_come_last() -> None:
+    names = ["9.1_1", "10.1_1", "10.2_1", "10.2_1x", "100.M1P2.host,W=4:2,S", "1000000000.1_1", "aaa", "x.5"]
+    assert sorted(reversed(names), key=filename.rank_of) == names
+
+
+def test_rank_does_not_hang_on_flags() -> None:
+    assert filename.rank_of("10.1_1:2,S") == filename.rank_of("10.1_1")
