@@ -1,0 +1,135 @@
+"""Line ends: what comes in as LF, CRLF or SMTP text goes out with CRLF, in blocks, whatever the length of a line.
+
+The rule is one for all: an LF without a CR before it gets one; nothing else is changed, a lone CR and NUL included.
+
+Used in the children of pserv (foreign Maildir files) and in pdeliver.  Passes on the OSError of what it reads.
+"""
+
+import io
+from collections.abc import Iterator
+from enum import Enum
+from typing import Protocol
+
+BLOCK = 65536    # octets read at once
+
+
+class Source(Protocol):
+    """What bytes are read from: an unbuffered file, standard input, or a test's BytesIO."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """Return up to `size` octets, none at the end."""
+        ...
+
+
+class Form(Enum):
+    """How a mail to be delivered is written (spec 10.1)."""
+
+    LF = "LF"        # lines end in LF
+    CRLF = "CRLF"    # lines end in CRLF
+    NET = "NET"      # CRLF, leading dots doubled, a line with a single dot ends the mail
+
+
+def message_blocks(source: Source, form: Form) -> Iterator[bytes]:
+    """Yield the mail as it is stored: lines end in CRLF, the last one too, dots of NET undone.
+
+    An empty mail is one empty line.  NET takes only CRLF for a line end where dots are concerned, so that a
+    lone LF and a dot cut nothing off; reading stops at the line with the single dot, or at the end of file.
+    """
+    last = b""
+    for block in crlf_blocks(_undotted(source) if form is Form.NET else _blocks(source)):
+        last = block if len(block) > 1 else last[-1:] + block
+        yield block
+    if not last.endswith(b"\r\n"):
+        yield b"\n" if last.endswith(b"\r") else b"\r\n"
+
+
+def crlf_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the blocks with a CR before every LF that had none; correct over the borders of blocks."""
+    after_cr = False
+    for block in blocks:
+        yield _with_crlf(block, after_cr)
+        after_cr = block.endswith(b"\r")
+
+
+def wire_size(source: Source) -> int:
+    """Return how many octets `source` has with CRLF line ends; reads all of it, holds one block."""
+    return sum(len(block) for block in crlf_blocks(_blocks(source)))
+
+
+class CrlfReader(io.RawIOBase):
+    """A file of another Maildir program, read with CRLF line ends.  Closing it closes the file."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        super().__init__()
+        self._file = file
+        self._blocks = crlf_blocks(_blocks(file))
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        """Tell that this can be read."""
+        return True
+
+    def readinto(self, buffer: "bytearray | memoryview", /) -> int:    # type: ignore[override]
+        """Fill `buffer` as far as the next block goes; return the count, 0 at the end."""
+        while not self._ready:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._ready = memoryview(block)
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+    def close(self) -> None:
+        """Close the file; a second time does nothing."""
+        self._file.close()
+        super().close()
+
+
+def _blocks(source: Source) -> Iterator[bytes]:
+    """Yield what `source` holds, block by block."""
+    while block := source.read(BLOCK):
+        yield block
+
+
+def _with_crlf(block: bytes, after_cr: bool) -> bytes:
+    """Return the block with every LF made CRLF; `after_cr`: the block before ended in CR."""
+    if b"\n" not in block:
+        return block
+    ended = block.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    return ended[1:] if after_cr and block.startswith(b"\n") else ended
+
+
+def _undotted(source: Source) -> Iterator[bytes]:
+    """Yield the blocks of a mail in SMTP form with the doubled dots undone, up to the single dot."""
+    held = b"\r\n"    # the start of the mail is the start of a line
+    skip = len(held)    # octets of `held` that are not the mail's
+    for block in _blocks(source):
+        text, held, ended = _undot(held + block)
+        if text[skip:]:
+            yield text[skip:]
+        skip = max(0, skip - len(text))
+        if ended:
+            return
+    rest = held[skip:2] if held.startswith(b"\r\n.") else held[skip:]    # the end of file completes the line "."
+    if rest:
+        yield rest
+
+
+def _undot(text: bytes) -> tuple[bytes, bytes, bool]:
+    """Undo the dots in `text`: what is ready, what must wait for more, and whether the mail has ended."""
+    parts: list[bytes] = []
+    start = 0
+    while (found := text.find(b"\r\n.", start)) >= 0:
+        behind = text[found + 3:found + 5]
+        if behind == b"\r\n":
+            return b"".join((*parts, text[start:found + 2])), b"", True
+        if b"\r\n".startswith(behind):    # too short to tell
+            return b"".join((*parts, text[start:found])), text[found:], False
+        parts.append(text[start:found + 2])
+        start = found + 3
+    rest = text[start:]
+    keep = 2 if rest.endswith(b"\r\n") else 1 if rest.endswith(b"\r") else 0
+    cut = len(rest) - keep
+    return b"".join((*parts, rest[:cut])), rest[cut:], False
