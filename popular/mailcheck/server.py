@@ -3,7 +3,7 @@
 Several children share one socket; the kernel gives each datagram to one of them, and wakes one
 of them (EPOLLEXCLUSIVE).  The answers come from a function that the program passes in.  Nothing
 that arrives ends the loop: errors of the network belong to datagrams that are gone already.
-Raises OSError only when the poll set cannot be made.
+Raises OSError only when a socket or the poll set cannot be set up.
 """
 
 import select
@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from popular.mailcheck import packet
+from popular.mailcheck.port import Peer, Port
 
 BURST = 64    # datagrams answered before the child looks whether it should leave
 
-Answerer = Callable[[bytes], bytes | None]      # request to answer, None for silence; raises nothing
-Trace = Callable[[str, object, bytes], None]    # "received" or "sent", the peer, the octets
+Answerer = Callable[[bytes], bytes | None]    # request to answer, None for silence; raises nothing
+Trace = Callable[[str, Peer, bytes], None]    # "received" or "sent", the peer, the octets
 
 
 class Worker(Protocol):
@@ -30,6 +31,10 @@ class Worker(Protocol):
     @property
     def wake_fds(self) -> Sequence[int]:
         """Descriptors that become readable when `retiring` may have changed."""
+        ...
+
+    def title(self, text: str) -> None:
+        """Show `text` in the list of processes."""
         ...
 
 
@@ -51,36 +56,43 @@ class DatagramJob:
         self._trace = trace
 
     def run(self, child: Worker, listeners: Sequence[Bound]) -> int:
-        """Serve; returns the exit code of the child, which is 0."""
-        sockets = {listener.sock.fileno(): listener.sock for listener in listeners}
+        """Serve; returns the exit code of the child, which is 0.
+
+        A child that is told to leave looks once more: the kernel may have woken it, and nobody
+        else, for a datagram that is waiting already.
+        """
+        child.title("answering")
+        ports = {listener.sock.fileno(): Port(listener.sock) for listener in listeners}
         with select.epoll() as waiter:
-            for descriptor in sockets:
+            for descriptor in ports:
                 waiter.register(descriptor, select.EPOLLIN | select.EPOLLEXCLUSIVE)
             for descriptor in child.wake_fds:
                 waiter.register(descriptor, select.EPOLLIN)
-            while not child.retiring:
-                for descriptor, _ in waiter.poll():
-                    if descriptor in sockets:
-                        self.serve_burst(sockets[descriptor])
+            is_last = False
+            while not is_last:
+                is_last = child.retiring
+                for descriptor, _ in waiter.poll(0 if is_last else None):
+                    if descriptor in ports:
+                        self.serve_burst(ports[descriptor])
         return 0
 
-    def serve_burst(self, sock: socket.socket) -> None:
+    def serve_burst(self, port: Port) -> None:
         """Answer what has arrived, `BURST` datagrams at most."""
         for _ in range(BURST):
             try:
-                request, peer = sock.recvfrom(packet.MAX_REQUEST + 1)
+                request = port.receive(packet.MAX_REQUEST + 1)
             except BlockingIOError:
                 return
             except OSError:    # an ICMP error that an earlier answer brought back
                 continue
             if self._trace:
-                self._trace("received", peer, request)
-            answer = self._answer(request)
+                self._trace("received", request.peer, request.data)
+            answer = self._answer(request.data)
             if answer is None:
                 continue
             try:
-                sock.sendto(answer, peer)
+                port.answer(request, answer)
             except OSError:    # no way back, a full buffer, a source port of 0: the asker asks again
                 continue
             if self._trace:
-                self._trace("sent", peer, answer)
+                self._trace("sent", request.peer, answer)
