@@ -27,12 +27,12 @@ class Answers:
     """A function from request to answer, with what it must know to tell."""
 
     def __init__(self, mail_state: Callable[[str], MailState | None], load: Callable[[], float],
-                 emptyload: float, log: Log) -> None:
+                 emptyload: float | None, log: Log) -> None:
         """Take where the facts come from.
 
         `mail_state` is given a well-formed name and returns None for a mailbox that does not
         exist, or raises StoreError.  `load` is the 1-minute load; at `emptyload` or more every
-        mailbox is answered with state 3; 0 is never.
+        mailbox is answered with state 3; None is never.
         """
         self._mail_state = mail_state
         self._load = load
@@ -55,7 +55,7 @@ class Answers:
 
     def _answer_mailbox(self, raw: bytes) -> bytes:
         """Answer for one mailbox; state 3 comes first, because the disk is what it spares (spec 3.1)."""
-        if self._emptyload and self._load() >= self._emptyload:
+        if self._emptyload is not None and self._load() >= self._emptyload:
             return packet.mail_answer(MailState.OVERLOADED)
         mailbox = raw.decode("latin-1")
         if not names.is_mailbox(mailbox):

@@ -41,7 +41,7 @@ def log(logfile: Path) -> Iterator[Log]:
 
 @pytest.fixture
 def answers(log: Log) -> Answers:
-    return Answers(mail_state, lambda: 3.23, 0.0, log)
+    return Answers(mail_state, lambda: 3.23, None, log)
 
 
 TABLE = [
@@ -97,6 +97,10 @@ def test_no_answer_is_answered(answers: Answers) -> None:
 ])
 def test_spec_3_1_emptyload(log: Log, load: float, datagram: bytes, answer: bytes) -> None:
     assert Answers(mail_state, lambda: load, 4.0, log)(datagram) == answer
+
+
+def test_spec_3_1_emptyload_0_is_always_too_high(log: Log) -> None:
+    assert Answers(mail_state, lambda: 0.0, 0.0, log)(b"*Mold") == b"+OK 3 load too high\n"
 
 
 def test_an_unreadable_mailbox_is_logged_once_a_minute(answers: Answers, logfile: Path) -> None:

@@ -1,0 +1,29 @@
+"""The settings of pcheckd: one row per variable (spec 3.1, design B17).
+
+Read by the starter (INI file, options, documents) and by the master.
+"""
+
+from popular.config.kinds import Dir, Float, Int, String
+from popular.config.setting import Schema, Setting
+from popular.daemon.settings import process_rows
+from popular.paths import SPOOLDIR
+
+DEFAULT_PORT = 50110
+
+OWN_ROWS = (
+    Setting("mailboxdir", Dir(), SPOOLDIR, "Root of all mailboxes, which may lie at any depth below.",
+            readonly=True, option=("-m", "--mailboxdir")),
+    Setting("host", String(255), "0.0.0.0",
+            "Address or name to listen on; 0.0.0.0 is every IPv4 address of this host, :: every IPv6 address.",
+            readonly=True, option=("-h", "--host")),
+    Setting("port", Int(0, 65535), DEFAULT_PORT, "UDP port to listen on; 0 lets the system choose one.",
+            readonly=True, option=("-p", "--port")),
+    Setting("emptyload", Float(0, 1_000_000), None,
+            "At a 1-minute load of this or more, every request for a mailbox is answered with state 3 (load too "
+            "high), and the proxies play empty mailboxes; never when not set.",
+            readonly=True, option=("-e", "--emptyload")),
+    Setting("fork", Int(0, 256), 0, "Extra processes: this number and one more answer requests.",
+            readonly=True, option=("-f", "--fork")),
+)
+
+SCHEMA = Schema("pcheckd", process_rows("pcheckd") + OWN_ROWS, foreground=("--foreground", "--nodeamon"))

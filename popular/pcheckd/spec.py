@@ -1,0 +1,85 @@
+"""What makes this daemon pcheckd: rows, checks, the one socket and the work of its children.
+
+Read by the starter and run in the master; lean, because what is imported here sits in every child.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+
+from popular.addresses import Endpoint
+from popular.config.store import Config
+from popular.daemon.messages import START
+from popular.daemon.signals import SignalRow
+from popular.daemon.spec import DaemonSpec, Listen
+from popular.errors import MailboxError, Mistake
+from popular.log.writer import Log
+from popular.mailcheck.load import LoadAverage
+from popular.mailcheck.packet import MailState
+from popular.mailcheck.port import Peer
+from popular.mailcheck.server import DatagramJob, Trace
+from popular.net.listen import endpoint_of
+from popular.pcheckd.answers import Answers
+from popular.pcheckd.messages import SHUTDOWN
+from popular.pcheckd.settings import SCHEMA
+from popular.proc.pool import PoolLimits
+from popular.store.mailbox import mail_state
+
+SIGNALS = (
+    *(SignalRow(number, "shutdown all", "shutdown_all", "End all processes.")
+      for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGPWR)),
+    SignalRow(signal.SIGHUP, "reopen", "reopen", "Reopen the log file."),
+)
+
+_STATES = {"none": MailState.EMPTY, "read": MailState.OLD_MAIL, "new": MailState.NEW_MAIL}
+
+
+def check(config: Config) -> list[Mistake]:
+    """Return what is wrong beyond single rows: a default spool that does not exist."""
+    mailboxdir = config.variables.text("mailboxdir")
+    if not os.path.isdir(mailboxdir):
+        return [Mistake("pcheckd: mailboxdir", repr(mailboxdir), "a directory that exists")]
+    return []
+
+
+def listens(config: Config) -> list[Listen]:
+    """Return the one address that all children share."""
+    endpoint = Endpoint(config.variables.text("host"), config.variables.integer("port"))
+    return [Listen("udp", "pcheckd", endpoint, 0)]
+
+
+def pool(config: Config) -> PoolLimits:
+    """Return a fixed number of children: NUM of --fork and one (spec 3.1)."""
+    number = config.variables.integer("fork") + 1
+    return PoolLimits(minspare=number, maxspare=number, limit=number, maxuse=1)
+
+
+def make_job(config: Config, log: Log) -> DatagramJob:
+    """Return what the children do."""
+    variables = config.variables
+    answers = Answers(lookup(variables.text("mailboxdir")), LoadAverage(), variables.optional_number("emptyload"), log)
+    return DatagramJob(answers, tracer(log) if log.debug_on else None)
+
+
+def lookup(root: str) -> Callable[[str], MailState | None]:
+    """Return a function from mailbox name to state; it returns None where there is no mailbox, or raises StoreError."""
+    def look(mailbox: str) -> MailState | None:
+        try:
+            return _STATES[mail_state(root, mailbox)]
+        except MailboxError as why:
+            if why.code == "SYS/PERM":    # missing for good, with the spool in its place
+                return None
+            raise
+    return look
+
+
+def tracer(log: Log) -> Trace:
+    """Return a function that logs every packet received and sent (spec 3.1, --debug)."""
+    def trace(what: str, peer: Peer, data: bytes) -> None:
+        log.debug(f"packet_{what}", peer=str(endpoint_of(peer)), data=data)
+    return trace
+
+
+SPEC = DaemonSpec(
+    name="pcheckd", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool,
+    start_message=START, end_message=SHUTDOWN, signals=SIGNALS)
