@@ -1,10 +1,10 @@
 """The log rows of pproxy (spec 5.2): numbers 0240 to 027f."""
 
-from popular.log.message import ADM, BUG, ERR, INF, Message
+from popular.log.message import ADM, ERR, INF, Message
 
 SHUTDOWN = Message(
-    0x0240, INF, "shutdown_proxy", "why",
-    "pproxy ends.  Nothing to do.")
+    0x0240, INF, "shutdown_proxy", "command children",
+    "pproxy ends because of this command, with so many children left.  Nothing to do.")
 SESSION_START = Message(
     0x0241, INF, "session_start", "client vserv",
     "A client connected to a virtual server.  Nothing to do.")
@@ -56,6 +56,3 @@ SESSION_END = Message(
 TOO_MANY_LOGINS = Message(
     0x024F, ERR, "too_many_logins", "client tries",
     "A client was disconnected after maxauthtries refused logins.")
-SESSION_BROKEN = Message(
-    0x0250, BUG, "session_broken", "why",
-    "A session met an error that nobody expected.  Report the line to the makers of POPular.")

@@ -1,0 +1,97 @@
+"""Virtual servers and backends made ready for the children."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from popular.addresses import Endpoint
+from popular.config.store import COMMAND, Config, default_config, with_fact, with_item, with_variable
+from popular.errors import ConfigError
+from popular.pop3 import capability
+from popular.pproxy.main import resolve_backends
+from popular.pproxy.objects import proxy_config, sid_prefix
+from popular.pproxy.settings import SCHEMA
+from popular.pproxy.spec import check, listens
+
+VSERV = {"address": "127.0.0.1:0, [::1]:0", "namespace": "example.org"}
+BACKEND = {"protocol": "cxpop", "address": "127.0.0.5:1110"}
+
+
+def configured(cls: str, values: dict[str, str], **variables: str) -> Config:
+    """A configuration of one object."""
+    config = default_config(SCHEMA)
+    for name, text in variables.items():
+        config = with_variable(config, SCHEMA, name, text)
+    return with_item(config, SCHEMA, cls, "it", values, COMMAND)
+
+
+def test_a_backend_takes_what_it_lacks_from_the_variables() -> None:
+    config = configured("backend", {**BACKEND, "checktries": "7", "softfail": "off"}, checktimeout="250ms", checktries="2")
+    backend = proxy_config(config).backends["it"]
+    assert (backend.checktimeout, backend.checktries, backend.softfail) == (0.25, 7, False)
+    assert backend.check == Endpoint("127.0.0.5", 50110)
+
+
+def test_a_vserv_listens_on_all_its_addresses() -> None:
+    config = configured("vserv", VSERV, backlog="5")
+    assert [(each.owner, str(each.endpoint), each.backlog) for each in listens(config)] == [
+        ("it", "127.0.0.1:0", 5), ("it", "[::1]:0", 5)]
+
+
+def test_caps_are_derived_without_a_list() -> None:
+    vserv = proxy_config(configured("vserv", VSERV)).vservs["it"]
+    assert (vserv.login_caps, vserv.mail_caps) == (capability.AUTHORIZATION, capability.TRANSACTION)
+
+
+def test_spec_9_2_caps_of_a_list_are_answered_in_both_states(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"TOP\nUIDL\n")
+    vserv = proxy_config(configured("vserv", {**VSERV, "capa": "small"}, capadir=str(tmp_path))).vservs["it"]
+    assert vserv.login_caps == vserv.mail_caps == ("TOP", "UIDL")
+
+
+def test_a_list_that_is_missing_is_a_mistake(tmp_path: Path) -> None:
+    config = configured("vserv", {**VSERV, "capa": "none"}, capadir=str(tmp_path))
+    assert [str(mistake) for mistake in check(config)] == [
+        f"{tmp_path}/none: found No such file or directory, wanted a capability list that can be read"]
+
+
+def test_a_list_that_is_too_long_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "huge").write_bytes(b"X" * 100_000)
+    config = configured("vserv", {**VSERV, "capa": "huge"}, capadir=str(tmp_path))
+    with pytest.raises(ConfigError, match="at most 4096 octets"):
+        proxy_config(config)
+
+
+@pytest.mark.parametrize(("cls", "values", "wanted"), [
+    pytest.param("backend", {**BACKEND, "source": "here"}, "a numeric address", id="source"),
+    pytest.param("pdm", {"module": "no_such"}, "a module that can be used", id="module"),
+    pytest.param("pdm", {"module": "any", "args": "'"}, "a module that can be used", id="args"),
+])
+def test_what_rows_cannot_see_is_found(cls: str, values: dict[str, str], wanted: str) -> None:
+    [mistake] = check(configured(cls, values))
+    assert wanted in mistake.wanted
+
+
+def test_spec_5_1_sidprefix_is_the_host_name_when_not_set() -> None:
+    assert sid_prefix(default_config(SCHEMA)) == os.uname().nodename.partition(".")[0]
+
+
+def test_a_long_sidprefix_is_a_mistake() -> None:
+    [mistake] = check(with_variable(default_config(SCHEMA), SCHEMA, "sidprefix", "x" * 33))
+    assert "at most 32" in mistake.wanted
+
+
+def test_names_of_backends_are_resolved_once_and_all_mistakes_told() -> None:
+    config = configured("backend", {**BACKEND, "address": "localhost:1110"})
+    address = resolve_backends(config).items("backend")[0].values.endpoint("address")
+    assert address.is_numeric and address.port == 1110
+    config = with_item(config, SCHEMA, "backend", "b2", {**BACKEND, "address": "no.such.invalid:1"}, COMMAND)
+    config = with_item(config, SCHEMA, "backend", "b3", {**BACKEND, "address": "nor.this.invalid:1"}, COMMAND)
+    with pytest.raises(ConfigError) as caught:
+        resolve_backends(config)
+    assert len(caught.value.mistakes) == 2
+
+
+def test_defaults_have_no_mistakes() -> None:
+    assert check(with_fact(default_config(SCHEMA), "sidprefix", "mx1")) == []

@@ -1,0 +1,44 @@
+"""From a record to a backend: which records lead somewhere."""
+
+import pytest
+
+from popular.addresses import Endpoint
+from popular.pdm.api import Found
+from popular.pproxy.objects import Backend
+from popular.pproxy.routing import NoRoute, find_route
+
+
+def backend(protocol: str) -> Backend:
+    """A backend that is named after its protocol."""
+    address = Endpoint("127.0.0.1", 1110)
+    return Backend(protocol, protocol, address, address, None, True, True, 0.5, 3, 5.0, 10.0)
+
+
+BACKENDS = {protocol: backend(protocol) for protocol in ("cxpop", "xpop", "pop3")}
+
+
+def test_the_record_s_protocol_wins() -> None:
+    route = find_route(BACKENDS, Found("cxpop", "pop3", user="joe", password=b"secret"))
+    assert (route.backend.ident, route.protocol, route.where) == ("cxpop", "pop3", "joe")
+
+
+def test_an_empty_protocol_is_the_backend_s() -> None:
+    route = find_route(BACKENDS, Found("xpop", mailbox="3/2d/joe.doe", master=True))
+    assert (route.protocol, route.where, route.master) == ("xpop", "3/2d/joe.doe", True)
+
+
+@pytest.mark.parametrize(("found", "why"), [
+    pytest.param(Found("nowhere", mailbox="a"), "no backend", id="unknown-backend"),
+    pytest.param(Found("cxpop", "imap", mailbox="a"), "no protocol", id="unknown-protocol"),
+    pytest.param(Found("cxpop"), "not well-formed", id="no-mailbox"),
+    pytest.param(Found("xpop", mailbox="../joe"), "not well-formed", id="spec-2.4-dots"),
+    pytest.param(Found("xpop", mailbox="/joe"), "not well-formed", id="spec-8.1-absolute"),
+    pytest.param(Found("pop3", mailbox="joe"), "needs a user", id="pop3-without-user"),
+])
+def test_no_route(found: Found, why: str) -> None:
+    with pytest.raises(NoRoute, match=why):
+        find_route(BACKENDS, found)
+
+
+def test_a_password_is_never_shown() -> None:
+    assert "secret" not in repr(find_route(BACKENDS, Found("pop3", user="joe", password=b"secret")))
