@@ -7,6 +7,7 @@
      ├ Refuse        a POP3 command is refused, the session goes on
      ├ Refused       a login is refused, the client may try again
      ├ StoreError    a mailbox or message cannot be used     [SYS/TEMP] or [SYS/PERM]
+     │  ├ MailboxError  a mailbox's folder cannot be opened     [SYS/TEMP] or [SYS/PERM]
      │  └ CommitError  some messages could not be removed      [SYS/TEMP] at QUIT
      ├ BackendError  a backend cannot be used                soft failure or [SYS/TEMP]
      ├ MailcheckError  no usable answer: treated as "has mail"
@@ -19,6 +20,7 @@ The text of an error is for the one who can mend it (administrator, log).  What 
 stands in fields of its own, because client text never holds paths, errno or class names.
 """
 
+import os
 from dataclasses import dataclass
 
 
@@ -86,6 +88,15 @@ class StoreError(PopularError):
     def __init__(self, why: str, code: str = "SYS/TEMP") -> None:
         super().__init__(why)
         self.code = code
+
+
+class MailboxError(StoreError):
+    """A folder of a mailbox cannot be opened: `path`, and the system's reason as an errno `number`."""
+
+    def __init__(self, path: str, number: int, code: str) -> None:
+        super().__init__(f"{path}: {os.strerror(number)}", code)
+        self.path = path
+        self.number = number
 
 
 class CommitError(StoreError):

@@ -1,0 +1,81 @@
+"""A mailbox: a folder below the spool with new/, cur/ and tmp/ (spec 9.1), and whether it holds mail (spec 8.2).
+
+Used in the children of pserv and pcheckd, and in pdeliver.  Raises MailboxError; a name that is not well-formed
+gives StoreError.
+"""
+
+import errno
+import os
+
+from popular.errors import MailboxError, StoreError
+from popular.names import is_mailbox
+from popular.store.folders import folder_error, has_file, is_missing, make_folder, sync_folder
+
+
+class Mailbox:
+    """The paths of one mailbox, and its being there.
+
+    A mailbox is there when its new/ is; cur/ may be missing, then nothing was read yet.  Symbolic links among the
+    folders are the administrator's and are followed; those among the messages are not.
+    """
+
+    __slots__ = ("name", "root", "path", "new", "cur", "tmp")
+
+    def __init__(self, root: str, name: str) -> None:
+        """Name a mailbox below `root`; raises StoreError (SYS/PERM) for a name against spec 2.4."""
+        if not is_mailbox(name):
+            raise StoreError("not a mailbox name", "SYS/PERM")
+        self.root = root
+        self.name = name
+        self.path = os.path.join(root, name)
+        self.new = os.path.join(self.path, "new")
+        self.cur = os.path.join(self.path, "cur")
+        self.tmp = os.path.join(self.path, "tmp")
+
+    def missing(self, why: MailboxError) -> MailboxError:
+        """Return what a failure of new/ means: with the spool away, no mailbox is missing for good."""
+        if why.code == "SYS/PERM" and not os.path.isdir(self.root):
+            return MailboxError(self.root, why.number, "SYS/TEMP")
+        return why
+
+    def check(self) -> None:
+        """Raise MailboxError unless the mailbox is there."""
+        try:
+            os.stat(self.new)
+        except OSError as why:
+            raise self.missing(folder_error(self.new, why)) from why
+
+    def create(self) -> None:
+        """Make the mailbox's folders below the spool where they are missing, lasting on disk.
+
+        The spool itself is never made: it may be a disk that is not mounted.  Raises MailboxError (SYS/TEMP).
+        """
+        folder = self.root
+        try:
+            sync_folder(folder)
+            for part in filter(None, self.name.split("/")):
+                folder = os.path.join(folder, part)
+                make_folder(folder)
+            for folder in (self.tmp, self.cur, self.new):    # new/ last: it makes the mailbox be there
+                make_folder(folder)
+        except OSError as why:
+            raise MailboxError(folder, why.errno or errno.EIO, "SYS/TEMP") from why
+
+
+def mail_state(root: str, name: str) -> str:
+    """Tell `new` if new/ has a message, else `read` if cur/ has one, else `none` (spec 8.2).
+
+    Opens two folders at most and lists none to its end.  Raises MailboxError, or StoreError for a bad name.
+    """
+    mailbox = Mailbox(root, name)
+    try:
+        if has_file(mailbox.new):
+            return "new"
+    except MailboxError as why:
+        raise mailbox.missing(why) from why
+    try:
+        return "read" if has_file(mailbox.cur) else "none"
+    except MailboxError as why:
+        if is_missing(why):
+            return "none"
+        raise
