@@ -187,7 +187,7 @@ class Id:
     """The name of a configured thing."""
 
     name: ClassVar[str] = "Id"
-    wanted: ClassVar[str] = "an id: 1 to 64 letters, digits, _, - and ."
+    wanted: ClassVar[str] = "an id of 1 to 64 letters, digits, ., - and _"
 
     def parse(self, text: str) -> str:
         """Return the id without spaces around it (spec 1.2)."""

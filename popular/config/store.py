@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import NoReturn, TypeVar
 
 from popular.addresses import Endpoint
+from popular.config.kinds import Id
 from popular.config.setting import ObjectClass, Schema, Setting, quoted
 from popular.errors import ConfigError, Mistake, UsageError
 from popular.names import is_id
@@ -182,7 +183,7 @@ def with_item(config: Config, schema: Schema, cls: str, ident: str, values: Mapp
     """
     table = _class(schema, cls)
     if not is_id(ident):
-        raise UsageError(f"{cls}: found {quoted(ident)}, wanted an id: 1 to 64 letters, digits, _, - and .")
+        raise UsageError(f"{cls}: found {quoted(ident)}, wanted {Id.wanted}")
     old = config.item(cls, ident)
     if keep and old is None:
         raise UsageError(f"no such {cls}: {ident}")

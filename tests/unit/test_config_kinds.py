@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from popular.addresses import Endpoint
-from popular.config.kinds import Address, Addresses, Bool, Choice, Dir, File, Float, Id, Int, String, Time
+from popular.config.kinds import Address, Addresses, Bool, Choice, Dir, File, Float, Id, Int, Kind, String, Time
 
 LONG = 10 ** 9
 
@@ -165,8 +165,9 @@ def test_addresses_shown_are_read_again(endpoints):
 
 @given(st.text(max_size=40))
 def test_no_text_makes_a_kind_raise_anything_else(text):
-    for kind in (Bool(), Int(0, 9), Float(0, 9), String(), File(), Dir(), Id(), Time(0, 9), Choice("a", "b"), Address(),
-                 Addresses()):
+    kinds: tuple[Kind, ...] = (Bool(), Int(0, 9), Float(0, 9), String(), File(), Dir(), Id(), Time(0, 9),
+                               Choice("a", "b"), Address(), Addresses())
+    for kind in kinds:
         try:
             value = kind.parse(text)
         except ValueError:

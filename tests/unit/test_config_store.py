@@ -106,7 +106,7 @@ def test_replace_takes_defaults_and_keep_keeps():
 @pytest.mark.parametrize("cls, ident, values, keep, why", [
     pytest.param("vserver", "a", {}, False, "no such class of objects: 'vserver'", id="class"),
     pytest.param("vserv", "a b", {"address": "a:1"}, False,
-                 "vserv: found 'a b', wanted an id: 1 to 64 letters, digits, _, - and .", id="id"),
+                 "vserv: found 'a b', wanted an id of 1 to 64 letters, digits, ., - and _", id="id"),
     pytest.param("vserv", "a", {"adress": "a:1"}, False, "vserv a: no such key: 'adress'", id="key"),
     pytest.param("backend", "a", {"address": "x"}, False,
                  "backend a: address: found 'x', wanted an address such as 10.0.0.5:110, [::1]:110 or store1:110",

@@ -1,0 +1,151 @@
+"""The command line of a daemon, made from the rows' options, and the way from it to a Config.
+
+Default < INI file < command line.  Starter only: argparse and configobj are heavy.  Wrong usage ends
+the process with exit code 64 and a message, --help and --version end it with 0; a wrong file raises
+ConfigError.
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from popular.config.inifile import read_ini
+from popular.config.kinds import Bool, Dir, File
+from popular.config.setting import Schema, Setting
+from popular.config.store import Config, default_config, with_variable
+from popular.errors import UsageError
+from popular.paths import CONFDIR
+from popular.version import VERSION
+
+EX_USAGE = 64    # sysexits(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Startup:
+    """What a command line asks for."""
+
+    config: Config
+    foreground: bool          # do not detach
+    check: bool               # --check-config: validate and end
+    print: bool               # --print-config: print the whole configuration as an INI file and end
+    ready_fd: int | None      # where to write "ready" and the addresses once all ports are listening
+    config_path: str          # absolute; the default one need not exist
+
+
+@dataclass(frozen=True, slots=True)
+class CommonOption:
+    """An option that every daemon takes and that is no setting."""
+
+    names: tuple[str, ...]
+    text: str
+    action: str            # of argparse
+    metavar: str = ""      # of the value, if it takes one
+    dest: str = ""         # where the parser keeps it; the colon keeps it apart from the rows' names
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        """Teach it to `parser`."""
+        extra: dict[str, Any] = {"dest": self.dest} if self.dest else {}
+        if self.metavar:
+            extra |= {"metavar": self.metavar, "type": _descriptor if self.metavar == "FD" else str}
+        if self.action == "version":
+            extra["version"] = f"{parser.prog} (POPular) {VERSION}"
+        parser.add_argument(*self.names, action=self.action, help=self.text, **extra)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with the exit code of sysexits(3)."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EX_USAGE, f"{self.prog}: {message}\nTry '{self.prog} --help'.\n")
+
+
+def build_parser(schema: Schema) -> argparse.ArgumentParser:
+    """Return the parser for one daemon; each row's option is stored under the row's name."""
+    parser = _Parser(prog=schema.program, allow_abbrev=False, add_help=False,
+                     usage=f"{schema.program} [OPTION]...", argument_default=argparse.SUPPRESS)
+    for option in common_options(schema):
+        option.add_to(parser)
+    for row in schema.settings:
+        if row.option:
+            _add_option(parser, row)
+    return parser
+
+
+def common_options(schema: Schema) -> tuple[CommonOption, ...]:
+    """Return the options that are no settings; `-h` asks for help unless a row takes it."""
+    takes_h = any("-h" in row.option for row in schema.settings)
+    return (
+        CommonOption(("--help",) if takes_h else ("-h", "--help"), "show a short text and end", "help"),
+        CommonOption(("--version",), "show the version and end", "version"),
+        CommonOption(("-c", "--config"), f"read this INI file, which must exist; without the option "
+                     f"{conf_path(schema.program)} is read if it exists", "store", "FILE", ":config"),
+        CommonOption(schema.foreground, "do not detach, stay in the foreground", "store_true", dest=":foreground"),
+        CommonOption(("--check-config",), "check the configuration and end, with exit code 0 or 78", "store_true",
+                     dest=":check"),
+        CommonOption(("--print-config",), "print the whole configuration as an INI file and end", "store_true",
+                     dest=":print"),
+        CommonOption(("--ready-fd",), "write \"ready\" and all addresses to this open descriptor once the ports "
+                     "are listening", "store", "FD", ":ready_fd"),
+    )
+
+
+def conf_path(program: str) -> str:
+    """Return the INI file that a daemon reads when no option names one."""
+    return os.path.join(CONFDIR, f"{program}.conf")
+
+
+def read_config(schema: Schema, argv: Sequence[str], default_path: str) -> Startup:
+    """Return what `argv` (without the program's name) and the INI file say.
+
+    The file is that of `-c`, which must exist, or `default_path`, which need not.  Relative file names
+    in `argv` become absolute.  Raises ConfigError, and SystemExit for wrong usage.
+    """
+    parser = build_parser(schema)
+    given = vars(parser.parse_args(list(argv)))
+    path = os.path.abspath(given.get(":config", default_path))
+    options = {name: text for name, text in given.items() if not name.startswith(":")}
+    config = default_config(schema)
+    _with_options(config, schema, options, parser)    # wrong usage is told before the file is read
+    if ":config" in given or os.path.lexists(path):
+        config = read_ini(path, schema, config)
+    config = _with_options(config, schema, options, parser)
+    return Startup(config, foreground=":foreground" in given, check=":check" in given, print=":print" in given,
+                   ready_fd=given.get(":ready_fd"), config_path=path)
+
+
+def _add_option(parser: argparse.ArgumentParser, row: Setting) -> None:
+    text = row.doc.replace("%", "%%")
+    if isinstance(row.kind, Bool):
+        parser.add_argument(*row.option, dest=row.name, action="store_const", const="on", help=text)
+    else:
+        parser.add_argument(*row.option, dest=row.name, metavar=metavar(row), help=text)
+
+
+def metavar(row: Setting) -> str:
+    """Return the placeholder of a row's value in usage texts and man pages."""
+    return {"Int": "NUM", "Float": "NUM", "File": "FILE", "Dir": "DIR"}.get(row.kind.name, row.name.upper())
+
+
+def _with_options(config: Config, schema: Schema, options: dict[str, str], parser: argparse.ArgumentParser) -> Config:
+    """Fold the options over `config`; all wrong ones are told at once."""
+    mistakes = []
+    for name, text in options.items():
+        row = schema.variable(name)
+        if row is not None and isinstance(row.kind, (File, Dir)) and text:
+            text = os.path.join(os.getcwd(), text)    # not abspath: `..` may follow a symbolic link
+        try:
+            config = with_variable(config, schema, name, text, starting=True)
+        except UsageError as why:
+            mistakes.append(f"{'/'.join(row.option) if row else name}: {why}")
+    if mistakes:
+        parser.error("\n".join(mistakes))
+    return config
+
+
+def _descriptor(text: str) -> int:
+    """Read the number of an open descriptor."""
+    if not text.isascii() or not text.isdigit() or len(text) > 6:
+        raise argparse.ArgumentTypeError(f"found {text!r}, wanted the number of an open descriptor")
+    return int(text)

@@ -1,0 +1,339 @@
+"""The INI file: what is read, and that every mistake of a file stands in one report."""
+
+import errno
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from popular.addresses import Endpoint
+from popular.config import inifile
+from popular.config.inifile import MAX_BYTES, read_ini
+from popular.config.kinds import Address, Addresses, Bool, Choice, Dir, File, Float, Id, Int, String, Time
+from popular.config.quoting import quote, unquote
+from popular.config.render import render_ini
+from popular.config.setting import ObjectClass, Schema, Setting
+from popular.config.store import FILE, Config, Item, Values, default_config, with_fact, with_item
+from popular.errors import ConfigError
+
+SCHEMA = Schema("pproxy", (
+    Setting("pid", Int(0), 0, "Process id.", readonly=True),
+    Setting("rundir", Dir(), "/no/such/rundir", "Run directory.", readonly=True, option=("-r", "--rundir")),
+    Setting("logfile", File(), "/var/log/popular/pproxy", "Log.", option=("-l", "--logfile")),
+    Setting("maxsession", Int(1, 1000), 100, "Sessions."),
+    Setting("authtimeout", Time(0, 3600), 120.0, "Login."),
+    Setting("maxlocalload", Float(0, 1000), 0.0, "Load."),
+    Setting("softfail", Bool(), True, "Soft failure."),
+    Setting("sidprefix", Id(), None, "Prefix."),
+    Setting("greeting", String(), "hello", "Text."),
+    Setting("source", Address(), None, "Address."),
+    Setting("password", String(), "", "Secret.", secret=True),
+), (
+    ObjectClass("vserv", "Virtual servers.", (
+        Setting("address", Addresses(), None, "Where.", required=True),
+        Setting("banner", String(), "POPular ready", "Greeting."),
+        Setting("softfail", Bool(), None, "Override."),
+    )),
+    ObjectClass("pdm", "Modules.", (
+        Setting("module", Choice("any", "passwd"), None, "Module.", required=True),
+        Setting("args", String(), "", "Arguments."),
+    )),
+))
+DEFAULT = default_config(SCHEMA)
+
+
+def read(tmp_path: Path, text: str | bytes) -> Config:
+    path = tmp_path / "pproxy.conf"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_ini(str(path), SCHEMA, DEFAULT)
+
+
+def mistakes(tmp_path: Path, text: str | bytes) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    prefix = f"{tmp_path}/pproxy.conf"
+    for mistake in caught.value.mistakes:
+        assert mistake.where.startswith(prefix)
+    return [str(mistake).removeprefix(prefix).removeprefix(": ") for mistake in caught.value.mistakes]
+
+
+@pytest.mark.parametrize("text", [
+    pytest.param("", id="empty"),
+    pytest.param("\n\n# only\n   # comments\n", id="comments"),
+    pytest.param("[pproxy]\n[vserv]\n[pdm]\n", id="empty-sections"),
+    pytest.param("\ufeff[pproxy]\n", id="byte-order-mark"),
+    pytest.param("[pproxy]\r\nmaxsession = 100\r\n", id="crlf"),
+    pytest.param("[pdm]\n[pproxy]\n", id="any-order"),
+])
+def test_a_file_that_says_nothing_new(tmp_path, text):
+    assert read(tmp_path, text) == DEFAULT
+
+
+def test_variables_and_objects(tmp_path):
+    config = read(tmp_path, """
+# a comment
+[pproxy]                      # variables
+maxsession = 7                # and one behind a value
+  authtimeout=1m30s
+"greeting" = hi
+[vserv]
+    [[main]]
+    address = 0.0.0.0:110, [::]:110
+    banner = "a # b"          # unquoted by us
+    [[second]]
+    address = 127.0.0.1:0
+    softfail = off
+[pdm]
+[[users]]
+module = passwd
+args = /etc/popular/users namespace=a
+[[rest]]
+module = any
+""")
+    assert config.variables.integer("maxsession") == 7
+    assert config.variables.seconds("authtimeout") == 90
+    assert config.variables.text("greeting") == "hi"
+    main, second = config.items("vserv")
+    assert (main.ident, second.ident, main.origin) == ("main", "second", FILE)
+    assert main.values.endpoints("address") == (Endpoint("0.0.0.0", 110), Endpoint("::", 110))
+    assert main.values.text("banner") == "a # b"
+    assert second.values.optional_flag("softfail") is False
+    assert [item.ident for item in config.items("pdm")] == ["users", "rest"], "modules are asked in this order"
+
+
+@pytest.mark.parametrize("value, text", [
+    pytest.param("plain words", "plain words", id="bare"),
+    pytest.param("bare # comment", "bare", id="comment"),
+    pytest.param("bare# comment", "bare", id="comment-without-space"),
+    pytest.param('"a # b" # c', "a # b", id="double"),
+    pytest.param("'a # b' # c", "a # b", id="single"),
+    pytest.param('""', "", id="empty-quotes"),
+    pytest.param("", "", id="nothing"),
+    pytest.param('"  a  "', "  a  ", id="spaces"),
+    pytest.param("it's", "it's", id="quote-inside"),
+    pytest.param("'say \"x\"'", 'say "x"', id="other-quotes-inside"),
+    pytest.param(r'"say \x22x\x22"', 'say "x"', id="escaped-quotes"),
+    pytest.param(r"'\x22'", r"\x22", id="no-escapes-in-single-quotes"),
+    pytest.param(r"\x22", r"\x22", id="no-escapes-in-a-bare-value"),
+    pytest.param(r'"a\b"', r"a\b", id="backslash"),
+    pytest.param('"a b" "c d"', '"a b" "c d"', id="two-words-for-a-shell"),
+    pytest.param("%(home)s $home", "%(home)s $home", id="no-interpolation"),
+    pytest.param("a, b,", "a, b,", id="no-lists"),
+    pytest.param("a = b", "a = b", id="equals-sign"),
+    pytest.param("tschüß", "tschüß", id="utf8"),
+])
+def test_quoting(tmp_path, value, text):
+    assert read(tmp_path, f"[pproxy]\ngreeting = {value}\n").variables.text("greeting") == text
+
+
+@pytest.mark.parametrize("text, report", [
+    pytest.param("[pproxy]\nmaxsession = 0\n",
+                 "[pproxy] maxsession: found '0', wanted a whole number from 1 to 1000", id="value"),
+    pytest.param("[pproxy]\nmaxsession =\n",
+                 "[pproxy] maxsession: found '', wanted a whole number from 1 to 1000", id="no-value"),
+    pytest.param("[pproxy]\nauthtimeout = 70m\n",
+                 "[pproxy] authtimeout: found '70m', wanted a time from 0s to 1h such as 5d3h10m4s", id="bounds"),
+    pytest.param("[pproxy]\nrundir = /no/such\n",
+                 "[pproxy] rundir: found '/no/such', wanted a directory that exists", id="directory"),
+    pytest.param("[pproxy]\npid = 3\n",
+                 "[pproxy] pid: found '3', wanted nothing: the program itself sets it", id="read-only"),
+    pytest.param("[pproxy]\nmaxsesion = 3\n",
+                 "[pproxy] maxsesion: found an unknown key, wanted a key that exists, such as maxsession", id="key"),
+    pytest.param("[pproxy]\nzzz = 3\n", "[pproxy] zzz: found an unknown key, wanted a key that exists", id="no-hint"),
+    pytest.param("[proxy]\n", "proxy: found an unknown section, wanted a section that exists, such as pproxy",
+                 id="section"),
+    pytest.param("[DEFAULT]\nmaxsession = 3\n", "DEFAULT: found an unknown section, wanted a section that exists",
+                 id="section-DEFAULT"),
+    pytest.param("maxsession = 3\n", "maxsession: found an unknown key, wanted a key that exists", id="no-section"),
+    pytest.param("vserv = 3\n", "vserv: found an unknown key, wanted a key that exists", id="section-as-a-value"),
+    pytest.param("[vserv]\nmain = 3\n", "[vserv] main: found an unknown key, wanted a key that exists",
+                 id="object-as-a-value"),
+    pytest.param("[pproxy]\n[[maxsession]]\n",
+                 "[pproxy] maxsession: found an unknown section, wanted a section that exists", id="key-as-a-section"),
+    pytest.param("[vserv]\n[[a]]\naddress = a:1\n[[[deep]]]\n",
+                 "[vserv] a: deep: found an unknown section, wanted a section that exists", id="too-deep"),
+    pytest.param("[vserv]\n[[a b]]\naddress = a:1\n",
+                 "[vserv] a b: found a wrong name, wanted an id of 1 to 64 letters, digits, ., - and _", id="id"),
+    pytest.param("[vserv]\n[[a]]\n", "[vserv] a: address: found nothing, wanted addresses such as 0.0.0.0:110, "
+                 "[::]:110, each once", id="required"),
+    pytest.param("[vserv]\n[[__many__]]\n[[a]]\naddress = a:1\n", "[vserv] __many__: address: found nothing, wanted "
+                 "addresses such as 0.0.0.0:110, [::]:110, each once", id="id-of-configobj"),
+    pytest.param("[vserv]\n[[a]]\naddress = a:x\n", "[vserv] a: address: found 'a:x', wanted addresses such as "
+                 "0.0.0.0:110, [::]:110, each once", id="object-value"),
+    pytest.param("[pdm]\n[[a]]\nmodule = ldap\n", "[pdm] a: module: found 'ldap', wanted one of any, passwd",
+                 id="choice"),
+    pytest.param("[pproxy]\nmaxsession = 3\nmaxsession = 3\n",
+                 "line 3: found 'maxsession = ...', wanted each key once in a section", id="key-twice"),
+    pytest.param("[vserv]\n[[a]]\naddress = a:1\n[[a]]\naddress = a:2\n",
+                 "line 4: found '[[a]]', wanted each section once", id="object-twice"),
+    pytest.param("[pproxy]\n[vserv]\n[pproxy]\nmaxsession = 3\n", "line 3: found '[pproxy]', wanted each section once",
+                 id="section-twice"),
+    pytest.param("[pproxy]\nrubbish\n", "line 2: found 'rubbish', wanted [SECTION], [[ID]] or KEY = VALUE",
+                 id="rubbish"),
+    pytest.param("[pproxy\nmaxsession = 3\n", "line 1: found '[pproxy', wanted [SECTION], or [[ID]] inside of "
+                 "a section", id="bracket"),
+    pytest.param("[pproxy]]\n", "line 1: found '[pproxy]]', wanted [SECTION], or [[ID]] inside of a section",
+                 id="brackets"),
+    pytest.param("[[main]]\naddress = a:1\n", "line 1: found '[[main]]', wanted [SECTION], or [[ID]] inside of a "
+                 "section",
+                 id="object-without-class"),
+    pytest.param("[pproxy]\ngreeting = \"a\n", "line 2: found 'greeting = ...', wanted KEY = VALUE, the value with "
+                 "closing quotes if it has opening ones", id="open-quote"),
+    pytest.param("[pproxy]\ngreeting = '''a\nb'''\n", "[pproxy] greeting: found 'a\\nb', wanted one line of text of "
+                 "at most 1024 characters", id="lines-in-a-value"),
+    pytest.param("[pproxy]\ngreeting = '''a\n", "line 2: found 'greeting = ...', wanted KEY = VALUE, the value with "
+                 "closing quotes if it has opening ones", id="open-lines"),
+    pytest.param(r'[pproxy]' + '\n' + r'greeting = "a\x0ab"' + '\n', r"[pproxy] greeting: found 'a\nb', wanted one "
+                 "line of text of at most 1024 characters", id="escaped-line-end"),
+    pytest.param("[pproxy]\npassword = " + "x" * 2000, "[pproxy] password: found ***, wanted one line of text of at "
+                 "most 1024 characters", id="secret"),
+    pytest.param("[pproxy]\npassword = \"hunter2\n", "line 2: found 'password = ...', wanted KEY = VALUE, the value "
+                 "with closing quotes if it has opening ones", id="secret-in-a-wrong-line"),
+    pytest.param("[pproxy]\n#" + "x" * 20000, "line 2: found 20001 characters, wanted at most 20000", id="long-line"),
+    pytest.param(b"[pproxy]\n\ngreeting = \xfc\n", "line 3: found the octet fc, wanted UTF-8", id="latin1"),
+    pytest.param("[pproxy]\nmax\0session = 3\n", "[pproxy] 'max\\x00session': found an unknown key, wanted a key that "
+                 "exists, such as maxsession", id="nul"),
+])
+def test_each_mistake(tmp_path, text, report):
+    assert mistakes(tmp_path, text) == [report]
+
+
+def test_every_mistake_in_one_report(tmp_path):
+    report = mistakes(tmp_path, """[pproxy]
+maxsession = 0
+rubbish
+maxsesion = 3
+[vserv]
+    [[a]]
+    address = a:1
+    address = a:2
+    [[a]]
+    banner = of an object that belongs nowhere
+    [[b]]
+[nothing]
+[pproxy]
+maxsession = 4
+[pdm]
+    [[x]]
+    module = ldap
+""")
+    assert [line.split(", wanted")[0] for line in report] == [
+        "line 3: found 'rubbish'",
+        "line 8: found 'address = ...'",
+        "line 9: found '[[a]]'",
+        "line 13: found '[pproxy]'",
+        "[pproxy] maxsession: found '0'",
+        "[pdm] x: module: found 'ldap'",
+        "nothing: found an unknown section",
+        "[pproxy] maxsesion: found an unknown key",
+        "[vserv] b: address: found nothing",
+    ]
+
+
+def test_file_names_count_from_the_folder_of_the_file(tmp_path):
+    (tmp_path / "run").mkdir()
+    config = read(tmp_path, "[pproxy]\nrundir = run\nlogfile = logs/../pproxy.log\n")
+    assert config.variables.text("rundir") == f"{tmp_path}/run"
+    assert config.variables.text("logfile") == f"{tmp_path}/logs/../pproxy.log"
+
+
+@pytest.mark.parametrize("name, found", [
+    pytest.param("missing.conf", "No such file or directory", id="missing"),
+    pytest.param("", "Is a directory", id="directory"),
+    pytest.param("a\0b", "no file name", id="nul"),
+])
+def test_a_file_that_cannot_be_read(tmp_path, name, found):
+    with pytest.raises(ConfigError, match=f"found {found}, wanted a file that can be read"):
+        read_ini(f"{tmp_path}/{name}", SCHEMA, DEFAULT)
+
+
+def test_a_file_without_the_right_to_read_it(tmp_path, monkeypatch):
+    def refuse(path, mode):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+    monkeypatch.setattr(inifile, "open", refuse, raising=False)
+    with pytest.raises(ConfigError, match="found Permission denied, wanted a file that can be read"):
+        read(tmp_path, "")
+
+
+def test_an_endless_file(tmp_path):
+    path = tmp_path / "pproxy.conf"
+    with path.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(ConfigError, match=f"found too much, wanted at most {MAX_BYTES} octets"):
+        read_ini(str(path), SCHEMA, DEFAULT)
+
+
+TEXTS = st.text(st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp")) | st.sampled_from("\t'\"#\\x2 ,=%$[]"),
+                max_size=40)
+IDS = st.text("abcXYZ019_-.", min_size=1, max_size=12)
+ENDPOINTS = st.builds(Endpoint, st.ip_addresses().map(str) | st.just("store1.example"), st.integers(1, 65535))
+BOOLS = st.booleans()
+VARIABLES = st.fixed_dictionaries({
+    "pid": st.just(0),
+    "rundir": st.sampled_from(["/no/such/rundir", "/"]),
+    "logfile": TEXTS.map(lambda text: "/var/" + text),
+    "maxsession": st.integers(1, 1000),
+    "authtimeout": st.integers(0, 3_600_000).map(lambda number: number / 1000),
+    "maxlocalload": st.floats(0, 1000),
+    "softfail": BOOLS,
+    "sidprefix": st.none() | IDS,
+    "greeting": TEXTS,
+    "source": st.none() | ENDPOINTS,
+    "password": TEXTS,
+})
+VSERV = st.fixed_dictionaries({"address": st.lists(ENDPOINTS, min_size=1, max_size=3, unique=True).map(tuple),
+                               "banner": TEXTS, "softfail": st.none() | BOOLS})
+PDM = st.fixed_dictionaries({"module": st.sampled_from(["any", "passwd"]), "args": TEXTS})
+
+
+def objects(values):
+    return st.dictionaries(IDS, values, max_size=4).map(
+        lambda found: tuple(Item(ident, Values(each), FILE) for ident, each in found.items()))
+
+
+CONFIGS = st.builds(Config, VARIABLES.map(Values),
+                    st.fixed_dictionaries({"vserv": objects(VSERV), "pdm": objects(PDM)}))
+
+
+@given(CONFIGS)
+def test_a_printed_configuration_loads_to_the_same(tmp_path_factory, config):
+    path = tmp_path_factory.getbasetemp() / "printed.conf"
+    path.write_text(render_ini(config, SCHEMA), encoding="utf-8")
+    assert read_ini(str(path), SCHEMA, DEFAULT) == config
+
+
+@given(TEXTS)
+@example("\"\"\"")
+@example("'''")
+@example("\\x22")
+@example("\\\\x5c")
+@example("a \"# b\" '# c'")
+@example("\xa0a\u3000")
+def test_quoted_text_is_read_again(text):
+    assert unquote(quote(text)) == text
+
+
+@given(st.text(st.sampled_from("[]=#'\"\n ab\\\t\r\0,") | st.characters(), max_size=200))
+def test_no_text_makes_a_file_raise_anything_else(tmp_path_factory, text):
+    path = tmp_path_factory.getbasetemp() / "random.conf"
+    path.write_bytes(b"[pproxy]\n" + text.encode("utf-8", "surrogatepass"))
+    try:
+        read_ini(str(path), SCHEMA, DEFAULT)
+    except ConfigError as why:
+        assert why.mistakes
+
+
+def test_a_printed_configuration_shows_secrets_and_hides_what_cannot_be_set(tmp_path):
+    config = with_fact(read(tmp_path, "[pproxy]\npassword = hunter2\n"), "pid", 4711)
+    lines = render_ini(config, SCHEMA).splitlines()
+    assert "password = hunter2" in lines
+    assert "#pid = 4711" in lines and "#sidprefix =" in lines and "#rundir = /no/such/rundir" in lines
+
+
+def test_a_file_replaces_an_object_that_was_there(tmp_path):
+    before = with_item(DEFAULT, SCHEMA, "pdm", "users", {"module": "any", "args": "x"}, FILE)
+    path = tmp_path / "pproxy.conf"
+    path.write_text("[pdm]\n[[users]]\nmodule = passwd\n")
+    users, = read_ini(str(path), SCHEMA, before).items("pdm")
+    assert users.values == {"module": "passwd", "args": ""}
