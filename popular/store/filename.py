@@ -12,7 +12,8 @@ import hashlib
 import os
 import re
 
-MAX_UID = 70    # octets of a unique id, each of 0x21-0x7E (RFC 1939 section 7)
+MAX_UID = 70      # octets of a unique id, each of 0x21-0x7E (RFC 1939 section 7)
+MAX_NAME = 255    # octets of a file name, as of all common file systems
 
 # As strict as can be: `1075238321.16373_1.host` is procmail's, and its 1 is no size.
 _OURS = re.compile(r"([0-9]{1,18}\.[0-9]{1,18})(?:\.M[0-9]{1,18})?_([0-9]{1,18})", re.ASCII)
@@ -76,9 +77,13 @@ def with_base(name: str, base: str) -> str:
 
 
 def with_wire_size(name: str, size: int) -> str:
-    """Return the name with its wire size in it, before any flags: for a file whose size had to be counted."""
+    """Return the name with its wire size in it, before any flags: for a file whose size had to be counted.
+
+    A name that has no room for it stays as it is.
+    """
     kept, colon, flags = name.partition(":")
-    return f"{kept},W={size}{colon}{flags}"
+    sized = f"{kept},W={size}{colon}{flags}"
+    return sized if len(os.fsencode(sized)) <= MAX_NAME else name
 
 
 def rank_of(name: str) -> Rank:

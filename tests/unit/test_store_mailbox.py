@@ -19,8 +19,8 @@ def put(folder: Path, name: str, octets: bytes = b"text\r\n") -> None:
     (folder / name).write_bytes(octets)
 
 
-@pytest.mark.parametrize("name", ["", "/joe", "../joe", "joe/..", "a..b", "jo e", "joe\n", "joe\0", "j\u00f6e", "a" * 513],
-                         ids=ascii)
+@pytest.mark.parametrize("name", ["", "/joe", "../joe", "joe/..", "a..b", "jo e", "joe\n", "joe\0", "j\u00f6e",
+                                  "a" * 513], ids=ascii)
 def test_spec_2_4_bad_names_are_refused(spool: Path, name: str) -> None:
     for use in (lambda: Mailbox(str(spool), name), lambda: mail_state(str(spool), name)):
         with pytest.raises(StoreError) as caught:

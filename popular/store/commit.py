@@ -1,0 +1,138 @@
+"""What QUIT does to a mailbox: removals, then moves from new/ to cur/, then all of it onto the disk (spec 2.4, B12).
+
+Used in the children of pserv.  Raises CommitError.
+
+The order matters.  A removal goes by new/ first and cur/ second: a move in another session links into cur/ and then
+unlinks from new/, so whatever moment it is at, no second name of the message survives.
+"""
+
+import os
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+from popular.errors import CommitError, MailboxError
+from popular.store.filename import size_of, with_base, with_wire_size
+from popular.store.folders import make_folder, move, sync_folder
+from popular.store.listing import Message
+from popular.store.mailbox import Mailbox
+from popular.store.whereabouts import Whereabouts
+
+Sized = tuple[Message, int]    # a message and its size on the wire
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something about one message that the administrator should know, and no reason to refuse anything."""
+
+    what: str    # "not_listed" or "not_moved"
+    name: str    # the message's file
+    why: str
+
+
+class Commit:
+    """The changes of one session, made once."""
+
+    def __init__(self, mailbox: Mailbox, where: Whereabouts) -> None:
+        self.troubles: list[Trouble] = []
+        self._mailbox = mailbox
+        self._where = where
+        self._touched: set[str] = set()    # folders to be synced
+        self._failures: list[str] = []     # one for each message that could not be removed
+
+    def run(self, messages: Sequence[Sized], deleted: Set[int], read: Set[int]) -> None:
+        """Make the changes; the sets hold indexes.  Raises CommitError if a deleted message may remain."""
+        removals = [messages[index] for index in sorted(deleted)]
+        moves = [messages[index] for index in sorted(read - deleted) if messages[index][0].is_new]
+        moved = {message.inode for message, _ in moves}
+        for message, _ in messages:
+            if message.leftover:
+                self._complete_move(message)
+        self._remove_all(removals)
+        self._move_all(moves)
+        for index, (message, _) in enumerate(messages):
+            if message.is_twin and index not in deleted and message.inode not in moved:
+                self._part_twin(message)
+        self._sync(len(removals))
+        if self._failures:
+            raise CommitError(len(self._failures), len(removals), self._failures[0])
+
+    def _complete_move(self, message: Message) -> None:
+        """Take away the second name of a message whose move was cut off."""
+        self._rename(message, os.path.join(self._mailbox.new, message.leftover),
+                     os.path.join(self._mailbox.cur, message.name))
+
+    def _remove_all(self, removals: Sequence[Sized]) -> None:
+        """Remove messages; those that are not where they were listed are looked for together, by one listing."""
+        if any(message.is_new for message, _ in removals):
+            self._mark_departure()
+        strayed = [message for message, size in removals if not self._remove(self._where.likely(message, size))]
+        for message in strayed:
+            try:
+                path = self._where.search(message)
+            except MailboxError as why:
+                self._failures.append(str(why))
+            else:
+                self._remove([path] if path is not None else [])
+
+    def _remove(self, paths: Sequence[str]) -> bool:
+        """Unlink every one of the paths that is there; False if none was."""
+        found = False
+        for path in paths:
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                continue
+            except OSError as why:
+                self._failures.append(f"{path}: {why.strerror}")
+                return True
+            found = True
+            self._touched.add(os.path.dirname(path))
+        return found
+
+    def _mark_departure(self) -> None:
+        """Touch cur/, as any move out of new/ does: `store.deliver` tells from it that names may have been used."""
+        try:
+            make_folder(self._mailbox.cur)
+            os.utime(self._mailbox.cur)
+        except OSError as why:
+            self.troubles.append(Trouble("not_moved", self._mailbox.cur, str(why.strerror)))
+
+    def _move_all(self, moves: Sequence[Sized]) -> None:
+        """Move messages from new/ to cur/; foreign ones get the wire size that was counted into their names."""
+        if moves:
+            try:
+                make_folder(self._mailbox.cur)
+            except OSError as why:
+                self.troubles.append(Trouble("not_moved", self._mailbox.cur, str(why.strerror)))
+                return
+        for message, size in moves:
+            source = os.path.join(self._mailbox.new, message.name)
+            name = with_base(message.name, message.uid) if message.is_twin else message.name
+            target = with_wire_size(name, size) if size_of(name) is None else name
+            self._rename(message, source, os.path.join(self._mailbox.cur, target))
+
+    def _part_twin(self, message: Message) -> None:
+        """Give a message whose base another has a base of its own, the id that it has shown: it must keep that id."""
+        folder = self._mailbox.new if message.is_new else self._mailbox.cur
+        self._rename(message, os.path.join(folder, message.name),
+                     os.path.join(folder, with_base(message.name, message.uid)))
+
+    def _rename(self, message: Message, source: str, target: str) -> None:
+        """Rename one file; a message that is no longer there was moved by another session, which is as good."""
+        try:
+            move(source, target)
+        except FileNotFoundError:
+            return
+        except OSError as why:
+            self.troubles.append(Trouble("not_moved", message.name, why.strerror or type(why).__name__))
+            return
+        self._touched.update((os.path.dirname(source), os.path.dirname(target)))
+
+    def _sync(self, removals: int) -> None:
+        """Sync each changed folder once; where that fails, no removal is sure to last."""
+        for folder in sorted(self._touched):    # cur/ first: a crash between the two leaves two names, never none
+            try:
+                sync_folder(folder)
+            except OSError as why:
+                if removals:
+                    self._failures = [f"{folder}: {why.strerror}"] * removals

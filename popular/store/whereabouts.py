@@ -1,0 +1,59 @@
+"""Where a message is now: without locks (spec 9.1) another session may move or remove it after it was listed.
+
+Used in the children of pserv.  Raises MailboxError.
+"""
+
+import os
+
+from popular.store.filename import base_of, size_of, with_wire_size
+from popular.store.listing import Message, places_now
+from popular.store.mailbox import Mailbox
+
+_Times = tuple[int, int]
+
+
+class Whereabouts:
+    """Paths of one mailbox's messages, and a search for those that have moved."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
+        self._places: dict[tuple[str, int], tuple[bool, str]] = {}
+        self._listed_at: _Times | None = None
+
+    def likely(self, message: Message, size: int | None) -> list[str]:
+        """Return the paths a message may have if only POPular moved it: as listed, then where QUIT puts read mail."""
+        if not message.is_new:
+            return [os.path.join(self._mailbox.cur, message.name)]
+        paths = [os.path.join(self._mailbox.new, message.name)]
+        if message.is_alone:
+            paths.append(os.path.join(self._mailbox.cur, message.name))
+            if size is not None and size_of(message.name) is None:
+                paths.append(os.path.join(self._mailbox.cur, with_wire_size(message.name, size)))
+        return paths
+
+    def search(self, message: Message) -> str | None:
+        """Return the path of a message by its base and inode, or None if it is gone.
+
+        Lists the folders only if they have changed since the last search.  Raises MailboxError.
+        """
+        now = self._times()
+        if now != self._listed_at:
+            self._places = places_now(self._mailbox)
+            self._listed_at = now
+        place = self._places.get((base_of(message.name), message.inode))
+        if place is None:
+            return None
+        is_new, name = place
+        return os.path.join(self._mailbox.new if is_new else self._mailbox.cur, name)
+
+    def _times(self) -> _Times:
+        """Return when the two folders last changed; taken before listing, so that no change is missed."""
+        return _changed(self._mailbox.new), _changed(self._mailbox.cur)
+
+
+def _changed(folder: str) -> int:
+    """Return a folder's time of change in nanoseconds, 0 where it cannot be asked."""
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError:
+        return 0
