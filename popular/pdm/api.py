@@ -1,13 +1,23 @@
 """What a database module (PDM) sees: the question, the answers, and the class it derives from.
 
-`pdm_modules/*` import only this module and their driver.  A module is a file `pdm_NAME.py` that
-exports one class `Module`; `pdm_modules/pdm_template.py` is a commented start.  The constructor
-runs in the master and may only look at its arguments; `open`, `check`, `auth` and `close` run in
-the child (or PDM worker) that asks.
+`pdm_modules/*` import only this module, `popular.pdm.secrets`, `records` and `cdbfile`, and their
+driver.  A module is a file `pdm_NAME.py` that exports one class `Module`;
+`pdm_modules/pdm_template.py` is a commented start.  The constructor runs in the master (and in the
+starter, when the configuration is checked) and may only look at its arguments; `open`, `check`,
+`auth` and `close` run in the child (or PDM worker) that asks.
+
+A module that cannot tell answers FAILED, or raises PdmError with a text for the log; any other
+exception is FAILED too, but the log then shows its type and place only, as its text may hold
+secrets.  An OSError is logged with its reason and file name.
 """
 
+import shlex
 from dataclasses import dataclass, field
 from enum import Enum
+
+from popular.errors import PdmError
+
+__all__ = ["API", "UNKNOWN", "Answer", "Found", "Outcome", "PdmError", "PdmModule", "Request"]
 
 API = (1, 0)    # major must match a module's, a module's minor may not be newer
 
@@ -30,6 +40,7 @@ class Request:
     ip: str                                # the client's address, dotted quad or IPv6 without brackets
     protocol: str                          # the client's protocol: "pop3"
     namespace: str                         # of the virtual server that the client came in on
+    deadline: float = float("inf")         # the answer is wanted by then, in seconds of time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +70,19 @@ UNKNOWN = Answer(Outcome.UNKNOWN)
 class PdmModule:
     """A database module.  Override `check`, `auth` or both, and what else you need."""
 
-    API = (1, 0)
-    blocking = False    # True: may wait on a network or a lock, and must run in a PDM worker
+    API: tuple[int, int] = (1, 0)
+    blocking: bool = False    # True: may wait on a network or a lock, and must run in a PDM worker
+
+    # Set by the loader after the constructor; a module need not care.
+    ident: str = ""                               # its id in the configuration
+    name: str = ""                                # the NAME of pdm_NAME.py
+    namespaces: frozenset[str] = frozenset()      # asked for these only; empty: for all
 
     def __init__(self, ident: str, args: list[str]) -> None:
         """Take the words of `pdm add ID MODULE ARGS…` that follow MODULE; raises ValueError for wrong ones.
 
-        Runs in the master: no file is opened, nothing is connected.
+        Runs in the master: no file is opened, nothing is connected.  A word `namespace=NS[,NS…]` is
+        taken out before and never seen here.
         """
         self.ident = ident
         self.args = args
@@ -77,8 +94,8 @@ class PdmModule:
         """Let go of what `open` and the questions opened."""
 
     def describe(self) -> str:
-        """Return words that make this module anew (`pdm_args`), secrets masked."""
-        return " ".join(self.args)
+        """Return words that make this module anew (`pdm_args`), quoted as for a shell, secrets masked."""
+        return shlex.join(self.args)
 
     def check(self, request: Request) -> Answer:
         """First pass: is this user mine, and is the password right?"""

@@ -1,0 +1,210 @@
+"""The two-pass lookup over all database modules (spec 7.1).
+
+    first pass     every module's `check`, in order; the first OK ends it
+    second pass    only if some module knew the user but denied: every module's `auth`, in order, with
+                   the identity that the first denial carried; the first OK ends it (a master password)
+    the end        OK, else FAILED if any module failed, else DENIED if any denied, else UNKNOWN
+
+FAILED is not UNKNOWN: the client of a broken database hears that the system is broken, never that
+his password is wrong.  A Chain is made in the master and asked in its children (or in a tool); each
+process opens a module at the first question that it puts to it.  Nothing here raises: whatever goes
+wrong in a module is its FAILED, noted in the log.
+"""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Protocol
+
+from popular.errors import PdmError
+from popular.pdm import messages, secrets
+from popular.pdm.api import Answer, Found, Outcome, Request
+from popular.pdm.timelimit import TimeUp, limited
+from popular.pdm.validation import fault_of
+
+SLOW_SECONDS = 1.0    # an answer that takes longer is noted
+
+
+class Asked(Protocol):
+    """What the chain wants of a module: PdmModule fulfils it, and so may a stand-in for one that runs elsewhere."""
+
+    ident: str
+    name: str
+    namespaces: frozenset[str]
+
+    def open(self) -> None:
+        """Get ready to answer, in this process."""
+
+    def close(self) -> None:
+        """Let go of everything; `open` may follow."""
+
+    def describe(self) -> str:
+        """Return the arguments, secrets masked."""
+
+    def check(self, request: Request) -> Answer:
+        """Answer in the first pass."""
+
+    def auth(self, request: Request, found: Found) -> Answer:
+        """Answer in the second pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the modules together say of one login."""
+
+    outcome: Outcome
+    found: Found | None = None    # with OK, and only then
+    module: str = ""              # id of the module whose answer this is; empty when nobody knows the user
+    why: str = ""                 # for the log, never for the client; no secrets
+
+
+class Chain:
+    """All modules in their order."""
+
+    def __init__(self, modules: Sequence[Asked], timeout: float, note: Callable[..., None]) -> None:
+        """Ask `modules`, each for at most `timeout` seconds a question (0: no limit).
+
+        `note(message, **fields)` writes a row of `popular.pdm.messages`; a Log's method, usually.
+        """
+        self._modules = tuple(modules)
+        self._timeout = timeout
+        self._note: Callable[..., None] = note
+        self._opened: set[int] = set()
+        self._pid = 0
+
+    def check(self, request: Request) -> Verdict:
+        """Ask the modules who this is and whether he may; never raises."""
+        self._forget_parent()
+        asked = [module for module in self._modules
+                 if not module.namespaces or request.namespace in module.namespaces]
+        answers = self._ask(asked, request, lambda module, question: module.check(question))
+        identity = denied_identity(answers)
+        if identity is not None:
+            answers += self._ask(asked, request,
+                                 lambda module, question: vouched(module.auth(question, identity), identity))
+        verdict = settle(answers)
+        if verdict.outcome is Outcome.UNKNOWN:
+            secrets.verify_nothing(request.password)    # so that the time does not tell that there is no such user
+        return verdict
+
+    def describe(self) -> list[str]:
+        """Return for each module the line that `ptestpdm` and `pdm add` take, secrets masked."""
+        return [" ".join(filter(None, (module.ident, module.name, self._words(module)))) for module in self._modules]
+
+    def close(self) -> None:
+        """Close what this process opened."""
+        self._forget_parent()
+        for module in self._modules:
+            self._shut(module)
+
+    def _words(self, module: Asked) -> str:
+        scope = f"namespace={','.join(sorted(module.namespaces))}" if module.namespaces else ""
+        return " ".join(filter(None, (module.describe(), scope)))
+
+    def _forget_parent(self) -> None:
+        """Drop what another process opened: files and connections are never used over a fork."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._opened.clear()
+
+    def _ask(self, asked: Sequence[Asked], request: Request,
+             put: Callable[[Asked, Request], Answer]) -> list[tuple[str, Answer]]:
+        """Put one question to the modules in order, until one says OK."""
+        answers: list[tuple[str, Answer]] = []
+        for module in asked:
+            answers.append((module.ident, self._answer(module, request, put)))
+            if answers[-1][1].outcome is Outcome.OK:
+                break
+        return answers
+
+    def _answer(self, module: Asked, request: Request, put: Callable[[Asked, Request], Answer]) -> Answer:
+        """Return one module's answer, checked; whatever goes wrong is FAILED and noted."""
+        began = time.monotonic()
+        question = replace(request, deadline=began + self._timeout) if self._timeout > 0 else request
+
+        def call() -> Answer:
+            self._make_ready(module)
+            return put(module, question)
+
+        try:
+            answer = limited(self._timeout, call)
+        except TimeUp:
+            return self._failed(module, request, f"no answer within {self._timeout:g} s")
+        except (Exception, SystemExit) as why:    # a module is foreign code, and its fault must not end the session
+            return self._failed(module, request, reason(why))
+        seconds = time.monotonic() - began
+        if seconds > SLOW_SECONDS:
+            self._note(messages.PDM_SLOW, module=module.ident, seconds=seconds)
+        return self._checked(module, request, answer)
+
+    def _make_ready(self, module: Asked) -> None:
+        if id(module) not in self._opened:
+            self._opened.add(id(module))    # this first: a half-opened module is closed when `open` fails
+            module.open()
+
+    def _checked(self, module: Asked, request: Request, answer: Answer) -> Answer:
+        fault = fault_of(answer)
+        if not fault and answer.outcome is Outcome.OK and answer.found is None:
+            fault = "said OK, but not where the mail is"
+        if fault:
+            self._note(messages.PDM_INVALID, module=module.ident, user=request.user, why=fault)
+            return Answer(Outcome.FAILED, why=f"invalid answer: {fault}")
+        if answer.outcome is Outcome.FAILED:
+            self._note(messages.PDM_FAILED, module=module.ident, user=request.user, why=answer.why)
+        return answer
+
+    def _failed(self, module: Asked, request: Request, why: str) -> Answer:
+        """Note a failure, and close the module so that the next question finds it opened anew."""
+        self._note(messages.PDM_FAILED, module=module.ident, user=request.user, why=why)
+        self._shut(module)
+        return Answer(Outcome.FAILED, why=why)
+
+    def _shut(self, module: Asked) -> None:
+        """Close a module if it was opened here; a failure is noted."""
+        if id(module) not in self._opened:
+            return
+        self._opened.discard(id(module))
+        try:
+            limited(self._timeout, module.close)
+        except (Exception, SystemExit, TimeUp) as why:    # as in _answer
+            self._note(messages.PDM_FAILED, module=module.ident, user="-", why=f"close: {reason(why)}")
+
+
+def denied_identity(answers: Sequence[tuple[str, Answer]]) -> Found | None:
+    """Return what a second pass is about: the first denied identity, if nobody said OK."""
+    if any(answer.outcome is Outcome.OK for _, answer in answers):
+        return None
+    return next((answer.found for _, answer in answers if answer.outcome is Outcome.DENIED and answer.found), None)
+
+
+def vouched(answer: Answer, identity: Found) -> Answer:
+    """Return a second-pass answer; an OK that says nothing of the place means the identity of the first pass."""
+    is_bare = isinstance(answer, Answer) and answer.outcome is Outcome.OK and answer.found is None
+    return replace(answer, found=identity) if is_bare else answer
+
+
+def settle(answers: Sequence[tuple[str, Answer]]) -> Verdict:
+    """Return the verdict of all answers of both passes, in the order in which they came."""
+    for outcome in (Outcome.OK, Outcome.FAILED, Outcome.DENIED):
+        for ident, answer in answers:
+            if answer.outcome is outcome:
+                return Verdict(outcome, answer.found if outcome is Outcome.OK else None, ident, answer.why)
+    return Verdict(Outcome.UNKNOWN)
+
+
+def reason(why: BaseException) -> str:
+    """Return why a module failed, fit for the log: only texts that cannot hold secrets."""
+    if isinstance(why, PdmError):
+        return str(why)
+    if isinstance(why, OSError) and why.strerror:
+        return f"{why.strerror}: {why.filename}" if isinstance(why.filename, str) else why.strerror
+    return f"{type(why).__name__} at {place_of(why.__traceback__)}"
+
+
+def place_of(trace: TracebackType | None) -> str:
+    """Return file and line where an exception arose."""
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "an unknown place"

@@ -1,0 +1,67 @@
+"""Whether what a database module answered can be used.
+
+Pure functions, called by the chain for every answer.  Databases are filled by people and programs
+that make mistakes, and their content goes into file names and into dialogues with backends.
+"""
+
+from typing import Any
+
+from popular.names import is_id, is_mailbox
+from popular.pdm.api import Answer, Found, Outcome
+
+PROTOCOLS = ("", "cxpop", "xpop", "pop3")    # empty: the backend's own
+MAX_LOGIN = 255                              # octets of a user name or password for a backend (RFC 2449 section 4)
+
+
+def fault_of(answer: Any) -> str:
+    """Return what is wrong with a module's answer, or an empty string; the text holds no secrets.
+
+    Nothing is taken for granted, as modules are foreign code that need not be typed.
+    """
+    if not isinstance(answer, Answer) or not isinstance(answer.outcome, Outcome):
+        return f"answered {type(answer).__name__}, not an Answer with an Outcome"
+    why: Any = answer.why
+    found: Any = answer.found
+    if not isinstance(why, str):
+        return "its reason is not a str"
+    if found is None:
+        return ""
+    if not isinstance(found, Found):
+        return f"found {type(found).__name__}, not a Found"
+    return _fault_of_types(found) or _fault_of_place(found) or _fault_of_login(found)
+
+
+def _fault_of_types(found: Found) -> str:
+    wanted: dict[str, type] = {"backend": str, "protocol": str, "mailbox": str, "user": str, "password": bytes,
+                               "master": bool}
+    return next((f"{name} is {type(getattr(found, name)).__name__}, not {kind.__name__}"
+                 for name, kind in wanted.items() if not isinstance(getattr(found, name), kind)), "")
+
+
+def _fault_of_place(found: Found) -> str:
+    if not is_id(found.backend):
+        return f"backend {found.backend!a} is not an id"
+    if found.protocol not in PROTOCOLS:
+        return f"protocol {found.protocol!a} is not cxpop, xpop, pop3 or empty"
+    if found.mailbox and not is_mailbox(found.mailbox):
+        return f"mailbox {found.mailbox!a} is not well-formed"
+    if found.protocol in ("cxpop", "xpop") and not found.mailbox:
+        return f"protocol {found.protocol} needs a mailbox"
+    if found.protocol == "pop3" and not found.user:
+        return "protocol pop3 needs a user for the backend"
+    if not (found.mailbox or found.user):
+        return "neither a mailbox nor a user for the backend"
+    return ""
+
+
+def _fault_of_login(found: Found) -> str:
+    try:
+        user = found.user.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return "the user for the backend cannot be sent"
+    for what, octets in (("user", user), ("password", found.password)):
+        if len(octets) > MAX_LOGIN:
+            return f"the {what} for the backend has more than {MAX_LOGIN} octets"
+        if any(octet in octets for octet in (b"\r", b"\n", b"\0")):
+            return f"the {what} for the backend holds CR, LF or NUL"
+    return ""
