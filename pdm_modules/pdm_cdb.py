@@ -1,0 +1,40 @@
+"""Database module `cdb`: users in a constant database (D. J. Bernstein's cdb).
+
+    cdb FILE
+
+The key is the user's name, the data `HASH:BACKEND:PROTOCOL:MAILBOX[:BUSER:BPASS]` as
+`popular.pdm.records` describes, without a line end.  `pmakecdb FILE < users` makes one from the text
+that the module passwd reads.  The file is opened for each question, so a database that was renamed
+into its place is seen at the next login.  A damaged file is FAILED.
+"""
+
+import os
+
+from popular.pdm import cdbfile, records, secrets
+from popular.pdm.api import UNKNOWN, Answer, PdmError, PdmModule, Request
+
+
+class Module(PdmModule):
+    """The users of one constant database."""
+
+    API = (1, 0)
+
+    def __init__(self, ident: str, args: list[str]) -> None:
+        """Take the file's name; raises ValueError."""
+        super().__init__(ident, args)
+        self.path = records.file_argument(args, "cdb FILE")
+        secrets.prepare()
+
+    def check(self, request: Request) -> Answer:
+        """Look the user up and compare his password."""
+        key = records.key_of(request.user)
+        if key is None:
+            return UNKNOWN
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            record = cdbfile.find(fd, key, records.MAX_RECORD)
+        except ValueError as why:
+            raise PdmError(f"{self.path}: {why}") from None
+        finally:
+            os.close(fd)
+        return UNKNOWN if record is None else records.answer_from(request, record)

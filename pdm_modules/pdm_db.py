@@ -1,0 +1,70 @@
+"""Database module `db`: users in a Berkeley DB file, hash or B-tree.
+
+    db FILE
+
+The key is the user's name, the data `HASH:BACKEND:PROTOCOL:MAILBOX[:BUSER:BPASS]` as
+`popular.pdm.records` describes; neither has a NUL or line end behind it.  The file is opened read-only and
+without an environment, once in each process, and again when it was changed or replaced.  Replace it by
+rename: a Berkeley DB file that is written meanwhile may be read half changed.  It needs the Python
+package berkeleydb (`pip install popular[db]`); where there is none, use `cdb`.
+"""
+
+import os
+from typing import Any
+
+from popular.pdm import records, secrets
+from popular.pdm.api import UNKNOWN, Answer, PdmError, PdmModule, Request
+
+try:
+    import berkeleydb.db as driver
+except ImportError:
+    driver = None
+
+
+class Module(PdmModule):
+    """The users of one Berkeley DB file."""
+
+    API = (1, 0)
+
+    def __init__(self, ident: str, args: list[str]) -> None:
+        """Take the file's name; raises ValueError, also when the driver is missing."""
+        super().__init__(ident, args)
+        self.path = records.file_argument(args, "db FILE")
+        if driver is None:
+            raise ValueError("needs the Python package berkeleydb, which is not installed")
+        self._database: Any = None
+        self._seen: tuple[int, ...] = ()
+        secrets.prepare()
+
+    def check(self, request: Request) -> Answer:
+        """Look the user up and compare his password."""
+        key = records.key_of(request.user)
+        if key is None:
+            return UNKNOWN
+        try:
+            self._refresh()
+            record: bytes | None = self._database.get(key)
+        except driver.DBError as why:
+            raise PdmError(f"{self.path}: Berkeley DB says: {why.args[-1] if why.args else why}") from None
+        return UNKNOWN if record is None else records.answer_from(request, record)
+
+    def close(self) -> None:
+        """Close the file."""
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+
+    def _refresh(self) -> None:
+        """Open the file, anew if it is another one than last time; raises OSError and DBError."""
+        status = os.stat(self.path)
+        seen = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if self._database is not None and seen == self._seen:
+            return
+        self.close()
+        database = driver.DB()
+        try:
+            database.open(self.path, dbtype=driver.DB_UNKNOWN, flags=driver.DB_RDONLY)
+        except BaseException:
+            database.close()
+            raise
+        self._database, self._seen = database, seen

@@ -1,0 +1,112 @@
+"""Database module `master`: passwords that open every mailbox, for postmaster and support (spec 7.3).
+
+    master [FILE]              default /etc/popular/masterauth.conf
+
+Each line of FILE is `IP:NAMESPACE:CRYPTED`; empty lines and lines that begin with `#` are skipped.
+IP is an address, a network such as `10.0.0.0/8` (IPv6 in brackets: `[2001:db8::/32]`) or `*`;
+NAMESPACE is one namespace or `*`; CRYPTED is a form of `popular.pdm.secrets`.
+
+The module answers in the second pass only: it vouches for a user whom another module knows and
+whose own password did not match, when client, namespace and password all match one line.  The
+session is marked: new mail that is read stays new, deleted mail is deleted.  A file that cannot be
+read, or that has a line that cannot, is FAILED.
+"""
+
+import os
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from popular.pdm import records, secrets
+from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
+
+DEFAULT = "/etc/popular/masterauth.conf"
+MAX_FILE = 1 << 20    # octets
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One line: who may log in with a master password, and for whom."""
+
+    number: int                                  # of the line
+    network: IPv4Network | IPv6Network | None    # None: every client
+    namespace: str                               # `*`: every namespace
+    stored: str = field(repr=False)
+
+    def covers(self, client: IPv4Address | IPv6Address, namespace: str) -> bool:
+        """Tell whether the line is for this client and namespace."""
+        return (self.network is None or client in self.network) and self.namespace in ("*", namespace)
+
+
+class Module(PdmModule):
+    """The master passwords of one file."""
+
+    API = (1, 0)
+
+    def __init__(self, ident: str, args: list[str]) -> None:
+        """Take the file's name, if there is one; raises ValueError."""
+        super().__init__(ident, args)
+        self.path = records.file_argument(args or [DEFAULT], "master [FILE]")
+        self._seen: tuple[int, ...] = ()
+        self._grants: tuple[Grant, ...] = ()
+        secrets.prepare()
+
+    def auth(self, request: Request, found: Found) -> Answer:
+        """Vouch for a known user if the password is a master password for this client and namespace."""
+        try:
+            client = ip_address(request.ip)
+        except ValueError:
+            return UNKNOWN
+        if isinstance(client, IPv6Address) and client.ipv4_mapped is not None:
+            client = client.ipv4_mapped
+        self._refresh()
+        fault = ""
+        for grant in self._grants:
+            if not grant.covers(client, request.namespace):
+                continue
+            try:
+                if secrets.verify(grant.stored, request.password):
+                    return Answer(Outcome.OK, replace(found, master=True))
+            except ValueError as why:
+                fault = fault or f"{self.path}: line {grant.number}: {why}"
+        return Answer(Outcome.FAILED, why=fault) if fault else UNKNOWN
+
+    def _refresh(self) -> None:
+        """Read the file if it is not the one read last; raises OSError and PdmError."""
+        with open(self.path, "rb") as file:
+            status = os.fstat(file.fileno())
+            seen = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            if seen == self._seen:
+                return
+            self._seen, self._grants = (), ()
+            text = file.read(MAX_FILE + 1)
+        if len(text) > MAX_FILE:
+            raise PdmError(f"{self.path}: more than {MAX_FILE} octets")
+        self._grants = tuple(_parse(self.path, text))
+        self._seen = seen
+
+
+def _parse(path: str, text: bytes) -> list[Grant]:
+    """Read all lines; raises PdmError that names the first bad one."""
+    grants: list[Grant] = []
+    for number, raw in enumerate(text.split(b"\n"), 1):
+        line = raw.decode("utf-8", "surrogateescape").strip()
+        if line and not line.startswith("#"):
+            try:
+                grants.append(_parse_line(number, line))
+            except ValueError as why:
+                raise PdmError(f"{path}: line {number}: {why}") from None
+    return grants
+
+
+def _parse_line(number: int, line: str) -> Grant:
+    """Read `IP:NAMESPACE:CRYPTED`; raises ValueError with what is wanted."""
+    address, _, rest = line[1:].partition("]:") if line.startswith("[") else line.partition(":")
+    namespace, _, stored = rest.partition(":")
+    if not address or not namespace or not stored:
+        raise ValueError("wanted IP:NAMESPACE:CRYPTED")
+    try:
+        network = None if address == "*" else ip_network(address, strict=False)
+    except ValueError:
+        raise ValueError("wanted an IP address, a network or * before the first colon, "
+                         "IPv6 in brackets") from None
+    return Grant(number, network, namespace, stored)

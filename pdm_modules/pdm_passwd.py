@@ -1,0 +1,157 @@
+"""Database module `passwd`: users in a text file, sorted by their names.
+
+    passwd FILE
+
+Each line is `USER:HASH:BACKEND:PROTOCOL:MAILBOX[:BUSER:BPASS]` as `popular.pdm.records` describes;
+empty lines and lines that begin with `#` are skipped.  USER is compared octet by octet.
+
+A file of up to 1 MiB may be in any order.  A larger one is searched by bisection and must be sorted as
+
+    LC_ALL=C sort -t: -k1,1 -o FILE FILE
+
+does it; when the search meets a line out of its place, the answer is FAILED with this command as the reason.
+Of several lines for one user the first counts.  The file is opened for each question, so a change
+is seen at the next login; replace it by rename, so that nobody reads half of it.
+"""
+
+import os
+import shlex
+from collections.abc import Iterator
+
+from popular.pdm import records, secrets
+from popular.pdm.api import UNKNOWN, Answer, Outcome, PdmError, PdmModule, Request
+
+MAX_UNSORTED = 1 << 20    # octets of a file that is searched from begin to end
+BLOCK = 8192              # octets read at once; a line has at most half of it
+
+
+class NotSorted(ValueError):
+    """A large file has a line out of its place."""
+
+
+class Module(PdmModule):
+    """The users of one text file."""
+
+    API = (1, 0)
+
+    def __init__(self, ident: str, args: list[str]) -> None:
+        """Take the file's name; raises ValueError."""
+        super().__init__(ident, args)
+        self.path = records.file_argument(args, "passwd FILE")
+        secrets.prepare()
+
+    def check(self, request: Request) -> Answer:
+        """Look the user up and compare his password."""
+        key = records.key_of(request.user)
+        if key is None:
+            return UNKNOWN
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            record = find(fd, key)
+        except NotSorted as why:
+            name = shlex.quote(self.path)
+            raise PdmError(f"{self.path}: {why}; mend it with: LC_ALL=C sort -t: -k1,1 -o {name} {name}") from None
+        except ValueError as why:
+            raise PdmError(f"{self.path}: {why}") from None
+        finally:
+            os.close(fd)
+        if record is None:
+            return UNKNOWN
+        answer = records.answer_from(request, record)
+        return answer if answer.outcome is not Outcome.FAILED else Answer(
+            Outcome.FAILED, why=f"{self.path}: user {request.user!a}: {answer.why}")
+
+
+def find(fd: int, key: bytes) -> bytes | None:
+    """Return what stands behind `KEY:` in the first line that begins so, or None.
+
+    Raises NotSorted for a large file, ValueError for one with a line that is too long, and OSError.
+    """
+    size = os.fstat(fd).st_size
+    return find_unsorted(fd, key) if size <= MAX_UNSORTED else find_sorted(fd, key, size)
+
+
+def find_unsorted(fd: int, key: bytes) -> bytes | None:
+    """Search a small file from begin to end."""
+    text = b"\n" + os.pread(fd, MAX_UNSORTED, 0)
+    begin = text.find(b"\n" + key + b":")
+    if begin < 0:
+        return None
+    line, _, _ = text[begin + 1:begin + 2 + records.MAX_RECORD].partition(b"\n")
+    return _rest(line)
+
+
+def find_sorted(fd: int, key: bytes, size: int) -> bytes | None:
+    """Search a sorted file of `size` octets by bisection.
+
+    Every name met must lie between those met before, and none behind the last of the file, so a file
+    that is not sorted is noticed by almost every search, also if it is a line added at the end.
+    """
+    low, high = 0, size                          # the first line with KEY or more begins at low or later; from high
+    below, above = b"", _last_name(fd, size)     # on we need not look.  Names met there, above None: none
+    while high - low > BLOCK:
+        middle = (low + high) // 2
+        begin, name = next(((begin, _name(line)) for begin, line in _lines(fd, middle, size)), (high, None))
+        if name is None or begin >= high:
+            high = middle                        # nothing but comments from there to high
+            continue
+        _prove_order(below, name, above)
+        if name < key:
+            low, below = begin, name
+        else:
+            high, above = middle, name
+    return _find_from(fd, key, low, size, below, above)
+
+
+def _find_from(fd: int, key: bytes, low: int, size: int, below: bytes, above: bytes | None) -> bytes | None:
+    """Search from where the bisection ended to the first name that is greater."""
+    for _, line in _lines(fd, low, size, is_at_line=True):
+        name = _name(line)
+        _prove_order(below, name, above if name < key else None)
+        if name == key:
+            return _rest(line)
+        if name > key:
+            return None
+        below = name
+    return None
+
+
+def _lines(fd: int, offset: int, size: int, *, is_at_line: bool = False) -> Iterator[tuple[int, bytes]]:
+    """Yield begin and text of the lines that begin behind `offset`, or at it, comments and empty lines left out."""
+    position, rest = offset, b""
+    is_whole = is_at_line or offset == 0
+    while position < size:
+        block = os.pread(fd, BLOCK, position)
+        if not block:
+            break    # cut short meanwhile
+        position += len(block)
+        *lines, rest = (rest + block).split(b"\n")
+        begin = position - len(rest) - sum(len(line) + 1 for line in lines)
+        for line in lines:
+            if is_whole and line and line != b"\r" and not line.startswith(b"#"):
+                yield begin, line
+            begin += len(line) + 1
+            is_whole = True
+        if len(rest) > records.MAX_RECORD:
+            raise ValueError(f"a line about octet {position} has more than {records.MAX_RECORD} octets")
+    if is_whole and rest and not rest.startswith(b"#"):
+        yield position - len(rest), rest
+
+
+def _last_name(fd: int, size: int) -> bytes | None:
+    """Return the last user's name, or None if only comments stand in the last block."""
+    names = [_name(line) for _, line in _lines(fd, max(0, size - BLOCK), size)]
+    return names[-1] if names else None
+
+
+def _prove_order(below: bytes, name: bytes, above: bytes | None) -> None:
+    if name < below or (above is not None and name > above):
+        raise NotSorted(f"not sorted at user {name.decode('utf-8', 'replace')!a}")
+
+
+def _name(line: bytes) -> bytes:
+    return line.partition(b":")[0]
+
+
+def _rest(line: bytes) -> bytes:
+    return line.removesuffix(b"\r").partition(b":")[2]

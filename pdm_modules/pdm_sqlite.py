@@ -1,0 +1,136 @@
+"""Database module `sqlite`: users in an SQLite database, found by one query.
+
+    sqlite FILE [QUERY]
+
+QUERY may use the parameters `:user`, `:local` and `:domain` (the parts of the user's name before and
+behind its last `@`), `:namespace`, `:ip` and `:protocol`, and must use `:user` or `:local`.  Its
+columns are password, backend, protocol, mailbox, buser and bpass: found by these names if the
+query has columns named `password` and `backend`, else taken in this order, the last ones left out
+if you like.  `password` is a form of `popular.pdm.secrets`; NULL is an empty text.  No row means that
+the user is unknown; more than one is FAILED.  Without QUERY:
+
+    SELECT password, backend, protocol, mailbox, buser, bpass FROM users
+    WHERE user = :user AND namespace = :namespace
+
+The database is opened read-only, once in each process, and again when the file was replaced; a query that
+takes too long is interrupted.  A database in WAL mode must lie in a folder where its `-shm` file can be
+opened or made.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Sequence
+
+from popular.pdm import records, secrets
+from popular.pdm.api import UNKNOWN, Answer, Outcome, PdmError, PdmModule, Request
+
+USAGE = "sqlite FILE [QUERY]"
+QUERY = ("SELECT password, backend, protocol, mailbox, buser, bpass FROM users "
+         "WHERE user = :user AND namespace = :namespace")
+COLUMNS = ("password", "backend", "protocol", "mailbox", "buser", "bpass")
+MAX_SECONDS = 10.0          # of one query, when the chain sets no nearer deadline
+LOCK_SECONDS = 0.25         # to wait for a writer
+STEPS = 20_000              # of SQLite's machine between two looks at the clock, about a millisecond
+
+
+class Module(PdmModule):
+    """The users that one query finds in one SQLite database."""
+
+    API = (1, 0)
+
+    def __init__(self, ident: str, args: list[str]) -> None:
+        """Take the file's name and the query, in one word or several; raises ValueError."""
+        super().__init__(ident, args)
+        self.path = records.file_argument(args[:1], USAGE)
+        self.query = " ".join(args[1:]).strip() or QUERY
+        if self.query.split(None, 1)[0].upper() not in ("SELECT", "WITH"):
+            raise ValueError(f"wanted: {USAGE}, QUERY beginning with SELECT or WITH")
+        if not (":user" in self.query or ":local" in self.query):
+            raise ValueError("the query uses neither :user nor :local, so it cannot tell users apart")
+        self._database: sqlite3.Connection | None = None
+        self._seen: tuple[int, int] = (0, 0)
+        self._deadline = 0.0
+        secrets.prepare()
+
+    def check(self, request: Request) -> Answer:
+        """Look the user up and compare his password."""
+        local, _, domain = request.user.rpartition("@")
+        words = {"user": request.user, "local": local or request.user, "domain": domain if local else "",
+                 "namespace": request.namespace, "ip": request.ip, "protocol": request.protocol}
+        if any(not _is_text(word) for word in words.values()):
+            return UNKNOWN    # no text in the database can be equal to it
+        self._deadline = min(request.deadline, time.monotonic() + MAX_SECONDS)
+        try:
+            cursor = self._connection().execute(self.query, words)
+            rows = cursor.fetchmany(2)
+            names = [column[0].lower() for column in cursor.description or ()]
+            cursor.close()
+        except sqlite3.Error as why:
+            raise PdmError(f"{self.path}: SQLite says: {why}") from None
+        if not rows:
+            return UNKNOWN
+        if len(rows) > 1:
+            raise PdmError(f"{self.path}: more than one row for user {request.user!a}")
+        try:
+            record = records.make_record(fields_of(names, rows[0]))
+        except ValueError as why:
+            return Answer(Outcome.FAILED, why=f"{self.path}: user {request.user!a}: {why}")
+        return records.answer_to(request, record)
+
+    def close(self) -> None:
+        """Close the database."""
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+
+    def _connection(self) -> sqlite3.Connection:
+        """Return the open database, opened anew if the file is another one; raises OSError and sqlite3.Error."""
+        status = os.stat(self.path)
+        seen = (status.st_dev, status.st_ino)
+        if self._database is None or seen != self._seen:
+            self.close()
+            self._database, self._seen = self._opened(), seen
+        return self._database
+
+    def _opened(self) -> sqlite3.Connection:
+        name = self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        database = sqlite3.connect(f"file://{name}?mode=ro", uri=True, timeout=LOCK_SECONDS, isolation_level=None)
+        database.text_factory = lambda octets: octets.decode("utf-8", "surrogateescape")
+        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 20)
+        database.set_progress_handler(self._is_late, STEPS)
+        return database
+
+    def _is_late(self) -> int:
+        """Tell SQLite whether to give up, 1 or 0."""
+        return int(time.monotonic() > self._deadline)
+
+
+def fields_of(names: Sequence[str], row: Sequence[object]) -> list[str]:
+    """Return the six fields of a record out of a row; raises ValueError."""
+    if "password" in names and "backend" in names:
+        values = dict(zip(names, row))
+        cells = [values.get(column) for column in COLUMNS]
+    elif 2 <= len(row) <= len(COLUMNS):
+        cells = [*row, *[None] * (len(COLUMNS) - len(row))]
+    else:
+        raise ValueError(f"the query has {len(row)} columns, wanted {', '.join(COLUMNS)}")
+    return [_text(column, cell) for column, cell in zip(COLUMNS, cells)]
+
+
+def _text(column: str, cell: object) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8", "surrogateescape")
+    if isinstance(cell, str | int):
+        return str(cell)
+    raise ValueError(f"column {column} is neither text nor a number")
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in word

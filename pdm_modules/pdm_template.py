@@ -1,0 +1,89 @@
+"""Database module `template`: a commented start for your own; it knows one user, named in its arguments.
+
+    template USER PASSWORD BACKEND MAILBOX
+
+How to make a module: copy this file to `pdm_NAME.py` in the same folder, NAME of `a-z`, `0-9` and `_`.
+The file and the folder must belong to root, or to the user that pproxy runs as, and be writable by
+nobody else.  Configure it as `[pdm]` / `[[ID]]` / `module = NAME` / `args = …`, and try it with
+`ptestpdm` before pproxy has it.
+
+Import what you need at the top of the file, not in a method: it is then loaded once in the master and
+not in every session.  Do not import threading, logging or subprocess, or what imports them: every
+session would pay for it.  Import nothing of POPular but popular.pdm.api, and if your database stores
+password hashes, popular.pdm.secrets and popular.pdm.records.
+"""
+
+import hmac
+
+from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmModule, Request
+
+
+class Module(PdmModule):
+    """The class must be called Module and derive from PdmModule."""
+
+    # The version of popular.pdm.api that this file was written for.  POPular refuses a module of
+    # another first number, or of a higher second one.
+    API = (1, 0)
+
+    # True for a module that may wait for a network or a lock.  This version of POPular refuses such
+    # modules, as each waiting one would hold up a session.
+    blocking = False
+
+    def __init__(self, ident: str, args: list[str]) -> None:
+        """Look at the arguments, and at nothing else.
+
+        This runs in the starter and in the master: open no file and connect to nothing here.  Raise
+        ValueError with what you want when the arguments are wrong; the administrator reads it.  The
+        word `namespace=NS` is not among `args`: the loader took it out.
+        """
+        super().__init__(ident, args)
+        if len(args) != 4:
+            raise ValueError("wanted: template USER PASSWORD BACKEND MAILBOX")
+        self.user, password, backend, mailbox = args
+        self.password = password.encode("utf-8", "surrogateescape")
+        # What POPular needs to know of a user.  With protocol "pop3", give user and password instead
+        # of the mailbox; without a protocol it is the one that the backend is configured with.
+        self.found = Found(backend=backend, mailbox=mailbox)
+
+    def open(self) -> None:
+        """Open files and connections, in the process that asks, before its first question.
+
+        If it fails, raise OSError or popular.pdm.api.PdmError; it is tried again at the next login.
+        """
+
+    def close(self) -> None:
+        """Let go of what `open` and the questions opened; it may be called after an `open` that failed."""
+
+    def describe(self) -> str:
+        """Return the arguments as the administrator would write them, secrets masked.
+
+        The inherited one returns all of them as they are; a password among them must be hidden.
+        """
+        return f"{self.user} *** {self.found.backend} {self.found.mailbox}"
+
+    def check(self, request: Request) -> Answer:
+        """First pass: do you know this user, and is the password right?
+
+        UNKNOWN  not one of yours: the next module is asked.
+        DENIED   yours, but the password is wrong.  Give `found` too, so that a master password can
+                 open his mailbox.
+        OK       yours, and the password is right: give `found`.
+        FAILED   you cannot tell, for the database is broken or away.  Say why, for the log.  Never
+                 say UNKNOWN or DENIED then: the client would tell his user that the password is wrong.
+
+        Compare secrets with hmac.compare_digest or popular.pdm.secrets.verify, which take the same time
+        whatever is wrong.  Do not wait beyond request.deadline (of time.monotonic()).
+        """
+        if request.user != self.user:
+            return UNKNOWN
+        if not hmac.compare_digest(self.password, request.password):
+            return Answer(Outcome.DENIED, self.found, "wrong password")
+        return Answer(Outcome.OK, self.found)
+
+    def auth(self, request: Request, found: Found) -> Answer:
+        """Second pass: some module denied a user whose mail is at `found`; do you vouch for him?
+
+        Answer OK with `found`, or with one of your own, else UNKNOWN.  Leave the method out if you
+        never do; a module needs `check`, `auth` or both.
+        """
+        return UNKNOWN
