@@ -44,10 +44,7 @@ def relay(client: socket.socket, server: socket.socket, *, to_server: bytes = b"
             sock.setblocking(False)
     up = _Flow(client, server, to_server, "client", "server")
     down = _Flow(server, client, to_client, "server", "client")
-    for flow in (up, down):
-        if flow.pending:
-            flow.push()
-    first_end = up.end or down.end
+    first_end = ""
     # A lost client ends the way down; what he had sent by then still goes up.
     while down.is_active or (down.lost_sink and up.is_active):
         if not _step(up, down, time.monotonic() + idle):
@@ -143,9 +140,6 @@ def _step(up: _Flow, down: _Flow, until: float) -> bool:
                 happened |= flow.sink in writable and flow.push()
             elif flow.reading:
                 happened |= flow.source in readable and flow.receive()
-        # A side that was reset neither sends nor takes anything: the other direction ends with it.
         if up.lost_source and not down.lost_sink:
-            down.cut()
-        if down.lost_source and not up.lost_sink:
-            up.cut()
+            down.cut()    # a client that was reset takes nothing any more
     return True
