@@ -11,7 +11,6 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from types import TracebackType
 from typing import NoReturn
 
 from popular.log.writer import Log
@@ -22,12 +21,12 @@ from popular.proc.pipes import DeathPipe, Doorbell
 from popular.proc.rights import Rights, prove
 from popular.proc.signals import SignalPipe
 from popular.proc.title import Title
+from popular.proc.trace import places
 
 RETIRE = signal.SIGUSR1    # finish the session, then leave
 SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN))
 
 _DEFAULT = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPWR)
-_MAX_PLACES = 8    # places of an unexpected error that are logged, the innermost first
 
 
 class ChildState(IntEnum):
@@ -159,14 +158,4 @@ def _note_failure(error: Exception, inheritance: Inheritance) -> None:
         if inheritance.once.is_due():
             inheritance.log.note(CHILD_SHORT, error=getattr(error, "strerror", None) or type(error).__name__)
         return
-    inheritance.log.note(CHILD_FAILED, type=type(error).__name__, trace=_places(error.__traceback__))
-
-
-def _places(trace: TracebackType | None) -> str:
-    """Return `file:line < file:line`, the innermost place first."""
-    places: list[str] = []
-    while trace is not None:
-        name = os.path.basename(trace.tb_frame.f_code.co_filename)
-        places.append(f"{name}:{trace.tb_lineno}")
-        trace = trace.tb_next
-    return " < ".join(places[:-_MAX_PLACES - 1:-1])
+    inheritance.log.note(CHILD_FAILED, type=type(error).__name__, trace=places(error))

@@ -1,0 +1,182 @@
+"""Keeping the right number of children alive; knows processes and counts, no protocol (master only).
+
+Raises nothing: a system that refuses processes or memory makes it wait, log, and try again.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+from popular.log.writer import Log
+from popular.proc.child import RETIRE, Child, ChildState, Inheritance, become_child
+from popular.proc.messages import CHILD_DIED, CHILD_NOT_STARTED, FORK_FAILED
+from popular.proc.once import OnceAMinute
+from popular.proc.pool import PoolLimits, decide
+from popular.proc.roster import Record, Roster, Slots
+from popular.proc.throttle import Throttle
+
+MAX_FORKS = 16      # in one turn, so that signals never wait long
+MAX_DEATHS = 1000   # in one turn
+SHORTEST_WAIT = 0.01    # seconds, against a busy loop
+
+_LOGGED_ITSELF = (os.EX_OK, os.EX_SOFTWARE)    # exit codes after which the log needs no line of ours
+
+
+class Supervisor:
+    """The master's hand on its children."""
+
+    def __init__(self, limits: PoolLimits, inheritance: Inheritance, work: Callable[[Child], int]) -> None:
+        """Begin without children; each new one does `work`."""
+        self._limits = limits
+        self._inheritance = inheritance
+        self._work = work
+        self._log: Log = inheritance.log
+        self._generation = 0
+        self._is_holding = False
+        self._roster = Roster()
+        self._slots = Slots()
+        self._throttle = Throttle()
+        self._fork_trouble = OnceAMinute()
+        self._start_trouble = OnceAMinute()
+        inheritance.masters_own.add(self._fork_trouble.fileno(), self._start_trouble.fileno())
+
+    @property
+    def count(self) -> int:
+        """How many children live."""
+        return len(self._roster)
+
+    def attend(self) -> float | None:
+        """Fork what is missing, send home what is too much; call it in every turn of the loop.
+
+        Returns the seconds after which it has something to do without being woken; None: nothing.
+        """
+        if self._is_holding:
+            return None
+        census = self._roster.census()
+        decision = decide(self._limits, census)
+        self._retire_idle(decision.retire)
+        if not decision.fork:
+            return None
+        allowed = self._throttle.allowance(decision.fork, census.booting, time.monotonic())
+        for _ in range(min(allowed, MAX_FORKS)):
+            if not self._spawn():
+                break
+        if self._throttle.is_troubled:
+            is_trying = self._roster.census().booting > 0    # its report or its death wakes us
+            return None if is_trying else max(SHORTEST_WAIT, self._throttle.wait(time.monotonic()))
+        return 0.0 if allowed > MAX_FORKS else None
+
+    def hear(self) -> None:
+        """Note what children report; call it before `reap`, because a corpse may have left its report."""
+        for pid, number in self._inheritance.doorbell.drain():
+            record = self._roster.get(pid)
+            if record is None or number not in (ChildState.IDLE, ChildState.BUSY):
+                continue
+            if record.state is ChildState.BOOTING:
+                self._throttle.succeeded()
+            self._roster.note_state(record, ChildState(number))
+
+    def reap(self) -> None:
+        """Collect the dead."""
+        for _ in range(MAX_DEATHS):
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            record = self._roster.get(pid)
+            if record is not None:    # else: left by whoever was this process before the exec
+                self._bury(record, os.waitstatus_to_exitcode(status))
+
+    def renew(self, work: Callable[[Child], int] | None = None, limits: PoolLimits | None = None) -> None:
+        """Begin a new generation: children without a session leave at once, the others after it."""
+        self._work = work or self._work
+        self._limits = limits or self._limits
+        self._generation += 1
+        self.retire_all()
+
+    def hold(self) -> None:
+        """Fork no more children."""
+        self._is_holding = True
+
+    def retire_all(self) -> None:
+        """Tell all children to leave, now or after their session."""
+        for record in self._roster:
+            self._retire(record)
+
+    def kill_all(self, number: signal.Signals) -> None:
+        """End all children by a signal."""
+        for record in self._roster:
+            record.is_killed = True
+            _send(record.pid, number)
+
+    def _spawn(self) -> bool:
+        """Fork one child; False when there is no room or the system refuses."""
+        slot = self._slots.claim(self._limits.limit)
+        if slot is None:
+            return False
+        before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+        try:
+            pid = os.fork()
+            if pid == 0:
+                become_child(slot, self._generation, self._inheritance, self._work)
+            self._roster.add(Record(pid, slot, self._generation))
+        except (OSError, MemoryError) as error:
+            self._slots.release(slot)
+            self._note_no_fork(error)
+            return False
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return True
+
+    def _note_no_fork(self, error: OSError | MemoryError) -> None:
+        self._throttle.failed(time.monotonic())
+        if self._fork_trouble.is_due():
+            self._log.note(FORK_FAILED, error=getattr(error, "strerror", None) or "no memory", children=self.count,
+                           delay=self._throttle.delay)
+
+    def _retire_idle(self, wanted: int) -> None:
+        """Send some idle children home, the latest first: low slots stay in use."""
+        if wanted <= 0:
+            return
+        idle = [record for record in self._roster if record.group == "idle"]
+        for record in sorted(idle, key=lambda record: record.slot)[-wanted:]:
+            self._retire(record)
+
+    def _retire(self, record: Record) -> None:
+        if not record.is_leaving:
+            self._roster.note_leaving(record)
+            _send(record.pid, RETIRE)
+
+    def _bury(self, record: Record, code: int) -> None:
+        """Strike a dead child out, and say so when its death was not in order."""
+        self._roster.remove(record)
+        self._slots.release(record.slot)
+        if record.is_killed:
+            return
+        if record.state is ChildState.BOOTING and not record.is_leaving:
+            self._throttle.failed(time.monotonic())
+            if self._start_trouble.is_due():
+                self._log.note(CHILD_NOT_STARTED, child=record.pid, how=_manner(code), delay=self._throttle.delay)
+        elif code not in _LOGGED_ITSELF:
+            self._log.note(CHILD_DIED, child=record.pid, how=_manner(code))
+
+
+def _send(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a child, which is there until it is reaped."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _manner(code: int) -> str:
+    """Return how a child ended, in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
