@@ -1,0 +1,95 @@
+"""The first steps of a master, right after the exec: rights, title, and what the starter handed over.
+
+Run by the starter's bootstrap text in a fresh interpreter (-I -S), and by nothing else.  What goes
+wrong here is told to whoever waits for the daemon, and ends the process with the exit code for it.
+"""
+
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from popular.config.store import load, with_fact
+from popular.daemon.handover import HandOver
+from popular.daemon.master import Master
+from popular.daemon.spec import DaemonSpec, Listener
+from popular.errors import ConfigError, PdmError, PopularError, StartError
+from popular.log.writer import Log
+from popular.net.listen import bound_endpoint
+from popular.proc.child import Inheritance
+from popular.proc.descriptors import MastersOwn
+from popular.proc.once import OnceAMinute
+from popular.proc.pidfile import PidFile
+from popular.proc.pipes import DeathPipe, Doorbell
+from popular.proc.ready import Ready
+from popular.proc.rights import drop, prove
+from popular.proc.title import Title, load_setproctitle
+
+
+def boot(raw: Mapping[str, Any]) -> NoReturn:
+    """Become the master described by `raw`, the parsed hand-over, and run until the end."""
+    hand = HandOver.from_raw(raw)
+    ready = Ready(hand.ready_fd, hand.detached)
+    try:
+        master = _build(hand)
+    except (ConfigError, PdmError) as why:
+        _fail(hand, ready, os.EX_CONFIG, str(why))
+    except (PopularError, OSError) as why:
+        _fail(hand, ready, os.EX_UNAVAILABLE, str(why))
+    gc.collect()
+    gc.freeze()    # what there is now is shared with all children, and stays shared
+    sys.exit(master.run(ready))
+
+
+def _build(hand: HandOver) -> Master:
+    """Make a Master of what was handed over; rights first."""
+    if hand.drops:
+        drop(hand.rights)
+    prove(hand.rights)
+    for fd in hand.descriptors:
+        os.set_inheritable(fd, False)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())    # whatever the one who started us had masked
+    sys.prefix = hand.prefix
+    spec = _spec(hand.module)
+    title = Title(spec.name, load_setproctitle())
+    title.set("master")
+    config = with_fact(load(hand.config, spec.schema), "pid", os.getpid())
+    log = Log(spec.name, hand.log_fd, hand.log_path, config.variables.flag("debug"))
+    listeners = [_listener(handle.owner, handle.fd) for handle in hand.handles]
+    pidfile = PidFile(hand.pid_path, hand.pid_fd)
+    return Master(spec, config, listeners, _inheritance(hand, log, title), pidfile)
+
+
+def _spec(module: str) -> DaemonSpec:
+    """Import the program's own module."""
+    spec = importlib.import_module(module).SPEC
+    if not isinstance(spec, DaemonSpec):
+        raise StartError(f"{module}.SPEC is no DaemonSpec")
+    return spec
+
+
+def _listener(owner: str, fd: int) -> Listener:
+    sock = socket.socket(fileno=fd)
+    sock.setblocking(False)
+    return Listener(owner, bound_endpoint(sock), sock)
+
+
+def _inheritance(hand: HandOver, log: Log, title: Title) -> Inheritance:
+    """Open what master and children share, and register what is the master's alone."""
+    own = MastersOwn()
+    death = DeathPipe()
+    own.add(hand.pid_fd, death.masters_end)
+    return Inheritance(log, title, Doorbell(), death, own, hand.rights, hand.seats, OnceAMinute())
+
+
+def _fail(hand: HandOver, ready: Ready, code: int, reason: str) -> NoReturn:
+    """Tell everybody who may listen, and end."""
+    if not hand.detached:
+        print(f"{hand.program}: {reason}", file=sys.stderr)
+    ready.tell_failed(code, reason)
+    PidFile(hand.pid_path, hand.pid_fd).remove()
+    sys.exit(code)

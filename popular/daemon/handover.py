@@ -1,0 +1,69 @@
+"""What the starter hands to the master over exec: JSON in a file in memory, and open descriptors.
+
+Written by the starter, read by the master's bootstrap.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from popular.proc.descriptors import Seats
+from popular.proc.rights import Rights
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """One bound socket."""
+
+    owner: str
+    fd: int
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Everything a master begins with."""
+
+    program: str
+    module: str                # where SPEC stands
+    config: str                # of config.store.dump
+    path: tuple[str, ...]      # sys.path
+    prefix: str                # sys.prefix of the starter: with -S nobody finds a virtual environment
+    rights: Rights             # to drop to, or to keep
+    drops: bool                # whether the master is still root's
+    detached: bool             # stderr is the ready pipe until the master is ready
+    log_path: str
+    log_fd: int
+    pid_path: str
+    pid_fd: int
+    ready_fd: int | None
+    seats: Seats
+    handles: tuple[Handle, ...]
+
+    @property
+    def descriptors(self) -> list[int]:
+        """All descriptors that go over the exec."""
+        ready = [] if self.ready_fd is None else [self.ready_fd]
+        return [self.log_fd, self.pid_fd, *ready, *self.seats.descriptors, *(handle.fd for handle in self.handles)]
+
+    def write(self) -> int:
+        """Return an open descriptor from which the bootstrap reads all this; raises OSError."""
+        data = json.dumps(asdict(self)).encode()
+        fd = os.memfd_create("popular-handover", os.MFD_CLOEXEC)
+        while data:
+            data = data[os.write(fd, data):]
+        os.lseek(fd, 0, os.SEEK_SET)
+        return fd
+
+    @classmethod
+    def from_raw(cls, raw: Mapping[str, Any]) -> "HandOver":
+        """Return what `write` wrote, from its parsed JSON."""
+        rights = raw["rights"]
+        return cls(**{
+            **raw,
+            "path": tuple(raw["path"]),
+            "rights": Rights(**{**rights, "groups": tuple(rights["groups"])}),
+            "seats": Seats(**raw["seats"]),
+            "handles": tuple(Handle(**handle) for handle in raw["handles"]),
+        })

@@ -1,0 +1,165 @@
+"""What a start needs from the system: run folder, log, lock, ports; and the exec of the master.
+
+Runs in the starter, as root when it was started so.  Files in folders of the service user are
+opened with his rights, never with root's, or he could lead root elsewhere by a symbolic link.
+Raises StartError with everything that was refused.
+"""
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
+from popular.addresses import Endpoint
+from popular.daemon.handover import Handle, HandOver
+from popular.daemon.spec import Listen, Listener
+from popular.errors import StartError
+from popular.log.writer import Log
+from popular.net.listen import bind_tcp, bind_udp, bound_endpoint
+from popular.proc.pidfile import PidFile
+from popular.proc.rights import Rights, acting_as
+
+LEAVING = 5.0      # seconds that children of a killed master have to leave its ports
+_AGAIN = 0.05      # seconds between two tries to bind
+
+# Room for process titles: setproctitle overwrites arguments and environment and nothing else.
+_PADDING = {"POPULAR_PADDING": "." * 400}
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH")    # and LC_*: libraries read them
+
+_BOOTSTRAP = """\
+import json, sys
+with open(int(sys.argv[2]), "rb") as hand:
+    raw = json.load(hand)
+sys.path[:] = raw["path"]
+from popular.daemon.boot import boot
+boot(raw)
+"""
+
+
+def check_library(rights: Rights) -> None:
+    """Make sure that the service user may read Python's modules: a Python in root's home is closed to him."""
+    with acting_as(rights):
+        for folder in search_path():
+            try:
+                os.stat(folder)
+            except PermissionError:
+                raise StartError(f"user {rights.user} may not read {folder}, where modules of Python are") from None
+            except OSError:    # no such folder, which is in order for a path
+                continue
+
+
+def make_rundir(path: str, rights: Rights) -> None:
+    """Make the run folder when it is missing; it will belong to the service user."""
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        return
+    except OSError as why:
+        raise StartError(f"cannot make the run folder {path}: {why.strerror}") from why
+    if os.geteuid() == 0:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        os.fchown(fd, rights.uid, rights.gid)
+        os.close(fd)
+
+
+def claim_pidfile(path: str, rights: Rights) -> PidFile:
+    """Lock the pid file; raises AlreadyRunning when the daemon runs."""
+    with acting_as(rights):
+        pidfile = PidFile.claim(path)
+        pidfile.write(os.getpid())
+    return pidfile
+
+
+def open_log(program: str, path: str, rights: Rights) -> Log:
+    """Open the log so that the service user can open it again later (HUP)."""
+    try:
+        with acting_as(rights):
+            return Log.open(program, path)
+    except StartError as why:
+        if os.geteuid() != 0 or not isinstance(why.__cause__, PermissionError):
+            raise
+    if os.path.exists(path) and not os.path.isfile(path):    # a pipe or terminal, which was handed to root
+        return Log.open(program, path)
+    _create_for(rights, path)
+    with acting_as(rights):
+        return Log.open(program, path)
+
+
+def _create_for(rights: Rights, path: str) -> None:
+    """Make a new file for the service user in a folder of root's."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+    except OSError as why:
+        hint = f"; it must belong to {rights.user}" if why.errno == errno.EEXIST else ""
+        raise StartError(f"cannot open the log file {path}: {why.strerror}{hint}") from why
+    os.fchown(fd, rights.uid, rights.gid)
+    os.close(fd)
+
+
+def bind_all(listens: Iterable[Listen], patience: float) -> list[Listener]:
+    """Bind everything; raises StartError with every address that was refused, a line for each.
+
+    For `patience` seconds a port in use is tried again: the children of a master that was killed
+    need a moment to see it and leave.
+    """
+    deadline = time.monotonic() + patience
+    bound: list[Listener] = []
+    refused: list[str] = []
+    for listen in listens:
+        try:
+            bound.append(_bind_patiently(listen, deadline))
+        except StartError as why:
+            refused.append(str(why))
+    if refused:
+        raise StartError("\n".join(refused))
+    return bound
+
+
+def _bind_patiently(listen: Listen, deadline: float) -> Listener:
+    while True:
+        try:
+            return _bind(listen)
+        except StartError as why:
+            if not _is_in_use(why) or time.monotonic() >= deadline:
+                raise
+        time.sleep(_AGAIN)
+
+
+def _bind(listen: Listen) -> Listener:
+    endpoint: Endpoint = listen.endpoint
+    sock = bind_udp(endpoint) if listen.kind == "udp" else bind_tcp(endpoint, listen.backlog)
+    return Listener(listen.owner, bound_endpoint(sock), sock)
+
+
+def _is_in_use(why: StartError) -> bool:
+    return isinstance(why.__cause__, OSError) and why.__cause__.errno == errno.EADDRINUSE
+
+
+def handles(listeners: Sequence[Listener]) -> tuple[Handle, ...]:
+    """Return the listeners as they are handed over."""
+    return tuple(Handle(listener.owner, listener.sock.fileno()) for listener in listeners)
+
+
+def search_path() -> tuple[str, ...]:
+    """Return sys.path for the master: absolute folders only, and this package's in any case.
+
+    An editable installation is found by a finder, not by a path, hence the package's own folder.
+    """
+    folders = [folder for folder in sys.path if os.path.isabs(folder)]
+    own = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return tuple(folders if own in folders else [own, *folders])
+
+
+def exec_master(hand: HandOver) -> NoReturn:
+    """Become the master in a fresh interpreter: isolated, without site, without the starter's modules.
+
+    The first argument must be the interpreter's own path, because it finds its library by it.
+    """
+    fd = hand.write()
+    for each in (0, 1, 2, fd, *hand.descriptors):    # python-daemon leaves the first three to be closed by an exec
+        os.set_inheritable(each, True)
+    kept = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT or name.startswith("LC_")}
+    words = [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, hand.program, str(fd)]
+    os.execve(sys.executable, words, {**kept, **_PADDING})

@@ -1,0 +1,191 @@
+"""The master of a daemon: one loop around one poll, from the start to an orderly end.
+
+Holds the Config, the children and the listeners; serves nobody itself, asks no DNS and no database,
+has no threads.  It ends by the shutdown commands only; whatever else ends it is logged as 0004.
+"""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from popular.config.store import Config
+from popular.daemon.messages import (
+    CHILDREN_KILLED, COMMAND, LEFT_MAIN_LOOP, LOG_NOT_REOPENED, LOG_REOPENED, RUNS_AS_ROOT)
+from popular.daemon.spec import DaemonSpec, Job, Listener
+from popular.errors import StartError
+from popular.log.message import Message
+from popular.proc.child import Child, Inheritance
+from popular.proc.pidfile import PidFile
+from popular.proc.ready import Ready
+from popular.proc.signals import SignalPipe
+from popular.proc.supervisor import Supervisor
+from popular.proc.trace import places
+from popular.proc.watch import Watch
+from popular.version import VERSION
+
+GRACE = 5.0    # seconds that children have for TERM before KILL, and then for KILL
+
+_WAKING = (signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2)    # handled, but no commands (spec 1.4)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the master ends: when to do the next thing about children that stay."""
+
+    deadline: float | None            # monotonic; None: wait as long as it takes
+    at_deadline: Callable[[], None]
+
+
+class Master:
+    """One running daemon."""
+
+    def __init__(self, spec: DaemonSpec, config: Config, listeners: Sequence[Listener], inheritance: Inheritance,
+                 pidfile: PidFile) -> None:
+        """Make the job and everything else that can fail; raises ConfigError, PdmError, OSError."""
+        self.spec = spec
+        self.config = config
+        self.log = inheritance.log
+        self.listeners = list(listeners)
+        self.watch = Watch(inheritance.masters_own)
+        self._user = inheritance.rights
+        self._pidfile = pidfile
+        self._commands = {row.number: row for row in spec.signals}
+        self._ending: Ending | None = None
+        self._is_over = False
+        self._last_command = ""
+        self.supervisor = Supervisor(spec.pool(config), inheritance, self._work(spec.make_job(config, self.log)))
+        self._signals = SignalPipe((*self._commands, *_WAKING))
+        inheritance.masters_own.add(*self._signals.descriptors)
+        self.watch.register(self._signals.fileno(), self._obey_signals)
+        self.watch.register(inheritance.doorbell.fileno(), self.supervisor.hear)
+
+    def run(self, ready: Ready) -> int:
+        """Main loop of the master.  Returns the exit code."""
+        if not self._announce(ready):
+            return os.EX_UNAVAILABLE
+        try:
+            while not self._is_over:
+                self.watch.wait(self._soonest(self.supervisor.attend()))
+                self.supervisor.hear()    # this first: a corpse may have left its report
+                self.supervisor.reap()    # then this
+                self._look_at_end()
+        finally:
+            self._say_goodbye()
+        return os.EX_OK
+
+    def shutdown_all(self) -> None:
+        """End all children by TERM, those that stay by KILL; then end."""
+        self._stop_listening()
+        self.supervisor.hold()
+        self.supervisor.kill_all(signal.SIGTERM)
+        self._ending = Ending(time.monotonic() + GRACE, self._kill_the_rest)
+
+    def shutdown_children(self) -> None:
+        """End all children by TERM and go on."""
+        self.supervisor.kill_all(signal.SIGTERM)
+
+    def shutdown_parent(self) -> None:
+        """End now: idle children see the death pipe and leave, busy ones finish."""
+        self._stop_listening()
+        self.supervisor.hold()
+        self._is_over = True
+
+    def shutdown_delayed(self) -> None:
+        """Stop listening, wait for every child, then end."""
+        self._stop_listening()
+        self.supervisor.hold()
+        self.supervisor.retire_all()
+        if self._ending is None:    # never soften an ending that has begun
+            self._ending = Ending(None, self._give_up_waiting)
+
+    def reopen(self) -> None:
+        """Reopen the log; children without a session are replaced by new ones."""
+        try:
+            self.log.reopen()
+        except StartError as why:
+            self.log.note(LOG_NOT_REOPENED, error=str(why))
+        else:
+            self.log.note(LOG_REOPENED)
+        if self._ending is None:
+            self.supervisor.renew()
+
+    def _announce(self, ready: Ready) -> bool:
+        """Say that the daemon is there; False when whoever started it has given up waiting."""
+        addresses = [(listener.owner, str(listener.endpoint)) for listener in self.listeners]
+        if self._user.is_root:
+            self.log.note(RUNS_AS_ROOT)
+        self._note(self.spec.start_message, addresses=", ".join(address for _, address in addresses))
+        if ready.tell_ready(addresses):
+            return True
+        self._stop_listening()
+        self._pidfile.remove()
+        return False
+
+    def _say_goodbye(self) -> None:
+        if not self._is_over:
+            error = sys.exception()
+            self.log.note(LEFT_MAIN_LOOP, type=type(error).__name__, trace=places(error))
+        self._note(self.spec.end_message)
+        self._pidfile.remove()
+
+    def _note(self, message: Message, **more: object) -> None:
+        """Log a message of the program's own with those facts that its row names."""
+        facts = {"version": VERSION, "pid": os.getpid(), "user": self._user.user, "command": self._last_command,
+                 "children": self.supervisor.count, **more}
+        self.log.note(message, **{name: facts[name] for name in message.fields.split()})
+
+    def _work(self, job: Job) -> Callable[[Child], int]:
+        """Return what a child does: `job`, on the listeners that there are when it is forked."""
+        return lambda child: job.run(child, list(self.listeners))
+
+    def _obey_signals(self) -> None:
+        """Do what the signals that arrived ask for."""
+        for number in self._signals.take():
+            row = self._commands.get(signal.Signals(number))
+            if row is not None:
+                self._last_command = row.command
+                self.log.note(COMMAND, source=row.number.name, words=row.command)
+                getattr(self, row.method)()
+
+    def _stop_listening(self) -> None:
+        """Close the ports for every process that holds them, so that none accepts and hangs.
+
+        What was not bound by us is only closed here: others may go on with it.
+        """
+        listeners, self.listeners = self.listeners, []
+        for listener in listeners:
+            if listener.ours and listener.is_tcp:
+                try:
+                    listener.sock.shutdown(socket.SHUT_RDWR)
+                except OSError:    # shut down before
+                    pass
+            listener.sock.close()
+
+    def _soonest(self, patience: float | None) -> float | None:
+        """Return how long to wait: what the supervisor says, but not beyond the ending's deadline."""
+        if self._ending is None or self._ending.deadline is None:
+            return patience
+        left = max(0.0, self._ending.deadline - time.monotonic())
+        return left if patience is None else min(patience, left)
+
+    def _look_at_end(self) -> None:
+        """End when the last child is gone; do the next thing when it is time."""
+        if self._ending is None:
+            return
+        if self.supervisor.count == 0:
+            self._is_over = True
+        elif self._ending.deadline is not None and time.monotonic() >= self._ending.deadline:
+            self._ending.at_deadline()
+
+    def _kill_the_rest(self) -> None:
+        self.log.note(CHILDREN_KILLED, count=self.supervisor.count)
+        self.supervisor.kill_all(signal.SIGKILL)
+        self._ending = Ending(time.monotonic() + GRACE, self._give_up_waiting)
+
+    def _give_up_waiting(self) -> None:
+        """Leave children that not even KILL ends (they hang in the kernel) to their fate."""
+        self._is_over = True

@@ -1,0 +1,172 @@
+"""The starter: everything heavy, and everything that can fail for whoever starts a daemon.
+
+Reads options and INI file, reports all mistakes, takes lock, log and ports, detaches, and becomes
+the master by exec.  The process that was started waits until the master is ready, so that a start
+that returns 0 is a daemon that listens.  Exit codes: 64 usage, 69 the system refused something,
+70 the master died, 78 wrong settings.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NoReturn
+
+from daemon import DaemonContext
+from daemon.daemon import DaemonError
+
+from popular.config.cmdline import Startup, conf_path, read_config
+from popular.config.render import render_ini
+from popular.config.store import Config, dump
+from popular.daemon.handover import HandOver
+from popular.daemon.launch import (
+    LEAVING, bind_all, check_library, claim_pidfile, exec_master, handles, make_rundir, open_log, search_path)
+from popular.daemon.spec import DaemonSpec
+from popular.errors import ConfigError, Mistake, PopularError, StartError, UsageError
+from popular.proc.descriptors import Seats
+from popular.proc.pidfile import PidFile
+from popular.proc.ready import Outcome, Ready, await_ready
+from popular.proc.rights import Rights, find_rights, own_rights
+
+PATIENCE = 30.0    # seconds from the fork to a master that is ready
+UMASK = 0o027
+
+Prepare = Callable[[Config], Config]
+
+
+def main(spec: DaemonSpec, argv: Sequence[str], *, prepare: Prepare | None = None) -> int:
+    """Start the daemon that `spec` describes with the words of a command line; returns the exit code.
+
+    `prepare` completes the configuration with what only a starter may do, such as resolving names.
+    In the foreground it does not return: the process becomes the master.
+    """
+    _open_missing_streams()
+    try:
+        startup = read_config(spec.schema, argv, conf_path(spec.name))
+        if startup.print:
+            print(render_ini(startup.config, spec.schema), end="")
+            return os.EX_OK
+        config, rights = _complete(spec, startup.config, prepare)
+        if startup.check:
+            return os.EX_OK
+        return _start(spec, startup, config, rights)
+    except PopularError as why:
+        _complain(spec.name, str(why))
+        return _exit_code(why)
+
+
+def _complete(spec: DaemonSpec, config: Config, prepare: Prepare | None) -> tuple[Config, Rights]:
+    """Return the completed configuration and whose rights the daemon will have; raises ConfigError."""
+    mistakes = spec.check(config)
+    rights = own_rights()
+    if rights.is_root:
+        user, group = config.variables.text("user"), config.variables.text("group")
+        try:
+            rights = find_rights(user, group)
+        except KeyError as why:
+            found = f"{user}, {group} ({why.args[0]})"
+            mistakes.append(Mistake(f"{spec.name}: user, group", found, "names that exist"))
+    if prepare is not None:
+        try:
+            config = prepare(config)
+        except ConfigError as why:
+            mistakes.extend(why.mistakes)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return config, rights
+
+
+def _start(spec: DaemonSpec, startup: Startup, config: Config, rights: Rights) -> int:
+    """Take from the system what the daemon needs, then go on as the master, or wait for it."""
+    _check_descriptor(startup.ready_fd)
+    os.umask(UMASK)
+    seats = Seats.reserve()    # before the listeners, which may be many: the numbers must be low
+    check_library(rights)
+    rundir, logfile = config.variables.text("rundir"), config.variables.text("logfile")
+    make_rundir(rundir, rights)
+    pidfile = claim_pidfile(os.path.join(rundir, f"{spec.name}.pid"), rights)
+    try:
+        log = open_log(spec.name, logfile, rights)
+        listeners = bind_all(spec.listens(config), LEAVING if pidfile.was_stale else 0.0)
+    except StartError:
+        pidfile.remove()
+        raise
+    hand = HandOver(
+        program=spec.name, module=spec.import_name, config=dump(config, spec.schema),
+        path=search_path(), prefix=sys.prefix, rights=rights, drops=os.geteuid() == 0, detached=not startup.foreground,
+        log_path=logfile, log_fd=log.fileno(), pid_path=pidfile.path, pid_fd=pidfile.fd,
+        ready_fd=startup.ready_fd, seats=seats, handles=handles(listeners))
+    if startup.foreground:
+        exec_master(hand)
+    return _detach(hand)
+
+
+def _detach(hand: HandOver) -> int:
+    """Go on as the master in the background; returns in the process that was started, with its exit code."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        _become_daemon(hand, write_end)
+    os.close(write_end)
+    try:
+        outcome = await_ready(read_end, PATIENCE)
+    finally:
+        os.close(read_end)    # a master that is not ready by now ends when it sees that
+    os.waitpid(pid, 0)
+    if outcome.code != os.EX_OK:
+        _complain(hand.program, outcome.text)
+    else:
+        _pass_on(outcome, hand.ready_fd)
+    return outcome.code
+
+
+def _become_daemon(hand: HandOver, ready_fd: int) -> NoReturn:
+    """Detach and exec, in the forked process; failures go to the process that waits.
+
+    python-daemon only detaches: changing the user and signal handling are the master's.
+    """
+    try:
+        hand = replace(hand, ready_fd=ready_fd)
+        DaemonContext(files_preserve=hand.descriptors, signal_map={}, umask=UMASK, detach_process=True).open()
+        PidFile(hand.pid_path, hand.pid_fd).write(os.getpid())
+        os.dup2(ready_fd, 2)    # an interpreter that dies at once can say why
+        exec_master(hand)
+    except (OSError, StartError, DaemonError) as why:
+        Ready(ready_fd).tell_failed(os.EX_UNAVAILABLE, f"cannot detach: {why}")
+    finally:
+        os._exit(os.EX_UNAVAILABLE)
+
+
+def _pass_on(outcome: Outcome, fd: int | None) -> None:
+    """Tell whoever gave --ready-fd what the master said."""
+    lines = [line.partition(" ") for line in outcome.text.splitlines()]
+    Ready(fd).tell_ready((owner, address) for owner, _, address in lines)
+
+
+def _check_descriptor(fd: int | None) -> None:
+    if fd is None:
+        return
+    try:
+        os.fstat(fd)
+    except OSError as why:
+        raise UsageError(f"--ready-fd: found {fd}, wanted the number of an open descriptor") from why
+
+
+def _open_missing_streams() -> None:
+    """Put /dev/null where standard descriptors are closed, or listeners would take their numbers."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)    # the lowest free number, which is `fd`
+            setattr(sys, name, open(fd, mode, encoding="utf-8", closefd=False))
+
+
+def _complain(program: str, text: str) -> None:
+    for line in text.splitlines():
+        print(f"{program}: {line}", file=sys.stderr)
+
+
+def _exit_code(why: PopularError) -> int:
+    if isinstance(why, UsageError):
+        return os.EX_USAGE
+    return os.EX_CONFIG if isinstance(why, ConfigError) else os.EX_UNAVAILABLE
