@@ -1,0 +1,100 @@
+"""A toy daemon for process tests: an echo server made of nothing but the skeleton.
+
+Run as a script it is the starter.  A connection is greeted with `pid N`; a line is sent back, but
+`crash` raises, `modules` answers with the names of all loaded modules, and `quit` ends.  The file
+named by the setting `fault` injects faults while it exists: `nostart` lets every newborn child die,
+`nofork` makes fork(2) fail.  Both add an octet to the file `fault`.count each time.
+"""
+
+import errno
+import os
+import select
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[2])    # not this folder, which has a daemon.py
+
+from popular.config.kinds import Addresses, File
+from popular.config.setting import Schema, Setting
+from popular.config.store import Config
+from popular.daemon.accept import AcceptJob
+from popular.daemon.messages import START
+from popular.daemon.session import Connection
+from popular.daemon.settings import POOL_ROWS, pool_limits, pool_mistakes, process_rows
+from popular.daemon.spec import DaemonSpec, Listen
+from popular.log.message import INF, Message
+from popular.log.writer import Log
+from popular.proc.child import Child
+
+TOY = Path(__file__).resolve()
+
+STOPPED = Message(0xfff0, INF, "stopped", "command children", "The toy ends.")
+
+SCHEMA = Schema("toy", (
+    *process_rows("toy"), *POOL_ROWS,
+    Setting("address", Addresses(), (), "Where to listen."),
+    Setting("fault", File(), None, "A file that injects faults."),
+))
+
+
+def listens(config: Config) -> list[Listen]:
+    """Return the addresses."""
+    backlog = config.variables.integer("backlog")
+    return [Listen("tcp", "toy", endpoint, backlog) for endpoint in config.variables.endpoints("address")]
+
+
+def make_job(config: Config, log: Log) -> AcceptJob:
+    """Return the echoing job; runs in the master, where the faults are put in."""
+    fault = config.variables.optional_text("fault")
+    if fault is not None:
+        _inject(Path(fault))
+    return AcceptJob(config.variables.integer("maxuse"), lambda connection, child: echo(connection, child, log))
+
+
+def echo(connection: Connection, child: Child, log: Log) -> None:
+    """Serve one client."""
+    log.sid = f"toy-{child.pid}.{connection.number}"
+    child.title(f"ECHO {log.sid} {connection.peer.host}")
+    sock = connection.sock
+    sock.sendall(b"pid %d\n" % child.pid)
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    while poll.poll():
+        data = sock.recv(4096)
+        if data == b"crash\n":
+            raise KeyError("secret")
+        if data in (b"", b"quit\n"):
+            return
+        sock.sendall(" ".join(sorted(sys.modules)).encode() + b"\n" if data == b"modules\n" else data)
+
+
+def _inject(path: Path) -> None:
+    fork = os.fork
+
+    def has(word: str) -> bool:
+        if not path.exists() or path.read_text() != word:
+            return False
+        with open(f"{path}.count", "ab") as file:
+            file.write(b".")
+        return True
+
+    def failing_fork() -> int:
+        if has("nofork"):
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        pid = fork()
+        if pid == 0 and has("nostart"):
+            os._exit(3)
+        return pid
+
+    os.fork = failing_fork
+
+
+SPEC = DaemonSpec(
+    name="toy", schema=SCHEMA, check=pool_mistakes, listens=listens, make_job=make_job, pool=pool_limits,
+    start_message=START, end_message=STOPPED, module="tests.harness.toy")
+
+
+if __name__ == "__main__":
+    from popular.daemon.starter import main
+    sys.exit(main(SPEC, sys.argv[1:]))
