@@ -11,6 +11,8 @@ import pytest
 
 from popular.errors import StoreError
 from popular.pop3.maildrop import EmptyMaildrop, Maildrop
+from popular.store import mailbox as store
+from popular.store.maildrop import MaildirMaildrop
 from tests.harness.mailboxes import MAILBOXES
 from tests.harness.memory import MemoryMaildrop
 
@@ -59,9 +61,53 @@ class MemoryMailbox:
         return self._left(True)
 
 
+class MaildirMailbox:
+    """A Maildir with our file names (spec 9.1)."""
+
+    def __init__(self, folder: Path, messages: Sequence[bytes]) -> None:
+        self.mailbox = store.Mailbox(str(folder), "3/2d/joe.doe")
+        self.mailbox.create()
+        self.names = [f"{945113196 + number}.14341_{len(message)}" for number, message in enumerate(messages)]
+        for name, message in zip(self.names, messages):
+            self._put(name, message)
+
+    def _put(self, name: str, message: bytes) -> None:
+        Path(self.mailbox.new, name).write_bytes(message)
+
+    def open(self, *, master: bool = False) -> Maildrop:
+        return MaildirMaildrop(self.mailbox, master=master)
+
+    def vanish(self, index: int) -> None:
+        Path(self.mailbox.new, self.names[index]).unlink()
+
+    def new(self) -> list[bytes]:
+        return self._left(self.mailbox.new)
+
+    def read(self) -> list[bytes]:
+        return self._left(self.mailbox.cur)
+
+    def _left(self, folder: str) -> list[bytes]:
+        return [path.read_bytes() for path in sorted(Path(folder).iterdir())]
+
+
+class ForeignMailbox(MaildirMailbox):
+    """A Maildir as another program fills it: no sizes in the names, lines end in LF."""
+
+    def __init__(self, folder: Path, messages: Sequence[bytes]) -> None:
+        super().__init__(folder, ())
+        self.names = [f"{945113196 + number}.M1P2.mx1" for number in range(len(messages))]
+        for name, message in zip(self.names, messages):
+            self._put(name, message.replace(b"\r\n", b"\n"))
+
+    def _left(self, folder: str) -> list[bytes]:
+        return [message.replace(b"\n", b"\r\n") for message in super()._left(folder)]
+
+
 # Each makes a mailbox out of an empty folder and messages, all of them new.
 MAKERS: dict[str, Callable[[Path, Sequence[bytes]], Mailbox]] = {
     "memory": MemoryMailbox,
+    "maildir": MaildirMailbox,
+    "foreign": ForeignMailbox,
 }
 
 THREE = MAILBOXES["three"]
