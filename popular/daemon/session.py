@@ -41,6 +41,7 @@ class Session:
         self.started = time.monotonic()
         self.times: dict[str, float] = {}    # seconds spent in each state that was left
         self.is_talking = True               # we speak POP3 with the peer; False once the relay owns the stream
+        self.hides_input = False             # what the peer sends may hold a password: it is not logged
         self._state = ""
         self._entered = self.started
         self.id = sid
@@ -91,7 +92,8 @@ class Session:
         """
         try:
             if isinstance(error, NulByte):
-                self.log.note(NULL_BYTE_IN_INPUT, ctx="client", len=error.length, data=error.data)
+                data = b"***" if self.hides_input else error.data
+                self.log.note(NULL_BYTE_IN_INPUT, ctx="client", len=error.length, data=data)
                 self.wire.close()
             elif isinstance(error, Exception) and not isinstance(error, Gone) and self._may_answer():
                 self.wire.reply(False, "internal error, please try again later", "SYS/TEMP")

@@ -52,12 +52,14 @@ class ProxySession:
     def run(self) -> None:
         """Serve the client; raises Gone when he leaves or misbehaves."""
         self.log.note(messages.SESSION_START, client=self.client, vserv=self.vserv.ident)
+        self.session.hides_input = True
         try:
             self.limit_login()
             self.wire.reply(True, self.vserv.banner)
             login = self.log_in()
             if login is not None:
                 self.wire.deadline, self.wire.idle = None, self.config.idletimeout
+                self.session.hides_input = False
             if isinstance(login, BackendLink):
                 self.hand_over(login)
             elif login is not None:
