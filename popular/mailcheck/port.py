@@ -56,8 +56,11 @@ def _way_back(control: list[Control]) -> tuple[Control, ...]:
     means nothing without its interface.
     """
     for level, kind, data in control:
-        if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):            # interface, address to answer from, target
-            return ((level, kind, bytes(4) + data[4:8] + bytes(4)),)
+        if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):    # interface, address to answer from, target
+            ours, target = data[4:8], data[8:12]
+            if ours == bytes(4):    # it came before __init__ asked to be told
+                ours = target
+            return ((level, kind, bytes(4) + ours + bytes(4)),)
         if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):    # address, interface
             interface = data[16:20] if data.startswith(_LINK_LOCAL) else bytes(4)
             return ((level, kind, data[:16] + interface),)
