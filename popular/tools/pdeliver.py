@@ -1,0 +1,203 @@
+"""pdeliver: deliver one mail from standard input into a mailbox (spec 10.1).
+
+A tool of its own process, started by the MTA for each mail; nothing else imports it.  Exit codes, as in sysexits(3)
+but for the original's 1:
+
+     0  delivered: the mail and its name are on disk
+     1  over quota
+    64  wrong command line, or a name that no mailbox can have (EX_USAGE)
+    67  there is no such mailbox (EX_NOUSER)
+    75  not delivered, worth a retry (EX_TEMPFAIL); also after a signal, and after any error that nobody expected, for
+        Python's own exit code would be 1
+
+TERM, INT and HUP end the delivery while it waits for input, and leave nothing behind.  Once all is read it is finished.
+"""
+
+import argparse
+import os
+import select
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType, TracebackType
+from typing import NoReturn
+
+from popular.errors import StartError, StoreError
+from popular.log.writer import Log
+from popular.paths import LOGDIR, SPOOLDIR
+from popular.store.deliver import deliver
+from popular.store.lineends import Form, Source
+from popular.store.mailbox import Mailbox
+from popular.store.quota import usage
+from popular.tools import pdeliver_messages as M
+from popular.version import VERSION
+
+DELIVERED, OVER_QUOTA, USAGE, NO_USER, RETRY = 0, 1, 64, 67, 75    # exit codes
+
+MEBIBYTE = 1024 * 1024
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose usage errors end with EX_USAGE."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end."""
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: {message}\n")
+
+
+def main() -> int:
+    """Run `pdeliver`; returns its exit code."""
+    try:
+        os.fstat(0)
+    except OSError as why:    # before anything is opened, which would become descriptor 0
+        return tell(RETRY, "standard input", str(why.strerror))
+    with InterruptibleInput(0) as source:
+        return run(sys.argv[1:], source)
+
+
+def run(argv: Sequence[str], source: Source) -> int:
+    """Deliver what `source` holds as `argv` says; returns the exit code."""
+    arguments = make_parser().parse_args(argv)
+    log = open_log(arguments.logfile)
+    log.sid = arguments.id
+    try:
+        return take(arguments, source, log)
+    except StoreError as why:
+        return complain(arguments.mailbox, why, log)
+    except Exception as why:    # a mail must not be bounced as over quota for a mistake of ours
+        place = traceback.extract_tb(why.__traceback__)[-1]
+        log.note(M.DELIVERY_BUG, mailbox=arguments.mailbox, type=type(why).__name__,
+                 place=f"{os.path.basename(place.filename)}:{place.lineno}")
+        return tell(RETRY, arguments.mailbox, type(why).__name__)
+    finally:
+        os.close(log.fileno())
+
+
+def take(arguments: argparse.Namespace, source: Source, log: Log) -> int:
+    """Deliver unless the mailbox is full; returns the exit code.  Raises StoreError."""
+    try:
+        mailbox = Mailbox(arguments.mailboxdir, arguments.mailbox)
+    except StoreError as why:
+        log.note(M.NO_SUCH_MAILBOX, mailbox=arguments.mailbox, why=str(why))
+        return tell(USAGE, arguments.mailbox, str(why))
+    if arguments.create:
+        mailbox.create()
+    if arguments.quota or arguments.maxnum:
+        held = usage(mailbox)
+        limit = arguments.quota * MEBIBYTE
+        if (limit and held.octets >= limit) or (arguments.maxnum and held.number >= arguments.maxnum):
+            log.note(M.OVER_QUOTA, mailbox=mailbox.name, size=held.octets, number=held.number, quota=limit,
+                     maxnum=arguments.maxnum)
+            return tell(OVER_QUOTA, mailbox.name, "over quota")
+    delivered = deliver(mailbox, source, Form(arguments.format))
+    log.note(M.DELIVERED, mailbox=mailbox.name, size=delivered.size, name=delivered.name)
+    return DELIVERED
+
+
+def complain(mailbox: str, why: StoreError, log: Log) -> int:
+    """Log why there is no delivery and return the exit code."""
+    if why.code == "SYS/PERM":
+        log.note(M.NO_SUCH_MAILBOX, mailbox=mailbox, why=str(why))
+        return tell(NO_USER, mailbox, "no such mailbox")
+    log.note(M.NOT_DELIVERED, mailbox=mailbox, why=str(why))
+    return tell(RETRY, mailbox, str(why))
+
+
+def open_log(path: str) -> Log:
+    """Open the log file; one that cannot be written must not keep mail from being delivered."""
+    try:
+        return Log.open("pdeliver", path)
+    except StartError as why:
+        say(str(why))
+        return Log.open("pdeliver", os.devnull)
+
+
+def tell(code: int, mailbox: str, why: str) -> int:
+    """Say why there is no delivery and return the exit code."""
+    say(f"{mailbox}: {why}")
+    return code
+
+
+def say(text: str) -> None:
+    """Write a line to standard error, which MTAs put into logs and bounces; nobody need listen."""
+    try:
+        print(f"pdeliver: {text}".encode("ascii", "backslashreplace").decode("ascii"), file=sys.stderr, flush=True)
+    except OSError:
+        pass
+
+
+def make_parser() -> Parser:
+    """Return the parser of the options of spec 10.1, and --create."""
+    parser = Parser(prog="pdeliver", add_help=False, allow_abbrev=False,
+                    description="Deliver one mail from standard input into a mailbox.",
+                    epilog="Exit code: 0 delivered, 1 over quota, 64 wrong usage, 67 no such mailbox, "
+                           "75 not delivered, try again.")
+    parser.add_argument("-q", "--quota", type=amount, default=0, metavar="QUOTA",
+                        help="deliver only if the mailbox holds less than QUOTA times 1024*1024 octets "
+                             "(default 0: no check)")
+    parser.add_argument("-Q", "--maxnum", type=amount, default=0, metavar="NUM",
+                        help="deliver only if the mailbox holds fewer than NUM mails (default 0: no check)")
+    parser.add_argument("-m", "--mailboxdir", default=SPOOLDIR, metavar="DIR",
+                        help=f"folder of the mailboxes (default {SPOOLDIR})")
+    parser.add_argument("-f", "--format", choices=[form.value for form in Form], default=Form.LF.value,
+                        help="LF or CRLF: how lines end; NET: CRLF, leading dots doubled, a line with a single dot "
+                             "ends the mail (default LF)")
+    parser.add_argument("-l", "--logfile", default=f"{LOGDIR}/pdeliver", metavar="FILE",
+                        help=f"log file, /dev/null for no log (default {LOGDIR}/pdeliver)")
+    parser.add_argument("-i", "--id", default="-", help="stands in every log line, for one the MTA's message id")
+    parser.add_argument("--create", action="store_true", help="make the mailbox's folders where they are missing")
+    parser.add_argument("--help", action="help", help="show this help and end")
+    parser.add_argument("--version", action="version", version=f"pdeliver {VERSION}")
+    parser.add_argument("mailbox", help="the mailbox, relative to DIR")
+    return parser
+
+
+def amount(text: str) -> int:
+    """Read a limit; raises ValueError."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 12):
+        raise argparse.ArgumentTypeError("a number from 0 is wanted")
+    return int(text)
+
+
+class InterruptibleInput:
+    """A descriptor to read a mail from, until a signal asks to stop; a context, behind which signals are ignored.
+
+    The handlers do nothing but let Python write to a pipe, which is looked at before each read: so a signal is never
+    too early for a read to see it, and nothing is ever torn in the middle.  A signal that was ignored stays ignored.
+    """
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+
+    def __enter__(self) -> "InterruptibleInput":
+        self._told, self._teller = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._teller)
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _noted)
+        self._poll = select.poll()
+        self._poll.register(self._file, select.POLLIN)
+        self._poll.register(self._told, select.POLLIN)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        for number in SIGNALS:    # what is decided stands: ended now, a delivered mail would come twice
+            signal.signal(number, signal.SIG_IGN)
+        signal.set_wakeup_fd(-1)
+        os.close(self._told)
+        os.close(self._teller)
+
+    def read(self, size: int, /) -> bytes:
+        """Return up to `size` octets, none at the end; raises OSError, and StoreError after a signal."""
+        if any(file == self._told for file, _ in self._poll.poll()):
+            number = os.read(self._told, 1)[0]
+            raise StoreError(f"ended by signal {signal.Signals(number).name}")
+        return os.read(self._file, size)
+
+
+def _noted(number: int, frame: FrameType | None) -> None:
+    """Do nothing: the number is in the pipe."""

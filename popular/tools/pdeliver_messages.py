@@ -1,0 +1,19 @@
+"""Log messages of pdeliver (02b0 to 02bf)."""
+
+from popular.log.message import ADM, BUG, ERR, INF, Message
+
+DELIVERED = Message(
+    0x02b0, INF, "delivered", "mailbox size name",
+    "A mail is on disk under this name in new/.")
+OVER_QUOTA = Message(
+    0x02b1, ERR, "over_quota", "mailbox size number quota maxnum",
+    "The mailbox holds as much as it may; the mail was not taken. Sizes are in octets, 0 means no limit.")
+NOT_DELIVERED = Message(
+    0x02b2, ADM, "not_delivered", "mailbox why",
+    "The mail was not taken and the MTA was told to try again. Mend what the reason says.")
+NO_SUCH_MAILBOX = Message(
+    0x02b3, ADM, "no_such_mailbox", "mailbox why",
+    "The MTA knows a mailbox that is not there, or whose name is not allowed. Correct its map, or make the mailbox.")
+DELIVERY_BUG = Message(
+    0x02b4, BUG, "delivery_bug", "mailbox type place",
+    "An error that nobody expected; the MTA was told to try again. Report the line.")

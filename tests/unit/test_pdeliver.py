@@ -1,0 +1,187 @@
+"""pdeliver's options, formats, quota and exit codes (spec 10.1), without a process of its own."""
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from popular.store.mailbox import Mailbox
+from popular.tools import pdeliver
+
+MAIL = b"Subject: x\n\ntext\n"
+STORED = b"Subject: x\r\n\r\ntext\r\n"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Where the log will be."""
+    return tmp_path / "log"
+
+
+@pytest.fixture
+def box(spool: Path) -> Path:
+    """An empty mailbox."""
+    Mailbox(str(spool), "joe").create()
+    return spool / "joe"
+
+
+def run(spool: Path, log: Path, *options: str, mailbox: str = "joe", mail: bytes = MAIL) -> int:
+    return pdeliver.run(["-m", str(spool), "-l", str(log), *options, mailbox], io.BytesIO(mail))
+
+
+def delivered(box: Path) -> list[bytes]:
+    assert list((box / "tmp").iterdir()) == []
+    return [path.read_bytes() for path in (box / "new").iterdir()]
+
+
+@pytest.mark.parametrize(("options", "mail", "wanted"), [
+    pytest.param((), b"a\n\n..b\n.\n", b"a\r\n\r\n..b\r\n.\r\n", id="default-is-LF"),
+    pytest.param(("-f", "LF"), b"a\n\n..b\n.\n", b"a\r\n\r\n..b\r\n.\r\n", id="LF"),
+    pytest.param(("--format", "CRLF"), b"a\r\n\r\n..b\r\n.\r\n", b"a\r\n\r\n..b\r\n.\r\n", id="CRLF"),
+    pytest.param(("--format=NET",), b"a\r\n\r\n..b\r\n.\r\nmore\r\n", b"a\r\n\r\n.b\r\n", id="NET"),
+    pytest.param(("-f", "NET"), b"a\r\n", b"a\r\n", id="NET-ended-by-end-of-file"),
+    pytest.param(("-f", "LF"), b"a\0b", b"a\0b\r\n", id="NUL-is-kept"),
+])
+def test_spec_10_1_formats(spool: Path, box: Path, log: Path, options: tuple[str, ...], mail: bytes,
+                           wanted: bytes) -> None:
+    assert run(spool, log, *options, mail=mail) == 0
+    assert delivered(box) == [wanted]
+
+
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(("held", "options", "code"), [
+    pytest.param([MIB], ("-q", "1"), 1, id="size-reached"),
+    pytest.param([MIB - 1], ("-q", "1"), 0, id="one-octet-below-whatever-comes"),
+    pytest.param([MIB, MIB], ("--quota", "2"), 1, id="sum"),
+    pytest.param([9 * MIB], ("-q", "0"), 0, id="size-0-is-no-check"),
+    pytest.param([1, 1], ("-Q", "2"), 1, id="number-reached"),
+    pytest.param([1], ("--maxnum=2",), 0, id="number-below"),
+    pytest.param([1] * 9, ("-Q", "0"), 0, id="number-0-is-no-check"),
+    pytest.param([1], ("-q", "1", "-Q", "1"), 1, id="one-of-both"),
+    pytest.param([], ("-q", "1", "-Q", "1"), 0, id="empty"),
+])
+def test_spec_10_1_quota_is_tested_before_delivery(spool: Path, box: Path, log: Path, held: list[int],
+                                                   options: tuple[str, ...], code: int) -> None:
+    for number, size in enumerate(held):
+        (box / ("new" if number % 2 else "cur") / f"{number}.1_{size}").write_bytes(b"")
+    assert run(spool, log, *options) == code
+    assert delivered(box).count(STORED) == (code == 0)
+    assert ("over_quota" in log.read_text()) == (code == 1)
+
+
+def test_quota_counts_foreign_files(spool: Path, box: Path, log: Path) -> None:
+    with (box / "cur" / "1.M1P1.host:2,S").open("wb") as file:
+        file.truncate(MIB)
+    assert run(spool, log, "-q", "1") == 1
+    assert run(spool, log, "-q", "2") == 0
+
+
+@pytest.mark.parametrize(("argv", "word"), [
+    pytest.param(["joe", "jane"], "unrecognized", id="two-mailboxes"),
+    pytest.param([], "mailbox", id="no-mailbox"),
+    pytest.param(["-q", "-1", "joe"], "quota", id="negative"),
+    pytest.param(["-q", "1.5", "joe"], "quota", id="fraction"),
+    pytest.param(["-Q", "many", "joe"], "maxnum", id="word"),
+    pytest.param(["-Q", "9" * 13, "joe"], "maxnum", id="endless"),
+    pytest.param(["-f", "lf", "joe"], "format", id="format"),
+    pytest.param(["--mailbox", "x", "joe"], "unrecognized", id="abbreviation"),
+])
+def test_wrong_usage_is_64(argv: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        pdeliver.run(argv, io.BytesIO(MAIL))
+    assert caught.value.code == 64
+    assert word in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_spec_10_1_help_and_version(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        pdeliver.run([option], io.BytesIO(MAIL))
+    assert caught.value.code == 0
+    assert "pdeliver" in capsys.readouterr().out
+
+
+def test_spec_10_1_defaults() -> None:
+    arguments = vars(pdeliver.make_parser().parse_args(["joe"]))
+    assert arguments == {"quota": 0, "maxnum": 0, "mailboxdir": "/pop", "format": "LF",
+                         "logfile": "/var/log/popular/pdeliver", "id": "-", "create": False, "mailbox": "joe"}
+
+
+@pytest.mark.parametrize(("mailbox", "code"), [
+    pytest.param("jane", 67, id="missing"),
+    pytest.param("joe/deep/down", 67, id="missing-below"),
+    pytest.param("../joe", 64, id="upward"),
+    pytest.param("/joe", 64, id="absolute"),
+    pytest.param("jo e", 64, id="bad-letter"),
+    pytest.param("", 64, id="empty"),
+    pytest.param("a" * 600, 64, id="long"),
+])
+def test_bad_mailboxes(spool: Path, box: Path, log: Path, mailbox: str, code: int) -> None:
+    assert run(spool, log, mailbox=mailbox) == code
+    assert run(spool, log, "-Q", "5", mailbox=mailbox) == code
+    assert "no_such_mailbox" in log.read_text()
+    assert delivered(box) == []
+
+
+def test_a_missing_spool_is_75(tmp_path: Path, log: Path) -> None:
+    for options in ((), ("--create",), ("-q", "1")):
+        assert run(tmp_path / "not-mounted", log, *options) == 75
+    assert not (tmp_path / "not-mounted").exists()
+
+
+def test_create_makes_the_mailbox(spool: Path, log: Path) -> None:
+    assert run(spool, log, "--create", mailbox="3/2d/jane") == 0
+    assert delivered(spool / "3/2d/jane") == [STORED]
+    assert run(spool, log, "--create", "-Q", "1", mailbox="3/2d/jane") == 1
+
+
+def test_a_failed_delivery_is_75_and_leaves_nothing(spool: Path, box: Path, log: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert run(spool, log) == 75
+    monkeypatch.undo()
+    assert delivered(box) == []
+    assert "ADM 02b2 not_delivered mailbox='joe' why='joe: No space left on device'" in log.read_text()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, MemoryError, AssertionError])
+def test_a_mistake_of_ours_is_75_and_never_over_quota(spool: Path, box: Path, log: Path, error: type[Exception],
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(pdeliver, "deliver", fail)
+    assert run(spool, log) == 75
+    assert f"BUG 02b4 delivery_bug mailbox='joe' type='{error.__name__}' place='test_pdeliver.py" in log.read_text()
+
+
+def test_a_log_that_cannot_be_written_is_no_obstacle(spool: Path, box: Path, tmp_path: Path,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(spool, tmp_path / "nowhere" / "log") == 0
+    assert delivered(box) == [STORED]
+    assert "nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("options", "word"), [
+    pytest.param((), "-", id="none"),
+    pytest.param(("-i", "<4711.abc@example.org>"), "<4711.abc@example.org>", id="message-id"),
+    pytest.param(("--id=a b\nc\u00fc",), "a?b?c?", id="cleaned"),
+    pytest.param(("-i", ""), "-", id="empty"),
+])
+def test_spec_10_1_id_stands_in_every_log_line(spool: Path, box: Path, log: Path, options: tuple[str, ...],
+                                               word: str) -> None:
+    run(spool, log, *options)
+    run(spool, log, "-Q", "1", *options)
+    run(spool, log, *options, mailbox="jane")
+    lines = log.read_text().splitlines()
+    assert [line.split(" ")[5:9] for line in lines] == [
+        [word, "INF", "02b0", "delivered"], [word, "ERR", "02b1", "over_quota"],
+        [word, "ADM", "02b3", "no_such_mailbox"]]
+    (name,) = [path.name for path in (box / "new").iterdir()]
+    assert lines[0].endswith(f" mailbox='joe' size={len(STORED)} name='{name}'")
