@@ -35,7 +35,8 @@ POOL_ROWS = (
     Setting("maxspare", Int(1, 1000), 8, "How many idle children are kept at most."),
     Setting("maxuse", Int(1, 1_000_000), 1, "How many sessions a child serves, one after the other, before it leaves."),
     Setting("backlog", Int(5, 1024), 256, "How many connections may wait to be accepted, as in listen(2)."),
-    Setting("sessionlimit", Int(1, SESSIONLIMIT), SESSIONLIMIT, "The upper bound of maxsession.", readonly=True),
+    Setting("sessionlimit", Int(1, SESSIONLIMIT), SESSIONLIMIT, "The upper bound of maxsession.", readonly=True,
+            at_start=True),
     Setting("maxlocalload", Int(0, 10_000), 0,
             "The system load at which new connections are refused; 0 means never."),
 )
