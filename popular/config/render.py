@@ -4,16 +4,18 @@ For starters and tools.  Pure functions; raises nothing for a Config of its sche
 parts are plain troff (`.TP`, `.B`, `.I`), which the templates in man/src/ take in.
 """
 
+import re
 import textwrap
 from collections.abc import Mapping
 
 from popular.config.cmdline import common_options, metavar
-from popular.config.kinds import Bool, Dir
+from popular.config.kinds import Bool, Choice, Dir, Float, Int, Kind, Time
 from popular.config.quoting import quote
-from popular.config.setting import ObjectClass, Schema, Setting
+from popular.config.setting import Schema, Setting
 from popular.config.store import Config, Values
 
-WIDTH = 98    # columns of comments in a sample file
+WIDTH = 98        # columns of comments in a sample file
+MAN_WIDTH = 78    # columns of the source of a man page
 
 Examples = Mapping[str, Mapping[str, Mapping[str, str]]]    # class → id → key → text
 
@@ -35,7 +37,7 @@ def render_ini(config: Config, schema: Schema) -> str:
 
 
 def sample_ini(schema: Schema, examples: Examples) -> str:
-    """Return the sample file: every row with its text, kind and default, all of it commented out.
+    """Return the sample file: every row with its text, kind, bounds and default, all of it commented out.
 
     `#name = value` is a setting, `# text` is prose; a row without a default shows the value of an
     example, and each example object stands below the rows of its class.
@@ -45,11 +47,11 @@ def sample_ini(schema: Schema, examples: Examples) -> str:
              "", f"[{schema.program}]"]
     for row in schema.settings:
         if row.starts:
-            lines += ["", *_row_comment(row), f"#{row.name} = {_sample_value(row, {})}".rstrip()]
+            lines += ["", *_sample_row(row, {})]
     for cls in schema.classes:
         lines += ["", "", *_comment(cls.doc), f"[{cls.name}]"]
         for ident, values in examples.get(cls.name, {}).items():
-            lines += ["", f"#[[{ident}]]", *_sample_object(cls, values)]
+            lines += ["", f"#[[{ident}]]", *(line for row in cls.rows for line in _sample_row(row, values))]
     return "\n".join(lines) + "\n"
 
 
@@ -59,7 +61,7 @@ def man_options(schema: Schema) -> str:
                for option in common_options(schema)]
     entries += [(row.option, "" if isinstance(row.kind, Bool) else metavar(row), f"{row.doc} {_bounds(row)}")
                 for row in schema.settings if row.option]
-    return "".join(f".TP\n{_option_names(names, value)}\n{_prose(text)}\n" for names, value, text in entries)
+    return "".join(f".TP\n{_option_names(names, value)}\n{man_text(text)}\n" for names, value, text in entries)
 
 
 def man_settings(schema: Schema) -> str:
@@ -69,8 +71,16 @@ def man_settings(schema: Schema) -> str:
 
 def man_objects(schema: Schema) -> str:
     """Return the object classes of a program as troff: a subsection with its keys for each."""
-    return "".join(f".SS [{_escape(cls.name)}]\n{_prose(cls.doc)}\n{''.join(_man_row(row) for row in cls.rows)}"
+    return "".join(f".SS [{_escape(cls.name)}]\n{man_text(cls.doc)}\n{''.join(_man_row(row) for row in cls.rows)}"
                    for cls in schema.classes)
+
+
+def man_text(text: str) -> str:
+    """Return prose as lines of troff, each sentence on a line of its own as `mandoc -Tlint` wants it."""
+    lines = []
+    for sentence in re.split(r"(?<=\.) ", text):
+        lines += textwrap.wrap(_escape(sentence), MAN_WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(f"\\&{line}" if line[:1] in (".", "'") else line for line in lines)
 
 
 def _assignment(row: Setting, values: Values) -> str:
@@ -82,11 +92,10 @@ def _assignment(row: Setting, values: Values) -> str:
     return f"#{line}" if unsaid else line
 
 
-def _sample_object(cls: ObjectClass, values: Mapping[str, str]) -> list[str]:
-    lines = []
-    for row in cls.rows:
-        lines += [*_row_comment(row), f"#{row.name} = {_sample_value(row, values)}".rstrip()]
-    return lines
+def _sample_row(row: Setting, values: Mapping[str, str]) -> list[str]:
+    """Return the lines of one row, with the value of an example where there is one."""
+    shown = _sample_value(row, values)
+    return [*_row_comment(row, shown), f"#{row.name} = {shown}".rstrip()]
 
 
 def _sample_value(row: Setting, values: Mapping[str, str]) -> str:
@@ -94,8 +103,11 @@ def _sample_value(row: Setting, values: Mapping[str, str]) -> str:
     return "" if text is None else quote(text)
 
 
-def _row_comment(row: Setting) -> list[str]:
-    return _comment(f"{row.doc} {row.kind.name}, {row.kind.wanted}.")
+def _row_comment(row: Setting, shown: str) -> list[str]:
+    """Return what stands above a row in a sample: its text, kind and bounds, and its default unless that is shown."""
+    is_default = not row.required and shown == _sample_value(row, {})
+    return _comment(" ".join([row.doc, f"{row.kind.name}.", *_range(row), *([] if is_default else [_default(row)]),
+                              *_fixed(row)]))
 
 
 def _comment(text: str) -> list[str]:
@@ -105,38 +117,47 @@ def _comment(text: str) -> list[str]:
 
 def _man_row(row: Setting) -> str:
     """Return one `.TP` entry: name and kind, text, bounds and default."""
-    return f".TP\n.BR {_escape(row.name)} \" ({row.kind.name})\"\n{_prose(f'{row.doc} {_bounds(row)}')}\n"
+    return f".TP\n.BR {_escape(row.name)} \" ({row.kind.name})\"\n{man_text(f'{row.doc} {_bounds(row)}')}\n"
 
 
 def _bounds(row: Setting) -> str:
-    """Return what a value must be and what holds without one."""
-    text = row.show(row.default)
-    if row.readonly and not row.starts:
-        return "Read-only."
-    sentences = [f"{row.kind.wanted[0].upper()}{row.kind.wanted[1:]}."]
+    """Return what a value must be, beyond its kind, and what holds without one."""
+    return " ".join([*_range(row), _default(row), *_fixed(row)]) if row.starts else "Read-only."
+
+
+def _default(row: Setting) -> str:
+    """Return a sentence on what holds without a value."""
     if row.required:
-        sentences.append("Required.")
-    elif text is None:
-        sentences.append("Not set by default.")
-    else:
-        sentences.append(f"Default: {text or 'empty'}.")
-    if row.readonly:
-        sentences.append("Fixed once the program runs.")
-    return " ".join(sentences)
+        return "Required."
+    text = row.show(row.default)
+    return "Not set by default." if text is None else f"Default: {text or 'empty'}."
+
+
+def _fixed(row: Setting) -> list[str]:
+    """Return a sentence on a value that cannot be changed later."""
+    return ["Fixed once the program runs."] if row.readonly else []
+
+
+def _range(row: Setting) -> list[str]:
+    """Return a sentence on the bounds of a kind that has some."""
+    kind: Kind = row.kind
+    match kind:
+        case Int(low, None):
+            return [f"{low} or more."]
+        case Int(low, high):
+            return [f"{low} to {high}."]
+        case Float() | Time():
+            return [f"{kind.show(kind.low)} to {kind.show(kind.high)}."]
+        case Choice():
+            return [f"One of {', '.join(kind.words)}."]
+        case _:
+            return []
 
 
 def _option_names(names: tuple[str, ...], value: str) -> str:
     """Return the head of an option's entry: `-c FILE, --config FILE`."""
     suffix = f" \\fI{value}\\fR" if value else ""
     return ", ".join(f"\\fB{_escape(name)}\\fR{suffix}" for name in names)
-
-
-def _prose(text: str) -> str:
-    """Return text as troff lines, one sentence a line as mandoc likes it."""
-    lines = textwrap.wrap(_escape(text).replace(". ", ".\n"), 110, replace_whitespace=False, break_long_words=False,
-                          break_on_hyphens=False)
-    joined = "\n".join(lines)
-    return "\n".join(f"\\&{line}" if line[:1] in (".", "'") else line for line in joined.splitlines())
 
 
 def _escape(text: str) -> str:

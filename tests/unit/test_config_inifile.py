@@ -127,7 +127,7 @@ def test_quoting(tmp_path, value, text):
     assert read(tmp_path, f"[pproxy]\ngreeting = {value}\n").variables.text("greeting") == text
 
 
-@pytest.mark.parametrize("text, report", [
+MISTAKES = [
     pytest.param("[pproxy]\nmaxsession = 0\n",
                  "[pproxy] maxsession: found '0', wanted a whole number from 1 to 1000", id="value"),
     pytest.param("[pproxy]\nmaxsession =\n",
@@ -194,7 +194,10 @@ def test_quoting(tmp_path, value, text):
     pytest.param(b"[pproxy]\n\ngreeting = \xfc\n", "line 3: found the octet fc, wanted UTF-8", id="latin1"),
     pytest.param("[pproxy]\nmax\0session = 3\n", "[pproxy] 'max\\x00session': found an unknown key, wanted a key that "
                  "exists, such as maxsession", id="nul"),
-])
+]
+
+
+@pytest.mark.parametrize("text, report", MISTAKES)
 def test_each_mistake(tmp_path, text, report):
     assert mistakes(tmp_path, text) == [report]
 

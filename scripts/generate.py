@@ -1,0 +1,134 @@
+"""Make the man pages and the sample configuration from the tables: `generate.py man sample [--check]`.
+
+A man page is a template `man/src/NAME.SECTION.in` whose lines `@OPTIONS@ @SETTINGS@ @OBJECTS@ @SIGNALS@
+@FILES@` are filled from the rows of the program NAME, and `@name.inc@` from the file of this name beside
+it; `@VERSION@` and `@PROGRAM@` may stand anywhere.  The results are committed.  With --check nothing is written; files
+that are not what the tables say are named, and the exit code is 1.
+"""
+
+import argparse
+import importlib
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from popular.config.cmdline import conf_path  # noqa: E402
+from popular.config.render import (  # noqa: E402
+    Examples, man_objects, man_options, man_settings, man_text, sample_ini)
+from popular.config.setting import Schema  # noqa: E402
+from popular.daemon.spec import DaemonSpec  # noqa: E402
+from popular.paths import LOGDIR, RUNDIR  # noqa: E402
+from popular.version import VERSION  # noqa: E402
+
+PROGRAMS = ("pproxy", "pcheckd")
+
+EXAMPLES: Mapping[str, Examples] = {
+    "pproxy": {
+        "vserv": {"main": {"address": "0.0.0.0:110, [::]:110", "namespace": "example.org"}},
+        "backend": {"store1": {"protocol": "cxpop", "address": "10.0.0.5:1110"}},
+        "pdm": {"users": {"module": "passwd", "args": "/etc/popular/users"}},
+    },
+    "pserv": {"server": {"main": {"address": "127.0.0.1:1110"}}},
+    "pcheckd": {},
+}
+
+SOURCES = ROOT / "man" / "src"
+
+_INCLUDED = re.compile(r"^@([a-z_]+\.inc)@\n", re.MULTILINE)
+_TABLE = re.compile(r"^@([A-Z]+)@\n", re.MULTILINE)
+
+
+def main(argv: list[str]) -> int:
+    """Write what is asked for, or compare it; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="generate.py", description=__doc__.partition("\n")[0])
+    parser.add_argument("what", nargs="*", metavar="man|sample", help="what to make; nothing means all")
+    parser.add_argument("--check", action="store_true", help="write nothing, name the files that are stale")
+    options = parser.parse_args(argv)
+    if unknown := set(options.what) - set(MAKERS):
+        parser.error(f"found {', '.join(unknown)}, wanted {' or '.join(MAKERS)}")
+    texts: dict[str, str] = {}
+    for what in options.what or MAKERS:
+        texts |= MAKERS[what]()
+    if options.check:
+        stale = stale_files(ROOT, texts)
+        for name in stale:
+            print(f"{name} is not what the tables say: run make man sample", file=sys.stderr)
+        return 1 if stale else 0
+    write(ROOT, texts)
+    return 0
+
+
+def man_pages() -> dict[str, str]:
+    """Return every man page by its path below the checkout."""
+    return {f"man/{path.stem}": man_page(path.stem.partition(".")[0], path.read_text(encoding="utf-8"))
+            for path in sorted(SOURCES.glob("*.in"))}
+
+
+def samples() -> dict[str, str]:
+    """Return every sample configuration by its path below the checkout."""
+    return {f"etc/{program}.conf": sample_ini(spec_of(program).schema, EXAMPLES[program]) for program in PROGRAMS}
+
+
+MAKERS: Mapping[str, Callable[[], dict[str, str]]] = {"man": man_pages, "sample": samples}
+
+
+def man_page(program: str, template: str) -> str:
+    """Return a template with its tables filled in; KeyError for a table that there is none of."""
+    text = _INCLUDED.sub(lambda mark: (SOURCES / mark[1]).read_text(encoding="utf-8"), template)
+    text = text.replace("@VERSION@", VERSION).replace("@PROGRAM@", program)
+    if not _TABLE.search(text):
+        return text
+    spec = spec_of(program)
+    tables = {
+        "OPTIONS": lambda: man_options(spec.schema),
+        "SETTINGS": lambda: man_settings(spec.schema),
+        "OBJECTS": lambda: man_objects(spec.schema),
+        "SIGNALS": lambda: man_signals(spec),
+        "FILES": lambda: man_files(spec.schema),
+    }
+    return _TABLE.sub(lambda mark: tables[mark[1]](), text)
+
+
+def man_signals(spec: DaemonSpec) -> str:
+    """Return the signals that a master obeys as troff."""
+    return "".join(f".TP\n.B {row.number.name}\n{man_text(row.text)}\n" for row in spec.signals)
+
+
+def man_files(schema: Schema) -> str:
+    """Return the files of a daemon in their default places as troff."""
+    program = schema.program
+    files = (
+        (conf_path(program), "The configuration."),
+        (f"{LOGDIR}/{program}", "The log file."),
+        (f"{RUNDIR}/{program}.pid", "The process id of the master; locked as long as it runs."),
+    )
+    return "".join(f".TP\n.I {path}\n{man_text(text)}\n" for path, text in files)
+
+
+def spec_of(program: str) -> DaemonSpec:
+    """Return what makes one daemon."""
+    spec: DaemonSpec = importlib.import_module(f"popular.{program}.spec").SPEC
+    return spec
+
+
+def write(root: Path, texts: Mapping[str, str]) -> None:
+    """Write the texts to their paths below `root`."""
+    for name, text in texts.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def stale_files(root: Path, texts: Mapping[str, str]) -> list[str]:
+    """Return the paths below `root` whose files are missing or say something else."""
+    return [name for name, text in texts.items()
+            if not (root / name).is_file() or (root / name).read_text(encoding="utf-8") != text]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
