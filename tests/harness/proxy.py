@@ -1,0 +1,65 @@
+"""A pproxy with users for every path through it, and the scripts of backends that serve them.
+
+All users have the password `PASSWORD` and the backend `store`; their records say with which protocol.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from popular.addresses import Endpoint
+from tests.harness.daemon import Daemon, Section
+from tests.harness.fake_backend import Close, Expect, FakeBackend, ReadLines, Say, Step
+
+PASSWORD = "open sesame"
+CASPER = "casper"    # cxpop: a mail check first
+XENIA = "xenia"      # xpop
+PAUL = "paul"        # pop3, with another name and password at the backend
+LOST = "lost"        # his record names a backend that does not exist
+BAD = "bad"          # his record names no possible mailbox
+
+_RECORDS = {
+    CASPER: "store:cxpop:c/casper",
+    XENIA: "store:xpop:x/xenia",
+    PAUL: "store:pop3::paul@store:s3 cret",
+    LOST: "nowhere:xpop:l/lost",
+    BAD: "store:xpop:../bad",
+}
+
+FIRST_LINE = b"+OK 1 message (17 octets)"    # the answer of every script to its login
+
+XPOP_LOGIN: Sequence[Step] = (ReadLines(3), Say(FIRST_LINE + b"\r\n"))
+POP3_LOGIN: Sequence[Step] = (
+    Say(b"+OK POP3 ready\r\n"), Expect(b"USER paul@store\r\n"), Say(b"+OK\r\n"), Expect(b"PASS s3 cret\r\n"),
+    Say(FIRST_LINE + b"\r\n"))
+GOODBYE: Sequence[Step] = (
+    Expect(b"STAT\r\n"), Say(b"+OK 1 17\r\n"), Expect(b"QUIT\r\n"), Say(b"+OK bye\r\n"), Close())
+
+LOGINS: Mapping[str, Sequence[Step]] = {CASPER: XPOP_LOGIN, XENIA: XPOP_LOGIN, PAUL: POP3_LOGIN}
+
+StartProxy = Callable[..., Daemon]
+
+
+def script_for(user: str, *after: Step) -> Sequence[Step]:
+    """Return the script of a backend that lets `user` in and then does `after`, or answers STAT and QUIT."""
+    return (*LOGINS[user], *(after or GOODBYE))
+
+
+def store(backend: FakeBackend | Endpoint, check: Endpoint | None = None, **more: object) -> dict[str, Section]:
+    """Return the configuration of the backend `store`."""
+    endpoint = backend if isinstance(backend, Endpoint) else backend.endpoint
+    checkport = {} if check is None else {"checkport": check.port}
+    return {"store": {"protocol": "xpop", "address": endpoint, **checkport, **more}}
+
+
+def start_proxy(start: Callable[..., Daemon], rundir: Path, backends: Mapping[str, Section], *,
+                vserv: Section | None = None, options: Iterable[str] = (), **variables: object) -> Daemon:
+    """Start a pproxy with one virtual server `main` on a port from the kernel; refusals come at once."""
+    users = rundir / "users"
+    lines = [f"{user}:{{PLAIN}}{PASSWORD}:{record}\n".encode() for user, record in _RECORDS.items()]
+    users.write_bytes(b"".join(sorted(lines)))
+    return start("pproxy", {
+        "pproxy": {"authdelay": 0, "sidprefix": "px", **variables},
+        "vserv": {"main": {"address": "127.0.0.1:0", **(vserv or {})}},
+        "backend": backends,
+        "pdm": {"users": {"module": "passwd", "args": users}},
+    }, options=options)
