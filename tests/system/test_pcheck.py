@@ -1,6 +1,5 @@
 """pcheck as its users run it: options, output, exit codes (spec 3.4), against a server that follows a script."""
 
-import os
 import subprocess
 import sys
 
@@ -13,7 +12,7 @@ from tests.harness.fake_pcheckd import Behaviour, FakePcheckd, Reply, always
 def pcheck(*options: str) -> tuple[int, str, str]:
     """Run pcheck; returns exit code, stdout and stderr."""
     done = subprocess.run([sys.executable, str(ROOT / "bin/pcheck"), *options], capture_output=True, text=True,
-                          timeout=20, stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)})
+                          timeout=20, stdin=subprocess.DEVNULL, cwd="/")
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout, done.stderr
 
