@@ -69,12 +69,15 @@ def _checked_source(path: str) -> bytes:
         for folder in sorted({os.path.realpath(os.path.dirname(path)), os.path.dirname(real)}):
             _prove(folder, os.stat(folder))
         fd = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-        with open(fd, "rb") as file:
+        try:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise PdmError(f"{path}: not a regular file")
             _prove(real, status)
-            source = file.read(MAX_SOURCE + 1)
+            with open(fd, "rb", closefd=False) as file:
+                source = file.read(MAX_SOURCE + 1)
+        finally:
+            os.close(fd)
     except OSError as why:
         raise PdmError(f"{why.filename or path}: {why.strerror}") from why
     if len(source) > MAX_SOURCE:
