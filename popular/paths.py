@@ -17,7 +17,12 @@ MASTERAUTH = "/etc/popular/masterauth.conf"
 def pdm_dir() -> str:
     """Return the folder of the database modules.
 
-    In a checkout that is `pdm_modules` beside the package, else `PREFIX/lib/popular`.
+    In a checkout that is `pdm_modules` beside the package, else `PREFIX/lib/popular`, where the package
+    itself lies in `PREFIX/lib/pythonX.Y/site-packages` or, as on Debian, `dist-packages`.
     """
-    beside = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "pdm_modules")
-    return beside if os.path.isdir(beside) else os.path.join(sys.prefix, "lib", "popular")
+    above = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    beside = os.path.join(above, "pdm_modules")
+    if os.path.isdir(beside):
+        return beside
+    installed = os.path.join(os.path.dirname(os.path.dirname(above)), "popular")
+    return installed if os.path.isdir(installed) else os.path.join(sys.prefix, "lib", "popular")
