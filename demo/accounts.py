@@ -24,30 +24,29 @@ class Account:
     password: str
     backend: str = "store"
     mailbox: str = ""            # below the spool
-    backend_user: str = ""       # for a POP3 backend
-    backend_password: str = ""
+    buser: str = ""              # for a POP3 backend
+    bpass: str = ""
 
 
 ANNA = Account(ORG, "anna", "tulip", mailbox="org/an/anna")
 BEN = Account(ORG, "ben", "rose", mailbox="org/be/ben")
-CARLA = Account(ORG, "carla", "daisy", "elsewhere", backend_user="carla", backend_password="inner-secret")
+CARLA = Account(ORG, "carla", "daisy", "elsewhere", buser="carla", bpass="inner-secret")
 OTHER_ANNA = Account(NET, "anna", "cactus", mailbox="net/an/anna")
 ACCOUNTS = (ANNA, BEN, CARLA, OTHER_ANNA)
 
-QUERY = ("SELECT password, backend, mailbox, backend_user, backend_password "
-         "FROM users WHERE namespace = :namespace AND name = :user")
+# The table and columns for which the module `sqlite` needs no query of its own.
+TABLE = ("CREATE TABLE users (user TEXT, namespace TEXT, password TEXT, backend TEXT, protocol TEXT, mailbox TEXT, "
+         "buser TEXT, bpass TEXT, PRIMARY KEY (user, namespace)) WITHOUT ROWID")
 
 
 def write_database(path: Path) -> None:
     """Make the user database anew."""
     path.unlink(missing_ok=True)
     with closing(sqlite3.connect(path)) as database, database:
-        database.execute(
-            "CREATE TABLE users (namespace TEXT, name TEXT, password TEXT, backend TEXT, mailbox TEXT, "
-            "backend_user TEXT, backend_password TEXT, PRIMARY KEY (namespace, name)) WITHOUT ROWID")
-        database.executemany("INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?)", [
-            (account.namespace, account.name, salted(account.password), account.backend, account.mailbox,
-             account.backend_user, account.backend_password) for account in ACCOUNTS])
+        database.execute(TABLE)
+        database.executemany("INSERT INTO users VALUES (?, ?, ?, ?, '', ?, ?, ?)", [
+            (account.name, account.namespace, salted(account.password), account.backend, account.mailbox,
+             account.buser, account.bpass) for account in ACCOUNTS])
 
 
 def crypted(password: str) -> str:

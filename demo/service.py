@@ -49,7 +49,7 @@ class MailSystem:
         """Start the POP3 server that is not ours: Dovecot, else a second proxy in its part."""
         try:
             self.dovecot = self._stack.enter_context(
-                Dovecot.start(self.site.folder / "dovecot", {CARLA.backend_user: CARLA.backend_password}))
+                Dovecot.start(self.site.folder / "dovecot", {CARLA.buser: CARLA.bpass}))
         except NoDovecot as why:
             self.elsewhere_is = f"a second pproxy, because {why}"
             self.site.write_elsewhere(store)
@@ -71,10 +71,10 @@ class MailSystem:
             if account.mailbox:
                 self._deliver(self.site.spool, account.mailbox, letter(number))
             elif self.dovecot:
-                self._deliver(self.dovecot.folder / "home" / account.backend_user, "Maildir", letter(number))
-                self.dovecot.own(account.backend_user)
+                self._deliver(self.dovecot.folder / "home" / account.buser, "Maildir", letter(number))
+                self.dovecot.own(account.buser)
             else:
-                self._deliver(self.site.spool, f"elsewhere/{account.backend_user}", letter(number))
+                self._deliver(self.site.spool, f"elsewhere/{account.buser}", letter(number))
         return len(LETTERS)
 
     def _deliver(self, spool: Path, mailbox: str, message: bytes) -> None:

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.accounts import MASTER_PASSWORD, NET, ORG, QUERY, crypted, write_database
+from demo.accounts import MASTER_PASSWORD, NET, ORG, crypted, write_database
 from popular.addresses import Endpoint
 from tests.harness.daemon import ini_text
 
@@ -81,7 +81,7 @@ class Site:
                 "store": {"protocol": "cxpop", "address": store, "checkport": check.port},
                 "elsewhere": {"protocol": "pop3", "address": elsewhere}},
             "pdm": {
-                "users": {"module": "sqlite", "args": f'{self.etc / "users.sqlite"} "{QUERY}"'},
+                "users": {"module": "sqlite", "args": self.etc / "users.sqlite"},
                 "support": {"module": "master", "args": self.etc / "masterauth.conf"}}})
 
     def _write(self, name: str, settings: dict[str, dict[str, object]]) -> None:

@@ -1,23 +1,25 @@
 """The parts of the demo that need no daemon."""
 
-import sqlite3
-from contextlib import closing
-
 import pytest
 
-from demo.accounts import ACCOUNTS, MASTER_PASSWORD, QUERY, crypted, write_database
+from demo.accounts import ACCOUNTS, MASTER_PASSWORD, crypted, write_database
 from demo.journal import shorten
 from demo.letters import LETTERS, letter
+from popular.pdm.api import Found, Outcome, Request
+from popular.pdm.loader import load_module
 from popular.pdm.secrets import verify
+from tests.harness.daemon import ROOT
 
 
 @pytest.mark.parametrize("account", ACCOUNTS, ids=lambda account: f"{account.name}@{account.namespace}")
 def test_every_account_is_found_with_its_password(account, tmp_path):
     write_database(tmp_path / "users")
-    with closing(sqlite3.connect(tmp_path / "users")) as database:
-        row = database.execute(QUERY, {"namespace": account.namespace, "user": account.name}).fetchone()
-    assert verify(row[0], account.password.encode())
-    assert row[1:] == (account.backend, account.mailbox, account.backend_user, account.backend_password)
+    module = load_module(str(ROOT / "pdm_modules"), "users", "sqlite", [str(tmp_path / "users")])
+    module.open()
+    answer = module.check(Request(account.name, account.password.encode(), "127.0.0.1", "pop3", account.namespace))
+    module.close()
+    assert answer.outcome is Outcome.OK
+    assert answer.found == Found(account.backend, "", account.mailbox, account.buser, account.bpass.encode())
 
 
 def test_the_master_password_fits_its_hash():
