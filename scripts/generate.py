@@ -1,27 +1,31 @@
 """Make the man pages and the sample configuration from the tables: `generate.py man sample [--check]`.
 
-A man page is a template `man/src/NAME.SECTION.in` whose lines `@OPTIONS@ @SETTINGS@ @OBJECTS@ @SIGNALS@
-@FILES@` are filled from the rows of the program NAME, and `@name.inc@` from the file of this name beside
-it; `@VERSION@` and `@PROGRAM@` may stand anywhere.  The results are committed.  With --check nothing is written; files
-that are not what the tables say are named, and the exit code is 1.
+A man page is a template `man/src/NAME.SECTION.in`.  Its lines `@OPTIONS@ @SETTINGS@ @OBJECTS@
+@SIGNALS@ @FILES@` are filled from the rows of the program NAME, `@MESSAGES@` from the catalogue of log
+messages, `@name.inc@` from the file of this name beside it; `@VERSION@` and `@PROGRAM@` may stand
+anywhere.  The results are committed.  With --check nothing is written; files that are not what the
+tables say are named, and the exit code is 1.
 """
 
 import argparse
 import importlib
+import pkgutil
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+import popular  # noqa: E402
 from popular.config.cmdline import conf_path  # noqa: E402
 from popular.config.render import (  # noqa: E402
     Examples, man_objects, man_options, man_settings, man_text, sample_ini)
 from popular.config.setting import Schema  # noqa: E402
 from popular.daemon.spec import DaemonSpec  # noqa: E402
+from popular.log.message import Message  # noqa: E402
 from popular.paths import LOGDIR, RUNDIR  # noqa: E402
 from popular.version import VERSION  # noqa: E402
 
@@ -81,15 +85,13 @@ def man_page(program: str, template: str) -> str:
     """Return a template with its tables filled in; KeyError for a table that there is none of."""
     text = _INCLUDED.sub(lambda mark: (SOURCES / mark[1]).read_text(encoding="utf-8"), template)
     text = text.replace("@VERSION@", VERSION).replace("@PROGRAM@", program)
-    if not _TABLE.search(text):
-        return text
-    spec = spec_of(program)
-    tables = {
-        "OPTIONS": lambda: man_options(spec.schema),
-        "SETTINGS": lambda: man_settings(spec.schema),
-        "OBJECTS": lambda: man_objects(spec.schema),
-        "SIGNALS": lambda: man_signals(spec),
-        "FILES": lambda: man_files(spec.schema),
+    tables: Mapping[str, Callable[[], str]] = {
+        "OPTIONS": lambda: man_options(spec_of(program).schema),
+        "SETTINGS": lambda: man_settings(spec_of(program).schema),
+        "OBJECTS": lambda: man_objects(spec_of(program).schema),
+        "SIGNALS": lambda: man_signals(spec_of(program)),
+        "FILES": lambda: man_files(spec_of(program).schema),
+        "MESSAGES": lambda: man_messages(catalogue()),
     }
     return _TABLE.sub(lambda mark: tables[mark[1]](), text)
 
@@ -108,6 +110,20 @@ def man_files(schema: Schema) -> str:
         (f"{RUNDIR}/{program}.pid", "The process id of the master; locked as long as it runs."),
     )
     return "".join(f".TP\n.I {path}\n{man_text(text)}\n" for path, text in files)
+
+
+def man_messages(rows: Iterable[Message]) -> str:
+    """Return messages of the logs as troff."""
+    return "".join(f".TP\n\\fB{row.number:04x} {row.level} {row.name}\\fR \\fI{row.fields}\\fR\n{man_text(row.help)}\n"
+                   for row in rows)
+
+
+def catalogue() -> list[Message]:
+    """Return every message that some program can log, by number."""
+    names = [module.name for module in pkgutil.walk_packages(popular.__path__, "popular.")
+             if module.name.endswith("messages")]
+    rows = {row for name in names for row in vars(importlib.import_module(name)).values() if isinstance(row, Message)}
+    return sorted(rows, key=lambda row: row.number)
 
 
 def spec_of(program: str) -> DaemonSpec:

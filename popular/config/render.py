@@ -78,7 +78,7 @@ def man_objects(schema: Schema) -> str:
 def man_text(text: str) -> str:
     """Return prose as lines of troff, each sentence on a line of its own as `mandoc -Tlint` wants it."""
     lines = []
-    for sentence in re.split(r"(?<=\.) ", text):
+    for sentence in re.split(r"(?<=\.) +", text):
         lines += textwrap.wrap(_escape(sentence), MAN_WIDTH, break_long_words=False, break_on_hyphens=False)
     return "\n".join(f"\\&{line}" if line[:1] in (".", "'") else line for line in lines)
 
