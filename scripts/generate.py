@@ -29,7 +29,7 @@ from popular.log.message import Message  # noqa: E402
 from popular.paths import LOGDIR, RUNDIR  # noqa: E402
 from popular.version import VERSION  # noqa: E402
 
-PROGRAMS = ("pproxy", "pcheckd")
+PROGRAMS = ("pproxy", "pserv", "pcheckd")
 
 EXAMPLES: Mapping[str, Examples] = {
     "pproxy": {

@@ -111,7 +111,7 @@ def _row_comment(row: Setting, shown: str) -> list[str]:
 
 
 def _comment(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent="# ",
+    return textwrap.wrap(" ".join(text.split()), WIDTH, initial_indent="# ", subsequent_indent="# ",
                          break_long_words=False, break_on_hyphens=False)
 
 
