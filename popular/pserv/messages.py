@@ -1,0 +1,45 @@
+"""The log rows of pserv (spec 5.2): the originals 0005 to 0009, and ours, 0280 to 029f."""
+
+from popular.log.message import ADM, INF, SOS, Message
+
+SHUTDOWN_SERVER = Message(
+    0x0005, INF, "shutdown_server", "command children",
+    "pserv ends because of this command, with so many children left.  Nothing to do.")
+DIR_ACCESS_FAILED = Message(
+    0x0006, ADM, "dir_access_failed", "mailbox path why",
+    "A folder of a mailbox could not be opened, usually for lack of permissions; the client was told to come again "
+    "later.  All of the mailbox must belong to the user that pserv runs as.")
+OUT_OF_MEMORY = Message(
+    0x0007, SOS, "out_of_memory", "mailbox",
+    "There was no memory for the list of messages; the client was told to come again later.  Give the host more "
+    "memory, or lower maxsession.")
+NAME_TOO_LONG = Message(
+    0x0008, ADM, "name_too_long", "mailbox path",
+    "The path of a mailbox is too long for the system.  Correct the user's record.")
+STAT_FAILED = Message(
+    0x0009, ADM, "stat_failed", "mailbox name why",
+    "The size of a message could not be told, so it is not listed.  See what is wrong with the file.")
+MAILBOX_OPENED = Message(
+    0x0280, INF, "mailbox_opened", "peer server mailbox master messages octets",
+    "A proxy opened a mailbox; it holds so many messages.  Nothing to do.")
+MAILBOX_CLOSED = Message(
+    0x0281, INF, "mailbox_closed",
+    "peer server mailbox outcome retrieved octets deleted failed bytes_in bytes_out seconds times",
+    "A session is over.  octets are those of messages sent, failed are messages that could not be removed, times tells "
+    "the seconds spent in each state.  Nothing to do.")
+NO_PREAMBLE = Message(
+    0x0282, INF, "no_preamble", "peer server why",
+    "A connection ended before it named a mailbox.  Health checks do that; many of them hint at a network fault.")
+PREAMBLE_REFUSED = Message(
+    0x0283, ADM, "preamble_refused", "peer server why",
+    "Somebody connected who does not speak XPOP.  Only proxies may reach this port: see that a firewall keeps all "
+    "others away, and that the backend's protocol is right in pproxy.")
+MAILBOX_MISSING = Message(
+    0x0284, ADM, "mailbox_missing", "mailbox path why",
+    "A user's mailbox is not there.  Make it, or correct the user's record.")
+NOT_MOVED = Message(
+    0x0285, ADM, "not_moved", "mailbox name why",
+    "A message that was read could not be moved to cur/, so it stays new.  See to the permissions of the mailbox.")
+NOT_REMOVED = Message(
+    0x0286, ADM, "not_removed", "mailbox failed deleted why",
+    "Messages that the client deleted are still there, and it was told so.  See to permissions and the disk.")

@@ -1,0 +1,63 @@
+"""What an administrator configures in pserv beside variables: servers, the addresses it listens on.
+
+`CLASSES` are the rows (starter and master); `ServConfig` is the same made ready for use in the children, built once per
+configuration in the master by `serv_config`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from popular.config.kinds import Addresses, Bool, Id
+from popular.config.setting import ObjectClass, Setting
+from popular.config.store import Config, Item
+from popular.daemon.capa import read_list
+from popular.pop3 import capability
+
+SERVER = ObjectClass("server", "Servers: addresses that proxies connect to.", (
+    Setting("address", Addresses(), None,
+            "Where it listens: HOST:PORT or [IPV6]:PORT, several parted by commas.  Who can connect can read all mail: "
+            "only proxies may.", required=True),
+    Setting("capa", Id(), None, "File in capadir with the answer to CAPA; when not set, what is really supported."),
+    Setting("enabled", Bool(), True, "off: it does not listen."),
+))
+
+CLASSES = (SERVER,)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server, as a child uses it."""
+
+    ident: str
+    caps: tuple[str, ...]    # answer to CAPA
+
+
+@dataclass(frozen=True, slots=True)
+class ServConfig:
+    """Everything a child of pserv needs to know; times in seconds."""
+
+    mailboxdir: str
+    preambletimeout: float
+    idletimeout: float
+    maxerrors: int
+    maxline: int
+    servers: Mapping[str, Server]
+
+
+def serv_config(config: Config) -> ServConfig:
+    """Make `config` ready for the children; raises ConfigError for a capability list that cannot be read."""
+    variables = config.variables
+    return ServConfig(
+        mailboxdir=variables.text("mailboxdir"),
+        preambletimeout=variables.seconds("preambletimeout"),
+        idletimeout=variables.seconds("idletimeout"),
+        maxerrors=variables.integer("maxerrors"),
+        maxline=variables.integer("maxline"),
+        servers={item.ident: _server(item, config) for item in config.items("server")},
+    )
+
+
+def _server(item: Item, config: Config) -> Server:
+    capa = item.values.optional_text("capa")
+    caps = capability.TRANSACTION if capa is None else read_list(config.variables.text("capadir"), capa)
+    return Server(item.ident, tuple(caps))

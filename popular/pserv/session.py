@@ -1,0 +1,112 @@
+"""The story of one session of the storage server: a preamble, a mailbox, POP3, the end (spec 2.4, 8.1).
+
+Runs in the children of pserv.  The session has the id that the proxy sent, and `-` until that is known.
+"""
+
+import errno
+import time
+
+from popular.daemon.session import Session
+from popular.errors import Gone, MailboxError, Refused
+from popular.pop3.dialogue import Dialogue
+from popular.pop3.transaction import Outcome, TransactionState
+from popular.pop3.xpop import Preamble, read_preamble
+from popular.pserv import messages
+from popular.pserv.objects import ServConfig, Server
+from popular.store.mailbox import Mailbox
+from popular.store.maildrop import MaildirMaildrop
+
+
+class ServSession:
+    """One session of the server."""
+
+    def __init__(self, config: ServConfig, session: Session, server: Server) -> None:
+        self.config = config
+        self.session = session
+        self.server = server
+        self.wire = session.wire
+        self.log = session.log
+        self.where = {"peer": str(session.peer), "server": server.ident}
+
+    def run(self) -> None:
+        """Serve one session; raises Gone when the other side leaves or misbehaves."""
+        try:
+            preamble = self.meet()
+            maildrop = self.open(preamble)
+        except Refused as why:
+            self.wire.reply(False, why.text, why.code)
+            return
+        try:
+            self.serve(preamble, maildrop)
+        finally:
+            maildrop.close()
+
+    def meet(self) -> Preamble:
+        """Learn which mailbox is wanted, and what the session is called; raises Refused and Gone."""
+        self.session.enter("preamble")
+        self.wire.deadline = time.monotonic() + self.config.preambletimeout
+        try:
+            preamble = read_preamble(self.wire)
+        except Refused as why:
+            self.log.note(messages.PREAMBLE_REFUSED, **self.where, why=why.why)
+            raise
+        except Gone as why:
+            self.log.note(messages.NO_PREAMBLE, **self.where, why=str(why))
+            raise
+        self.wire.deadline = None
+        self.session.id = preamble.sid
+        return preamble
+
+    def open(self, preamble: Preamble) -> MaildirMaildrop:
+        """List the mailbox; raises Refused, with the reason in the log."""
+        self.session.enter("opening")
+        try:
+            return MaildirMaildrop(Mailbox(self.config.mailboxdir, preamble.mailbox), master=preamble.master)
+        except MailboxError as why:
+            self.log_mailbox(preamble.mailbox, why)
+            text = "no such mailbox" if why.code == "SYS/PERM" else "mailbox cannot be opened now"
+            raise Refused(why.code, text, str(why)) from why
+        except MemoryError as why:
+            self.log.note(messages.OUT_OF_MEMORY, mailbox=preamble.mailbox)
+            raise Refused("SYS/TEMP", "mailbox cannot be opened now", "out of memory") from why
+
+    def serve(self, preamble: Preamble, maildrop: MaildirMaildrop) -> None:
+        """Speak POP3 over the mailbox until the client leaves; raises Gone."""
+        octets = sum(entry.size for entry in maildrop.entries)
+        count = len(maildrop.entries)
+        self.log.note(messages.MAILBOX_OPENED, **self.where, mailbox=preamble.mailbox, master=preamble.master,
+                      messages=count, octets=octets)
+        self.session.enter("transaction")
+        state = TransactionState(self.wire, maildrop, self.server.caps)
+        outcome = "broken off"
+        try:
+            self.wire.reply(True, f"{count} messages ({octets} octets)")
+            Dialogue(self.wire, maxerrors=self.config.maxerrors, trace=self.session.trace).run(state)
+            outcome = "quit"
+        except Gone as why:
+            outcome = str(why)
+            raise
+        finally:
+            self.log_end(preamble.mailbox, maildrop, state.totals, outcome)
+
+    def log_mailbox(self, mailbox: str, why: MailboxError) -> None:
+        """Note why a mailbox cannot be opened."""
+        reason = str(why)
+        if why.number == errno.ENAMETOOLONG:
+            self.log.note(messages.NAME_TOO_LONG, mailbox=mailbox, path=why.path)
+        elif why.code == "SYS/PERM":
+            self.log.note(messages.MAILBOX_MISSING, mailbox=mailbox, path=why.path, why=reason)
+        else:
+            self.log.note(messages.DIR_ACCESS_FAILED, mailbox=mailbox, path=why.path, why=reason)
+
+    def log_end(self, mailbox: str, maildrop: MaildirMaildrop, totals: Outcome, outcome: str) -> None:
+        """Write what went wrong in the store, and the line that sums the session up."""
+        for trouble in maildrop.troubles:
+            row = messages.STAT_FAILED if trouble.what == "not_listed" else messages.NOT_MOVED
+            self.log.note(row, mailbox=mailbox, name=trouble.name, why=trouble.why)
+        if totals.failed:
+            self.log.note(messages.NOT_REMOVED, mailbox=mailbox, failed=totals.failed, deleted=totals.deleted,
+                          why=totals.why)
+        self.log.note(messages.MAILBOX_CLOSED, **self.where, mailbox=mailbox, outcome=outcome,
+                      retrieved=totals.retrieved, octets=totals.octets, deleted=totals.deleted, failed=totals.failed,
+                      **self.session.totals())

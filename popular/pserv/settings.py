@@ -1,0 +1,26 @@
+"""The settings of pserv: one row per variable (spec 2.2, design B17).
+
+Read by the starter (INI file, options, documents) and by the master (`show`, `set`).
+"""
+
+from popular.config.kinds import Dir, Int, Time
+from popular.config.setting import Schema, Setting
+from popular.daemon.settings import POOL_ROWS, process_rows
+from popular.paths import CAPADIR, SPOOLDIR
+from popular.pserv.objects import CLASSES
+
+OWN_ROWS = (
+    Setting("mailboxdir", Dir(), SPOOLDIR, "Root of all mailboxes, which may lie at any depth below.",
+            option=("-m", "--mailboxdir")),
+    Setting("preambletimeout", Time(0.01, 300), 10.0,
+            "Time a proxy has to name the mailbox, from the connection on."),
+    Setting("idletimeout", Time(0.01, 86400), 600.0,
+            "Time without a byte from the client, then the connection is closed and nothing is deleted; RFC 1939 asks "
+            "for 10 minutes at least."),
+    Setting("maxerrors", Int(1, 1000), 25,
+            "Refused commands after which the connection is closed; an empty line counts as one."),
+    Setting("maxline", Int(64, 8192), 255, "Longest command line in octets; a longer one is refused whole."),
+    Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that servers name."),
+)
+
+SCHEMA = Schema("pserv", process_rows("pserv") + POOL_ROWS + OWN_ROWS, CLASSES)

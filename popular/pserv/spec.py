@@ -1,0 +1,66 @@
+"""What makes this daemon pserv: rows, checks, listeners and the work of its children.
+
+Read by the starter and run in the master; lean, because what is imported here sits in every child.
+"""
+
+import os
+from dataclasses import dataclass
+
+from popular.config.store import Config
+from popular.daemon.accept import AcceptJob
+from popular.daemon.messages import START
+from popular.daemon.session import Connection, Session
+from popular.daemon.settings import pool_limits, pool_mistakes
+from popular.daemon.spec import DaemonSpec, Listen
+from popular.errors import ConfigError, Mistake
+from popular.log.writer import Log
+from popular.proc.child import Child
+from popular.pserv.messages import SHUTDOWN_SERVER
+from popular.pserv.objects import ServConfig, serv_config
+from popular.pserv.session import ServSession
+from popular.pserv.settings import SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class Serv:
+    """What all children of one configuration share."""
+
+    config: ServConfig
+    log: Log
+
+    def serve(self, connection: Connection, child: Child) -> None:
+        """Serve one session."""
+        config = self.config
+        with Session(connection, child, self.log, sid="-", idle=config.idletimeout, maxline=config.maxline) as session:
+            ServSession(config, session, config.servers[connection.owner]).run()
+
+
+def check(config: Config) -> list[Mistake]:
+    """Return what is wrong beyond single rows: a default spool that does not exist, capability lists."""
+    mistakes = pool_mistakes(config)
+    mailboxdir = config.variables.text("mailboxdir")
+    if not os.path.isdir(mailboxdir):
+        mistakes.append(Mistake("pserv: mailboxdir", repr(mailboxdir), "a directory that exists"))
+    try:
+        serv_config(config)
+    except ConfigError as why:
+        mistakes.extend(why.mistakes)
+    return mistakes
+
+
+def listens(config: Config) -> list[Listen]:
+    """Return where pserv listens: every address of every server that is enabled."""
+    backlog = config.variables.integer("backlog")
+    return [Listen("tcp", item.ident, endpoint, backlog)
+            for item in config.items("server") if item.values.flag("enabled")
+            for endpoint in item.values.endpoints("address")]
+
+
+def make_job(config: Config, log: Log) -> AcceptJob:
+    """Return what the children do; raises ConfigError."""
+    return AcceptJob(config.variables.integer("maxuse"), Serv(serv_config(config), log).serve)
+
+
+SPEC = DaemonSpec(
+    name="pserv", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool_limits,
+    start_message=START, end_message=SHUTDOWN_SERVER)
