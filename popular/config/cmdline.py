@@ -125,6 +125,8 @@ def _add_option(parser: argparse.ArgumentParser, row: Setting) -> None:
 
 def metavar(row: Setting) -> str:
     """Return the placeholder of a row's value in usage texts and man pages."""
+    if row.name.endswith("dir"):
+        return "DIR"    # also a File, where the directory need not exist yet
     return {"Int": "NUM", "Float": "NUM", "File": "FILE", "Dir": "DIR"}.get(row.kind.name, row.name.upper())
 
 

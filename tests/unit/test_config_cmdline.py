@@ -135,5 +135,9 @@ def test_placeholders(kind, word):
     assert metavar(Setting("host", kind, 0, "")) == word
 
 
+def test_spec_1_1_placeholder_of_a_directory_that_need_not_exist():
+    assert metavar(Setting("rundir", File(), "/x", "")) == "DIR"
+
+
 def test_spec_0_4_where_the_default_file_is():
     assert conf_path("pserv") == "/etc/popular/pserv.conf"
