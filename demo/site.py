@@ -9,7 +9,7 @@ from pathlib import Path
 
 from demo.accounts import MASTER_PASSWORD, NET, ORG, crypted, write_database
 from popular.addresses import Endpoint
-from tests.harness.daemon import ini_text
+from tests.harness.daemon import ROOT, ini_text
 
 ANY_PORT = "127.0.0.1:0"
 
@@ -35,6 +35,11 @@ class Site:
         """Pid files and sockets."""
         return self.folder / "var"
 
+    @property
+    def modules(self) -> Path:
+        """Database modules."""
+        return self.folder / "lib"
+
     def config(self, name: str) -> Path:
         """Return the INI file of a daemon."""
         return self.etc / f"{name}.conf"
@@ -45,14 +50,21 @@ class Site:
 
     def prepare(self) -> None:
         """Clear away what an earlier run left, and lay folders and databases."""
-        for old in (self.spool, self.etc, self.var, self.folder / "log", self.folder / "dovecot"):
+        for old in (self.spool, self.etc, self.var, self.modules, self.folder / "log", self.folder / "dovecot"):
             shutil.rmtree(old, ignore_errors=True)
         for new in (self.spool, self.etc, self.var, self.folder / "log"):
             new.mkdir(parents=True)
+        self._copy_modules()
         write_database(self.etc / "users.sqlite")
         master = self.etc / "masterauth.conf"
         master.write_text(f"# IP:NAMESPACE:CRYPTED\n127.0.0.1:{ORG}:{crypted(MASTER_PASSWORD)}\n")
         master.chmod(0o600)
+
+    def _copy_modules(self) -> None:
+        """Copy the modules: the proxy takes none that another owns or a group can write, as in some checkouts."""
+        shutil.copytree(ROOT / "pdm_modules", self.modules, ignore=shutil.ignore_patterns("__pycache__"))
+        for path in (self.modules, *self.modules.iterdir()):
+            path.chmod(0o755 if path.is_dir() else 0o644)
 
     def write_pcheckd(self) -> None:
         """Write pcheckd.conf."""
@@ -65,7 +77,7 @@ class Site:
     def write_elsewhere(self, store: Endpoint) -> None:
         """Write the configuration of a second proxy, a POP3 server as any other to the first one."""
         self._write("elsewhere", {
-            "pproxy": {"minspare": 1, "maxspare": 2},
+            "pproxy": {"pdmdir": self.modules, "minspare": 1, "maxspare": 2},
             "vserv": {"main": {"address": ANY_PORT}},
             "backend": {"store": {"protocol": "xpop", "address": store}},
             "pdm": {"all": {"module": "any", "args": "store elsewhere/%u"}}})
@@ -73,7 +85,7 @@ class Site:
     def write_pproxy(self, store: Endpoint, check: Endpoint, elsewhere: Endpoint) -> None:
         """Write pproxy.conf: two virtual servers, two backends, two database modules."""
         self._write("pproxy", {
-            "pproxy": {"authdelay": "200ms", "sidprefix": "demo"},
+            "pproxy": {"pdmdir": self.modules, "authdelay": "200ms", "sidprefix": "demo"},
             "vserv": {
                 "org": {"address": ANY_PORT, "namespace": ORG, "banner": f'"POPular at {ORG}"'},
                 "net": {"address": ANY_PORT, "namespace": NET, "banner": f'"POPular at {NET}"'}},

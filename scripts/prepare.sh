@@ -44,6 +44,8 @@ install_quietly() {
     esac
 }
 
+chmod go-w pdm_modules pdm_modules/*.py    # the proxy loads nothing that others can write to
+
 wanted=$(missing | tr '\n' ' ')
 [ -n "$wanted" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
