@@ -56,7 +56,8 @@ def test_program_tells_its_version(installed, program):
 def test_modules_are_found(installed):
     folder = run(installed, "python", "-c", "from popular.paths import pdm_dir; print(pdm_dir())").strip()
     assert folder == str(installed / "lib/popular")
-    assert sorted(os.listdir(folder)) == sorted(path.name for path in (ROOT / "pdm_modules").glob("*.py"))
+    found, wanted = ({path.name for path in where.glob("*.py")} for where in (Path(folder), ROOT / "pdm_modules"))
+    assert found == wanted
 
 
 def test_the_whole_package_is_there(installed):
