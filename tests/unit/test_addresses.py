@@ -1,7 +1,7 @@
 """Addresses as administrators write them."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from popular.addresses import Endpoint, is_ip, parse_endpoint
@@ -75,11 +75,13 @@ def test_what_kind_of_host(endpoint, numeric, ipv6):
     assert endpoint.is_ipv6 is ipv6
 
 
+@settings(deadline=None)
 @given(st.ip_addresses().map(str), st.integers(0, 65535))
 def test_shown_addresses_are_read_again(host, port):
     assert parse_endpoint(str(Endpoint(host, port))) == Endpoint(host, port)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="[]:.%a1- \n,", max_size=20))
 def test_any_text_is_an_endpoint_or_a_value_error(text):
     try:

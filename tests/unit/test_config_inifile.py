@@ -4,7 +4,7 @@ import errno
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from popular.addresses import Endpoint
@@ -299,6 +299,7 @@ CONFIGS = st.builds(Config, VARIABLES.map(Values),
                     st.fixed_dictionaries({"vserv": objects(VSERV), "pdm": objects(PDM)}))
 
 
+@settings(deadline=None)
 @given(CONFIGS)
 def test_a_printed_configuration_loads_to_the_same(tmp_path_factory, config):
     path = tmp_path_factory.getbasetemp() / "printed.conf"
@@ -306,6 +307,7 @@ def test_a_printed_configuration_loads_to_the_same(tmp_path_factory, config):
     assert read_ini(str(path), SCHEMA, DEFAULT) == config
 
 
+@settings(deadline=None)
 @given(TEXTS)
 @example("\"\"\"")
 @example("'''")
@@ -317,6 +319,7 @@ def test_quoted_text_is_read_again(text):
     assert unquote(quote(text)) == text
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("[]=#'\"\n ab\\\t\r\0,") | st.characters(), max_size=200))
 def test_no_text_makes_a_file_raise_anything_else(tmp_path_factory, text):
     path = tmp_path_factory.getbasetemp() / "random.conf"

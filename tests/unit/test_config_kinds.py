@@ -1,7 +1,7 @@
 """Kinds of values: what is accepted, what is refused, and that everything shown can be read again."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from popular.addresses import Endpoint
@@ -124,24 +124,28 @@ def test_time_keeps_its_bounds():
             kind.parse(text)
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=10 ** 13))
 def test_time_shown_is_read_again(milliseconds):
     kind = Time(0, 10 ** 10)
     assert kind.parse(kind.show(milliseconds / 1000)) == milliseconds / 1000
 
 
+@settings(deadline=None)
 @given(st.floats(min_value=-1e12, max_value=1e12))
 def test_float_shown_is_read_again(value):
     kind = Float(-1e12, 1e12)
     assert kind.parse(kind.show(value)) == value
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=-10 ** 17, max_value=10 ** 17))
 def test_int_shown_is_read_again(value):
     kind = Int(-10 ** 17, 10 ** 17)
     assert kind.parse(kind.show(value)) == value
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_string_takes_a_text_whole_or_not_at_all(text):
     try:
@@ -156,6 +160,7 @@ HOSTS = st.ip_addresses().map(str) | st.sampled_from(["store1", "mx.example.org"
 ENDPOINTS = st.builds(Endpoint, HOSTS, st.integers(0, 65535))
 
 
+@settings(deadline=None)
 @given(st.lists(ENDPOINTS, min_size=1, max_size=5, unique=True))
 def test_addresses_shown_are_read_again(endpoints):
     kind = Addresses()
@@ -163,6 +168,7 @@ def test_addresses_shown_are_read_again(endpoints):
     assert Address().parse(Address().show(endpoints[0])) == endpoints[0]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_no_text_makes_a_kind_raise_anything_else(text):
     kinds: tuple[Kind, ...] = (Bool(), Int(0, 9), Float(0, 9), String(), File(), Dir(), Id(), Time(0, 9),

@@ -1,7 +1,7 @@
 """Which names are well-formed, and text cleaned for a POP3 line."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from popular.names import MAX_MAILBOX, MAX_RESPONSE, clean_line, is_id, is_mailbox, is_sid
@@ -61,6 +61,7 @@ def test_spec_2_4_mailbox_name(name, good):
     assert is_mailbox(name) is good
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_spec_2_4_a_mailbox_has_no_other_signs(name):
     wanted = bool(name) and all(char.isascii() and (char.isalnum() or char in "._-+/=%") for char in name)
@@ -78,6 +79,7 @@ def test_clean_line(raw, line):
     assert clean_line(raw) == line
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100), st.integers(0, 50))
 def test_clean_line_is_short_and_printable(raw, limit):
     line = clean_line(raw, limit)
