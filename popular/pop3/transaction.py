@@ -39,6 +39,8 @@ class Outcome:
     deleted: int = 0        # messages removed at QUIT
     failed: int = 0         # messages that should have been
     why: str = ""           # what the store said when it could not do all that QUIT asked for
+    unreadable: int = 0     # times that a message could not be read, though it is there
+    read_error: str = ""    # what the store said the last time
 
 
 class TransactionState(State):
@@ -60,11 +62,14 @@ class TransactionState(State):
         self._removed = 0
         self._failed = 0
         self._why = ""
+        self._unreadable = 0
+        self._read_error = ""
 
     @property
     def totals(self) -> Outcome:
         """What was done so far; also for a session that ends by Gone."""
-        return Outcome(self._retrieved, self._sent, self._removed, self._failed, self._why)
+        return Outcome(self._retrieved, self._sent, self._removed, self._failed, self._why,
+                       self._unreadable, self._read_error)
 
     @command("STAT")
     def stat(self) -> None:
@@ -195,11 +200,12 @@ class TransactionState(State):
                 parts = stuffed(message, body_lines)
                 first = next(parts)
             except (OSError, StoreError) as why:
-                raise Refuse(f"message {index + 1} cannot be read now", "SYS/TEMP") from why
+                raise self._cannot_read(index, why) from why
             try:
                 self._answer(text, self._counted(chain((first,), parts)))
             except (OSError, StoreError) as why:
-                raise Gone(f"message {index + 1} cannot be read to its end: {why}") from why
+                self._cannot_read(index, why)
+                raise Gone(f"message {index + 1} cannot be read to its end") from why
 
     def _open(self, index: int) -> BinaryIO:
         """Open a message; raises Refuse when it is gone or cannot be read."""
@@ -208,7 +214,13 @@ class TransactionState(State):
         except StoreError as why:
             if not why.code:
                 raise Refuse(f"message {index + 1} is gone") from why
-            raise Refuse(f"message {index + 1} cannot be read now", why.code) from why
+            raise self._cannot_read(index, why, why.code) from why
+
+    def _cannot_read(self, index: int, why: Exception, code: str = "SYS/TEMP") -> Refuse:
+        """Note for the log why a message cannot be read; return what the client may know."""
+        self._unreadable += 1
+        self._read_error = f"message {index + 1}: {why}"
+        return Refuse(f"message {index + 1} cannot be read now", code)
 
     def _counted(self, parts: Iterator[bytes]) -> Iterator[bytes]:
         """Pass on what goes to the wire, adding up its octets."""

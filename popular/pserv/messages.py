@@ -43,3 +43,7 @@ NOT_MOVED = Message(
 NOT_REMOVED = Message(
     0x0286, ADM, "not_removed", "mailbox failed deleted why",
     "Messages that the client deleted are still there, and it was told so.  See to permissions and the disk.")
+NOT_READ = Message(
+    0x0287, ADM, "not_read", "mailbox times why",
+    "Messages could not be read, so many times in this session; why is of the last time.  The client was told to come "
+    "again later, or was cut off within the message.  See to permissions and the disk.")

@@ -104,6 +104,8 @@ class ServSession:
         for trouble in maildrop.troubles:
             row = messages.STAT_FAILED if trouble.what == "not_listed" else messages.NOT_MOVED
             self.log.note(row, mailbox=mailbox, name=trouble.name, why=trouble.why)
+        if totals.unreadable:
+            self.log.note(messages.NOT_READ, mailbox=mailbox, times=totals.unreadable, why=totals.read_error)
         if totals.failed:
             self.log.note(messages.NOT_REMOVED, mailbox=mailbox, failed=totals.failed, deleted=totals.deleted,
                           why=totals.why)

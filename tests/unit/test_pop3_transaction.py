@@ -61,6 +61,7 @@ def test_a_message_that_cannot_be_opened(command: bytes, code: str, answer: byte
     maildrop.openers[0] = lambda: refuse_to_open(code)
     session = Session(maildrop, command + b"\r\nNOOP\r\nQUIT\r\n")
     assert session.said == answer + b"\r\n+OK\r\n+OK bye\r\n"
+    assert session.totals.unreadable == bool(code)    # a message that is gone needs no administrator
     assert maildrop.disk() == {"new": 2, "cur": 0}
 
 
@@ -72,6 +73,7 @@ def test_a_message_whose_first_octet_cannot_be_read_is_refused(error: Exception)
     maildrop.openers[0] = lambda: message
     session = Session(maildrop, b"RETR 1\r\nQUIT\r\n")
     assert session.said == b"-ERR [SYS/TEMP] message 1 cannot be read now\r\n+OK bye\r\n"
+    assert session.totals == Outcome(unreadable=1, read_error=f"message 1: {error}")
     assert message.closed
 
 
@@ -87,7 +89,7 @@ def test_a_read_error_within_a_message_drops_the_connection(octets: int, error: 
     assert not text or text.startswith(b"+OK 46 octets\r\nx")
     assert b"-ERR" not in text and not text.endswith(b".\r\n")
     assert isinstance(session.conversation.error, Gone)
-    assert BAD in str(session.conversation.error)
+    assert session.totals.unreadable == 1 and BAD in session.totals.read_error
     assert message.closed and maildrop.commits == 0
 
 
