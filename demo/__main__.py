@@ -27,20 +27,19 @@ def main() -> int:
     once = parser.parse_args().once
     signal.signal(signal.SIGTERM, _end)
     screen = Screen()
-    lock = _take(FOLDER)
+    _take(FOLDER)
     try:
         with MailSystem(Site(FOLDER)) as system:
             show(system, screen)
             if not once:
                 stay(system, screen)
+        screen.say()
     except StartFailed as why:
         print(why, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         screen.say()
-        screen.say("Ended.")
-    finally:
-        os.close(lock)
+    screen.say(f"Ended.  Logs, settings and mail are in {_short(FOLDER)}.")
     return 0
 
 
@@ -54,6 +53,9 @@ def show(system: MailSystem, screen: Screen) -> None:
         client = scene.play(system.pproxy.endpoint("org"), screen, number)
         for line in session_lines(system.pproxy, [system.pserv], client):
             screen.log(line)
+        if scene.account.mailbox:
+            new, read = system.site.count(scene.account.mailbox)
+            screen.log(f"On disk now: {new} new, {read} read.")
 
 
 def stay(system: MailSystem, screen: Screen) -> NoReturn:
@@ -73,8 +75,8 @@ def stay(system: MailSystem, screen: Screen) -> NoReturn:
         signal.pause()
 
 
-def _take(folder: Path) -> int:
-    """Claim the folder for this run; exits when it is another's or in use."""
+def _take(folder: Path) -> None:
+    """Claim the folder until this process ends; exits when it is another's or in use."""
     folder.mkdir(exist_ok=True)
     if os.geteuid() != 0 and folder.stat().st_uid != os.geteuid():
         sys.exit(f"{folder} belongs to another user; have it removed first")
@@ -83,7 +85,6 @@ def _take(folder: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         sys.exit(f"{folder} is in use by another `make run`")
-    return lock
 
 
 def _short(path: Path) -> str:

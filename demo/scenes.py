@@ -8,7 +8,7 @@ from popular.addresses import Endpoint
 from tests.harness.popclient import PopClient
 
 MULTI_LINE = ("LIST", "UIDL", "RETR", "TOP", "CAPA")
-MAX_LINES = 9      # of a multi-line answer on the screen
+MAX_LINES = 12     # of a multi-line answer on the screen
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import textwrap
 
 _COLOURS = {"title": "1", "client": "36", "server": "32", "refusal": "31", "log": "2", "plain": "0"}
 
@@ -12,7 +13,7 @@ class Screen:
 
     def __init__(self) -> None:
         self.is_colourful = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        self.width = max(60, shutil.get_terminal_size((120, 24)).columns) if sys.stdout.isatty() else 160
+        self.width = max(60, shutil.get_terminal_size((100, 24)).columns) if sys.stdout.isatty() else 120
 
     def say(self, text: str = "", style: str = "plain") -> None:
         """Print one line, cut at the width of the screen."""
@@ -29,12 +30,14 @@ class Screen:
 
     def client(self, line: str) -> None:
         """Print what the client sent."""
-        self.say(f"  C: {line}", "client")
+        self.say(f"  C: {line}".rstrip(), "client")
 
     def server(self, line: str) -> None:
         """Print what the client was answered."""
-        self.say(f"  S: {line}", "refusal" if line.startswith("-ERR") else "server")
+        self.say(f"  S: {line}".rstrip(), "refusal" if line.startswith("-ERR") else "server")
 
     def log(self, line: str) -> None:
         """Print a line of a log file."""
-        self.say(f"     {line}", "log")
+        for part in textwrap.wrap(line, self.width - 6, initial_indent=" " * 5, subsequent_indent=" " * 9,
+                                  break_on_hyphens=False):
+            self.say(part, "log")

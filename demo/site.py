@@ -48,6 +48,10 @@ class Site:
         """Return the log file of a program."""
         return self.folder / "log" / name
 
+    def count(self, mailbox: str) -> tuple[int, int]:
+        """Return how many new and how many read messages lie in a mailbox."""
+        return len(list((self.spool / mailbox / "new").iterdir())), len(list((self.spool / mailbox / "cur").iterdir()))
+
     def prepare(self) -> None:
         """Clear away what an earlier run left, and lay folders and databases."""
         for old in (self.spool, self.etc, self.var, self.modules, self.folder / "log", self.folder / "dovecot"):
