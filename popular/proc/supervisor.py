@@ -20,6 +20,7 @@ MAX_FORKS = 16      # in one turn, so that signals never wait long
 MAX_DEATHS = 1000   # in one turn
 SHORTEST_WAIT = 0.01    # seconds, against a busy loop
 
+_ASKED_TO_END = (os.EX_OK, -signal.SIGTERM, -signal.SIGINT)    # how a newborn ends that somebody sent a signal
 _LOGGED_ITSELF = (os.EX_OK, os.EX_SOFTWARE)    # exit codes after which the log needs no line of ours
 
 
@@ -156,7 +157,8 @@ class Supervisor:
         self._slots.release(record.slot)
         if record.is_killed:
             return
-        if record.state is ChildState.BOOTING and not record.is_leaving:
+        is_newborn = record.state is ChildState.BOOTING and not record.is_leaving
+        if is_newborn and code not in _ASKED_TO_END:
             self._throttle.failed(time.monotonic())
             if self._start_trouble.is_due():
                 self._log.note(CHILD_NOT_STARTED, child=record.pid, how=_manner(code), delay=self._throttle.delay)
