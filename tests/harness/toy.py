@@ -1,14 +1,17 @@
 """A toy daemon for process tests: an echo server made of nothing but the skeleton.
 
 Run as a script it is the starter.  A connection is greeted with `pid N`; a line is sent back, but
-`crash` raises, `modules` answers with the names of all loaded modules, and `quit` ends.  The file
-named by the setting `fault` injects faults while it exists: `nostart` lets every newborn child die,
-`nofork` makes fork(2) fail.  Both add an octet to the file `fault`.count each time.
+`crash` raises, `deaf` ignores TERM from then on, `modules` answers with the names of all loaded
+modules, and `quit` ends.  The file named by the setting `fault` injects faults while it exists:
+`nojob` and `dead` let the master fail or die before it is ready, `nostart` lets every newborn child
+die, `nofork` makes fork(2) fail.  The last two add an octet to the file `fault`.count each time.
 """
 
 import errno
 import os
 import select
+import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from popular.daemon.messages import START
 from popular.daemon.session import Connection
 from popular.daemon.settings import POOL_ROWS, pool_limits, pool_mistakes, process_rows
 from popular.daemon.spec import DaemonSpec, Listen
+from popular.errors import PdmError
 from popular.log.message import INF, Message
 from popular.log.writer import Log
 from popular.proc.child import Child
@@ -49,6 +53,12 @@ def make_job(config: Config, log: Log) -> AcceptJob:
     fault = config.variables.optional_text("fault")
     if fault is not None:
         _inject(Path(fault))
+    if fault is not None and os.path.exists(fault):
+        word = Path(fault).read_text()
+        if word == "nojob":
+            raise PdmError("no job for the toy")
+        if word == "dead":
+            os._exit(9)
     return AcceptJob(config.variables.integer("maxuse"), lambda connection, child: echo(connection, child, log))
 
 
@@ -56,7 +66,14 @@ def echo(connection: Connection, child: Child, log: Log) -> None:
     """Serve one client."""
     log.sid = f"toy-{child.pid}.{connection.number}"
     child.title(f"ECHO {log.sid} {connection.peer.host}")
-    sock = connection.sock
+    try:
+        talk(connection.sock, child)
+    except ConnectionError:    # the test went away
+        pass
+
+
+def talk(sock: socket.socket, child: Child) -> None:
+    """Answer lines until one says quit, or the connection ends."""
     sock.sendall(b"pid %d\n" % child.pid)
     poll = select.poll()
     poll.register(sock, select.POLLIN)
@@ -66,6 +83,8 @@ def echo(connection: Connection, child: Child, log: Log) -> None:
             raise KeyError("secret")
         if data in (b"", b"quit\n"):
             return
+        if data == b"deaf\n":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         sock.sendall(" ".join(sorted(sys.modules)).encode() + b"\n" if data == b"modules\n" else data)
 
 
