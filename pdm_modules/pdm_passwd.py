@@ -19,10 +19,11 @@ import shlex
 from collections.abc import Iterator
 
 from popular.pdm import records, secrets
-from popular.pdm.api import UNKNOWN, Answer, Outcome, PdmError, PdmModule, Request
+from popular.pdm.api import UNKNOWN, Answer, PdmError, PdmModule, Request
 
 MAX_UNSORTED = 1 << 20    # octets of a file that is searched from begin to end
-BLOCK = 8192              # octets read at once; a line has at most half of it
+BLOCK = 1024              # octets read at once
+SAMPLES = 32              # names looked at before a user of a large file is called unknown
 
 
 class NotSorted(ValueError):
@@ -55,11 +56,7 @@ class Module(PdmModule):
             raise PdmError(f"{self.path}: {why}") from None
         finally:
             os.close(fd)
-        if record is None:
-            return UNKNOWN
-        answer = records.answer_from(request, record)
-        return answer if answer.outcome is not Outcome.FAILED else Answer(
-            Outcome.FAILED, why=f"{self.path}: user {request.user!a}: {answer.why}")
+        return UNKNOWN if record is None else records.answer_from(request, record)
 
 
 def find(fd: int, key: bytes) -> bytes | None:
@@ -73,19 +70,17 @@ def find(fd: int, key: bytes) -> bytes | None:
 
 def find_unsorted(fd: int, key: bytes) -> bytes | None:
     """Search a small file from begin to end."""
-    text = b"\n" + os.pread(fd, MAX_UNSORTED, 0)
+    text = b"\n" + os.pread(fd, MAX_UNSORTED, 0) + b"\n"
     begin = text.find(b"\n" + key + b":")
-    if begin < 0:
-        return None
-    line, _, _ = text[begin + 1:begin + 2 + records.MAX_RECORD].partition(b"\n")
-    return _rest(line)
+    return None if begin < 0 else _rest(text[begin + 1:text.index(b"\n", begin + 1)])
 
 
 def find_sorted(fd: int, key: bytes, size: int) -> bytes | None:
     """Search a sorted file of `size` octets by bisection.
 
-    Every name met must lie between those met before, and none behind the last of the file, so a file
-    that is not sorted is noticed by almost every search, also if it is a line added at the end.
+    Every name met must lie between those met before, and none behind the last of the file; before a
+    user is called unknown, names all over the file must be in order.  So a file that is not sorted is
+    noticed by almost every search, also if it is a line added at the end, or two sorted files in one.
     """
     low, high = 0, size                          # the first line with KEY or more begins at low or later; from high
     below, above = b"", _last_name(fd, size)     # on we need not look.  Names met there, above None: none
@@ -100,7 +95,10 @@ def find_sorted(fd: int, key: bytes, size: int) -> bytes | None:
             low, below = begin, name
         else:
             high, above = middle, name
-    return _find_from(fd, key, low, size, below, above)
+    record = _find_from(fd, key, low, size, below, above)
+    if record is None:
+        _prove_samples(fd, size)
+    return record
 
 
 def _find_from(fd: int, key: bytes, low: int, size: int, below: bytes, above: bytes | None) -> bytes | None:
@@ -118,30 +116,45 @@ def _find_from(fd: int, key: bytes, low: int, size: int, below: bytes, above: by
 
 def _lines(fd: int, offset: int, size: int, *, is_at_line: bool = False) -> Iterator[tuple[int, bytes]]:
     """Yield begin and text of the lines that begin behind `offset`, or at it, comments and empty lines left out."""
-    position, rest = offset, b""
+    base, buffer, begin = offset, b"", 0    # the buffer begins at base, the line at begin in it
     is_whole = is_at_line or offset == 0
-    while position < size:
-        block = os.pread(fd, BLOCK, position)
+    while True:
+        end = buffer.find(b"\n", begin)
+        if end >= 0:
+            if is_whole and _is_entry(line := buffer[begin:end]):
+                yield base + begin, line
+            begin, is_whole = end + 1, True
+            continue
+        base, buffer, begin = base + begin, buffer[begin:], 0
+        if len(buffer) > records.MAX_RECORD:
+            raise ValueError(f"the line at octet {base} has more than {records.MAX_RECORD} octets")
+        block = os.pread(fd, max(0, min(BLOCK, size - base - len(buffer))), base + len(buffer))
         if not block:
-            break    # cut short meanwhile
-        position += len(block)
-        *lines, rest = (rest + block).split(b"\n")
-        begin = position - len(rest) - sum(len(line) + 1 for line in lines)
-        for line in lines:
-            if is_whole and line and line != b"\r" and not line.startswith(b"#"):
-                yield begin, line
-            begin += len(line) + 1
-            is_whole = True
-        if len(rest) > records.MAX_RECORD:
-            raise ValueError(f"a line about octet {position} has more than {records.MAX_RECORD} octets")
-    if is_whole and rest and not rest.startswith(b"#"):
-        yield position - len(rest), rest
+            break
+        buffer += block
+    if is_whole and _is_entry(buffer):
+        yield base, buffer
+
+
+def _is_entry(line: bytes) -> bool:
+    return line not in (b"", b"\r") and not line.startswith(b"#")
 
 
 def _last_name(fd: int, size: int) -> bytes | None:
     """Return the last user's name, or None if only comments stand in the last block."""
     names = [_name(line) for _, line in _lines(fd, max(0, size - BLOCK), size)]
     return names[-1] if names else None
+
+
+def _prove_samples(fd: int, size: int) -> None:
+    """Raise NotSorted unless names at even distances, all over the file, are in order."""
+    below = b""
+    for number in range(SAMPLES):
+        offset = size * number // SAMPLES
+        end = min(size, offset + BLOCK)    # no further, as the file may hold comments only from there
+        name = next((_name(line) for begin, line in _lines(fd, offset, end) if begin + len(line) < end), below)
+        _prove_order(below, name, None)
+        below = name
 
 
 def _prove_order(below: bytes, name: bytes, above: bytes | None) -> None:

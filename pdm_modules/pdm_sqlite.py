@@ -71,11 +71,11 @@ class Module(PdmModule):
         if not rows:
             return UNKNOWN
         if len(rows) > 1:
-            raise PdmError(f"{self.path}: more than one row for user {request.user!a}")
+            return Answer(Outcome.FAILED, why="more than one row")
         try:
             record = records.make_record(fields_of(names, rows[0]))
         except ValueError as why:
-            return Answer(Outcome.FAILED, why=f"{self.path}: user {request.user!a}: {why}")
+            return Answer(Outcome.FAILED, why=str(why))
         return records.answer_to(request, record)
 
     def close(self) -> None:
