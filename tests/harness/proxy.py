@@ -52,8 +52,12 @@ def store(backend: FakeBackend | Endpoint, check: Endpoint | None = None, **more
 
 
 def start_proxy(start: Callable[..., Daemon], rundir: Path, backends: Mapping[str, Section], *,
-                vserv: Section | None = None, options: Iterable[str] = (), **variables: object) -> Daemon:
-    """Start a pproxy with one virtual server `main` on a port from the kernel; refusals come at once."""
+                vserv: Section | None = None, options: Iterable[str] = (), name: str = "",
+                **variables: object) -> Daemon:
+    """Start a pproxy with one virtual server `main` on a port from the kernel; refusals come at once.
+
+    `name` tells a second one in the same run folder apart.
+    """
     users = rundir / "users"
     lines = [f"{user}:{{PLAIN}}{PASSWORD}:{record}\n".encode() for user, record in _RECORDS.items()]
     users.write_bytes(b"".join(sorted(lines)))
@@ -62,4 +66,4 @@ def start_proxy(start: Callable[..., Daemon], rundir: Path, backends: Mapping[st
         "vserv": {"main": {"address": "127.0.0.1:0", **(vserv or {})}},
         "backend": backends,
         "pdm": {"users": {"module": "passwd", "args": users}},
-    }, options=options)
+    }, options=options, name=name)
