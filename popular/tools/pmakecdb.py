@@ -1,0 +1,164 @@
+"""pmakecdb: make a constant database for the module cdb out of the text that the module passwd reads.
+
+    pmakecdb FILE [TEXT]
+
+TEXT (stdin if left out or `-`) has lines `USER:HASH:BACKEND:PROTOCOL:MAILBOX[:BUSER:BPASS]`, in any
+order; empty lines and lines that begin with `#` are skipped.  FILE is replaced as a whole: the new
+database is written beside it, synced to disk and renamed, so a reader sees the old or the new one.  It keeps owner
+and mode of the file that it replaces; a new one can be read by owner and group.  If a line is wrong or a
+user stands there twice, all mistakes are reported and FILE stays as it is.  Exit codes:
+
+    0   FILE is on disk
+    64  wrong command line
+    65  a line of TEXT is wrong
+    66  TEXT cannot be read
+    73  FILE cannot be written
+"""
+
+import argparse
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import BinaryIO, NoReturn
+
+from popular.pdm import cdbfile, records
+from popular.pdm.api import Answer, Outcome
+from popular.pdm.validation import fault_of
+from popular.version import VERSION
+
+USAGE, BAD_DATA, NO_INPUT, CANNOT_CREATE = 64, 65, 66, 73    # exit codes
+NEW_MODE = 0o640
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose usage errors end with EX_USAGE."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and end."""
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: {message}\n")
+
+
+class BadText(Exception):
+    """TEXT has mistakes; they have been reported."""
+
+
+def main() -> int:
+    """Run `pmakecdb`; returns its exit code."""
+    try:
+        return run(sys.argv[1:])
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(argv: Sequence[str]) -> int:
+    """Make the database that `argv` says, and return the exit code."""
+    arguments = make_parser().parse_args(argv)
+    try:
+        with open_text(arguments.text) as text:
+            lines = text.read().split(b"\n")
+    except OSError as why:
+        complain(f"{arguments.text}: {why.strerror}")
+        return NO_INPUT
+    try:
+        replace_file(arguments.file, parse(lines, arguments.text))
+    except BadText:
+        return BAD_DATA
+    except (OSError, ValueError) as why:
+        complain(f"{arguments.file}: {why.strerror if isinstance(why, OSError) else why}")
+        return CANNOT_CREATE
+    return 0
+
+
+def make_parser() -> Parser:
+    """Return the parser of the options."""
+    parser = Parser(prog="pmakecdb", description="Make a constant database for the module cdb.", allow_abbrev=False,
+                    add_help=False)
+    parser.add_argument("--help", action="help", help="show this help and exit")
+    parser.add_argument("--version", action="version", version=f"pmakecdb {VERSION}")
+    parser.add_argument("file", metavar="FILE", help="the database")
+    parser.add_argument("text", metavar="TEXT", nargs="?", default="-",
+                        help="lines USER:HASH:BACKEND:PROTOCOL:MAILBOX[:BUSER:BPASS]; stdin if left out")
+    return parser
+
+
+def open_text(path: str) -> BinaryIO:
+    """Open TEXT; raises OSError."""
+    return open(sys.stdin.fileno(), "rb", closefd=False) if path == "-" else open(path, "rb")
+
+
+def parse(lines: Iterable[bytes], where: str) -> Iterator[tuple[bytes, bytes]]:
+    """Yield key and record of each line; reports mistakes, and raises BadText at the end if there were any."""
+    seen: set[bytes] = set()
+    mistakes = 0
+    for number, line in enumerate(lines, 1):
+        line = line.removesuffix(b"\r")
+        if not line or line.startswith(b"#"):
+            continue
+        key, _, record = line.partition(b":")
+        fault = "the user stands here a second time" if key in seen else fault_of_line(key, record)
+        if fault:
+            complain(f"{where}:{number}: {fault}")
+            mistakes += 1
+        else:
+            seen.add(key)
+            yield key, record
+    if mistakes:
+        raise BadText
+
+
+def fault_of_line(key: bytes, record: bytes) -> str:
+    """Return what is wrong with a user's name or record, or an empty string."""
+    if records.key_of(key.decode("utf-8", "surrogateescape")) is None:
+        return f"wanted a user's name of 1 to {records.MAX_KEY} octets before the first colon"
+    try:
+        return fault_of(Answer(Outcome.OK, records.parse_record(record).found))
+    except ValueError as why:
+        return str(why)
+
+
+def replace_file(path: str, content: Iterable[tuple[bytes, bytes]]) -> None:
+    """Write the database beside `path`, bring it to disk and rename it; raises what `content` raises, and OSError."""
+    target = os.path.realpath(path)
+    new = f"{target}.{os.getpid()}.new"
+    fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "w+b") as output:
+            cdbfile.write(output, content)
+            output.flush()
+            take_rights(fd, target)
+            os.fsync(fd)
+        os.rename(new, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(new)
+        raise
+    sync_folder(os.path.dirname(target))
+
+
+def take_rights(fd: int, old: str) -> None:
+    """Give the new file owner and mode of the one that it replaces."""
+    try:
+        status = os.stat(old)
+    except FileNotFoundError:
+        os.fchmod(fd, NEW_MODE)
+        return
+    if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+        os.fchown(fd, status.st_uid, status.st_gid)
+    os.fchmod(fd, stat.S_IMODE(status.st_mode))
+
+
+def sync_folder(folder: str) -> None:
+    """Bring a rename to disk; raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def complain(text: str) -> None:
+    """Write one line to stderr."""
+    print(f"pmakecdb: {text.encode('ascii', 'backslashreplace').decode('ascii')}", file=sys.stderr, flush=True)
