@@ -225,8 +225,8 @@ def test_failed_deletions_are_told(connect: Connect, pserv: Daemon, make_mailbox
     assert line.split(" ")[5:9] == ["sid-5", "ADM", "0286", "not_removed"]
 
 
-def test_the_log_tells_the_story_under_the_session_id(connect: Connect, pserv: Daemon,
-                                                      make_mailbox: MakeMailbox) -> None:
+def test_spec_8_1_the_session_id_is_for_the_logs_of_both_sides(connect: Connect, pserv: Daemon,
+                                                               make_mailbox: MakeMailbox) -> None:
     make_mailbox("joe", [MAIL, MAIL])
     client = connect()
     client.xpop("joe", "mx1-261124072413-4711")
