@@ -3,19 +3,16 @@
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from functools import partial
-from pathlib import Path
 
 import pytest
 
 from popular.addresses import Endpoint
 from popular.net.listen import resolve
-from tests.harness.daemon import Daemon
 from tests.harness.fake_backend import Close, Expect, FakeBackend, Hold, ReadLines, Reset, Say, Step
 from tests.harness.fake_pcheckd import FakePcheckd, Reply, always
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import (
-    CASPER, FIRST_LINE, GOODBYE, PASSWORD, PAUL, POP3_LOGIN, XENIA, StartProxy, script_for, start_proxy, store)
+    CASPER, FIRST_LINE, GOODBYE, PASSWORD, PAUL, POP3_LOGIN, XENIA, StartProxy, script_for, store)
 
 Pop = Callable[..., PopClient]
 
@@ -24,12 +21,6 @@ USER = Expect(b"USER paul@store\r\n")
 PASS = Expect(b"PASS s3 cret\r\n")
 OK = Say(b"+OK\r\n")
 UP_TO_PASS = (GREETING, USER, OK, PASS)
-
-
-@pytest.fixture
-def proxy(start: Callable[..., Daemon], rundir: Path) -> StartProxy:
-    """A function (backends, vserv=…, **variables) that starts a pproxy."""
-    return partial(start_proxy, start, rundir)
 
 
 def answer_to_pass(line: bytes) -> Sequence[Step]:

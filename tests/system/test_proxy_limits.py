@@ -3,29 +3,21 @@
 import socket
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from popular.addresses import Endpoint
-from tests.harness.daemon import Daemon
 from tests.harness.fake_backend import Close, Expect, FakeBackend, Hold, ReadToEnd, Say, Step
 from tests.harness.fake_pcheckd import FakePcheckd, Reply, always
 from tests.harness.popclient import PopClient
-from tests.harness.proxy import CASPER, FIRST_LINE, PASSWORD, PAUL, XENIA, StartProxy, script_for, start_proxy, store
+from tests.harness.proxy import CASPER, FIRST_LINE, PASSWORD, PAUL, XENIA, StartProxy, script_for, store
 from tests.harness.system import wait_for
 
 NOWHERE = Endpoint("127.0.0.1", 1)    # a port on which nobody listens
 TOO_LONG = 8.0                        # seconds: a limit of some hundred milliseconds did not work
 
 Pop = Callable[..., PopClient]
-
-
-@pytest.fixture
-def proxy(start: Callable[..., Daemon], rundir: Path) -> StartProxy:
-    """A function (backends, vserv=…, **variables) that starts a pproxy."""
-    return partial(start_proxy, start, rundir)
 
 
 @pytest.fixture
