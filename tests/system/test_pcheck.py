@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from popular.tools.pcheck import make_parser
 from tests.harness.daemon import ROOT
 from tests.harness.fake_pcheckd import Behaviour, FakePcheckd, Reply, always
 
@@ -64,6 +65,10 @@ def test_spec_3_4_long_options_and_requests(options: tuple[str, ...], request_: 
     with FakePcheckd(always(Reply(b"+OK 0\n"))) as fake:
         pcheck(f"--server={fake.endpoint.host}", f"--port={fake.endpoint.port}", "--timeout=20", *options)
         assert [asked.data for asked in fake.asked] == [request_]
+
+
+def test_spec_3_4_port_default_is_50110() -> None:
+    assert make_parser().parse_args(["-l"]).port == 50110
 
 
 def test_spec_3_4_server_default_is_127_0_0_1() -> None:

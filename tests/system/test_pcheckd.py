@@ -14,6 +14,7 @@ import pytest
 from popular.addresses import Endpoint, parse_endpoint
 from popular.mailcheck.client import ask
 from popular.mailcheck.packet import MailState
+from popular.pcheckd.settings import SCHEMA
 from popular.version import VERSION
 from tests.harness.daemon import ROOT, Daemon, StartFailed
 from tests.harness.system import descriptors_of, is_alive, state_of, title_of, wait_for
@@ -287,6 +288,12 @@ def test_spec_3_1_help_and_version() -> None:
     assert done.returncode == 0
     done = run("--version")
     assert done.returncode == 0 and VERSION in done.stdout
+
+
+def test_spec_3_1_defaults() -> None:
+    assert {row.name: row.default for row in SCHEMA.settings if row.option and row.name not in ("user", "group")} == {
+        "logfile": "/var/log/popular/pcheckd", "mailboxdir": "/pop", "port": 50110, "emptyload": None, "fork": 0,
+        "rundir": "/var/run/popular", "host": "0.0.0.0", "debug": False}
 
 
 @pytest.mark.parametrize("short", [True, False], ids=["short", "long"])
