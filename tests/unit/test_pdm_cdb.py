@@ -195,9 +195,16 @@ def test_pmakecdb_keeps_rights_and_replaces_as_a_whole(made):
 
 def test_pmakecdb_brings_file_and_folder_to_disk_in_order(made, monkeypatch):
     events = []
-    for name in ("fsync", "rename"):
+
+    def watch(name):
         real = getattr(os, name)
-        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: events.append(name) or real(*args))
+
+        def noted(*args):
+            events.append(name)
+            return real(*args)
+        monkeypatch.setattr(os, name, noted)
+    watch("fsync")
+    watch("rename")
     assert made(TEXT)[0] == 0
     assert events == ["fsync", "rename", "fsync"]
 

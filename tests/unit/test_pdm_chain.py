@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -34,7 +35,7 @@ class Fake(PdmModule):
         self.name, self.namespaces = "fake", frozenset(namespaces)
         self.answers = {"check": check, "auth": auth}
         self.opening = opening
-        self.calls = []
+        self.calls: list[str] = []
 
     def open(self):
         self.calls.append("open")
@@ -76,7 +77,7 @@ def notes():
 @pytest.fixture
 def dummies(monkeypatch):
     """How often the work of a verification was done for nobody."""
-    calls = []
+    calls: list[bytes] = []
     monkeypatch.setattr(secrets, "verify_nothing", calls.append)
     return calls
 
@@ -214,8 +215,10 @@ def test_a_module_that_cannot_be_opened_is_tried_again(notes):
 
 
 def test_a_module_that_cannot_be_closed_is_noted(notes):
-    module = Fake("ok")
-    module.close = lambda: 1 // 0
+    class Stuck(Fake):
+        def close(self):
+            return 1 // 0
+    module = Stuck("ok")
     chain = Chain([module], 10.0, notes)
     chain.check(make_request("joe"))
     chain.close()
@@ -241,6 +244,11 @@ def found(**fields):
     return Answer(Outcome.OK, Found(**{"backend": "s", "mailbox": "m", **fields}))
 
 
+def untyped(*parts: Any) -> Answer:
+    """An answer of a module that knows no types."""
+    return Answer(*parts)
+
+
 @pytest.mark.parametrize("answer", [
     pytest.param(found(), id="mailbox only"),
     pytest.param(found(protocol="cxpop"), id="cxpop"),
@@ -256,10 +264,10 @@ def test_good_answers(answer, notes):
 @pytest.mark.parametrize("answer", [
     pytest.param(lambda: None, id="None"),
     pytest.param(lambda: True, id="True"),
-    pytest.param(Answer("ok", PLACE), id="outcome of text"),
+    pytest.param(untyped("ok", PLACE), id="outcome of text"),
     pytest.param(Answer(Outcome.OK), id="OK without a place"),
-    pytest.param(Answer(Outcome.OK, {"backend": "s"}), id="a dict"),
-    pytest.param(Answer(Outcome.DENIED, PLACE, b"why"), id="reason in octets"),
+    pytest.param(untyped(Outcome.OK, {"backend": "s"}), id="a dict"),
+    pytest.param(untyped(Outcome.DENIED, PLACE, b"why"), id="reason in octets"),
     pytest.param(found(backend=""), id="no backend"),
     pytest.param(found(backend="a b"), id="backend no id"),
     pytest.param(found(backend="a\n"), id="backend with a line end"),

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+from typing import Any
 
 import pytest
 
@@ -82,7 +83,8 @@ def test_the_file_as_it_is_now_is_loaded(folder):
     path = write(folder, GOOD.replace("Kept", "Held"), "good")
     stamp = path.stat()
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns - 10 ** 12))
-    assert type(load_module(str(folder), "users", "good", []).kept).__name__ == "Held"
+    module: Any = load_module(str(folder), "users", "good", [])
+    assert type(module.kept).__name__ == "Held"
 
 
 @pytest.mark.parametrize("args, namespaces, words", [

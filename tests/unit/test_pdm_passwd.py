@@ -133,7 +133,11 @@ def test_a_large_file_is_searched_by_bisection(users, source, monkeypatch):
     assert os.path.getsize(module.path) > 2 * source.MAX_UNSORTED
     reads = []
     pread = os.pread
-    monkeypatch.setattr(os, "pread", lambda *args: reads.append(args) or pread(*args))
+
+    def counted(*args):
+        reads.append(args)
+        return pread(*args)
+    monkeypatch.setattr(os, "pread", counted)
     for number in (0, 1, 4711, 50_000, 99_998, 99_999):
         reads.clear()
         assert module.check(make_request(f"user{number:05}")).found.mailbox == str(number)

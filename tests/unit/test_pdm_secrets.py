@@ -170,7 +170,11 @@ def test_a_password_longer_than_crypt_takes_is_wrong():
 
 def test_an_unknown_user_costs_as_much_as_a_wrong_password(monkeypatch):
     calls = []
-    monkeypatch.setattr(libcrypt, "crypt", lambda password, setting: calls.append((password, setting)) or "x")
+
+    def noted(password, setting):
+        calls.append((password, setting))
+        return "x"
+    monkeypatch.setattr(libcrypt, "crypt", noted)
     secrets.verify_nothing(b"a\0b" * 400)
     assert calls == [((b"ab" * 400)[:511], secrets._NOBODY)]
     secrets.verify("!", b"pw")
