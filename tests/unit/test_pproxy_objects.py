@@ -27,7 +27,8 @@ def configured(cls: str, values: dict[str, str], **variables: str) -> Config:
 
 
 def test_a_backend_takes_what_it_lacks_from_the_variables() -> None:
-    config = configured("backend", {**BACKEND, "checktries": "7", "softfail": "off"}, checktimeout="250ms", checktries="2")
+    config = configured("backend", {**BACKEND, "checktries": "7", "softfail": "off"},
+                        checktimeout="250ms", checktries="2")
     backend = proxy_config(config).backends["it"]
     assert (backend.checktimeout, backend.checktries, backend.softfail) == (0.25, 7, False)
     assert backend.check == Endpoint("127.0.0.5", 50110)
