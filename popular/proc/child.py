@@ -123,10 +123,11 @@ def become_child(slot: int, generation: int, inheritance: Inheritance, work: Cal
 
     All signals are masked here, since before the fork: a TERM to a newborn child must not be lost.
     """
-    code = os.EX_SOFTWARE
+    code = os.EX_OSERR    # for what is no Exception, such as SystemExit: the master logs it
     try:
         code = _live(slot, generation, inheritance, work)
     except Exception as error:    # the top of a child: a fault ends this session and no other
+        code = os.EX_SOFTWARE
         _note_failure(error, inheritance)
     finally:
         os._exit(code)

@@ -17,7 +17,6 @@ from popular.proc.roster import Record, Roster, Slots
 from popular.proc.throttle import Throttle
 
 MAX_FORKS = 16      # in one turn, so that signals never wait long
-MAX_DEATHS = 1000   # in one turn
 SHORTEST_WAIT = 0.01    # seconds, against a busy loop
 
 _ASKED_TO_END = (os.EX_OK, -signal.SIGTERM, -signal.SIGINT)    # how a newborn ends that somebody sent a signal
@@ -80,7 +79,7 @@ class Supervisor:
 
     def reap(self) -> None:
         """Collect the dead."""
-        for _ in range(MAX_DEATHS):
+        while True:    # ends with the last dead child
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
