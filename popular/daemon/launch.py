@@ -158,8 +158,11 @@ def exec_master(hand: HandOver) -> NoReturn:
     The first argument must be the interpreter's own path, because it finds its library by it.
     """
     fd = hand.write()
-    for each in (0, 1, 2, fd, *hand.descriptors):    # python-daemon leaves the first three to be closed by an exec
+    wanted = sorted({0, 1, 2, fd, *hand.descriptors})    # python-daemon leaves the first three to be closed by an exec
+    for each in wanted:
         os.set_inheritable(each, True)
+    for last, following in zip(wanted, (*wanted[1:], os.sysconf("SC_OPEN_MAX"))):
+        os.closerange(last + 1, following)    # what came from whoever started us, such as a script's lock file
     kept = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT or name.startswith("LC_")}
     words = [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, hand.program, str(fd)]
     os.execve(sys.executable, words, {**kept, **_PADDING})

@@ -30,6 +30,7 @@ from popular.proc.rights import Rights, find_rights, own_rights
 
 PATIENCE = 30.0    # seconds from the fork to a master that is ready
 UMASK = 0o027
+_INTERRUPTED = 130    # as shells say it
 
 Prepare = Callable[[Config], Config]
 
@@ -53,6 +54,8 @@ def main(spec: DaemonSpec, argv: Sequence[str], *, prepare: Prepare | None = Non
     except PopularError as why:
         _complain(spec.name, str(why))
         return _exit_code(why)
+    except KeyboardInterrupt:    # while waiting: the master sees that nobody waits, and ends
+        return _INTERRUPTED
 
 
 def _complete(spec: DaemonSpec, config: Config, prepare: Prepare | None) -> tuple[Config, Rights]:

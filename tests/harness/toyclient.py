@@ -107,14 +107,14 @@ class Background:
         config = rundir / "toy.conf"
         config.write_text(ini_text({"toy": {"address": "127.0.0.1:0", **settings}}))
         user = ["--user", "root", "--group", "root"] if os.geteuid() == 0 and "user" not in settings else []
-        self._command = [sys.executable, str(TOY), "-c", str(config), "-r", str(rundir), "-l", str(self.logfile),
+        self.command = [sys.executable, str(TOY), "-c", str(config), "-r", str(rundir), "-l", str(self.logfile),
                          *user, *options]
 
     def run(self, *options: str, shell_words: str = "", folder: Path = Path("/"),
             ready_fd: int | None = None) -> "subprocess.CompletedProcess[str]":
         """Run the starter to its end; what it was told by --ready-fd is in `endpoints`."""
         read_end, write_end = os.pipe()
-        command = [*self._command, "--ready-fd", str(ready_fd or write_end), *options]
+        command = [*self.command, "--ready-fd", str(ready_fd or write_end), *options]
         if shell_words:
             command = ["/bin/sh", "-c", f'exec "$@" {shell_words}', "sh", *command]
         try:

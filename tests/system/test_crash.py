@@ -29,6 +29,20 @@ def test_a_crash_ends_one_session_and_is_one_line_without_the_text(start, reques
     assert toy.stderr() == ""
 
 
+def test_spec_5_2_a_master_that_ends_by_itself_says_0004(start, rundir, request):
+    request.node.add_marker(pytest.mark.may_bug)
+    toy = start_toy(start, fault=rundir / "fault")
+    (rundir / "fault").write_text("lost")
+    with Client(toy.endpoint()) as client:
+        child = client.pid
+        assert toy.wait() != 0
+        assert client.ask(b"on") == b"on"
+    wait_for(lambda: not is_alive(child), 5.0)
+    line = toy.log_lines(" BUG 0004 left_main_loop ")[0]
+    assert "type='LookupError' trace='toy.py:" in line
+    assert "secret" not in line
+
+
 def test_term_to_newborn_children_is_never_lost(start):
     toy = start_toy(start, minspare=1, maxspare=1)
     for _ in range(100):

@@ -3,11 +3,12 @@
 import os
 import shutil
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.harness.system import is_alive, parent_of, title_of, wait_for
+from tests.harness.system import descriptors_of, is_alive, parent_of, title_of, wait_for
 from tests.harness.toyclient import Background, Client, start_toy
 
 
@@ -161,6 +162,18 @@ def test_a_master_that_fails_is_told(rundir, fault, code, words):
     (rundir / "fault").unlink()
     assert toy.run().returncode == 0    # nothing is left that hinders the next start
     toy.stop()
+
+
+def test_descriptors_of_whoever_started_it_are_closed(rundir):
+    toy = Background(rundir)
+    with open(rundir / "lock", "w", encoding="ascii") as lock:
+        process = subprocess.Popen([*toy.command, "--foreground"], pass_fds=(lock.fileno(),))
+    wait_for(lambda: toy.logfile.exists() and " 0001 start " in toy.logfile.read_text(), 10.0, "the start")
+    targets = descriptors_of(process.pid).values()
+    assert str(rundir / "lock") not in targets
+    assert str(toy.pidfile) in targets
+    process.terminate()
+    assert process.wait(10) == 0
 
 
 def test_names_of_files_are_made_absolute_before_the_folder_is_left(rundir):
