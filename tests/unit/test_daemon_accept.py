@@ -1,0 +1,248 @@
+"""The accept loop in one process: errors of accept(2), retiring, and who gets the connection."""
+
+import errno
+import os
+import socket
+from collections.abc import Iterable
+
+import pytest
+
+from popular.daemon import accept
+from popular.daemon.accept import AcceptJob, Gate
+from popular.daemon.session import Connection
+from popular.daemon.spec import Listener
+from popular.net.listen import bound_endpoint
+from popular.proc.child import ChildState
+from popular.proc.descriptors import Seats
+
+
+class FakeChild:
+    """A child without a process."""
+
+    def __init__(self):
+        self.retiring = False
+        self.reports, self.titles, self.shortages = [], [], []
+        self.when_retired = None
+        self.wakes = os.pipe()
+        self.seats = Seats.reserve()
+        self.with_master = 0
+
+    @property
+    def wake_fds(self):
+        return (self.wakes[0],)
+
+    def retire(self):
+        self.retiring = True
+        os.write(self.wakes[1], b"x")
+
+    def retire_with_master(self):
+        self.with_master += 1
+
+    def report(self, state):
+        self.reports.append(state)
+
+    def title(self, text):
+        self.titles.append(text)
+
+    def note_shortage(self, error):
+        self.shortages.append(error.errno)
+        self.retire_after_shortages()
+
+    def retire_after_shortages(self):
+        pass
+
+    def close(self):
+        for fd in (*self.wakes, *self.seats.descriptors):
+            os.close(fd)
+
+
+class Troubled(socket.socket):
+    """A listening socket whose accept fails with some errors first."""
+
+    errors: "list[int]" = []
+
+    def accept(self):
+        if self.errors:
+            number = self.errors.pop(0)
+            raise OSError(number, os.strerror(number))
+        return super().accept()
+
+
+@pytest.fixture
+def child():
+    child = FakeChild()
+    yield child
+    child.close()
+
+
+@pytest.fixture
+def listen():
+    """A function (errors) that returns a listener and a way to connect to it."""
+    opened = []
+
+    def make(errors: Iterable[int] = ()) -> Listener:
+        sock = Troubled(socket.AF_INET, socket.SOCK_STREAM)
+        sock.bind(("127.0.0.1", 0))
+        sock.listen(5)
+        sock.setblocking(False)
+        sock.errors = list(errors)
+        opened.append(sock)
+        return Listener("main", bound_endpoint(sock), sock)
+
+    yield make
+    for sock in opened:
+        sock.close()
+
+
+@pytest.fixture
+def connect():
+    opened = []
+
+    def make(listener):
+        endpoint = listener.endpoint
+        opened.append(socket.create_connection((endpoint.host, endpoint.port), 5))
+        return opened[-1]
+
+    yield make
+    for sock in opened:
+        sock.close()
+
+
+@pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH])
+def test_errors_of_one_connection_are_passed_over(child, listen, connect, number):
+    listener = listen([number, number])
+    client = connect(listener)
+    gate = Gate([listener], child)
+    _, sock, peer = gate.next()
+    assert (peer.host, peer.port) == client.getsockname()
+    sock.close()
+    gate.close()
+    assert child.shortages == []
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS])
+def test_a_shortage_is_noted_and_waited_out(child, listen, connect, monkeypatch, number):
+    monkeypatch.setattr(accept, "PAUSE", 0.01)
+    listener = listen([number, number])
+    connect(listener)
+    gate = Gate([listener], child)
+    gate.next()[1].close()
+    gate.close()
+    assert child.shortages == [number, number]
+
+
+def test_a_retiring_child_does_not_wait_for_the_end_of_a_shortage(child, listen, connect):
+    listener = listen([errno.EMFILE] * 10)
+    connect(listener)
+    child.retire_after_shortages = child.retire
+    gate = Gate([listener], child)
+    assert gate.next() is None
+    gate.close()
+    assert len(child.shortages) <= 2
+
+
+def test_a_listener_that_was_shut_down_ends_the_waiting(child, listen):
+    listener, other = listen(), listen()
+    gate = Gate([listener, other], child)
+    for each in (listener, other):
+        each.sock.shutdown(socket.SHUT_RDWR)
+    assert gate.next() is None
+    gate.close()
+
+
+def test_a_listener_that_was_shut_down_does_not_hinder_the_others(child, listen, connect):
+    listener, other = listen(), listen()
+    gate = Gate([listener, other], child)
+    listener.sock.shutdown(socket.SHUT_RDWR)
+    connect(other)
+    found, sock, _ = gate.next()
+    assert found is other
+    sock.close()
+    gate.close()
+
+
+def test_any_other_error_is_one_of_ours(child, listen, connect):
+    listener = listen([errno.EFAULT])
+    connect(listener)
+    gate = Gate([listener], child)
+    with pytest.raises(OSError):
+        gate.next()
+    gate.close()
+
+
+def test_a_retiring_child_takes_the_connection_that_woke_it(child, listen, connect):
+    listener = listen()
+    gate = Gate([listener], child)
+    connect(listener)
+    child.retire()
+    gate.next()[1].close()
+    gate.close()
+
+
+def test_a_retiring_child_leaves_when_nobody_waits(child, listen):
+    gate = Gate([listen()], child)
+    child.retire()
+    assert gate.next() is None
+    gate.close()
+
+
+@pytest.mark.parametrize("maxuse, uses", [(1, 1), (2, 2), (3, 3)])
+def test_a_child_serves_its_share_and_leaves(child, listen, connect, monkeypatch, maxuse, uses):
+    monkeypatch.setattr(accept.gc, "disable", lambda: None)
+    listener = listen()
+    clients = [connect(listener) for _ in range(4)]
+    served: list[Connection] = []
+
+    def serve(connection, own):
+        served.append(connection)
+        assert connection.sock.fileno() == child.seats.client
+        assert connection.sock.gettimeout() == 0
+        is_last = connection.number == maxuse
+        assert (listener.sock.fileno() == -1) == is_last    # no port is held that nobody will accept on
+
+    assert AcceptJob(maxuse, serve).run(child, [listener]) == 0
+    assert [connection.number for connection in served] == list(range(1, uses + 1))
+    assert [(each.peer.host, each.peer.port) for each in served] == [each.getsockname() for each in clients[:uses]]
+    assert {each.local for each in served} == {listener.endpoint}
+    assert child.reports == [ChildState.BUSY, *[ChildState.IDLE, ChildState.BUSY] * (uses - 1)]
+    assert child.with_master == (maxuse > 1)
+
+
+def test_the_address_behind_a_wildcard_is_found_out(child, listen, connect, monkeypatch):
+    monkeypatch.setattr(accept.gc, "disable", lambda: None)
+    listener = listen()
+    connect(listener)
+    wild = Listener("main", listener.endpoint.__class__("0.0.0.0", listener.endpoint.port), listener.sock)
+    served = []
+    AcceptJob(1, lambda connection, own: served.append(connection.local)).run(child, [wild])
+    assert served == [listener.endpoint]
+
+
+def test_a_child_told_to_leave_in_mid_session_leaves_after_it(child, listen, connect):
+    listener = listen()
+    connect(listener)
+    connect(listener)
+    served = []
+
+    def serve(connection, own):
+        served.append(connection.number)
+        child.retire()
+        child.when_retired()    # what the signal handler does
+        assert listener.sock.fileno() == -1
+
+    assert AcceptJob(5, serve).run(child, [listener]) == 0
+    assert served == [1]
+    assert child.reports == [ChildState.BUSY]
+
+
+def test_the_connection_is_closed_whatever_happens(child, listen, connect, monkeypatch):
+    monkeypatch.setattr(accept.gc, "disable", lambda: None)
+    listener = listen()
+    client = connect(listener)
+
+    def serve(connection, own):
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        AcceptJob(1, serve).run(child, [listener])
+    assert client.recv(1) == b""

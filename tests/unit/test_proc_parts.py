@@ -1,0 +1,378 @@
+"""The small parts of master and children: pipes, signals, descriptors, titles, rights, pid file, readiness."""
+
+import os
+import select
+import signal
+import socket
+
+import pytest
+
+from popular.errors import StartError
+from popular.proc.descriptors import MastersOwn, Seats
+from popular.proc.once import OnceAMinute
+from popular.proc.pidfile import AlreadyRunning, PidFile
+from popular.proc.pipes import DeathPipe, Doorbell
+from popular.proc.ready import Outcome, Ready, await_ready
+from popular.proc.rights import Rights, acting_as, drop, find_rights, own_rights, prove
+from popular.proc.signals import SignalPipe
+from popular.proc.title import Title, load_setproctitle
+from popular.proc.trace import MAX_PLACES, places
+from popular.proc.watch import Watch
+
+IS_ROOT = os.geteuid() == 0
+
+
+def in_child(work):
+    """Run `work` in a forked process; returns its exit code (1 for an exception)."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = work() or 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.fixture
+def doorbell():
+    bell = Doorbell()
+    yield bell
+    os.close(bell._read)
+    os.close(bell._write)
+
+
+def test_reports_come_whole_and_in_order(doorbell):
+    sent = [(1000 + number, number % 3) for number in range(5000)]
+    for pid, state in sent:
+        doorbell.ring(pid, state)
+    assert list(doorbell.drain()) == sent
+    assert list(doorbell.drain()) == []
+
+
+def test_ringing_at_a_dead_master_raises_nothing(doorbell):
+    os.close(doorbell._read)
+    doorbell.ring(1, 1)
+    doorbell._read = os.open("/dev/null", os.O_RDONLY)
+
+
+def test_the_death_pipe_ends_with_the_master():
+    pipe = DeathPipe()
+    assert not pipe.is_ended()
+    os.close(pipe.masters_end)
+    assert pipe.is_ended()
+    os.close(pipe.fileno())
+
+
+def test_the_kernel_sends_a_signal_at_the_master_s_end():
+    pipe = DeathPipe()
+
+    def child():
+        os.close(pipe.masters_end)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+        pipe.send_signal_at_end(signal.SIGUSR1)
+        os.kill(os.getppid(), 0)
+        os.write(write, b"x")
+        return 0 if signal.sigtimedwait({signal.SIGUSR1}, 10) else 2
+
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(child())
+    assert os.read(read, 1) == b"x"
+    os.close(pipe.masters_end)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    for fd in (read, write, pipe.fileno()):
+        os.close(fd)
+
+
+@pytest.fixture
+def user_signals():
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+    yield list(before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_signals_are_taken_in_their_order_each_once(user_signals):
+    seen = []
+    pipe = SignalPipe(user_signals, seen.append)
+    assert pipe.take() == []
+    for number in (signal.SIGUSR2, signal.SIGUSR1, signal.SIGUSR2):
+        os.kill(os.getpid(), number)
+    assert select.select([pipe], [], [], 5)[0]
+    assert pipe.take() == [signal.SIGUSR2, signal.SIGUSR1]
+    assert pipe.take() == []
+    assert seen == [signal.SIGUSR2, signal.SIGUSR1, signal.SIGUSR2]
+    pipe.close()
+
+
+def test_a_poll_is_woken_by_a_signal(user_signals):
+    pipe = SignalPipe(user_signals)
+    waker = os.fork()
+    if waker == 0:
+        os.kill(os.getppid(), signal.SIGUSR1)
+        os._exit(0)
+    assert select.select([pipe], [], [], 10)[0]
+    assert pipe.take() == [signal.SIGUSR1]
+    os.waitpid(waker, 0)
+    pipe.close()
+
+
+def test_watch_calls_what_is_registered_and_closes_it_in_children():
+    own = MastersOwn()
+    watch = Watch(own)
+    (a, b), (c, d) = os.pipe(), os.pipe()
+    calls = []
+    watch.register(a, lambda: calls.append("a"))
+    watch.register(c, lambda: calls.append("c"))
+    os.write(b, b"x")
+    watch.wait(5)
+    assert calls == ["a"]
+    watch.unregister(a)
+    watch.wait(0)
+    assert calls == ["a"]
+    own.close_all()
+    with pytest.raises(OSError):
+        os.fstat(c)
+    for fd in (a, b, d):
+        os.close(fd)
+
+
+def test_a_callback_may_take_another_one_out():
+    watch = Watch(MastersOwn())
+    pipes = [os.pipe(), os.pipe()]
+    calls = []
+
+    def take_out(own, other):
+        calls.append(own)
+        watch.unregister(other)
+
+    watch.register(pipes[0][0], lambda: take_out(pipes[0][0], pipes[1][0]))
+    watch.register(pipes[1][0], lambda: take_out(pipes[1][0], pipes[0][0]))
+    for _, write in pipes:
+        os.write(write, b"x")
+    watch.wait(5)
+    assert len(calls) == 1
+    for pair in pipes:
+        for fd in pair:
+            os.close(fd)
+
+
+@pytest.fixture
+def seats():
+    seats = Seats.reserve()
+    yield seats
+    for fd in seats.descriptors:
+        os.close(fd)
+
+
+def test_a_connection_sits_on_its_number_and_gives_it_back(seats):
+    ours, peer = socket.socketpair()
+    with peer:
+        old = ours.fileno()
+        ours.setblocking(False)
+        seated = seats.seat_client(ours)
+        assert seated.fileno() == seats.client != old
+        assert ours.fileno() == -1
+        assert seated.gettimeout() == 0
+        assert not os.get_inheritable(seats.client)
+        seated.send(b"x")
+        assert peer.recv(1) == b"x"
+        seated.close()
+        seated.close()
+        assert peer.recv(1) == b""
+        assert os.readlink(f"/proc/self/fd/{seats.client}") == "/dev/null"
+
+
+def test_client_and_backend_have_seats_of_their_own(seats):
+    a, b = socket.socketpair()
+    client, backend = seats.seat_client(a), seats.seat_backend(b)
+    assert len({client.fileno(), backend.fileno(), seats.spare}) == 3
+    client.send(b"x")
+    assert backend.recv(1) == b"x"
+    client.close()
+    backend.close()
+
+
+def test_once_a_minute_is_once_for_all_processes():
+    once = OnceAMinute()
+    assert once.is_due()
+    assert not once.is_due()
+    assert in_child(lambda: once.is_due()) == 0
+    os.close(once.fileno())
+
+
+def test_once_comes_again_when_its_time_is_over():
+    once = OnceAMinute(0.0)
+    assert once.is_due()
+    assert once.is_due()
+    os.close(once.fileno())
+
+
+def test_titles_begin_with_the_program():
+    shown = []
+    Title("pproxy", shown.append).set("master")
+    Title("pproxy", None).set("nothing to show it with")
+    assert shown == ["pproxy: master"]
+
+
+@pytest.mark.parametrize("make", [
+    pytest.param(lambda folder: None, id="missing"),
+    pytest.param(lambda folder: (folder / "_setproctitle.so").write_bytes(b"not ELF"), id="damaged"),
+])
+def test_without_the_extension_there_are_no_titles(tmp_path, make):
+    folder = tmp_path / "setproctitle"
+    folder.mkdir()
+    make(folder)
+    assert load_setproctitle([str(tmp_path)]) is None
+
+
+def test_a_trace_names_places_only():
+    def deep(level):
+        if level == 0:
+            raise ValueError("secret")
+        deep(level - 1)
+
+    try:
+        deep(20)
+    except ValueError as error:
+        found = places(error).split(" < ")
+    assert len(found) == MAX_PLACES
+    assert all(place.startswith("test_proc_parts.py:") for place in found)
+    assert places(None) == ""
+
+
+def test_own_rights_are_proved():
+    prove(own_rights())
+
+
+def test_other_rights_are_not():
+    with pytest.raises(StartError, match="wrong rights"):
+        prove(Rights("other", os.getuid() + 1, os.getgid(), tuple(sorted(os.getgroups()))))
+
+
+@pytest.mark.parametrize("user, group, text", [
+    ("no-such-user", "root", "no such user: no-such-user"), ("root", "no-such-group", "no such group: no-such-group")])
+def test_who_does_not_exist_is_named(user, group, text):
+    with pytest.raises(KeyError, match=text):
+        find_rights(user, group)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root changes its user")
+def test_rights_are_dropped_for_good():
+    rights = find_rights("nobody", "nogroup")
+
+    def child():
+        drop(rights)
+        prove(rights)
+        try:
+            os.seteuid(0)
+        except PermissionError:
+            return 0
+        return 2
+
+    assert in_child(child) == 0
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root changes its user")
+def test_dropping_to_root_keeps_root():
+    assert in_child(lambda: drop(find_rights("root", "root"))) == 0
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root changes its user")
+def test_acting_as_another_user_ends(tmp_path):
+    rights = find_rights("nobody", "nogroup")
+    tmp_path.chmod(0o700)
+    with acting_as(rights), pytest.raises(PermissionError):
+        (tmp_path / "x").touch()
+    prove(own_rights())
+    assert os.getresuid() == (0, 0, 0)
+
+
+@pytest.fixture
+def pidfile(tmp_path):
+    claimed = PidFile.claim(str(tmp_path / "toy.pid"))
+    yield claimed
+    try:
+        os.close(claimed.fd)
+    except OSError:
+        pass    # removed by the test
+
+
+def test_a_claimed_pid_file_is_nobody_else_s(pidfile):
+    pidfile.write(4711)
+    with pytest.raises(AlreadyRunning, match="already running, pid 4711"):
+        PidFile.claim(pidfile.path)
+
+
+def test_a_lock_lives_as_long_as_somebody_holds_the_file(pidfile):
+    kept = os.dup(pidfile.fd)
+    os.close(pidfile.fd)
+    with pytest.raises(AlreadyRunning):
+        PidFile.claim(pidfile.path)
+    os.close(kept)
+    pidfile.fd = PidFile.claim(pidfile.path).fd
+
+
+def test_a_stale_pid_file_is_told_from_a_new_one(tmp_path, pidfile):
+    assert not pidfile.was_stale
+    (tmp_path / "old.pid").write_text("4711\n")
+    old = PidFile.claim(str(tmp_path / "old.pid"))
+    assert old.was_stale
+    old.write(12)
+    assert (tmp_path / "old.pid").read_text() == "12\n"
+    old.remove()
+    assert not (tmp_path / "old.pid").exists()
+
+
+def test_a_file_that_was_replaced_while_locking_is_opened_again(tmp_path, monkeypatch):
+    path = tmp_path / "toy.pid"
+    real, replaced = os.stat, []
+
+    def replacing(name, **more):
+        if not replaced:
+            replaced.append(1)
+            path.unlink()
+            path.touch()
+        return real(name, **more)
+
+    monkeypatch.setattr("popular.proc.pidfile.os.stat", replacing)
+    claimed = PidFile.claim(str(path))
+    assert os.fstat(claimed.fd).st_ino == path.stat().st_ino
+    os.close(claimed.fd)
+
+
+@pytest.mark.parametrize("told, outcome", [
+    pytest.param(b"ready\nmain 127.0.0.1:110\n", Outcome(0, "main 127.0.0.1:110\n"), id="ready"),
+    pytest.param(b"failed 78\nno such module\n", Outcome(78, "no such module"), id="failed"),
+    pytest.param(b"", Outcome(70, "the master ended before it was ready"), id="died"),
+    pytest.param(b"Traceback: x\n", Outcome(70, "the master ended before it was ready\nTraceback: x"), id="traceback"),
+    pytest.param(b"failed many\n", Outcome(70, "the master ended before it was ready\nfailed many"), id="nonsense"),
+])
+def test_how_a_start_went(told, outcome):
+    read, write = os.pipe()
+    os.write(write, told)
+    os.close(write)
+    assert await_ready(read, 5) == outcome
+    os.close(read)
+
+
+def test_what_the_master_says_is_what_the_starter_reads():
+    read, write = os.pipe()
+    ready = Ready(write)
+    assert ready.tell_ready([("a", "127.0.0.1:1"), ("b", "[::1]:2")])
+    assert await_ready(read, 5) == Outcome(0, "a 127.0.0.1:1\nb [::1]:2\n")
+    assert ready.tell_failed(78, "too late, and nobody hears it")
+    os.close(read)
+
+
+def test_a_start_that_takes_too_long_is_given_up():
+    read, write = os.pipe()
+    assert await_ready(read, 0).code == 69
+    os.close(read)
+    assert not Ready(write).tell_ready([])    # and the master learns that nobody waits
+
+
+def test_nobody_need_wait():
+    assert Ready(None).tell_ready([("a", "b")])
