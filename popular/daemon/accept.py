@@ -15,9 +15,7 @@ from popular.addresses import Endpoint
 from popular.daemon.session import Connection
 from popular.daemon.spec import Listener
 from popular.net.listen import bound_endpoint, endpoint_of
-from popular.proc.child import SHORTAGES, Child, ChildState
-
-PAUSE = 1.0    # seconds without accepting after the system ran out of descriptors or memory
+from popular.proc.child import PAUSE, SHORTAGES, Child, ChildState
 
 _ANY_HOST = frozenset(("0.0.0.0", "::"))
 _CLOSED = frozenset((errno.EINVAL, errno.EBADF, errno.ENOTSOCK))    # shut down by the master, or closed here

@@ -26,6 +26,8 @@ from popular.proc.trace import places
 RETIRE = signal.SIGUSR1    # finish the session, then leave
 SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN))
 
+PAUSE = 1.0    # seconds between two tries of a child to get what the system refuses
+
 _DEFAULT = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPWR)
 
 
@@ -158,5 +160,6 @@ def _note_failure(error: Exception, inheritance: Inheritance) -> None:
     if isinstance(error, MemoryError) or isinstance(error, OSError) and error.errno in SHORTAGES:
         if inheritance.once.is_due():
             inheritance.log.note(CHILD_SHORT, error=getattr(error, "strerror", None) or type(error).__name__)
+        inheritance.death.is_ended(PAUSE)    # or the next child would meet the same shortage at once, and so on
         return
     inheritance.log.note(CHILD_FAILED, type=type(error).__name__, trace=places(error))

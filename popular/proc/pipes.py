@@ -62,11 +62,11 @@ class DeathPipe:
         """Return the children's end, readable when the master is dead."""
         return self._read
 
-    def is_ended(self) -> bool:
-        """Tell whether the master is dead."""
+    def is_ended(self, seconds: float = 0.0) -> bool:
+        """Tell whether the master is dead, or dies within some seconds."""
         poll = select.poll()
         poll.register(self._read, select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(poll.poll(seconds * 1000))
 
     def send_signal_at_end(self, number: int) -> None:
         """Have the kernel send signal `number` to this process when the master is dead.

@@ -14,6 +14,7 @@ from popular.proc.messages import CHILD_DIED, CHILD_NOT_STARTED, FORK_FAILED
 from popular.proc.once import OnceAMinute
 from popular.proc.pool import PoolLimits, decide
 from popular.proc.roster import Record, Roster, Slots
+from popular.proc.signals import HANDLED
 from popular.proc.throttle import Throttle
 
 MAX_FORKS = 16      # in one turn, so that signals never wait long
@@ -117,7 +118,7 @@ class Supervisor:
         slot = self._slots.claim(self._limits.limit)
         if slot is None:
             return False
-        before = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         try:
             pid = os.fork()
             if pid == 0:

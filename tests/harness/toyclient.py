@@ -20,7 +20,7 @@ def start_toy(start: Callable[..., Daemon], *, options: Iterable[str] = (), **se
     """Start the toy in the foreground with `settings`, and wait until its first children are all idle."""
     daemon: Daemon = start(str(TOY), {"toy": {"address": "127.0.0.1:0", **settings}}, name="toy", options=options)
     daemon.program = "toy"
-    wanted = min(int(str(settings.get("minspare", 4))), int(str(settings.get("maxsession", 4))))
+    wanted = min(int(str(settings.get("minspare", 4))), int(str(settings.get("maxsession", 1000))))
     wait_for(lambda: len(idle_children(daemon.pid)) == wanted, 10.0, "the first idle children")
     return daemon
 

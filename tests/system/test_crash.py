@@ -157,8 +157,8 @@ def test_when_fork_fails_the_daemon_stays_up_and_recovers(start, rundir):
 
 def test_when_descriptors_run_out_children_wait_and_recover(start):
     toy = start_toy(start)
-    wait_for(lambda: len(idle_children(toy.pid)) == 4)
     children = toy.children()
+    wait_for(lambda: all("anon_inode:[eventpoll]" in descriptors_of(pid).values() for pid in children))
     limits = resource.prlimit(children[0], resource.RLIMIT_NOFILE)
     for pid in children:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, limits[1]))

@@ -126,7 +126,9 @@ def test_an_unexpected_error_is_one_line_without_its_text(place):
     assert "password" not in text
 
 
-def test_an_error_for_want_of_memory_is_a_shortage_and_said_once(place):
+def test_an_error_for_want_of_memory_is_a_shortage_and_said_once(place, monkeypatch):
+    monkeypatch.setattr("popular.proc.child.PAUSE", 0.01)
+
     def work(child: Child) -> int:
         raise MemoryError
 
