@@ -1,6 +1,6 @@
-"""Texts made from the rows: the configuration as an INI file, the commented sample file, man page parts.
+"""Texts made from the rows: the commented sample file and man page parts.
 
-For starters and tools.  Pure functions; raises nothing for a Config of its schema.  The man page
+For tools.  Pure functions; raises nothing.  The man page
 parts are plain troff (`.TP`, `.B`, `.I`), which the templates in man/src/ take in.
 """
 
@@ -9,31 +9,14 @@ import textwrap
 from collections.abc import Mapping
 
 from popular.config.cmdline import common_options, metavar
-from popular.config.kinds import Bool, Choice, Dir, Float, Int, Kind, Time
+from popular.config.kinds import Bool, Choice, Float, Int, Kind, Time
 from popular.config.quoting import quote
 from popular.config.setting import Schema, Setting
-from popular.config.store import Config, Values
 
 WIDTH = 98        # columns of comments in a sample file
 MAN_WIDTH = 78    # columns of the source of a man page
 
 Examples = Mapping[str, Mapping[str, Mapping[str, str]]]    # class → id → key → text
-
-
-def render_ini(config: Config, schema: Schema) -> str:
-    """Return an INI file that `read_ini` folds back to the same variables and objects.
-
-    What a file cannot say stands there as a comment: what only the program sets, optional values that
-    are not given, and directories that are the default and hence need not exist.
-    """
-    lines = [f"[{schema.program}]"]
-    lines += [_assignment(row, config.variables) for row in schema.settings]
-    for cls in schema.classes:
-        lines += ["", f"[{cls.name}]"]
-        for item in config.items(cls.name):
-            lines += [f"    [[{item.ident}]]"]
-            lines += [f"    {_assignment(row, item.values)}" for row in cls.rows]
-    return "\n".join(lines) + "\n"
 
 
 def sample_ini(schema: Schema, examples: Examples) -> str:
@@ -81,15 +64,6 @@ def man_text(text: str) -> str:
     for sentence in re.split(r"(?<=\.) +", text):
         lines += textwrap.wrap(_escape(sentence), MAN_WIDTH, break_long_words=False, break_on_hyphens=False)
     return "\n".join(f"\\&{line}" if line[:1] in (".", "'") else line for line in lines)
-
-
-def _assignment(row: Setting, values: Values) -> str:
-    """Return `name = value`, as a comment where a file cannot say it."""
-    value = values[row.name]
-    text = row.show(value)
-    line = f"{row.name} = {'' if text is None else quote(text)}".rstrip()
-    unsaid = text is None or not row.starts or (isinstance(row.kind, Dir) and value == row.default)
-    return f"#{line}" if unsaid else line
 
 
 def _sample_row(row: Setting, values: Mapping[str, str]) -> list[str]:

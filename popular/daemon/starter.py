@@ -16,7 +16,7 @@ from daemon import DaemonContext
 from daemon.daemon import DaemonError
 
 from popular.config.cmdline import Startup, conf_path, read_config
-from popular.config.render import render_ini
+from popular.config.initext import render_ini
 from popular.config.store import Config, dump
 from popular.daemon.handover import HandOver
 from popular.daemon.launch import (

@@ -10,7 +10,7 @@ import pytest
 
 from popular.config.cmdline import common_options
 from popular.config.inifile import read_ini
-from popular.config.render import render_ini
+from popular.config.initext import render_ini
 from popular.config.setting import Schema, Setting
 from popular.config.store import default_config, dump, load
 from scripts import generate

@@ -12,7 +12,7 @@ from popular.config import inifile
 from popular.config.inifile import MAX_BYTES, read_ini
 from popular.config.kinds import Address, Addresses, Bool, Choice, Dir, File, Float, Id, Int, String, Time
 from popular.config.quoting import quote, unquote
-from popular.config.render import render_ini
+from popular.config.initext import render_ini
 from popular.config.setting import ObjectClass, Schema, Setting
 from popular.config.store import FILE, Config, Item, Values, default_config, with_fact, with_item
 from popular.errors import ConfigError

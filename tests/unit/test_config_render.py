@@ -5,8 +5,9 @@ import re
 import pytest
 
 from popular.config.inifile import read_ini
+from popular.config.initext import render_ini
 from popular.config.kinds import Addresses, Bool, Dir, Id, Int, String, Time
-from popular.config.render import man_objects, man_options, man_settings, render_ini, sample_ini
+from popular.config.render import man_objects, man_options, man_settings, sample_ini
 from popular.config.setting import ObjectClass, Schema, Setting
 from popular.config.store import FILE, default_config, with_item, with_variable
 
