@@ -1,0 +1,249 @@
+"""The control language: patterns of commands, and how a line is matched against them (spec 1.3).
+
+    @commands.add("backend drain <id>", "Send no new sessions there.")
+    def drain(desk, given): ...
+
+A pattern is words parted by spaces: `drain` stands for itself, `<id>` for one word, `<state:on|off>`
+for one of some words, `[name]` for a word that may be missing, `<name...>` and `[name...]` for one or
+more and any number of words, `[key=value...]` and `<key=value...>` for pairs with keys that differ.
+Lists of words and pairs come last; words end where the first pair begins, if pairs may follow.
+
+Used in the master, and by the man pages, which are made from the same patterns.  Matching raises
+UsageError, whose last line says what is wrong and whose other lines are usages.
+"""
+
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, TypeVar
+
+from popular.config.kinds import Id
+from popular.config.setting import quoted
+from popular.errors import UsageError
+from popular.names import is_id
+
+MAX_LINE = 4096     # octets of a command line without its end
+MAX_WORDS = 1024    # of a command line
+
+_PART = re.compile(r"(?P<open>[<\[])(?P<name>[a-z]+)(?P<pair>=value)?(?::(?P<choice>[a-z|]+))?(?P<many>\.\.\.)?[>\]]",
+                   re.ASCII)
+_KEY = re.compile(r"[a-z][a-z0-9]*", re.ASCII)
+
+H = TypeVar("H")
+
+
+class Shape(Enum):
+    """What a part of a pattern takes of a line."""
+
+    LITERAL = "itself"
+    ONE = "one word"
+    MANY = "words"
+    PAIRS = "pairs"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a pattern."""
+
+    shape: Shape
+    name: str
+    text: str                        # as a usage shows it
+    choice: tuple[str, ...] = ()     # the words there are
+    optional: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "Part":
+        """Read one part; ValueError is a mistake in a table of commands."""
+        found = _PART.fullmatch(text)
+        if found is None:
+            if not _KEY.fullmatch(text):
+                raise ValueError(f"no part of a pattern: {text}")
+            return cls(Shape.LITERAL, text, text)
+        shape = Shape.PAIRS if found["pair"] else Shape.MANY if found["many"] else Shape.ONE
+        choice = tuple(found["choice"].split("|")) if found["choice"] else ()
+        return cls(shape, found["name"], found["choice"] or text, choice, found["open"] == "[")
+
+    def take_word(self, word: str) -> None:
+        """Raise UsageError when `word` cannot stand here."""
+        if self.choice and word not in self.choice:
+            raise UsageError(f"found {quoted(word)}, wanted one of {', '.join(self.choice)}")
+        if self.name == "id" and not is_id(word):
+            raise UsageError(f"found {quoted(word)}, wanted {Id.wanted}")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a line gave for the parts of its pattern."""
+
+    values: Mapping[str, tuple[str, ...]]    # words by the name of their part
+    pairs: Mapping[str, str]                 # key → value
+
+    def word(self, name: str) -> str:
+        """Return the one word of a part; empty when it may be missing and is."""
+        words = self.values.get(name, ())
+        return words[0] if words else ""
+
+    def words(self, name: str) -> tuple[str, ...]:
+        """Return the words of a part."""
+        return self.values.get(name, ())
+
+
+class Mismatch(Exception):
+    """A line is none of a pattern; `literals` of its first words are, and `why` says more if it can."""
+
+    def __init__(self, literals: int, why: str = "") -> None:
+        super().__init__(why)
+        self.literals = literals
+        self.why = why
+
+
+class Pattern:
+    """The words of one command."""
+
+    def __init__(self, text: str) -> None:
+        """Read a pattern; ValueError is a mistake in a table of commands."""
+        self.parts = tuple(Part.parse(part) for part in text.split())
+        self.usage = " ".join(part.text for part in self.parts)
+
+    def match(self, words: Sequence[str]) -> Given:
+        """Return what `words` gave; raises Mismatch."""
+        values: dict[str, tuple[str, ...]] = {}
+        pairs: dict[str, str] = {}
+        left = list(words)
+        literals = 0
+        for index, part in enumerate(self.parts):
+            if part.shape is Shape.LITERAL:
+                if not left or left[0] != part.name:
+                    raise Mismatch(literals)
+                literals += 1
+                del left[0]
+                continue
+            try:
+                if part.shape is Shape.PAIRS:
+                    pairs = _take_pairs(left)
+                else:
+                    values[part.name] = _take_words(part, left, self._has_pairs_after(index))
+            except UsageError as why:
+                raise Mismatch(literals, str(why)) from None
+            if not part.optional and not (pairs if part.shape is Shape.PAIRS else values[part.name]):
+                raise Mismatch(literals, f"{part.text} is missing")
+        if left:
+            raise Mismatch(literals, f"{quoted(left[0])} is too much")
+        return Given(values, pairs)
+
+    def _has_pairs_after(self, index: int) -> bool:
+        return any(part.shape is Shape.PAIRS for part in self.parts[index + 1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Command(Generic[H]):
+    """One row of the control language."""
+
+    pattern: Pattern
+    doc: str                                       # one sentence or two, for help and man page
+    handler: H
+    mask: Callable[..., str] | None = None         # words for the log, without secrets
+
+
+class CommandSet(Generic[H]):
+    """The commands of one program, in the order of help and man page."""
+
+    def __init__(self, *others: "CommandSet[H]") -> None:
+        """Begin with the commands of `others`."""
+        self._commands: list[Command[H]] = [command for other in others for command in other]
+
+    def __iter__(self) -> Iterator[Command[H]]:
+        return iter(self._commands)
+
+    def add(self, pattern: str, doc: str, mask: Callable[..., str] | None = None) -> Callable[[H], H]:
+        """Mark a function as the handler of `pattern`.
+
+        `mask` is called like the handler and returns the words that the log may show; without it
+        these are the words of the line.
+        """
+        def note(handler: H) -> H:
+            self._commands.append(Command(Pattern(pattern), doc, handler, mask))
+            return handler
+        return note
+
+    def find(self, words: Sequence[str]) -> tuple[Command[H], Given]:
+        """Return the command that `words` make, and what they give; raises UsageError."""
+        near: list[tuple[Command[H], Mismatch]] = []
+        for command in self._commands:
+            try:
+                return command, command.pattern.match(words)
+            except Mismatch as miss:
+                near.append((command, miss))
+        raise UsageError(_complaint(words, near))
+
+    def known_words(self, words: Sequence[str]) -> int:
+        """Return how many of the first `words` are those of some command: the rest may be anything, a secret too."""
+        best = 0
+        for command in self._commands:
+            try:
+                command.pattern.match(words)
+            except Mismatch as miss:
+                best = max(best, miss.literals)
+        return best
+
+    def help(self, word: str = "") -> list[str]:
+        """Return a line for each command, or for those that begin with `word`; raises UsageError for none."""
+        chosen = [command for command in self._commands if not word or command.pattern.parts[0].name == word]
+        if not chosen:
+            raise UsageError(f"no command begins with {quoted(word)}")
+        width = max(len(command.pattern.usage) for command in chosen)
+        return [f"{command.pattern.usage:{width}}  {command.doc}" for command in chosen]
+
+
+def split_words(line: str) -> list[str]:
+    """Return the words of a line, split and unquoted as a shell would; raises UsageError."""
+    try:
+        words = shlex.split(line)
+    except ValueError as why:
+        raise UsageError(f"the line cannot be split into words: {why}") from None
+    if len(words) > MAX_WORDS:
+        raise UsageError(f"found {len(words)} words, wanted at most {MAX_WORDS}")
+    return words
+
+
+def _take_words(part: Part, left: list[str], stops_at_pair: bool) -> tuple[str, ...]:
+    """Take the words of a part off the front of `left`; raises UsageError."""
+    taken: list[str] = []
+    while left and (part.shape is Shape.MANY or not taken) and not (stops_at_pair and _is_pair(left[0])):
+        part.take_word(left[0])
+        taken.append(left.pop(0))
+    return tuple(taken)
+
+
+def _take_pairs(left: list[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    while left:
+        key, equals, value = left[0].partition("=")
+        if not equals or not _KEY.fullmatch(key):
+            raise UsageError(f"found {quoted(left[0])}, wanted key=value")
+        if key in pairs:
+            raise UsageError(f"{key} stands there twice")
+        pairs[key] = value
+        del left[0]
+    return pairs
+
+
+def _is_pair(word: str) -> bool:
+    key, equals, _ = word.partition("=")
+    return bool(equals) and _KEY.fullmatch(key) is not None
+
+
+def _complaint(words: Sequence[str], near: list[tuple[Command[H], Mismatch]]) -> str:
+    """Return what is wrong with `words`: the usages of the commands that come nearest."""
+    best = max((miss.literals for _, miss in near), default=0)
+    if best == 0:
+        return f"no such command: {quoted(words[0] if words else '')}; try help"
+    nearest = [(command.pattern.usage, miss.why) for command, miss in near if miss.literals == best]
+    told = [why for _, why in nearest if why]
+    if len(nearest) > 1 and len(told) != 1:
+        usages = [f"usage: {usage}" for usage, _ in nearest]
+        return "\n".join([*usages, f"no such command: {quoted(' '.join(words[:best + 1]))}"])
+    usage, why = next(((usage, why) for usage, why in nearest if why), nearest[0])
+    return f"{why}; usage: {usage}" if why else f"usage: {usage}"
