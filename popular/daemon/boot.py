@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from popular.config.store import load, with_fact
 from popular.daemon.handover import HandOver
+from popular.daemon.lone import Lone, LoneSpec
 from popular.daemon.master import Master
 from popular.daemon.spec import DaemonSpec, Listener
 from popular.errors import ConfigError, PdmError, PopularError, StartError
@@ -45,11 +46,9 @@ def boot(raw: Mapping[str, Any]) -> NoReturn:
     sys.exit(master.run(ready))
 
 
-def _build(hand: HandOver) -> Master:
-    """Make a Master of what was handed over; rights first."""
-    if hand.drops:
-        drop(hand.rights)
-    prove(hand.rights)
+def _build(hand: HandOver) -> Master | Lone:
+    """Make the daemon of what was handed over; rights first."""
+    _take_rights(hand)
     for fd in hand.descriptors:
         os.set_inheritable(fd, False)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())    # whatever the one who started us had masked
@@ -61,14 +60,30 @@ def _build(hand: HandOver) -> Master:
     log = Log(spec.name, hand.log_fd, hand.log_path, config.variables.flag("debug"))
     listeners = [_listener(handle.owner, handle.fd) for handle in hand.handles]
     pidfile = PidFile(hand.pid_path, hand.pid_fd)
+    if isinstance(spec, LoneSpec):
+        return Lone(spec, config, log, hand.rights, pidfile)
     return Master(spec, config, listeners, _inheritance(hand, log, title), pidfile)
 
 
-def _spec(module: str) -> DaemonSpec:
+def _take_rights(hand: HandOver) -> None:
+    """Give up root's rights, but for the capabilities that the daemon keeps; raises StartError."""
+    if not hand.capabilities:
+        if hand.drops:
+            drop(hand.rights)
+    else:
+        from popular.proc import capabilities    # here, because it needs ctypes, which no child shall carry
+        if hand.drops:
+            capabilities.survive_change_of_user()
+            drop(hand.rights)
+        capabilities.keep_only(hand.capabilities)
+    prove(hand.rights)
+
+
+def _spec(module: str) -> DaemonSpec | LoneSpec:
     """Import the program's own module."""
     spec = importlib.import_module(module).SPEC
-    if not isinstance(spec, DaemonSpec):
-        raise StartError(f"{module}.SPEC is no DaemonSpec")
+    if not isinstance(spec, DaemonSpec | LoneSpec):
+        raise StartError(f"{module}.SPEC is neither DaemonSpec nor LoneSpec")
     return spec
 
 

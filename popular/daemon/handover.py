@@ -32,6 +32,7 @@ class HandOver:
     prefix: str                # sys.prefix of the starter: with -S nobody finds a virtual environment
     rights: Rights             # to drop to, or to keep
     drops: bool                # whether the master is still root's
+    capabilities: tuple[int, ...]    # to keep nevertheless
     detached: bool             # stderr is the ready pipe until the master is ready
     log_path: str
     log_fd: int
@@ -63,6 +64,7 @@ class HandOver:
         return cls(**{
             **raw,
             "path": tuple(raw["path"]),
+            "capabilities": tuple(raw["capabilities"]),
             "rights": Rights(**{**rights, "groups": tuple(rights["groups"])}),
             "seats": Seats(**raw["seats"]),
             "handles": tuple(Handle(**handle) for handle in raw["handles"]),

@@ -53,9 +53,26 @@ class Job(Protocol):
         ...
 
 
+class Startable(Protocol):
+    """What the starter needs of any daemon; see DaemonSpec for the meanings."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def schema(self) -> Schema: ...
+    @property
+    def check(self) -> Callable[[Config], list[Mistake]]: ...
+    @property
+    def listens(self) -> Callable[[Config], list[Listen]]: ...
+    @property
+    def capabilities(self) -> tuple[int, ...]: ...
+    @property
+    def import_name(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class DaemonSpec:
-    """One daemon."""
+    """One daemon: a master and its children."""
 
     name: str
     schema: Schema
@@ -66,6 +83,7 @@ class DaemonSpec:
     start_message: Message    # fields: any of version, pid, user, addresses
     end_message: Message      # fields: any of command, children, version, pid, user
     signals: tuple[SignalRow, ...] = SIGNALS
+    capabilities: tuple[int, ...] = ()    # kept when root's rights are given up (proc.capabilities)
     module: str = ""          # where `SPEC` stands; empty: popular.NAME.spec
 
     @property

@@ -21,7 +21,7 @@ from popular.config.store import Config, dump
 from popular.daemon.handover import HandOver
 from popular.daemon.launch import (
     LEAVING, bind_all, check_library, claim_pidfile, exec_master, handles, make_rundir, open_log, search_path)
-from popular.daemon.spec import DaemonSpec
+from popular.daemon.spec import Startable
 from popular.errors import ConfigError, Mistake, PopularError, StartError, UsageError
 from popular.proc.descriptors import Seats
 from popular.proc.pidfile import PidFile
@@ -35,7 +35,7 @@ _INTERRUPTED = 130    # as shells say it
 Prepare = Callable[[Config], Config]
 
 
-def main(spec: DaemonSpec, argv: Sequence[str], *, prepare: Prepare | None = None) -> int:
+def main(spec: Startable, argv: Sequence[str], *, prepare: Prepare | None = None) -> int:
     """Start the daemon that `spec` describes with the words of a command line; returns the exit code.
 
     `prepare` completes the configuration with what only a starter may do, such as resolving names.
@@ -58,16 +58,16 @@ def main(spec: DaemonSpec, argv: Sequence[str], *, prepare: Prepare | None = Non
         return _INTERRUPTED
 
 
-def _complete(spec: DaemonSpec, config: Config, prepare: Prepare | None) -> tuple[Config, Rights]:
+def _complete(spec: Startable, config: Config, prepare: Prepare | None) -> tuple[Config, Rights]:
     """Return the completed configuration and whose rights the daemon will have; raises ConfigError."""
     mistakes = spec.check(config)
     rights = own_rights()
-    if rights.is_root:
-        user, group = config.variables.text("user"), config.variables.text("group")
+    user, group = config.variables.optional_text("user"), config.variables.optional_text("group")
+    if rights.is_root and user is not None:
         try:
             rights = find_rights(user, group)
         except KeyError as why:
-            found = f"{user}, {group} ({why.args[0]})"
+            found = f"{user}, {group or 'its group'} ({why.args[0]})"
             mistakes.append(Mistake(f"{spec.name}: user, group", found, "names that exist"))
     if prepare is not None:
         try:
@@ -79,7 +79,7 @@ def _complete(spec: DaemonSpec, config: Config, prepare: Prepare | None) -> tupl
     return config, rights
 
 
-def _start(spec: DaemonSpec, startup: Startup, config: Config, rights: Rights) -> int:
+def _start(spec: Startable, startup: Startup, config: Config, rights: Rights) -> int:
     """Take from the system what the daemon needs, then go on as the master, or wait for it."""
     _check_descriptor(startup.ready_fd)
     os.umask(UMASK)
@@ -96,7 +96,8 @@ def _start(spec: DaemonSpec, startup: Startup, config: Config, rights: Rights) -
         raise
     hand = HandOver(
         program=spec.name, module=spec.import_name, config=dump(config, spec.schema),
-        path=search_path(), prefix=sys.prefix, rights=rights, drops=os.geteuid() == 0, detached=not startup.foreground,
+        path=search_path(), prefix=sys.prefix, rights=rights, drops=os.geteuid() == 0,
+        capabilities=spec.capabilities, detached=not startup.foreground,
         log_path=logfile, log_fd=log.fileno(), pid_path=pidfile.path, pid_fd=pidfile.fd,
         ready_fd=startup.ready_fd, seats=seats, handles=handles(listeners))
     if startup.foreground:

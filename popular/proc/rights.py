@@ -29,8 +29,8 @@ class Rights:
         return self.uid == 0
 
 
-def find_rights(user: str, group: str) -> Rights:
-    """Return the rights of `user` with `group` as his primary group (starter only).
+def find_rights(user: str, group: str | None) -> Rights:
+    """Return the rights of `user` with `group` as his primary group; None: that which he has (starter only).
 
     Raises KeyError with a text that says which of them does not exist.
     """
@@ -39,7 +39,7 @@ def find_rights(user: str, group: str) -> Rights:
     except KeyError:
         raise KeyError(f"no such user: {user}") from None
     try:
-        gid = grp.getgrnam(group).gr_gid
+        gid = entry.pw_gid if group is None else grp.getgrnam(group).gr_gid
     except KeyError:
         raise KeyError(f"no such group: {group}") from None
     return Rights(user, entry.pw_uid, gid, tuple(sorted(os.getgrouplist(user, gid))))
