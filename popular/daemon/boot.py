@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from popular.config.store import load, with_fact
 from popular.daemon.handover import HandOver
+from popular.daemon.logs import inherited_log
 from popular.daemon.lone import Lone, LoneSpec
 from popular.daemon.master import Master
 from popular.daemon.spec import DaemonSpec, Listener
@@ -57,7 +58,7 @@ def _build(hand: HandOver) -> Master | Lone:
     title = Title(spec.name, load_setproctitle())
     title.set("master")
     config = with_fact(load(hand.config, spec.schema), "pid", os.getpid())
-    log = Log(spec.name, hand.log_fd, hand.log_path, config.variables.flag("debug"))
+    log = inherited_log(spec.name, config, hand.log_fd)
     listeners = [_listener(handle.owner, handle.fd) for handle in hand.handles]
     pidfile = PidFile(hand.pid_path, hand.pid_fd)
     if isinstance(spec, LoneSpec):

@@ -34,7 +34,6 @@ class HandOver:
     drops: bool                # whether the master is still root's
     capabilities: tuple[int, ...]    # to keep nevertheless
     detached: bool             # stderr is the ready pipe until the master is ready
-    log_path: str
     log_fd: int
     pid_path: str
     pid_fd: int

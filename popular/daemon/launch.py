@@ -1,4 +1,4 @@
-"""What a start needs from the system: run folder, log, lock, ports; and the exec of the master.
+"""What a start needs from the system: run folder, lock, ports; and the exec of the master.
 
 Runs in the starter, as root when it was started so.  Files in folders of the service user are
 opened with his rights, never with root's, or he could lead root elsewhere by a symbolic link.
@@ -16,7 +16,6 @@ from popular.addresses import Endpoint
 from popular.daemon.handover import Handle, HandOver
 from popular.daemon.spec import Listen, Listener
 from popular.errors import StartError
-from popular.log.writer import Log
 from popular.net.listen import bind_tcp, bind_udp, bound_endpoint
 from popular.proc.pidfile import PidFile
 from popular.proc.rights import Rights, acting_as
@@ -70,32 +69,6 @@ def claim_pidfile(path: str, rights: Rights) -> PidFile:
         pidfile = PidFile.claim(path)
         pidfile.write(os.getpid())
     return pidfile
-
-
-def open_log(program: str, path: str, rights: Rights) -> Log:
-    """Open the log so that the service user can open it again later (HUP)."""
-    try:
-        with acting_as(rights):
-            return Log.open(program, path)
-    except StartError as why:
-        if os.geteuid() != 0 or not isinstance(why.__cause__, PermissionError):
-            raise
-    if os.path.exists(path) and not os.path.isfile(path):    # a pipe or terminal, which was handed to root
-        return Log.open(program, path)
-    _create_for(rights, path)
-    with acting_as(rights):
-        return Log.open(program, path)
-
-
-def _create_for(rights: Rights, path: str) -> None:
-    """Make a new file for the service user in a folder of root's."""
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
-    except OSError as why:
-        hint = f"; it must belong to {rights.user}" if why.errno == errno.EEXIST else ""
-        raise StartError(f"cannot open the log file {path}: {why.strerror}{hint}") from why
-    os.fchown(fd, rights.uid, rights.gid)
-    os.close(fd)
 
 
 def bind_all(listens: Iterable[Listen], patience: float) -> list[Listener]:

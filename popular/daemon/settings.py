@@ -3,8 +3,9 @@
 from popular.config.kinds import Bool, File, Id, Int, String
 from popular.config.setting import Setting
 from popular.config.store import Config
+from popular.daemon.logs import log_rows
 from popular.errors import Mistake
-from popular.paths import LOGDIR, RUNDIR
+from popular.paths import RUNDIR
 from popular.proc.pool import PoolLimits
 from popular.version import VERSION
 
@@ -20,7 +21,7 @@ def process_rows(program: str) -> tuple[Setting, ...]:
         Setting("rundir", File(), RUNDIR,
                 "The folder for pid file, state file and control socket; it is made when it is missing.",
                 readonly=True, option=("-r", "--rundir")),
-        Setting("logfile", File(), f"{LOGDIR}/{program}", "The log file.", readonly=True, option=("-l", "--logfile")),
+        *log_rows(program),
         Setting("user", Id(), "pop", "The user to become when started as root.", readonly=True,
                 option=("-u", "--user")),
         Setting("group", Id(), "pop", "The group to become when started as root.", readonly=True,

@@ -20,7 +20,8 @@ from popular.config.initext import render_ini
 from popular.config.store import Config, dump
 from popular.daemon.handover import HandOver
 from popular.daemon.launch import (
-    LEAVING, bind_all, check_library, claim_pidfile, exec_master, handles, make_rundir, open_log, search_path)
+    LEAVING, bind_all, check_library, claim_pidfile, exec_master, handles, make_rundir, search_path)
+from popular.daemon.logs import STDERR, open_sink
 from popular.daemon.spec import Startable
 from popular.errors import ConfigError, Mistake, PopularError, StartError, UsageError
 from popular.proc.descriptors import Seats
@@ -82,14 +83,16 @@ def _complete(spec: Startable, config: Config, prepare: Prepare | None) -> tuple
 def _start(spec: Startable, startup: Startup, config: Config, rights: Rights) -> int:
     """Take from the system what the daemon needs, then go on as the master, or wait for it."""
     _check_descriptor(startup.ready_fd)
+    if not startup.foreground and config.variables.text("logto") == STDERR:
+        raise ConfigError([Mistake(f"{spec.name}: logto", f"{STDERR} without --foreground", "file or syslog")])
     os.umask(UMASK)
     seats = Seats.reserve()    # before the listeners, which may be many: the numbers must be low
     check_library(rights)
-    rundir, logfile = config.variables.text("rundir"), config.variables.text("logfile")
+    rundir = config.variables.text("rundir")
     make_rundir(rundir, rights)
     pidfile = claim_pidfile(os.path.join(rundir, f"{spec.name}.pid"), rights)
     try:
-        log = open_log(spec.name, logfile, rights)
+        sink = open_sink(config, rights)
         listeners = bind_all(spec.listens(config), LEAVING if pidfile.was_stale else 0.0)
     except StartError:
         pidfile.remove()
@@ -98,7 +101,7 @@ def _start(spec: Startable, startup: Startup, config: Config, rights: Rights) ->
         program=spec.name, module=spec.import_name, config=dump(config, spec.schema),
         path=search_path(), prefix=sys.prefix, rights=rights, drops=os.geteuid() == 0,
         capabilities=spec.capabilities, detached=not startup.foreground,
-        log_path=logfile, log_fd=log.fileno(), pid_path=pidfile.path, pid_fd=pidfile.fd,
+        log_fd=sink.fileno(), pid_path=pidfile.path, pid_fd=pidfile.fd,
         ready_fd=startup.ready_fd, seats=seats, handles=handles(listeners))
     if startup.foreground:
         exec_master(hand)

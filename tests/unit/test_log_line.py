@@ -56,6 +56,9 @@ class Colour(enum.IntEnum):
     pytest.param(float("nan"), "nan", id="nan"),
     pytest.param(None, "'None'", id="none"),
     pytest.param(Endpoint("::1", 110), "'[::1]:110'", id="endpoint"),
+    pytest.param({"auth": 0.12345, "relay": 2.0}, "'auth=0.123 relay=2.000'", id="mapping"),
+    pytest.param({}, "''", id="empty mapping"),
+    pytest.param({"a' b": "c' d"}, r"'a\x27?b=\x27c\x5cx27 d\x27'", id="hostile mapping"),
 ])
 def test_spec_5_1_value(thing: object, shown: str) -> None:
     assert value(thing) == shown
@@ -113,7 +116,7 @@ def test_a_line_never_exceeds_its_limit_whatever_its_head() -> None:
 
 FORGERIES = ["' user='root", "\n20040821 121929 mx1 pproxy 1 - SOS 0007 out_of_memory", "\\", "\\x27", "'"]
 HOSTILE = (st.text(st.characters(), max_size=300) | st.binary(max_size=300) | st.sampled_from(FORGERIES)
-           | st.integers() | st.floats() | st.booleans())
+           | st.integers() | st.floats() | st.booleans() | st.dictionaries(st.text(), st.floats()))
 
 
 @settings(deadline=None)

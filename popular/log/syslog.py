@@ -1,0 +1,65 @@
+"""The log as datagrams to the system's logger, as syslog(3) sends them (RFC 3164 section 4.1, the local form).
+
+Used in every process.  Each line names the socket anew, so a logger that was restarted, or that comes
+hours later, gets the next line without anybody reconnecting, whatever the rights of the process are.
+A logger that is away or does not keep up loses lines; nothing here raises or waits, except for `open`.
+"""
+
+import socket
+import time
+
+from popular.errors import StartError
+from popular.log.event import Event
+from popular.log.form import CLASSIC, Form
+from popular.log.message import ADM, BUG, DBG, ERR, INF, SOS
+
+DEV_LOG = "/dev/log"
+
+# Severities of RFC 3164 table 2: how urgent a level is to whoever reads all of a host's logs.
+SEVERITIES = {DBG: 7, INF: 6, ERR: 5, ADM: 4, BUG: 3, SOS: 2}
+
+_MAIL = 2 << 3    # the facility "mail system" (RFC 3164 table 1)
+_NOW_OR_NEVER = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+
+
+class SyslogSink:
+    """The mail facility of the local logger."""
+
+    def __init__(self, sock: socket.socket, form: Form = CLASSIC, path: str = DEV_LOG) -> None:
+        """Send by the unconnected datagram socket `sock` to the one at `path`."""
+        self._sock = sock
+        self._form = form
+        self._path = path
+
+    @classmethod
+    def open(cls, form: Form = CLASSIC, path: str = DEV_LOG) -> "SyslogSink":
+        """Make a socket; whether there is a logger at `path` shows only in what it gets.  Raises StartError."""
+        try:
+            return cls(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), form, path)
+        except OSError as why:
+            raise StartError(f"cannot make a socket for syslog: {why.strerror}") from why
+
+    @classmethod
+    def inherited(cls, fd: int, form: Form = CLASSIC, path: str = DEV_LOG) -> "SyslogSink":
+        """Take over the descriptor of a socket that `open` made, behind an exec."""
+        return cls(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM, fileno=fd), form, path)
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._sock.fileno()
+
+    def write(self, event: Event) -> None:
+        """Send one event; what the logger does not take at once is lost."""
+        stamp = time.strftime("%b %e %H:%M:%S", time.localtime(event.when))
+        head = f"<{_MAIL | SEVERITIES[event.level]}>{stamp} {event.program}[{event.pid}]: "
+        try:
+            self._sock.sendto(head.encode("ascii", "replace") + self._form.text(event), _NOW_OR_NEVER, self._path)
+        except OSError:
+            pass
+
+    def reopen(self) -> None:
+        """Do nothing: every line looks for the logger anew."""
+
+    def close(self) -> None:
+        """Give the socket up."""
+        self._sock.close()
