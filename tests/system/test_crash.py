@@ -104,12 +104,13 @@ def test_a_busy_child_gives_its_listeners_up_when_the_master_dies(rundir, maxuse
     with Client(toy.endpoints[0]) as client:
         sockets = [target for target in descriptors_of(client.pid).values() if target.startswith("socket:")]
         assert len(sockets) == 2    # the listener and the client
+        child, family = client.pid, children_of(toy.pid)
         os.kill(toy.pid, signal.SIGKILL)
         wait_for(lambda: len([target for target in descriptors_of(client.pid).values()
                               if target.startswith("socket:")]) == 1, 5.0, "the listener to be closed")
         assert client.ask(b"on") == b"on"
-        child = client.pid
-    wait_for(lambda: not is_alive(child), 5.0, "the end of the child")
+        assert is_alive(child)
+    wait_for(lambda: not any(is_alive(pid) for pid in family), 5.0, "the end of all children")
 
 
 def test_children_that_cannot_start_are_forked_ever_more_slowly(start, rundir):
