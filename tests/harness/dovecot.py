@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from popular.addresses import Endpoint
-from tests.harness.system import die_with_parent, wait_for
+from tests.harness.system import descendants_of, die_with_parent, end_process, wait_for
 
 MAX_FOLDER = 60     # octets: Dovecot makes sockets below it, and a socket's name has 107
 
@@ -122,7 +122,8 @@ class Dovecot:
         self.stop()
 
     def stop(self) -> None:
-        """End it and everything it started; twice is fine."""
+        """End it and everything it started, sessions too; twice is fine."""
+        family = descendants_of(self.process.pid) if self.process.poll() is None else []
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -130,6 +131,8 @@ class Dovecot:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        for pid in family:
+            end_process(pid)
 
     def maildir(self, user: str) -> Path:
         """Return the Maildir of a user."""
