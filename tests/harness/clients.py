@@ -66,7 +66,8 @@ class Curl:
         """List, fetch all in one session, and delete in another."""
         curl = [need_program("curl"), "-sS", "--max-time", "60", "-u", f"{account.user}:{PASSWORD}"]
         address = f"pop3://{account.endpoint}/"
-        count = len(_run([*curl, address], account).splitlines())
+        listing = _run([*curl, address], account)
+        count = sum(line[:1].isdigit() for line in listing.splitlines())    # curl shows the last dot of an empty list
         if not count:
             return []
         _run([*curl, f"{address}[1-{count}]", "-o", str(account.folder / "#1.eml")], account)

@@ -46,9 +46,10 @@ def template(folder: Path) -> Path:
     """A mailbox with every sample, made by pdeliver."""
     if sample_folder() is None:
         lacking("Python's test package")
+    spool = _made(folder / "template")
     for message in samples().values():
-        deliver(folder / "template", "all", message)
-    return folder / "template" / "all"
+        deliver(spool, "all", message)
+    return spool / "all"
 
 
 @pytest.fixture(scope="module")
