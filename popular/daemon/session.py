@@ -77,7 +77,7 @@ class Session:
             "bytes_in": self.wire.bytes_in,
             "bytes_out": self.wire.bytes_out,
             "seconds": time.monotonic() - self.started,
-            "times": " ".join(f"{state}={seconds:.3f}" for state, seconds in self.times.items()),
+            "times": dict(self.times),
         }
 
     def __enter__(self) -> "Session":
