@@ -24,12 +24,13 @@ from popular.config.cmdline import conf_path  # noqa: E402
 from popular.config.render import (  # noqa: E402
     Examples, man_objects, man_options, man_settings, man_text, sample_ini)
 from popular.config.setting import Schema  # noqa: E402
+from popular.daemon.lone import LoneSpec  # noqa: E402
 from popular.daemon.spec import DaemonSpec  # noqa: E402
 from popular.log.message import Message  # noqa: E402
 from popular.paths import LOGDIR, RUNDIR  # noqa: E402
 from popular.version import VERSION  # noqa: E402
 
-PROGRAMS = ("pproxy", "pserv", "pcheckd")
+PROGRAMS = ("pproxy", "pserv", "pcheckd", "ringd")
 
 EXAMPLES: Mapping[str, Examples] = {
     "pproxy": {
@@ -39,6 +40,7 @@ EXAMPLES: Mapping[str, Examples] = {
     },
     "pserv": {"server": {"main": {"address": "127.0.0.1:1110"}}},
     "pcheckd": {},
+    "ringd": {},
 }
 
 SOURCES = ROOT / "man" / "src"
@@ -96,7 +98,7 @@ def man_page(program: str, template: str) -> str:
     return _TABLE.sub(lambda mark: tables[mark[1]](), text)
 
 
-def man_signals(spec: DaemonSpec) -> str:
+def man_signals(spec: DaemonSpec | LoneSpec) -> str:
     """Return the signals that a master obeys as troff."""
     return "".join(f".TP\n.B {row.number.name}\n{man_text(row.text)}\n" for row in spec.signals)
 
@@ -126,9 +128,9 @@ def catalogue() -> list[Message]:
     return sorted(rows, key=lambda row: row.number)
 
 
-def spec_of(program: str) -> DaemonSpec:
+def spec_of(program: str) -> DaemonSpec | LoneSpec:
     """Return what makes one daemon."""
-    spec: DaemonSpec = importlib.import_module(f"popular.{program}.spec").SPEC
+    spec: DaemonSpec | LoneSpec = importlib.import_module(f"popular.{program}.spec").SPEC
     return spec
 
 

@@ -32,7 +32,6 @@ class HandOver:
     prefix: str                # sys.prefix of the starter: with -S nobody finds a virtual environment
     rights: Rights             # to drop to, or to keep
     drops: bool                # whether the master is still root's
-    capabilities: tuple[int, ...]    # to keep nevertheless
     detached: bool             # stderr is the ready pipe until the master is ready
     log_fd: int
     pid_path: str
@@ -40,6 +39,7 @@ class HandOver:
     ready_fd: int | None
     seats: Seats
     handles: tuple[Handle, ...]
+    capabilities: tuple[int, ...] = ()    # to keep when root's rights are dropped
 
     @property
     def descriptors(self) -> list[int]:

@@ -1,0 +1,168 @@
+"""The client's side of a connection to ringd: gets sockets for ports, and gives them back.
+
+Used by starters, and by masters when a listener is added at run time; ringpacket.py tells the
+protocol.  The references to all ports belong to the connection, so it must stay open for as long as
+the ports are held, and no child may keep it.  Raises StartError; waits at most `PATIENCE` seconds.
+"""
+
+import select
+import socket
+import struct
+import time
+
+from popular.addresses import Endpoint
+from popular.errors import StartError, UsageError
+from popular.net.listen import bound_endpoint
+from popular.net.ringpacket import MAX_ANSWER, MAX_NUMBER, Answer, Request, Verb, canonical, decode_answer
+
+PATIENCE = 2.0     # seconds for an answer of ringd, which never has long to do; a master waits so long
+_MAX_LATE = 100    # late answers that are skipped in one go
+
+_FD = struct.Struct("@i")
+_NO_SIGNAL = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
+
+
+class RingClient:
+    """One connection to a ringd."""
+
+    def __init__(self, path: str, sock: socket.socket, patience: float = PATIENCE) -> None:
+        """Go on with a connection to the ringd at `path`, which may have been made by another program."""
+        self.path = path
+        self._sock = sock
+        self._sock.setblocking(False)
+        self._patience = patience
+        # Not from 0: answers to the program that made the connection may still be under way.
+        self._number = time.monotonic_ns() % MAX_NUMBER
+
+    @classmethod
+    def connect(cls, path: str, patience: float = PATIENCE) -> "RingClient":
+        """Connect to the socket file `path`; raises StartError."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            # The kernel's own time limit: connect(2) to a full queue can be neither polled nor tried without waiting.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", max(1, int(patience)), 0))
+            sock.connect(path)
+        except OSError as why:
+            sock.close()
+            raise StartError(f"cannot reach ringd at {path}: {why.strerror or why}") from why
+        return cls(path, sock, patience)
+
+    def fileno(self) -> int:
+        """Return the descriptor of the connection; it is readable when ringd has ended."""
+        return self._sock.fileno()
+
+    def acquire(self, endpoint: Endpoint, backlog: int) -> socket.socket:
+        """Return a socket that listens on a numeric `endpoint`; others may accept from it too.
+
+        Close it, never shut it down, and `release` it then.  Raises StartError.
+        """
+        where = f"cannot listen on {endpoint} by ringd at {self.path}"
+        try:
+            wanted = canonical(endpoint)
+            answer, fd = self._ask(Verb.BIND, wanted)
+        except (OSError, UsageError) as why:
+            self._give_up(endpoint)
+            raise StartError(f"{where}: {_reason(why)}") from why
+        if answer.refusal is not None:
+            _close(fd)
+            raise StartError(f"{where}: {answer.refusal}")
+        if fd is None:
+            raise StartError(f"{where}: the socket got lost on its way; are there descriptors left?")
+        return self._checked(socket.socket(fileno=fd), wanted, backlog, where)
+
+    def release(self, endpoint: Endpoint) -> None:
+        """Tell ringd that a socket is closed; raises nothing, because ringd may be gone."""
+        try:
+            _, fd = self._ask(Verb.RELEASE, canonical(endpoint))
+            _close(fd)
+        except (OSError, UsageError):
+            pass
+
+    def is_gone(self) -> bool:
+        """Tell whether ringd has ended the connection; answers that nobody waits for any more are taken out."""
+        try:
+            for _ in range(_MAX_LATE):
+                packet, fd = self._receive()
+                _close(fd)
+                if not packet:
+                    return True
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return False
+
+    def close(self) -> None:
+        """End the connection, and so give back all ports that are not handed over to another process."""
+        self._sock.close()
+
+    def _give_up(self, endpoint: Endpoint) -> None:
+        """Release what may still come: the answer to a `bind` that was only late would count for ever."""
+        try:
+            self._send(Verb.RELEASE, canonical(endpoint))    # the next request skips both answers
+        except (OSError, UsageError):
+            pass
+
+    def _send(self, verb: Verb, endpoint: Endpoint) -> int:
+        """Send a request; returns its number."""
+        self._number = self._number % MAX_NUMBER + 1
+        self._sock.send(Request(verb, self._number, endpoint).encode(), _NO_SIGNAL)
+        return self._number
+
+    def _ask(self, verb: Verb, endpoint: Endpoint) -> tuple[Answer, int | None]:
+        """Send a request and return its answer, skipping late ones; raises OSError, UsageError."""
+        deadline = time.monotonic() + self._patience
+        number = self._send(verb, endpoint)
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        while poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            packet, fd = self._receive()
+            if not packet:
+                raise ConnectionResetError(0, "it closed the connection")
+            try:
+                answer = decode_answer(packet)
+            except UsageError:
+                _close(fd)
+                raise
+            if answer.number in (number, 0):    # 0: ringd does not even listen to us
+                return answer, fd
+            _close(fd)
+        raise TimeoutError(0, f"no answer in {self._patience:g} s")
+
+    def _receive(self) -> tuple[bytes, int | None]:
+        """Return a packet and the descriptor that came with it; raises OSError, BlockingIOError among them."""
+        # Not socket.recv_fds, which forgets its flags.
+        packet, extras, _, _ = self._sock.recvmsg(MAX_ANSWER + 1, socket.CMSG_LEN(_FD.size), socket.MSG_CMSG_CLOEXEC)
+        for level, kind, data in extras:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) and len(data) == _FD.size:
+                return packet, int(_FD.unpack(data)[0])
+        return packet, None
+
+    def _checked(self, sock: socket.socket, wanted: Endpoint, backlog: int, where: str) -> socket.socket:
+        """Return `sock` when it is what was asked for, else close it and raise StartError."""
+        try:
+            found = bound_endpoint(sock)
+            if sock.type != socket.SOCK_STREAM or _bare(found) != _bare(wanted):
+                raise StartError(f"{where}: got a socket of {found}")
+            sock.setblocking(False)
+            sock.listen(backlog)
+        except (OSError, StartError) as why:
+            sock.close()
+            self.release(wanted)
+            raise why if isinstance(why, StartError) else StartError(f"{where}: {why.strerror}") from why
+        return sock
+
+
+def _bare(endpoint: Endpoint) -> tuple[str, int]:
+    """Return host and port without the zone, which the kernel may spell in another way."""
+    return endpoint.host.partition("%")[0], endpoint.port
+
+
+def _reason(why: OSError | UsageError) -> str:
+    return why.strerror or str(why) if isinstance(why, OSError) else str(why)
+
+
+def _close(fd: int | None) -> None:
+    """Close a descriptor that came with a packet nobody wants."""
+    if fd is not None:
+        socket.close(fd)

@@ -1,0 +1,100 @@
+"""Which ports are open, and who holds how many references to each (spec 8.3): counting, no protocol.
+
+Runs in ringd.  Raises StartError for what cannot be had, with the reason for the one who asks.
+"""
+
+import socket
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from popular.addresses import Endpoint
+from popular.errors import StartError
+
+MAX_PORTS = 512              # open at once; with all clients well below the usual limit of 1024 descriptors
+MAX_REFERENCES = 1024        # of one holder
+
+Bind = Callable[[Endpoint], socket.socket]
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One open port."""
+
+    endpoint: Endpoint
+    sock: socket.socket
+    holders: Counter[int] = field(default_factory=Counter)    # holder → references
+
+    @property
+    def references(self) -> int:
+        """All references; none means that the port is closed."""
+        return self.holders.total()
+
+
+class PortTable:
+    """All open ports.  A holder is a number that the caller never uses twice."""
+
+    def __init__(self, bind: Bind) -> None:
+        """Begin with none; `bind` opens one and raises StartError."""
+        self._bind = bind
+        self._ports: dict[Endpoint, Port] = {}
+
+    def __len__(self) -> int:
+        return len(self._ports)
+
+    def take(self, holder: int, endpoint: Endpoint) -> Port:
+        """Count one more reference to `endpoint`, which is opened if it is not open; raises StartError."""
+        if self._held_by(holder) >= MAX_REFERENCES:
+            raise StartError("too many ports for one program")
+        port = self._ports.get(endpoint)
+        if port is None:
+            if len(self._ports) >= MAX_PORTS:
+                raise StartError("too many ports")
+            port = self._ports[endpoint] = Port(endpoint, self._bind(endpoint))
+        port.holders[holder] += 1
+        return port
+
+    def give_back(self, holder: int, endpoint: Endpoint) -> Port:
+        """Count one reference less, the last one closes the port; raises StartError if `holder` has none."""
+        port = self._ports.get(endpoint)
+        if port is None or port.holders[holder] < 1:
+            raise StartError("not yours")
+        self._take_off(port, holder, 1)
+        return port
+
+    def drop(self, holder: int) -> list[Port]:
+        """Take all references of `holder` away; returns the ports that it had."""
+        held = [port for port in self._ports.values() if holder in port.holders]
+        for port in held:
+            self._take_off(port, holder, port.holders[holder])
+        return held
+
+    def has_any(self, holder: int) -> bool:
+        """Tell whether `holder` has a reference to any port."""
+        return self._held_by(holder) > 0
+
+    def leave(self) -> None:
+        """Forget all ports without ending them: those who have them go on."""
+        for port in self._ports.values():
+            port.sock.close()
+        self._ports.clear()
+
+    def _held_by(self, holder: int) -> int:
+        return sum(port.holders[holder] for port in self._ports.values())
+
+    def _take_off(self, port: Port, holder: int, count: int) -> None:
+        port.holders[holder] -= count
+        if port.holders[holder] < 1:
+            del port.holders[holder]
+        if not port.holders:
+            del self._ports[port.endpoint]
+            _end(port.sock)
+
+
+def _end(sock: socket.socket) -> None:
+    """End a port for every process that holds it, a forgotten child for one, so that none keeps it busy."""
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:    # somebody did it before
+        pass
+    sock.close()

@@ -1,0 +1,54 @@
+"""What makes ringd: rows, checks and its service.
+
+Read by the starter and run in ringd itself, which has no children.
+"""
+
+import grp
+import os
+
+from popular.config.store import Config
+from popular.daemon.lone import LoneSpec
+from popular.daemon.messages import START
+from popular.errors import Mistake
+from popular.log.writer import Log
+from popular.net.listen import bind_tcp
+from popular.proc.capabilities import CAP_NET_BIND_SERVICE
+from popular.proc.rights import own_rights
+from popular.proc.watch import Watch
+from popular.ringd.messages import SHUTDOWN_RINGD
+from popular.ringd.ports import PortTable
+from popular.ringd.ranges import PortRanges
+from popular.ringd.service import Service, open_service
+from popular.ringd.settings import SCHEMA
+
+BACKLOG = 256    # until the client says what it wants
+
+
+def check(config: Config) -> list[Mistake]:
+    """Return what is wrong with user and group (starter only)."""
+    user, group = config.variables.optional_text("user"), config.variables.optional_text("group")
+    if user is None:
+        return [Mistake("ringd: user", "nothing", "the user that pproxy runs as (option --user)")]
+    own = own_rights()
+    if own.is_root:
+        return []
+    mistakes = []
+    if user != own.user:
+        mistakes.append(Mistake("ringd: user", user, f"{own.user}, who starts it: only root can choose another"))
+    if group is not None and group != grp.getgrgid(own.gid).gr_name:
+        mistakes.append(Mistake("ringd: group", group, "the group that starts it: only root can choose another"))
+    return mistakes
+
+
+def make_service(config: Config, log: Log, watch: Watch) -> Service:
+    """Open the socket; raises StartError."""
+    allowed = config.variables["ports"]
+    if not isinstance(allowed, PortRanges):
+        raise TypeError(f"ports is a {type(allowed).__name__}")
+    path = os.path.join(config.variables.text("rundir"), "ringd.sock")
+    return open_service(path, allowed, PortTable(lambda endpoint: bind_tcp(endpoint, BACKLOG)), log, watch)
+
+
+SPEC = LoneSpec(
+    name="ringd", schema=SCHEMA, check=check, make_service=make_service, start_message=START,
+    end_message=SHUTDOWN_RINGD, capabilities=(CAP_NET_BIND_SERVICE,))
