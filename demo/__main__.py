@@ -17,21 +17,21 @@ from demo.service import MailSystem
 from demo.site import Site
 from tests.harness.daemon import ROOT, StartFailed
 
-FOLDER = ROOT / "run"
-
 
 def main() -> int:
     """Run the demo; returns its exit code."""
     parser = argparse.ArgumentParser(prog="make run", description="A complete mail system, shown at work.")
     parser.add_argument("--once", action="store_true", help="end after the sessions")
-    once = parser.parse_args().once
+    parser.add_argument("--folder", type=Path, default=ROOT / "run", help="where it may write")
+    options = parser.parse_args()
+    folder: Path = options.folder.absolute()
     signal.signal(signal.SIGTERM, _end)
     screen = Screen()
-    _take(FOLDER)
+    _take(folder)
     try:
-        with MailSystem(Site(FOLDER)) as system:
+        with MailSystem(Site(folder)) as system:
             show(system, screen)
-            if not once:
+            if not options.once:
                 stay(system, screen)
         screen.say()
     except StartFailed as why:
@@ -39,7 +39,7 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         screen.say()
-    screen.say(f"Ended.  Logs, settings and mail are in {_short(FOLDER)}.")
+    screen.say(f"Ended.  Logs, settings and mail are in {_short(folder)}.")
     return 0
 
 
@@ -88,7 +88,7 @@ def _take(folder: Path) -> None:
 
 
 def _short(path: Path) -> str:
-    return "./" + str(path.relative_to(ROOT))
+    return f"./{path.relative_to(ROOT)}" if path.is_relative_to(ROOT) else str(path)
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

@@ -1,0 +1,109 @@
+"""`make run`: every kind of session is shown, it can be run again, also after kill -9 of it or of anything."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.daemon import ROOT
+from tests.harness.system import all_pids, is_alive, title_of, wait_for
+
+pytestmark = pytest.mark.limit(120)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Where the demo writes: reachable for the Dovecot that it may start."""
+    made = Path(tempfile.mkdtemp(prefix="popular-"))
+    made.chmod(0o755)
+    yield made / "run"
+    shutil.rmtree(made)
+
+
+def command(folder: Path, *options: str) -> list[str]:
+    """Return the words that start the demo."""
+    return [sys.executable, "-m", "demo", "--folder", str(folder), *options]
+
+
+def run_once(folder: Path) -> str:
+    """Run the demo to its end; returns what it shows."""
+    result = subprocess.run(command(folder, "--once"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                            text=True, timeout=100)
+    assert result.returncode == 0, result.stdout
+    return result.stdout
+
+
+def test_every_kind_of_session_is_shown(folder):
+    shown = run_once(folder)
+    sessions = shown.split("\n── ")[1:]
+    assert len(sessions) == 5
+    empty, stored, elsewhere, refused, master = sessions
+    assert "S: +OK 0 0" in empty and " pserv " not in empty and "mailbox_empty" in empty
+    assert "Subject: Lunch" in stored and " pserv " in stored and "On disk now: 2 new, 0 read." in stored
+    assert "protocol='pop3'" in elsewhere and "Subject: From another server" in elsewhere
+    assert "S: -ERR [AUTH]" in refused and "login_refused" in refused
+    assert "master=1" in master and "S: +OK" in master and "On disk now: 2 new, 0 read." in master
+
+
+def test_it_stays_up_until_it_is_told_to_end(folder):
+    with demo(folder) as running:
+        wait_for(lambda: any(masters(folder)), 5.0)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 0
+    assert masters(folder) == []
+
+
+def test_it_runs_again_after_it_was_killed(folder):
+    with demo(folder) as running:
+        pids = masters(folder)
+        assert len(pids) == 3
+        running.kill()
+        running.wait()
+        wait_for(lambda: not any(is_alive(pid) for pid in pids), 15.0, "the end of the daemons")
+    assert "login_refused" in run_once(folder)
+
+
+def test_it_runs_again_after_its_daemons_were_killed(folder):
+    with demo(folder) as running:
+        for pid in masters(folder):
+            os.kill(pid, signal.SIGKILL)
+        running.send_signal(signal.SIGTERM)
+        running.wait(30)
+    assert "login_refused" in run_once(folder)
+
+
+def test_a_second_one_is_told_that_the_folder_is_in_use(folder):
+    with demo(folder) as running:
+        second = subprocess.run(command(folder, "--once"), cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=30)
+        assert second.returncode != 0
+        assert "in use" in second.stderr
+        running.send_signal(signal.SIGINT)
+        running.wait(30)
+
+
+def demo(folder: Path) -> "subprocess.Popen[str]":
+    """Start the demo and wait until it tells how to connect."""
+    running = subprocess.Popen(command(folder), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert running.stdout
+    for line in running.stdout:
+        if line.startswith("  Logs:"):
+            return running
+    running.kill()
+    with running:
+        raise AssertionError("the demo does not come up")
+
+
+def masters(folder: Path) -> list[int]:
+    """Return the pids of the demo's daemons, as their pid files tell them."""
+    found = []
+    for path in (folder / "var").rglob("*.pid"):
+        pid = int(path.read_text() or "0")
+        if pid in all_pids() and title_of(pid).endswith("master"):
+            found.append(pid)
+    return found
