@@ -18,7 +18,7 @@ CROWDS = 4             # processes at once
 MAXSESSION = 30
 MESSAGE = b"Subject: one\r\n\r\n" + b"A line of an ordinary length, stuffed with nothing at all.\r\n" * 400
 USERS = [record("empty", "pw", "cxpop", "box/empty"), record("full", "pw", "cxpop", "box/full")]
-LIMITS = {"maxsession": MAXSESSION}
+LIMITS: dict[str, object] = {"maxsession": MAXSESSION}
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def site(rundir, spool, make_mailbox):
     """The system, with one mailbox that is empty and one that is not."""
     make_mailbox("box/empty")
     make_mailbox("box/full", new=[MESSAGE])
-    variables: dict[str, dict[str, object]] = {"pproxy": {**LIMITS, "authdelay": "1ms"}, "pserv": LIMITS}
+    variables = {"pproxy": {**LIMITS, "authdelay": "1ms"}, "pserv": LIMITS}
     with MailSite(rundir, spool, USERS, variables=variables) as running:
         yield running
 
