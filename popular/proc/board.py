@@ -1,0 +1,190 @@
+"""The master's side of the state file: making it, what it tells of itself, and clearing up after the dead.
+
+The board is for eyes: pstatus reads the file, and nobody here decides by what a child has written.
+Made in the master before the first fork; the map is inherited by all children.  A file that cannot be
+made is no reason not to serve: then the board is memory without a file, and `trouble` says why.
+Raises nothing later.
+"""
+
+import mmap
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from popular.proc.board_entry import BoardEntry
+from popular.proc.board_layout import (
+    CHANGING, CHANGING_AT, CHANGING_SIZE, FIXED, MAGIC, NAME, NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE,
+    BoardKind, Layout)
+from popular.proc.board_view import Row, parse_row
+from popular.proc.sequence import Sequenced, whole_records
+from popular.version import VERSION
+
+_FREE = (0,) * 11 + (b"",) * 3
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The part of the header that changes."""
+
+    pid: int
+    started: float        # seconds since 1970
+    generation: int = 0
+    slots_used: int = 0
+    names: int = 1
+    maxsession: int = 0
+    maxlocalload: float = 0.0
+    load: float = 0.0
+    session_state: int = 0
+    load_state: int = 0
+
+    def values(self) -> tuple[object, ...]:
+        """Return them in the order of the file."""
+        return (self.pid, self.started, self.generation, self.slots_used, self.names, self.maxsession,
+                self.maxlocalload, self.load, self.session_state, self.load_state)
+
+
+class Board:
+    """Shared memory with a place for every child, and usually a file."""
+
+    def __init__(self, kind: BoardKind, slots: int, path: str = "") -> None:
+        """Make the board, and the file `path` that shows it: a new file that replaces an old one."""
+        self.kind = kind
+        self.layout = Layout(slots)
+        self.path = path
+        self.trouble = ""        # why there is no file, or no room in it
+        self._room = slots       # slots for which the file system has room
+        self._fd = -1
+        self._memory = self._make(path) if path else mmap.mmap(-1, self.layout.size)
+        self._names: dict[tuple[str, str], int] = {}
+        self._by_number: dict[int, tuple[str, str]] = {}
+        self._master = memoryview(self._memory)[self.layout.row_at(-1):][:ROW_SIZE].cast("Q")
+        self._columns = {name: column for column, name in enumerate(kind.counters)}
+        self._header = Sequenced(self._memory, CHANGING_AT, CHANGING_SIZE)
+        self._facts = Facts(os.getpid(), time.time())
+        self.tell()
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Descriptors that are the master's alone."""
+        return () if self._fd < 0 else (self._fd,)
+
+    def entry(self, slot: int) -> BoardEntry:
+        """Return the place of the child in `slot`; called in the child."""
+        return BoardEntry(self._memory, self.layout, slot, self.kind, self._names)
+
+    def tell(self, **facts: object) -> None:
+        """Change some of the Facts."""
+        self._facts = replace(self._facts, **facts)    # type: ignore[arg-type]
+        self._header.write(CHANGING, SEQUENCE_SIZE, *self._facts.values())
+
+    def learn(self, names: Iterable[tuple[str, str]]) -> None:
+        """Give numbers to objects (class, id) of a new configuration.
+
+        Known ones keep theirs, because older children go on using them; what finds no room is counted
+        under number 0.
+        """
+        for name in names:
+            number = len(self._names) + 1
+            if name in self._names or number >= NAMES:
+                continue
+            cls, ident = name
+            NAME.pack_into(self._memory, NAMES_AT + number * NAME.size, cls.encode("ascii"), ident.encode("utf-8"))
+            self._names[name] = number
+            self._by_number[number] = name
+        self.tell(names=len(self._names) + 1)
+
+    def make_room(self, slots: int) -> int:
+        """Return for how many slots there is room: `slots`, or fewer when the file system is full.
+
+        Writing to a mapped page without room would end the writer (SIGBUS), so it is reserved first.
+        """
+        slots = min(slots, self.layout.slots)
+        if self._fd >= 0 and slots > self._room:
+            try:
+                self._reserve(self._fd, slots)
+                self._room = slots
+                self.trouble = ""
+            except OSError as why:
+                self.trouble = f"no room for {slots} slots in {self.path}: {why.strerror}"
+        return min(slots, self._room)
+
+    def use(self, slot: int) -> None:
+        """Note that `slot` is about to get a child."""
+        if slot >= self._facts.slots_used:
+            self.tell(slots_used=slot + 1)
+
+    def clear(self, slot: int) -> None:
+        """Free the record of a dead child, who may have left it half written."""
+        Sequenced(self._memory, self.layout.slot_at(slot), SLOT_SIZE).write(SLOT, SEQUENCE_SIZE, *_FREE)
+
+    def count(self, counter: str) -> None:
+        """Add one to a counter of the master's own."""
+        self._master[self._columns[counter]] += 1
+
+    def row(self, slot: int) -> Row | None:
+        """Return what the child in `slot` tells of itself, or None."""
+        [octets] = whole_records(lambda at, size: self._memory[at:at + size], self.layout.slot_at(slot), SLOT_SIZE, 1)
+        return None if octets is None else parse_row(octets, slot, self._by_number)
+
+    def remove(self) -> None:
+        """Take the file away at an orderly end, when no child is left to tell anything."""
+        if self._fd >= 0:
+            try:
+                os.unlink(self.path)
+            except OSError:    # gone already; a left-over file does no harm
+                pass
+
+    def close(self) -> None:
+        """Let go of memory and file; for tests, a master ends with them."""
+        self._master.release()
+        self._memory.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _make(self, path: str) -> mmap.mmap:
+        """Make the file and map it; without a file when the system refuses one."""
+        new = f"{path}.new"
+        try:
+            self._remove_leftover(new)
+            fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+            try:
+                return self._map(fd, new, path)
+            except BaseException:
+                os.close(fd)
+                self._remove_leftover(new)
+                raise
+        except OSError as why:
+            self.trouble = f"cannot make the state file {path}: {why.strerror}"
+            return mmap.mmap(-1, self.layout.size)
+
+    def _map(self, fd: int, new: str, path: str) -> mmap.mmap:
+        """Give the file its size and head, map it, and put it where it belongs."""
+        os.ftruncate(fd, self.layout.size)
+        self._reserve(fd, 0)
+        here = os.fstat(fd)
+        os.pwrite(fd, FIXED.pack(
+            MAGIC, self.kind.magic, *self.layout.places(), here.st_dev, here.st_ino,
+            VERSION.encode("ascii"), os.uname().nodename.encode("utf-8", "replace")), 0)
+        memory = mmap.mmap(fd, self.layout.size)
+        try:
+            os.rename(new, path)
+        except OSError:
+            memory.close()
+            raise
+        self._fd = fd
+        self._room = 0
+        return memory
+
+    def _reserve(self, fd: int, slots: int) -> None:
+        """Get room for so many slots; the rest of the file stays a hole."""
+        os.posix_fallocate(fd, 0, self.layout.slot_at(slots))
+        os.posix_fallocate(fd, self.layout.rows_at, (slots + 1) * ROW_SIZE)
+
+    @staticmethod
+    def _remove_leftover(path: str) -> None:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass

@@ -1,0 +1,203 @@
+"""The state file PROGRAM.state to the octet (spec 6): where everything stands, and what it is called.
+
+Read by the master and its children, who write the file, and by pstatus.  Data and pure functions,
+nothing is raised.  Numbers are in the host's byte order and not aligned by gaps other than those
+named here; texts are UTF-8, padded with NULs, cut where they do not fit.
+
+    header         4096 octets at 0
+        0   8s  POPULAR\\0
+        8   8s  PROXY\\0\\0\\0 or SERVER\\0\\0
+       16   I   version: 2
+       20   I   octets of the header: 4096
+       24   I   slots
+       28   I   octets of a slot record: 384
+       32   Q   offset of the slot records
+       40   I   columns for counters in a row: 64, of which the first ones are used
+       44   I   octets of a row: (64 + 256) * 8
+       48   Q   offset of the rows
+       56   I   name records: 256
+       60   I   octets of a name record: 72
+       64   Q   offset of the name records: 4096
+       72   QQ  device and inode of the file, by which a copy is known as one
+       88   32s version of the program
+      120   64s host
+      192   the part that changes:
+      192   I   sequence number
+      196   i   process id of the master
+      200   d   start of the master, seconds since 1970
+      208   I   generation of the configuration, from 0
+      212   I   slots used so far: the highest and one
+      216   I   names used so far
+      220   I   maxsession
+      224   d   maxlocalload; 0: no limit
+      232   d   system load when it was last read
+      240   B   session state: 0 OK, 1 WARN, 2 MAX (spec 5.3)
+      241   B   load state
+      244   I   the sequence number again
+    name records   72 octets each; slots and rows refer to them by number; never changed, only added to
+        0   8s  class of the object: vserv, backend or server
+        8   64s its id
+        number 0 is nobody's; it counts what found no room
+    slot records   384 octets each
+        0   I   sequence number
+        4   i   process id of the child, 0 when the slot is free
+        8   I   sessions of this child, with the one that runs
+       12   H   name of its vserv or server
+       14   H   name of its backend
+       16   H   port of the client
+       20   B   state: the numbers of SessionState
+       24   Q   octets that came from the client
+       32   Q   octets that went to it
+       40   d   when octets were last seen to move, seconds since 1970
+       48   d   when the state was entered
+       56   d   when the session began
+       64   64s session id
+      128   48s client's address
+      176   200s user; in pserv the mailbox
+      380   I   the sequence number again
+    rows           one of the master's own, then one for each slot: counters that only grow
+        0   64Q the counters of COUNTERS, in their order
+      512   256Q sessions of each name
+
+A writer first makes the second sequence number the coming even one, then the first one odd; writes;
+and makes the first one even.  So a reader who finds the first number even and unchanged over his
+reading has a whole record; and so has, with equal and even numbers, whoever reads a copy of the file
+that was made front to back.  Each record has one writer at a time: a child its slot and row, the
+master all others and the slots of the dead.  Rows are read without a sequence: each counter is whole.
+A row survives its child: the next one in the slot goes on counting.
+"""
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+MAGIC = b"POPULAR\0"
+VERSION = 2
+
+HEADER_SIZE = 4096
+FIXED = struct.Struct("=8s8sIIIIQIIQIIQQQ32s64s")
+CHANGING = struct.Struct("=idIIIIddBB")    # behind the sequence number
+CHANGING_AT = 192
+CHANGING_SIZE = 56                         # with both sequence numbers
+LOAD_STATE_AT = 241
+
+NAME = struct.Struct("=8s64s")
+NAMES = 256
+NAMES_AT = HEADER_SIZE
+
+SLOT_SIZE = 384
+SLOT = struct.Struct("=iIHHH2xB3xQQddd64s48s200s")    # behind the sequence number
+MOVING = struct.Struct("=B3xQQdd")                    # the part of it that every change of state writes
+MOVING_AT = 20
+NAMED = struct.Struct("=HH")
+NAMED_AT = 12
+SID = struct.Struct("=64s")
+SID_AT = 64
+USER = struct.Struct("=200s")
+USER_AT = 176
+
+SEQUENCE = struct.Struct("=I")
+SEQUENCE_SIZE = SEQUENCE.size
+NUMBER = 8    # octets of a counter
+COLUMNS = 64
+ROW_SIZE = (COLUMNS + NAMES) * NUMBER
+
+_PAGE = 4096
+
+
+class SessionState(IntEnum):
+    """What a slot is doing."""
+
+    FREE = 0           # no child
+    IDLE = 1           # a child that waits for a connection
+    GREETING = 2       # pproxy: the client was greeted and has said nothing
+    AUTH = 3           # pproxy: USER, PASS, and asking the database modules
+    MAILCHECK = 4      # pproxy: asking pcheckd
+    EMPTY = 5          # pproxy: playing an empty mailbox
+    CONNECTING = 6     # pproxy: connection to the backend and login there
+    RELAY = 7          # pproxy: ferrying octets between client and backend
+    PREAMBLE = 8       # pserv: waiting for the proxy to name the mailbox
+    OPENING = 9        # pserv: listing the mailbox
+    TRANSACTION = 10   # pserv: serving the mailbox
+    UPDATE = 11        # pserv: removing messages at QUIT
+    CLOSING = 12       # the last log line is written, the connection being closed
+
+    @property
+    def has_session(self) -> bool:
+        """Tell whether a slot in this state serves somebody."""
+        return self > SessionState.IDLE
+
+
+STATES = {state.name.lower(): state for state in SessionState}
+
+# The first columns of every kind.  The last four are counted by the master.
+COMMON = ("sessions", "load_refused", "bytes_in", "bytes_out", "forks", "forks_failed", "throttles", "children_died")
+
+
+@dataclass(frozen=True, slots=True)
+class BoardKind:
+    """What the state file of one program holds."""
+
+    magic: bytes
+    owner: str                   # class of the objects that own listeners
+    others: tuple[str, ...]      # classes of other objects whose sessions are counted
+    counters: tuple[str, ...]    # names of the columns
+    outcomes: tuple[str, ...]    # those of them that tell how sessions ended: each session is in one of them
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """All classes whose sessions are counted."""
+        return (self.owner, *self.others)
+
+
+_PROXY_OUTCOMES = ("relayed", "empty", "overloaded", "vserv_disabled", "backend_disabled", "soft_failure", "refused",
+                   "quit", "no_login")
+_SERVER_OUTCOMES = ("quit", "broken_off", "refused", "no_preamble")
+
+PROXY = BoardKind(b"PROXY\0\0\0", "vserv", ("backend",), (
+    *COMMON, *_PROXY_OUTCOMES, "logins", "logins_refused", "logins_failed", "backend_refused",
+    "checks_empty", "checks_old_mail", "checks_new_mail", "checks_overloaded", "checks_failed", "check_microseconds",
+), _PROXY_OUTCOMES)
+SERVER = BoardKind(b"SERVER\0\0", "server", (), (
+    *COMMON, *_SERVER_OUTCOMES, "retrieved", "octets", "deleted", "not_deleted",
+), _SERVER_OUTCOMES)
+KINDS = {kind.magic: kind for kind in (PROXY, SERVER)}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the records of a file with so many slots stand."""
+
+    slots: int
+
+    @property
+    def slots_at(self) -> int:
+        """Offset of the slot records."""
+        return _whole_pages(NAMES_AT + NAMES * NAME.size)
+
+    @property
+    def rows_at(self) -> int:
+        """Offset of the rows."""
+        return _whole_pages(self.slots_at + self.slots * SLOT_SIZE)
+
+    @property
+    def size(self) -> int:
+        """Octets of the file."""
+        return self.rows_at + (self.slots + 1) * ROW_SIZE
+
+    def slot_at(self, slot: int) -> int:
+        """Return the offset of a slot's record."""
+        return self.slots_at + slot * SLOT_SIZE
+
+    def row_at(self, slot: int) -> int:
+        """Return the offset of a slot's row; slot -1 is the master."""
+        return self.rows_at + (slot + 1) * ROW_SIZE
+
+    def places(self) -> tuple[int, ...]:
+        """Return the numbers that the header holds about all this, in its order from octet 16."""
+        return (VERSION, HEADER_SIZE, self.slots, SLOT_SIZE, self.slots_at, COLUMNS, ROW_SIZE, self.rows_at,
+                NAMES, NAME.size, NAMES_AT)
+
+
+def _whole_pages(size: int) -> int:
+    return -(-size // _PAGE) * _PAGE

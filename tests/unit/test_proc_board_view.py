@@ -1,0 +1,186 @@
+"""Reading state files: never half a record, and nothing that a hostile file could do."""
+
+import random
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from popular.addresses import Endpoint
+from popular.proc import board_layout as layout
+from popular.proc import sequence
+from popular.proc.board import Board
+from popular.proc.board_layout import PROXY, Layout
+from popular.proc.board_view import BoardView, NotABoard, Row
+from popular.proc.sequence import Sequenced, whole_records
+
+CLIENT = Endpoint("192.0.2.7", 50123)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Board]:
+    """A board of 200 slots, of which 4 were used; the first one has a session."""
+    board = Board(PROXY, 200, str(tmp_path / "pproxy.state"))
+    board.make_room(200)
+    board.use(3)
+    child = board.entry(0)
+    child.begin(CLIENT, "main")
+    child.release()
+    yield board
+    board.close()
+
+
+def view(octets: bytes) -> BoardView:
+    """Look at a file that does not change."""
+    return BoardView(lambda at, size: octets[at:at + size])
+
+
+def file_of(board: Board) -> bytes:
+    return Path(board.path).read_bytes()
+
+
+def numbers(rows: list[Row | None]) -> list[int]:
+    return [row.slot for row in rows if row is not None]
+
+
+def steps_of(monkeypatch: pytest.MonkeyPatch, record: Sequenced, memory: bytearray, letters: bytes) -> list[bytes]:
+    """Write `letters`; return what the memory held before and after every single write to it."""
+    steps = [bytes(memory)]
+
+    class Spy(struct.Struct):
+        def pack_into(self, *words):
+            super().pack_into(*words)
+            steps.append(bytes(memory))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sequence, "SEQUENCE", Spy("=I"))
+        record.write(Spy(f"={len(letters)}s"), 4, letters)
+    return steps
+
+
+def only(octets: bytes) -> bytes | None:
+    """Return the one record in `octets`, None when it is not whole."""
+    return whole_records(lambda at, size: octets[at:at + size], 0, len(octets), 1)[0]
+
+
+def test_a_writer_is_never_seen_in_the_middle(monkeypatch):
+    memory = bytearray(64)
+    record = Sequenced(memory, 0, 64)
+    steps = steps_of(monkeypatch, record, memory, b"a" * 40)
+    assert [only(step) is None for step in steps] == [False, True, True, True, False]
+    last = only(steps[-1])
+    assert last is not None and last[4:44] == b"a" * 40
+
+
+def test_a_copy_made_front_to_back_while_writing_is_whole_or_known_not_to_be(monkeypatch):
+    """Octet by octet, with writes that go on at any point of the copying."""
+    memory = bytearray(64)
+    record = Sequenced(memory, 0, 64)
+    steps = [step for letter in (b"a", b"b", b"c") for step in steps_of(monkeypatch, record, memory, letter * 40)]
+    chance = random.Random(6)
+    whole = set()
+    for _ in range(3000):
+        first, last = sorted(chance.choices(range(len(steps)), k=2))
+        cuts = [0] * first + sorted(chance.choices(range(65), k=last - first)) + [64] * (len(steps) - 1 - last)
+        found = only(b"".join(step[start:end] for step, start, end in zip(steps, [0, *cuts], [*cuts, 64])))
+        if found is not None:
+            whole.add(found[4:44])
+    assert whole <= {bytes(40), b"a" * 40, b"b" * 40, b"c" * 40}
+    assert len(whole) == 4
+
+
+def test_a_record_at_rest_later_is_read_in_the_end(board):
+    octets = bytearray(file_of(board))
+    at = board.layout.slot_at(0)
+    good = octets[at:at + 4]
+    octets[at] ^= 1
+    readings = 0
+
+    def read(offset, size):
+        nonlocal readings
+        readings += offset == at
+        if readings == 20:
+            octets[at:at + 4] = good
+        return bytes(octets[offset:offset + size])
+
+    assert [row.client for row in BoardView(read).rows(0, 0) if row] == [CLIENT]
+
+
+def test_rows_in_a_range(board):
+    found = view(file_of(board))
+    assert numbers(found.rows()) == [0, 1, 2, 3]
+    assert numbers(found.rows(1, 2)) == [1, 2]
+    assert numbers(found.rows(3, 99)) == [3]
+    assert found.rows(9) == []
+
+
+def test_more_rows_than_are_read_at_once(board):
+    board.use(199)
+    for slot in (0, 63, 64, 199):
+        child = board.entry(slot)
+        child.count("sessions", slot + 1)
+        child.idle()
+        child.release()
+    found = view(file_of(board))
+    rows = found.rows()
+    assert len(rows) == 200
+    assert numbers([row for row in rows if row and row.pid]) == [0, 63, 64, 199]
+    assert found.totals()[0]["sessions"] == 1 + 1 + 64 + 65 + 200
+
+
+def changed(octets: bytes, at: int, new: bytes) -> bytes:
+    return octets[:at] + new + octets[at + len(new):]
+
+
+@pytest.mark.parametrize("break_it, text", [
+    pytest.param(lambda file: b"", "not a state file", id="empty"),
+    pytest.param(lambda file: b"\x7fELF" + file, "not a state file", id="other"),
+    pytest.param(lambda file: file[:100], "not a state file", id="a start of one"),
+    pytest.param(lambda file: changed(file, 8, b"PSMTPD\0\0"), "not a state file of pproxy or pserv", id="of another"),
+    pytest.param(lambda file: changed(file, 16, struct.pack("=I", 1)), "version 1, wanted 2", id="version 1"),
+    pytest.param(lambda file: changed(file, 16, struct.pack(">I", 2)), "wanted 2", id="byte order"),
+    pytest.param(lambda file: changed(file, 24, b"\xff" * 4), "not a state file of", id="too many slots"),
+    pytest.param(lambda file: changed(file, 24, b"\0" * 4), "not a state file of", id="no slots"),
+    pytest.param(lambda file: changed(file, 48, b"\xff" * 8), "not a state file of", id="offset"),
+    pytest.param(lambda file: file[:-1], "cut off", id="cut"),
+    pytest.param(lambda file: changed(file, 192, b"\x01"), "being written", id="header half written"),
+])
+def test_files_that_are_none(board, break_it, text):
+    with pytest.raises(NotABoard, match=text):
+        view(break_it(file_of(board)))
+
+
+def test_hostile_numbers_are_bounded(board):
+    file = file_of(board)
+    file = changed(file, 208, b"\xff" * 12)                               # generation, slots used, names used
+    file = changed(file, 224, struct.pack("=dd", float("nan"), float("-inf")))
+    at = board.layout.slot_at(0)
+    file = changed(file, at + 4, b"\xff" * 376)
+    found = view(file)
+    assert (found.head.slots_used, len(found.head.names)) == (200, layout.NAMES)
+    assert (found.head.maxlocalload, found.head.load) == (0.0, 0.0)
+    row = found.rows()[0]
+    assert row is not None and row.client is not None
+    assert (row.state, row.owner, row.started, row.activity) == ("?255", "", 0.0, 0.0)
+    assert row.client.port == 65535 and set(row.user) == set("\\xf")
+
+
+def test_random_damage_never_does_harm(board):
+    file = file_of(board)
+    chance = random.Random(1)
+    interesting = [*range(20, 256), *range(board.layout.slot_at(0), board.layout.slot_at(1))]
+    for _ in range(300):
+        damaged = bytearray(file)
+        for at in chance.choices(interesting, k=chance.randrange(1, 20)):
+            damaged[at] = chance.randrange(256)
+        try:
+            found = view(bytes(damaged))
+            assert len(found.rows()) <= 200
+            found.totals()
+        except NotABoard:
+            pass
+
+
+def test_layout_of_the_default_size():
+    assert Layout(10_000).size < 32_000_000
