@@ -12,6 +12,7 @@ from popular.addresses import Endpoint
 from popular.config.store import default_config, with_variable
 from popular.daemon import launch
 from popular.daemon.handover import Handle, HandOver
+from popular.daemon.logs import open_sink
 from popular.daemon.master import Master
 from popular.daemon.session import new_sid
 from popular.daemon.settings import pool_limits, pool_mistakes
@@ -35,7 +36,7 @@ def config_with(**texts):
 def test_a_hand_over_arrives_as_it_was():
     hand = HandOver(
         program="toy", module="tests.harness.toy", config="{}", path=("/a", "/b c"), prefix="/v",
-        rights=Rights("pop", 10, 20, (20, 30)), drops=True, capabilities=(10,), detached=False, log_path="/l", log_fd=7,
+        rights=Rights("pop", 10, 20, (20, 30)), drops=True, detached=False, log_fd=7,
         pid_path="/p", pid_fd=8, ready_fd=None, seats=Seats(4, 5, 3), handles=(Handle("main", 9), Handle("alt", 10)))
     with open(hand.write(), "rb") as file:
         assert HandOver.from_raw(json.load(file)) == hand
@@ -137,16 +138,16 @@ class TestRoot:
             if folder.stat().st_mode & 0o011 == 0 and str(folder).startswith("/tmp/"):
                 folder.chmod(0o711)
         tmp_path.chmod(0o711)
-        log = launch.open_log("toy", str(path), self.POP)
+        sink = open_sink(config_with(logfile=str(path)), self.POP)
         assert path.stat().st_uid == self.POP.uid
-        os.close(log.fileno())
+        os.close(sink.fileno())
 
     def test_a_log_that_belongs_to_another_is_refused(self, tmp_path):
         path = tmp_path / "toy"
         path.write_text("root's")
         path.chmod(0o600)
         with pytest.raises(StartError, match="must belong to nobody"):
-            launch.open_log("toy", str(path), self.POP)
+            open_sink(config_with(logfile=str(path)), self.POP)
         assert path.stat().st_uid == 0
 
     def test_a_symbolic_link_of_the_user_leads_root_nowhere(self, tmp_path):
@@ -154,7 +155,7 @@ class TestRoot:
         path.symlink_to(victim)
         tmp_path.chmod(0o700)
         with pytest.raises(StartError):
-            launch.open_log("toy", str(path), self.POP)
+            open_sink(config_with(logfile=str(path)), self.POP)
         assert not victim.exists()
 
     def test_a_run_folder_is_made_for_the_user(self, tmp_path):
