@@ -13,9 +13,13 @@ A later way of moving bytes (splice) replaces `_Flow.receive` and `_Flow.push`, 
 import select
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 BLOCK = 64 * 1024    # octets in flight per direction, at most
+TELL_AFTER = 1.0     # seconds
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +32,14 @@ class RelayEnd:
 
 
 def relay(client: socket.socket, server: socket.socket, *, to_server: bytes = b"", to_client: bytes = b"",
-          idle: float) -> RelayEnd:
+          idle: float, progress: Progress | None = None) -> RelayEnd:
     """Move bytes until the server has closed and all it sent is delivered, a side is lost, or `idle` seconds pass.
 
     `to_server` and `to_client` were read from the other side before and go first.  `idle` is how
     long nothing may move in either direction.  A client's half-close is passed on and the server's
     remaining output still delivered; a client is not kept once the server has closed.  What a side
-    sent before it was lost is still delivered.
+    sent before it was lost is still delivered.  `progress` is told the octets delivered so far, to the
+    server and to the client, within `TELL_AFTER` seconds of a change and not more often.
 
     Both descriptors must be below FD_SETSIZE (1024), select's limit; both sockets become
     non-blocking and stay open.  Close the client lingering: it may have sent more than was read.
@@ -44,13 +49,38 @@ def relay(client: socket.socket, server: socket.socket, *, to_server: bytes = b"
             sock.setblocking(False)
     up = _Flow(client, server, to_server, "client", "server")
     down = _Flow(server, client, to_client, "server", "client")
+    report = _Report(up, down, progress)
     first_end = ""
     # A lost client ends the way down; what he had sent by then still goes up.
     while down.is_active or (down.lost_sink and up.is_active):
-        if not _step(up, down, time.monotonic() + idle):
+        if not _move(up, down, idle, report):
             return RelayEnd(up.moved, down.moved, "idle")
         first_end = first_end or up.end or down.end
     return RelayEnd(up.moved, down.moved, first_end)
+
+
+class _Report:
+    """When to tell the progress."""
+
+    __slots__ = ("_up", "_down", "_tell", "_told", "_due")
+
+    def __init__(self, up: "_Flow", down: "_Flow", tell: Progress | None) -> None:
+        self._up = up
+        self._down = down
+        self._tell = tell
+        self._told = (0, 0)
+        self._due = 0.0    # time.monotonic()
+
+    def wait(self, now: float, until: float) -> float:
+        """Tell what is due; return `until`, or when the next telling is due before."""
+        moved = self._up.moved, self._down.moved
+        if self._tell is None or moved == self._told:
+            return until
+        if now >= self._due:
+            self._tell(*moved)
+            self._told, self._due = moved, now + TELL_AFTER
+            return until
+        return min(until, self._due)
 
 
 class _Flow:
@@ -123,6 +153,17 @@ class _Flow:
             self.sink.shutdown(socket.SHUT_WR)
         except OSError:
             pass    # the sink is lost as well; its own flow will say so
+
+
+def _move(up: _Flow, down: _Flow, idle: float, report: _Report) -> bool:
+    """Wait for something to happen and do it; False when that takes longer than `idle` seconds."""
+    now = time.monotonic()
+    until = now + idle
+    while not _step(up, down, report.wait(now, until)):
+        now = time.monotonic()
+        if now >= until:
+            return False
+    return True
 
 
 def _step(up: _Flow, down: _Flow, until: float) -> bool:

@@ -10,7 +10,7 @@ import errno
 import select
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from popular.errors import Gone, NulByte, Refuse
 from popular.names import MAX_RESPONSE, clean_line
@@ -34,7 +34,7 @@ class Wire:
     may be set anew at any time, `maxline` (octets of a line without its end) too.
     """
 
-    __slots__ = ("sock", "idle", "deadline", "maxline", "bytes_in", "bytes_out", "is_unfinished",
+    __slots__ = ("sock", "idle", "deadline", "maxline", "bytes_in", "bytes_out", "before_wait", "is_unfinished",
                  "_input", "_start", "_poll")
 
     def __init__(self, sock: socket.socket, *, idle: float, maxline: int = 255) -> None:
@@ -47,6 +47,7 @@ class Wire:
         self.maxline = maxline
         self.bytes_in = 0
         self.bytes_out = 0
+        self.before_wait: Callable[[], None] | None = None    # called when the peer keeps us waiting
         self.is_unfinished = False    # `send_parts` did not come to its end
         self._input = b""       # received; everything before _start has been handed out
         self._start = 0
@@ -76,6 +77,12 @@ class Wire:
                 raise Refuse("line too long")
             searched = len(pending)
             self._input = pending + self._receive()
+            self._start = 0
+
+    def await_input(self) -> None:
+        """Wait until there is something to read; raises Gone and NulByte."""
+        if self._start == len(self._input):
+            self._input = self._receive()
             self._start = 0
 
     def reply(self, ok: bool, text: str = "", code: str = "") -> None:
@@ -212,6 +219,8 @@ class Wire:
 
     def _wait(self, event: int) -> None:
         """Wait until the socket is ready; raises Gone when `idle` or `deadline` comes first."""
+        if self.before_wait is not None:
+            self.before_wait()
         seconds = self.idle
         if self.deadline is not None:
             seconds = min(seconds, self.deadline - time.monotonic())
