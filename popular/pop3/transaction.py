@@ -46,12 +46,14 @@ class Outcome:
 class TransactionState(State):
     """The messages of one client; left with an Outcome at QUIT."""
 
-    def __init__(self, wire: Wire, maildrop: Maildrop, caps: Sequence[str] = capability.TRANSACTION) -> None:
+    def __init__(self, wire: Wire, maildrop: Maildrop, caps: Sequence[str] = capability.TRANSACTION,
+                 before_update: Callable[[], None] = lambda: None) -> None:
         """Serve `maildrop`, which the caller has opened and closes, whatever happens."""
         self._wire = wire
         self._maildrop = maildrop
         self._entries = maildrop.entries
         self._caps = caps
+        self._before_update = before_update
         self._all_octets = sum(entry.size for entry in self._entries)
         self._left_octets = self._all_octets     # without messages marked deleted
         self._deleted: set[int] = set()
@@ -155,6 +157,7 @@ class TransactionState(State):
 
     def _update(self) -> Refuse | None:
         """Commit; return what to tell the client when the store could not do all of it."""
+        self._before_update()
         try:
             self._maildrop.commit(self._deleted, self._read)
         except CommitError as why:
