@@ -14,7 +14,9 @@ from collections.abc import Callable, Sequence
 from popular.addresses import Endpoint
 from popular.daemon.session import Connection
 from popular.daemon.spec import Listener
+from popular.errors import Gone
 from popular.net.listen import bound_endpoint, endpoint_of
+from popular.net.wire import LINGER_SECONDS, Wire
 from popular.proc.child import PAUSE, SHORTAGES, Child, ChildState
 
 _ANY_HOST = frozenset(("0.0.0.0", "::"))
@@ -44,7 +46,7 @@ class AcceptJob:
         gate = Gate(listeners, child)
         child.when_retired = gate.close
         for number in range(1, self._maxuse + 1):
-            accepted = gate.next()
+            accepted = self._next(gate, child)
             if accepted is None:
                 break
             child.report(ChildState.BUSY)
@@ -55,9 +57,18 @@ class AcceptJob:
                 break
             if number < self._maxuse:
                 child.title("idle")
+                child.entry.idle()
                 child.report(ChildState.IDLE)
         gate.close()
         return 0
+
+    @staticmethod
+    def _next(gate: "Gate", child: Child) -> "tuple[Listener, socket.socket, Endpoint] | None":
+        """Return the next connection, None when it is time to leave; at load state MAX each is refused (spec 5.3)."""
+        while (accepted := gate.next()) is not None and child.entry.must_refuse:
+            child.entry.count("load_refused")
+            refuse(accepted[1])
+        return accepted
 
     def _serve_one(self, accepted: "tuple[Listener, socket.socket, Endpoint]", number: int, child: Child) -> None:
         listener, raw, peer = accepted
@@ -68,6 +79,17 @@ class AcceptJob:
             self._serve(Connection(sock, peer, local, listener.owner, number), child)
         finally:
             sock.close()
+
+
+def refuse(sock: socket.socket) -> None:
+    """Tell a new connection to come again later, and close it; whoever is there may have begun to speak."""
+    wire = Wire(sock, idle=LINGER_SECONDS)
+    try:
+        wire.reply(False, "system load too high, please try again later", "SYS/TEMP")
+    except Gone:
+        pass
+    finally:
+        wire.linger_close()
 
 
 class Gate:

@@ -14,14 +14,16 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from popular.config.store import load, with_fact
+from popular.daemon.boards import make_board
 from popular.daemon.handover import HandOver
-from popular.daemon.logs import inherited_log
 from popular.daemon.lone import Lone, LoneSpec
+from popular.daemon.logs import inherited_log
 from popular.daemon.master import Master
 from popular.daemon.spec import DaemonSpec, Listener
 from popular.errors import ConfigError, PdmError, PopularError, StartError
 from popular.log.writer import Log
 from popular.net.listen import bound_endpoint
+from popular.proc.board import Board
 from popular.proc.child import Inheritance
 from popular.proc.descriptors import MastersOwn
 from popular.proc.once import OnceAMinute
@@ -63,7 +65,7 @@ def _build(hand: HandOver) -> Master | Lone:
     pidfile = PidFile(hand.pid_path, hand.pid_fd)
     if isinstance(spec, LoneSpec):
         return Lone(spec, config, log, hand.rights, pidfile)
-    return Master(spec, config, listeners, _inheritance(hand, log, title), pidfile)
+    return Master(spec, config, listeners, _inheritance(hand, log, title, make_board(spec, config)), pidfile)
 
 
 def _take_rights(hand: HandOver) -> None:
@@ -94,12 +96,12 @@ def _listener(owner: str, fd: int) -> Listener:
     return Listener(owner, bound_endpoint(sock), sock)
 
 
-def _inheritance(hand: HandOver, log: Log, title: Title) -> Inheritance:
+def _inheritance(hand: HandOver, log: Log, title: Title, board: Board) -> Inheritance:
     """Open what master and children share, and register what is the master's alone."""
     own = MastersOwn()
     death = DeathPipe()
-    own.add(hand.pid_fd, death.masters_end)
-    return Inheritance(log, title, Doorbell(), death, own, hand.rights, hand.seats, OnceAMinute())
+    own.add(hand.pid_fd, death.masters_end, *board.descriptors)
+    return Inheritance(log, title, Doorbell(), death, own, hand.rights, hand.seats, OnceAMinute(), board)
 
 
 def _fail(hand: HandOver, ready: Ready, code: int, reason: str) -> NoReturn:

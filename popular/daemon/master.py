@@ -13,8 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from popular.config.store import Config
+from popular.daemon.boards import learn_names
+from popular.daemon.limits import Limits
 from popular.daemon.messages import (
-    CHILDREN_KILLED, COMMAND, LEFT_MAIN_LOOP, LOG_NOT_REOPENED, LOG_REOPENED, RUNS_AS_ROOT)
+    CHILDREN_KILLED, COMMAND, LEFT_MAIN_LOOP, LOG_NOT_REOPENED, LOG_REOPENED, RUNS_AS_ROOT, STATE_FILE_FAILED)
+from popular.daemon.settings import load_limit
 from popular.daemon.spec import DaemonSpec, Job, Listener
 from popular.errors import StartError
 from popular.log.message import Message
@@ -61,7 +64,10 @@ class Master:
         self._ending: Ending | None = None
         self._is_over = False
         self._last_command = ""
+        self._board = inheritance.board
+        self._limits = Limits(self._board, self.log, spec.load)
         self.supervisor = Supervisor(spec.pool(config), inheritance, self._work(spec.make_job(config, self.log)))
+        self.follow_config()
         self._signals = SignalPipe((*self._commands, *_WAKING))
         inheritance.masters_own.add(*self._signals.descriptors)
         self.watch.register(self._signals.fileno(), self._obey_signals)
@@ -73,13 +79,22 @@ class Master:
             return os.EX_UNAVAILABLE
         try:
             while not self._is_over:
-                self.watch.wait(self._soonest(self.supervisor.attend()))
+                self.watch.wait(self._soonest(self._limits.wait(self.supervisor.attend())))
                 self.supervisor.hear()    # this first: a corpse may have left its report
                 self.supervisor.reap()    # then this
+                self._limits.look(self.supervisor.busy)
                 self._look_at_end()
         finally:
             self._say_goodbye()
         return os.EX_OK
+
+    def follow_config(self) -> None:
+        """Let board and limits follow `config`; call it when that has changed, before children get to see it."""
+        learn_names(self._board, self.spec, self.config)
+        self._board.tell(generation=self.config.generation)
+        self._limits.configure(self.spec.pool(self.config).limit, load_limit(self.config))
+        if self._board.trouble:
+            self.log.note(STATE_FILE_FAILED, why=self._board.trouble)
 
     def shutdown_all(self) -> None:
         """End all children by TERM, those that stay by KILL; then end."""
@@ -126,6 +141,7 @@ class Master:
         if ready.tell_ready(addresses):
             return True
         self._stop_listening()
+        self._board.remove()
         self._pidfile.remove()
         return False
 
@@ -134,6 +150,8 @@ class Master:
             error = sys.exception()
             self.log.note(LEFT_MAIN_LOOP, type=type(error).__name__, trace=places(error))
         self._note(self.spec.end_message)
+        if self.supervisor.count == 0:    # else those that go on are still to be seen
+            self._board.remove()
         self._pidfile.remove()
 
     def _note(self, message: Message, **more: object) -> None:

@@ -11,6 +11,18 @@ LEFT_MAIN_LOOP = Message(
 NULL_BYTE_IN_INPUT = Message(
     0x0035, ADM, "null_byte_in_input", "ctx len data",
     "A NUL byte came from the network; the connection was dropped at once. POP3 has no use for it.")
+SESSION_STATE = Message(
+    0x0170, ADM, "session_state", "state sessions limit",
+    "So many sessions run now, which is near maxsession (WARN), at it (MAX) or well below it again (OK).  At MAX "
+    "further clients wait until a session ends.  When it happens often, raise maxsession.")
+LOAD_STATE = Message(
+    0x0172, ADM, "load_state", "state load limit",
+    "The system load came near maxlocalload (WARN), reached it (MAX) or is well below it again (OK).  From MAX until "
+    "WARN new connections are refused with -ERR [SYS/TEMP].")
+STATE_FILE_FAILED = Message(
+    0x020d, ADM, "state_file_failed", "why",
+    "The state file, which pstatus shows, could not be made or has no room for all slots (then fewer sessions than "
+    "maxsession run).  See to the run folder and its file system, and start the daemon again.")
 COMMAND = Message(
     0x0208, INF, "command", "source words",
     "A command was given, by a signal or by pcontrol.")

@@ -14,6 +14,7 @@ from popular.daemon.messages import NULL_BYTE_IN_INPUT
 from popular.errors import Gone, NulByte
 from popular.log.writer import Log
 from popular.net.wire import Wire
+from popular.proc.board_layout import STATES
 from popular.proc.child import Child
 
 
@@ -44,6 +45,8 @@ class Session:
         self.hides_input = False             # what the peer sends may hold a password: it is not logged
         self._state = ""
         self._entered = self.started
+        child.entry.begin(self.peer, connection.owner)
+        self.wire.before_wait = self.show_progress
         self.id = sid
 
     @property
@@ -55,15 +58,22 @@ class Session:
     def id(self, sid: str) -> None:
         self._id = sid
         self.log.sid = sid
+        if sid != "-":
+            self.child.entry.call_session(sid)
 
     def enter(self, state: str) -> None:
-        """Go to another state: the time in the old one is noted, the title shows the new one."""
+        """Go to another state, one of SessionState: the time in the old one is noted, the new one is shown."""
         now = time.monotonic()
         if self._state:
             self.times[self._state] = self.times.get(self._state, 0.0) + now - self._entered
         self._state = state
         self._entered = now
+        self.child.entry.enter(STATES[state], self.wire.bytes_in, self.wire.bytes_out)
         self.child.title(f"{state} {self.id} {self.peer.host}")
+
+    def show_progress(self) -> None:
+        """Show on the board how many octets the client has sent and got."""
+        self.child.entry.progress(self.wire.bytes_in, self.wire.bytes_out)
 
     @property
     def trace(self) -> Callable[[str], None] | None:
@@ -100,6 +110,7 @@ class Session:
         except Gone:
             pass    # nobody left to hear it
         finally:
+            self.show_progress()
             self.wire.linger_close()
         if error is None or isinstance(error, Gone):
             self.log.sid = "-"

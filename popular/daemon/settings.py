@@ -50,6 +50,11 @@ def pool_limits(config: Config) -> PoolLimits:
                       min(values.integer("maxsession"), values.integer("sessionlimit")), values.integer("maxuse"))
 
 
+def load_limit(config: Config) -> int:
+    """Return maxlocalload, 0 (no limit) for daemons that have no such variable."""
+    return config.variables.integer("maxlocalload") if "maxlocalload" in config.variables else 0
+
+
 def pool_mistakes(config: Config) -> list[Mistake]:
     """Return what is wrong between POOL_ROWS, for the `check` of a program."""
     minspare, maxspare = config.variables.integer("minspare"), config.variables.integer("maxspare")

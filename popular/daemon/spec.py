@@ -12,10 +12,12 @@ from typing import Literal, Protocol
 from popular.addresses import Endpoint
 from popular.config.setting import Schema
 from popular.config.store import Config
+from popular.daemon.limits import LoadSource
 from popular.daemon.signals import SIGNALS, SignalRow
 from popular.errors import Mistake
 from popular.log.message import Message
 from popular.log.writer import Log
+from popular.proc.board_layout import BoardKind
 from popular.proc.child import Child
 from popular.proc.pool import PoolLimits
 
@@ -85,6 +87,8 @@ class DaemonSpec:
     signals: tuple[SignalRow, ...] = SIGNALS
     capabilities: tuple[int, ...] = ()    # kept when root's rights are given up (proc.capabilities)
     module: str = ""          # where `SPEC` stands; empty: popular.NAME.spec
+    board: BoardKind | None = None    # what its state file holds; None: it has no state file
+    load: LoadSource = LoadSource()   # for maxlocalload
 
     @property
     def import_name(self) -> str:

@@ -1,6 +1,6 @@
-"""The machine's load, as pcheckd tells it and compares it (spec 3.3): the first field of /proc/loadavg.
+"""The machine's load, as pcheckd tells it and all daemons compare it (spec 3.3, 5.3): the first field of /proc/loadavg.
 
-Used in the children of pcheckd.  Raises nothing: a machine whose load cannot be read has none.
+Used in the children of pcheckd and in masters.  Raises nothing: a machine whose load cannot be read has none.
 """
 
 import time
@@ -20,13 +20,16 @@ class LoadAverage:
         """Return the load; 0.0 when it cannot be read."""
         now = time.monotonic()
         if now >= self._stale_at:
-            self._load = self._read()
+            self._load = read_load(self._path)
             self._stale_at = now + INTERVAL
         return self._load
 
-    def _read(self) -> float:
-        try:
-            with open(self._path, "rb") as file:
-                return float(file.read(64).split(None, 1)[0])
-        except (OSError, ValueError, IndexError):
-            return 0.0
+
+def read_load(path: str) -> float:
+    """Return the load that the file tells; 0.0 when it cannot be read or is no load."""
+    try:
+        with open(path, "rb") as file:
+            load = float(file.read(64).split(None, 1)[0])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return load if 0 <= load < float("inf") else 0.0    # nan is neither

@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import NoReturn
 
 from popular.log.writer import Log
+from popular.proc.board import Board
 from popular.proc.descriptors import MastersOwn, Seats
 from popular.proc.messages import CHILD_FAILED, CHILD_SHORT, GOT_TERM_SIGNAL
 from popular.proc.once import OnceAMinute
@@ -51,6 +52,7 @@ class Inheritance:
     rights: Rights
     seats: Seats
     once: OnceAMinute        # for the log lines of shortages, shared by all children
+    board: Board
 
 
 class Child:
@@ -63,6 +65,7 @@ class Child:
         self.generation = generation
         self.log = inheritance.log
         self.seats = inheritance.seats
+        self.entry = inheritance.board.entry(slot)
         self.when_retired: Callable[[], None] | None = None
         self._state = ChildState.BOOTING
         self._title = inheritance.title
@@ -149,6 +152,7 @@ def _live(slot: int, generation: int, inheritance: Inheritance, work: Callable[[
         inheritance.log.note(GOT_TERM_SIGNAL, signal=signal.Signals(min(early)).name)
         return os.EX_OK
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    child.entry.idle()
     prove(inheritance.rights)
     child.report(ChildState.IDLE)                  # from here on it counts as proved
     child.title("idle")                            # after the report: whoever sees the title may rely on it

@@ -7,8 +7,10 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from popular.log.writer import Log
+from popular.proc.board_view import Row
 from popular.proc.child import RETIRE, Child, ChildState, Inheritance, become_child
 from popular.proc.messages import CHILD_DIED, CHILD_NOT_STARTED, FORK_FAILED
 from popular.proc.once import OnceAMinute
@@ -33,6 +35,8 @@ class Supervisor:
         self._inheritance = inheritance
         self._work = work
         self._log: Log = inheritance.log
+        self._board = inheritance.board
+        self._room = self._board.make_room(limits.limit)
         self._generation = 0
         self._is_holding = False
         self._roster = Roster()
@@ -46,6 +50,20 @@ class Supervisor:
     def count(self) -> int:
         """How many children live."""
         return len(self._roster)
+
+    @property
+    def busy(self) -> int:
+        """How many children have a session."""
+        return self._roster.census().busy
+
+    def sessions(self) -> list[Row]:
+        """Return what the children that have a session tell of it; the process ids are ours, the rest is theirs."""
+        rows = [(record, self._board.row(record.slot)) for record in self._roster if record.state is ChildState.BUSY]
+        return [replace(row, pid=record.pid) for record, row in rows if row is not None and row.has_session]
+
+    def find(self, sid: str) -> int | None:
+        """Return the child that has the session `sid`, as it tells; None when there is none."""
+        return next((row.pid for row in self.sessions() if row.sid == sid), None)
 
     def attend(self) -> float | None:
         """Fork what is missing, send home what is too much; call it in every turn of the loop.
@@ -94,7 +112,9 @@ class Supervisor:
     def renew(self, work: Callable[[Child], int] | None = None, limits: PoolLimits | None = None) -> None:
         """Begin a new generation: children without a session leave at once, the others after it."""
         self._work = work or self._work
-        self._limits = limits or self._limits
+        if limits is not None:
+            self._limits = limits
+            self._room = self._board.make_room(limits.limit)
         self._generation += 1
         self.retire_all()
 
@@ -115,15 +135,17 @@ class Supervisor:
 
     def _spawn(self) -> bool:
         """Fork one child; False when there is no room or the system refuses."""
-        slot = self._slots.claim(self._limits.limit)
+        slot = self._slots.claim(min(self._limits.limit, self._room))
         if slot is None:
             return False
+        self._board.use(slot)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         try:
             pid = os.fork()
             if pid == 0:
                 become_child(slot, self._generation, self._inheritance, self._work)
             self._roster.add(Record(pid, slot, self._generation))
+            self._board.count("forks")
         except (OSError, MemoryError) as error:
             self._slots.release(slot)
             self._note_no_fork(error)
@@ -133,10 +155,16 @@ class Supervisor:
         return True
 
     def _note_no_fork(self, error: OSError | MemoryError) -> None:
-        self._throttle.failed(time.monotonic())
+        self._board.count("forks_failed")
+        self._slow_down()
         if self._fork_trouble.is_due():
             self._log.note(FORK_FAILED, error=getattr(error, "strerror", None) or "no memory", children=self.count,
                            delay=self._throttle.delay)
+
+    def _slow_down(self) -> None:
+        """Note a failure to start a child."""
+        self._board.count("throttles")
+        self._throttle.failed(time.monotonic())
 
     def _retire_idle(self, wanted: int) -> None:
         """Send some idle children home, the latest first: low slots stay in use."""
@@ -155,11 +183,14 @@ class Supervisor:
         """Strike a dead child out, and say so when its death was not in order."""
         self._roster.remove(record)
         self._slots.release(record.slot)
+        self._board.clear(record.slot)
         if record.is_killed:
             return
+        if code != os.EX_OK:
+            self._board.count("children_died")
         is_newborn = record.state is ChildState.BOOTING and not record.is_leaving
         if is_newborn and code not in _ASKED_TO_END:
-            self._throttle.failed(time.monotonic())
+            self._slow_down()
             if self._start_trouble.is_due():
                 self._log.note(CHILD_NOT_STARTED, child=record.pid, how=_manner(code), delay=self._throttle.delay)
         elif code not in _LOGGED_ITSELF:

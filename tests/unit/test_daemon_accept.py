@@ -12,6 +12,8 @@ from popular.daemon.accept import AcceptJob, Gate
 from popular.daemon.session import Connection
 from popular.daemon.spec import Listener
 from popular.net.listen import bound_endpoint
+from popular.proc.board import Board
+from popular.proc.board_layout import SERVER
 from popular.proc.child import ChildState
 from popular.proc.descriptors import Seats
 
@@ -25,6 +27,8 @@ class FakeChild:
         self.when_retired = None
         self.wakes = os.pipe()
         self.seats = Seats.reserve()
+        self.board = Board(SERVER, 1)
+        self.entry = self.board.entry(0)
         self.with_master = 0
 
     @property

@@ -6,6 +6,8 @@ import signal
 import pytest
 
 from popular.log.writer import Log
+from popular.proc.board import Board
+from popular.proc.board_layout import SERVER
 from popular.proc.child import Child, ChildState, Inheritance, become_child
 from popular.proc.descriptors import MastersOwn, Seats
 from popular.proc.once import OnceAMinute
@@ -29,7 +31,7 @@ class Birthplace:
     def bear(self, work, before=lambda: None):
         """Fork a child that does `work`, and `before` while signals are masked; returns exit code and reports."""
         inheritance = Inheritance(self.log, Title("toy", self.titles.append), self.doorbell, self.death, self.own,
-                                  self.rights, self.seats, self.once)
+                                  self.rights, self.seats, self.once, Board(SERVER, 8))
         mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
         pid = os.fork()
         if pid == 0:
