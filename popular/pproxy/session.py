@@ -43,6 +43,7 @@ class ProxySession:
         self.vserv = vserv
         self.wire = session.wire
         self.log = session.log
+        self.entry = session.child.entry
         self.client = str(session.peer)
         self.dialogue = Dialogue(self.wire, maxerrors=config.maxerrors, trace=session.trace)
         self.user = ""
@@ -55,7 +56,9 @@ class ProxySession:
         self.session.hides_input = True
         try:
             self.limit_login()
+            self.session.enter("greeting")
             self.wire.reply(True, self.vserv.banner)
+            self.wire.await_input()
             login = self.log_in()
             if login is not None:
                 self.wire.deadline, self.wire.idle = None, self.config.idletimeout
@@ -98,6 +101,7 @@ class ProxySession:
     def authenticate(self, credentials: Credentials) -> Route:
         """Ask the database modules who this is and where his mail is; raises Refused."""
         self.user, self.route = credentials.user, None
+        self.entry.call_user(self.user)
         verdict = self.chain.check(Request(
             user=credentials.user, password=credentials.password, ip=self.session.peer.host,
             protocol="pop3", namespace=self.vserv.namespace))
@@ -107,14 +111,19 @@ class ProxySession:
                 try:
                     self.route = route = find_route(self.config.backends, found)
                 except NoRoute as why:
+                    self.entry.count("logins_failed")
                     self.log.note(messages.ROUTE_UNUSABLE, **who, why=str(why))
                     raise Refused("SYS/TEMP", BROKEN, str(why)) from why
+                self.entry.count("logins")
+                self.entry.call_backend(route.backend.ident)
                 self.log.note(messages.LOGIN, **who, backend=route.backend.ident, protocol=route.protocol,
                               mailbox=route.where, master=route.master)
                 return route
             case Verdict(outcome=Outcome.FAILED):
+                self.entry.count("logins_failed")
                 self.log.note(messages.LOGIN_FAILED, **who, client=self.client, why=verdict.why)
                 raise Refused("SYS/TEMP", BROKEN, verdict.why)
+        self.entry.count("logins_refused")
         self.log.note(messages.LOGIN_REFUSED, **who, client=self.client, why=verdict.why or verdict.outcome.value)
         raise Refused("AUTH", WRONG, verdict.why)
 
@@ -142,11 +151,17 @@ class ProxySession:
             return None
         self.session.enter("mailcheck")
         backend = route.backend
+        asked = time.monotonic()
         try:
-            return ask(backend.check, route.mailbox, backend.checktimeout, backend.checktries, backend.source)
+            state = ask(backend.check, route.mailbox, backend.checktimeout, backend.checktries, backend.source)
         except MailcheckError as why:
+            self.entry.count("checks_failed")
             self.log.note(messages.MAILCHECK_FAILED, backend=backend.ident, mailbox=route.mailbox, why=str(why))
             return None
+        finally:
+            self.entry.count("check_microseconds", int((time.monotonic() - asked) * 1_000_000))
+        self.entry.count(f"checks_{state.name.lower()}")
+        return state
 
     def connect(self, route: Route) -> Empty | BackendLink:
         """Log in at the backend and pass its answer on; raises Refused."""
@@ -155,6 +170,7 @@ class ProxySession:
         try:
             link = BackendLink.open(route, self.session.id, self.session.child.seats.seat_backend)
         except LoginRefused as why:
+            self.entry.count("backend_refused")
             self.log.note(messages.BACKEND_REFUSED, **where, answer=str(why.answer))
             raise Refused(why.answer.code, why.answer.text, str(why)) from why
         except BackendError as why:
@@ -188,13 +204,14 @@ class ProxySession:
         self.session.enter("relay")
         self.session.is_talking = False
         sent_ahead = self.wire.take_buffered()
+        known_in, known_out = self.wire.bytes_in - len(sent_ahead), self.wire.bytes_out
         try:
             end = relay(self.wire.sock, link.wire.sock, to_server=sent_ahead,
-                        to_client=link.wire.take_buffered(), idle=self.config.idletimeout)
+                        to_client=link.wire.take_buffered(), idle=self.config.idletimeout,
+                        progress=lambda up, down: self.entry.progress(known_in + up, known_out + down))
         finally:
             link.close()
-        self.wire.bytes_in += end.to_server - len(sent_ahead)
-        self.wire.bytes_out += end.to_client
+        self.wire.bytes_in, self.wire.bytes_out = known_in + end.to_server, known_out + end.to_client
         self.outcome = f"relayed: {end.reason}"
 
     def pause_until(self, moment: float) -> None:
@@ -209,7 +226,8 @@ class ProxySession:
             self.log.note(NULL_BYTE_IN_INPUT, ctx="backend", len=why.__cause__.length, data=why.__cause__.data)
 
     def log_end(self) -> None:
-        """Write the line that sums the session up."""
+        """Write the line that sums the session up, and count it by the first words of its outcome."""
+        self.entry.count(self.outcome.partition(":")[0].replace(" ", "_"))
         self.log.note(
             messages.SESSION_END, client=self.client, vserv=self.vserv.ident, namespace=self.vserv.namespace,
             user=self.user, backend=self.route.backend.ident if self.route else "",

@@ -23,6 +23,7 @@ from popular.pproxy.messages import SHUTDOWN
 from popular.pproxy.objects import ProxyConfig, proxy_config, sid_prefix
 from popular.pproxy.session import ProxySession
 from popular.pproxy.settings import SCHEMA
+from popular.proc.board_layout import PROXY
 from popular.proc.child import Child
 
 MAX_SIDPREFIX = 32    # characters, so that a whole id stays below names.MAX_SID
@@ -91,4 +92,4 @@ def _load(item: Item, config: Config) -> PdmModule:
 
 SPEC = DaemonSpec(
     name="pproxy", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool_limits,
-    start_message=START, end_message=SHUTDOWN)
+    start_message=START, end_message=SHUTDOWN, board=PROXY)

@@ -26,6 +26,7 @@ class ServSession:
         self.server = server
         self.wire = session.wire
         self.log = session.log
+        self.entry = session.child.entry
         self.where = {"peer": str(session.peer), "server": server.ident}
 
     def run(self) -> None:
@@ -35,6 +36,7 @@ class ServSession:
             maildrop = self.open(preamble)
         except Refused as why:
             self.wire.reply(False, why.text, why.code)
+            self.entry.count("refused")
             return
         try:
             self.serve(preamble, maildrop)
@@ -52,9 +54,11 @@ class ServSession:
             raise
         except Gone as why:
             self.log.note(messages.NO_PREAMBLE, **self.where, why=str(why))
+            self.entry.count("no_preamble")
             raise
         self.wire.deadline = None
         self.session.id = preamble.sid
+        self.entry.call_user(preamble.mailbox)
         return preamble
 
     def open(self, preamble: Preamble) -> MaildirMaildrop:
@@ -77,7 +81,7 @@ class ServSession:
         self.log.note(messages.MAILBOX_OPENED, **self.where, mailbox=preamble.mailbox, master=preamble.master,
                       messages=count, octets=octets)
         self.session.enter("transaction")
-        state = TransactionState(self.wire, maildrop, self.server.caps)
+        state = TransactionState(self.wire, maildrop, self.server.caps, lambda: self.session.enter("update"))
         outcome = "broken off"
         try:
             self.wire.reply(True, f"{count} messages ({octets} octets)")
@@ -109,6 +113,11 @@ class ServSession:
         if totals.failed:
             self.log.note(messages.NOT_REMOVED, mailbox=mailbox, failed=totals.failed, deleted=totals.deleted,
                           why=totals.why)
+        self.entry.count("quit" if outcome == "quit" else "broken_off")
+        self.entry.count("retrieved", totals.retrieved)
+        self.entry.count("octets", totals.octets)
+        self.entry.count("deleted", totals.deleted)
+        self.entry.count("not_deleted", totals.failed)
         self.log.note(messages.MAILBOX_CLOSED, **self.where, mailbox=mailbox, outcome=outcome,
                       retrieved=totals.retrieved, octets=totals.octets, deleted=totals.deleted, failed=totals.failed,
                       **self.session.totals())

@@ -14,6 +14,7 @@ from popular.daemon.settings import pool_limits, pool_mistakes
 from popular.daemon.spec import DaemonSpec, Listen
 from popular.errors import ConfigError, Mistake
 from popular.log.writer import Log
+from popular.proc.board_layout import SERVER
 from popular.proc.child import Child
 from popular.pserv.messages import SHUTDOWN_SERVER
 from popular.pserv.objects import ServConfig, serv_config
@@ -63,4 +64,4 @@ def make_job(config: Config, log: Log) -> AcceptJob:
 
 SPEC = DaemonSpec(
     name="pserv", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool_limits,
-    start_message=START, end_message=SHUTDOWN_SERVER)
+    start_message=START, end_message=SHUTDOWN_SERVER, board=SERVER)
