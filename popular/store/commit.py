@@ -90,10 +90,9 @@ class Commit:
         return found
 
     def _mark_departure(self) -> None:
-        """Touch cur/, as any move out of new/ does: `store.deliver` tells from it that names may have been used."""
+        """Let `store.deliver` see that a message leaves new/."""
         try:
-            make_folder(self._mailbox.cur)
-            os.utime(self._mailbox.cur)
+            self._mailbox.mark_departure()
         except OSError as why:
             self.troubles.append(Trouble("not_moved", self._mailbox.cur, str(why.strerror)))
 

@@ -5,7 +5,7 @@ the short form might already have named another message.  SIZE is the size on th
 In any other name `,W=SIZE` is the size on the wire; without it the size is not known.  What follows the first `,` or
 `:` may change while a message is kept (sizes, flags); what stands before it, the base, never does.
 
-Pure functions, used in the children of pserv and in pdeliver.  Nothing here raises.
+Pure functions, used in the children of pserv, in pdeliver and in pclean.  Nothing here raises.
 """
 
 import hashlib
@@ -47,6 +47,12 @@ def size_of(name: str) -> int | None:
         return int(ours.group(2))
     told = _WIRE_SIZE.match(name)
     return int(told.group(1)) if told is not None else None
+
+
+def time_of(name: str) -> int | None:
+    """Return the UNIX time of delivery that a name of our form tells, or None."""
+    ours = _OURS.fullmatch(base_of(name))
+    return int(ours.group(1).partition(".")[0]) if ours is not None else None
 
 
 def uid_of(name: str) -> str:

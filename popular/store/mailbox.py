@@ -61,6 +61,14 @@ class Mailbox:
         except OSError as why:
             raise MailboxError(folder, why.errno or errno.EIO, "SYS/TEMP") from why
 
+    def mark_departure(self) -> None:
+        """Touch cur/, as any move out of new/ does: `store.deliver` tells from it that names may have been used.
+
+        To be called before a message is removed from new/.  Raises OSError.
+        """
+        make_folder(self.cur)
+        os.utime(self.cur)
+
 
 def mail_state(root: str, name: str) -> str:
     """Tell `new` if new/ has a message, else `read` if cur/ has one, else `none` (spec 8.2).

@@ -1,0 +1,216 @@
+"""What is too old in a mailbox: files that deliveries left in tmp/, and mail by the age rules of an administrator.
+
+Used in pclean, beside running daemons and deliveries and without locks (spec 9.1).  Raises nothing: what cannot be done
+is told as a trouble, and the rest of the mailbox is done nevertheless.
+
+The age of a message counts from the time of delivery in its name if the name is ours, else from the time of the last
+change of the file; that of a file in tmp/ always from the latter, so that a long delivery is not hurt.  A message that
+vanishes meanwhile was removed or moved by another, which is as good.  The order is that of `store.commit`: new/ before
+cur/, and where a move to cur/ was cut off, the second name in new/ before the first in cur/, so that no read message
+comes back as a new one.  Each changed folder is synced once.  Memory is bounded whatever a mailbox holds: a folder is
+read once and not kept (readdir(3) is safe against removals).
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from popular.errors import MailboxError
+from popular.store.filename import size_of, time_of
+from popular.store.folders import files_in, is_missing, sync_folder
+from popular.store.mailbox import Mailbox
+
+MAX_TROUBLES = 20    # kept for the log; a broken disk must not fill it
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """How old something may get, in seconds; None: as old as it likes."""
+
+    tmp: float
+    read: float | None = None      # mail in cur/
+    unread: float | None = None    # mail in new/
+
+
+@dataclass(slots=True)
+class Cleaned:
+    """What was done to one mailbox, and what it holds now."""
+
+    tmp: int = 0            # files removed
+    read: int = 0
+    unread: int = 0
+    octets: int = 0         # freed by all of these
+    number: int = 0         # messages that are left
+    size: int = 0           # their octets
+    failures: int = 0
+    troubles: list[str] = field(default_factory=list)    # the first failures in words
+
+    @property
+    def removed(self) -> int:
+        """How many files were removed."""
+        return self.tmp + self.read + self.unread
+
+    def fail(self, what: str) -> None:
+        """Note something that could not be done."""
+        self.failures += 1
+        if len(self.troubles) < MAX_TROUBLES:
+            self.troubles.append(what)
+
+
+class Hand(Protocol):
+    """What changes the disk, or only pretends to.  Each raises OSError."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file."""
+
+    def mark_departure(self, mailbox: Mailbox) -> None:
+        """Note that messages will leave new/."""
+
+    def sync(self, folder: str) -> None:
+        """Have the names in a folder written to disk."""
+
+
+class WorkingHand:
+    """Does it."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file."""
+        os.unlink(path)
+
+    def mark_departure(self, mailbox: Mailbox) -> None:
+        """Note that messages will leave new/."""
+        mailbox.mark_departure()
+
+    def sync(self, folder: str) -> None:
+        """Have the names in a folder written to disk."""
+        sync_folder(folder)
+
+
+class IdleHand:
+    """Touches nothing."""
+
+    def remove(self, path: str) -> None:
+        """Leave the file."""
+
+    def mark_departure(self, mailbox: Mailbox) -> None:
+        """Leave the folder."""
+
+    def sync(self, folder: str) -> None:
+        """Leave the folder."""
+
+
+class Cleaning:
+    """The cleaning of one mailbox."""
+
+    def __init__(self, mailbox: Mailbox, ages: Ages, now: float, hand: Hand, *,
+                 wants_size: bool = False, is_stopped: Callable[[], bool] = lambda: False) -> None:
+        """Clean `mailbox` as of the UNIX time `now`; `wants_size`: also ask files that do not tell their size.
+
+        `is_stopped` is asked before each file; once it says so, the rest is left as it is.
+        """
+        self._mailbox = mailbox
+        self._ages = ages
+        self._now = now
+        self._hand = hand
+        self._wants_size = wants_size
+        self._is_stopped = is_stopped
+        self._has_departed = False         # cur/ was touched
+        self._touched: set[str] = set()    # folders to be synced
+        self._cleaned = Cleaned()
+
+    def run(self) -> Cleaned:
+        """Do it, and return what was done."""
+        for folder, step in ((self._mailbox.tmp, self._clean_draft), (self._mailbox.new, self._clean_unread),
+                             (self._mailbox.cur, self._clean_read)):
+            self._each(folder, step)
+        for folder in sorted(self._touched):
+            try:
+                self._hand.sync(folder)
+            except OSError as why:
+                self._cleaned.fail(f"{folder}: {why.strerror}")
+        return self._cleaned
+
+    def _each(self, folder: str, step: Callable[[str, str], None]) -> None:
+        """Call `step` with path and name of each file of a folder; one that is gone or refuses ends nothing."""
+        try:
+            for name, _ in files_in(folder):
+                if self._is_stopped():
+                    return
+                path = os.path.join(folder, name)
+                try:
+                    step(path, name)
+                except FileNotFoundError:
+                    continue
+                except OSError as why:
+                    self._cleaned.fail(f"{path}: {why.strerror}")
+        except MailboxError as why:
+            if not is_missing(why):
+                self._cleaned.fail(str(why))
+
+    def _clean_draft(self, path: str, name: str) -> None:
+        """Remove a file of tmp/ that no delivery writes to any more.  Raises OSError."""
+        status = os.lstat(path)
+        if self._now - status.st_mtime > self._ages.tmp:
+            self._hand.remove(path)
+            self._cleaned.tmp += 1
+            self._cleaned.octets += status.st_size
+
+    def _clean_unread(self, path: str, name: str) -> None:
+        """Expire or count a message of new/.  Raises OSError."""
+        if not self._is_older(path, name, self._ages.unread):
+            self._count(path, name)
+            return
+        if not self._has_departed:
+            self._hand.mark_departure(self._mailbox)
+            self._has_departed = True
+        self._expire(path, name)
+        self._touched.add(self._mailbox.new)
+        self._cleaned.unread += 1
+
+    def _clean_read(self, path: str, name: str) -> None:
+        """Expire or count a message of cur/.  Raises OSError."""
+        if not self._is_older(path, name, self._ages.read):
+            self._count(path, name)
+            return
+        second = os.path.join(self._mailbox.new, name)
+        if _is_same(second, path):
+            self._hand.remove(second)
+            self._touched.add(self._mailbox.new)
+        self._expire(path, name)
+        self._touched.add(self._mailbox.cur)
+        self._cleaned.read += 1
+
+    def _is_older(self, path: str, name: str, age: float | None) -> bool:
+        """Tell whether a message is older than `age`.  Raises OSError."""
+        if age is None:
+            return False
+        delivered = time_of(name)
+        return self._now - (os.lstat(path).st_mtime if delivered is None else delivered) > age
+
+    def _expire(self, path: str, name: str) -> None:
+        """Remove a message.  Raises OSError."""
+        octets = _octets(path, name)
+        self._hand.remove(path)
+        self._cleaned.octets += octets
+
+    def _count(self, path: str, name: str) -> None:
+        """Count a message that stays.  Raises OSError."""
+        self._cleaned.number += 1
+        if self._wants_size:
+            self._cleaned.size += _octets(path, name)
+
+
+def _octets(path: str, name: str) -> int:
+    """Return the size of a message; that of a foreign file that does not tell it is the size on disk.  OSError."""
+    size = size_of(name)
+    return os.lstat(path).st_size if size is None else size
+
+
+def _is_same(path: str, other: str) -> bool:
+    """Tell whether two names are one file.  Raises OSError, but not where `path` is not there."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(status, os.lstat(other))

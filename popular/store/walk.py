@@ -1,0 +1,161 @@
+"""A walk through a spool: every mailbox once, in an order that is the same each time, so that it can go on later.
+
+Used in pclean.  Raises MailboxError if the spool itself cannot be read; all else is found and told.
+
+Depth first, the names of a folder in the order of their octets, a folder after all that lies below it: so a mailbox
+comes when the mailboxes nested in it are done.  Held in memory are the names of the folders that are still to come, for
+the folders on the way: about 80 octets for each mailbox of the widest folder, whatever else the spool has.  A spool
+with a million mailboxes in one folder needs some 80 MB, one that is spread over a thousand folders next to nothing.
+No descriptor stays open.
+
+A mailbox is a folder with new/ and one of cur/ and tmp/; these three are not entered.  Symbolic links are the
+administrator's (design B12) and followed, unless they lead to a folder that is on the way already.  A folder with
+two names is walked through under both.  lost+found is not entered, it belongs to fsck(8).
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from popular.names import is_mailbox
+from popular.store.folders import folder_error
+from popular.store.removal import ASIDE, MARKER, OWN_FOLDERS, aside_of
+
+_NOT_ENTERED = "lost+found"
+
+
+class Kind(Enum):
+    """What was found."""
+
+    MAILBOX = "mailbox"
+    LEFTOVER = "leftover"        # of a removal that was cut off; the name is that which the mailbox had
+    ODD_NAME = "odd name"        # no mailbox can have this name, or lie below it; not entered
+    LOOP = "loop"                # a symbolic link that leads back
+    UNREADABLE = "unreadable"    # a folder that cannot be listed
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One thing that was found."""
+
+    kind: Kind
+    name: str                  # below the spool
+    path: str
+    is_marked: bool = False    # a mailbox with the mark of `store.removal`
+    why: str = ""              # the system's reason
+
+
+@dataclass(slots=True)
+class _Folder:
+    """A folder on the way."""
+
+    name: str                # below the spool, empty for the spool itself
+    path: str
+    after: list[str]         # the components of the name behind which the walk goes on; empty: all is to be done
+    is_mailbox: bool = False
+    is_marked: bool = False
+    ahead: list[str] = field(default_factory=list)       # subfolders to be entered, the next one last
+    links: set[str] = field(default_factory=set)         # those that are symbolic links
+    found: list[Found] = field(default_factory=list)     # beside subfolders
+
+
+class Walk:
+    """One walk; to be iterated over once."""
+
+    def __init__(self, root: str, after: str = "") -> None:
+        """Walk below `root`, through what comes behind the mailbox `after` if one is named."""
+        self._root = root
+        self._after = after.split("/") if after else []
+        self._way: list[_Folder] = []
+
+    def __iter__(self) -> Iterator[Found]:
+        top = _Folder("", self._root, self._after)
+        try:
+            self._list(top)
+        except OSError as why:
+            raise folder_error(self._root, why) from why
+        yield from self._enter(top)
+        while self._way:
+            here = self._way[-1]
+            if here.ahead:
+                yield from self._descend(here, here.ahead.pop())
+                continue
+            self._way.pop()
+            if here.is_mailbox:
+                yield Found(Kind.MAILBOX, here.name, here.path, here.is_marked)
+
+    def _descend(self, parent: _Folder, child: str) -> Iterator[Found]:
+        """Go into a subfolder, unless that is none of ours."""
+        after: list[str] = []
+        if parent.after and parent.after[0] == child:
+            after = parent.after[1:]
+            if not after:
+                return    # done, with all that lies below
+        path = os.path.join(parent.path, child)
+        name = f"{parent.name}/{child}" if parent.name else child
+        if not is_mailbox(name):
+            yield Found(Kind.ODD_NAME, name, path)
+            return
+        folder = _Folder(name, path, after)
+        try:
+            if child in parent.links and self._is_on_way(path):
+                yield Found(Kind.LOOP, name, path)
+                return
+            self._list(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return    # removed meanwhile
+        except OSError as why:
+            yield Found(Kind.UNREADABLE, name, path, why=why.strerror or type(why).__name__)
+            return
+        yield from self._enter(folder)
+
+    def _enter(self, folder: _Folder) -> Iterator[Found]:
+        """Put a listed folder on the way."""
+        self._way.append(folder)
+        found, folder.found = folder.found, []
+        yield from found
+
+    def _is_on_way(self, path: str) -> bool:
+        """Tell whether a link leads to a folder that is on the way.  Raises OSError."""
+        target = os.stat(path)
+        return any(os.path.samestat(target, os.stat(folder.path)) for folder in self._way)
+
+    def _list(self, folder: _Folder) -> None:
+        """Read a folder.  Raises OSError."""
+        names: list[str] = []
+        with os.scandir(folder.path) as entries:
+            for entry in entries:
+                if entry.name == MARKER:
+                    folder.is_marked = entry.is_file(follow_symlinks=False)
+                elif _is_folder(entry, folder):
+                    names.append(entry.name)
+        if folder.name and "new" in names and ("cur" in names or "tmp" in names):
+            folder.is_mailbox = True
+            names = [name for name in names if name not in OWN_FOLDERS]
+        if folder.after:
+            names = [name for name in names if name >= folder.after[0]]
+        names.sort(reverse=True)
+        folder.ahead = names
+
+
+def _is_folder(entry: "os.DirEntry[str]", parent: _Folder) -> bool:
+    """Tell whether an entry is a folder to be entered; what is told at once is put into the parent's `found`."""
+    name = f"{parent.name}/{entry.name}" if parent.name else entry.name
+    is_link = entry.is_symlink()
+    try:
+        is_folder = entry.is_dir()
+    except OSError as why:    # of a link: to itself, or to where nobody may look
+        kind = Kind.LOOP if why.errno == errno.ELOOP else Kind.UNREADABLE
+        parent.found.append(Found(kind, name, entry.path, why=why.strerror or type(why).__name__))
+        return False
+    if is_folder and entry.name.startswith(ASIDE):
+        former = entry.name.removeprefix(ASIDE)
+        parent.found.append(Found(Kind.LEFTOVER, f"{parent.name}/{former}" if parent.name else former, entry.path))
+        return False
+    if is_folder and is_link:
+        parent.links.add(entry.name)
+    if not is_folder and is_link and os.path.isdir(aside_of(entry.path)):
+        parent.found.append(Found(Kind.LEFTOVER, name, entry.path))
+    return is_folder and entry.name != _NOT_ENTERED
