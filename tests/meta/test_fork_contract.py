@@ -8,15 +8,20 @@ from pathlib import Path
 import pytest
 
 from tests.harness.system import descriptors_of, wait_for
-from tests.harness.toyclient import Client, idle_children, start_toy
+from tests.harness.toyclient import Client, start_toy
 
 
 @pytest.fixture
 def toy(start):
-    """A toy with its first children."""
+    """A toy whose first children wait for connections."""
     toy = start_toy(start)
-    wait_for(lambda: len(idle_children(toy.pid)) == 4)
+    wait_for(lambda: [waits(pid) for pid in toy.children()] == [True] * 4)
     return toy
+
+
+def waits(pid):
+    """Tell whether a child has come to its waiting room."""
+    return "anon_inode:[eventpoll]" in descriptors_of(pid).values()
 
 
 def kinds(pid):
