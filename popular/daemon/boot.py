@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from popular.config.store import load, with_fact
 from popular.daemon.boards import make_board
-from popular.daemon.handover import HandOver
+from popular.daemon.handover import Handle, HandOver
 from popular.daemon.lone import Lone, LoneSpec
 from popular.daemon.logs import inherited_log
 from popular.daemon.master import Master
@@ -23,6 +23,7 @@ from popular.daemon.spec import DaemonSpec, Listener
 from popular.errors import ConfigError, PdmError, PopularError, StartError
 from popular.log.writer import Log
 from popular.net.listen import bound_endpoint
+from popular.net.ringclient import RingClient
 from popular.proc.board import Board
 from popular.proc.child import Inheritance
 from popular.proc.descriptors import MastersOwn
@@ -61,11 +62,13 @@ def _build(hand: HandOver) -> Master | Lone:
     title.set("master")
     config = with_fact(load(hand.config, spec.schema), "pid", os.getpid())
     log = inherited_log(spec.name, config, hand.log_fd)
-    listeners = [_listener(handle.owner, handle.fd) for handle in hand.handles]
+    listeners = [_listener(handle) for handle in hand.handles]
     pidfile = PidFile(hand.pid_path, hand.pid_fd)
     if isinstance(spec, LoneSpec):
         return Lone(spec, config, log, hand.rights, pidfile)
-    return Master(spec, config, listeners, _inheritance(hand, log, title, make_board(spec, config)), pidfile)
+    inheritance = _inheritance(hand, log, title, make_board(spec, config))
+    rings = [RingClient(ring.owner, socket.socket(fileno=ring.fd)) for ring in hand.rings]
+    return Master(spec, config, listeners, inheritance, pidfile, rings)
 
 
 def _take_rights(hand: HandOver) -> None:
@@ -90,10 +93,10 @@ def _spec(module: str) -> DaemonSpec | LoneSpec:
     return spec
 
 
-def _listener(owner: str, fd: int) -> Listener:
-    sock = socket.socket(fileno=fd)
+def _listener(handle: Handle) -> Listener:
+    sock = socket.socket(fileno=handle.fd)
     sock.setblocking(False)
-    return Listener(owner, bound_endpoint(sock), sock)
+    return Listener(handle.owner, bound_endpoint(sock), sock, ours=not handle.ringd, ringd=handle.ringd)
 
 
 def _inheritance(hand: HandOver, log: Log, title: Title, board: Board) -> Inheritance:

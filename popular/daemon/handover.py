@@ -19,6 +19,7 @@ class Handle:
 
     owner: str
     fd: int
+    ringd: str = ""    # see Listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,15 @@ class HandOver:
     ready_fd: int | None
     seats: Seats
     handles: tuple[Handle, ...]
+    rings: tuple[Handle, ...] = ()        # connections to ringd, by the names of their sockets
     capabilities: tuple[int, ...] = ()    # to keep when root's rights are dropped
 
     @property
     def descriptors(self) -> list[int]:
         """All descriptors that go over the exec."""
         ready = [] if self.ready_fd is None else [self.ready_fd]
-        return [self.log_fd, self.pid_fd, *ready, *self.seats.descriptors, *(handle.fd for handle in self.handles)]
+        return [self.log_fd, self.pid_fd, *ready, *self.seats.descriptors,
+                *(handle.fd for handle in (*self.handles, *self.rings))]
 
     def write(self) -> int:
         """Return an open descriptor from which the bootstrap reads all this; raises OSError."""
@@ -67,4 +70,5 @@ class HandOver:
             "rights": Rights(**{**rights, "groups": tuple(rights["groups"])}),
             "seats": Seats(**raw["seats"]),
             "handles": tuple(Handle(**handle) for handle in raw["handles"]),
+            "rings": tuple(Handle(**handle) for handle in raw["rings"]),
         })

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from popular.addresses import Endpoint
 from popular.daemon.handover import Handle, HandOver
+from popular.daemon.rings import StartRings
 from popular.daemon.spec import Listen, Listener
 from popular.errors import StartError
 from popular.net.listen import bind_tcp, bind_udp, bound_endpoint
@@ -71,8 +72,8 @@ def claim_pidfile(path: str, rights: Rights) -> PidFile:
     return pidfile
 
 
-def bind_all(listens: Iterable[Listen], patience: float) -> list[Listener]:
-    """Bind everything; raises StartError with every address that was refused, a line for each.
+def bind_all(listens: Iterable[Listen], patience: float, rings: StartRings | None = None) -> list[Listener]:
+    """Bind everything, or let ringd do it; raises StartError with every address that was refused, a line for each.
 
     For `patience` seconds a port in use is tried again: the children of a master that was killed
     need a moment to see it and leave.
@@ -82,12 +83,17 @@ def bind_all(listens: Iterable[Listen], patience: float) -> list[Listener]:
     refused: list[str] = []
     for listen in listens:
         try:
-            bound.append(_bind_patiently(listen, deadline))
+            bound.append(_from_ringd(listen, rings) if rings and listen.ringd else _bind_patiently(listen, deadline))
         except StartError as why:
             refused.append(str(why))
     if refused:
         raise StartError("\n".join(refused))
     return bound
+
+
+def _from_ringd(listen: Listen, rings: StartRings) -> Listener:
+    sock = rings.bind(listen)
+    return Listener(listen.owner, bound_endpoint(sock), sock, ours=False, ringd=listen.ringd)
 
 
 def _bind_patiently(listen: Listen, deadline: float) -> Listener:
@@ -112,7 +118,12 @@ def _is_in_use(why: StartError) -> bool:
 
 def handles(listeners: Sequence[Listener]) -> tuple[Handle, ...]:
     """Return the listeners as they are handed over."""
-    return tuple(Handle(listener.owner, listener.sock.fileno()) for listener in listeners)
+    return tuple(Handle(listener.owner, listener.sock.fileno(), listener.ringd) for listener in listeners)
+
+
+def ring_handles(rings: StartRings) -> tuple[Handle, ...]:
+    """Return the connections to ringd as they are handed over."""
+    return tuple(Handle(client.path, client.fileno()) for client in rings.clients)
 
 
 def search_path() -> tuple[str, ...]:

@@ -17,10 +17,12 @@ from popular.daemon.boards import learn_names
 from popular.daemon.limits import Limits
 from popular.daemon.messages import (
     CHILDREN_KILLED, COMMAND, LEFT_MAIN_LOOP, LOG_NOT_REOPENED, LOG_REOPENED, RUNS_AS_ROOT, STATE_FILE_FAILED)
+from popular.daemon.rings import MasterRings
 from popular.daemon.settings import load_limit
 from popular.daemon.spec import DaemonSpec, Job, Listener
 from popular.errors import StartError
 from popular.log.message import Message
+from popular.net.ringclient import RingClient
 from popular.proc.child import Child, Inheritance
 from popular.proc.pidfile import PidFile
 from popular.proc.ready import Ready
@@ -51,13 +53,14 @@ class Master:
     """One running daemon."""
 
     def __init__(self, spec: DaemonSpec, config: Config, listeners: Sequence[Listener], inheritance: Inheritance,
-                 pidfile: PidFile) -> None:
+                 pidfile: PidFile, rings: Sequence[RingClient] = ()) -> None:
         """Make the job and everything else that can fail; raises ConfigError, PdmError, OSError."""
         self.spec = spec
         self.config = config
         self.log = inheritance.log
         self.listeners = list(listeners)
         self.watch = Watch(inheritance.masters_own)
+        self.rings = MasterRings(self.watch, self.log, rings)
         self._user = inheritance.rights
         self._pidfile = pidfile
         self._commands = {row.number: row for row in spec.signals}
@@ -186,6 +189,7 @@ class Master:
                 except OSError:    # shut down before
                     pass
             listener.sock.close()
+        self.rings.leave()
 
     def _soonest(self, patience: float | None) -> float | None:
         """Return how long to wait: what the supervisor says, but not beyond the ending's deadline."""

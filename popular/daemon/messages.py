@@ -38,3 +38,6 @@ RUNS_AS_ROOT = Message(
 CHILDREN_KILLED = Message(
     0x020c, ADM, "children_killed", "count",
     "Children did not end at TERM within some seconds and were ended by KILL.")
+RINGD_GONE = Message(
+    0x020f, ADM, "ringd_gone", "path",
+    "ringd ended, or dropped this daemon.  Ports from it that are open stay so; start it again before ports are added.")

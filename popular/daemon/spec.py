@@ -30,6 +30,7 @@ class Listen:
     owner: str           # id of the object it belongs to, such as a vserv
     endpoint: Endpoint   # numeric; port 0 lets the kernel choose
     backlog: int         # of listen(2); no meaning for udp
+    ringd: str = ""      # socket of the ringd that opens it; empty: we do
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Listener:
     endpoint: Endpoint   # as bound: with the port that the kernel chose
     sock: socket.socket
     ours: bool = True    # bound by ourselves: may be shut down for every process that holds it
+    ringd: str = ""      # socket of the ringd that it came from, where it must be released once it is closed
 
     @property
     def is_tcp(self) -> bool:

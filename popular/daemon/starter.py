@@ -20,8 +20,9 @@ from popular.config.initext import render_ini
 from popular.config.store import Config, dump
 from popular.daemon.handover import HandOver
 from popular.daemon.launch import (
-    LEAVING, bind_all, check_library, claim_pidfile, exec_master, handles, make_rundir, search_path)
+    LEAVING, bind_all, check_library, claim_pidfile, exec_master, handles, make_rundir, ring_handles, search_path)
 from popular.daemon.logs import STDERR, open_sink
+from popular.daemon.rings import StartRings
 from popular.daemon.spec import Startable
 from popular.errors import ConfigError, Mistake, PopularError, StartError, UsageError
 from popular.proc.descriptors import Seats
@@ -93,7 +94,8 @@ def _start(spec: Startable, startup: Startup, config: Config, rights: Rights) ->
     pidfile = claim_pidfile(os.path.join(rundir, f"{spec.name}.pid"), rights)
     try:
         sink = open_sink(config, rights)
-        listeners = bind_all(spec.listens(config), LEAVING if pidfile.was_stale else 0.0)
+        rings = StartRings(rights)
+        listeners = bind_all(spec.listens(config), LEAVING if pidfile.was_stale else 0.0, rings)
     except StartError:
         pidfile.remove()
         raise
@@ -102,7 +104,7 @@ def _start(spec: Startable, startup: Startup, config: Config, rights: Rights) ->
         path=search_path(), prefix=sys.prefix, rights=rights, drops=os.geteuid() == 0,
         capabilities=spec.capabilities, detached=not startup.foreground,
         log_fd=sink.fileno(), pid_path=pidfile.path, pid_fd=pidfile.fd,
-        ready_fd=startup.ready_fd, seats=seats, handles=handles(listeners))
+        ready_fd=startup.ready_fd, seats=seats, handles=handles(listeners), rings=ring_handles(rings))
     if startup.foreground:
         exec_master(hand)
     return _detach(hand)

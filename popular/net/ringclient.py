@@ -110,7 +110,27 @@ class RingClient:
         return self._number
 
     def _ask(self, verb: Verb, endpoint: Endpoint) -> tuple[Answer, int | None]:
-        """Send a request and return its answer, skipping late ones; raises OSError, UsageError."""
+        """Send a request and return its answer; raises OSError, UsageError."""
+        try:
+            return self._exchange(verb, endpoint)
+        except ConnectionError:
+            last_word = self._last_word()
+            if last_word is None:
+                raise
+            return last_word, None
+
+    def _last_word(self) -> Answer | None:
+        """Return what ringd said before it ended the connection, perhaps before we said anything."""
+        try:
+            packet, fd = self._receive()
+            _close(fd)
+            answer = decode_answer(packet)
+        except (OSError, UsageError):
+            return None
+        return answer if answer.number == 0 else None
+
+    def _exchange(self, verb: Verb, endpoint: Endpoint) -> tuple[Answer, int | None]:
+        """Send a request and wait for its answer, skipping late ones."""
         deadline = time.monotonic() + self._patience
         number = self._send(verb, endpoint)
         poll = select.poll()

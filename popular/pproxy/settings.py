@@ -3,7 +3,7 @@
 Read by the starter (INI file, options, documents) and by the master (`show`, `set`).
 """
 
-from popular.config.kinds import Bool, Dir, Id, Int, Time
+from popular.config.kinds import Bool, Dir, File, Id, Int, Time
 from popular.config.setting import Schema, Setting
 from popular.daemon.settings import POOL_ROWS, process_rows
 from popular.paths import CAPADIR
@@ -37,9 +37,15 @@ BACKEND_ROWS = (
             "When a backend is out of reach: on shows the client an empty mailbox, off answers -ERR [SYS/TEMP]."),
 )
 
+PORT_ROWS = (
+    Setting("ringd", File(), None,
+            "Socket of the ringd(8) that opens ports below 1024; when not set, pproxy opens them itself."),
+)
+
 PDM_ROWS = (
     Setting("pdmdir", Dir(), None, "Folder of the database modules; the installed one when not set."),
     Setting("pdmtimeout", Time(0.01, 300), 10.0, "Time that one database module has for one answer."),
 )
 
-SCHEMA = Schema("pproxy", process_rows("pproxy") + POOL_ROWS + LOGIN_ROWS + BACKEND_ROWS + PDM_ROWS, CLASSES)
+SCHEMA = Schema("pproxy", (
+    *process_rows("pproxy"), *POOL_ROWS, *PORT_ROWS, *LOGIN_ROWS, *BACKEND_ROWS, *PDM_ROWS), CLASSES)

@@ -26,6 +26,7 @@ from popular.pproxy.settings import SCHEMA
 from popular.proc.board_layout import PROXY
 from popular.proc.child import Child
 
+LOW_PORTS = 1024      # ports below are root's
 MAX_SIDPREFIX = 32    # characters, so that a whole id stays below names.MAX_SID
 
 
@@ -67,9 +68,10 @@ def check(config: Config) -> list[Mistake]:
 
 
 def listens(config: Config) -> list[Listen]:
-    """Return where pproxy listens: every address of every virtual server."""
+    """Return where pproxy listens: every address of every virtual server; ringd opens low ports if there is one."""
     backlog = config.variables.integer("backlog")
-    return [Listen("tcp", item.ident, endpoint, backlog)
+    ringd = config.variables.optional_text("ringd") or ""
+    return [Listen("tcp", item.ident, endpoint, backlog, ringd if 0 < endpoint.port < LOW_PORTS else "")
             for item in config.items("vserv") for endpoint in item.values.endpoints("address")]
 
 
