@@ -31,6 +31,8 @@ from popular.paths import LOGDIR, RUNDIR  # noqa: E402
 from popular.version import VERSION  # noqa: E402
 
 PROGRAMS = ("pproxy", "pserv", "pcheckd", "ringd")
+TOOLS = {"pclean": "popular.tools.pclean_settings"}    # those with an INI file, and where their SCHEMA is
+CONFIGURED = (*PROGRAMS, *TOOLS)
 
 EXAMPLES: Mapping[str, Examples] = {
     "pproxy": {
@@ -41,6 +43,12 @@ EXAMPLES: Mapping[str, Examples] = {
     "pserv": {"server": {"main": {"address": "127.0.0.1:1110"}}},
     "pcheckd": {},
     "ringd": {},
+    "pclean": {
+        "rule": {
+            "staff": {"mailbox": "staff/*", "keep": "on"},
+            "others": {"mailbox": "*", "read": "90d", "unread": "365d", "quota": "100"},
+        },
+    },
 }
 
 SOURCES = ROOT / "man" / "src"
@@ -77,7 +85,7 @@ def man_pages() -> dict[str, str]:
 
 def samples() -> dict[str, str]:
     """Return every sample configuration by its path below the checkout."""
-    return {f"etc/{program}.conf": sample_ini(spec_of(program).schema, EXAMPLES[program]) for program in PROGRAMS}
+    return {f"etc/{program}.conf": sample_ini(schema_of(program), EXAMPLES[program]) for program in CONFIGURED}
 
 
 MAKERS: Mapping[str, Callable[[], dict[str, str]]] = {"man": man_pages, "sample": samples}
@@ -88,11 +96,11 @@ def man_page(program: str, template: str) -> str:
     text = _INCLUDED.sub(lambda mark: (SOURCES / mark[1]).read_text(encoding="utf-8"), template)
     text = text.replace("@VERSION@", VERSION).replace("@PROGRAM@", program)
     tables: Mapping[str, Callable[[], str]] = {
-        "OPTIONS": lambda: man_options(spec_of(program).schema),
-        "SETTINGS": lambda: man_settings(spec_of(program).schema),
-        "OBJECTS": lambda: man_objects(spec_of(program).schema),
+        "OPTIONS": lambda: man_options(schema_of(program)),
+        "SETTINGS": lambda: man_settings(schema_of(program)),
+        "OBJECTS": lambda: man_objects(schema_of(program)),
         "SIGNALS": lambda: man_signals(spec_of(program)),
-        "FILES": lambda: man_files(spec_of(program).schema),
+        "FILES": lambda: man_files(schema_of(program)),
         "MESSAGES": lambda: man_messages(catalogue()),
     }
     return _TABLE.sub(lambda mark: tables[mark[1]](), text)
@@ -132,6 +140,14 @@ def spec_of(program: str) -> DaemonSpec | LoneSpec:
     """Return what makes one daemon."""
     spec: DaemonSpec | LoneSpec = importlib.import_module(f"popular.{program}.spec").SPEC
     return spec
+
+
+def schema_of(program: str) -> Schema:
+    """Return what can be configured in a daemon or a tool."""
+    if program not in TOOLS:
+        return spec_of(program).schema
+    schema: Schema = importlib.import_module(TOOLS[program]).SCHEMA
+    return schema
 
 
 def write(root: Path, texts: Mapping[str, str]) -> None:

@@ -21,6 +21,8 @@ from popular.version import VERSION
 
 EX_USAGE = 64    # sysexits(3)
 
+_OF_DAEMONS = (":foreground", ":ready_fd")    # options that tools do not take
+
 
 @dataclass(frozen=True, slots=True)
 class Startup:
@@ -36,7 +38,7 @@ class Startup:
 
 @dataclass(frozen=True, slots=True)
 class CommonOption:
-    """An option that every daemon takes and that is no setting."""
+    """An option that every configured program takes and that is no setting."""
 
     names: tuple[str, ...]
     text: str
@@ -74,9 +76,12 @@ def build_parser(schema: Schema) -> argparse.ArgumentParser:
 
 
 def common_options(schema: Schema) -> tuple[CommonOption, ...]:
-    """Return the options that are no settings; `-h` asks for help unless a row takes it."""
+    """Return the options that are no settings; `-h` asks for help unless a row takes it.
+
+    A program that never detaches, and so has no option for the foreground, is a tool and listens nowhere.
+    """
     takes_h = any("-h" in row.option for row in schema.settings)
-    return (
+    options = (
         CommonOption(("--help",) if takes_h else ("-h", "--help"), "show a short text and end", "help"),
         CommonOption(("--version",), "show the version and end", "version"),
         CommonOption(("-c", "--config"), f"read this INI file, which must exist; without the option "
@@ -89,6 +94,7 @@ def common_options(schema: Schema) -> tuple[CommonOption, ...]:
         CommonOption(("--ready-fd",), "write \"ready\" and all addresses to this open descriptor once the ports "
                      "are listening", "store", "FD", ":ready_fd"),
     )
+    return tuple(option for option in options if schema.foreground or option.dest not in _OF_DAEMONS)
 
 
 def conf_path(program: str) -> str:

@@ -79,7 +79,7 @@ class Schema:
     program: str
     settings: tuple[Setting, ...]
     classes: tuple[ObjectClass, ...] = ()
-    foreground: tuple[str, ...] = ("--foreground",)    # the option's names; pcheckd has --nodeamon too
+    foreground: tuple[str, ...] = ("--foreground",)    # the option's names; none: a tool
 
     def variable(self, name: str) -> Setting | None:
         """Return the row of the variable `name`."""

@@ -15,7 +15,7 @@ from popular.config.setting import Schema, Setting
 from popular.config.store import default_config, dump, load
 from scripts import generate
 
-SCHEMAS = {program: generate.spec_of(program).schema for program in generate.PROGRAMS}
+SCHEMAS = {program: generate.schema_of(program) for program in generate.CONFIGURED}
 BY_PROGRAM = pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS.keys())
 
 
@@ -115,7 +115,7 @@ def test_defaults_survive_the_hand_over_and_the_file(schema, tmp_path):
     assert read_ini(str(path), schema, config) == config
 
 
-@pytest.mark.parametrize("program", generate.PROGRAMS)
+@pytest.mark.parametrize("program", generate.CONFIGURED)
 def test_samples_load(program, tmp_path, monkeypatch):
     schema = SCHEMAS[program]
     sample = (generate.ROOT / "etc" / f"{program}.conf").read_text()
@@ -130,7 +130,7 @@ def test_samples_load(program, tmp_path, monkeypatch):
         assert {item.ident for item in config.items(cls.name)} == set(generate.EXAMPLES[program][cls.name])
 
 
-@pytest.mark.parametrize("program", generate.PROGRAMS)
+@pytest.mark.parametrize("program", generate.CONFIGURED)
 def test_man_pages_name_every_variable_and_key(program):
     text = (generate.ROOT / "man" / f"{program}.8").read_text()
     for _, rows in tables(SCHEMAS[program]):

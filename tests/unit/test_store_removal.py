@@ -157,8 +157,8 @@ def test_a_name_that_is_in_use_again_is_left_to_its_owner(spool: Path, box: Path
 
 @pytest.mark.parametrize("is_link", [False, True], ids=["folder", "link"])
 @pytest.mark.parametrize("number", range(20))
-def test_cut_off_anywhere_it_is_whole_or_gone_and_finished_later(spool: Path, tmp_path: Path, number: int, is_link: bool,
-                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cut_off_anywhere_it_is_whole_or_gone_and_done_later(spool: Path, tmp_path: Path, number: int, is_link: bool,
+                                                             monkeypatch: pytest.MonkeyPatch) -> None:
     box = spool / "joe"
     real = make(tmp_path / "disk/joe" if is_link else box)
     if is_link:

@@ -1,0 +1,121 @@
+"""The settings of pclean: one row per variable and per key of a rule, and the rules made from them.
+
+Read by the tool itself and by whoever makes man page and sample.  Data and pure functions; raises nothing.
+"""
+
+import fnmatch
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from popular.config.kinds import Bool, Choice, Dir, File, Id, Int, String, Time
+from popular.config.setting import ObjectClass, Schema, Setting
+from popular.config.store import Config, Item
+from popular.errors import Mistake
+from popular.paths import LOGDIR, SPOOLDIR
+from popular.store.expire import Ages
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+LONGEST = 36500 * DAY
+MEBIBYTE = 1024 * 1024
+NOTHING, EMPTY, OVER_QUOTA, ALL = "none", "empty", "overquota", "all"    # what may be reported
+
+VARIABLES = (
+    Setting("mailboxdir", Dir(), SPOOLDIR, "Root of all mailboxes, which may lie at any depth below.",
+            option=("-m", "--mailboxdir")),
+    Setting("logfile", File(), f"{LOGDIR}/pclean", "The log file.", option=("-l", "--logfile")),
+    Setting("user", Id(), "pop", "The user to become when started as root; he must own the mailboxes.",
+            option=("-u", "--user")),
+    Setting("group", Id(), "pop", "The group to become when started as root.", option=("-g", "--group")),
+    Setting("tmpage", Time(HOUR, LONGEST), 36 * HOUR,
+            "Files in tmp/ that were not written to for so long are removed."),
+    Setting("removeafter", Time(0, LONGEST), 7 * DAY,
+            "A mailbox is removed when its mark as removed is so old."),
+    Setting("report", Choice(NOTHING, EMPTY, OVER_QUOTA, ALL), NOTHING,
+            "Which mailboxes are listed on standard output: those without mail, those that are over the quota of their "
+            "rule, or both.", option=("--report",)),
+    Setting("statefile", File(), None,
+            "Where it is written down how far a run has come; without it that is .pclean in mailboxdir."),
+    Setting("statetime", Time(0, HOUR), 5.0,
+            "How often it is written down how far a run has come; 0 means after each mailbox."),
+    Setting("pause", Time(0, 10), 0.0, "How long to wait after each mailbox, to leave the disks to others.",
+            option=("--pause",)),
+    Setting("dryrun", Bool(), False,
+            "Change nothing, log nothing, but tell on standard output what would be done to each mailbox.",
+            option=("-n", "--dry-run")),
+    Setting("resume", Bool(), False, "Go on where the last run was ended, if it was.", option=("--resume",)),
+    Setting("verbose", Bool(), False, "Tell on standard output what is done to each mailbox, and to which files.",
+            option=("-v", "--verbose")),
+)
+
+RULE = ObjectClass(
+    "rule",
+    "What happens to the mail of some mailboxes. "
+    "The first rule whose pattern matches the name of a mailbox holds for it; a mailbox that no rule matches keeps all "
+    "its mail. "
+    "The age of a message counts from its delivery.",
+    (
+        Setting("mailbox", String(512), None,
+                "Pattern of the names of mailboxes: * stands for any characters, slashes too, ? for one, [abc] for "
+                "one of these.", required=True),
+        Setting("read", Time(HOUR, LONGEST), None, "Mail that was read is removed when it is older."),
+        Setting("unread", Time(HOUR, LONGEST), None, "Mail that was not read is removed when it is older."),
+        Setting("keep", Bool(), False,
+                "Remove no mail, and no mailbox that is marked as removed; old files in tmp/ go nevertheless."),
+        Setting("quota", Int(0, 1_000_000_000), 0,
+                "A mailbox that holds so many times 1024*1024 octets is over its quota; 0 means no check."),
+        Setting("maxnum", Int(0, 1_000_000_000), 0,
+                "A mailbox that holds so many mails is over its quota; 0 means no check."),
+    ))
+
+SCHEMA = Schema("pclean", VARIABLES, (RULE,), foreground=())
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What holds for one mailbox."""
+
+    ages: Ages
+    keeps: bool = False
+    quota: int = 0     # octets; 0: no check
+    maxnum: int = 0
+
+    def is_over(self, number: int, size: int) -> bool:
+        """Tell whether a mailbox with so much in it is over its quota, as pdeliver sees it."""
+        return bool((self.quota and size >= self.quota) or (self.maxnum and number >= self.maxnum))
+
+
+class Rules:
+    """All rules in their order."""
+
+    def __init__(self, rules: Iterable[tuple[str, Rule]], otherwise: Rule) -> None:
+        """Take patterns with their rules, and what holds for names that none of them matches."""
+        self._rules = [(re.compile(fnmatch.translate(pattern)), rule) for pattern, rule in rules]
+        self._otherwise = otherwise
+
+    def of(self, mailbox: str) -> Rule:
+        """Return the rule for a mailbox."""
+        for pattern, rule in self._rules:
+            if pattern.match(mailbox):
+                return rule
+        return self._otherwise
+
+
+def rules_of(config: Config) -> Rules:
+    """Return the rules of a configuration."""
+    tmp = config.variables.seconds("tmpage")
+    return Rules([(item.values.text("mailbox"), _rule(item, tmp)) for item in config.items("rule")], Rule(Ages(tmp)))
+
+
+def mistakes(config: Config) -> list[Mistake]:
+    """Return what is wrong beyond single rows."""
+    return [Mistake(f"pclean: [rule] {item.ident}: mailbox", "nothing", "a pattern such as a/*")
+            for item in config.items("rule") if not item.values.text("mailbox").strip()]
+
+
+def _rule(item: Item, tmp: float) -> Rule:
+    values = item.values
+    keeps = values.flag("keep")
+    ages = Ages(tmp) if keeps else Ages(tmp, values.optional_seconds("read"), values.optional_seconds("unread"))
+    return Rule(ages, keeps, values.integer("quota") * MEBIBYTE, values.integer("maxnum"))
