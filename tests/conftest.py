@@ -1,7 +1,8 @@
 """Fixtures of every test, and the check that no test leaves anything behind.
 
 After each test there must be no child process, no thread and no descriptor that was not there
-before; a test may take 60 seconds, more only with the mark `limit`.
+before; a test may take 60 seconds, more only with the mark `limit`.  What daemons logged is noted, for
+the test of the catalogue of messages, which comes last.
 """
 
 import gc
@@ -18,17 +19,45 @@ from typing import Any
 import pytest
 
 from popular.addresses import Endpoint
+from tests.harness.catalogue import Seen, is_full_run
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.popclient import PopClient
 from tests.harness.system import adopt_orphans, children_of, descriptors_of, end_process, is_alive, reap
 
 LIMIT_SECONDS = 60
 DAEMONS = pytest.StashKey[list[Daemon]]()
+SEEN = pytest.StashKey[Seen]()
+IS_FULL = pytest.StashKey[bool]()
+LAST = "test_catalogue.py"    # the file of tests about what all others did
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make orphans ours, so that a daemon's leavings are seen and reaped."""
     adopt_orphans()
+    config.stash[SEEN] = Seen()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put last what wants to know what all others did, and see whether there will be all others."""
+    items.sort(key=lambda item: item.path.name == LAST)
+    names = ("keyword", "markexpr", "deselect", "lf", "ignore", "ignore_glob")
+    options = [config.getoption(name, None) for name in names]
+    config.stash[IS_FULL] = is_full_run(config.args, options, {item.path for item in items}, Path(__file__).parent)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    """Note what a test's daemons and tools logged."""
+    folder = getattr(item, "funcargs", {}).get("tmp_path")
+    yield
+    if folder is not None:
+        look_through(item, folder)
+
+
+def look_through(item: pytest.Item, folder: Path) -> None:
+    """Note the messages in a test's folder."""
+    item.config.stash[SEEN].look_through(folder, is_about_logs=item.path.name.startswith("test_log_"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -91,10 +120,11 @@ def _time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
-def rundir() -> Iterator[Path]:
+def rundir(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A folder with a short name (socket names have 107 octets) that goes with the test."""
     folder = Path(tempfile.mkdtemp(prefix="popular-"))
     yield folder
+    look_through(request.node, folder)
     shutil.rmtree(folder)
 
 
@@ -142,6 +172,14 @@ def start(request: pytest.FixtureRequest, rundir: Path) -> Iterator[Callable[...
     if request.node.get_closest_marker("may_bug") is None:
         bugs = [line for daemon in daemons for line in daemon.bugs()]
         assert not bugs, f"bugs logged: {bugs}"
+
+
+@pytest.fixture
+def seen(request: pytest.FixtureRequest) -> Seen:
+    """The messages that all tests before this one wrote; skips when they were not all."""
+    if not request.config.stash[IS_FULL]:
+        pytest.skip("only a run of all tests writes all messages")
+    return request.config.stash[SEEN]
 
 
 @pytest.fixture
