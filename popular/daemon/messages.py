@@ -4,13 +4,15 @@ from popular.log.message import ADM, BUG, INF, SOS, Message
 
 START = Message(
     0x0001, INF, "start", "version user addresses",
-    "The daemon listens on all its addresses.")
+    "The daemon listens on all its addresses.  Nothing to do.")
 LEFT_MAIN_LOOP = Message(
     0x0004, BUG, "left_main_loop", "type trace",
     "The master ended although nobody told it to. Sessions that run go on; start the daemon again and report the line.")
 NULL_BYTE_IN_INPUT = Message(
     0x0035, ADM, "null_byte_in_input", "ctx len data",
-    "A NUL byte came from the network; the connection was dropped at once. POP3 has no use for it.")
+    "A NUL byte came from the network, where POP3 has no use for it; the connection was dropped at once.  With "
+    "ctx='backend' see what runs there; with ctx='client' there is nothing to do, but many of them from one client "
+    "are an attack.")
 SESSION_STATE = Message(
     0x0170, ADM, "session_state", "state sessions limit",
     "So many sessions run now, which is near maxsession (WARN), at it (MAX) or well below it again (OK).  At MAX "
@@ -18,26 +20,29 @@ SESSION_STATE = Message(
 LOAD_STATE = Message(
     0x0172, ADM, "load_state", "state load limit",
     "The system load came near maxlocalload (WARN), reached it (MAX) or is well below it again (OK).  From MAX until "
-    "WARN new connections are refused with -ERR [SYS/TEMP].")
+    "WARN new connections are refused with -ERR [SYS/TEMP].  When it happens often, find out what loads the host, or "
+    "raise maxlocalload.")
 STATE_FILE_FAILED = Message(
     0x020d, ADM, "state_file_failed", "why",
     "The state file, which pstatus shows, could not be made or has no room for all slots (then fewer sessions than "
     "maxsession run).  See to the run folder and its file system, and start the daemon again.")
 COMMAND = Message(
     0x0208, INF, "command", "source words",
-    "A command was given, by a signal or by pcontrol.")
+    "A command was given, by a signal or by pcontrol.  Nothing to do, unless nobody was to give it.")
 LOG_REOPENED = Message(
     0x0209, INF, "log_reopened", "",
-    "The log file was opened anew.")
+    "The log file was opened anew.  Nothing to do.")
 LOG_NOT_REOPENED = Message(
     0x020a, SOS, "log_not_reopened", "error",
-    "The log file could not be opened anew; the old one stays in use. Check the folder and its rights.")
+    "The log file could not be opened anew; the old one stays in use.  Check the folder and its rights, then send HUP "
+    "once more.")
 RUNS_AS_ROOT = Message(
     0x020b, ADM, "runs_as_root", "",
-    "The setting `user` is root. Mail and passwords are handled with all rights; give a user of its own.")
+    "The setting `user` is root.  Mail and passwords are handled with all rights; give a user of its own.")
 CHILDREN_KILLED = Message(
     0x020c, ADM, "children_killed", "count",
-    "Children did not end at TERM within some seconds and were ended by KILL.")
+    "Children did not end at TERM within some seconds and were ended by KILL.  See what they may have waited for: a "
+    "file system that hangs, or a database module.")
 RINGD_GONE = Message(
     0x020f, ADM, "ringd_gone", "path",
     "ringd ended, or dropped this daemon.  Ports from it that are open stay so; start it again before ports are added.")

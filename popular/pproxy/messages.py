@@ -13,7 +13,8 @@ LOGIN = Message(
     "A database module authenticated the user and named his backend.  Nothing to do.")
 LOGIN_REFUSED = Message(
     0x0243, ERR, "login_refused", "user namespace client pdm why",
-    "A login was refused: user unknown or password wrong.  Many of them from one client are an attack.")
+    "A login was refused: user unknown or password wrong.  Nothing to do, but many of them from one client "
+    "are an attack.")
 LOGIN_FAILED = Message(
     0x0244, ADM, "login_failed", "user namespace client pdm why",
     "A login could not be decided because a database module failed; the client was told to come again "
@@ -47,7 +48,8 @@ BACKEND_FAILED = Message(
     "The backend is out of reach; softfail is off, so the client was told to come again later.  Mend the backend.")
 BACKEND_REFUSED = Message(
     0x024D, ERR, "backend_refused", "backend mailbox answer",
-    "The backend itself refused the login; its answer went to the client.")
+    "The backend itself refused the login; its answer went to the client.  Nothing to do, unless the user's record "
+    "names a wrong mailbox or login there.")
 SESSION_END = Message(
     0x024E, INF, "session_end",
     "client vserv namespace user backend protocol outcome bytes_in bytes_out seconds times",
@@ -55,4 +57,5 @@ SESSION_END = Message(
     "each state.  Nothing to do.")
 TOO_MANY_LOGINS = Message(
     0x024F, ERR, "too_many_logins", "client tries",
-    "A client was disconnected after maxauthtries refused logins.")
+    "A client was disconnected after maxauthtries refused logins.  Nothing to do, but many of them from one address "
+    "are an attack.")

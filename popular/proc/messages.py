@@ -4,7 +4,7 @@ from popular.log.message import ADM, BUG, INF, SOS, Message
 
 GOT_TERM_SIGNAL = Message(
     0x0133, INF, "got_term_signal", "signal",
-    "A TERM or INT had already arrived when this process became a child; it ends at once.")
+    "A TERM or INT had already arrived when this process became a child; it ends at once.  Nothing to do.")
 CHILD_FAILED = Message(
     0x0200, BUG, "child_failed", "type trace",
     "An error that nobody expected ended this child and its session. The type of the error and the places it came "
@@ -15,11 +15,13 @@ CHILD_SHORT = Message(
     "maxsession. Said once a minute at most.")
 CHILD_DIED = Message(
     0x0202, ADM, "child_died", "child how",
-    "A child was ended by a signal that did not come from its master, or left with an exit code other than 0.")
+    "A child was ended by a signal that did not come from its master, or left with an exit code that means trouble; "
+    "its session was cut off.  After KILL, see in the kernel's log whether memory ran out; after SEGV, ABRT or BUS, "
+    "suspect the library that a database module uses.")
 CHILD_NOT_STARTED = Message(
     0x0203, SOS, "child_not_started", "child how delay",
-    "A child ended before it was ready for work. The next try comes after `delay` seconds. Said once a minute at "
-    "most.")
+    "A child ended before it was ready for work.  The next try comes after `delay` seconds.  The lines before may tell "
+    "why; see also whether memory or processes run out.  Said once a minute at most.")
 FORK_FAILED = Message(
     0x0204, SOS, "fork_failed", "error children delay",
     "The system refused a new process. Raise the limits (ulimit -u, memory) or lower maxsession; the daemon goes on "

@@ -4,13 +4,15 @@ from popular.log.message import ADM, ERR, INF, Message
 
 SHUTDOWN_RINGD = Message(
     0x02e0, INF, "shutdown_ringd", "command",
-    "ringd ends because of this command.  Programs keep the ports that they have.")
+    "ringd ends because of this command.  Programs keep the ports that they have.  Nothing to do.")
 PORT_GIVEN = Message(
     0x02e1, INF, "port_given", "address references client",
-    "The process `client` got a port.  With references=1 it was opened for it, with more it is shared.")
+    "The process `client` got a port.  With references=1 it was opened for it, with more it is shared.  "
+    "Nothing to do.")
 PORT_RETURNED = Message(
     0x02e2, INF, "port_returned", "address references client",
-    "The process `client` gave a port back, or ended.  With references=0 the port is closed.")
+    "The process `client` gave a port back, or ended.  With references=0 the port is closed.  "
+    "Nothing to do.")
 PORT_REFUSED = Message(
     0x02e3, ADM, "port_refused", "address client why",
     "A process asked for a port that it did not get.  Look at the reason and at the setting `ports`.")

@@ -4,10 +4,11 @@ from popular.log.message import ADM, BUG, ERR, INF, Message
 
 DELIVERED = Message(
     0x02b0, INF, "delivered", "mailbox size name",
-    "A mail is on disk under this name in new/.")
+    "A mail is on disk under this name in new/. Nothing to do.")
 OVER_QUOTA = Message(
     0x02b1, ERR, "over_quota", "mailbox size number quota maxnum",
-    "The mailbox holds as much as it may; the mail was not taken. Sizes are in octets, 0 means no limit.")
+    "The mailbox holds as much as it may; the mail was not taken. Sizes are in octets, 0 means no limit. "
+    "The user must make room, unless he is to have more.")
 NOT_DELIVERED = Message(
     0x02b2, ADM, "not_delivered", "mailbox why",
     "The mail was not taken and the MTA was told to try again. Mend what the reason says.")

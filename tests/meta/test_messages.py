@@ -77,7 +77,7 @@ def test_each_row_is_well_formed(owner: str, constant: str, row: Message) -> Non
     assert len(set(fields)) == len(fields), "a field stands twice"
     assert all(re.fullmatch("[a-z][a-z0-9_]*", name) for name in fields)
     assert not {"password", "secret", "passwd"} & set(fields), "passwords have no field"
-    assert len(row.help.split()) >= 3 and row.help.rstrip().endswith("."), "help is a sentence"
+    assert re.search(r"[.:;] .*\.$", row.help), "help says what it means, and what to do (it may be: Nothing to do.)"
     assert constant.isupper()
 
 
