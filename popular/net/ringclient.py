@@ -31,6 +31,7 @@ class RingClient:
         self._sock = sock
         self._sock.setblocking(False)
         self._patience = patience
+        self._goodbye: Answer | None = None    # ringd turned us away; every further request has the same answer
         # Not from 0: answers to the program that made the connection may still be under way.
         self._number = time.monotonic_ns() % MAX_NUMBER
 
@@ -111,13 +112,18 @@ class RingClient:
 
     def _ask(self, verb: Verb, endpoint: Endpoint) -> tuple[Answer, int | None]:
         """Send a request and return its answer; raises OSError, UsageError."""
+        if self._goodbye is not None:
+            return self._goodbye, None
         try:
-            return self._exchange(verb, endpoint)
+            answer, fd = self._exchange(verb, endpoint)
         except ConnectionError:
             last_word = self._last_word()
             if last_word is None:
                 raise
-            return last_word, None
+            answer, fd = last_word, None
+        if answer.number == 0:
+            self._goodbye = answer
+        return answer, fd
 
     def _last_word(self) -> Answer | None:
         """Return what ringd said before it ended the connection, perhaps before we said anything."""
