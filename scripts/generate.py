@@ -114,11 +114,13 @@ def man_signals(spec: DaemonSpec | LoneSpec) -> str:
 def man_files(schema: Schema) -> str:
     """Return the files of a daemon in their default places as troff."""
     program = schema.program
-    files = (
+    files = [
         (conf_path(program), "The configuration."),
         (f"{LOGDIR}/{program}", "The log file."),
         (f"{RUNDIR}/{program}.pid", "The process id of the master; locked as long as it runs."),
-    )
+    ]
+    if program in PROGRAMS and getattr(spec_of(program), "board", None) is not None:
+        files.append((f"{RUNDIR}/{program}.state", "The state of all sessions and children, which pstatus(1) shows."))
     return "".join(f".TP\n.I {path}\n{man_text(text)}\n" for path, text in files)
 
 
