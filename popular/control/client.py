@@ -1,0 +1,108 @@
+"""Speaking to a master over its control socket: what pcontrol and the tests use."""
+
+import os
+import socket
+from dataclasses import dataclass
+from types import TracebackType
+
+from popular.control.answer import parse_end, unstuffed
+from popular.errors import PopularError
+
+PATIENCE = 60.0           # seconds without an octet of an answer; longer than any command takes
+MAX_ANSWER = 256 << 20    # octets
+
+_BLOCK = 65536
+
+
+class NoDaemon(PopularError):
+    """Nobody listens at the socket, or the connection ended before an answer was there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer as it arrived."""
+
+    ok: bool
+    text: str
+    lines: tuple[str, ...]
+
+
+class ControlClient:
+    """One connection to a master; a context that ends closed."""
+
+    def __init__(self, path: str, patience: float = PATIENCE) -> None:
+        """Connect to the socket `path`; raises NoDaemon."""
+        self._buffer = bytearray()
+        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._sock.settimeout(patience)
+        try:
+            self._sock.connect(path)
+        except OSError as why:
+            self._sock.close()
+            reason = "no daemon listens there" if isinstance(why, ConnectionRefusedError) else why.strerror or str(why)
+            raise NoDaemon(f"{path}: {reason}") from why
+
+    def ask(self, line: str) -> Reply:
+        """Send one command and return its answer; raises NoDaemon, ValueError for what is no line."""
+        if "\n" in line:
+            raise ValueError("a command is one line")
+        try:
+            self._sock.sendall(line.encode("utf-8", "surrogateescape") + b"\n")
+        except OSError as why:
+            if not self._has_word():
+                raise NoDaemon(f"the connection is broken: {why.strerror}") from why
+        return self.receive()
+
+    def receive(self) -> Reply:
+        """Return the next answer; raises NoDaemon."""
+        lines: list[str] = []
+        while True:
+            line = self._line()
+            end = parse_end(line)
+            if end is not None:
+                return Reply(*end, tuple(lines))
+            lines.append(unstuffed(line))
+
+    def fileno(self) -> int:
+        """Return the descriptor of the connection."""
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        """End the connection; twice is fine."""
+        self._sock.close()
+
+    def __enter__(self) -> "ControlClient":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    def _has_word(self) -> bool:
+        """Tell whether a last word of the daemon, why it ended the connection, can be read."""
+        try:
+            return bool(self._sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+
+    def _line(self) -> str:
+        while (end := self._buffer.find(b"\n")) < 0:
+            try:
+                block = self._sock.recv(_BLOCK)
+            except TimeoutError as why:
+                raise NoDaemon("the daemon does not answer") from why
+            except OSError as why:
+                raise NoDaemon(f"the connection is broken: {why.strerror}") from why
+            if not block:
+                raise NoDaemon("the daemon closed the connection")
+            self._buffer += block
+            if len(self._buffer) > MAX_ANSWER:
+                raise NoDaemon("the answer does not end")
+        line = bytes(self._buffer[:end]).decode("utf-8", "replace")
+        del self._buffer[:end + 1]
+        return line
+
+
+def default_path(rundir: str, program: str) -> str:
+    """Return the link to the socket of a running `program`."""
+    return os.path.join(rundir, f"{program}.ctrl")

@@ -1,0 +1,215 @@
+"""One control connection: lines in, answers out, within limits (master only).
+
+Nothing here blocks.  While an answer waits to be sent or is not there yet, no further line is read, so
+what one connection can make us keep is one line and one answer.  Raises nothing: a broken connection is
+`is_over`.
+"""
+
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from popular.control.answer import Answer, Later
+from popular.control.grammar import MAX_LINE
+
+LINE_SECONDS = 10.0     # for a line from its first octet to its end, and for an answer to be read a little further
+MAX_ANSWER = 64 << 20   # octets of an answer
+MAX_TURN = 64           # lines obeyed in one go, so that the master's other work never waits long
+
+_BLOCK = 65536
+_CREDENTIALS = struct.Struct("=iII")    # pid, uid, gid (unix(7))
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who speaks."""
+
+    pid: int
+    uid: int
+
+    @classmethod
+    def of(cls, sock: socket.socket) -> "Peer":
+        """Return who connected; raises OSError."""
+        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, _ = _CREDENTIALS.unpack(raw)
+        return cls(pid, uid)
+
+
+Obey = Callable[[str, Peer], Answer | Later]
+
+
+class Connection:
+    """One peer and what passes between us."""
+
+    def __init__(self, sock: socket.socket, peer: Peer, obey: Obey) -> None:
+        """Talk over a non-blocking socket; `obey` answers each line."""
+        self.sock = sock
+        self.peer = peer
+        self.is_over = False
+        self.silent_since = time.monotonic()    # no line since then
+        self._obey = obey
+        self._input = bytearray()
+        self._output = memoryview(b"")
+        self._later: Later | None = None
+        self._line_began: float | None = None
+        self._sent_at = 0.0
+        self._is_ended = False                  # the peer will send no more
+        self._is_closing = False                # what is left of the output, then the end
+
+    @property
+    def wants_write(self) -> bool:
+        """Tell whether output waits for room."""
+        return bool(self._output)
+
+    @property
+    def is_busy(self) -> bool:
+        """Tell whether a command is being worked on, or another whole line waits."""
+        return self._later is not None or b"\n" in self._input
+
+    @property
+    def is_silent(self) -> bool:
+        """Tell whether nothing at all is under way."""
+        return not (self._input or self._output or self._later)
+
+    def patience(self, now: float) -> float | None:
+        """Return the seconds until `work` is due although nothing comes; None: never."""
+        if self._later is not None:
+            return max(0.0, self._later.deadline - now)
+        if self._output:
+            return max(0.0, self._sent_at + LINE_SECONDS - now)
+        if b"\n" in self._input:
+            return 0.0
+        return None if self._line_began is None else max(0.0, self._line_began + LINE_SECONDS - now)
+
+    def work(self) -> None:
+        """Do what can be done now: send, look for a late answer, read and obey."""
+        try:
+            self._send()
+            self._look()
+            for _ in range(MAX_TURN):
+                if self._output or self._later is not None or self.is_over or not self._next():
+                    break
+            self._check_peer()
+        except OSError:    # reset: nobody is left to answer
+            self.is_over = True
+
+    def refuse(self, why: str) -> None:
+        """Say why not, as far as it goes, and end."""
+        self._answer(Answer.refusal(why))
+        self._is_closing = True
+        self._send()
+
+    def close(self) -> None:
+        """End; a command that is being worked on is abandoned."""
+        if self._later is not None:
+            self._later.abandon()
+            self._later = None
+        self.is_over = True
+        self.sock.close()
+
+    def _next(self) -> bool:
+        """Obey the next line, reading if there is none; False when there is nothing to do."""
+        end = self._input.find(b"\n")
+        if end < 0 and not self._is_ended and self._read():
+            end = self._input.find(b"\n")
+        if end > MAX_LINE or (end < 0 and len(self._input) > MAX_LINE):
+            self.refuse(f"a line has at most {MAX_LINE} octets")
+            return False
+        if end < 0:
+            self._check_line_time()
+            if self._is_ended:    # half a line is not obeyed
+                self.is_over = True
+            return False
+        line = bytes(self._input[:end])
+        del self._input[:end + 1]
+        self._line_began = time.monotonic() if self._input else None
+        self.silent_since = time.monotonic()
+        self._obey_line(line.removesuffix(b"\r"))
+        return True
+
+    def _obey_line(self, line: bytes) -> None:
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError:
+            self._answer(Answer.refusal("a line must be UTF-8"))
+            return
+        if not text.replace("\t", " ").isprintable():
+            self._answer(Answer.refusal("a line must have no control characters"))
+            return
+        answer = self._obey(text, self.peer)
+        if isinstance(answer, Answer):
+            self._answer(answer)
+        else:
+            self._later = answer
+            self._look()
+
+    def _look(self) -> None:
+        """Answer if a late answer is there now, or its time is over."""
+        if self._later is None:
+            return
+        answer = self._later.look()
+        if answer is None and time.monotonic() >= self._later.deadline:
+            answer = self._later.give_up()
+        if answer is not None:
+            self._later = None
+            self._answer(answer)
+
+    def _answer(self, answer: Answer) -> None:
+        octets = answer.render()
+        if len(octets) > MAX_ANSWER:
+            octets = Answer.refusal("the answer is too long").render()
+        self._output = memoryview(octets)
+        self._sent_at = time.monotonic()
+        try:
+            self._send()
+        finally:
+            if answer.after is not None:
+                answer.after()
+
+    def _send(self) -> None:
+        try:
+            while self._output:
+                sent = self.sock.send(self._output, socket.MSG_NOSIGNAL)
+                self._output = self._output[sent:]
+                self._sent_at = time.monotonic()
+        except BlockingIOError:
+            if time.monotonic() >= self._sent_at + LINE_SECONDS:    # never reads
+                self.is_over = True
+            return
+        if self._is_closing:
+            self.is_over = True
+
+    def _read(self) -> bool:
+        """Take what has come; False when nothing has."""
+        try:
+            block = self.sock.recv(_BLOCK)
+        except BlockingIOError:
+            return False
+        if not block:
+            self._is_ended = True
+            return False
+        if not self._input:
+            self._line_began = time.monotonic()
+        self._input += block
+        return True
+
+    def _check_line_time(self) -> None:
+        if self._line_began is not None and time.monotonic() >= self._line_began + LINE_SECONDS:
+            self.refuse(f"a line takes at most {LINE_SECONDS:g} s")
+
+    def _check_peer(self) -> None:
+        """End when the peer is wholly gone while an answer to it is under way, for poll would wake us for ever."""
+        if self._output or self._later is not None:
+            poll = select.poll()
+            poll.register(self.sock, 0)
+            if poll.poll(0):
+                self.is_over = True
+
+
+def is_allowed(peer: Peer) -> bool:
+    """Tell whether the peer may give commands: root, or whoever we are."""
+    return peer.uid in (0, os.geteuid())

@@ -1,0 +1,85 @@
+"""Where the control socket is: PROGRAM.PID.ctrl in the run folder, and the link PROGRAM.ctrl to it (spec 0.4).
+
+Made and removed by the master.  Raises StartError when another master answers, or the folder does not
+let us.
+"""
+
+import os
+import re
+import socket
+
+from popular.errors import StartError
+
+BACKLOG = 16
+MAX_PATH = 107    # octets of a socket's name (unix(7))
+
+
+class Place:
+    """The names of one master's control socket."""
+
+    def __init__(self, rundir: str, program: str) -> None:
+        """Name the socket of this process."""
+        self._rundir = rundir
+        self._program = program
+        self._name = f"{program}.{os.getpid()}.ctrl"
+        self.path = os.path.join(rundir, self._name)
+        self.link = os.path.join(rundir, f"{program}.ctrl")
+
+    def open(self) -> socket.socket:
+        """Return the listening, non-blocking socket; what dead masters left is removed.  Raises StartError."""
+        if len(os.fsencode(self.path)) > MAX_PATH:
+            raise StartError(f"cannot make the control socket {self.path}: its name is longer than {MAX_PATH} octets; "
+                             "give a shorter rundir")
+        if answers(self.link):
+            raise StartError(f"already running: {self.link} answers")
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            self._remove_stale()
+            umask = os.umask(0o077)
+            try:
+                sock.bind(self.path)
+            finally:
+                os.umask(umask)
+            sock.listen(BACKLOG)
+            self._make_link()    # this last: whoever follows the link finds somebody
+        except OSError as why:
+            sock.close()
+            raise StartError(f"cannot make the control socket {self.path}: {why.strerror}") from why
+        return sock
+
+    def remove(self) -> None:
+        """Take socket and link away; a link to another's socket stays."""
+        try:
+            if os.readlink(self.link) == self._name:
+                os.unlink(self.link)
+        except OSError:
+            pass
+        try:
+            os.unlink(self.path)
+        except OSError:
+            pass
+
+    def _remove_stale(self) -> None:
+        """Remove the sockets of masters that were killed."""
+        ours = re.compile(rf"{re.escape(self._program)}\.[0-9]+\.ctrl(\.new)?", re.ASCII)
+        for name in os.listdir(self._rundir):
+            path = os.path.join(self._rundir, name)
+            if ours.fullmatch(name) and not answers(path):
+                os.unlink(path)
+
+    def _make_link(self) -> None:
+        fresh = f"{self.path}.new"
+        os.symlink(self._name, fresh)
+        os.rename(fresh, self.link)
+
+
+def answers(path: str) -> bool:
+    """Tell whether somebody listens at the socket `path`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+        try:
+            sock.connect(path)
+        except BlockingIOError:    # so many wait there that it must be alive
+            return True
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,128 @@
+"""The control socket: who may connect, and how many at once (master only).
+
+Everything happens in the master's loop and nothing blocks.  Only `open` raises, StartError.
+"""
+
+import select
+import socket
+import time
+from collections.abc import Callable
+
+from popular.control.connection import LINE_SECONDS, Connection, Obey, Peer, is_allowed
+from popular.control.place import Place
+from popular.proc.watch import Watch
+
+MAX_CONNECTIONS = 8
+REST = 1.0    # seconds without accepting after the system ran out of descriptors
+
+
+class ControlServer:
+    """The listening socket and its connections."""
+
+    def __init__(self, place: Place, watch: Watch, obey: Obey, note_stranger: Callable[[Peer], None]) -> None:
+        """Serve at `place`; `obey` answers lines, `note_stranger` hears of those who may not connect."""
+        self._place = place
+        self._watch = watch
+        self._obey = obey
+        self._note_stranger = note_stranger
+        self._listener: socket.socket | None = None
+        self._connections: list[Connection] = []
+        self._resting_until: float | None = None
+
+    def open(self) -> None:
+        """Begin to listen; raises StartError."""
+        self._listener = self._place.open()
+        self._listen(select.POLLIN)
+
+    def close(self) -> None:
+        """End all connections and take the socket away; twice is fine."""
+        if self._listener is None:
+            return
+        self._place.remove()
+        self._watch.unregister(self._listener.fileno())
+        self._listener.close()
+        self._listener = None
+        for connection in self._connections[:]:
+            self._drop(connection)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Tell whether no command is being worked on and no whole line waits."""
+        return not any(connection.is_busy for connection in self._connections)
+
+    def patience(self, now: float) -> float | None:
+        """Return the seconds after which `attend` is due; None: only when something comes."""
+        waits = [wait for connection in self._connections if (wait := connection.patience(now)) is not None]
+        if self._resting_until is not None:
+            waits.append(max(0.0, self._resting_until - now))
+        return min(waits, default=None)
+
+    def attend(self) -> None:
+        """Go on with what is under way; call it in every turn of the loop."""
+        if self._resting_until is not None and time.monotonic() >= self._resting_until:
+            self._resting_until = None
+            self._listen(select.POLLIN)
+        for connection in self._connections[:]:
+            if not connection.is_silent:
+                self._work(connection)
+
+    def _accept(self) -> None:
+        """Take one connection; the loop calls again for the next."""
+        if self._listener is None:
+            return
+        try:
+            sock, _ = self._listener.accept()
+        except BlockingIOError:    # gone again
+            return
+        except OSError:    # no descriptor left: who waits there would wake us for ever
+            self._resting_until = time.monotonic() + REST
+            self._listen(0)
+            return
+        sock.setblocking(False)
+        try:
+            peer = Peer.of(sock)
+        except OSError:
+            sock.close()
+            return
+        connection = Connection(sock, peer, self._obey)
+        self._connections.append(connection)
+        self._watch.register(sock.fileno(), lambda: self._work(connection))
+        if not is_allowed(peer):
+            self._note_stranger(peer)
+            self._refuse(connection, "only root and the user that the daemon runs as may control it")
+        elif len(self._connections) > MAX_CONNECTIONS and not self._make_room(connection):
+            self._refuse(connection, f"there are {MAX_CONNECTIONS} control connections already")
+
+    def _listen(self, events: int) -> None:
+        if self._listener is not None:
+            self._watch.register(self._listener.fileno(), self._accept, events)
+
+    def _refuse(self, connection: Connection, why: str) -> None:
+        try:
+            connection.refuse(why)
+        except OSError:
+            pass
+        self._drop(connection)
+
+    def _make_room(self, newest: Connection) -> bool:
+        """End the connection that has been silent longest, if it has been so for a while."""
+        silent = [each for each in self._connections if each is not newest and each.is_silent]
+        oldest = min(silent, key=lambda each: each.silent_since, default=None)
+        if oldest is None or time.monotonic() - oldest.silent_since < LINE_SECONDS:
+            return False
+        self._drop(oldest)
+        return True
+
+    def _work(self, connection: Connection) -> None:
+        connection.work()
+        if connection.is_over:
+            self._drop(connection)
+        elif connection in self._connections:
+            paused = select.POLLOUT if connection.wants_write else 0 if connection.is_busy else select.POLLIN
+            self._watch.register(connection.sock.fileno(), lambda: self._work(connection), paused)
+
+    def _drop(self, connection: Connection) -> None:
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self._watch.unregister(connection.sock.fileno())
+            connection.close()
