@@ -81,6 +81,10 @@ class Values(Mapping[str, object]):
         """Return Addresses."""
         return self._typed(name, tuple)
 
+    def lines(self, name: str) -> tuple[str, ...]:
+        """Return Lines."""
+        return self._typed(name, tuple)
+
     def optional_integer(self, name: str) -> int | None:
         """Return an Int, or None when it is not given."""
         return None if self._values[name] is None else self.integer(name)
