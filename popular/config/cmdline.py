@@ -8,13 +8,13 @@ ConfigError.
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from popular.config.inifile import read_ini
 from popular.config.kinds import Bool, Dir, File
 from popular.config.setting import Schema, Setting
-from popular.config.store import Config, default_config, with_variable
+from popular.config.store import Config, Values, default_config, with_variable
 from popular.errors import UsageError
 from popular.paths import CONFDIR
 from popular.version import VERSION
@@ -34,6 +34,9 @@ class Startup:
     print: bool               # --print-config: print the whole configuration as an INI file and end
     ready_fd: int | None      # where to write "ready" and the addresses once all ports are listening
     config_path: str          # absolute; the default one need not exist
+    dump: bool = False        # --dump-config: print what was read for a master, and end
+    given: frozenset[str] = frozenset()    # the variables that file and command line set
+    argv: tuple[str, ...] = ()             # the command line itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ def build_parser(schema: Schema) -> argparse.ArgumentParser:
                      usage=f"{schema.program} [OPTION]...", argument_default=argparse.SUPPRESS)
     for option in common_options(schema):
         option.add_to(parser)
+    parser.add_argument("--dump-config", dest=":dump", action="store_true", help=argparse.SUPPRESS)    # of a master
     for row in schema.settings:
         if row.option:
             _add_option(parser, row)
@@ -112,13 +116,18 @@ def read_config(schema: Schema, argv: Sequence[str], default_path: str) -> Start
     given = vars(parser.parse_args(list(argv)))
     path = os.path.abspath(given.get(":config", default_path))
     options = {name: text for name, text in given.items() if not name.startswith(":")}
-    config = default_config(schema)
+    default = default_config(schema)
+    unset = object()
+    config = replace(default, variables=Values(dict.fromkeys(default.variables, unset)))
     _with_options(config, schema, options, parser)    # wrong usage is told before the file is read
     if ":config" in given or os.path.lexists(path):
         config = read_ini(path, schema, config)
     config = _with_options(config, schema, options, parser)
+    values = {name: value for name, value in config.variables.items() if value is not unset}
+    config = replace(config, variables=Values({**default.variables, **values}))
     return Startup(config, foreground=":foreground" in given, check=":check" in given, print=":print" in given,
-                   ready_fd=given.get(":ready_fd"), config_path=path)
+                   ready_fd=given.get(":ready_fd"), config_path=path, dump=":dump" in given,
+                   given=frozenset(values), argv=tuple(argv))
 
 
 def _add_option(parser: argparse.ArgumentParser, row: Setting) -> None:
