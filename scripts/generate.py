@@ -39,8 +39,9 @@ EXAMPLES: Mapping[str, Examples] = {
         "vserv": {"main": {"address": "0.0.0.0:110, [::]:110", "namespace": "example.org"}},
         "backend": {"store1": {"protocol": "cxpop", "address": "10.0.0.5:1110"}},
         "pdm": {"users": {"module": "passwd", "args": "/etc/popular/users"}},
+        "capa": {"small": {"list": "TOP\\nUIDL\\nUSER"}},
     },
-    "pserv": {"server": {"main": {"address": "127.0.0.1:1110"}}},
+    "pserv": {"server": {"main": {"address": "127.0.0.1:1110"}}, "capa": {"small": {"list": "TOP\\nUIDL"}}},
     "pcheckd": {},
     "ringd": {},
     "pclean": {

@@ -99,6 +99,7 @@ class Gate:
         """Watch `listeners`, and the descriptors that tell `child` to leave; raises OSError."""
         self._child = child
         self._listeners = {listener.sock.fileno(): listener for listener in listeners}
+        self._waits_for_none = not listeners    # for the end only: nothing is configured yet
         self._epoll = select.epoll()
         for fd in child.wake_fds:
             self._epoll.register(fd, select.EPOLLIN)
@@ -112,7 +113,7 @@ class Gate:
         for a connection that is waiting already.
         """
         is_last = False
-        while not is_last and self._listeners:
+        while not is_last and (self._listeners or self._waits_for_none):
             is_last = self._child.retiring
             for fd, _ in self._epoll.poll(0 if is_last else None):
                 listener = self._listeners.get(fd)
@@ -124,6 +125,7 @@ class Gate:
     def close(self) -> None:
         """Give the listeners up; twice is fine.  Also called by the signal handler in mid-session."""
         listeners, self._listeners = self._listeners, {}
+        self._waits_for_none = False
         for listener in listeners.values():
             listener.sock.close()
         self._epoll.close()

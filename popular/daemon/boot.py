@@ -15,11 +15,13 @@ from typing import Any, NoReturn
 
 from popular.config.store import load, with_fact
 from popular.daemon.boards import make_board
+from popular.daemon.control import Control
 from popular.daemon.handover import Handle, HandOver
 from popular.daemon.lone import Lone, LoneSpec
 from popular.daemon.logs import inherited_log
 from popular.daemon.master import Master
-from popular.daemon.spec import DaemonSpec, Listener
+from popular.daemon.reload import Origin
+from popular.daemon.spec import DaemonSpec, Listen, Listener
 from popular.errors import ConfigError, PdmError, PopularError, StartError
 from popular.log.writer import Log
 from popular.net.listen import bound_endpoint
@@ -62,13 +64,19 @@ def _build(hand: HandOver) -> Master | Lone:
     title.set("master")
     config = with_fact(load(hand.config, spec.schema), "pid", os.getpid())
     log = inherited_log(spec.name, config, hand.log_fd)
-    listeners = [_listener(handle) for handle in hand.handles]
+    listeners = [_listener(listen, handle)
+                 for listen, handle in zip(spec.listens(config), hand.handles, strict=True)]
     pidfile = PidFile(hand.pid_path, hand.pid_fd)
     if isinstance(spec, LoneSpec):
         return Lone(spec, config, log, hand.rights, pidfile)
     inheritance = _inheritance(hand, log, title, make_board(spec, config))
     rings = [RingClient(ring.owner, socket.socket(fileno=ring.fd)) for ring in hand.rings]
-    return Master(spec, config, listeners, inheritance, pidfile, rings)
+    master = Master(spec, config, listeners, inheritance, pidfile, rings)
+    if spec.commands is not None:
+        control = Control(master, spec.commands, Origin(hand.path, hand.prefix, spec.main_name, hand.argv, hand.folder))
+        control.open()
+        master.attendants.append(control)
+    return master
 
 
 def _take_rights(hand: HandOver) -> None:
@@ -93,10 +101,10 @@ def _spec(module: str) -> DaemonSpec | LoneSpec:
     return spec
 
 
-def _listener(handle: Handle) -> Listener:
+def _listener(listen: Listen, handle: Handle) -> Listener:
     sock = socket.socket(fileno=handle.fd)
     sock.setblocking(False)
-    return Listener(handle.owner, bound_endpoint(sock), sock, ours=not handle.ringd, ringd=handle.ringd)
+    return Listener(listen.owner, bound_endpoint(sock), sock, listen, ours=not handle.ringd, ringd=handle.ringd)
 
 
 def _inheritance(hand: HandOver, log: Log, title: Title, board: Board) -> Inheritance:

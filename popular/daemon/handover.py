@@ -40,6 +40,8 @@ class HandOver:
     ready_fd: int | None
     seats: Seats
     handles: tuple[Handle, ...]
+    argv: tuple[str, ...] = ()            # the words of the start, for reload
+    folder: str = "/"                     # from which relative names among them count
     rings: tuple[Handle, ...] = ()        # connections to ringd, by the names of their sockets
     capabilities: tuple[int, ...] = ()    # to keep when root's rights are dropped
 
@@ -67,6 +69,7 @@ class HandOver:
             **raw,
             "path": tuple(raw["path"]),
             "capabilities": tuple(raw["capabilities"]),
+            "argv": tuple(raw["argv"]),
             "rights": Rights(**{**rights, "groups": tuple(rights["groups"])}),
             "seats": Seats(**raw["seats"]),
             "handles": tuple(Handle(**handle) for handle in raw["handles"]),

@@ -5,19 +5,18 @@ opened with his rights, never with root's, or he could lead root elsewhere by a 
 Raises StartError with everything that was refused.
 """
 
-import errno
 import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
-from popular.addresses import Endpoint
 from popular.daemon.handover import Handle, HandOver
+from popular.daemon.listeners import OwnPorts, is_in_use
 from popular.daemon.rings import StartRings
 from popular.daemon.spec import Listen, Listener
 from popular.errors import StartError
-from popular.net.listen import bind_tcp, bind_udp, bound_endpoint
+from popular.net.listen import bound_endpoint
 from popular.proc.pidfile import PidFile
 from popular.proc.rights import Rights, acting_as
 
@@ -93,27 +92,17 @@ def bind_all(listens: Iterable[Listen], patience: float, rings: StartRings | Non
 
 def _from_ringd(listen: Listen, rings: StartRings) -> Listener:
     sock = rings.bind(listen)
-    return Listener(listen.owner, bound_endpoint(sock), sock, ours=False, ringd=listen.ringd)
+    return Listener(listen.owner, bound_endpoint(sock), sock, listen, ours=False, ringd=listen.ringd)
 
 
 def _bind_patiently(listen: Listen, deadline: float) -> Listener:
     while True:
         try:
-            return _bind(listen)
+            return OwnPorts().bind(listen)
         except StartError as why:
-            if not _is_in_use(why) or time.monotonic() >= deadline:
+            if not is_in_use(why) or time.monotonic() >= deadline:
                 raise
         time.sleep(_AGAIN)
-
-
-def _bind(listen: Listen) -> Listener:
-    endpoint: Endpoint = listen.endpoint
-    sock = bind_udp(endpoint) if listen.kind == "udp" else bind_tcp(endpoint, listen.backlog)
-    return Listener(listen.owner, bound_endpoint(sock), sock)
-
-
-def _is_in_use(why: StartError) -> bool:
-    return isinstance(why.__cause__, OSError) and why.__cause__.errno == errno.EADDRINUSE
 
 
 def handles(listeners: Sequence[Listener]) -> tuple[Handle, ...]:

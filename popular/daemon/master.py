@@ -6,15 +6,17 @@ has no threads.  It ends by the shutdown commands only; whatever else ends it is
 
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from popular.config.store import Config
 from popular.daemon.boards import learn_names
+from popular.daemon.desk import Sessions
 from popular.daemon.limits import Limits
+from popular.daemon.listeners import Ports, RingPorts, close_all
 from popular.daemon.messages import (
     CHILDREN_KILLED, COMMAND, LEFT_MAIN_LOOP, LOG_NOT_REOPENED, LOG_REOPENED, RUNS_AS_ROOT, STATE_FILE_FAILED)
 from popular.daemon.rings import MasterRings
@@ -25,6 +27,7 @@ from popular.log.message import Message
 from popular.net.ringclient import RingClient
 from popular.proc.child import Child, Inheritance
 from popular.proc.pidfile import PidFile
+from popular.proc.pool import PoolLimits
 from popular.proc.ready import Ready
 from popular.proc.signals import SignalPipe
 from popular.proc.supervisor import Supervisor
@@ -49,6 +52,19 @@ def _wake_up() -> None:
     """Do nothing but end the wait: the doorbell is read in every turn, right before the dead are collected."""
 
 
+class Attendant(Protocol):
+    """What has its turn in the master's loop beside the children."""
+
+    def patience(self, now: float) -> float | None:
+        """Return the seconds after which `attend` is due although nothing comes; None: never."""
+
+    def attend(self) -> None:
+        """Do what is due; must not block."""
+
+    def close(self) -> None:
+        """End everything."""
+
+
 class Master:
     """One running daemon."""
 
@@ -61,6 +77,9 @@ class Master:
         self.listeners = list(listeners)
         self.watch = Watch(inheritance.masters_own)
         self.rings = MasterRings(self.watch, self.log, rings)
+        self.ports: Ports = RingPorts(self.rings)
+        self.attendants: list[Attendant] = []
+        self.sessions: Sessions | None = None
         self._user = inheritance.rights
         self._pidfile = pidfile
         self._commands = {row.number: row for row in spec.signals}
@@ -86,6 +105,8 @@ class Master:
                 self.supervisor.hear()    # this first: a corpse may have left its report
                 self.supervisor.reap()    # then this
                 self._limits.look(self.supervisor.busy)
+                for attendant in self.attendants:
+                    attendant.attend()
                 self._look_at_end()
         finally:
             self._say_goodbye()
@@ -98,6 +119,19 @@ class Master:
         self._limits.configure(self.spec.pool(self.config).limit, load_limit(self.config))
         if self._board.trouble:
             self.log.note(STATE_FILE_FAILED, why=self._board.trouble)
+
+    @property
+    def is_ending(self) -> bool:
+        """Tell whether the end has begun."""
+        return self._is_over or self._ending is not None
+
+    def adopt(self, config: Config, job: Job, limits: PoolLimits, listeners: Sequence[Listener]) -> None:
+        """Go on with a new Config and what was made of it; children follow when they are renewed."""
+        self.config = config
+        self.listeners = list(listeners)
+        self.log.debug_on = config.variables.flag("debug")
+        self.supervisor.adopt(self._work(job), limits)
+        self.follow_config()
 
     def shutdown_all(self) -> None:
         """End all children by TERM, those that stay by KILL; then end."""
@@ -145,7 +179,7 @@ class Master:
             return True
         self._stop_listening()
         self._board.remove()
-        self._pidfile.remove()
+        self._leave_run_folder()
         return False
 
     def _say_goodbye(self) -> None:
@@ -155,6 +189,12 @@ class Master:
         self._note(self.spec.end_message)
         if self.supervisor.count == 0:    # else those that go on are still to be seen
             self._board.remove()
+        self._leave_run_folder()
+
+    def _leave_run_folder(self) -> None:
+        """Take away what tells others that we run; the pid file last, for it is the lock."""
+        for attendant in self.attendants:
+            attendant.close()
         self._pidfile.remove()
 
     def _note(self, message: Message, **more: object) -> None:
@@ -165,7 +205,10 @@ class Master:
 
     def _work(self, job: Job) -> Callable[[Child], int]:
         """Return what a child does: `job`, on the listeners that there are when it is forked."""
-        return lambda child: job.run(child, list(self.listeners))
+        def work(child: Child) -> int:
+            self.log.debug_on = self.log.debug_on or bool(self.config.variables.get("debugsession"))
+            return job.run(child, list(self.listeners))
+        return work
 
     def _obey_signals(self) -> None:
         """Do what the signals that arrived ask for."""
@@ -177,26 +220,17 @@ class Master:
                 getattr(self, row.method)()
 
     def _stop_listening(self) -> None:
-        """Close the ports for every process that holds them, so that none accepts and hangs.
-
-        What was not bound by us is only closed here: others may go on with it.
-        """
         listeners, self.listeners = self.listeners, []
-        for listener in listeners:
-            if listener.ours and listener.is_tcp:
-                try:
-                    listener.sock.shutdown(socket.SHUT_RDWR)
-                except OSError:    # shut down before
-                    pass
-            listener.sock.close()
+        close_all(listeners, self.ports)
         self.rings.leave()
 
     def _soonest(self, patience: float | None) -> float | None:
-        """Return how long to wait: what the supervisor says, but not beyond the ending's deadline."""
-        if self._ending is None or self._ending.deadline is None:
-            return patience
-        left = max(0.0, self._ending.deadline - time.monotonic())
-        return left if patience is None else min(patience, left)
+        """Return how long to wait: what the supervisor says, but not beyond what others have to do."""
+        now = time.monotonic()
+        waits = [patience, *(attendant.patience(now) for attendant in self.attendants)]
+        if self._ending is not None and self._ending.deadline is not None:
+            waits.append(max(0.0, self._ending.deadline - now))
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def _look_at_end(self) -> None:
         """End when the last child is gone; do the next thing when it is time."""

@@ -46,3 +46,18 @@ CHILDREN_KILLED = Message(
 RINGD_GONE = Message(
     0x020f, ADM, "ringd_gone", "path",
     "ringd ended, or dropped this daemon.  Ports from it that are open stay so; start it again before ports are added.")
+COMMAND_REFUSED = Message(
+    0x0210, INF, "command_refused", "source words why",
+    "A control command was wrong or could not be carried out; nothing of it was done.  Nothing to do, unless an init "
+    "script gave it.")
+RELOADED = Message(
+    0x0211, INF, "reloaded", "changes",
+    "The INI file was read again and is in force, with so many changes.  Nothing to do.")
+CONTROL_STRANGER = Message(
+    0x0212, ADM, "control_stranger", "uid process",
+    "Somebody other than root or the user of the daemon tried to connect to the control socket.  See to the rights of "
+    "the run folder.  Said once a minute at most.")
+CONTROL_FAILED = Message(
+    0x0213, BUG, "control_failed", "words type trace",
+    "An error that nobody expected in a control command; what was configured stays in force.  The type of the error "
+    "and the places it came through are for whoever mends the program; please report them.")

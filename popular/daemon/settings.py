@@ -38,6 +38,7 @@ POOL_ROWS = (
     Setting("backlog", Int(5, 1024), 256, "How many connections may wait to be accepted, as in listen(2)."),
     Setting("sessionlimit", Int(1, SESSIONLIMIT), SESSIONLIMIT, "The upper bound of maxsession.", readonly=True,
             at_start=True),
+    Setting("debugsession", Bool(), False, "Write messages for developers about sessions to the log."),
     Setting("maxlocalload", Int(0, 10_000), 0,
             "The system load at which new connections are refused; 0 means never."),
 )

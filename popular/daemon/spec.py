@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from popular.addresses import Endpoint
 from popular.config.setting import Schema
 from popular.config.store import Config
+from popular.daemon.desk import Commands
 from popular.daemon.limits import LoadSource
 from popular.daemon.signals import SIGNALS, SignalRow
 from popular.errors import Mistake
@@ -40,6 +41,7 @@ class Listener:
     owner: str
     endpoint: Endpoint   # as bound: with the port that the kernel chose
     sock: socket.socket
+    listen: Listen       # what was asked for
     ours: bool = True    # bound by ourselves: may be shut down for every process that holds it
     ringd: str = ""      # socket of the ringd that it came from, where it must be released once it is closed
 
@@ -88,6 +90,7 @@ class DaemonSpec:
     end_message: Message      # fields: any of command, children, version, pid, user
     signals: tuple[SignalRow, ...] = SIGNALS
     capabilities: tuple[int, ...] = ()    # kept when root's rights are given up (proc.capabilities)
+    commands: Commands | None = None    # of the control socket; None: it has none
     module: str = ""          # where `SPEC` stands; empty: popular.NAME.spec
     board: BoardKind | None = None    # what its state file holds; None: it has no state file
     load: LoadSource = LoadSource()   # for maxlocalload
@@ -96,3 +99,8 @@ class DaemonSpec:
     def import_name(self) -> str:
         """The module from which the master imports `SPEC`."""
         return self.module or f"popular.{self.name}.spec"
+
+    @property
+    def main_name(self) -> str:
+        """The module whose `main` is the starter."""
+        return self.module or f"popular.{self.name}.main"

@@ -6,6 +6,7 @@ that returns 0 is a daemon that listens.  Exit codes: 64 usage, 69 the system re
 70 the master died, 78 wrong settings.
 """
 
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from popular.daemon.handover import HandOver
 from popular.daemon.launch import (
     LEAVING, bind_all, check_library, claim_pidfile, exec_master, handles, make_rundir, ring_handles, search_path)
 from popular.daemon.logs import STDERR, open_sink
+from popular.daemon.reload import RESULT
 from popular.daemon.rings import StartRings
 from popular.daemon.spec import Startable
 from popular.errors import ConfigError, Mistake, PopularError, StartError, UsageError
@@ -34,18 +36,21 @@ PATIENCE = 30.0    # seconds from the fork to a master that is ready
 UMASK = 0o027
 _INTERRUPTED = 130    # as shells say it
 
-Prepare = Callable[[Config], Config]
+Prepare = Callable[[Config, list[Mistake]], Config]
 
 
 def main(spec: Startable, argv: Sequence[str], *, prepare: Prepare | None = None) -> int:
     """Start the daemon that `spec` describes with the words of a command line; returns the exit code.
 
-    `prepare` completes the configuration with what only a starter may do, such as resolving names.
+    `prepare` completes the configuration with what only a starter may do, such as resolving names; it adds
+    what is wrong to a list, so that all mistakes are told at once.
     In the foreground it does not return: the process becomes the master.
     """
     _open_missing_streams()
     try:
         startup = read_config(spec.schema, argv, conf_path(spec.name))
+        if startup.dump:
+            return _dump(spec, startup, prepare)
         if startup.print:
             print(render_ini(startup.config, spec.schema), end="")
             return os.EX_OK
@@ -62,7 +67,10 @@ def main(spec: Startable, argv: Sequence[str], *, prepare: Prepare | None = None
 
 def _complete(spec: Startable, config: Config, prepare: Prepare | None) -> tuple[Config, Rights]:
     """Return the completed configuration and whose rights the daemon will have; raises ConfigError."""
-    mistakes = spec.check(config)
+    mistakes: list[Mistake] = []
+    if prepare is not None:
+        config = prepare(config, mistakes)
+    mistakes.extend(spec.check(config))
     rights = own_rights()
     user, group = config.variables.optional_text("user"), config.variables.optional_text("group")
     if rights.is_root and user is not None:
@@ -71,14 +79,16 @@ def _complete(spec: Startable, config: Config, prepare: Prepare | None) -> tuple
         except KeyError as why:
             found = f"{user}, {group or 'its group'} ({why.args[0]})"
             mistakes.append(Mistake(f"{spec.name}: user, group", found, "names that exist"))
-    if prepare is not None:
-        try:
-            config = prepare(config)
-        except ConfigError as why:
-            mistakes.extend(why.mistakes)
     if mistakes:
         raise ConfigError(mistakes)
     return config, rights
+
+
+def _dump(spec: Startable, startup: Startup, prepare: Prepare | None) -> int:
+    """Print what was read, for the master that reads its file again; raises ConfigError."""
+    config, _ = _complete(spec, startup.config, prepare)
+    print(RESULT + json.dumps({"config": dump(config, spec.schema), "given": sorted(startup.given)}))
+    return os.EX_OK
 
 
 def _start(spec: Startable, startup: Startup, config: Config, rights: Rights) -> int:
@@ -104,7 +114,8 @@ def _start(spec: Startable, startup: Startup, config: Config, rights: Rights) ->
         path=search_path(), prefix=sys.prefix, rights=rights, drops=os.geteuid() == 0,
         capabilities=spec.capabilities, detached=not startup.foreground,
         log_fd=sink.fileno(), pid_path=pidfile.path, pid_fd=pidfile.fd,
-        ready_fd=startup.ready_fd, seats=seats, handles=handles(listeners), rings=ring_handles(rings))
+        ready_fd=startup.ready_fd, seats=seats, handles=handles(listeners), rings=ring_handles(rings),
+        argv=startup.argv, folder=os.getcwd())
     if startup.foreground:
         exec_master(hand)
     return _detach(hand)

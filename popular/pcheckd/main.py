@@ -5,7 +5,7 @@ import sys
 from popular.addresses import Endpoint
 from popular.config.store import Config, with_variable
 from popular.daemon.starter import main as start
-from popular.errors import ConfigError, Mistake, StartError
+from popular.errors import Mistake, StartError
 from popular.net.listen import resolve
 from popular.pcheckd.settings import SCHEMA
 from popular.pcheckd.spec import SPEC
@@ -16,8 +16,8 @@ def main() -> int:
     return start(SPEC, sys.argv[1:], prepare=resolve_host)
 
 
-def resolve_host(config: Config) -> Config:
-    """Return `config` with a numeric host, because the spec allows a name there (3.1); raises ConfigError."""
+def resolve_host(config: Config, mistakes: list[Mistake]) -> Config:
+    """Return `config` with a numeric host, because the spec allows a name there (3.1); adds to `mistakes`."""
     host = config.variables.text("host")
     endpoint = Endpoint(host, config.variables.integer("port"))
     if endpoint.is_numeric:
@@ -26,4 +26,5 @@ def resolve_host(config: Config) -> Config:
         return with_variable(config, SCHEMA, "host", resolve(endpoint).host, starting=True)
     except StartError as why:
         wanted = f"an address, or a name that resolves ({why})"
-        raise ConfigError([Mistake("pcheckd: host", repr(host), wanted)]) from why
+        mistakes.append(Mistake("pcheckd: host", repr(host), wanted))
+        return config

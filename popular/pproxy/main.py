@@ -3,8 +3,9 @@
 import sys
 
 from popular.config.store import Config, with_item
+from popular.daemon.capa import read_lists
 from popular.daemon.starter import main as start
-from popular.errors import ConfigError, Mistake, StartError
+from popular.errors import Mistake, StartError
 from popular.net.listen import resolve
 from popular.pproxy.settings import SCHEMA
 from popular.pproxy.spec import SPEC
@@ -12,12 +13,16 @@ from popular.pproxy.spec import SPEC
 
 def main() -> int:
     """Run `pproxy`; returns the exit code of spec 1.1 and the design."""
-    return start(SPEC, sys.argv[1:], prepare=resolve_backends)
+    return start(SPEC, sys.argv[1:], prepare=prepare)
 
 
-def resolve_backends(config: Config) -> Config:
-    """Return `config` with numeric backend addresses, so that no child ever asks the DNS; raises ConfigError."""
-    mistakes = []
+def prepare(config: Config, mistakes: list[Mistake]) -> Config:
+    """Return `config` with the capability lists it names, and numeric addresses; adds to `mistakes`."""
+    return resolve_backends(read_lists(config, SCHEMA, mistakes), mistakes)
+
+
+def resolve_backends(config: Config, mistakes: list[Mistake]) -> Config:
+    """Return `config` with numeric backend addresses, so that no child ever asks the DNS; adds to `mistakes`."""
     for item in config.items("backend"):
         address = item.values.endpoint("address")
         if address.is_numeric:
@@ -28,6 +33,4 @@ def resolve_backends(config: Config) -> Config:
             mistakes.append(Mistake(f"backend: {item.ident}: address", str(address), f"a name that resolves ({why})"))
         else:
             config = with_item(config, SCHEMA, "backend", item.ident, numeric, item.origin, keep=True)
-    if mistakes:
-        raise ConfigError(mistakes)
     return config

@@ -12,7 +12,7 @@ from popular.addresses import Endpoint
 from popular.config.kinds import Address, Addresses, Bool, Choice, Id, Int, String, Time
 from popular.config.setting import ObjectClass, Setting
 from popular.config.store import Config, Item, Values
-from popular.daemon.capa import read_list
+from popular.daemon.capa import CAPA, list_of
 from popular.pop3 import capability
 
 PROTOCOLS = ("cxpop", "xpop", "pop3")
@@ -22,7 +22,7 @@ VSERV = ObjectClass("vserv", "Virtual servers: addresses that clients connect to
             required=True),
     Setting("namespace", Id(), "default", "Given to the database modules with every login."),
     Setting("banner", String(200), "POPular ready", "Text of the greeting behind +OK."),
-    Setting("capa", Id(), None, "File in capadir with the answer to CAPA; when not set, what is really supported."),
+    Setting("capa", Id(), None, "Capability list with the answer to CAPA; when not set, what is really supported."),
     Setting("enabled", Bool(), True, "off: users log in and see an empty mailbox."),
 ))
 
@@ -33,6 +33,8 @@ BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes;
     Setting("checkport", Int(1, 65535), 50110, "UDP port of pcheckd on the same host (cxpop)."),
     Setting("source", String(64), None, "Our own address for connections and mail checks to it."),
     Setting("enabled", Bool(), True, "off: its users see an empty mailbox."),
+    Setting("drain", Bool(), False,
+            "on: no new sessions are sent there, as if it were out of reach; running ones finish."),
     Setting("softfail", Bool(), None, "Overrides the variable of this name."),
     Setting("checktimeout", Time(0.01, 60), None, "Overrides the variable of this name."),
     Setting("checktries", Int(1, 10), None, "Overrides the variable of this name."),
@@ -45,7 +47,7 @@ PDM = ObjectClass("pdm", "Database modules, asked in the order in which they sta
     Setting("args", String(1024), "", "Its arguments, split as a shell would; popular-pdm(7) tells them."),
 ))
 
-CLASSES = (VSERV, BACKEND, PDM)
+CLASSES = (VSERV, BACKEND, PDM, CAPA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Backend:
     check: Endpoint
     source: str | None
     enabled: bool
+    drain: bool
     softfail: bool
     checktimeout: float
     checktries: int
@@ -93,7 +96,7 @@ class ProxyConfig:
 
 
 def proxy_config(config: Config) -> ProxyConfig:
-    """Make `config` ready for the children; raises ConfigError for a capability list that cannot be read."""
+    """Make `config` ready for the children; raises ConfigError for a capability list that is not loaded."""
     variables = config.variables
     return ProxyConfig(
         authtimeout=variables.seconds("authtimeout"),
@@ -115,11 +118,8 @@ def sid_prefix(config: Config) -> str:
 
 def _vserv(item: Item, config: Config) -> Vserv:
     values = item.values
-    capa = values.optional_text("capa")
-    chosen = read_list(config.variables.text("capadir"), capa) if capa is not None else None
     return Vserv(item.ident, values.text("namespace"), values.text("banner"), values.flag("enabled"),
-                 capability.AUTHORIZATION if chosen is None else chosen,
-                 capability.TRANSACTION if chosen is None else chosen)
+                 list_of(item, config, capability.AUTHORIZATION), list_of(item, config, capability.TRANSACTION))
 
 
 def _backend(item: Item, config: Config) -> Backend:
@@ -134,6 +134,7 @@ def _backend(item: Item, config: Config) -> Backend:
         check=Endpoint(address.host, own.integer("checkport")),
         source=own.optional_text("source"),
         enabled=own.flag("enabled"),
+        drain=own.flag("drain"),
         softfail=layered.flag("softfail"),
         checktimeout=layered.seconds("checktimeout"),
         checktries=layered.integer("checktries"),

@@ -165,6 +165,8 @@ class ProxySession:
 
     def connect(self, route: Route) -> Empty | BackendLink:
         """Log in at the backend and pass its answer on; raises Refused."""
+        if route.backend.drain:
+            return self.out_of_reach(route, "it is drained")
         self.session.enter("connecting")
         where = {"backend": route.backend.ident, "mailbox": route.where}
         try:
@@ -175,11 +177,7 @@ class ProxySession:
             raise Refused(why.answer.code, why.answer.text, str(why)) from why
         except BackendError as why:
             self.log_nul(why)
-            if route.backend.softfail:
-                self.log.note(messages.SOFT_FAILURE, **where, why=str(why))
-                return self.empty("soft failure")
-            self.log.note(messages.BACKEND_FAILED, **where, why=str(why))
-            raise Refused("SYS/TEMP", BROKEN, str(why)) from why
+            return self.out_of_reach(route, str(why))
         try:
             self.wire.send(link.first_line + b"\r\n")
         except BaseException:
@@ -187,6 +185,15 @@ class ProxySession:
             raise
         self.outcome = "relayed"
         return link
+
+    def out_of_reach(self, route: Route, why: str) -> Empty:
+        """Play the empty mailbox instead of the backend, or raise Refused, as `softfail` says."""
+        where = {"backend": route.backend.ident, "mailbox": route.where, "why": why}
+        if route.backend.softfail:
+            self.log.note(messages.SOFT_FAILURE, **where)
+            return self.empty("soft failure")
+        self.log.note(messages.BACKEND_FAILED, **where)
+        raise Refused("SYS/TEMP", BROKEN, why)
 
     def empty(self, outcome: str) -> Empty:
         """Answer PASS as pserv would for a mailbox without mail."""

@@ -3,11 +3,10 @@
 Read by the starter and run in the master; lean, because what is imported here sits in every child.
 """
 
-import shlex
 from dataclasses import dataclass
 
 from popular.addresses import is_ip
-from popular.config.store import Config, Item
+from popular.config.store import Config
 from popular.daemon.accept import AcceptJob
 from popular.daemon.messages import START
 from popular.daemon.session import Connection, Session, new_sid
@@ -15,11 +14,10 @@ from popular.daemon.settings import pool_limits, pool_mistakes
 from popular.daemon.spec import DaemonSpec, Listen
 from popular.errors import ConfigError, Mistake, PdmError
 from popular.log.writer import Log
-from popular.paths import pdm_dir
-from popular.pdm.api import PdmModule
 from popular.pdm.chain import Chain
-from popular.pdm.loader import load_module
+from popular.pproxy.commands import commands
 from popular.pproxy.messages import SHUTDOWN
+from popular.pproxy.modules import load
 from popular.pproxy.objects import ProxyConfig, proxy_config, sid_prefix
 from popular.pproxy.session import ProxySession
 from popular.pproxy.settings import SCHEMA
@@ -61,7 +59,7 @@ def check(config: Config) -> list[Mistake]:
         mistakes.extend(why.mistakes)
     for item in config.items("pdm"):
         try:
-            _load(item, config)
+            load(item, config)
         except PdmError as why:
             mistakes.append(Mistake(f"pdm: {item.ident}", str(why), "a module that can be used"))
     return mistakes
@@ -77,21 +75,12 @@ def listens(config: Config) -> list[Listen]:
 
 def make_job(config: Config, log: Log) -> AcceptJob:
     """Load the database modules and return what the children do; raises ConfigError and PdmError."""
-    modules = [_load(item, config) for item in config.items("pdm")]
+    modules = [load(item, config) for item in config.items("pdm")]
     chain = Chain(modules, config.variables.seconds("pdmtimeout"), log.note)
     proxy = Proxy(proxy_config(config), chain, log)
     return AcceptJob(config.variables.integer("maxuse"), proxy.serve)
 
 
-def _load(item: Item, config: Config) -> PdmModule:
-    directory = config.variables.optional_text("pdmdir") or pdm_dir()
-    try:
-        words = shlex.split(item.values.text("args"))
-    except ValueError as why:
-        raise PdmError(f"args cannot be split into words: {why}") from why
-    return load_module(directory, item.ident, item.values.text("module"), words)
-
-
 SPEC = DaemonSpec(
     name="pproxy", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool_limits,
-    start_message=START, end_message=SHUTDOWN, board=PROXY)
+    start_message=START, end_message=SHUTDOWN, commands=commands, board=PROXY)

@@ -109,14 +109,29 @@ class Supervisor:
             if record is not None:    # else: left by whoever was this process before the exec
                 self._bury(record, os.waitstatus_to_exitcode(status))
 
-    def renew(self, work: Callable[[Child], int] | None = None, limits: PoolLimits | None = None) -> None:
+    def renew(self) -> None:
         """Begin a new generation: children without a session leave at once, the others after it."""
-        self._work = work or self._work
-        if limits is not None:
-            self._limits = limits
-            self._room = self._board.make_room(limits.limit)
+        self.adopt(self._work, self._limits)
+        self.retire_old()
+
+    def adopt(self, work: Callable[[Child], int], limits: PoolLimits) -> None:
+        """Begin a new generation: children forked from now on do `work`; the older ones stay until `retire_old`."""
+        self._work = work
+        self._limits = limits
+        self._room = self._board.make_room(limits.limit)
         self._generation += 1
-        self.retire_all()
+
+    def retire_old(self) -> None:
+        """Tell children of older generations to leave, now or after their session."""
+        for record in self._roster:
+            if record.generation < self._generation:
+                self._retire(record)
+
+    @property
+    def has_old_spares(self) -> bool:
+        """Tell whether a child of an older generation may still accept a connection."""
+        return any(record.generation < self._generation and record.state is not ChildState.BUSY
+                   for record in self._roster)
 
     def hold(self) -> None:
         """Fork no more children."""

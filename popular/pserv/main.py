@@ -2,10 +2,19 @@
 
 import sys
 
+from popular.config.store import Config
+from popular.daemon.capa import read_lists
 from popular.daemon.starter import main as start
+from popular.errors import Mistake
+from popular.pserv.settings import SCHEMA
 from popular.pserv.spec import SPEC
 
 
 def main() -> int:
     """Run `pserv`; returns its exit code."""
-    return start(SPEC, sys.argv[1:])
+    return start(SPEC, sys.argv[1:], prepare=prepare)
+
+
+def prepare(config: Config, mistakes: list[Mistake]) -> Config:
+    """Return `config` with the capability lists it names; adds to `mistakes`."""
+    return read_lists(config, SCHEMA, mistakes)

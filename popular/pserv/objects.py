@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from popular.config.kinds import Addresses, Bool, Id
 from popular.config.setting import ObjectClass, Setting
 from popular.config.store import Config, Item
-from popular.daemon.capa import read_list
+from popular.daemon.capa import CAPA, list_of
 from popular.pop3 import capability
 
 SERVER = ObjectClass("server", "Servers: addresses that proxies connect to.", (
     Setting("address", Addresses(), None,
             "Where it listens: HOST:PORT or [IPV6]:PORT, several parted by commas.  Who can connect can read all mail: "
             "only proxies may.", required=True),
-    Setting("capa", Id(), None, "File in capadir with the answer to CAPA; when not set, what is really supported."),
+    Setting("capa", Id(), None, "Capability list with the answer to CAPA; when not set, what is really supported."),
     Setting("enabled", Bool(), True, "off: it does not listen."),
 ))
 
-CLASSES = (SERVER,)
+CLASSES = (SERVER, CAPA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class ServConfig:
 
 
 def serv_config(config: Config) -> ServConfig:
-    """Make `config` ready for the children; raises ConfigError for a capability list that cannot be read."""
+    """Make `config` ready for the children; raises ConfigError for a capability list that is not loaded."""
     variables = config.variables
     return ServConfig(
         mailboxdir=variables.text("mailboxdir"),
@@ -58,6 +58,4 @@ def serv_config(config: Config) -> ServConfig:
 
 
 def _server(item: Item, config: Config) -> Server:
-    capa = item.values.optional_text("capa")
-    caps = capability.TRANSACTION if capa is None else read_list(config.variables.text("capadir"), capa)
-    return Server(item.ident, tuple(caps))
+    return Server(item.ident, list_of(item, config, capability.TRANSACTION))

@@ -16,6 +16,7 @@ from popular.errors import ConfigError, Mistake
 from popular.log.writer import Log
 from popular.proc.board_layout import SERVER
 from popular.proc.child import Child
+from popular.pserv.commands import commands
 from popular.pserv.messages import SHUTDOWN_SERVER
 from popular.pserv.objects import ServConfig, serv_config
 from popular.pserv.session import ServSession
@@ -64,4 +65,4 @@ def make_job(config: Config, log: Log) -> AcceptJob:
 
 SPEC = DaemonSpec(
     name="pserv", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool_limits,
-    start_message=START, end_message=SHUTDOWN_SERVER, board=SERVER)
+    start_message=START, end_message=SHUTDOWN_SERVER, commands=commands, board=SERVER)

@@ -10,7 +10,7 @@ import pytest
 from popular.daemon import accept
 from popular.daemon.accept import AcceptJob, Gate
 from popular.daemon.session import Connection
-from popular.daemon.spec import Listener
+from popular.daemon.spec import Listen, Listener
 from popular.net.listen import bound_endpoint
 from popular.proc.board import Board
 from popular.proc.board_layout import SERVER
@@ -91,7 +91,8 @@ def listen():
         sock.setblocking(False)
         sock.errors = list(errors)
         opened.append(sock)
-        return Listener("main", bound_endpoint(sock), sock)
+        endpoint = bound_endpoint(sock)
+        return Listener("main", endpoint, sock, Listen("tcp", "main", endpoint, 5))
 
     yield make
     for sock in opened:
@@ -216,7 +217,8 @@ def test_the_address_behind_a_wildcard_is_found_out(child, listen, connect, monk
     monkeypatch.setattr(accept.gc, "disable", lambda: None)
     listener = listen()
     connect(listener)
-    wild = Listener("main", listener.endpoint.__class__("0.0.0.0", listener.endpoint.port), listener.sock)
+    wild = Listener("main", listener.endpoint.__class__("0.0.0.0", listener.endpoint.port), listener.sock,
+                    listener.listen)
     served = []
     AcceptJob(1, lambda connection, own: served.append(connection.local)).run(child, [wild])
     assert served == [listener.endpoint]

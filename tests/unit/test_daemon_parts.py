@@ -37,7 +37,8 @@ def test_a_hand_over_arrives_as_it_was():
     hand = HandOver(
         program="toy", module="tests.harness.toy", config="{}", path=("/a", "/b c"), prefix="/v",
         rights=Rights("pop", 10, 20, (20, 30)), drops=True, detached=False, log_fd=7,
-        pid_path="/p", pid_fd=8, ready_fd=None, seats=Seats(4, 5, 3), handles=(Handle("main", 9), Handle("alt", 10)))
+        pid_path="/p", pid_fd=8, ready_fd=None, seats=Seats(4, 5, 3), handles=(Handle("main", 9), Handle("alt", 10)),
+        argv=("-c", "x y"), folder="/f")
     with open(hand.write(), "rb") as file:
         assert HandOver.from_raw(json.load(file)) == hand
     assert hand.descriptors == [7, 8, 4, 5, 3, 9, 10]

@@ -7,9 +7,9 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.config.store import COMMAND, Config, default_config, with_fact, with_item, with_variable
-from popular.errors import ConfigError
+from popular.errors import ConfigError, Mistake
 from popular.pop3 import capability
-from popular.pproxy.main import resolve_backends
+from popular.pproxy.main import prepare, resolve_backends
 from popular.pproxy.objects import proxy_config, sid_prefix
 from popular.pproxy.settings import SCHEMA
 from popular.pproxy.spec import check, listens
@@ -47,21 +47,24 @@ def test_caps_are_derived_without_a_list() -> None:
 
 def test_spec_9_2_caps_of_a_list_are_answered_in_both_states(tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(b"TOP\nUIDL\n")
-    vserv = proxy_config(configured("vserv", {**VSERV, "capa": "small"}, capadir=str(tmp_path))).vservs["it"]
+    config = configured("vserv", {**VSERV, "capa": "small"}, capadir=str(tmp_path))
+    mistakes: list[Mistake] = []
+    vserv = proxy_config(prepare(config, mistakes)).vservs["it"]
     assert vserv.login_caps == vserv.mail_caps == ("TOP", "UIDL")
+    assert mistakes == []
 
 
-def test_a_list_that_is_missing_is_a_mistake(tmp_path: Path) -> None:
+def test_a_list_that_is_missing_is_one_mistake(tmp_path: Path) -> None:
     config = configured("vserv", {**VSERV, "capa": "none"}, capadir=str(tmp_path))
-    assert [str(mistake) for mistake in check(config)] == [
+    mistakes: list[Mistake] = []
+    assert check(prepare(config, mistakes)) == []
+    assert [str(mistake) for mistake in mistakes] == [
         f"{tmp_path}/none: found No such file or directory, wanted a capability list that can be read"]
 
 
-def test_a_list_that_is_too_long_is_a_mistake(tmp_path: Path) -> None:
-    (tmp_path / "huge").write_bytes(b"X" * 100_000)
-    config = configured("vserv", {**VSERV, "capa": "huge"}, capadir=str(tmp_path))
-    with pytest.raises(ConfigError, match="at most 4096 octets"):
-        proxy_config(config)
+def test_a_list_that_is_not_loaded_is_a_mistake() -> None:
+    with pytest.raises(ConfigError, match="it: capa: found 'small', wanted a list that is loaded: capa load small"):
+        proxy_config(configured("vserv", {**VSERV, "capa": "small"}))
 
 
 @pytest.mark.parametrize(("cls", "values", "wanted"), [
@@ -85,13 +88,13 @@ def test_a_long_sidprefix_is_a_mistake() -> None:
 
 def test_names_of_backends_are_resolved_once_and_all_mistakes_told() -> None:
     config = configured("backend", {**BACKEND, "address": "localhost:1110"})
-    address = resolve_backends(config).items("backend")[0].values.endpoint("address")
+    address = resolve_backends(config, []).items("backend")[0].values.endpoint("address")
     assert address.is_numeric and address.port == 1110
     config = with_item(config, SCHEMA, "backend", "b2", {**BACKEND, "address": "no.such.invalid:1"}, COMMAND)
     config = with_item(config, SCHEMA, "backend", "b3", {**BACKEND, "address": "nor.this.invalid:1"}, COMMAND)
-    with pytest.raises(ConfigError) as caught:
-        resolve_backends(config)
-    assert len(caught.value.mistakes) == 2
+    mistakes: list[Mistake] = []
+    resolve_backends(config, mistakes)
+    assert len(mistakes) == 2
 
 
 def test_defaults_have_no_mistakes() -> None:

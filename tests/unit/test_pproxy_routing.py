@@ -11,7 +11,7 @@ from popular.pproxy.routing import NoRoute, find_route
 def backend(protocol: str) -> Backend:
     """A backend that is named after its protocol."""
     address = Endpoint("127.0.0.1", 1110)
-    return Backend(protocol, protocol, address, address, None, True, True, 0.5, 3, 5.0, 10.0)
+    return Backend(protocol, protocol, address, address, None, True, False, True, 0.5, 3, 5.0, 10.0)
 
 
 BACKENDS = {protocol: backend(protocol) for protocol in ("cxpop", "xpop", "pop3")}

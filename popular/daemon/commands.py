@@ -1,0 +1,145 @@
+"""The control commands that every daemon has (spec 1.3, design B17).
+
+Functions over the frozen Config; they run in the master.  Raise UsageError and ConfigError.
+"""
+
+import shlex
+
+from popular.config.initext import render_ini
+from popular.config.kinds import Dir, File
+from popular.config.setting import Setting, quoted
+from popular.config.store import with_variable
+from popular.control.grammar import CommandSet, Given
+from popular.daemon.desk import Commands, Desk, Result
+from popular.errors import UsageError
+from popular.version import VERSION
+
+commands: Commands = CommandSet()
+
+
+@commands.add("show config", "Show everything as an INI file that loads to the same state.")
+def show_config(desk: Desk, given: Given) -> Result:
+    """Show the whole configuration."""
+    return Result(lines=tuple(render_ini(desk.config, desk.schema).splitlines()))
+
+
+@commands.add("show [var]", "Show one variable, or all.")
+def show(desk: Desk, given: Given) -> Result:
+    """Show variables as `name = value`."""
+    name = given.word("var")
+    if name and desk.schema.variable(name) is None:
+        raise UsageError(f"no such variable: {quoted(name)}")
+    return Result(lines=tuple(_shown(row, desk) for row in desk.schema.settings if name in ("", row.name)))
+
+
+def _shown(row: Setting, desk: Desk) -> str:
+    text = row.show(desk.config.variables[row.name]) or ""
+    return f"{row.name} = {'***' if row.secret and text else text}".rstrip()
+
+
+def _set_masked(desk: Desk, given: Given) -> str:
+    row = desk.schema.variable(given.word("var"))
+    words = "***" if row is None or row.secret else shlex.join(given.words("value"))
+    return f"set {shlex.quote(given.word('var'))} {words}"
+
+
+@commands.add("set <var> <value...>", "Set a variable; new sessions see it.", _set_masked)
+def set_variable(desk: Desk, given: Given) -> Result:
+    """Set one variable; several words are joined by a space."""
+    name, text = given.word("var"), " ".join(given.words("value"))
+    row = desk.schema.variable(name)
+    if row is not None:
+        want_absolute(row, text)
+    config = with_variable(desk.config, desk.schema, name, text)
+    return Result("unchanged" if config == desk.config else "", config=config)
+
+
+def want_absolute(row: Setting, text: str) -> None:
+    """Raise UsageError for a relative file name: nobody knows from where it counts."""
+    if text and isinstance(row.kind, (File, Dir)) and not text.startswith("/"):
+        raise UsageError(f"{row.name}: found {row.found(text)}, wanted a name that begins with /")
+
+
+@commands.add("help [word]", "List the commands, or those that begin with a word.")
+def help_(desk: Desk, given: Given) -> Result:
+    """List commands."""
+    return Result(lines=tuple(desk.commands.help(given.word("word"))))
+
+
+@commands.add("version", "Tell program and version.")
+def version(desk: Desk, given: Given) -> Result:
+    """Tell the version."""
+    return Result(lines=(f"{desk.schema.program} (POPular) {VERSION}",))
+
+
+@commands.add("shutdown all", "End all children, whatever they are doing, then end.")
+def shutdown_all(desk: Desk, given: Given) -> Result:
+    """Do as TERM."""
+    return Result(farewell=lambda master: master.shutdown_all())
+
+
+@commands.add("shutdown parent", "Stop listening and end at once; running sessions go on.")
+def shutdown_parent(desk: Desk, given: Given) -> Result:
+    """Do as QUIT."""
+    return Result(farewell=lambda master: master.shutdown_parent())
+
+
+@commands.add("shutdown children", "End all children, whatever they are doing, and go on with new ones.")
+def shutdown_children(desk: Desk, given: Given) -> Result:
+    """Do as INT."""
+    return Result(farewell=lambda master: master.shutdown_children())
+
+
+@commands.add("shutdown delayed", "Stop listening, wait until every session is over, then end.")
+def shutdown_delayed(desk: Desk, given: Given) -> Result:
+    """Do as PWR."""
+    return Result(farewell=lambda master: master.shutdown_delayed())
+
+
+@commands.add("reopen", "Reopen the log file.")
+def reopen(desk: Desk, given: Given) -> Result:
+    """Do as HUP."""
+    return Result(effect=lambda master: master.reopen())
+
+
+@commands.add("reload", "Read the INI file again; nothing changes if anything in it is wrong.")
+def reload(desk: Desk, given: Given) -> Result:
+    """Read the file in a process of its own."""
+    return Result(later=lambda deferring: deferring.reload())
+
+
+@commands.add("sync", "Answer when new connections see every change that was made, after 1s at most.")
+def sync(desk: Desk, given: Given) -> Result:
+    """Wait for children of older configurations that have no session."""
+    return Result(later=lambda deferring: deferring.sync())
+
+
+@commands.add("debug <state:on|off>", "Write messages for developers to the log, or stop it: the variable debug.")
+def debug(desk: Desk, given: Given) -> Result:
+    """Set the variable `debug`."""
+    return Result(config=with_variable(desk.config, desk.schema, "debug", given.word("state")))
+
+
+@commands.add("debug session <state:on|off>", "The same for sessions alone: the variable debugsession.")
+def debug_session(desk: Desk, given: Given) -> Result:
+    """Set the variable `debugsession`."""
+    return Result(config=with_variable(desk.config, desk.schema, "debugsession", given.word("state")))
+
+
+@commands.add("session list", "List the sessions that run.")
+def session_list(desk: Desk, given: Given) -> Result:
+    """List sessions."""
+    if desk.sessions is None:
+        raise UsageError("this daemon does not know its sessions")
+    return Result(lines=tuple(desk.sessions.lines()))
+
+
+@commands.add("session kill <sid>", "End a session at once.")
+def session_kill(desk: Desk, given: Given) -> Result:
+    """End a session."""
+    sid = given.word("sid")
+    if desk.sessions is None:
+        raise UsageError("this daemon does not know its sessions")
+    if not desk.sessions.kill(sid):
+        raise UsageError(f"no such session: {quoted(sid)}")
+    return Result(f"session {sid} killed")

@@ -1,0 +1,163 @@
+"""What a master does with the words that come over its control socket.
+
+Each line is matched, masked, carried out, logged and answered; whatever is wrong with it, nothing of it
+is done.  Runs in the master's loop.  Only `open` raises, StartError.
+"""
+
+import shlex
+import time
+from collections.abc import Callable, Sequence
+
+from popular.addresses import Endpoint
+from popular.config.store import Config
+from popular.control.answer import Answer, Later
+from popular.control.connection import Peer
+from popular.control.grammar import Command, Given, split_words
+from popular.control.place import Place
+from popular.control.server import ControlServer
+from popular.daemon.apply import Changes, Sync
+from popular.daemon.desk import Commands, Desk, Handler, Result
+from popular.daemon.master import Master
+from popular.daemon.messages import COMMAND, COMMAND_REFUSED, CONTROL_FAILED, CONTROL_STRANGER, RELOADED
+from popular.daemon.reload import Origin, Reload, merge
+from popular.errors import ConfigError, PopularError, UsageError
+from popular.proc.trace import places
+
+STRANGER_SECONDS = 60.0    # between two log lines about strangers
+
+
+class Control:
+    """The control socket of one master."""
+
+    def __init__(self, master: Master, commands: Commands, origin: Origin) -> None:
+        """Obey `commands`; `origin` is how the daemon was started, for reload."""
+        self._master = master
+        self._commands = commands
+        self._origin = origin
+        self._changes = Changes(master)
+        self._base = master.config    # what the file said when it was read last
+        self._reload: Reload | None = None
+        self._quiet_until = 0.0       # about strangers
+        rundir = master.config.variables.text("rundir")
+        self._server = ControlServer(Place(rundir, master.spec.name), master.watch, self.obey, self._note_stranger)
+
+    def open(self) -> None:
+        """Begin to listen; raises StartError."""
+        self._server.open()
+
+    def close(self) -> None:
+        """End all connections and take the socket away."""
+        self._server.close()
+
+    def patience(self, now: float) -> float | None:
+        """Return the seconds after which `attend` is due although nothing comes; None: never."""
+        waits = (self._server.patience(now), self._changes.patience(now))
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def attend(self) -> None:
+        """Go on with what is under way."""
+        self._server.attend()
+        self._changes.attend(self._server.is_quiet)
+
+    def obey(self, line: str, peer: Peer) -> Answer | Later:
+        """Do what one line says."""
+        source = f"uid {peer.uid}"
+        words: list[str] = []
+        shown = "***"
+        try:
+            words = split_words(line)
+            if not words:
+                return Answer(True)
+            shown = shlex.join(words[:self._commands.known_words(words)]) + " ***"
+            command, given = self._commands.find(words)
+            desk = self._desk()
+            shown = _public(command, desk, given, words)
+            answer = self._carry_out(command.handler(desk, given))
+        except (PopularError, OSError) as why:
+            return self._refuse(source, shown, why)
+        except Exception as error:    # a fault in one command must not end the master
+            return self._fault(shown, error)
+        self._master.log.note(COMMAND, source=source, words=shown)
+        return answer
+
+    def sync(self) -> Later:
+        """Wait until new connections see the Config."""
+        return Sync(self._changes, self._master.supervisor)
+
+    def reload(self) -> Later:
+        """Read the INI file again; raises UsageError when that is going on already, OSError."""
+        if self._reload is not None and not self._reload.is_over:
+            raise UsageError("the file is being read already")
+        self._want_no_end()
+        self._reload = Reload(self._origin, self._master.spec.schema, self._master.watch, self._take_file)
+        return self._reload
+
+    def _carry_out(self, result: Result) -> Answer | Later:
+        """Do what a command brought; raises PopularError, and then nothing of it is done."""
+        if result.config is not None and (result.renews or result.config != self._master.config):
+            self._want_no_end()
+            self._changes.put(result.config)
+        if result.effect is not None:
+            result.effect(self._master)
+        if result.later is not None:
+            return result.later(self)
+        return Answer(True, result.text, result.lines, self._farewell(result))
+
+    def _farewell(self, result: Result) -> Callable[[], None] | None:
+        farewell = result.farewell
+        if farewell is None:
+            return None
+        return lambda: farewell(self._master)
+
+    def _take_file(self, config: Config, given: frozenset[str]) -> Answer:
+        """Put into force what was read from the file; the answer says what changed."""
+        master = self._master
+        try:
+            self._want_no_end()
+            merged = merge(master.config, self._base, config, given, master.spec.schema)
+            if merged.config != master.config:
+                self._changes.put(merged.config)
+        except (PopularError, OSError) as why:
+            return self._refuse("reload", "reload", why)
+        except Exception as error:    # as for any command
+            return self._fault("reload", error)
+        self._base = config
+        master.log.note(RELOADED, changes=len(merged.changes))
+        text = "reloaded" if merged.changes else "reloaded, nothing changed"
+        return Answer(True, text, (*merged.changes, *merged.notes))
+
+    def _want_no_end(self) -> None:
+        if self._master.is_ending:
+            raise UsageError("the daemon is ending")
+
+    def _desk(self) -> Desk:
+        """Return what a command sees."""
+        master = self._master
+        listening: dict[str, list[Endpoint]] = {}
+        for listener in master.listeners:
+            listening.setdefault(listener.owner, []).append(listener.endpoint)
+        return Desk(master.config, master.spec.schema, self._commands, listening, master.sessions)
+
+    def _refuse(self, source: str, shown: str, why: PopularError | OSError) -> Answer:
+        """Log and answer a command that was not carried out."""
+        text = f"{why.strerror}" if isinstance(why, OSError) else str(why)
+        answer = Answer.refusal(text)
+        if isinstance(why, ConfigError) and len(why.mistakes) > 1:
+            answer = Answer(False, f"{len(why.mistakes)} mistakes, nothing was changed", tuple(text.splitlines()))
+        self._master.log.note(COMMAND_REFUSED, source=source, words=shown, why=answer.text)
+        return answer
+
+    def _fault(self, shown: str, error: Exception) -> Answer:
+        self._master.log.note(CONTROL_FAILED, words=shown, type=type(error).__name__, trace=places(error))
+        return Answer.refusal("internal error, nothing was changed; the log tells more")
+
+    def _note_stranger(self, peer: Peer) -> None:
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + STRANGER_SECONDS
+            self._master.log.note(CONTROL_STRANGER, uid=peer.uid, process=peer.pid)
+
+
+def _public(command: Command[Handler], desk: Desk, given: Given, words: Sequence[str]) -> str:
+    """Return the words of a command as the log may show them."""
+    return shlex.join(words) if command.mask is None else command.mask(desk, given)

@@ -1,0 +1,83 @@
+"""What a control command sees and what it brings: the seam between the commands and the master.
+
+A command is a function `(Desk, Given) -> Result` over the frozen Config; it changes nothing itself.  What
+it wants done beyond a new Config is an effect, a function of the `Steered` master.  Lean: read by the
+programs' `commands.py` and by the master.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from popular.addresses import Endpoint
+from popular.config.setting import Schema
+from popular.config.store import Config
+from popular.control.answer import Later
+from popular.control.grammar import CommandSet, Given
+
+
+class Sessions(Protocol):
+    """What is known of the sessions that run: filled in by whoever keeps the state file."""
+
+    def lines(self) -> Sequence[str]:
+        """Return one line for each session."""
+
+    def kill(self, sid: str) -> bool:
+        """End the session `sid`; False when there is none."""
+
+
+class Steered(Protocol):
+    """What an effect can ask of the master."""
+
+    def shutdown_all(self) -> None:
+        """End all children, then end."""
+
+    def shutdown_children(self) -> None:
+        """End all children and go on."""
+
+    def shutdown_parent(self) -> None:
+        """End now, children finish."""
+
+    def shutdown_delayed(self) -> None:
+        """Stop listening, wait for every child, then end."""
+
+    def reopen(self) -> None:
+        """Reopen the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a command sees."""
+
+    config: Config
+    schema: Schema
+    commands: "Commands"
+    listening: Mapping[str, Sequence[Endpoint]]    # owner → where it listens now, ports of the kernel's choice told
+    sessions: Sessions | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a command brings; nothing of it is done yet."""
+
+    text: str = ""                                      # behind +OK
+    lines: tuple[str, ...] = ()                         # before it
+    config: Config | None = None                        # to be put into force
+    renews: bool = False                                # children are to be replaced also when the Config is the same
+    effect: Callable[[Steered], None] | None = None     # done before the answer
+    farewell: Callable[[Steered], None] | None = None   # done when the answer is sent: it ends the master
+    later: Callable[["Deferring"], Later] | None = None  # the answer comes later
+
+
+class Deferring(Protocol):
+    """What takes longer than one turn of the master's loop."""
+
+    def sync(self) -> Later:
+        """Wait until new connections see the Config."""
+
+    def reload(self) -> Later:
+        """Read the INI file again; raises UsageError when that is going on already."""
+
+
+Handler = Callable[[Desk, Given], Result]
+Commands = CommandSet[Handler]

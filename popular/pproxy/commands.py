@@ -1,0 +1,152 @@
+"""The control commands of pproxy (spec 1.3, design B17): those of every daemon, capability lists, its objects.
+
+Functions over the frozen Config; they run in the master.  Raise UsageError.
+"""
+
+import shlex
+
+from popular.config.store import COMMAND, with_item
+from popular.control.grammar import CommandSet, Given
+from popular.daemon import capa, objectcommands
+from popular.daemon.commands import commands as common
+from popular.daemon.desk import Commands, Desk, Result
+from popular.errors import UsageError
+from popular.pproxy.modules import describe
+
+commands: Commands = CommandSet(common, capa.commands)
+
+
+@commands.add("vserv add <id> <address...> [key=value...]",
+              "Listen on some addresses; create or replace a virtual server.",
+              objectcommands.mask("vserv add", "vserv"))
+def vserv_add(desk: Desk, given: Given) -> Result:
+    """Add or replace a virtual server."""
+    return objectcommands.add(desk, "vserv", given, {"address": objectcommands.addresses(given.words("address"))})
+
+
+@commands.add("vserv set <id> <key=value...>", "Change some keys of a virtual server.",
+              objectcommands.mask("vserv set", "vserv"))
+def vserv_set(desk: Desk, given: Given) -> Result:
+    """Change a virtual server."""
+    return objectcommands.change(desk, "vserv", given.word("id"), given.pairs)
+
+
+@commands.add("vserv remove <id>", "Close the ports of a virtual server at once; its running sessions go on.")
+def vserv_remove(desk: Desk, given: Given) -> Result:
+    """Remove a virtual server."""
+    return objectcommands.remove(desk, "vserv", given.word("id"))
+
+
+@commands.add("vserv enable <id>", "Serve its users again.")
+def vserv_enable(desk: Desk, given: Given) -> Result:
+    """Enable a virtual server."""
+    return objectcommands.change(desk, "vserv", given.word("id"), {"enabled": "on"})
+
+
+@commands.add("vserv disable <id>", "Show its users an empty mailbox.")
+def vserv_disable(desk: Desk, given: Given) -> Result:
+    """Disable a virtual server."""
+    return objectcommands.change(desk, "vserv", given.word("id"), {"enabled": "off"})
+
+
+@commands.add("vserv list", "List the virtual servers in the words of add, with the ports they are bound to.")
+def vserv_list(desk: Desk, given: Given) -> Result:
+    """List virtual servers."""
+    return objectcommands.listed(desk, "vserv", ("address",))
+
+
+@commands.add("backend add <id> <protocol> <address> [key=value...]", "Create or replace a backend.",
+              objectcommands.mask("backend add", "backend"))
+def backend_add(desk: Desk, given: Given) -> Result:
+    """Add or replace a backend."""
+    address = given.word("address")
+    objectcommands.want_numeric(address, f"backend {given.word('id')}: address")
+    return objectcommands.add(desk, "backend", given, {"protocol": given.word("protocol"), "address": address})
+
+
+@commands.add("backend set <id> <key=value...>", "Change some keys of a backend.",
+              objectcommands.mask("backend set", "backend"))
+def backend_set(desk: Desk, given: Given) -> Result:
+    """Change a backend."""
+    objectcommands.want_numeric(given.pairs.get("address", ""), f"backend {given.word('id')}: address")
+    return objectcommands.change(desk, "backend", given.word("id"), given.pairs)
+
+
+@commands.add("backend remove <id>", "Forget a backend; running sessions go on.")
+def backend_remove(desk: Desk, given: Given) -> Result:
+    """Remove a backend."""
+    return objectcommands.remove(desk, "backend", given.word("id"))
+
+
+@commands.add("backend enable <id>", "Use a backend that was disabled or drained.")
+def backend_enable(desk: Desk, given: Given) -> Result:
+    """Enable a backend."""
+    return objectcommands.change(desk, "backend", given.word("id"), {"enabled": "on", "drain": "off"})
+
+
+@commands.add("backend disable <id>", "Show its users an empty mailbox.")
+def backend_disable(desk: Desk, given: Given) -> Result:
+    """Disable a backend."""
+    return objectcommands.change(desk, "backend", given.word("id"), {"enabled": "off"})
+
+
+@commands.add("backend drain <id>", "Send no new sessions there, as if it were out of reach; running ones finish.")
+def backend_drain(desk: Desk, given: Given) -> Result:
+    """Drain a backend."""
+    return objectcommands.change(desk, "backend", given.word("id"), {"drain": "on"})
+
+
+@commands.add("backend list", "List the backends in the words of add.")
+def backend_list(desk: Desk, given: Given) -> Result:
+    """List backends."""
+    return objectcommands.listed(desk, "backend", ("protocol", "address"))
+
+
+def _pdm_masked(desk: Desk, given: Given) -> str:
+    """Return `pdm add` with the arguments as the module itself shows them."""
+    ident, module = given.word("id"), given.word("module")
+    try:
+        config = with_item(desk.config, desk.schema, "pdm", ident, _pdm_texts(given), COMMAND)
+    except UsageError:
+        return f"pdm add {ident} {shlex.quote(module)} ***"
+    return f"pdm add {describe(next(item for item in config.items('pdm') if item.ident == ident), config)}"
+
+
+def _pdm_texts(given: Given) -> dict[str, str]:
+    return {"module": given.word("module"), "args": shlex.join(given.words("args"))}
+
+
+@commands.add("pdm load <id> <module> [args...]", "The same as pdm add.", _pdm_masked)
+@commands.add("pdm add <id> <module> [args...]",
+              "Load a database module, asked after those there are; or replace one in its place.", _pdm_masked)
+def pdm_add(desk: Desk, given: Given) -> Result:
+    """Add or replace a database module."""
+    return objectcommands.add(desk, "pdm", given, _pdm_texts(given))
+
+
+@commands.add("pdm unload <id>", "The same as pdm remove.")
+@commands.add("pdm remove <id>", "Unload a database module.")
+def pdm_remove(desk: Desk, given: Given) -> Result:
+    """Remove a database module."""
+    return objectcommands.remove(desk, "pdm", given.word("id"))
+
+
+@commands.add("pdm reload [id]", "Load one or all database modules anew, and open their databases anew.")
+def pdm_reload(desk: Desk, given: Given) -> Result:
+    """Replace the children, so that new ones open everything."""
+    ident = given.word("id")
+    if ident and desk.config.item("pdm", ident) is None:
+        raise UsageError(f"no such pdm: {ident}")
+    return Result("reloaded", config=desk.config, renews=True)
+
+
+@commands.add("pdm list", "List the database modules in the order in which they are asked, secrets masked.")
+def pdm_list(desk: Desk, given: Given) -> Result:
+    """List database modules."""
+    return Result(lines=tuple(describe(item, desk.config) for item in desk.config.items("pdm")))
+
+
+@commands.add("prng [words...]", "Nothing; for rc files of old.")
+def prng(desk: Desk, given: Given) -> Result:
+    """Say that it is not needed."""
+    return Result("no longer needed: the system's random numbers are used")

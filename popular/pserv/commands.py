@@ -1,0 +1,49 @@
+"""The control commands of pserv (spec 2.2, design B17): what every daemon has, capability lists, and servers.
+
+Functions over the frozen Config; they run in the master.  Raise UsageError.
+"""
+
+from popular.control.grammar import CommandSet, Given
+from popular.daemon import capa, objectcommands
+from popular.daemon.commands import commands as common
+from popular.daemon.desk import Commands, Desk, Result
+
+commands: Commands = CommandSet(common, capa.commands)
+
+
+@commands.add("server add <id> <address...> [key=value...]", "Listen on some addresses; create or replace a server.",
+              objectcommands.mask("server add", "server"))
+def add(desk: Desk, given: Given) -> Result:
+    """Add or replace a server."""
+    return objectcommands.add(desk, "server", given, {"address": objectcommands.addresses(given.words("address"))})
+
+
+@commands.add("server set <id> <key=value...>", "Change some keys of a server.",
+              objectcommands.mask("server set", "server"))
+def change(desk: Desk, given: Given) -> Result:
+    """Change a server."""
+    return objectcommands.change(desk, "server", given.word("id"), given.pairs)
+
+
+@commands.add("server remove <id>", "Close the ports of a server at once; its running sessions go on.")
+def remove(desk: Desk, given: Given) -> Result:
+    """Remove a server."""
+    return objectcommands.remove(desk, "server", given.word("id"))
+
+
+@commands.add("server enable <id>", "Listen again.")
+def enable(desk: Desk, given: Given) -> Result:
+    """Open the ports."""
+    return objectcommands.change(desk, "server", given.word("id"), {"enabled": "on"})
+
+
+@commands.add("server disable <id>", "Close the ports at once but remember the server; its running sessions go on.")
+def disable(desk: Desk, given: Given) -> Result:
+    """Close the ports."""
+    return objectcommands.change(desk, "server", given.word("id"), {"enabled": "off"})
+
+
+@commands.add("server list", "List the servers in the words of add, with the ports they are bound to.")
+def list_(desk: Desk, given: Given) -> Result:
+    """List servers."""
+    return objectcommands.listed(desk, "server", ("address",))
