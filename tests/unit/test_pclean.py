@@ -304,6 +304,27 @@ def test_errors_are_1_and_end_nothing(run: Callable[..., int], spool: Path, log:
     assert "1 mailboxes or folders with errors" in capfd.readouterr().err
 
 
+def test_what_is_wrong_in_the_spool_is_logged(run: Callable[..., int], spool: Path, log: Path,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a/joe", "b/joe", "c/joe"):
+        make(spool, name)
+    (spool / "a/up").symlink_to("..")
+    (spool / "a b").mkdir()
+    real = os.scandir
+
+    def refuse(path: str) -> object:
+        if path.endswith("/b"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert run() == 1
+    assert lines(log)[1:-1] == [
+        f"ADM 02fa link_loop path='{spool}/a/up'", f"ADM 02f9 odd_name path='{spool}/a b'",
+        f"ADM 02f8 folder_unreadable path='{spool}/b' why='Permission denied'"]
+    assert "mailboxes=2 " in lines(log)[-1] and "errors=1 " in lines(log)[-1]
+
+
 def test_a_second_run_on_the_spool_is_75(run: Callable[..., int], spool: Path, log: Path, tmp_path: Path,
                                          capfd: pytest.CaptureFixture[str]) -> None:
     make(spool, "a/joe", cur=(91 * DAY,))
