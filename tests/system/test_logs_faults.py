@@ -2,12 +2,14 @@
 
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import ROOT, Daemon
 from tests.harness.fake_backend import FakeBackend
 from tests.harness.logs import Line, only, read_classic
 from tests.harness.popclient import PopClient
@@ -128,3 +130,43 @@ def test_a_state_file_that_cannot_be_made(start: Start, pop: Pop, spool: Path, m
     client = pop(pserv.endpoint())
     assert client.xpop("joe").startswith(b"+OK")
     client.ok("QUIT")
+
+
+def test_a_database_that_is_away(start: Start, pop: Pop, tmp_path: Path) -> None:
+    users = tmp_path / "users"
+    users.write_text("")
+    daemon = start("pproxy", {
+        "pproxy": {"authdelay": 0}, "vserv": {"main": {"address": "127.0.0.1:0"}},
+        "pdm": {"users": {"module": "passwd", "args": users}}})
+    users.unlink()
+    client = pop(daemon.endpoint())
+    assert client.login("joe", "x").startswith(b"-ERR [SYS/TEMP] ")
+    client.ok("QUIT")
+    failed = logged(daemon, "pdm_failed")
+    assert (failed.level, failed.fields["module"], failed.fields["user"]) == ("ADM", b"users", b"joe")
+    assert failed.fields["why"] == logged(daemon, "login_failed").fields["why"]
+
+
+def clean(spool: Path, rundir: Path) -> list[Line]:
+    """Run pclean over the spool and return what it logged."""
+    conf = rundir / "pclean.conf"
+    conf.write_text("[pclean]\nstatetime = 0\n")
+    rights = ["-u", "root", "-g", "root"] if os.geteuid() == 0 else []
+    command = [sys.executable, str(ROOT / "bin" / "pclean"), "-c", str(conf), "-m", str(spool),
+               "-l", str(rundir / "pclean.log"), *rights]
+    subprocess.run(command, capture_output=True, timeout=60, check=False)
+    return [read_classic(line) for line in (rundir / "pclean.log").read_text().splitlines()]
+
+
+def test_a_link_in_the_spool_that_leads_back(spool: Path, rundir: Path, make_mailbox: MakeMailbox) -> None:
+    make_mailbox("a/joe")
+    (spool / "a" / "again").symlink_to(spool)
+    line = only(clean(spool, rundir), "link_loop")
+    assert (line.program, line.level, line.fields) == ("pclean", "ADM", {"path": f"{spool}/a/again".encode()})
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_of_the_spool_that_pclean_may_not_read(spool: Path, rundir: Path) -> None:
+    (spool / "closed").mkdir(mode=0)
+    line = only(clean(spool, rundir), "folder_unreadable")
+    assert line.fields == {"path": f"{spool}/closed".encode(), "why": b"Permission denied"}

@@ -293,7 +293,7 @@ def test_spec_3_1_help_and_version() -> None:
 def test_spec_3_1_defaults() -> None:
     assert {row.name: row.default for row in SCHEMA.settings if row.option and row.name not in ("user", "group")} == {
         "logfile": "/var/log/popular/pcheckd", "mailboxdir": "/pop", "port": 50110, "emptyload": None, "fork": 0,
-        "rundir": "/var/run/popular", "host": "0.0.0.0", "debug": False}
+        "rundir": "/var/run/popular", "host": "0.0.0.0", "debug": False, "logformat": "classic", "logto": "file"}
 
 
 @pytest.mark.parametrize("short", [True, False], ids=["short", "long"])
