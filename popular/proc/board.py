@@ -20,6 +20,8 @@ from popular.proc.board_view import Row, parse_row
 from popular.proc.sequence import Sequenced, whole_records
 from popular.version import VERSION
 
+PATIENCE = 0.005    # seconds that the master waits for a child that has lost its processor while it was writing
+
 _FREE = (0,) * 11 + (b"",) * 3
 
 
@@ -123,8 +125,9 @@ class Board:
         self._master[self._columns[counter]] += 1
 
     def row(self, slot: int) -> Row | None:
-        """Return what the child in `slot` tells of itself, or None."""
-        [octets] = whole_records(lambda at, size: self._memory[at:at + size], self.layout.slot_at(slot), SLOT_SIZE, 1)
+        """Return what the child in `slot` tells of itself; None when it is not done with writing within `PATIENCE`."""
+        [octets] = whole_records(lambda at, size: self._memory[at:at + size], self.layout.slot_at(slot), SLOT_SIZE, 1,
+                                 time.monotonic() + PATIENCE)
         return None if octets is None else parse_row(octets, slot, self._by_number)
 
     def remove(self) -> None:

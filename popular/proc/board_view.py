@@ -7,6 +7,7 @@ are, without NULs, for the caller to show harmlessly.  Raises NotABoard and what
 
 import math
 import struct
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -78,9 +79,13 @@ class Head:
 class BoardView:
     """One look at a state file."""
 
-    def __init__(self, read: Read) -> None:
-        """Read the header by `read`, a function from offset and size to octets; raises NotABoard."""
+    def __init__(self, read: Read, patience: float = 0.0) -> None:
+        """Read the header by `read`, a function from offset and size to octets; raises NotABoard.
+
+        `patience` is how many seconds this view waits in all for writers that stopped in the middle.
+        """
         self._read = read
+        self._deadline = time.monotonic() + patience
         self.head = self._read_head()
         self._layout = Layout(self.head.slots)
 
@@ -92,7 +97,8 @@ class BoardView:
         end = self.head.slots_used if last is None else min(self.head.slots_used, last + 1)
         found: list[Row | None] = []
         for start in range(first, end, _AT_ONCE):
-            records = whole_records(self._read, self._layout.slot_at(start), SLOT_SIZE, min(_AT_ONCE, end - start))
+            count = min(_AT_ONCE, end - start)
+            records = whole_records(self._read, self._layout.slot_at(start), SLOT_SIZE, count, self._deadline)
             found += [None if octets is None else parse_row(octets, start + index, self.head.names)
                       for index, octets in enumerate(records)]
         return found
@@ -120,7 +126,7 @@ class BoardView:
             raise NotABoard("not a state file of pproxy or pserv")
         if len(self._read(Layout(slots).size - 1, 1)) != 1:
             raise NotABoard("a state file that was cut off")
-        [octets] = whole_records(self._read, CHANGING_AT, CHANGING_SIZE, 1)
+        [octets] = whole_records(self._read, CHANGING_AT, CHANGING_SIZE, 1, self._deadline)
         if octets is None:
             raise NotABoard("a state file whose header was being written")
         pid, started, generation, used, names, maxsession, maxload, load, session_state, load_state = \

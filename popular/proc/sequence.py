@@ -3,6 +3,7 @@
 Used by the master and its children for what they write, and by readers.  Raises nothing.
 """
 
+import time
 from collections.abc import Callable
 from mmap import mmap
 from struct import Struct
@@ -11,7 +12,8 @@ from popular.proc.board_layout import SEQUENCE, SEQUENCE_SIZE
 
 Read = Callable[[int, int], bytes]    # offset and size to octets
 
-TRIES = 100    # readings of a record that is being written; a writer needs a microsecond
+TRIES = 100       # readings of a record that is being written; a writer needs a microsecond,
+PAUSE = 0.0005    # seconds; but it may have lost its processor in the middle, and gets it back later
 
 _WRAP = 0xffffffff
 
@@ -39,23 +41,30 @@ class Sequenced:
         self._sequence = following
 
 
-def whole_records(read: Read, start: int, size: int, count: int) -> list[bytes | None]:
-    """Return `count` records as they were at one moment each; None for one that is never at rest."""
+def whole_records(read: Read, start: int, size: int, count: int, deadline: float = 0.0) -> list[bytes | None]:
+    """Return `count` records as they were at one moment each; None for one that is never at rest.
+
+    Until `deadline` (time.monotonic()) waits for writers that stopped in the middle; without one never waits.
+    """
     before = read(start, size * count)
     octets = read(start, size * count)
     after = read(start, size * count)
     found: list[bytes | None] = []
     for offset in range(0, size * count, size):
         parts = [block[offset:offset + size] for block in (before, octets, after)]
-        found.append(parts[1] if _is_whole(*parts) else _try_again(read, start + offset, size))
+        found.append(parts[1] if _is_whole(*parts) else _try_again(read, start + offset, size, deadline))
     return found
 
 
-def _try_again(read: Read, start: int, size: int) -> bytes | None:
-    for _ in range(TRIES):
+def _try_again(read: Read, start: int, size: int, deadline: float) -> bytes | None:
+    tries = 0
+    while tries < TRIES or time.monotonic() < deadline:
         parts = read(start, size), read(start, size), read(start, size)
         if _is_whole(*parts):
             return parts[1]
+        tries += 1
+        if tries > TRIES:
+            time.sleep(PAUSE)
     return None
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from popular.proc.board_layout import PROXY
 from popular.proc.board_view import BoardView, Head, NotABoard, Row
 
+PATIENCE = 0.3    # seconds in all for slots that are being written by a child that has lost its processor
 LIMIT_STATES = ("OK", "WARN", "MAX")    # spec 5.3
 
 
@@ -77,7 +78,7 @@ def take(path: str) -> Snapshot:
         here = os.fstat(fd)
         if not stat.S_ISREG(here.st_mode):
             raise NotABoard("not a state file")
-        view = BoardView(lambda at, size: os.pread(fd, size, at))
+        view = BoardView(lambda at, size: os.pread(fd, size, at), PATIENCE)
         head = view.head
         is_live = (head.device, head.inode) == (here.st_dev, here.st_ino)
         rows = tuple(view.rows())

@@ -90,21 +90,22 @@ def test_a_copy_made_front_to_back_while_writing_is_whole_or_known_not_to_be(mon
     assert len(whole) == 4
 
 
-def test_a_record_at_rest_later_is_read_in_the_end(board):
+@pytest.mark.parametrize("patience, readings, is_found", [(0.0, 20, True), (0.0, 1000, False), (20.0, 1000, True)])
+def test_a_record_at_rest_later(board: Board, patience: float, readings: int, is_found: bool) -> None:
     octets = bytearray(file_of(board))
     at = board.layout.slot_at(0)
     good = octets[at:at + 4]
     octets[at] ^= 1
-    readings = 0
+    left = readings
 
-    def read(offset, size):
-        nonlocal readings
-        readings += offset == at
-        if readings == 20:
+    def read(offset: int, size: int) -> bytes:
+        nonlocal left
+        left -= offset == at
+        if left == 0:
             octets[at:at + 4] = good
         return bytes(octets[offset:offset + size])
 
-    assert [row.client for row in BoardView(read).rows(0, 0) if row] == [CLIENT]
+    assert [row.client for row in BoardView(read, patience).rows(0, 0) if row] == [CLIENT] * is_found
 
 
 def test_rows_in_a_range(board):
