@@ -48,9 +48,7 @@ def read_list(capadir: str, name: str) -> tuple[str, ...]:
     """Return the lines of the file `name`; raises ConfigError when it cannot be read or used."""
     path = os.path.join(capadir, name)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)    # a pipe must not hold us up
-        with open(fd, "rb", buffering=0) as file:
-            raw = file.read(MAXLEN_CAPA * 2) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+        raw = _read_file(path)
     except OSError as why:
         raise ConfigError([Mistake(path, why.strerror or "an error", "a capability list that can be read")]) from why
     if raw is None:
@@ -59,6 +57,15 @@ def read_list(capadir: str, name: str) -> tuple[str, ...]:
         return parse_list(raw.decode("utf-8", "surrogateescape"))
     except ValueError as wanted:
         raise ConfigError([Mistake(path, "a list that is no use", str(wanted))]) from wanted
+
+
+def _read_file(path: str) -> bytes | None:
+    """Return the octets of a file, a little more than a list may have; None for what is no regular file."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)    # a pipe must not hold us up
+    try:
+        return os.read(fd, MAXLEN_CAPA * 2) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+    finally:
+        os.close(fd)
 
 
 def list_of(item: Item, config: Config, otherwise: tuple[str, ...]) -> tuple[str, ...]:

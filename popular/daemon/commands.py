@@ -129,8 +129,6 @@ def debug_session(desk: Desk, given: Given) -> Result:
 @commands.add("session list", "List the sessions that run.")
 def session_list(desk: Desk, given: Given) -> Result:
     """List sessions."""
-    if desk.sessions is None:
-        raise UsageError("this daemon does not know its sessions")
     return Result(lines=tuple(desk.sessions.lines()))
 
 
@@ -138,8 +136,6 @@ def session_list(desk: Desk, given: Given) -> Result:
 def session_kill(desk: Desk, given: Given) -> Result:
     """End a session."""
     sid = given.word("sid")
-    if desk.sessions is None:
-        raise UsageError("this daemon does not know its sessions")
     if not desk.sessions.kill(sid):
         raise UsageError(f"no such session: {quoted(sid)}")
     return Result(f"session {sid} killed")

@@ -17,7 +17,7 @@ from popular.control.grammar import CommandSet, Given
 
 
 class Sessions(Protocol):
-    """What is known of the sessions that run: filled in by whoever keeps the state file."""
+    """What is known of the sessions that run."""
 
     def lines(self) -> Sequence[str]:
         """Return one line for each session."""
@@ -53,7 +53,7 @@ class Desk:
     schema: Schema
     commands: "Commands"
     listening: Mapping[str, Sequence[Endpoint]]    # owner → where it listens now, ports of the kernel's choice told
-    sessions: Sessions | None = None
+    sessions: Sessions
 
 
 @dataclass(frozen=True, slots=True)

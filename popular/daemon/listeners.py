@@ -112,7 +112,7 @@ class Exchange:
         """Close what was bound, and let what was silenced listen again."""
         close_all(self._bound, self._ports)
         for listener in self._silenced:
-            listener.sock.listen(listener.listen.backlog)
+            _revive(listener)
 
     def finish(self) -> None:
         """Close what is no longer wanted."""
@@ -156,6 +156,17 @@ def _relisten(listener: Listener) -> None:
             listener.sock.listen(listener.listen.backlog)
         except OSError as why:
             raise StartError(f"cannot listen on {listener.endpoint}: {why.strerror}") from why
+
+
+def _revive(listener: Listener) -> None:
+    """Let a silenced listener listen again; raises StartError when somebody else was quicker."""
+    endpoint = listener.endpoint
+    try:
+        if listener.listen.endpoint.port == 0:    # the kernel took its number back with the shutdown
+            listener.sock.bind((endpoint.host, endpoint.port))
+        listener.sock.listen(listener.listen.backlog)
+    except OSError as why:
+        raise StartError(f"cannot listen again on {endpoint}: {why.strerror}") from why
 
 
 def _silence(listener: Listener) -> None:

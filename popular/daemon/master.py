@@ -14,12 +14,12 @@ from typing import Protocol
 
 from popular.config.store import Config
 from popular.daemon.boards import learn_names
-from popular.daemon.desk import Sessions
 from popular.daemon.limits import Limits
 from popular.daemon.listeners import Ports, RingPorts, close_all
 from popular.daemon.messages import (
     CHILDREN_KILLED, COMMAND, LEFT_MAIN_LOOP, LOG_NOT_REOPENED, LOG_REOPENED, RUNS_AS_ROOT, STATE_FILE_FAILED)
 from popular.daemon.rings import MasterRings
+from popular.daemon.sessions import LiveSessions
 from popular.daemon.settings import load_limit
 from popular.daemon.spec import DaemonSpec, Job, Listener
 from popular.errors import StartError
@@ -79,7 +79,6 @@ class Master:
         self.rings = MasterRings(self.watch, self.log, rings)
         self.ports: Ports = RingPorts(self.rings)
         self.attendants: list[Attendant] = []
-        self.sessions: Sessions | None = None
         self._user = inheritance.rights
         self._pidfile = pidfile
         self._commands = {row.number: row for row in spec.signals}
@@ -89,6 +88,7 @@ class Master:
         self._board = inheritance.board
         self._limits = Limits(self._board, self.log, spec.load)
         self.supervisor = Supervisor(spec.pool(config), inheritance, self._work(spec.make_job(config, self.log)))
+        self.sessions = LiveSessions(self.supervisor)
         self.follow_config()
         self._signals = SignalPipe((*self._commands, *_WAKING))
         inheritance.masters_own.add(*self._signals.descriptors)

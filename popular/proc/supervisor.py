@@ -148,6 +148,15 @@ class Supervisor:
             record.is_killed = True
             _send(record.pid, number)
 
+    def end(self, pid: int) -> bool:
+        """End one child by TERM, whatever it is doing; False when it is none of ours."""
+        record = self._roster.get(pid)
+        if record is None:
+            return False
+        record.is_killed = True
+        _send(pid, signal.SIGTERM)
+        return True
+
     def _spawn(self) -> bool:
         """Fork one child; False when there is no room or the system refuses."""
         slot = self._slots.claim(min(self._limits.limit, self._room))

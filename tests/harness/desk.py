@@ -1,0 +1,72 @@
+"""Obeying control commands over a Config without a master: for the tests of single commands."""
+
+from collections.abc import Mapping, Sequence
+
+from popular.addresses import Endpoint
+from popular.config.setting import Schema
+from popular.config.store import Config, default_config, with_fact
+from popular.control.grammar import split_words
+from popular.daemon.desk import Commands, Desk, Result
+
+
+class FakeSessions:
+    """Two sessions."""
+
+    def __init__(self) -> None:
+        self.sids = ["a-1", "b-2"]
+
+    def lines(self) -> list[str]:
+        """Return their ids."""
+        return list(self.sids)
+
+    def kill(self, sid: str) -> bool:
+        """Strike one out."""
+        if sid not in self.sids:
+            return False
+        self.sids.remove(sid)
+        return True
+
+
+class FakeMaster:
+    """A Config that commands work on, and notes of what they wanted done."""
+
+    def __init__(self, schema: Schema, commands: Commands,
+                 listening: Mapping[str, Sequence[Endpoint]] | None = None) -> None:
+        """Begin with the defaults."""
+        self.schema = schema
+        self.commands = commands
+        self.config: Config = with_fact(default_config(schema), "pid", 4711)
+        self.sessions = FakeSessions()
+        self.listening = listening or {}
+        self.done: list[str] = []
+
+    @property
+    def desk(self) -> Desk:
+        """What a command sees now."""
+        return Desk(self.config, self.schema, self.commands, self.listening, self.sessions)
+
+    def run(self, line: str) -> Result:
+        """Obey one line; raises UsageError and ConfigError."""
+        command, given = self.commands.find(split_words(line))
+        result = command.handler(self.desk, given)
+        if result.config is not None:
+            self.config = result.config
+        return result
+
+    def public(self, line: str) -> str:
+        """Return what the log shows of a line."""
+        command, given = self.commands.find(split_words(line))
+        assert command.mask is not None
+        return command.mask(self.desk, given)
+
+    def feed(self, *lines: str) -> "FakeMaster":
+        """Obey lines; returns itself."""
+        for line in lines:
+            self.run(line)
+        return self
+
+    def __getattr__(self, name: str) -> object:
+        """Note whatever effect is wanted of the master."""
+        if name.startswith("shutdown_") or name in ("reopen", "sync", "reload"):
+            return lambda: self.done.append(name)
+        raise AttributeError(name)
