@@ -24,6 +24,7 @@ from popular.config.cmdline import conf_path  # noqa: E402
 from popular.config.render import (  # noqa: E402
     Examples, man_objects, man_options, man_settings, man_text, sample_ini)
 from popular.config.setting import Schema  # noqa: E402
+from popular.control.grammar import Pattern, Shape  # noqa: E402
 from popular.daemon.lone import LoneSpec  # noqa: E402
 from popular.daemon.spec import DaemonSpec  # noqa: E402
 from popular.log.message import Message  # noqa: E402
@@ -101,6 +102,7 @@ def man_page(program: str, template: str) -> str:
         "SETTINGS": lambda: man_settings(schema_of(program)),
         "OBJECTS": lambda: man_objects(schema_of(program)),
         "SIGNALS": lambda: man_signals(spec_of(program)),
+        "COMMANDS": lambda: man_commands(spec_of(program)),
         "FILES": lambda: man_files(schema_of(program)),
         "MESSAGES": lambda: man_messages(catalogue()),
     }
@@ -110,6 +112,18 @@ def man_page(program: str, template: str) -> str:
 def man_signals(spec: DaemonSpec | LoneSpec) -> str:
     """Return the signals that a master obeys as troff."""
     return "".join(f".TP\n.B {row.number.name}\n{man_text(row.text)}\n" for row in spec.signals)
+
+
+def man_commands(spec: DaemonSpec | LoneSpec) -> str:
+    """Return the control commands of a daemon as troff."""
+    commands = spec.commands if isinstance(spec, DaemonSpec) else None
+    return "".join(f".TP\n{_man_pattern(command.pattern)}\n{man_text(command.doc)}\n" for command in commands or ())
+
+
+def _man_pattern(pattern: Pattern) -> str:
+    """Return a pattern with its own words in bold and what is to be filled in in italics."""
+    return " ".join(f"\\f{'B' if part.shape is Shape.LITERAL or part.choice else 'I'}{part.text}\\fR"
+                    for part in pattern.parts)
 
 
 def man_files(schema: Schema) -> str:
@@ -122,6 +136,8 @@ def man_files(schema: Schema) -> str:
     ]
     if program in PROGRAMS and getattr(spec_of(program), "board", None) is not None:
         files.append((f"{RUNDIR}/{program}.state", "The state of all sessions and children, which pstatus(1) shows."))
+    if program in PROGRAMS and getattr(spec_of(program), "commands", None) is not None:
+        files.append((f"{RUNDIR}/{program}.ctrl", "The control socket: a link to that of the running master."))
     return "".join(f".TP\n.I {path}\n{man_text(text)}\n" for path, text in files)
 
 

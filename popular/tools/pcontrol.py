@@ -1,0 +1,189 @@
+"""pcontrol: give control commands to a running pproxy or pserv (spec 4).
+
+A command-line tool.  Exit codes: 0 all commands were carried out, 1 a command was refused or a file cannot
+be read, 2 no daemon answers, 64 wrong usage.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, TextIO
+
+from popular.control.client import ControlClient, NoDaemon, Reply, default_path
+from popular.control.grammar import MAX_LINE
+from popular.paths import RUNDIR
+from popular.tools.pcontrol_console import Console
+from popular.version import VERSION
+
+PROGRAMS = ("pproxy", "pserv")    # in this order they are tried
+
+EX_REFUSED = 1
+EX_NO_DAEMON = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One command, and where it stands."""
+
+    where: str
+    text: str
+
+
+class Stop(Exception):
+    """Nothing more is to be done."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.code = code
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with the exit code of sysexits(3)."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(os.EX_USAGE, f"{self.prog}: {message}\nTry '{self.prog} --help'.\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run pcontrol; returns its exit code."""
+    options = build_parser().parse_args(argv)
+    try:
+        with connect(options) as client:
+            if not options.command and not options.files and sys.stdin.isatty():
+                return Console(client, lambda: connect(options), quiet=options.quiet).run()
+            return Batch(client, options).run()
+    except NoDaemon as why:
+        _complain(str(why))
+        return EX_NO_DAEMON
+    except Stop as stop:
+        return stop.code
+    except KeyboardInterrupt:
+        return 130    # as shells say it
+    except BrokenPipeError:    # whoever reads the answers has enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+        return EX_REFUSED
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the options of spec 4, and of our --rundir."""
+    parser = _Parser(prog="pcontrol", allow_abbrev=False, usage="pcontrol [OPTION]... [FILE]...",
+                     description="Send commands to a running pproxy or pserv; - is standard input.")
+    parser.add_argument("-c", "--command", metavar="CMD", action="append", default=[],
+                        help="send CMD instead of reading files; may be given several times")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("-s", "--socket", metavar="FILE", help="the control socket")
+    where.add_argument("-p", "--program", metavar="PRG", choices=PROGRAMS,
+                       help="pproxy or pserv; without it and without -s the first that runs")
+    parser.add_argument("-r", "--rundir", metavar="DIR", default=RUNDIR,
+                        help=f"the run folder of the daemon, otherwise {RUNDIR}")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print only what was asked for, and errors")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print each command, and how it went")
+    parser.add_argument("-i", "--ignore-errors", action="store_true", help="go on after a command that was refused")
+    parser.add_argument("--version", action="version", version=f"pcontrol (POPular) {VERSION}")
+    parser.add_argument("files", metavar="FILE", nargs="*", help=argparse.SUPPRESS)
+    return parser
+
+
+def connect(options: argparse.Namespace) -> ControlClient:
+    """Return a connection to the daemon that the options mean; raises NoDaemon."""
+    if options.socket is not None:
+        return ControlClient(options.socket)
+    reasons: list[str] = []
+    for program in (options.program,) if options.program else PROGRAMS:
+        try:
+            return ControlClient(default_path(options.rundir, program))
+        except NoDaemon as why:
+            reasons.append(str(why))
+    raise NoDaemon("\n".join(reasons))
+
+
+class Batch:
+    """Commands from the command line or from files, one after the other."""
+
+    def __init__(self, client: ControlClient, options: argparse.Namespace) -> None:
+        """Send what `options` say to `client`."""
+        self._client = client
+        self._options = options
+        self._code = os.EX_OK
+        self._is_ended = False    # by a command that ends the daemon
+
+    def run(self) -> int:
+        """Send everything, and wait until new connections see it; returns the exit code."""
+        try:
+            for line in self._lines():
+                self._send(line)
+        except Stop as stop:
+            self._code = stop.code
+        self._sync()
+        return self._code
+
+    def _lines(self) -> Iterator[Line]:
+        if self._options.command:
+            if self._options.files:
+                _complain("found both commands and files, wanted one of them")
+                raise Stop(os.EX_USAGE)
+            yield from (Line(f"command {number}", text) for number, text in enumerate(self._options.command, 1))
+            return
+        for name in self._options.files or ["-"]:
+            if name == "-":
+                yield from _commands("standard input", sys.stdin)
+                continue
+            try:
+                with open(name, encoding="utf-8", errors="surrogateescape") as file:
+                    yield from _commands(name, file)
+            except OSError as why:
+                _complain(f"{name}: {why.strerror}")
+                self._fail()
+
+    def _send(self, line: Line) -> None:
+        if self._options.verbose:
+            print(f"> {line.text}", flush=True)
+        if "\n" in line.text or len(line.text.encode("utf-8", "surrogateescape")) > MAX_LINE:
+            _complain(f"{line.where}: wanted one line of at most {MAX_LINE} octets")
+            self._fail()
+            return
+        reply = self._client.ask(line.text)
+        show(reply, quiet=self._options.quiet, verbose=self._options.verbose)
+        if not reply.ok:
+            _complain(f"{line.where}: {reply.text}")
+            self._fail()
+        self._is_ended = reply.ok and line.text.split()[:1] == ["shutdown"]
+
+    def _fail(self) -> None:
+        self._code = EX_REFUSED
+        if not self._options.ignore_errors:
+            raise Stop(EX_REFUSED)
+
+    def _sync(self) -> None:
+        """Wait until new connections see what was changed; a daemon that was told to end need not answer."""
+        try:
+            self._client.ask("sync")
+        except NoDaemon:
+            if not self._is_ended:
+                raise
+
+
+def show(reply: Reply, *, quiet: bool, verbose: bool) -> None:
+    """Print an answer: its lines, and what stands behind +OK unless `quiet`."""
+    out: TextIO = sys.stdout if reply.ok else sys.stderr
+    for line in reply.lines:
+        print(line, file=out)
+    if reply.ok and verbose:
+        print(f"+OK {reply.text}".rstrip())
+    elif reply.ok and reply.text and not quiet:
+        print(reply.text)
+
+
+def _commands(name: str, lines: Iterable[str]) -> Iterator[Line]:
+    """Yield the commands of a file: not its empty lines, nor those that begin with # (spec 4)."""
+    for number, text in enumerate(lines, 1):
+        text = text.rstrip("\r\n")
+        if text.strip() and not text.lstrip().startswith("#"):
+            yield Line(f"{name}:{number}", text)
+
+
+def _complain(text: str) -> None:
+    for line in text.splitlines():
+        print(f"pcontrol: {line}", file=sys.stderr)
