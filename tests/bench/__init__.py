@@ -1,0 +1,19 @@
+"""The benchmark: how much CPU a POP3 session costs, in POPular and in the servers it is measured against.
+
+    __main__      `make bench`: options, the run, the report
+    options       what can be chosen, and the presets full, quick and smoke
+    population    users, mailboxes and databases, the same for everyone
+    contenders    who takes part; ours, dovecot, peers start them from the files in configs/
+    warden        the process that a contender lives below: starts it, counts its CPU, ends it
+    ward          a warden, as the run sees it
+    cputime       the CPU time of a whole process tree, ended children included
+    memory        the memory of a process tree by program (PSS)
+    scripts       what one session of each workload says, and what must be answered
+    load          the load generator: several processes, epoll, one session after the other
+    workloads     one measured turn of each workload; datagrams, resting and big do the special ones
+    turns         round robin: who is measured when
+    results       the figures of a run, as JSON
+    report, plots, svg, machine    what is printed and drawn
+
+Nothing here is a timed test: `make test` only runs a smoke test of it, whose figures mean nothing.
+"""

@@ -1,0 +1,105 @@
+"""Who takes part, and how each is started.
+
+A contender is a whole chain that a client can be sent to: a proxy with what stands behind it, or a server alone.
+It is started in the warden and runs until `close`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from popular.addresses import Endpoint
+from tests.bench import dovecot, peers, popular_chain
+from tests.bench.population import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a contender is started with."""
+
+    folder: Path            # its own, with a short name
+    store: Store
+    owner: tuple[int, int]  # uid and gid of the mail
+
+
+class Running(Protocol):
+    """A contender at work."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where clients connect."""
+    @property
+    def checks(self) -> Endpoint | None:
+        """Where mail checks are answered, if they are."""
+    def close(self) -> None:
+        """End everything that was started; twice is fine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One row of the table."""
+
+    name: str
+    about: str
+    start: Callable[[Place], Running]
+    needs: tuple[str, ...] = ()     # programs, by name
+
+    @property
+    def is_ours(self) -> bool:
+        """Tell whether it is POPular from end to end."""
+        return self.name.startswith("popular-")
+
+
+def _ours(maxuse: int, module: str) -> Callable[[Place], Running]:
+    return lambda place: popular_chain.PopularChain(place.folder, place.store, place.owner, maxuse, module)
+
+
+def _before_dovecot(maxuse: int) -> Callable[[Place], Running]:
+    return lambda place: popular_chain.ProxyBeforeDovecot(place.folder, place.store, place.owner, maxuse)
+
+
+def _dovecot(kind: str, *, has_proxy: bool) -> Callable[[Place], Running]:
+    start = dovecot.start_proxy_and_server if has_proxy else dovecot.start_server
+    return lambda place: start(place.folder, place.store, place.owner, kind)
+
+
+def _peer(start: Callable[[Path, Store, tuple[int, int]], Running]) -> Callable[[Place], Running]:
+    return lambda place: start(place.folder, place.store, place.owner)
+
+
+POOLED = 1000    # sessions that a child serves
+
+CONTENDERS: tuple[Contender, ...] = (
+    Contender("popular-classic", "pproxy, pcheckd, pserv; maxuse = 1; users in sqlite", _ours(1, "sqlite")),
+    Contender("popular-pooled", "pproxy, pcheckd, pserv; maxuse = 1000; users in sqlite", _ours(POOLED, "sqlite")),
+    Contender("popular-classic-passwd", "the same; maxuse = 1; users in a passwd file", _ours(1, "passwd")),
+    Contender("popular-pooled-passwd", "the same; maxuse = 1000; users in a passwd file", _ours(POOLED, "passwd")),
+    Contender("pproxy-dovecot-classic", "pproxy, maxuse = 1, before tuned Dovecot", _before_dovecot(1), ("dovecot",)),
+    Contender("pproxy-dovecot-pooled", "pproxy, maxuse = 1000, before tuned Dovecot", _before_dovecot(POOLED),
+              ("dovecot",)),
+    Contender("dovecot-packaged", "Dovecot alone, as packaged", _dovecot("packaged", has_proxy=False), ("dovecot",)),
+    Contender("dovecot-tuned", "Dovecot alone, tuned", _dovecot("tuned", has_proxy=False), ("dovecot",)),
+    Contender("dovecot-proxy-packaged", "Dovecot's proxy before Dovecot, both as packaged",
+              _dovecot("packaged", has_proxy=True), ("dovecot",)),
+    Contender("dovecot-proxy-tuned", "Dovecot's proxy before Dovecot, both tuned", _dovecot("tuned", has_proxy=True),
+              ("dovecot",)),
+    Contender("nginx", "nginx mail before tuned Dovecot", _peer(peers.start_nginx), ("dovecot", "nginx")),
+    Contender("perdition", "Perdition before tuned Dovecot", _peer(peers.start_perdition), ("dovecot", "perdition")),
+    Contender("haproxy", "HAProxy in TCP mode before tuned Dovecot", _peer(peers.start_haproxy),
+              ("dovecot", "haproxy")),
+)
+
+
+def contender(name: str) -> Contender:
+    """Return the contender with this name; raises KeyError."""
+    return {each.name: each for each in CONTENDERS}[name]
+
+
+def lacks(wanted: Contender) -> str:
+    """Return in one line what is missing for a contender, or an empty text."""
+    for program in wanted.needs:
+        missing = dovecot.missing() if program == "dovecot" else peers.missing(program)
+        if missing:
+            return missing
+    return ""

@@ -1,0 +1,39 @@
+"""The memory of a process tree by program, each page shared by N processes counted as a Nth of it (PSS).
+
+Runs in the warden.  Processes that end meanwhile, or may not be read, are left out.
+"""
+
+import contextlib
+from collections import Counter
+from pathlib import Path
+
+from tests.harness.system import descendants_of
+
+_INTERPRETERS = ("python", "pypy")
+
+
+def pss_by_program(top: int) -> dict[str, int]:
+    """Return the PSS in octets of everything below `top`, summed up by program."""
+    sums: Counter[str] = Counter()
+    for pid in descendants_of(top):
+        with contextlib.suppress(OSError, StopIteration, ValueError):
+            sums[program_of(pid)] += pss_of(pid)
+    return dict(sums)
+
+
+def pss_of(pid: int) -> int:
+    """Return the PSS of one process in octets; raises OSError, StopIteration."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return 1024 * int(next(line.split()[1] for line in text.splitlines() if line.startswith("Pss:")))
+
+
+def program_of(pid: int) -> str:
+    """Return the name of what a process runs: the daemon's name where an interpreter runs it; raises OSError."""
+    title = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+    word = title.partition(" ")[0]
+    if word.endswith(":"):                       # a title such as `pproxy: master`
+        return word.rstrip(":")
+    name = Path(f"/proc/{pid}/comm").read_text().strip()
+    if name.startswith(_INTERPRETERS):
+        return next((Path(part).name for part in title.split()[1:] if "/" in part), name)
+    return name

@@ -1,0 +1,109 @@
+"""What can be chosen on the command line, and the presets full, quick and smoke."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from tests.bench.contenders import CONTENDERS
+from tests.bench.population import Population
+from tests.bench.workloads import WORKLOADS
+from tests.harness.daemon import ROOT
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run is done."""
+
+    workloads: tuple[str, ...] = tuple(WORKLOADS)
+    contenders: tuple[str, ...] = tuple(each.name for each in CONTENDERS)
+    concurrency: tuple[int, ...] = (1, 16, 64, 256)
+    rounds: int = 5
+    seconds: float = 2.0
+    processes: int = max(2, (os.cpu_count() or 2) // 2)
+    resting: int = 1_000
+    population: Population = Population()
+    use_groups: bool = True
+    output: Path = ROOT / "build/bench"
+
+
+FULL = Options()
+QUICK = Options(rounds=1, seconds=1.0, concurrency=(16,), resting=200,
+                population=Population(bulk=64, mail=300, empty=500, big=10_000))
+SMOKE = Options(rounds=1, seconds=0.3, concurrency=(4,), resting=10,
+                contenders=("popular-classic", "popular-pooled-passwd"),
+                population=Population(users=2_000, empty=40, mail=20, bulk=4, big=300))
+
+
+def read_options(argv: Sequence[str]) -> tuple[Options, Path | None]:
+    """Return the options, and the results to be shown again instead of a run; usage errors leave with 2."""
+    parser = argparse.ArgumentParser(prog="make bench", description=(
+        "Measure what POP3 sessions cost in POPular and in other servers.  On one machine, over loopback; "
+        "nothing else should be running."))
+    preset = parser.add_mutually_exclusive_group()
+    preset.add_argument("--quick", action="store_true", help="all contenders, in a few minutes")
+    preset.add_argument("--smoke", action="store_true", help="POPular alone, in a minute: does the benchmark work?")
+    parser.add_argument("--workloads", metavar="NAME,…", help=f"some of {', '.join(WORKLOADS)}")
+    parser.add_argument("--contenders", metavar="NAME,…",
+                        help=f"some of {', '.join(each.name for each in CONTENDERS)}; a name with * at its end is many")
+    parser.add_argument("--concurrency", metavar="N,…", help="sessions at once")
+    parser.add_argument("--rounds", type=int, metavar="N", help="turns of each contender")
+    parser.add_argument("--seconds", type=float, metavar="S", help="length of a turn")
+    parser.add_argument("--processes", type=int, metavar="N", help="processes of the load generator")
+    parser.add_argument("--users", type=int, metavar="N", help="users in the databases")
+    parser.add_argument("--messages", type=int, metavar="N", help="messages in the mailbox of the workload big")
+    parser.add_argument("--resting", type=int, metavar="N", help="sessions of the workload idle")
+    parser.add_argument("--no-groups", action="store_true", help="count CPU time without control groups")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder for table, JSON and plots (build/bench)")
+    parser.add_argument("--show", type=Path, metavar="JSON", help="make table and plots anew from an earlier run")
+    chosen = parser.parse_args(argv)
+    options = SMOKE if chosen.smoke else QUICK if chosen.quick else FULL
+    try:
+        return _with_choices(options, chosen), chosen.show
+    except ValueError as why:
+        parser.error(str(why))
+
+
+def _with_choices(options: Options, chosen: argparse.Namespace) -> Options:
+    """Return the options with what was given; raises ValueError."""
+    population = options.population
+    if chosen.users is not None:
+        population = replace(population, users=_positive(chosen.users, "--users"))
+    if chosen.messages is not None:
+        population = replace(population, big=chosen.messages)
+    changes: dict[str, object] = {"population": population}
+    if chosen.workloads:
+        changes["workloads"] = _names(chosen.workloads, list(WORKLOADS))
+    if chosen.contenders:
+        changes["contenders"] = _names(chosen.contenders, [each.name for each in CONTENDERS])
+    if chosen.concurrency:
+        changes["concurrency"] = tuple(_positive(int(word), "--concurrency") for word in chosen.concurrency.split(","))
+    for name in ("rounds", "seconds", "processes", "resting"):
+        if getattr(chosen, name) is not None:
+            changes[name] = _positive(getattr(chosen, name), f"--{name}")
+    if chosen.no_groups:
+        changes["use_groups"] = False
+    if chosen.output:
+        changes["output"] = chosen.output.absolute()
+    return replace(options, **changes)  # type: ignore[arg-type]
+
+
+def _names(words: str, known: Sequence[str]) -> tuple[str, ...]:
+    """Return the known names that are meant by `words`; raises ValueError."""
+    found: list[str] = []
+    for word in words.split(","):
+        meant = [name for name in known if name == word or (word.endswith("*") and name.startswith(word[:-1]))]
+        if not meant:
+            raise ValueError(f"{word} is none of {', '.join(known)}")
+        found += [name for name in meant if name not in found]
+    return tuple(found)
+
+
+def _positive(value: Number, name: str) -> Number:
+    if value <= 0:
+        raise ValueError(f"{name} must be more than 0")
+    return value

@@ -1,0 +1,217 @@
+"""The users, the databases that know them and their mailboxes, once for POPular and once for Dovecot.
+
+Both stores hold the same messages, each as its own delivery would have left them: with CRLF and the size in the
+name for pserv; with LF, and both sizes in the name, for Dovecot.  Messages of one size are links to
+one file, so a store of gigabytes needs the room of one mailbox and lies in the page cache.
+
+Runs in the benchmark before the first turn.  Raises OSError.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo.accounts import TABLE
+
+PASSWORD = "open-sesame"
+NAMESPACE = "default"
+BACKEND = "store"               # the id of the one backend
+MAIL_SIZE = 4096                # octets on the wire of an ordinary message, without the doubled dot
+BIG_MESSAGE = 1 << 20           # of one of the bulk workload
+SMALL_MESSAGE = 1024            # of one in the big mailbox
+BULK_MESSAGES = 20
+BIG_USER = "big"
+
+_TIME = 945_113_196
+_MAX_LINKS = 30_000             # to one file; ext4 allows 65,000
+_LINE = b"The quick brown fox jumps over the lazy dog, and over and over again.\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """How many users of each kind there are; only those below have mailboxes, the databases know all `users`."""
+
+    users: int = 100_000
+    empty: int = 1_000
+    mail: int = 500
+    bulk: int = 256
+    big: int = 100_000          # messages in the one big mailbox; 0: no such mailbox
+
+    def empty_users(self) -> list[str]:
+        """Return the users without mail."""
+        return [name_of(number) for number in range(self.empty)]
+
+    def mail_users(self) -> list[str]:
+        """Return the users with one message."""
+        return [name_of(number) for number in range(self.empty, self.empty + self.mail)]
+
+    def bulk_users(self) -> list[str]:
+        """Return the users with many big messages."""
+        first = self.empty + self.mail
+        return [name_of(number) for number in range(first, first + self.bulk)]
+
+    def all_users(self) -> list[str]:
+        """Return everyone that the databases know, in the order of octets."""
+        return sorted([BIG_USER, *(name_of(number) for number in range(self.users))])
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where everything lies that the contenders share; nothing of it is written to but mailboxes."""
+
+    folder: Path
+
+    @property
+    def spool(self) -> Path:
+        """The mailboxes of pserv and pcheckd."""
+        return self.folder / "spool"
+
+    @property
+    def homes(self) -> Path:
+        """The homes of Dovecot's users, each with its Maildir."""
+        return self.folder / "homes"
+
+    @property
+    def passwd(self) -> Path:
+        """The users in the format of Dovecot's passwd-file."""
+        return self.folder / "dovecot.users"
+
+    def users(self, module: str, protocol: str) -> Path:
+        """Return the file with the users for one of our database modules."""
+        return self.folder / f"{protocol}.{module}"
+
+
+def name_of(number: int) -> str:
+    """Return the name of a user."""
+    return f"user{number:07d}"
+
+
+def mailbox_of(name: str) -> str:
+    """Return the mailbox of a user, below the spool."""
+    return f"{name[-2:]}/{name}"
+
+
+def message(size: int) -> bytes:
+    """Return a message of `size` octets, with a line in it that begins with a dot."""
+    head = (b"From: a@example.org\r\nTo: b@example.org\r\nSubject: the benchmark\r\n"
+            b"Date: Sat, 21 Aug 2004 12:19:29 +0200\r\nMessage-Id: <1@example.org>\r\n\r\n.dot\r\n")
+    lines = (size - len(head) - 2) // len(_LINE)
+    body = head + _LINE * lines
+    return body + b"x" * (size - len(body) - 2) + b"\r\n"
+
+
+def build(folder: Path, population: Population, owner: tuple[int, int], *, has_dovecot: bool) -> Store:
+    """Make everything anew below `folder`; mailboxes belong to `owner` (uid and gid)."""
+    store = Store(folder)
+    names = population.all_users()
+    for protocol in ("cxpop", "pop3"):
+        _write_sqlite(store.users("sqlite", protocol), names, protocol)
+        _write_passwd(store.users("passwd", protocol), names, protocol)
+    _make_mailboxes(population, _Spool(store, folder / "messages", owner))
+    if has_dovecot:
+        store.passwd.write_text("".join(f"{name}:{{PLAIN}}{PASSWORD}\n" for name in names))
+        _make_mailboxes(population, _Homes(store, folder / "messages", owner))
+    return store
+
+
+def _record(name: str, protocol: str) -> tuple[str, str, str]:
+    """Return mailbox, user and password as they stand in our databases."""
+    return (mailbox_of(name), "", "") if protocol == "cxpop" else ("", name, PASSWORD)
+
+
+def _write_sqlite(path: Path, names: Iterable[str], protocol: str) -> None:
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(TABLE)
+        database.executemany(f"INSERT INTO users VALUES (?, '{NAMESPACE}', '{{PLAIN}}{PASSWORD}', '{BACKEND}', '', "
+                             "?, ?, ?)", ((name, *_record(name, protocol)) for name in names))
+    path.chmod(0o644)
+
+
+def _write_passwd(path: Path, names: Iterable[str], protocol: str) -> None:
+    with path.open("w") as file:
+        for name in names:
+            mailbox, user, password = _record(name, protocol)
+            login = f":{user}:{password}" if user else ""
+            file.write(f"{name}:{{PLAIN}}{PASSWORD}:{BACKEND}::{mailbox}{login}\n")
+    path.chmod(0o644)
+
+
+class _Spool:
+    """Mailboxes of spec 9.1."""
+
+    def __init__(self, store: Store, originals: Path, owner: tuple[int, int]) -> None:
+        self._store = store
+        self._copies = _Copies(originals, "crlf", owner, lambda text: text)
+        self.owner = owner
+
+    def mailbox(self, user: str) -> Path:
+        """Return the folder of a user's mail."""
+        return self._store.spool / mailbox_of(user)
+
+    def put(self, mailbox: Path, number: int, size: int, *, is_read: bool) -> None:
+        """Put message `number` into a mailbox."""
+        folder = "cur" if is_read else "new"
+        self._copies.link(size, number, mailbox / folder / f"{_TIME + number}.14341_{size}")
+
+
+class _Homes:
+    """Maildirs as Dovecot's own delivery makes them."""
+
+    def __init__(self, store: Store, originals: Path, owner: tuple[int, int]) -> None:
+        self._store = store
+        self._copies = _Copies(originals, "lf", owner, lambda text: text.replace(b"\r\n", b"\n"))
+        self.owner = owner
+
+    def mailbox(self, user: str) -> Path:
+        """Return the Maildir of a user."""
+        return self._store.homes / user / "Maildir"
+
+    def put(self, mailbox: Path, number: int, size: int, *, is_read: bool) -> None:
+        """Put message `number` into a Maildir."""
+        folder, flags = ("cur", ":2,S") if is_read else ("new", "")
+        disk = len(message(size).replace(b"\r\n", b"\n"))
+        name = f"{_TIME + number}.M{number}P14341.bench,S={disk},W={size}{flags}"
+        self._copies.link(size, number, mailbox / folder / name)
+
+
+class _Copies:
+    """One file for each size and each few ten thousand messages, and links to it."""
+
+    def __init__(self, folder: Path, kind: str, owner: tuple[int, int], form: Callable[[bytes], bytes]) -> None:
+        folder.mkdir(exist_ok=True)
+        self._folder, self._kind, self._owner, self._form = folder, kind, owner, form
+        self._links = 0
+
+    def link(self, size: int, number: int, path: Path) -> None:
+        """Make `path` a link to the text of message `number` of this size."""
+        self._links += 1
+        original = self._folder / f"{self._kind}.{size}.{number % BULK_MESSAGES}.{self._links // _MAX_LINKS}"
+        if not original.exists():
+            original.write_bytes(self._form(message(size)))
+            os.chown(original, *self._owner)
+        os.link(original, path)
+
+
+def _make_mailboxes(population: Population, kind: _Spool | _Homes) -> None:
+    """Make the mailboxes of everyone who has one, and put their messages there."""
+    contents = [(population.empty_users(), 0, 0), (population.mail_users(), 1, MAIL_SIZE),
+                (population.bulk_users(), BULK_MESSAGES, BIG_MESSAGE)]
+    if population.big:
+        contents.append(([BIG_USER], population.big, SMALL_MESSAGE))
+    for users, count, size in contents:
+        for user in users:
+            mailbox = kind.mailbox(user)
+            _make_folders(mailbox, kind.owner)
+            for number in range(count):
+                kind.put(mailbox, number, size, is_read=number % 2 == 0)
+
+
+def _make_folders(mailbox: Path, owner: tuple[int, int]) -> None:
+    for name in ("tmp", "new", "cur"):
+        (mailbox / name).mkdir(parents=True, exist_ok=True)
+        os.chown(mailbox / name, *owner)
+    for folder in (mailbox, mailbox.parent):
+        os.chown(folder, *owner)

@@ -1,0 +1,95 @@
+"""The workload `idle`: many sessions that are logged in and say nothing, and the memory that each costs.
+
+PSS is summed up by program before and while they rest; the difference is divided by the sessions.
+Fails softly: when a server takes fewer sessions than wanted, the figure is that of those it took.
+"""
+
+import resource
+import socket
+import time
+from collections.abc import Sequence
+from itertools import cycle, islice
+
+from tests.bench.results import Turn
+from tests.bench.scripts import Script, Step
+from tests.bench.ward import Ward
+
+_SECONDS = 10.0          # for one answer
+_MAX_FAILED = 5          # sessions that do not come to be, then no more are tried
+_SPARE_FILES = 100
+_KIB = 1024
+
+
+def measure_rest(ward: Ward, scripts: Sequence[Script], wanted: int, number: int) -> Turn:
+    """Open the sessions, look at the memory, and close them."""
+    allow_files(wanted + _SPARE_FILES)
+    one = open_session(ward, scripts[0], 0)     # what is loaded at the first session belongs to none
+    one.close()
+    ward.settled_cpu()
+    before = ward.memory()
+    begun = ward.cpu()
+    socks: list[socket.socket] = []
+    failed = 0
+    try:
+        for place, script in enumerate(islice(cycle(scripts), wanted)):
+            try:
+                socks.append(open_session(ward, script, place))
+            except OSError:
+                failed += 1
+                if failed >= _MAX_FAILED:
+                    break
+        cpu = ward.settled_cpu() - begun
+        during = ward.memory()
+        resting = _cpu_at_rest(ward)
+    finally:
+        for sock in socks:
+            sock.close()
+    count = len(socks)
+    more = {f"KiB {program}": (during[program] - before.get(program, 0)) / count / _KIB
+            for program in sorted(during)} if count else {}
+    if count:
+        more["KiB in all"] = (sum(during.values()) - sum(before.values())) / count / _KIB
+        more["idle cpu"] = resting
+    return Turn("idle", ward.name, wanted, number, count, cpu=cpu, cost=1000 * cpu / count if count else None,
+                failed=wanted - count, failures={"session not opened": wanted - count} if count < wanted else {},
+                more=more)
+
+
+def _cpu_at_rest(ward: Ward) -> float:
+    """Return the share of one core that the contender uses while its sessions rest."""
+    begun, before = time.monotonic(), ward.cpu()
+    time.sleep(0.5)
+    return max(0.0, ward.cpu() - before) / (time.monotonic() - begun)
+
+
+def open_session(ward: Ward, script: Script, place: int) -> socket.socket:
+    """Play a script and leave the connection open; raises OSError."""
+    source = (f"127.2.{place // 250 % 250 + 1}.{place % 250 + 1}", 0) if ward.endpoint.host.startswith("127.") else None
+    sock = socket.create_connection((ward.endpoint.host, ward.endpoint.port), _SECONDS, source_address=source)
+    try:
+        for step in script:
+            _play(sock, step)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _play(sock: socket.socket, step: Step) -> None:
+    if step.command:
+        sock.sendall(step.command)
+    text = b""
+    while not text.endswith(b"\n"):
+        part = sock.recv(4096)
+        if not part:
+            raise ConnectionError("closed")
+        text += part
+    if not text.startswith(step.answer):
+        raise ConnectionError(f"{step.command!r} was answered {text!r}")
+
+
+def allow_files(count: int) -> None:
+    """Raise our own limit of open files to `count`, where that is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))

@@ -1,0 +1,121 @@
+"""The run: everyone is started once, then measured in turns, round robin, so that whatever changes on the
+machine meanwhile changes for all.
+
+Who does not start, or breaks, is left out with one line that says why.  However the run ends, everything
+that it started is ended.
+"""
+
+import os
+import pwd
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.bench import dovecot
+from tests.bench.big import BigFailed
+from tests.bench.contenders import contender, lacks
+from tests.bench.foreground import CannotStart
+from tests.bench.machine import describe
+from tests.bench.options import Options
+from tests.bench.population import Store, build
+from tests.bench.results import Run
+from tests.bench.ward import Ward, WardGone
+from tests.bench.workloads import WORKLOADS, Setting, Workload
+
+Say = Callable[[str], None]
+
+
+def run(options: Options, result: Run, say: Say) -> None:
+    """Do the whole run and put its figures into `result`; what is worth knowing meanwhile goes to `say`."""
+    result.machine, result.options = describe(), _shown(options)
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="pop-bench-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder.chmod(0o755)
+        owner = mail_owner()
+        names = [name for name in options.contenders if _is_possible(name, result, say)]
+        needs_dovecot = any("dovecot" in contender(name).needs for name in names)
+        say(f"making {options.population.users} users and their mailboxes …")
+        store = build(folder, options.population, owner, has_dovecot=needs_dovecot and not dovecot.missing())
+        wards: list[Ward] = []
+        for number, name in enumerate(names):
+            try:
+                wards.append(stack.enter_context(Ward.start(name, folder / f"c{number}", store, owner,
+                                                            use_groups=options.use_groups)))
+            except CannotStart as why:
+                _leave_out(name, str(why), result, say)
+                continue
+            result.about[name] = contender(name).about
+            _note_blind(wards[-1], result)
+        for workload in (WORKLOADS[name] for name in options.workloads):
+            _measure(workload, wards, options, store, result, say)
+
+
+def _measure(workload: Workload, wards: list[Ward], options: Options, store: Store, result: Run, say: Say) -> None:
+    """Measure one workload at each concurrency, every ward in turn in each round."""
+    if workload.name == "big" and not options.population.big:
+        return
+    for concurrency in options.concurrency if workload.has_concurrency else (1,):
+        where = f"{workload.name}, {concurrency} at once" if workload.has_concurrency else workload.name
+        say(f"{where} …")
+        for number in range(options.rounds):
+            setting = Setting(store, options.population, concurrency, number, options.seconds, options.processes,
+                              options.resting)
+            # Another one begins each time, so that nobody always follows the same one.
+            for ward in [*wards[number % max(1, len(wards)):], *wards[:number % max(1, len(wards))]]:
+                if workload.needs_checks and ward.checks is None:
+                    continue
+                _take_turn(workload, ward, setting, wards, result, say)
+
+
+def _take_turn(workload: Workload, ward: Ward, setting: Setting, wards: list[Ward], result: Run, say: Say) -> None:
+    try:
+        turn = workload.measure(ward, setting)
+    except (BigFailed, OSError) as why:
+        note = f"{ward.name} failed at {workload.name}: {why}"
+    except WardGone as why:
+        note = f"{ward.name} is out from {workload.name} on: {why}"
+        wards.remove(ward)
+        ward.close()
+    else:
+        result.turns.append(turn)
+        return
+    result.notes.append(note)
+    say(note)
+
+
+def _is_possible(name: str, result: Run, say: Say) -> bool:
+    missing = lacks(contender(name))
+    if missing:
+        _leave_out(name, missing, result, say)
+    return not missing
+
+
+def _leave_out(name: str, why: str, result: Run, say: Say) -> None:
+    line = why.strip().splitlines()[0] if why.strip() else "does not start"
+    result.skipped[name] = line
+    say(f"without {name}: {line}")
+
+
+def _note_blind(ward: Ward, result: Run) -> None:
+    if ward.blind:
+        result.notes.append(f"{ward.name}: CPU time is counted by {ward.how}; that of ended children of "
+                            f"{', '.join(ward.blind)} is missing, so its cost is higher than told")
+
+
+def mail_owner() -> tuple[int, int]:
+    """Return uid and gid that mailboxes belong to: Dovecot opens none for root."""
+    if os.geteuid() != 0:
+        return os.geteuid(), os.getegid()
+    nobody = pwd.getpwnam("nobody")
+    return nobody.pw_uid, nobody.pw_gid
+
+
+def _shown(options: Options) -> dict[str, object]:
+    """Return the options as they are written into the results."""
+    population = options.population
+    return {"workloads": list(options.workloads), "concurrency": list(options.concurrency), "rounds": options.rounds,
+            "seconds": options.seconds, "processes": options.processes, "resting": options.resting,
+            "users": population.users, "messages": population.big}

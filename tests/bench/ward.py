@@ -1,0 +1,133 @@
+"""A contender as the run sees it: where it listens, what CPU time and memory it uses.
+
+    with Ward.start("nginx", folder, store, owner) as ward:
+        ... ward.endpoint, ward.cpu(), ward.memory() ...
+
+The contender lives below a warden, a process of its own in a session of its own, so that Ctrl-C reaches only the
+benchmark, which then ends its wards one after the other.  Raises CannotStart and WardGone.
+"""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from popular.addresses import Endpoint
+from tests.bench.foreground import CannotStart
+from tests.bench.population import Store
+from tests.harness.daemon import ROOT
+
+_START_SECONDS = 180.0
+_ANSWER_SECONDS = 60.0
+_SETTLE_SECONDS = 3.0
+_QUIET = 0.0005            # CPU seconds in _PAUSE at most, of a contender that has nothing to do any more
+_PAUSE = 0.05
+
+
+class WardGone(Exception):
+    """A contender or its warden ended or broke in the middle of a run."""
+
+
+@dataclass(slots=True)
+class Ward:
+    """One contender at work."""
+
+    name: str
+    process: "subprocess.Popen[bytes]"
+    errors: Path
+    endpoint: Endpoint
+    checks: Endpoint | None = None
+    how: str = ""                    # its CPU time is counted
+    blind: tuple[str, ...] = ()      # programs whose ended children are not counted
+
+    @classmethod
+    def start(cls, name: str, folder: Path, store: Store, owner: tuple[int, int], *, use_groups: bool = True) -> "Ward":
+        """Start a contender in `folder`, which is made; raises CannotStart."""
+        folder.mkdir()
+        folder.chmod(0o755)
+        errors = folder / "warden.err"
+        with errors.open("wb") as stderr:
+            process = subprocess.Popen([sys.executable, "-m", "tests.bench.warden"], cwd=ROOT, start_new_session=True,
+                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
+        ward = cls(name, process, errors, Endpoint("", 0))
+        try:
+            told = ward._ask({"do": "start", "contender": name, "folder": str(folder), "store": str(store.folder),
+                              "owner": owner, "use_groups": use_groups}, _START_SECONDS)
+        except WardGone as why:
+            ward.close()
+            raise CannotStart(str(why)) from None
+        except BaseException:
+            ward.close()
+            raise
+        ward.endpoint = Endpoint(*told["endpoint"])
+        ward.checks = Endpoint(*told["checks"]) if told["checks"] else None
+        ward.how, ward.blind = told["how"], tuple(told["blind"])
+        return ward
+
+    def __enter__(self) -> "Ward":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    def cpu(self) -> float:
+        """Return the CPU seconds that the contender has used so far."""
+        return float(self._ask({"do": "cpu"}, _ANSWER_SECONDS)["cpu"])
+
+    def settled_cpu(self) -> float:
+        """Return the same when the contender has come to rest, or after some seconds."""
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        last = self.cpu()
+        while time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+            now = self.cpu()
+            if now - last < _QUIET:
+                return now
+            last = now
+        return last
+
+    def memory(self) -> dict[str, int]:
+        """Return the PSS in octets by program."""
+        return dict(self._ask({"do": "memory"}, _ANSWER_SECONDS)["memory"])
+
+    def close(self) -> None:
+        """End the contender and its warden; twice is fine."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.close()       # the warden sees the end of its input
+        try:
+            self.process.wait(60.0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+    def _ask(self, order: dict[str, Any], seconds: float) -> dict[str, Any]:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            os.write(self.process.stdin.fileno(), json.dumps(order).encode() + b"\n")
+        except BrokenPipeError:
+            raise WardGone(self._why("its warden has ended")) from None
+        text = b""
+        deadline = time.monotonic() + seconds
+        while not text.endswith(b"\n"):
+            left = max(0.0, deadline - time.monotonic())
+            if not select.select([self.process.stdout], [], [], left)[0]:
+                raise WardGone(self._why(f"no answer in {seconds:.0f} s"))
+            data = os.read(self.process.stdout.fileno(), 65536)
+            if not data:
+                raise WardGone(self._why("its warden has ended"))
+            text += data
+        told: dict[str, Any] = json.loads(text)
+        if "error" in told:
+            raise WardGone(f"{self.name}: {told['error']}")
+        return told
+
+    def _why(self, what: str) -> str:
+        return f"{self.name}: {what}\n{self.errors.read_text(errors='replace')[-1000:]}".strip()

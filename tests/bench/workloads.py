@@ -1,0 +1,119 @@
+"""One measured turn of each workload; every one is a function (ward, Setting) → Turn.
+
+    empty       greeting, USER, PASS, STAT, QUIT of a mailbox without mail
+    mail        … STAT, UIDL, RETR of one message of 4 KiB, QUIT
+    mix         four empty, one mail
+    bulk        RETR of 20 messages of 1 MiB
+    login-fail  USER and a wrong PASS
+    big         a mailbox of 100,000 messages: login to STAT's answer, UIDL, RETR of the last
+    idle        1,000 sessions at rest after STAT: memory per session of each program
+    check       mail checks by datagram
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tests.bench.big import measure_big
+from tests.bench.datagrams import measure_checks
+from tests.bench.load import LoadResult, Plan, run_load
+from tests.bench.population import Population, Store
+from tests.bench.resting import measure_rest
+from tests.bench.results import Turn
+from tests.bench.scripts import scripts_of
+from tests.bench.ward import Ward
+
+WARM_UP = 0.25              # of a turn's length, at least WARM_UP_SECONDS
+WARM_UP_SECONDS = 0.2
+REFUSED_SECONDS = 3.0       # at least, where everyone waits a second or two before he refuses
+MAX_SHARE = 0.5             # of all cores for the load generator, then it is called the bottleneck
+MAX_BUSY = 0.9              # of its own core for one of its processes
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a turn is done with."""
+
+    store: Store
+    population: Population
+    concurrency: int
+    round: int
+    seconds: float
+    processes: int
+    resting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One row of the list."""
+
+    name: str
+    about: str
+    measure: Callable[[Ward, Setting], Turn]
+    has_concurrency: bool = True        # measured at each concurrency, else once
+    needs_checks: bool = False          # only for contenders with pcheckd
+    unit: str = "session"
+
+
+def measure_sessions(workload: str, ward: Ward, setting: Setting) -> Turn:
+    """Let sessions of one kind run for some seconds and count what they cost."""
+    scripts = scripts_of(workload, setting.population)
+    warm_up = max(WARM_UP_SECONDS, WARM_UP * setting.seconds)
+    seconds = max(setting.seconds, REFUSED_SECONDS) if workload == "login-fail" else setting.seconds
+    if workload != "login-fail":    # where all that would be warmed up is patience
+        run_load(Plan(ward.endpoint, scripts, setting.concurrency, warm_up, setting.processes))
+    before = ward.settled_cpu()
+    load = run_load(Plan(ward.endpoint, scripts, setting.concurrency, seconds, setting.processes))
+    cpu = ward.settled_cpu() - before
+    return turn_of(workload, ward.name, setting, load, cpu)
+
+
+def turn_of(workload: str, name: str, setting: Setting, load: LoadResult, cpu: float) -> Turn:
+    """Put the figures of one load together."""
+    cores = os.cpu_count() or 1
+    share = sum(load.cpu) / (load.seconds * cores) if load.seconds else 0.0
+    is_bottleneck = share > MAX_SHARE or max(load.cpu, default=0.0) > MAX_BUSY * load.seconds
+    rate = None if is_bottleneck or not load.sessions else rate_of(load)
+    return Turn(
+        workload, name, setting.concurrency, setting.round, load.sessions, cpu=cpu,
+        cost=1000 * cpu / load.sessions if load.sessions else None,
+        rate=rate,
+        p50=load.times.quantile(0.5), p99=load.times.quantile(0.99),
+        mb=rate * load.octets / load.sessions / 1e6 if rate else None,
+        failed=load.failed.total(), failures=dict(load.failed), generator=share, is_bottleneck=is_bottleneck)
+
+
+def rate_of(load: LoadResult) -> float:
+    """Return sessions a second: of those that ended in time, or of all where one lasts as long as the measuring."""
+    middle = load.times.quantile(0.5) or 0.0
+    if middle < load.window / 10:
+        return load.in_time / load.window
+    return load.sessions / load.seconds
+
+
+def _sessions(workload: str) -> Callable[[Ward, Setting], Turn]:
+    return lambda ward, setting: measure_sessions(workload, ward, setting)
+
+
+def _big(ward: Ward, setting: Setting) -> Turn:
+    return measure_big(ward, setting.store, setting.population.big, setting.round)
+
+
+def _idle(ward: Ward, setting: Setting) -> Turn:
+    return measure_rest(ward, scripts_of("rest", setting.population), setting.resting, setting.round)
+
+
+def _check(ward: Ward, setting: Setting) -> Turn:
+    return measure_checks(ward, setting.population, setting.concurrency, setting.seconds, setting.round)
+
+
+WORKLOADS: Mapping[str, Workload] = {each.name: each for each in (
+    Workload("empty", "login to an empty mailbox: USER, PASS, STAT, QUIT", _sessions("empty")),
+    Workload("mail", "USER, PASS, STAT, UIDL, RETR of 4 KiB, QUIT", _sessions("mail")),
+    Workload("mix", "four sessions of `empty`, one of `mail`", _sessions("mix")),
+    Workload("bulk", "RETR of 20 messages of 1 MiB", _sessions("bulk")),
+    Workload("login-fail", "USER and a wrong PASS, until the refusal", _sessions("login-fail")),
+    Workload("big", "one mailbox with very many messages", _big, has_concurrency=False),
+    Workload("idle", "sessions at rest", _idle, has_concurrency=False),
+    Workload("check", "mail checks by datagram", _check, needs_checks=True, unit="answer"),
+)}
