@@ -11,12 +11,12 @@ BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-fast check lint types layers sizes check-generated man sample install dist clean
+.PHONY: help venv run test test-fast check lint types layers sizes check-generated bench bench-smoke man sample install dist clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: PYTHON=$(PYTHON)  VENV=$(VENV)  ARGS=(for pytest)  DESTDIR=$(DESTDIR)  PREFIX=$(PREFIX)"
+	@echo "  Variables: PYTHON=$(PYTHON)  VENV=$(VENV)  ARGS=(for tests or benchmark)  DESTDIR=$(DESTDIR)  PREFIX=$(PREFIX)"
 
 venv: $(VENV)/.ready ## Make .venv with POPular and all it needs
 
@@ -49,6 +49,13 @@ sizes: venv ## Check the lengths of files and functions
 
 check-generated: venv ## Check that man pages and samples are what the tables say
 	$(PYTEST) -q tests/meta/test_generated.py
+
+bench: venv ## Measure what sessions cost, here and in other servers (ARGS="--quick"; ARGS=--help lists more)
+	@sh tests/bench/packages.sh
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-smoke: venv ## Show in a minute that the benchmark works; its figures mean nothing
+	@$(BIN)/python -m tests.bench --smoke $(ARGS)
 
 man: venv ## Make the man pages anew from man/src and the tables
 	$(BIN)/python scripts/generate.py man
