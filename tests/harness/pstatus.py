@@ -26,6 +26,11 @@ def status(daemon: Daemon, *options: str) -> dict[str, Any]:
     return found
 
 
+def state_file(daemon: Daemon) -> Path:
+    """Return where a daemon's state file lies."""
+    return daemon.rundir / f"{daemon.program}.state"
+
+
 def wait_slot(daemon: Daemon, state: str, seconds: float = 15.0) -> dict[str, Any]:
     """Wait until pstatus shows a slot in `state`; returns the slot."""
     def look() -> dict[str, Any]:
