@@ -142,7 +142,7 @@ class BoardKind:
     owner: str                   # class of the objects that own listeners
     others: tuple[str, ...]      # classes of other objects whose sessions are counted
     counters: tuple[str, ...]    # names of the columns
-    outcomes: tuple[str, ...]    # those of them that tell how sessions ended: each session is in one of them
+    outcomes: tuple[str, ...]    # those of them that tell how sessions ended: one for each that was not killed
 
     @property
     def classes(self) -> tuple[str, ...]:
