@@ -4,7 +4,7 @@ An answer is zero or more lines, then `+OK [text]` or `-ERR text`.  A line that 
 `-ERR` or a dot has a dot put before it.  Lines end in LF; text is UTF-8.  Used in the master and in the tools.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +18,6 @@ class Answer:
     ok: bool
     text: str = ""
     lines: tuple[str, ...] = ()
-    after: Callable[[], None] | None = None    # to be done when the answer is sent: what ends the master
 
     @classmethod
     def refusal(cls, why: str) -> "Answer":

@@ -164,11 +164,7 @@ class Connection:
             octets = Answer.refusal("the answer is too long").render()
         self._output = memoryview(octets)
         self._sent_at = time.monotonic()
-        try:
-            self._send()
-        finally:
-            if answer.after is not None:
-                answer.after()
+        self._send()
 
     def _send(self) -> None:
         try:

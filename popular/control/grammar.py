@@ -14,7 +14,7 @@ UsageError, whose last line says what is wrong and whose other lines are usages.
 
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
@@ -29,6 +29,7 @@ MAX_WORDS = 1024    # of a command line
 
 _PART = re.compile(r"(?P<open>[<\[])(?P<name>[a-z]+)(?P<pair>=value)?(?::(?P<choice>[a-z|]+))?(?P<many>\.\.\.)?[>\]]",
                    re.ASCII)
+_NEEDS_QUOTES = re.compile(r"[\s'\"\\]")
 _KEY = re.compile(r"[a-z][a-z0-9]*", re.ASCII)
 
 H = TypeVar("H")
@@ -206,6 +207,11 @@ def split_words(line: str) -> list[str]:
     if len(words) > MAX_WORDS:
         raise UsageError(f"found {len(words)} words, wanted at most {MAX_WORDS}")
     return words
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Return a line that `split_words` splits into `words`, with quotes only where they are needed."""
+    return " ".join(word if word and _NEEDS_QUOTES.search(word) is None else shlex.quote(word) for word in words)
 
 
 def _take_words(part: Part, left: list[str], stops_at_pair: bool) -> tuple[str, ...]:

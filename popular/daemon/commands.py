@@ -3,13 +3,11 @@
 Functions over the frozen Config; they run in the master.  Raise UsageError and ConfigError.
 """
 
-import shlex
-
 from popular.config.initext import render_ini
 from popular.config.kinds import Dir, File
 from popular.config.setting import Setting, quoted
 from popular.config.store import with_variable
-from popular.control.grammar import CommandSet, Given
+from popular.control.grammar import CommandSet, Given, join_words
 from popular.daemon.desk import Commands, Desk, Result
 from popular.errors import UsageError
 from popular.version import VERSION
@@ -39,8 +37,8 @@ def _shown(row: Setting, desk: Desk) -> str:
 
 def _set_masked(desk: Desk, given: Given) -> str:
     row = desk.schema.variable(given.word("var"))
-    words = "***" if row is None or row.secret else shlex.join(given.words("value"))
-    return f"set {shlex.quote(given.word('var'))} {words}"
+    words = ("***",) if row is None or row.secret else given.words("value")
+    return join_words(("set", given.word("var"), *words))
 
 
 @commands.add("set <var> <value...>", "Set a variable; new sessions see it.", _set_masked)
@@ -75,25 +73,25 @@ def version(desk: Desk, given: Given) -> Result:
 @commands.add("shutdown all", "End all children, whatever they are doing, then end.")
 def shutdown_all(desk: Desk, given: Given) -> Result:
     """Do as TERM."""
-    return Result(farewell=lambda master: master.shutdown_all())
+    return Result(effect=lambda master: master.shutdown_all())
 
 
 @commands.add("shutdown parent", "Stop listening and end at once; running sessions go on.")
 def shutdown_parent(desk: Desk, given: Given) -> Result:
     """Do as QUIT."""
-    return Result(farewell=lambda master: master.shutdown_parent())
+    return Result(effect=lambda master: master.shutdown_parent())
 
 
 @commands.add("shutdown children", "End all children, whatever they are doing, and go on with new ones.")
 def shutdown_children(desk: Desk, given: Given) -> Result:
     """Do as INT."""
-    return Result(farewell=lambda master: master.shutdown_children())
+    return Result(effect=lambda master: master.shutdown_children())
 
 
 @commands.add("shutdown delayed", "Stop listening, wait until every session is over, then end.")
 def shutdown_delayed(desk: Desk, given: Given) -> Result:
     """Do as PWR."""
-    return Result(farewell=lambda master: master.shutdown_delayed())
+    return Result(effect=lambda master: master.shutdown_delayed())
 
 
 @commands.add("reopen", "Reopen the log file.")

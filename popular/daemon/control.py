@@ -4,15 +4,14 @@ Each line is matched, masked, carried out, logged and answered; whatever is wron
 is done.  Runs in the master's loop.  Only `open` raises, StartError.
 """
 
-import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from popular.addresses import Endpoint
 from popular.config.store import Config
 from popular.control.answer import Answer, Later
 from popular.control.connection import Peer
-from popular.control.grammar import Command, Given, split_words
+from popular.control.grammar import Command, Given, join_words, split_words
 from popular.control.place import Place
 from popular.control.server import ControlServer
 from popular.daemon.apply import Changes, Sync
@@ -68,7 +67,7 @@ class Control:
             words = split_words(line)
             if not words:
                 return Answer(True)
-            shown = shlex.join(words[:self._commands.known_words(words)]) + " ***"
+            shown = join_words(words[:self._commands.known_words(words)]) + " ***"
             command, given = self._commands.find(words)
             desk = self._desk()
             shown = _public(command, desk, given, words)
@@ -101,13 +100,7 @@ class Control:
             result.effect(self._master)
         if result.later is not None:
             return result.later(self)
-        return Answer(True, result.text, result.lines, self._farewell(result))
-
-    def _farewell(self, result: Result) -> Callable[[], None] | None:
-        farewell = result.farewell
-        if farewell is None:
-            return None
-        return lambda: farewell(self._master)
+        return Answer(True, result.text, result.lines)
 
     def _take_file(self, config: Config, given: frozenset[str]) -> Answer:
         """Put into force what was read from the file; the answer says what changed."""
@@ -160,4 +153,4 @@ class Control:
 
 def _public(command: Command[Handler], desk: Desk, given: Given, words: Sequence[str]) -> str:
     """Return the words of a command as the log may show them."""
-    return shlex.join(words) if command.mask is None else command.mask(desk, given)
+    return join_words(words) if command.mask is None else command.mask(desk, given)

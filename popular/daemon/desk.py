@@ -65,7 +65,6 @@ class Result:
     config: Config | None = None                        # to be put into force
     renews: bool = False                                # children are to be replaced also when the Config is the same
     effect: Callable[[Steered], None] | None = None     # done before the answer
-    farewell: Callable[[Steered], None] | None = None   # done when the answer is sent: it ends the master
     later: Callable[["Deferring"], Later] | None = None  # the answer comes later
 
 

@@ -3,13 +3,12 @@
 Functions over the frozen Config; they run in the master.  Raise UsageError.
 """
 
-import shlex
 from collections.abc import Callable, Mapping
 
 from popular.config.kinds import Address, Addresses
 from popular.config.setting import ObjectClass, Setting
 from popular.config.store import COMMAND, Item, with_item, without_item
-from popular.control.grammar import Given
+from popular.control.grammar import Given, join_words
 from popular.daemon.commands import want_absolute
 from popular.daemon.desk import Desk, Result
 from popular.errors import UsageError
@@ -57,9 +56,8 @@ def mask(command: str, cls: str) -> Callable[[Desk, Given], str]:
     def public(desk: Desk, given: Given) -> str:
         rows = {row.name: row for row in _table(desk, cls).rows}
         words = [word for values in given.values.values() for word in values]
-        pairs = [f"{key}=***" if key not in rows or rows[key].secret else shlex.quote(f"{key}={text}")
-                 for key, text in given.pairs.items()]
-        return " ".join([command, *map(shlex.quote, words), *pairs])
+        pairs = [f"{key}={'***' if key not in rows or rows[key].secret else text}" for key, text in given.pairs.items()]
+        return join_words([*command.split(), *words, *pairs])
     return public
 
 
@@ -93,7 +91,7 @@ def _line(desk: Desk, table: ObjectClass, item: Item, leading: tuple[str, ...]) 
         text = row.show(item.values[row.name])
         if row.name not in leading and text is not None:
             words.append(f"{row.name}={'***' if row.secret else text}")
-    return " ".join(shlex.quote(word) for word in words)
+    return join_words(words)
 
 
 def _leading_words(desk: Desk, row: Setting, item: Item) -> list[str]:

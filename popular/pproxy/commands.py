@@ -6,7 +6,7 @@ Functions over the frozen Config; they run in the master.  Raise UsageError.
 import shlex
 
 from popular.config.store import COMMAND, with_item
-from popular.control.grammar import CommandSet, Given
+from popular.control.grammar import CommandSet, Given, join_words
 from popular.daemon import capa, objectcommands
 from popular.daemon.commands import commands as common
 from popular.daemon.desk import Commands, Desk, Result
@@ -108,7 +108,7 @@ def _pdm_masked(desk: Desk, given: Given) -> str:
     try:
         config = with_item(desk.config, desk.schema, "pdm", ident, _pdm_texts(given), COMMAND)
     except UsageError:
-        return f"pdm add {ident} {shlex.quote(module)} ***"
+        return join_words(("pdm", "add", ident, module, "***"))
     return f"pdm add {describe(next(item for item in config.items('pdm') if item.ident == ident), config)}"
 
 

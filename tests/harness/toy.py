@@ -21,7 +21,10 @@ if __name__ == "__main__":
 from popular.config.kinds import Addresses, File
 from popular.config.setting import Schema, Setting
 from popular.config.store import Config
+from popular.control.grammar import CommandSet, Given
 from popular.daemon.accept import AcceptJob
+from popular.daemon.commands import commands as common
+from popular.daemon.desk import Commands, Desk, Result
 from popular.daemon.messages import START
 from popular.daemon.session import Connection
 from popular.daemon.settings import POOL_ROWS, pool_limits, pool_mistakes, process_rows
@@ -111,9 +114,19 @@ def _inject(path: Path) -> None:
     os.fork = failing_fork
 
 
+commands: Commands = CommandSet(common)
+
+
+@commands.add("fault", "Fail as no command should.")
+def fail(desk: Desk, given: Given) -> Result:
+    """Raise what nobody expects."""
+    raise KeyError("secret")
+
+
 SPEC = DaemonSpec(
     name="toy", schema=SCHEMA, check=pool_mistakes, listens=listens, make_job=make_job, pool=pool_limits,
-    start_message=START, end_message=STOPPED, module="tests.harness.toy")
+    start_message=START, end_message=STOPPED, commands=commands,
+    module="tests.harness.toy")
 
 
 if __name__ == "__main__":

@@ -115,14 +115,14 @@ def test_version_tells_program_and_version(master):
 
 
 @pytest.mark.parametrize("what", ["all", "parent", "children", "delayed"])
-def test_spec_1_3_shutdown_is_done_after_the_answer(master, what):
+def test_spec_1_3_shutdown_is_an_effect(master, what):
     result = master.run(f"shutdown {what}")
-    assert result.effect is None and master.done == []
-    result.farewell(master)
+    assert result.config is None and master.done == []
+    result.effect(master)
     assert master.done == [f"shutdown_{what}"]
 
 
-def test_reopen_is_done_before_the_answer(master):
+def test_reopen_is_an_effect(master):
     master.run("reopen").effect(master)
     assert master.done == ["reopen"]
 

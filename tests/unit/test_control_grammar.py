@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from popular.control.grammar import MAX_WORDS, CommandSet, Pattern, split_words
+from popular.control.grammar import MAX_WORDS, CommandSet, Pattern, join_words, split_words
 from popular.errors import UsageError
 
 commands: CommandSet[str] = CommandSet()
@@ -70,6 +70,14 @@ def test_a_near_miss_tells_the_usage(line, text):
 def test_open_quotes_are_refused(line):
     with pytest.raises(UsageError, match="cannot be split"):
         split_words(line)
+
+
+@pytest.mark.parametrize(("words", "line"), [
+    (["a", "[::1]:1", "b=c", "***"], "a [::1]:1 b=c ***"), (["", "a b", "it's", 'x"', "\\"], None)])
+def test_words_are_joined_with_the_quotes_that_they_need(words, line):
+    joined = join_words(words)
+    assert line in (None, joined)
+    assert split_words(joined) == words
 
 
 def test_words_are_limited():

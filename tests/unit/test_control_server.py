@@ -65,8 +65,6 @@ class Served:
                 return self.later
             case ["big", size]:
                 return Answer(True, "", ("x" * 1000,) * int(size))
-            case ["end"]:
-                return Answer(True, "", (), lambda: self.lines.append("ended"))
         return Answer(True, line)
 
     def connect(self) -> socket.socket:
@@ -256,13 +254,6 @@ def test_a_late_answer_is_abandoned_with_its_client(served):
     served.turn()
     assert served.later.is_abandoned
     assert served.server.is_quiet
-
-
-def test_what_ends_the_master_is_done_when_the_answer_is_sent(served):
-    client = served.connect()
-    served.say(client, b"end\n")
-    assert served.lines == ["end", "ended"]
-    assert heard(client) == b"+OK\n"
 
 
 def test_a_stranger_is_refused_and_noted(served, monkeypatch):

@@ -1,0 +1,411 @@
+"""Control commands on real daemons: what they do, when it is seen, and what they never disturb."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from popular.addresses import Endpoint
+from popular.control.client import ControlClient, NoDaemon
+from popular.daemon.apply import SYNC_SECONDS
+from tests.harness.control import control, listening, refused, tell, variable
+from tests.harness.daemon import Daemon
+from tests.harness.fake_backend import FakeBackend
+from tests.harness.popclient import PopClient
+from tests.harness.proxy import PASSWORD, XENIA, script_for, start_proxy, store
+from tests.harness.system import is_alive, wait_for
+from tests.harness.toyclient import Client, is_refused, start_toy
+
+NOWHERE = Endpoint("127.0.0.1", 1)
+
+Pop = Callable[..., PopClient]
+Start = Callable[..., Daemon]
+
+
+@pytest.fixture
+def proxy(start: Start, rundir: Path) -> Daemon:
+    """A proxy whose backend is out of reach."""
+    return start_proxy(start, rundir, store(NOWHERE))
+
+
+def greeting(endpoint: Endpoint) -> bytes:
+    """Return the greeting of a new connection."""
+    with PopClient(endpoint) as client:
+        return client.greeting()
+
+
+def login(endpoint: Endpoint) -> bytes:
+    """Log a new client in; returns the answer to PASS."""
+    with PopClient(endpoint) as client:
+        return client.login(XENIA, PASSWORD)
+
+
+def test_what_is_set_is_seen_by_the_next_connection(proxy: Daemon) -> None:
+    for number in range(5):
+        tell(proxy, f"vserv set main banner={number}")
+        assert greeting(proxy.endpoint()) == b"%d" % number
+
+
+def test_without_sync_children_follow_soon(proxy: Daemon) -> None:
+    with control(proxy) as client:
+        assert client.ask("vserv set main banner=soon").ok
+        wait_for(lambda: greeting(proxy.endpoint()) == b"soon", 5.0, "the new banner")
+
+
+def test_a_running_session_keeps_what_it_began_with(proxy: Daemon, pop: Pop) -> None:
+    client = pop(proxy.endpoint())
+    client.greeting()
+    tell(proxy, "backend set store softfail=off")
+    client.ok(f"USER {XENIA}")
+    client.ok(f"PASS {PASSWORD}")
+    assert login(proxy.endpoint()).startswith(b"-ERR [SYS/TEMP]")
+
+
+def test_idle_children_are_replaced_once_for_many_commands(proxy: Daemon) -> None:
+    before = forks(proxy)
+    with control(proxy) as client:
+        client._sock.sendall(b"".join(b"vserv set main banner=%d\n" % number for number in range(200)))
+        assert all(client.receive().ok for _ in range(200))
+        assert client.ask("sync").ok
+    assert greeting(proxy.endpoint()) == b"199"
+    assert forks(proxy) - before <= 3 * 8
+
+
+def forks(daemon: Daemon) -> int:
+    """Return how many children there have been, as pstatus tells."""
+    told = subprocess.run([sys.executable, "bin/pstatus", "--json", "-f", str(daemon.rundir / "pproxy.state")],
+                          check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2]).stdout
+    found = re.search(r'"forks": ?([0-9]+)', told)
+    assert found
+    return int(found[1])
+
+
+def test_a_virtual_server_comes_and_goes(proxy: Daemon, pop: Pop) -> None:
+    tell(proxy, "vserv add two 127.0.0.1:0 [::1]:0 banner=two")
+    first, second = listening(proxy, "two")
+    assert greeting(first) == greeting(second) == b"two"
+    running = pop(first)
+    running.greeting()
+    with control(proxy) as client:
+        assert client.ask("vserv remove two").ok
+        assert is_refused(first) and is_refused(second)    # at once, though a session holds the port
+    with socket.create_server((first.host, first.port)):
+        pass
+    running.ok("NOOP")
+    running.ok("QUIT")
+    assert greeting(proxy.endpoint()) == b"POPular ready"
+
+
+def test_a_port_goes_over_to_another_virtual_server(proxy: Daemon) -> None:
+    tell(proxy, "vserv add two 127.0.0.1:0 banner=two")
+    [port] = listening(proxy, "two")
+    tell(proxy, f"vserv set two address={port}")
+    tell(proxy, "vserv remove two", f"vserv add three {port} banner=three")
+    assert greeting(port) == b"three"
+    assert "another program listens there" in refused(proxy, f"vserv add four {port}").text
+
+
+def test_an_address_that_grows_keeps_its_port(proxy: Daemon) -> None:
+    tell(proxy, "vserv add two 127.0.0.1:0 banner=two")
+    port = listening(proxy, "two")[0].port
+    tell(proxy, f"vserv set two address=0.0.0.0:{port}")
+    assert greeting(Endpoint("127.0.0.2", port)) == b"two"
+    tell(proxy, f"vserv set two address=127.0.0.3:{port}")
+    assert greeting(Endpoint("127.0.0.3", port)) == b"two"
+    assert is_refused(Endpoint("127.0.0.2", port))
+
+
+@pytest.mark.parametrize("line", [
+    pytest.param("vserv add two 127.0.0.1:0 {port}", id="port in use"),
+    pytest.param("vserv add two 127.0.0.1:0 capa=none", id="no such list"),
+    pytest.param("vserv set main address=store1:110", id="a name to listen on"),
+    pytest.param("pdm add two any nowhere", id="module's arguments"),
+    pytest.param("pdm add two no_such_module", id="no such module"),
+    pytest.param("set maxspare 1", id="against another variable"),
+    pytest.param("backend add two xpop 127.0.0.1:1 source=here", id="source"),
+    pytest.param("capa load none", id="no such file"),
+])
+def test_a_command_that_fails_changes_nothing(proxy: Daemon, line: str, rundir: Path) -> None:
+    before = tell(proxy, "show config", "vserv list", "pdm list")
+    descriptors = len(os.listdir(f"/proc/{proxy.pid}/fd"))
+    with control(proxy) as client:    # one descriptor more for a moment
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            reply = client.ask(line.format(port=f"127.0.0.1:{other.getsockname()[1]}"))
+    assert not reply.ok and reply.text
+    assert tell(proxy, "show config", "vserv list", "pdm list") == before
+    wait_for(lambda: len(os.listdir(f"/proc/{proxy.pid}/fd")) == descriptors, 5.0, "the descriptors there were")
+    assert greeting(proxy.endpoint()) == b"POPular ready"
+    assert proxy.wait_log("command_refused")
+
+
+def test_a_disabled_virtual_server_plays_empty_mailboxes(proxy: Daemon) -> None:
+    tell(proxy, "backend set store softfail=off", "vserv disable main")
+    assert login(proxy.endpoint()).startswith(b"+OK 0 messages")
+    tell(proxy, "vserv enable main")
+    assert login(proxy.endpoint()).startswith(b"-ERR [SYS/TEMP]")
+
+
+def test_a_disabled_backend_plays_empty_mailboxes(proxy: Daemon) -> None:
+    tell(proxy, "backend set store softfail=off", "backend disable store")
+    assert login(proxy.endpoint()).startswith(b"+OK 0 messages")
+    tell(proxy, "backend enable store")
+    assert login(proxy.endpoint()).startswith(b"-ERR [SYS/TEMP]")
+
+
+@pytest.mark.parametrize(("softfail", "answer"), [("on", b"+OK 0 messages"), ("off", b"-ERR [SYS/TEMP]")])
+def test_a_drained_backend_finishes_and_gets_no_new_sessions(start: Start, rundir: Path, pop: Pop, softfail: str,
+                                                             answer: bytes) -> None:
+    with FakeBackend(script_for(XENIA)) as backend:
+        proxy = start_proxy(start, rundir, store(backend, softfail=softfail))
+        running = pop(proxy.endpoint())
+        assert running.login(XENIA, PASSWORD).startswith(b"+OK 1 message")
+        tell(proxy, "backend drain store")
+        assert login(proxy.endpoint()).startswith(answer)
+        running.ok("STAT")
+        running.ok("QUIT")
+    assert proxy.wait_log("it is drained")
+
+
+def test_modules_are_taken_out_put_in_and_asked_anew(proxy: Daemon, rundir: Path) -> None:
+    [listed] = tell(proxy, "pdm list")
+    tell(proxy, "pdm unload users")
+    assert login(proxy.endpoint()).startswith(b"-ERR [AUTH]")
+    tell(proxy, f"pdm load {listed.lines[0]}")
+    assert login(proxy.endpoint()).startswith(b"+OK")
+    generation = re.search(r'generation', " ".join(proxy.log_lines()))
+    assert generation is None
+    assert tell(proxy, "pdm reload", "pdm reload users")[0].text == "reloaded"
+    assert login(proxy.endpoint()).startswith(b"+OK")
+
+
+def test_the_log_tells_who_gave_which_command(proxy: Daemon) -> None:
+    tell(proxy, "set maxauthtries 5", "prng add x")
+    refused(proxy, "pdm ad users sql secret")
+    [line] = proxy.wait_log("words='set maxauthtries 5'")
+    assert f"source='uid {os.geteuid()}'" in line
+    [line] = proxy.wait_log("command_refused")
+    assert "words='pdm ***'" in line
+    assert not proxy.log_lines("secret")
+
+
+def test_debug_is_switched_for_all_or_for_sessions(proxy: Daemon) -> None:
+    def has_debug(endpoint: Endpoint) -> bool:
+        count = len(proxy.log_lines(" DBG "))
+        with PopClient(endpoint) as client:
+            client.greeting()
+            client.ok("NOOP")
+            client.ok("QUIT")
+            client.rest()
+        return len(proxy.log_lines(" DBG ")) > count
+
+    assert not has_debug(proxy.endpoint())
+    for line in ("debug", "debug session"):
+        tell(proxy, f"{line} on")
+        assert has_debug(proxy.endpoint())
+        tell(proxy, f"{line} off")
+        assert not has_debug(proxy.endpoint())
+
+
+def test_reopen_opens_the_log_anew(proxy: Daemon) -> None:
+    proxy.logfile.rename(proxy.logfile.with_suffix(".old"))
+    tell(proxy, "reopen")
+    assert proxy.wait_log("log_reopened")
+
+
+def test_sessions_are_listed_and_ended(proxy: Daemon, pop: Pop) -> None:
+    client = pop(proxy.endpoint())
+    client.greeting()
+    client.ok("NOOP")
+    [reply] = tell(proxy, "session list")
+    [line] = reply.lines
+    sid = line.split()[0]
+    assert sid.startswith("px-") and "state='auth'" in line and "owner='main'" in line
+    tell(proxy, f"session kill {sid}")
+    assert client.rest() == b""
+    assert "no such session" in refused(proxy, f"session kill {sid}").text
+    assert tell(proxy, "session list")[0].lines == ()
+
+
+def test_pserv_is_steered_alike(start: Start, spool: Path, make_mailbox: Callable[..., Path]) -> None:
+    make_mailbox("joe")
+    pserv = start("pserv", {"pserv": {"mailboxdir": spool}, "server": {"main": {"address": "127.0.0.1:0"}}})
+    tell(pserv, "server add two 127.0.0.1:0")
+    [port] = listening(pserv, "two", "server")
+    with PopClient(port) as client:
+        assert client.xpop("joe").startswith(b"+OK 0 messages")
+        tell(pserv, "server disable two")
+        assert is_refused(port)
+        client.ok("STAT")
+    tell(pserv, "server enable two")
+    with PopClient(listening(pserv, "two", "server")[0]) as client:
+        assert client.xpop("joe").startswith(b"+OK")
+    tell(pserv, "server remove main", "server remove two")
+    assert variable(pserv, "id") == "pserv"
+
+
+def test_spec_0_3_a_daemon_may_start_with_no_port(start: Start) -> None:
+    proxy = start("pproxy", {"pproxy": {"minspare": 2, "maxspare": 2}})
+    children = wait_for(lambda: found if len(found := proxy.children()) == 2 else [], 5.0, "two children")
+    assert variable(proxy, "maxspare") == "2"
+    assert proxy.children() == children    # and not new ones again and again
+    tell(proxy, "vserv add main 127.0.0.1:0 banner=late")
+    assert greeting(listening(proxy, "main")[0]) == b"late"
+
+
+@pytest.mark.parametrize(("what", "goes_on"), [("all", False), ("parent", True), ("delayed", True)])
+def test_spec_1_3_shutdown_ends_the_daemon(start: Start, what: str, goes_on: bool) -> None:
+    toy = start_toy(start)
+    with Client(toy.endpoint()) as client:
+        child = client.pid
+        with control(toy) as administrator:
+            assert administrator.ask(f"shutdown {what}").ok
+            if what == "parent":
+                assert toy.wait() == 0
+            assert is_refused(toy.endpoint())
+            if goes_on:
+                assert client.ask(b"hello") == b"hello"
+            else:
+                assert client.is_closed()
+        client.close()
+        wait_for(lambda: not is_alive(child), 10.0, "the end of the child")
+    assert toy.wait() == 0
+    assert not list(toy.rundir.glob("*.ctrl"))
+
+
+def test_spec_1_3_shutdown_children_goes_on(start: Start) -> None:
+    toy = start_toy(start)
+    with Client(toy.endpoint()) as client:
+        child = client.pid
+        with control(toy) as administrator:
+            assert administrator.ask("shutdown children").ok
+        assert client.is_closed()
+    with Client(toy.endpoint()) as client:
+        assert client.pid != child
+
+
+def test_nothing_is_changed_while_the_daemon_ends(start: Start) -> None:
+    toy = start_toy(start)
+    with Client(toy.endpoint()) as client, control(toy) as administrator:
+        assert client.pid
+        assert administrator.ask("shutdown delayed").ok
+        assert administrator.ask("set maxuse 7").text == "the daemon is ending"
+        assert administrator.ask("reload").text == "the daemon is ending"
+        assert administrator.ask("show maxuse").lines == ("maxuse = 1",)
+        assert administrator.ask("shutdown all").ok
+        assert toy.wait() == 0
+
+
+@pytest.mark.may_bug
+def test_a_fault_in_a_command_ends_nothing(start: Start) -> None:
+    toy = start_toy(start)
+    assert refused(toy, "fault").text == "internal error, nothing was changed; the log tells more"
+    [line] = toy.wait_log("control_failed")
+    assert "type='KeyError'" in line and "secret" not in line
+    with Client(toy.endpoint()) as client:
+        assert client.ask(b"hello") == b"hello"
+
+
+def test_a_killed_daemons_socket_is_in_nobodys_way(start: Start) -> None:
+    toy = start_toy(start)
+    toy.kill()
+    with pytest.raises(NoDaemon, match="no daemon listens there"):
+        control(toy)
+    again = start_toy(start)
+    assert variable(again, "pid") == str(again.pid)
+    assert len(list(again.rundir.glob("*.ctrl"))) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_somebody_else_is_refused(proxy: Daemon) -> None:
+    proxy.rundir.chmod(0o755)
+    path = os.path.realpath(proxy.rundir / "pproxy.ctrl")
+    code = ("import socket, sys; sock = socket.socket(socket.AF_UNIX); sock.connect(sys.argv[1]); "
+            "print(sock.makefile().readline(), end=''); sock.sendall(b'shutdown all\\n')")
+    words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/env", "python3", "-c", code, path]
+
+    def attempt() -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(words, capture_output=True, text=True, timeout=20, cwd="/",
+                              env={"PATH": "/usr/local/bin:/usr/bin:/bin"})
+
+    assert "PermissionError" in attempt().stderr
+    os.chmod(path, 0o777)
+    assert attempt().stdout.startswith("-ERR only root and the user that the daemon runs as")
+    [line] = proxy.wait_log("control_stranger")
+    assert "uid=65534" in line
+    assert greeting(proxy.endpoint())
+
+
+def test_hostile_clients_disturb_nobody(proxy: Daemon) -> None:
+    path = str(proxy.rundir / "pproxy.ctrl")
+    with ControlClient(path) as endless, ControlClient(path) as deaf, ControlClient(path) as half:
+        half._sock.sendall(b"set maxauthtries ")
+        deaf._sock.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            deaf._sock.sendall(b"show config\n" * 100_000)
+        with pytest.raises(OSError):
+            while True:
+                endless._sock.sendall(b"x" * 65536)
+        tell(proxy, "vserv set main banner=alive")
+        assert greeting(proxy.endpoint()) == b"alive"
+    assert variable(proxy, "maxauthtries") == "3"
+    resident = Path(f"/proc/{proxy.pid}/statm").read_text().split()[1]
+    assert int(resident) * os.sysconf("SC_PAGE_SIZE") < 64 << 20
+
+
+def test_sync_waits_no_longer_than_it_says(start: Start) -> None:
+    toy = start_toy(start, minspare=1, maxspare=1)
+    [child] = toy.children()
+    os.kill(child, signal.SIGSTOP)    # a child that cannot leave
+    try:
+        with control(toy) as administrator:
+            administrator._sock.settimeout(SYNC_SECONDS + 10)
+            assert administrator.ask("set maxuse 7").ok
+            assert "still leaving" in administrator.ask("sync").text
+    finally:
+        os.kill(child, signal.SIGCONT)
+
+
+@pytest.mark.limit(120)
+def test_many_commands_while_sessions_run(start: Start, rundir: Path) -> None:
+    proxy = start_proxy(start, rundir, store(NOWHERE), maxsession=50)
+    crowd = subprocess.Popen([sys.executable, "-c", CROWD, str(proxy.endpoint().port), XENIA, PASSWORD],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert crowd.stdin is not None
+    with crowd, control(proxy) as client:
+        wait_for(lambda: len(proxy.log_lines("session_end")) > 10, 20.0, "sessions")
+        for number in range(50):
+            for line in (f"vserv set main banner=n{number}", f"set maxerrors {number + 10}",
+                         f"backend add extra{number % 3} xpop 127.0.0.1:{number + 1}",
+                         f"vserv add extra{number % 3} 127.0.0.1:0 banner=n{number}"):
+                assert client.ask(line).ok
+        assert client.ask("sync").ok
+        crowd.stdin.close()
+        assert crowd.stdout is not None
+        outcome = crowd.stdout.read()
+        assert crowd.wait() == 0, outcome
+    assert int(outcome) > 20
+    assert greeting(proxy.endpoint()) == b"n49"
+
+
+# Sessions one after the other until its input ends; leaves with 1 when one fails, else prints their number.
+CROWD = """if True:
+    import select, sys
+    from popular.addresses import Endpoint
+    from tests.harness.popclient import PopClient
+    count = 0
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        with PopClient(Endpoint("127.0.0.1", int(sys.argv[1]))) as client:
+            answer = client.login(sys.argv[2], sys.argv[3])
+            assert answer.startswith(b"+OK 0 messages"), answer
+            client.ok("STAT")
+            client.ok("QUIT")
+            assert client.rest() == b""
+        count += 1
+    print(count)
+"""
