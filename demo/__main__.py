@@ -46,8 +46,8 @@ def main() -> int:
 def show(system: MailSystem, screen: Screen) -> None:
     """Deliver the mail and play every session, its log lines below it."""
     letters = system.deliver_all()
-    screen.say(f"POPular runs below {_short(system.site.folder)}: pcheckd, pserv and pproxy.  "
-               f"The POP3 backend is {system.elsewhere_is}.")
+    screen.say(f"POPular runs below {_short(system.site.folder)}: pcheckd, pserv and pproxy.")
+    screen.say(f"The POP3 backend is {system.elsewhere_is}.")
     screen.say(f"pdeliver brought {letters} messages for {len(ACCOUNTS)} accounts in two namespaces.")
     for number, scene in enumerate(scenes(), 1):
         client = scene.play(system.pproxy.endpoint("org"), screen, number)
