@@ -24,6 +24,8 @@ from tests.bench.results import Run
 from tests.bench.ward import Ward, WardGone
 from tests.bench.workloads import WORKLOADS, Setting, Workload
 
+MAX_REASON = 400        # characters of the line that says why somebody is left out
+
 Say = Callable[[str], None]
 
 
@@ -94,7 +96,8 @@ def _is_possible(name: str, result: Run, say: Say) -> bool:
 
 
 def _leave_out(name: str, why: str, result: Run, say: Say) -> None:
-    line = why.strip().splitlines()[0] if why.strip() else "does not start"
+    line = "; ".join(part.strip() for part in why.splitlines() if part.strip()).removeprefix(f"{name}: ")
+    line = line if len(line) <= MAX_REASON else f"{line[:MAX_REASON // 3]} … {line[-MAX_REASON // 3 * 2:]}"
     result.skipped[name] = line
     say(f"without {name}: {line}")
 

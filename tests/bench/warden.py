@@ -128,7 +128,6 @@ def main() -> int:
         return 1
     finally:
         warden.close()
-    answer({"stopped": True})
     return 0
 
 

@@ -1,0 +1,79 @@
+"""The benchmark works: a run without rivals in which no session fails, and nothing is left when it is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bench.contenders import CONTENDERS, lacks
+from tests.bench.population import Population, build
+from tests.bench.results import Run
+from tests.bench.turns import mail_owner
+from tests.bench.ward import Ward
+from tests.harness.daemon import ROOT
+from tests.harness.system import all_pids, children_of, is_alive, reap, wait_for
+
+SMALL = Population(users=50, empty=2, mail=2, bulk=1, big=0)
+
+
+@pytest.mark.limit(300)
+def test_a_run_without_rivals(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "tests.bench", "--smoke", "--output", str(tmp_path)], cwd=ROOT,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+    run = Run.load((tmp_path / "benchmark.json").read_text())
+    assert {turn.workload for turn in run.turns} == set(run.options["workloads"])
+    assert all(turn.sessions > 0 and turn.cost for turn in run.turns)
+    assert (tmp_path / "benchmark-mail-4.svg").exists()
+    assert users_of(tmp_path) == []
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("contender", CONTENDERS, ids=lambda contender: contender.name)
+def test_contenders_start_count_and_end(contender, rundir):
+    missing = lacks(contender)
+    if missing:
+        pytest.skip(missing)
+    rundir.chmod(0o755)
+    store = build(rundir, SMALL, mail_owner(), has_dovecot=True)
+    with Ward.start(contender.name, rundir / "c", store, mail_owner()) as ward:
+        assert ward.cpu() > 0
+        assert sum(ward.memory().values()) > 1 << 20
+        below = children_of(ward.process.pid)
+        assert below
+    assert [pid for pid in below if is_alive(pid)] == []
+    assert users_of(rundir) == []
+
+
+@pytest.mark.limit(120)
+def test_nothing_is_left_when_the_benchmark_is_killed(rundir):
+    folder = rundir / "tmp"
+    folder.mkdir()
+    bench = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench", "--smoke", "--output", str(rundir)], cwd=ROOT, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(folder)})
+    try:
+        wait_for(lambda: len(users_of(folder)) > 6, 60.0, "daemons")
+        wards = children_of(bench.pid)
+    finally:
+        bench.send_signal(signal.SIGKILL)
+        bench.wait()
+    assert wards
+    wait_for(lambda: reap() is not None and not [pid for pid in wards if is_alive(pid)], 60.0, "the end of all wardens")
+    assert users_of(folder) == []
+
+
+def users_of(folder: Path) -> list[int]:
+    """Return the processes that have a file below `folder` open: logs, sockets, pid files."""
+    found = []
+    for pid in all_pids():
+        try:
+            targets = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        except OSError:
+            continue
+        if any(target.startswith(str(folder)) for target in targets):
+            found.append(pid)
+    return found
