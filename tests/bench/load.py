@@ -27,7 +27,7 @@ from tests.bench.histogram import Histogram
 from tests.bench.scripts import Script
 
 BUFFER = 1 << 18
-GRACE = 30.0               # seconds that sessions have to end after the last one has begun
+GRACE = 120.0              # seconds that sessions have to end after the last one has begun
 MAX_FAILURES = 200         # of one process, then it gives up
 _TICK = 0.25               # seconds between two looks at the clock while nothing happens
 _START = 0.02              # seconds for all processes to come up

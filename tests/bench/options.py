@@ -22,7 +22,7 @@ class Options:
     workloads: tuple[str, ...] = tuple(WORKLOADS)
     contenders: tuple[str, ...] = tuple(each.name for each in CONTENDERS)
     concurrency: tuple[int, ...] = (1, 16, 64, 256)
-    rounds: int = 5
+    rounds: int = 3
     seconds: float = 2.0
     processes: int = max(2, (os.cpu_count() or 2) // 2)
     resting: int = 1_000

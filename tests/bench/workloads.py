@@ -61,7 +61,8 @@ def measure_sessions(workload: str, ward: Ward, setting: Setting) -> Turn:
     warm_up = max(WARM_UP_SECONDS, WARM_UP * setting.seconds)
     seconds = max(setting.seconds, REFUSED_SECONDS) if workload == "login-fail" else setting.seconds
     if workload != "login-fail":    # where all that would be warmed up is patience
-        run_load(Plan(ward.endpoint, scripts, setting.concurrency, warm_up, setting.processes))
+        warming = scripts_of("empty", setting.population) if workload == "bulk" else scripts
+        run_load(Plan(ward.endpoint, warming, setting.concurrency, warm_up, setting.processes))
     before = ward.settled_cpu()
     load = run_load(Plan(ward.endpoint, scripts, setting.concurrency, seconds, setting.processes))
     cpu = ward.settled_cpu() - before
