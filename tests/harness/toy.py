@@ -4,7 +4,8 @@ Run as a script it is the starter.  A connection is greeted with `pid N`; a line
 `crash` raises, `deaf` ignores TERM from then on, `modules` answers with the names of all loaded
 modules, and `quit` ends.  The file named by the setting `fault` injects faults while it exists:
 `nojob` and `dead` let the master fail or die before it is ready, `nostart` lets every newborn child
-die, `nofork` makes fork(2) fail, `lost` makes it raise what nobody expects.  The last three add an octet to the file `fault`.count each time.
+die, `nofork` makes fork(2) fail, `lost` makes it raise what nobody expects.  The last three add an octet
+to the file `fault`.count each time.
 """
 
 import errno

@@ -108,7 +108,7 @@ class Background:
         config.write_text(ini_text({"toy": {"address": "127.0.0.1:0", **settings}}))
         user = ["--user", "root", "--group", "root"] if os.geteuid() == 0 and "user" not in settings else []
         self.command = [sys.executable, str(TOY), "-c", str(config), "-r", str(rundir), "-l", str(self.logfile),
-                         *user, *options]
+                        *user, *options]
 
     def run(self, *options: str, shell_words: str = "", folder: Path = Path("/"),
             ready_fd: int | None = None) -> "subprocess.CompletedProcess[str]":
