@@ -1,0 +1,93 @@
+"""A thousand commands while sessions come: none fails, and none sees half of a change."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from popular.control.client import ControlClient
+from tests.harness.control import control
+from tests.harness.daemon import Daemon
+from tests.harness.system import wait_for
+
+RATE = 100.0      # sessions a second of each of the two crowds
+ROUNDS = 200      # of five commands each
+
+START = re.compile(r" (\S+) INF 0241 session_start client='127\.0\.0\.1:(\d+)'")
+LOGIN = re.compile(r" (\S+) INF 0242 login user='joe' namespace='(\S+)' .* mailbox='(\S+)'")
+
+
+def commands(number: int) -> tuple[str, ...]:
+    """Five commands, of which the first changes two things that belong together."""
+    return (
+        f"vserv set main banner=n{number} namespace=n{number}",
+        f"set maxerrors {number % 900 + 10}",
+        f"backend add extra{number % 3} xpop 127.0.0.1:{number + 1}",
+        f"vserv add extra{number % 3} 127.0.0.1:0 banner=n{number}",
+        f"pdm add other{number % 3} any store {number}/%u namespace=nowhere",
+    )
+
+
+def storm(client: ControlClient) -> None:
+    """Give all commands, one after the other."""
+    for number in range(ROUNDS):
+        for line in commands(number):
+            reply = client.ask(line)
+            assert reply.ok, (line, reply)
+    assert client.ask("sync").ok
+
+
+def start_crowd(proxy: Daemon) -> "subprocess.Popen[str]":
+    """Start sessions at a steady rate."""
+    port = str(proxy.endpoint("main").port)
+    return subprocess.Popen([sys.executable, "-m", "tests.harness.pacedcrowd", port, str(RATE), "joe", "pw"],
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def end_crowd(crowd: "subprocess.Popen[str]") -> dict[str, str]:
+    """End a crowd; returns the banner that each client port saw."""
+    out, _ = crowd.communicate("", 60.0)
+    assert crowd.returncode == 0, out[-1000:]
+    return dict(line.split() for line in out.splitlines())
+
+
+def mailboxes(proxy: Daemon) -> dict[str, tuple[str, str]]:
+    """Return for each client port the namespace and mailbox that its session had, from the log."""
+    found: dict[str, tuple[str, str]] = {}
+    ports: dict[str, str] = {}
+    for line in proxy.log_lines():
+        if match := START.search(line):
+            ports[match[1]] = match[2]
+        elif match := LOGIN.search(line):
+            found[ports[match[1]]] = match[2], match[3]
+    return found
+
+
+@pytest.mark.limit(300)
+@pytest.mark.parametrize("maxuse", [1, 20], ids=["classic", "pooled"])
+def test_a_thousand_commands_while_sessions_come(start: Callable[..., Daemon], maxuse: int,
+                                                 make_mailbox: Callable[..., Path], spool: Path) -> None:
+    pcheckd = start("pcheckd", {"pcheckd": {"mailboxdir": spool, "host": "127.0.0.1", "port": 0}})
+    for number in range(ROUNDS):
+        make_mailbox(f"n{number}/joe")
+    make_mailbox("first/joe")
+    proxy = start("pproxy", {
+        "pproxy": {"maxuse": maxuse, "maxsession": 200},
+        "vserv": {"main": {"address": "127.0.0.1:0", "banner": "first", "namespace": "first"}},
+        "backend": {"store": {"protocol": "cxpop", "address": "127.0.0.1:9", "checkport": pcheckd.endpoint().port}},
+        "pdm": {"users": {"module": "any", "args": "store %n/%u"}},
+    })
+    crowds = [start_crowd(proxy), start_crowd(proxy)]
+    try:
+        wait_for(lambda: len(proxy.log_lines("session_end")) > 20, 30.0, "sessions")
+        with control(proxy) as client:
+            storm(client)
+    finally:
+        seen = {port: banner for crowd in crowds for port, banner in end_crowd(crowd).items()}
+    had = mailboxes(proxy)
+    assert len(seen) > 50
+    assert {port: (banner, f"{banner}/joe") for port, banner in seen.items()} == {port: had[port] for port in seen}
+    assert len(set(seen.values())) > 10, "the changes came while sessions ran"
