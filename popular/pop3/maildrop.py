@@ -3,17 +3,46 @@
 Used in the children of pserv (over `store.maildrop`) and of pproxy (the imitated empty mailbox).
 """
 
-from collections.abc import Sequence, Set
-from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from collections.abc import Iterator, Sequence, Set
+from typing import BinaryIO, NamedTuple, Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One message as STAT, LIST and UIDL show it."""
 
     size: int    # octets on the wire, CRLF line ends, without dot-stuffing and the final dot
     uid: str     # 1 to 70 characters of 0x21-0x7E (RFC 1939 section 7)
+
+
+class Entries:
+    """The messages of a maildrop as two columns; no object stands for a message until one is asked for."""
+
+    __slots__ = ("octets", "_sizes", "_uids")
+
+    def __init__(self, sizes: Sequence[int] = (), uids: Sequence[str] = ()) -> None:
+        """Take the `size` and the `uid` of each Entry, in order."""
+        self.octets = sum(sizes)
+        self._sizes = sizes
+        self._uids = uids
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """The sizes of all messages."""
+        return self._sizes
+
+    @property
+    def uids(self) -> Sequence[str]:
+        """The unique ids of all messages."""
+        return self._uids
+
+    def __len__(self) -> int:
+        return len(self._uids)
+
+    def __getitem__(self, index: int) -> Entry:
+        return Entry(self._sizes[index], self._uids[index])
+
+    def __iter__(self) -> Iterator[Entry]:
+        return map(Entry, self.sizes, self.uids)
 
 
 class Maildrop(Protocol):
@@ -24,7 +53,7 @@ class Maildrop(Protocol):
     """
 
     @property
-    def entries(self) -> Sequence[Entry]:
+    def entries(self) -> Entries:
         """The messages; the list index is the 0-based index that the other methods take."""
         ...
 
@@ -44,7 +73,7 @@ class Maildrop(Protocol):
 class EmptyMaildrop:
     """The mailbox pproxy shows when there is nothing to fetch."""
 
-    entries: Sequence[Entry] = ()
+    entries = Entries()
 
     def open(self, index: int) -> BinaryIO:
         """Never called: no number is valid in an empty mailbox."""

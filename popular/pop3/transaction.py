@@ -23,7 +23,7 @@ from popular.net.stuffing import stuffed
 from popular.net.wire import Wire
 from popular.pop3 import capability
 from popular.pop3.command import State, command
-from popular.pop3.maildrop import Entry, Maildrop
+from popular.pop3.maildrop import Maildrop
 
 _LINES_AT_ONCE = 1000                            # lines of LIST and UIDL joined into one part
 _NUMBER = re.compile(rb"[1-9][0-9]{0,9}")        # no sign, no leading zero, no endless digits
@@ -54,7 +54,7 @@ class TransactionState(State):
         self._entries = maildrop.entries
         self._caps = caps
         self._before_update = before_update
-        self._all_octets = sum(entry.size for entry in self._entries)
+        self._all_octets = self._entries.octets
         self._left_octets = self._all_octets     # without messages marked deleted
         self._deleted: set[int] = set()
         self._read: set[int] = set()
@@ -86,7 +86,7 @@ class TransactionState(State):
             self._wire.reply(True, f"{index + 1} {self._entries[index].size}")
             return
         left = len(self._entries) - len(self._deleted)
-        self._answer(f"{left} messages ({self._left_octets} octets)", self._listing(lambda entry: str(entry.size)))
+        self._answer(f"{left} messages ({self._left_octets} octets)", self._listing(self._entries.sizes))
 
     @command("UIDL", (0, 1), usage="takes at most one message number")
     def uidl(self, number: bytes | None = None) -> None:
@@ -95,7 +95,7 @@ class TransactionState(State):
             index = self._index(number)
             self._wire.reply(True, f"{index + 1} {self._entries[index].uid}")
             return
-        self._answer("unique ids follow", self._listing(lambda entry: entry.uid))
+        self._answer("unique ids follow", self._listing(self._entries.uids))
 
     @command("RETR", (1, 1), usage="needs one message number")
     def retr(self, number: bytes) -> None:
@@ -180,12 +180,13 @@ class TransactionState(State):
             raise Refuse(f"message {index + 1} is deleted")
         return index
 
-    def _listing(self, show: Callable[[Entry], str]) -> Iterator[bytes]:
+    def _listing(self, column: Sequence[int] | Sequence[str]) -> Iterator[bytes]:
         """Yield the lines of LIST or UIDL and the final dot, many in one part."""
-        for start in range(0, len(self._entries), _LINES_AT_ONCE):
-            some = enumerate(self._entries[start:start + _LINES_AT_ONCE], start)
-            yield "".join(f"{index + 1} {show(entry)}\r\n" for index, entry in some
-                          if index not in self._deleted).encode("ascii")
+        deleted = self._deleted
+        for start in range(0, len(column), _LINES_AT_ONCE):
+            some = enumerate(column[start:start + _LINES_AT_ONCE], start + 1)
+            yield "".join([f"{number} {told}\r\n" for number, told in some
+                           if number - 1 not in deleted]).encode("ascii")
         yield b".\r\n"
 
     def _answer(self, text: str, parts: Iterator[bytes]) -> None:

@@ -76,7 +76,7 @@ class ServSession:
 
     def serve(self, preamble: Preamble, maildrop: MaildirMaildrop) -> None:
         """Speak POP3 over the mailbox until the client leaves; raises Gone."""
-        octets = sum(entry.size for entry in maildrop.entries)
+        octets = maildrop.entries.octets
         count = len(maildrop.entries)
         self.log.note(messages.MAILBOX_OPENED, **self.where, mailbox=preamble.mailbox, master=preamble.master,
                       messages=count, octets=octets)

@@ -7,13 +7,13 @@ unlinks from new/, so whatever moment it is at, no second name of the message su
 """
 
 import os
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 from popular.errors import CommitError, MailboxError
 from popular.store.filename import size_of, with_base, with_wire_size
 from popular.store.folders import make_folder, move, sync_folder
-from popular.store.listing import Message
+from popular.store.listing import Message, Messages, unusual_messages
 from popular.store.mailbox import Mailbox
 from popular.store.whereabouts import Whereabouts
 
@@ -39,17 +39,21 @@ class Commit:
         self._touched: set[str] = set()    # folders to be synced
         self._failures: list[str] = []     # one for each message that could not be removed
 
-    def run(self, messages: Sequence[Sized], deleted: Set[int], read: Set[int]) -> None:
-        """Make the changes; the sets hold indexes.  Raises CommitError if a deleted message may remain."""
-        removals = [messages[index] for index in sorted(deleted)]
-        moves = [messages[index] for index in sorted(read - deleted) if messages[index][0].is_new]
+    def run(self, messages: Messages, size: Callable[[int], int], deleted: Set[int], read: Set[int]) -> None:
+        """Make the changes; the sets hold indexes, and `size` tells the size on the wire of the message with an index.
+
+        Raises CommitError if a deleted message may remain.
+        """
+        removals = [(messages[index], size(index)) for index in sorted(deleted)]
+        moves = [(messages[index], size(index)) for index in sorted(read - deleted) if messages[index].is_new]
         moved = {message.inode for message, _ in moves}
-        for message, _ in messages:
+        unusual = unusual_messages(messages)
+        for _, message in unusual:
             if message.leftover:
                 self._complete_move(message)
         self._remove_all(removals)
         self._move_all(moves)
-        for index, (message, _) in enumerate(messages):
+        for index, message in unusual:
             if message.is_twin and index not in deleted and message.inode not in moved:
                 self._part_twin(message)
         self._sync(len(removals))

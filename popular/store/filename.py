@@ -11,12 +11,14 @@ Pure functions, used in the children of pserv, in pdeliver and in pclean.  Nothi
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 
 MAX_UID = 70      # octets of a unique id, each of 0x21-0x7E (RFC 1939 section 7)
 MAX_NAME = 255    # octets of a file name, as of all common file systems
 
 # As strict as can be: `1075238321.16373_1.host` is procmail's, and its 1 is no size.
-_OURS = re.compile(r"([0-9]{1,18}\.[0-9]{1,18})(?:\.M[0-9]{1,18})?_([0-9]{1,18})", re.ASCII)
+_OURS = re.compile(r"([0-9]{1,18}\.[0-9]{1,18})(?:\.M[0-9]{1,18})?_([0-9]{1,18})(?![^,:])", re.ASCII)
+_PLAIN = re.compile(r"/[0-9]{10}\.[0-9]{1,18}(?:\.M[0-9]{1,18})?_([0-9]{1,18})(?=/)", re.ASCII)
 _WIRE_SIZE = re.compile(r"[^:]*,W=([0-9]{1,18})(?![^,:])", re.ASCII)
 _TIME = re.compile(r"([0-9]{1,18})\.", re.ASCII)
 _UID = re.compile(r"[\x21-\x7e]{1,70}")
@@ -37,22 +39,32 @@ def base_of(name: str) -> str:
 
 def is_ours(name: str) -> bool:
     """Tell whether a name has our form, which promises a file with CRLF line ends, sent as it is."""
-    return _OURS.fullmatch(base_of(name)) is not None
+    return _OURS.match(name) is not None
 
 
 def size_of(name: str) -> int | None:
     """Return the wire size that a name tells, or None: then the file must be read once."""
-    ours = _OURS.fullmatch(base_of(name))
-    if ours is not None:
-        return int(ours.group(2))
+    told = _OURS.match(name)
+    if told is not None:
+        return int(told[2])
     told = _WIRE_SIZE.match(name)
-    return int(told.group(1)) if told is not None else None
+    return int(told[1]) if told is not None else None
+
+
+def plain_octets(names: Sequence[str]) -> int | None:
+    """Return the sum of all sizes if all names are plain: of our form with a time of ten digits and nothing behind.
+
+    Plain names are their unique ids as they are, and in the order of text they are in order of delivery.  One search
+    over all names is much cheaper than a look at each, which mailboxes of 100,000 messages would feel.
+    """
+    told = _PLAIN.findall(f"/{'/'.join(names)}/")    # no file name has a slash, so no match goes over a border
+    return sum(map(int, told)) if len(told) == len(names) else None
 
 
 def time_of(name: str) -> int | None:
     """Return the UNIX time of delivery that a name of our form tells, or None."""
-    ours = _OURS.fullmatch(base_of(name))
-    return int(ours.group(1).partition(".")[0]) if ours is not None else None
+    ours = _OURS.match(name)
+    return int(ours[1].partition(".")[0]) if ours is not None else None
 
 
 def uid_of(name: str) -> str:
@@ -67,9 +79,9 @@ def uid_of(name: str) -> str:
 def twin_base(name: str, inode: int) -> str:
     """Return another base for a message whose base is taken: a usable unique id, and it keeps the size of our form."""
     base = base_of(name)
-    ours = _OURS.fullmatch(base)
+    ours = _OURS.match(base)
     if ours is not None:
-        twin = f"{ours.group(1)}.M{inode % 10**18}_{ours.group(2)}"
+        twin = f"{ours[1]}.M{inode % 10**18}_{ours[2]}"
     else:
         twin = f"{base}.T{inode}"
     return twin if _UID.fullmatch(twin) else _hashed(twin)

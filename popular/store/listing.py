@@ -1,15 +1,19 @@
 """What lies in a mailbox: each message once, in the order of delivery, with a unique id that no other has.
 
 Used in the children of pserv and in pdeliver (quota).  Raises MailboxError.
+
+Nearly always all names are POPular's own, and none comes twice.  Such a mailbox is a PlainListing: nothing is made for
+each message, no inode is looked at, and the order is left until somebody needs it, which STAT does not.
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Set
+from itertools import chain, repeat
+from typing import NamedTuple, TypeVar
 
 from popular.errors import MailboxError
-from popular.store.filename import base_of, rank_of, twin_base, uid_of
-from popular.store.folders import File, files_in, is_missing
+from popular.store.filename import base_of, plain_octets, rank_of, twin_base, uid_of
+from popular.store.folders import files_in, is_missing, names_in
 from popular.store.mailbox import Mailbox
 
 
@@ -17,11 +21,15 @@ class Message(NamedTuple):
     """One message as the listing saw it.  Its base and inode stay for life, its place may change."""
 
     uid: str
-    is_new: bool      # in new/, else in cur/
+    is_new: bool           # in new/, else in cur/
     name: str
-    inode: int
-    leftover: str     # its second name, in new/, where a move to cur/ was cut off; else empty
-    is_alone: bool    # no other message has its base
+    inode: int | None      # None if no other message has its base, which tells enough then
+    leftover: str = ""     # its second name, in new/, where a move to cur/ was cut off; else empty
+
+    @property
+    def is_alone(self) -> bool:
+        """Tell whether no other message has its base."""
+        return self.inode is None
 
     @property
     def is_twin(self) -> bool:
@@ -29,25 +37,96 @@ class Message(NamedTuple):
         return not self.is_alone and self.uid != uid_of(self.name)
 
 
-class _Place(NamedTuple):
-    is_new: bool
-    name: str
-    leftover: str
+class PlainListing:
+    """The messages of a mailbox with plain names (see `plain_octets`), no two of them equal; in order when asked."""
+
+    __slots__ = ("octets", "_names", "_is_sorted", "_new")
+
+    def __init__(self, names: list[str], new: Set[str], octets: int) -> None:
+        """Take all names, those that are in new/, and the size of all messages together."""
+        self.octets = octets
+        self._names = names
+        self._is_sorted = False
+        self._new = new
+
+    @property
+    def names(self) -> list[str]:
+        """The names in order; they are the unique ids too."""
+        if not self._is_sorted:
+            self._names.sort()
+            self._is_sorted = True
+        return self._names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> Message:
+        name = self.names[index]
+        return Message(name, name in self._new, name, None)
+
+    def __iter__(self) -> Iterator[Message]:
+        return map(self.__getitem__, range(len(self)))
 
 
-_Identity = tuple[str, int]    # base and inode: what stays when a message is moved or flagged
+Messages = PlainListing | list[Message]
+_Place = tuple[bool, str]    # whether in new/, and the name there
+_File = TypeVar("_File")
 
 
-def list_messages(mailbox: Mailbox) -> list[Message]:
+def list_messages(mailbox: Mailbox) -> Messages:
     """Return the messages by time of delivery, then by name; the order and the ids are the same at every listing.
 
     A message seen in both folders, for it was moved meanwhile, comes once.  No file is opened and none is asked
     for its size.  Raises MailboxError.
     """
+    new, cur = _in_both(mailbox, names_in)
+    in_new = frozenset(new)
+    names = new + cur
+    octets = plain_octets(names)
+    if octets is not None and (not new or in_new.isdisjoint(cur)):
+        return PlainListing(names, in_new, octets)
+    names.sort(key=rank_of)
+    uids = list(map(uid_of, names))
+    if len(set(uids)) < len(names):
+        return _told_apart(mailbox)
+    return [Message(uid, name in in_new, name, None) for uid, name in zip(uids, names)]
+
+
+def unusual_messages(messages: Messages) -> list[tuple[int, Message]]:
+    """Return the messages that QUIT must set right, and their indexes: twins, and those with a second name."""
+    if isinstance(messages, PlainListing):
+        return []
+    return [(index, message) for index, message in enumerate(messages) if message.leftover or message.is_twin]
+
+
+def places_now(mailbox: Mailbox) -> dict[str, dict[int, _Place]]:
+    """Return where each message is now, found by base and inode.  Raises MailboxError."""
+    found: dict[str, dict[int, _Place]] = {}
+    for (base, inode), (is_new, name, _) in _places(mailbox).items():
+        found.setdefault(base, {})[inode] = is_new, name
+    return found
+
+
+def _in_both(mailbox: Mailbox, files: Callable[[str], list[_File]]) -> tuple[list[_File], list[_File]]:
+    """Return the files in new/, then those in cur/: in this order since messages go from one to the other."""
+    try:
+        new = files(mailbox.new)
+    except MailboxError as why:
+        raise mailbox.missing(why) from why
+    try:
+        return new, files(mailbox.cur)
+    except MailboxError as why:
+        if not is_missing(why):
+            raise
+        return new, []
+
+
+def _told_apart(mailbox: Mailbox) -> list[Message]:
+    """Return the messages of a mailbox in which some seem to have one base: by their inodes."""
     places = _places(mailbox)
     sharers = Counter(base for base, _ in places)
-    ranked = sorted((rank_of(place.name), place.is_new, place.name, inode, place.leftover)
-                    for (_, inode), place in places.items())
+    ranked = sorted((rank_of(name), is_new, name, inode, leftover)
+                    for (_, inode), (is_new, name, leftover) in places.items())
     messages: list[Message] = []
     taken: set[str] = set()
     for rank, is_new, name, inode, leftover in ranked:
@@ -55,41 +134,22 @@ def list_messages(mailbox: Mailbox) -> list[Message]:
         while uid in taken:
             uid, turn = twin_base(name, turn), turn + 1
         taken.add(uid)
-        messages.append(Message(uid, is_new, name, inode, leftover, sharers[rank[2]] == 1))
+        messages.append(Message(uid, is_new, name, inode if sharers[rank[2]] > 1 else None, leftover))
     return messages
 
 
-def places_now(mailbox: Mailbox) -> dict[_Identity, tuple[bool, str]]:
-    """Return where each message is now, in new/ or not and by which name, found by base and inode.
+def _places(mailbox: Mailbox) -> dict[tuple[str, int], tuple[bool, str, str]]:
+    """Return the place of every message by base and inode, which stay when it is moved or flagged, and any leftover.
 
-    Raises MailboxError.
+    That is the place in cur/ where a message is in both folders.
     """
-    return {identity: (place.is_new, place.name) for identity, place in _places(mailbox).items()}
-
-
-def files_of(mailbox: Mailbox) -> Iterator[tuple[bool, File]]:
-    """Yield all message files, those of new/ first, since messages go from there to cur/; True with those of new/."""
-    try:
-        for file in files_in(mailbox.new):
-            yield True, file
-    except MailboxError as why:
-        raise mailbox.missing(why) from why
-    try:
-        for file in files_in(mailbox.cur):
-            yield False, file
-    except MailboxError as why:
-        if not is_missing(why):
-            raise
-
-
-def _places(mailbox: Mailbox) -> dict[_Identity, _Place]:
-    """Return the place of every message; the one in cur/ where a message is in both folders."""
-    places: dict[_Identity, _Place] = {}
-    for is_new, (name, inode) in files_of(mailbox):
+    places: dict[tuple[str, int], tuple[bool, str, str]] = {}
+    new, cur = _in_both(mailbox, lambda folder: list(files_in(folder)))
+    for is_new, (name, inode) in chain(zip(repeat(True), new), zip(repeat(False), cur)):
         identity = (base_of(name), inode)
-        before = places.get(identity)
         leftover = ""
-        if before is not None:
-            leftover = before.name if before.is_new else before.leftover
-        places[identity] = _Place(is_new, name, leftover)
+        if identity in places:
+            was_new, earlier, leftover = places[identity]
+            leftover = earlier if was_new else leftover
+        places[identity] = is_new, name, leftover
     return places

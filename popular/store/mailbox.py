@@ -66,8 +66,11 @@ class Mailbox:
 
         To be called before a message is removed from new/.  Raises OSError.
         """
-        make_folder(self.cur)
-        os.utime(self.cur)
+        try:
+            os.utime(self.cur)
+        except FileNotFoundError:
+            make_folder(self.cur)
+            os.utime(self.cur)    # later than when it was made, which does not count
 
 
 def mail_state(root: str, name: str) -> str:

@@ -6,15 +6,15 @@ is an error on RETR of a message that the other has removed.  Raises MailboxErro
 
 import io
 import os
-from collections.abc import Sequence, Set
+from collections.abc import Set
 from typing import BinaryIO, cast
 
 from popular.errors import StoreError
-from popular.pop3.maildrop import Entry
+from popular.pop3.maildrop import Entries, Entry
 from popular.store.commit import Commit, Trouble
 from popular.store.filename import is_ours, size_of
 from popular.store.lineends import CrlfReader, wire_size
-from popular.store.listing import Message, list_messages
+from popular.store.listing import Message, PlainListing, list_messages
 from popular.store.mailbox import Mailbox
 from popular.store.whereabouts import Whereabouts
 
@@ -34,16 +34,13 @@ class MaildirMaildrop:
         self._master = master
         self._where = Whereabouts(mailbox)
         self.troubles: list[Trouble] = []
-        self._messages: list[Message] = []
-        entries: list[Entry] = []
-        for message in list_messages(mailbox):
-            size = size_of(message.name)
-            if size is None:
-                size = self._counted(message)
-            if size is not None:
-                self._messages.append(message)
-                entries.append(Entry(size, message.uid))
-        self.entries: Sequence[Entry] = entries
+        self._messages = list_messages(mailbox)
+        self.entries: Entries
+        if isinstance(self._messages, PlainListing):
+            self.entries = _PlainEntries(self._messages)
+        else:
+            sizes, self._messages = self._sized(self._messages)
+            self.entries = Entries(sizes, [message.uid for message in self._messages])
 
     def open(self, index: int) -> BinaryIO:
         """Return the message's wire octets; unbuffered.
@@ -66,13 +63,26 @@ class MaildirMaildrop:
         """
         commit = Commit(self._mailbox, self._where)
         try:
-            commit.run([(message, entry.size) for message, entry in zip(self._messages, self.entries)],
+            commit.run(self._messages, lambda index: self.entries[index].size,
                        deleted, frozenset() if self._master else read)
         finally:
             self._trouble(*commit.troubles)
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    def _sized(self, messages: list[Message]) -> tuple[list[int], list[Message]]:
+        """Return the sizes of messages, and the messages without those that are gone or cannot be read."""
+        sizes: list[int] = []
+        kept: list[Message] = []
+        for message in messages:
+            size = size_of(message.name)
+            if size is None:
+                size = self._counted(message)
+            if size is not None:
+                sizes.append(size)
+                kept.append(message)
+        return sizes, kept
 
     def _counted(self, message: Message) -> int | None:
         """Return the wire size of a file that does not tell it; None if it is gone or cannot be read."""
@@ -102,6 +112,31 @@ class MaildirMaildrop:
     def _trouble(self, *troubles: Trouble) -> None:
         """Keep some troubles for the log."""
         self.troubles.extend(troubles[:MAX_TROUBLES - len(self.troubles)])
+
+
+class _PlainEntries(Entries):
+    """What plain names tell; sizes are taken from them when somebody asks."""
+
+    __slots__ = ("_listing",)
+
+    def __init__(self, listing: PlainListing) -> None:
+        self.octets = listing.octets
+        self._listing = listing
+
+    @property
+    def sizes(self) -> list[int]:
+        return [size_of(name) or 0 for name in self._listing.names]
+
+    @property
+    def uids(self) -> list[str]:
+        return self._listing.names
+
+    def __len__(self) -> int:
+        return len(self._listing)
+
+    def __getitem__(self, index: int) -> Entry:
+        name = self._listing.names[index]
+        return Entry(size_of(name) or 0, name)
 
 
 def _open_plain(path: str, flags: int) -> int:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 
 from popular.store.filename import size_of
-from popular.store.listing import Message, list_messages
+from popular.store.listing import Message, PlainListing, list_messages
 from popular.store.mailbox import Mailbox
 
 
@@ -22,7 +22,9 @@ class Usage:
 def usage(mailbox: Mailbox) -> Usage:
     """Add up the messages in new/ and cur/; only files that do not tell their size are asked for it."""
     messages = list_messages(mailbox)
-    return Usage(sum(_octets(mailbox, message) for message in messages), len(messages))
+    octets = (messages.octets if isinstance(messages, PlainListing)
+              else sum(_octets(mailbox, message) for message in messages))
+    return Usage(octets, len(messages))
 
 
 def _octets(mailbox: Mailbox, message: Message) -> int:

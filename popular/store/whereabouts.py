@@ -17,7 +17,7 @@ class Whereabouts:
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
-        self._places: dict[tuple[str, int], tuple[bool, str]] = {}
+        self._places: dict[str, dict[int, tuple[bool, str]]] = {}
         self._listed_at: _Times | None = None
 
     def likely(self, message: Message, size: int | None) -> list[str]:
@@ -34,16 +34,19 @@ class Whereabouts:
     def search(self, message: Message) -> str | None:
         """Return the path of a message by its base and inode, or None if it is gone.
 
+        A message that was the only one of its base, and now is not, cannot be told from the others: it is gone too.
         Lists the folders only if they have changed since the last search.  Raises MailboxError.
         """
         now = self._times()
         if now != self._listed_at:
             self._places = places_now(self._mailbox)
             self._listed_at = now
-        place = self._places.get((base_of(message.name), message.inode))
-        if place is None:
+        places = self._places.get(base_of(message.name), {})
+        if message.inode is not None:
+            places = {inode: place for inode, place in places.items() if inode == message.inode}
+        if len(places) != 1:
             return None
-        is_new, name = place
+        ((is_new, name),) = places.values()
         return os.path.join(self._mailbox.new if is_new else self._mailbox.cur, name)
 
     def _times(self) -> _Times:

@@ -14,7 +14,7 @@ from popular.errors import CommitError, Gone, Refused, StoreError
 from popular.net.wire import Wire
 from popular.pop3.authorization import AuthorizationState, Credentials
 from popular.pop3.dialogue import Dialogue
-from popular.pop3.maildrop import EmptyMaildrop, Entry
+from popular.pop3.maildrop import EmptyMaildrop, Entries
 from popular.pop3.transaction import TransactionState
 from popular.pop3.xpop import read_preamble
 from tests.harness.transcript import PATIENCE, Transcript
@@ -44,10 +44,11 @@ class MemoryMaildrop:
         self.commits = 0
         self.closed = False
         self.openers: dict[int, Callable[[], BinaryIO]] = {}      # instead of the message
-        self._entries = [Entry(len(message), f"uid{index + 1}") for index, message in enumerate(messages)]
+        self._entries = Entries([len(message) for message in messages],
+                                [f"uid{index + 1}" for index in range(len(messages))])
 
     @property
-    def entries(self) -> Sequence[Entry]:
+    def entries(self) -> Entries:
         return self._entries
 
     def open(self, index: int) -> BinaryIO:

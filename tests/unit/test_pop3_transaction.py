@@ -8,7 +8,7 @@ import pytest
 from popular.errors import CommitError, Gone, StoreError
 from popular.net.wire import Wire
 from popular.pop3.dialogue import Dialogue
-from popular.pop3.maildrop import EmptyMaildrop, Entry, Maildrop
+from popular.pop3.maildrop import EmptyMaildrop, Entries, Maildrop
 from popular.pop3.transaction import Outcome, TransactionState
 from tests.harness.mailboxes import MAILBOXES, naive_stuffing
 from tests.harness.memory import Conversation, MemoryMaildrop
@@ -162,7 +162,7 @@ def test_the_answers_of_an_empty_maildrop_are_those_of_a_maildrop_without_messag
 
 def test_a_hundred_thousand_messages() -> None:
     class Many(EmptyMaildrop):
-        entries = [Entry(1000, f"945113196.{number}_1000") for number in range(100_000)]
+        entries = Entries([1000] * 100_000, [f"945113196.{number}_1000" for number in range(100_000)])
 
     said = Session(Many(), b"STAT\r\nDELE 5\r\nLIST\r\nUIDL\r\nSTAT\r\nQUIT\r\n").said
     lines = said.split(b"\r\n")

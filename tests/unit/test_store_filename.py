@@ -5,6 +5,7 @@ import pytest
 from popular.store import filename
 
 OURS = "945113196.14341_1067"
+PLAIN = "1" + OURS
 
 
 @pytest.mark.parametrize(("name", "size"), [
@@ -32,6 +33,21 @@ OURS = "945113196.14341_1067"
 ])
 def test_spec_9_1_size_is_in_the_name(name: str, size: int | None) -> None:
     assert filename.size_of(name) == size
+
+
+@pytest.mark.parametrize(("names", "octets"), [
+    pytest.param([], 0, id="none"),
+    pytest.param([PLAIN], 1067, id="one"),
+    pytest.param([PLAIN, "1700000000.1.M000042_0", "9999999999.123456789012345678_" + "9" * 18], 10**18 + 1066,
+                 id="all-forms"),
+    *[pytest.param([PLAIN, odd, PLAIN], None, id=f"odd-{ascii(odd)}") for odd in (
+        PLAIN + ":2,S", PLAIN + ",S=1", "945113196.1_1", "01234567890.1_1", "\u0661234567890.1_1",
+        "1234567890.1_\u0661", "1234567890.1_" + "1" * 19, "1234567890." + "1" * 19 + "_1", "1234567890._1",
+        "1234567890.1_", "1234567890.1", "1234567890.1_1.host", "1234567890.1_1\n", " 1234567890.1_1",
+        "1234567890.1_1\n1234567890.1_1", "1234567890.1.M_1", "1234567890.1.M1", "1234567890_1", "bad\udcff", "")],
+])
+def test_octets_of_plain_names(names: list[str], octets: int | None) -> None:
+    assert filename.plain_octets(names) == octets
 
 
 def test_spec_9_1_name_is_time_dot_pid_underscore_size() -> None:
