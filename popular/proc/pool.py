@@ -36,9 +36,14 @@ class Decision:
     retire: int = 0
 
 
-def decide(limits: PoolLimits, census: Census) -> Decision:
-    """Return how many children to add, or how many idle ones to send home."""
+def decide(limits: PoolLimits, census: Census, is_rush: bool = False) -> Decision:
+    """Return how many children to add, or how many idle ones to send home.
+
+    In a rush, children that serve one session each are forked ahead, as many as may be idle: a batch
+    costs the master less than so many single forks, after each of which it wakes, and writes to its memory anew.
+    """
     spare = census.booting + census.idle
     if spare < limits.minspare:
-        return Decision(fork=max(0, min(limits.minspare - spare, limits.limit - census.total)))
+        wanted = max(limits.minspare, limits.maxspare) if is_rush and limits.maxuse == 1 else limits.minspare
+        return Decision(fork=max(0, min(wanted - spare, limits.limit - census.total)))
     return Decision(retire=min(census.idle, max(0, spare - max(limits.maxspare, limits.minspare))))

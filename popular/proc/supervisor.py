@@ -20,6 +20,8 @@ from popular.proc.signals import HANDLED
 from popular.proc.throttle import Throttle
 
 MAX_FORKS = 16      # in one turn, so that signals never wait long
+RUSH = 0.05         # seconds: when idle children are too few again so soon,
+RUSH_TIMES = 4      # so many times in a row, several are forked at once
 SHORTEST_WAIT = 0.01    # seconds, against a busy loop
 
 _ASKED_TO_END = (os.EX_OK, -signal.SIGTERM, -signal.SIGINT)    # how a newborn ends that somebody sent a signal
@@ -39,6 +41,8 @@ class Supervisor:
         self._room = self._board.make_room(limits.limit)
         self._generation = 0
         self._is_holding = False
+        self._filled_at = 0.0     # monotonic: when there were enough idle children again
+        self._times = 0           # how often in a row they did not last
         self._roster = Roster()
         self._slots = Slots()
         self._throttle = Throttle()
@@ -73,18 +77,23 @@ class Supervisor:
         if self._is_holding:
             return None
         census = self._roster.census()
-        decision = decide(self._limits, census)
+        now = time.monotonic()
+        decision = decide(self._limits, census, self._times >= RUSH_TIMES and now < self._filled_at + RUSH)
         self._retire_idle(decision.retire)
         if not decision.fork:
             return None
-        allowed = self._throttle.allowance(decision.fork, census.booting, time.monotonic())
+        allowed = self._throttle.allowance(decision.fork, census.booting, now)
         for _ in range(min(allowed, MAX_FORKS)):
             if not self._spawn():
                 break
         if self._throttle.is_troubled:
             is_trying = self._roster.census().booting > 0    # its report or its death wakes us
             return None if is_trying else max(SHORTEST_WAIT, self._throttle.wait(time.monotonic()))
-        return 0.0 if allowed > MAX_FORKS else None
+        if allowed > MAX_FORKS:
+            return 0.0
+        self._times = self._times + 1 if now < self._filled_at + RUSH else 0
+        self._filled_at = now
+        return None
 
     def hear(self) -> None:
         """Note what children report; call it before `reap`, because a corpse may have left its report."""

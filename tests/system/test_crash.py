@@ -137,7 +137,7 @@ def test_a_child_that_crashed_later_slows_nobody_down(start, request):
             client.pid
             client.say(b"crash")
             assert client.is_closed()
-    wait_for(lambda: len(idle_children(toy.pid)) == 4, 2.0, "full strength")
+    wait_for(lambda: 4 <= len(idle_children(toy.pid)) <= 8, 2.0, "full strength")
     assert not toy.log_lines("child_not_started")
 
 

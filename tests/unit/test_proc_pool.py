@@ -35,15 +35,28 @@ def test_decision(limits, census, decision):
     assert decide(limits, census) == decision
 
 
-def test_whatever_the_counts_the_limit_holds_and_nothing_flaps():
+@pytest.mark.parametrize("limits, census, decision", [
+    pytest.param(LIMITS, Census(idle=3, busy=1), Decision(fork=5), id="as many as may be idle"),
+    pytest.param(LIMITS, Census(idle=4), Decision(), id="only when there are too few"),
+    pytest.param(LIMITS, Census(idle=3, busy=15), Decision(fork=2), id="near the limit"),
+    pytest.param(PoolLimits(4, 8, 20, maxuse=2), Census(idle=3), Decision(fork=1), id="children come back by themselves"),
+    pytest.param(PoolLimits(5, 2, 20, 1), Census(idle=4), Decision(fork=1), id="maxspare below minspare"),
+    pytest.param(FIXED, Census(idle=2), Decision(fork=1), id="fixed pool"),
+])
+def test_decision_in_a_rush(limits, census, decision):
+    assert decide(limits, census, is_rush=True) == decision
+
+
+@pytest.mark.parametrize("is_rush", [False, True], ids=["calm", "rush"])
+def test_whatever_the_counts_the_limit_holds_and_nothing_flaps(is_rush):
     for booting in range(6):
         for idle in range(12):
             for busy in range(12):
-                decision = decide(LIMITS, Census(booting, idle, busy))
+                decision = decide(LIMITS, Census(booting, idle, busy), is_rush)
                 assert decision.fork == 0 or decision.retire == 0
                 assert decision.fork + booting + idle + busy <= max(LIMITS.limit, booting + idle + busy)
                 after = Census(booting + decision.fork, idle - decision.retire, busy)
-                assert decide(LIMITS, after).retire == 0
+                assert decide(LIMITS, after, is_rush).retire == 0
 
 
 def test_slots_are_below_the_limit_and_come_back():
