@@ -3,13 +3,13 @@
 Pure text; nothing here asks the DNS.  Used by the settings, the listeners and the backends.
 """
 
-import ipaddress
 import re
+import socket
 from dataclasses import dataclass
 
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 
-_ZONE = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)    # ipaddress takes anything, commas and line ends too
+_ZONE = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,8 +37,8 @@ def is_ip(host: str) -> bool:
     """Tell whether `host` is a numeric IPv4 or IPv6 address (a zone such as `%eth0` is allowed)."""
     address, percent, zone = host.partition("%")
     try:
-        ipaddress.ip_address(address)
-    except ValueError:
+        socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    except (OSError, ValueError):    # ValueError: it cannot be a C string
         return False
     return not percent or (":" in address and _ZONE.fullmatch(zone) is not None)
 

@@ -32,6 +32,8 @@ import json, sys
 with open(int(sys.argv[2]), "rb") as hand:
     raw = json.load(hand)
 sys.path[:] = raw["path"]
+from popular.daemon.lean import import_dataclasses
+import_dataclasses()
 from popular.daemon.boot import boot
 boot(raw)
 """

@@ -23,6 +23,11 @@ def test_a_child_has_no_heavy_module(modules):
     assert [name for name in modules[0] if name.split(".")[0] in HEAVY] == []
 
 
+def test_a_child_has_nothing_that_dataclasses_do_without(modules):
+    assert "dataclasses" in modules[0]
+    assert {"inspect", "ast", "dis", "tokenize"}.isdisjoint(modules[0])
+
+
 def test_the_list_is_that_of_the_right_process(modules):
     assert {"popular.daemon.master", "popular.proc.child", "tests.harness.toy"} <= set(modules[0])
     assert "popular.daemon.starter" not in modules[0]

@@ -58,6 +58,11 @@ def test_refused(text, why):
     pytest.param("127.0.0.1%eth0", False, id="zone-of-ipv4"),
     pytest.param("127.1", False, id="short"),
     pytest.param("0127.0.0.1", False, id="octal"),
+    pytest.param("127.0.0.1 ", False, id="space"),
+    pytest.param("127.0.0.1\0", False, id="nul"),
+    pytest.param("\udcff", False, id="surrogate"),
+    pytest.param("::ffff:10.0.0.1", True, id="ipv4-in-ipv6"),
+    pytest.param("::1::", False, id="two-gaps"),
     pytest.param("localhost", False, id="name"),
     pytest.param("", False, id="empty"),
 ])
