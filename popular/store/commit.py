@@ -62,8 +62,7 @@ class Commit:
 
     def _complete_move(self, message: Message) -> None:
         """Take away the second name of a message whose move was cut off."""
-        self._rename(message, os.path.join(self._mailbox.new, message.leftover),
-                     os.path.join(self._mailbox.cur, message.name))
+        self._rename(message, f"{self._mailbox.new}/{message.leftover}", f"{self._mailbox.cur}/{message.name}")
 
     def _remove_all(self, removals: Sequence[Sized]) -> None:
         """Remove messages; those that are not where they were listed are looked for together, by one listing."""
@@ -90,7 +89,7 @@ class Commit:
                 self._failures.append(f"{path}: {why.strerror}")
                 return True
             found = True
-            self._touched.add(os.path.dirname(path))
+            self._touched.add(path.rpartition("/")[0])
         return found
 
     def _mark_departure(self) -> None:
@@ -102,34 +101,41 @@ class Commit:
 
     def _move_all(self, moves: Sequence[Sized]) -> None:
         """Move messages from new/ to cur/; foreign ones get the wire size that was counted into their names."""
-        if moves:
-            try:
-                make_folder(self._mailbox.cur)
-            except OSError as why:
-                self.troubles.append(Trouble("not_moved", self._mailbox.cur, str(why.strerror)))
-                return
-        for message, size in moves:
-            source = os.path.join(self._mailbox.new, message.name)
-            name = with_base(message.name, message.uid) if message.is_twin else message.name
-            target = with_wire_size(name, size) if size_of(name) is None else name
-            self._rename(message, source, os.path.join(self._mailbox.cur, target))
+        strayed = [(message, size) for message, size in moves if not self._move(message, size)]
+        if strayed and self._made_cur():
+            for message, size in strayed:
+                self._move(message, size)
+
+    def _made_cur(self) -> bool:
+        """Make cur/ if it is missing; tell whether it was."""
+        try:
+            return make_folder(self._mailbox.cur)
+        except OSError as why:
+            self.troubles.append(Trouble("not_moved", self._mailbox.cur, str(why.strerror)))
+            return False
+
+    def _move(self, message: Message, size: int) -> bool:
+        """Move one message to cur/; False if it, or cur/, is not there."""
+        name = with_base(message.name, message.uid) if message.is_twin else message.name
+        target = with_wire_size(name, size) if size_of(name) is None else name
+        return self._rename(message, f"{self._mailbox.new}/{message.name}", f"{self._mailbox.cur}/{target}")
 
     def _part_twin(self, message: Message) -> None:
         """Give a message whose base another has a base of its own, the id that it has shown: it must keep that id."""
         folder = self._mailbox.new if message.is_new else self._mailbox.cur
-        self._rename(message, os.path.join(folder, message.name),
-                     os.path.join(folder, with_base(message.name, message.uid)))
+        self._rename(message, f"{folder}/{message.name}", f"{folder}/{with_base(message.name, message.uid)}")
 
-    def _rename(self, message: Message, source: str, target: str) -> None:
-        """Rename one file; a message that is no longer there was moved by another session, which is as good."""
+    def _rename(self, message: Message, source: str, target: str) -> bool:
+        """Rename one file; False if it is no longer there: another session has moved it, which is as good."""
         try:
             move(source, target)
         except FileNotFoundError:
-            return
+            return False
         except OSError as why:
             self.troubles.append(Trouble("not_moved", message.name, why.strerror or type(why).__name__))
-            return
-        self._touched.update((os.path.dirname(source), os.path.dirname(target)))
+        else:
+            self._touched.update((source.rpartition("/")[0], target.rpartition("/")[0]))
+        return True
 
     def _sync(self, removals: int) -> None:
         """Sync each changed folder once; where that fails, no removal is sure to last."""

@@ -66,13 +66,14 @@ def is_missing(why: MailboxError) -> bool:
     return why.number == errno.ENOENT
 
 
-def make_folder(path: str) -> None:
-    """Make one folder for us alone, lasting on disk; one that is there already is left as it is.  Raises OSError."""
+def make_folder(path: str) -> bool:
+    """Make one folder for us alone, lasting on disk; False if it is there already.  Raises OSError."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
-        return
+        return False
     sync_folder(os.path.dirname(path))
+    return True
 
 
 def sync_folder(path: str) -> None:

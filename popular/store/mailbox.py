@@ -27,10 +27,10 @@ class Mailbox:
             raise StoreError("not a mailbox name", "SYS/PERM")
         self.root = root
         self.name = name
-        self.path = os.path.join(root, name)
-        self.new = os.path.join(self.path, "new")
-        self.cur = os.path.join(self.path, "cur")
-        self.tmp = os.path.join(self.path, "tmp")
+        self.path = f"{root}/{name}"
+        self.new = f"{self.path}/new"
+        self.cur = f"{self.path}/cur"
+        self.tmp = f"{self.path}/tmp"
 
     def missing(self, why: MailboxError) -> MailboxError:
         """Return what a failure of new/ means: with the spool away, no mailbox is missing for good."""

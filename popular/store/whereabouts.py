@@ -23,12 +23,12 @@ class Whereabouts:
     def likely(self, message: Message, size: int | None) -> list[str]:
         """Return the paths a message may have if only POPular moved it: as listed, then where QUIT puts read mail."""
         if not message.is_new:
-            return [os.path.join(self._mailbox.cur, message.name)]
-        paths = [os.path.join(self._mailbox.new, message.name)]
+            return [f"{self._mailbox.cur}/{message.name}"]
+        paths = [f"{self._mailbox.new}/{message.name}"]
         if message.is_alone:
-            paths.append(os.path.join(self._mailbox.cur, message.name))
+            paths.append(f"{self._mailbox.cur}/{message.name}")
             if size is not None and size_of(message.name) is None:
-                paths.append(os.path.join(self._mailbox.cur, with_wire_size(message.name, size)))
+                paths.append(f"{self._mailbox.cur}/{with_wire_size(message.name, size)}")
         return paths
 
     def search(self, message: Message) -> str | None:
@@ -47,7 +47,7 @@ class Whereabouts:
         if len(places) != 1:
             return None
         ((is_new, name),) = places.values()
-        return os.path.join(self._mailbox.new if is_new else self._mailbox.cur, name)
+        return f"{self._mailbox.new if is_new else self._mailbox.cur}/{name}"
 
     def _times(self) -> _Times:
         """Return when the two folders last changed; taken before listing, so that no change is missed."""

@@ -184,6 +184,20 @@ def test_cur_is_made_when_it_is_needed(box: Path, drop: Drop) -> None:
     assert files(box) == ["cur/1.1_20"]
 
 
+def test_no_folder_is_made_while_cur_is_there(box: Path, drop: Drop, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(box, "new/1.1_20", "new/2.1_20", "new/3.1_20")
+    maildrop = drop()
+    os.unlink(box / "new/3.1_20")
+
+    def never(*given: object) -> None:
+        raise AssertionError(f"mkdir{given}")
+
+    monkeypatch.setattr("popular.store.mailbox.make_folder", never)
+    monkeypatch.setattr(os, "mkdir", never)
+    maildrop.commit({0}, {1})
+    assert files(box) == ["cur/2.1_20"]
+
+
 # What goes wrong
 
 def failing(monkeypatch: pytest.MonkeyPatch, call: str, *names: str) -> None:
