@@ -18,7 +18,7 @@ MAX_NAME = 255    # octets of a file name, as of all common file systems
 
 # As strict as can be: `1075238321.16373_1.host` is procmail's, and its 1 is no size.
 _OURS = re.compile(r"([0-9]{1,18}\.[0-9]{1,18})(?:\.M[0-9]{1,18})?_([0-9]{1,18})(?![^,:])", re.ASCII)
-_PLAIN = re.compile(r"/[0-9]{10}\.[0-9]{1,18}(?:\.M[0-9]{1,18})?_([0-9]{1,18})(?=/)", re.ASCII)
+_PLAIN = re.compile(r"/[0-9]{1,10}\.[0-9]{1,18}(?:\.M[0-9]{1,18})?_([0-9]{1,18})(?=/)", re.ASCII)
 _WIRE_SIZE = re.compile(r"[^:]*,W=([0-9]{1,18})(?![^,:])", re.ASCII)
 _TIME = re.compile(r"([0-9]{1,18})\.", re.ASCII)
 _UID = re.compile(r"[\x21-\x7e]{1,70}")
@@ -52,10 +52,10 @@ def size_of(name: str) -> int | None:
 
 
 def plain_octets(names: Sequence[str]) -> int | None:
-    """Return the sum of all sizes if all names are plain: of our form with a time of ten digits and nothing behind.
+    """Return the sum of all sizes if all names are plain: of our form, with at most ten digits of time, nothing behind.
 
-    Plain names are their unique ids as they are, and in the order of text they are in order of delivery.  One search
-    over all names is much cheaper than a look at each, which mailboxes of 100,000 messages would feel.
+    Plain names are their unique ids as they are.  One search over all names is much cheaper than a look at each, which
+    mailboxes of 100,000 messages would feel.
     """
     told = _PLAIN.findall(f"/{'/'.join(names)}/")    # no file name has a slash, so no match goes over a border
     return sum(map(int, told)) if len(told) == len(names) else None
@@ -107,6 +107,12 @@ def rank_of(name: str) -> Rank:
     told = _TIME.match(name)
     base = base_of(name)
     return (0, int(told.group(1)), base) if told is not None else (1, 0, base)
+
+
+def sort_plain(names: list[str]) -> None:
+    """Sort plain names by `rank_of`: where all times have as many digits, that is the order of text."""
+    is_text_order = len({name.index(".") for name in names}) < 2
+    names.sort(key=None if is_text_order else rank_of)
 
 
 def _hashed(text: str) -> str:

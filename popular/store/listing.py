@@ -3,17 +3,18 @@
 Used in the children of pserv and in pdeliver (quota).  Raises MailboxError.
 
 Nearly always all names are POPular's own, and none comes twice.  Such a mailbox is a PlainListing: nothing is made for
-each message, no inode is looked at, and the order is left until somebody needs it, which STAT does not.
+each message, nothing but names is read from the folders, and the order is left until somebody needs it, which STAT does
+not.  Should something else than a file have a name of ours, it is listed; whoever opens messages must refuse it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Collection, Iterator
 from itertools import chain, repeat
 from typing import NamedTuple, TypeVar
 
 from popular.errors import MailboxError
-from popular.store.filename import base_of, plain_octets, rank_of, twin_base, uid_of
-from popular.store.folders import files_in, is_missing, names_in
+from popular.store.filename import base_of, plain_octets, rank_of, sort_plain, twin_base, uid_of
+from popular.store.folders import all_names_in, files_in, is_missing
 from popular.store.mailbox import Mailbox
 
 
@@ -42,20 +43,26 @@ class PlainListing:
 
     __slots__ = ("octets", "_names", "_is_sorted", "_new")
 
-    def __init__(self, names: list[str], new: Set[str], octets: int) -> None:
+    def __init__(self, names: list[str], new: list[str], octets: int) -> None:
         """Take all names, those that are in new/, and the size of all messages together."""
         self.octets = octets
         self._names = names
         self._is_sorted = False
-        self._new = new
+        self._new: Collection[str] = new
 
     @property
     def names(self) -> list[str]:
         """The names in order; they are the unique ids too."""
         if not self._is_sorted:
-            self._names.sort()
+            sort_plain(self._names)
+            self._new = frozenset(self._new)
             self._is_sorted = True
         return self._names
+
+    @property
+    def sizes(self) -> list[int]:
+        """The sizes, in order of the names."""
+        return [int(name.rpartition("_")[2]) for name in self.names]
 
     def __len__(self) -> int:
         return len(self._names)
@@ -69,7 +76,8 @@ class PlainListing:
 
 
 Messages = PlainListing | list[Message]
-_Place = tuple[bool, str]    # whether in new/, and the name there
+_Place = tuple[bool, str]                                    # whether in new/, and the name there
+_Places = dict[tuple[str, int], tuple[bool, str, str]]       # the same by base and inode, and a leftover
 _File = TypeVar("_File")
 
 
@@ -79,17 +87,18 @@ def list_messages(mailbox: Mailbox) -> Messages:
     A message seen in both folders, for it was moved meanwhile, comes once.  No file is opened and none is asked
     for its size.  Raises MailboxError.
     """
-    new, cur = _in_both(mailbox, names_in)
-    in_new = frozenset(new)
+    new, cur = _in_both(mailbox, all_names_in)
     names = new + cur
     octets = plain_octets(names)
-    if octets is not None and (not new or in_new.isdisjoint(cur)):
-        return PlainListing(names, in_new, octets)
-    names.sort(key=rank_of)
-    uids = list(map(uid_of, names))
-    if len(set(uids)) < len(names):
-        return _told_apart(mailbox)
-    return [Message(uid, name in in_new, name, None) for uid, name in zip(uids, names)]
+    if octets is not None and not _have_common(new, cur):
+        return PlainListing(names, new, octets)
+    return _told_apart(_places(mailbox))
+
+
+def _have_common(some: list[str], others: list[str]) -> bool:
+    """Tell whether a name is in both lists."""
+    few, many = sorted((some, others), key=len)
+    return bool(few) and not frozenset(few).isdisjoint(many)
 
 
 def unusual_messages(messages: Messages) -> list[tuple[int, Message]]:
@@ -121,9 +130,8 @@ def _in_both(mailbox: Mailbox, files: Callable[[str], list[_File]]) -> tuple[lis
         return new, []
 
 
-def _told_apart(mailbox: Mailbox) -> list[Message]:
-    """Return the messages of a mailbox in which some seem to have one base: by their inodes."""
-    places = _places(mailbox)
+def _told_apart(places: _Places) -> list[Message]:
+    """Return messages of any names, each with an id of its own, also where some have one base."""
     sharers = Counter(base for base, _ in places)
     ranked = sorted((rank_of(name), is_new, name, inode, leftover)
                     for (_, inode), (is_new, name, leftover) in places.items())
@@ -138,12 +146,12 @@ def _told_apart(mailbox: Mailbox) -> list[Message]:
     return messages
 
 
-def _places(mailbox: Mailbox) -> dict[tuple[str, int], tuple[bool, str, str]]:
+def _places(mailbox: Mailbox) -> _Places:
     """Return the place of every message by base and inode, which stay when it is moved or flagged, and any leftover.
 
     That is the place in cur/ where a message is in both folders.
     """
-    places: dict[tuple[str, int], tuple[bool, str, str]] = {}
+    places: _Places = {}
     new, cur = _in_both(mailbox, lambda folder: list(files_in(folder)))
     for is_new, (name, inode) in chain(zip(repeat(True), new), zip(repeat(False), cur)):
         identity = (base_of(name), inode)

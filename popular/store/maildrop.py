@@ -4,8 +4,10 @@ Used in the children of pserv.  Nothing is locked, on purpose: the worst that tw
 is an error on RETR of a message that the other has removed.  Raises MailboxError and StoreError; CommitError at QUIT.
 """
 
+import errno
 import io
 import os
+import stat
 from collections.abc import Set
 from typing import BinaryIO, cast
 
@@ -125,7 +127,7 @@ class _PlainEntries(Entries):
 
     @property
     def sizes(self) -> list[int]:
-        return [size_of(name) or 0 for name in self._listing.names]
+        return self._listing.sizes
 
     @property
     def uids(self) -> list[str]:
@@ -140,5 +142,9 @@ class _PlainEntries(Entries):
 
 
 def _open_plain(path: str, flags: int) -> int:
-    """Open a file that is not a symbolic link."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+    """Open a file, and nothing else that has the name of one: no link, no pipe, which would have us wait."""
+    file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return file
+    os.close(file)
+    raise OSError(errno.EINVAL, "not a file")

@@ -38,10 +38,11 @@ def test_spec_9_1_size_is_in_the_name(name: str, size: int | None) -> None:
 @pytest.mark.parametrize(("names", "octets"), [
     pytest.param([], 0, id="none"),
     pytest.param([PLAIN], 1067, id="one"),
+    pytest.param([PLAIN, OURS, "1.1_1"], 2135, id="short-times"),
     pytest.param([PLAIN, "1700000000.1.M000042_0", "9999999999.123456789012345678_" + "9" * 18], 10**18 + 1066,
                  id="all-forms"),
     *[pytest.param([PLAIN, odd, PLAIN], None, id=f"odd-{ascii(odd)}") for odd in (
-        PLAIN + ":2,S", PLAIN + ",S=1", "945113196.1_1", "01234567890.1_1", "\u0661234567890.1_1",
+        PLAIN + ":2,S", PLAIN + ",S=1", "01234567890.1_1", "\u0661234567890.1_1",
         "1234567890.1_\u0661", "1234567890.1_" + "1" * 19, "1234567890." + "1" * 19 + "_1", "1234567890._1",
         "1234567890.1_", "1234567890.1", "1234567890.1_1.host", "1234567890.1_1\n", " 1234567890.1_1",
         "1234567890.1_1\n1234567890.1_1", "1234567890.1.M_1", "1234567890.1.M1", "1234567890_1", "bad\udcff", "")],
@@ -102,6 +103,15 @@ def test_with_wire_size_and_base_keep_the_flags() -> None:
 def test_rank_is_by_time_then_base_and_names_without_a_time_come_last() -> None:
     names = ["9.1_1", "10.1_1", "10.2_1", "10.2_1x", "100.M1P2.host,W=4:2,S", "1000000000.1_1", "aaa", "x.5"]
     assert sorted(reversed(names), key=filename.rank_of) == names
+
+
+@pytest.mark.parametrize("names", [
+    [], ["1.1_1"], ["1700000000.10_1", "1700000000.1_1", "1600000000.2_1", "1700000000.1.M5_1"],
+    ["999999999.1_1", "1000000000.1_1", "1.1_1", "0999999999.2_1"]], ids=["none", "one", "one-length", "two-lengths"])
+def test_plain_names_are_sorted_by_rank(names: list[str]) -> None:
+    ranked = sorted(names, key=filename.rank_of)
+    filename.sort_plain(names)
+    assert names == ranked
 
 
 def test_rank_does_not_hang_on_flags() -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from popular.errors import MailboxError, StoreError
-from popular.store.filename import rank_of, size_of, uid_of
-from popular.store.listing import PlainListing, list_messages
+from popular.store.listing import list_messages
 from popular.store.mailbox import Mailbox, mail_state
 
 NAME = "3/2d/joe.doe"
@@ -108,6 +107,7 @@ def test_a_folder_that_cannot_be_opened_is_told_for_now(spool: Path, make_mailbo
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     for use in (lambda: mail_state(str(spool), NAME), lambda: list_messages(Mailbox(str(spool), NAME))):
         with pytest.raises(MailboxError) as caught:
             use()
@@ -159,64 +159,12 @@ def test_order_is_by_time_of_delivery_over_both_folders(spool: Path, make_mailbo
         "9.1_1", "10.1_1", "10.9_1", "11.1_1", "100.1.host", "aaa", "zzz"]
 
 
-def fill(path: Path, count: int, *more: str) -> list[str]:
-    """Put messages with plain names into both folders, and more into cur/; returns all names."""
-    names = [f"{1_700_000_000 + number * 7919 % count // 3}.{number * 31 % 997}{'' if number % 5 else '.M1'}_{number}"
-             for number in range(count)]
-    for number, name in enumerate(names):
-        put(path / ("cur" if number % 3 else "new"), name, b"")
-    for name in more:
-        put(path / "cur", name, b"")
-    return [*names, *more]
-
-
-@pytest.mark.parametrize("more", [pytest.param((), id="plain"), pytest.param(("1700000005.1_9:2,S",), id="one-flagged"),
-                                  pytest.param(("999.1_1", "zzz", "a b"), id="foreign")])
-def test_quick_and_careful_listings_are_the_same(spool: Path, make_mailbox: MakeMailbox, more: tuple[str, ...]) -> None:
-    path = make_mailbox(NAME)
-    names = fill(path, 300, *more)
-    messages = list_messages(Mailbox(str(spool), NAME))
-    assert isinstance(messages, PlainListing) == (not more)
-    assert [message.name for message in messages] == sorted(names, key=rank_of)
-    assert all(message.uid == uid_of(message.name) for message in messages)
-    assert {message.name for message in messages if message.is_new} == set(os.listdir(path / "new"))
-    assert all(message.is_alone and not message.is_twin for message in messages)
-    if isinstance(messages, PlainListing):
-        assert messages.octets == sum(size_of(name) or 0 for name in names)
-
-
-def test_a_plain_listing_makes_nothing_for_each_message(spool: Path, make_mailbox: MakeMailbox,
-                                                        monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(make_mailbox(NAME), 30)
-
-    def never(*given: object) -> None:
-        raise AssertionError(f"called for {given}")
-
-    for name in ("files_in", "base_of", "uid_of", "rank_of", "Message"):
-        monkeypatch.setattr(f"popular.store.listing.{name}", never)
-    assert len(list_messages(Mailbox(str(spool), NAME))) == 30
-
-
 def test_a_message_in_both_folders_is_listed_once(spool: Path, make_mailbox: MakeMailbox) -> None:
     path = make_mailbox(NAME)
     put(path / "new", "1.1_6")
     os.link(path / "new" / "1.1_6", path / "cur" / "1.1_6:2,S")
     (message,) = list_messages(Mailbox(str(spool), NAME))
     assert (message.uid, message.is_new, message.name, message.leftover) == ("1.1_6", False, "1.1_6:2,S", "1.1_6")
-
-
-@pytest.mark.parametrize("is_same", [True, False], ids=["same", "another"])
-def test_a_plain_name_in_both_folders(spool: Path, make_mailbox: MakeMailbox, is_same: bool) -> None:
-    path = make_mailbox(NAME)
-    put(path / "new", "1700000000.1_6")
-    if is_same:
-        os.link(path / "new/1700000000.1_6", path / "cur/1700000000.1_6")
-    else:
-        put(path / "cur", "1700000000.1_6")
-    messages = list(list_messages(Mailbox(str(spool), NAME)))
-    assert [(message.is_new, message.leftover) for message in messages] == (
-        [(False, "1700000000.1_6")] if is_same else [(False, ""), (True, "")])
-    assert len({message.uid for message in messages}) == len(messages)
 
 
 def test_one_file_under_two_names_is_two_messages(spool: Path, make_mailbox: MakeMailbox) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from popular.errors import CommitError, StoreError
-from popular.pop3.maildrop import Entry
 from popular.store import commit as commit_module
 from popular.store.lineends import BLOCK
 from popular.store.mailbox import Mailbox
@@ -116,16 +115,6 @@ def test_a_broken_disk_does_not_fill_the_log(box: Path, drop: Drop, monkeypatch:
 
     monkeypatch.setattr("popular.store.maildrop.wire_size", fail)
     assert len(drop().troubles) == MAX_TROUBLES
-
-
-@pytest.mark.parametrize("more", [(), ("cur/1.x.host,W=7",)], ids=["plain", "with-a-foreign-one"])
-def test_entries_are_the_same_as_columns_and_one_by_one(box: Path, drop: Drop, more: tuple[str, ...]) -> None:
-    put(box, "new/1700000009.1_7", "cur/1700000008.1_8", "new/1700000010.1_9", *more)
-    entries = drop().entries
-    assert entries.octets == 24 + 7 * len(more)
-    assert list(entries.sizes) == [8, 7, 9] if not more else [7, 8, 7, 9]
-    assert list(entries) == [entries[index] for index in range(len(entries))] == list(map(
-        Entry, entries.sizes, entries.uids))
 
 
 # What QUIT changes
