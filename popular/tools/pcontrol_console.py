@@ -41,21 +41,23 @@ class Console:
         while True:
             try:
                 line = input("pcontrol> ").strip()
+                if line in ("/q", "/quit"):
+                    return 0
+                self._obey(line)
             except EOFError:
                 print()
                 return 0
             except KeyboardInterrupt:    # as a shell: another line
                 print()
-                continue
-            if line in ("/q", "/quit"):
-                return 0
-            if line.split()[:1] in (["/h"], ["/help"]):
-                print(LOCAL_HELP)
-                line = " ".join(["help", *line.split()[1:]])
-            if line.startswith("/"):
-                print(f"no such command of pcontrol: {line}; try /h", file=sys.stderr)
-            elif line and not line.startswith("#"):
-                self._send(line)
+
+    def _obey(self, line: str) -> None:
+        if line.split()[:1] in (["/h"], ["/help"]):
+            print(LOCAL_HELP)
+            line = " ".join(["help", *line.split()[1:]])
+        if line.startswith("/"):
+            print(f"no such command of pcontrol: {line}; try /h", file=sys.stderr)
+        elif line and not line.startswith("#"):
+            self._send(line)
 
     def _send(self, line: str) -> None:
         if len(line.encode("utf-8", "surrogateescape")) > MAX_LINE:
@@ -70,8 +72,7 @@ class Console:
         except KeyboardInterrupt:    # the answer would be taken for that of the next command
             self._client.close()
             self._client = self._connect()
-            print()
-            return
+            raise
         _show(reply)
 
     def _learn(self) -> None:

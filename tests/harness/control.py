@@ -2,7 +2,9 @@
 
 from popular.addresses import Endpoint, parse_endpoint
 from popular.control.client import ControlClient, Reply, default_path
+from popular.control.grammar import split_words
 from tests.harness.daemon import Daemon
+from tests.harness.popclient import PopClient
 
 
 def control(daemon: Daemon) -> ControlClient:
@@ -30,7 +32,7 @@ def refused(daemon: Daemon, line: str) -> Reply:
 def listening(daemon: Daemon, ident: str, cls: str = "vserv") -> list[Endpoint]:
     """Return where an object listens, as the daemon tells."""
     [reply] = tell(daemon, f"{cls} list")
-    [line] = [line.split() for line in reply.lines if line.split()[0] == ident]
+    [line] = [words for words in map(split_words, reply.lines) if words[0] == ident]
     return [parse_endpoint(word) for word in line[1:] if "=" not in word]
 
 
@@ -38,3 +40,9 @@ def variable(daemon: Daemon, name: str) -> str:
     """Return the text of a variable."""
     [reply] = tell(daemon, f"show {name}")
     return reply.lines[0].partition(" = ")[2]
+
+
+def greeting(endpoint: Endpoint) -> bytes:
+    """Return the greeting of a new connection."""
+    with PopClient(endpoint) as client:
+        return client.greeting()

@@ -27,7 +27,7 @@ def setting(config: Config, **texts: str) -> Config:
     pytest.param({"maxsession": "9"}, {"maxsession": "7"}, {"maxsession": "7"}, ("maxsession",), 7, id="both say it"),
     pytest.param({"maxsession": "7"}, {"maxsession": "7"}, {}, (), 1000, id="gone from the file"),
     pytest.param({"maxsession": "9"}, {"maxsession": "7"}, {}, (), 1000, id="gone from the file, and set"),
-    pytest.param({"maxsession": "9"}, {}, {"maxsession": "1000"}, ("maxsession",), 1000, id="the file says the default"),
+    pytest.param({"maxsession": "9"}, {}, {"maxsession": "1000"}, ("maxsession",), 1000, id="the default, said"),
 ])
 def test_variables(present, base, fresh, given, value):
     merged = merge(setting(DEFAULT, **present), setting(DEFAULT, **base), setting(DEFAULT, **fresh), frozenset(given),

@@ -1,0 +1,216 @@
+"""Reading the INI file again while sessions run."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from popular.addresses import Endpoint
+from popular.control.client import ControlClient
+from tests.harness.control import control, greeting, listening, refused, tell, variable
+from tests.harness.daemon import Daemon
+from tests.harness.popclient import PopClient
+from tests.harness.proxy import start_proxy, store
+from tests.harness.system import descendants_of, is_alive, wait_for
+from tests.harness.toyclient import is_refused
+
+NOWHERE = Endpoint("127.0.0.1", 1)
+
+Start = Callable[..., Daemon]
+
+
+@pytest.fixture
+def proxy(start: Start, rundir: Path) -> Daemon:
+    """A proxy whose backend is out of reach."""
+    return start_proxy(start, rundir, store(NOWHERE), maxerrors=7)
+
+
+def edit(daemon: Daemon, *changes: tuple[str, str]) -> None:
+    """Replace words of the INI file."""
+    text = daemon.config.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    daemon.config.write_text(text)
+
+
+def reload(daemon: Daemon) -> tuple[str, ...]:
+    """Reload; returns what changed."""
+    [reply] = tell(daemon, "reload")
+    assert reply.text in ("reloaded", "reloaded, nothing changed")
+    return reply.lines
+
+
+def test_an_unchanged_file_changes_nothing(proxy: Daemon) -> None:
+    children = wait_for(lambda: found if len(found := proxy.children()) == 4 else [], 10.0, "the first children")
+    assert reload(proxy) == ()
+    assert reload(proxy) == ()
+    wait_for(lambda: proxy.children() == children, 10.0, "the same children, and no others")
+    assert len(proxy.wait_log("reloaded changes=0", count=2)) == 2
+
+
+def test_an_edited_file_takes_effect_and_tells_what_changed(proxy: Daemon, pop: Callable[..., PopClient]) -> None:
+    running = pop(proxy.endpoint())
+    assert running.greeting() == b"POPular ready"
+    edit(proxy, ("[[main]]", "[[two]]\naddress = 127.0.0.1:0\n[[main]]\nbanner = edited"), ("maxerrors = 7", ""))
+    assert reload(proxy) == ("variable maxerrors", "vserv two: added", "vserv main: banner")
+    assert greeting(proxy.endpoint()) == b"edited"
+    assert variable(proxy, "maxerrors") == "25"
+    [two] = listening(proxy, "two")
+    edit(proxy, ("[[two]]\naddress = 127.0.0.1:0\n", ""))
+    assert reload(proxy) == ("vserv two: removed",)
+    assert is_refused(two)
+    running.ok("NOOP")
+    running.ok("QUIT")
+
+
+def test_mistakes_change_nothing_and_are_all_told(proxy: Daemon) -> None:
+    before = tell(proxy, "show config")
+    edit(proxy, ("maxerrors = 7", "maxerrors = 0\nnonsense = 1\ncapadir = /no/such"),
+         ("[[main]]", "[[main]]\nbanner = edited\ncapa = none"))
+    reply = refused(proxy, "reload")
+    assert reply.text == "nothing was changed"
+    told = "\n".join(reply.lines)
+    assert all(word in told for word in ("maxerrors: found '0'", "nonsense: found an unknown key", "/no/such"))
+    assert tell(proxy, "show config") == before
+    assert greeting(proxy.endpoint()) == b"POPular ready"
+
+
+def test_mistakes_beyond_single_rows_change_nothing(proxy: Daemon) -> None:
+    edit(proxy, ("[[main]]", "[[main]]\ncapa = none"), ("module = passwd", "module = no_such"))
+    reply = refused(proxy, "reload")
+    assert len(reply.lines) == 2
+    assert "capa/none: found No such file" in reply.lines[0] and "pdm: users" in reply.lines[1]
+
+
+def test_a_port_that_is_refused_changes_nothing(proxy: Daemon) -> None:
+    edit(proxy, ("[[main]]", f"[[two]]\naddress = 192.0.2.1:{proxy.endpoint().port}\n[[main]]\nbanner = edited"))
+    assert "no interface of this host has that address" in refused(proxy, "reload").text
+    assert greeting(proxy.endpoint()) == b"POPular ready"
+    assert proxy.wait_log("command_refused")
+
+
+def test_a_file_that_is_gone_changes_nothing(proxy: Daemon) -> None:
+    proxy.config.unlink()
+    reply = refused(proxy, "reload")
+    assert "No such file or directory" in reply.lines[0]
+    assert greeting(proxy.endpoint()) == b"POPular ready"
+
+
+def test_what_commands_did_stays(proxy: Daemon) -> None:
+    tell(proxy, "set maxauthtries 9", "set maxerrors 9", "vserv set main banner=mine", "vserv add two 127.0.0.1:0")
+    edit(proxy, ("[[main]]", "[[main]]\nbanner = theirs"))
+    assert reload(proxy) == ("variable maxerrors", "vserv main: stays as commands set it")
+    assert (variable(proxy, "maxauthtries"), variable(proxy, "maxerrors")) == ("9", "7")
+    assert greeting(proxy.endpoint()) == b"mine"
+    assert greeting(listening(proxy, "two")[0])
+    tell(proxy, "vserv remove main")
+    assert reload(proxy) == ("vserv main: added",)
+    assert greeting(listening(proxy, "main")[0]) == b"theirs"
+
+
+def test_the_command_line_still_beats_the_file(start: Start, rundir: Path) -> None:
+    proxy = start_proxy(start, rundir, store(NOWHERE), options=["--debug"])
+    edit(proxy, ("[pproxy]", "[pproxy]\ndebug = off\nlogfile = /tmp/other"))
+    assert reload(proxy) == ()
+    assert variable(proxy, "debug") == "on"
+    assert variable(proxy, "logfile") == str(proxy.logfile)
+
+
+def test_what_is_fixed_is_told(proxy: Daemon) -> None:
+    edit(proxy, ("[pproxy]", "[pproxy]\nsessionlimit = 77"))
+    assert reload(proxy) == ("sessionlimit: stays as it is until the next start",)
+    assert variable(proxy, "sessionlimit") == "10000"
+
+
+def test_names_of_backends_are_resolved(proxy: Daemon) -> None:
+    edit(proxy, ("[[store]]", "[[other]]\nprotocol = xpop\naddress = localhost:1110\n[[store]]"))
+    assert reload(proxy) == ("backend other: added",)
+    [reply] = tell(proxy, "backend list")
+    assert re.match(r"other xpop (127\.0\.0\.1|\[::1\]):1110 ", reply.lines[0])
+
+
+def test_an_edited_capability_list_is_read(start: Start, rundir: Path, tmp_path: Path) -> None:
+    (tmp_path / "ours").write_text("TOP\n")
+    proxy = start_proxy(start, rundir, store(NOWHERE), vserv={"capa": "ours"}, capadir=tmp_path)
+    (tmp_path / "ours").write_text("TOP\nX-NEW\n")
+    tell(proxy, "vserv set main banner=x")    # an unread list changes nothing
+    with PopClient(proxy.endpoint()) as client:
+        client.greeting()
+        assert client.multi("CAPA") == [b"TOP"]
+    assert "capa ours: list" in reload(proxy)
+    with PopClient(proxy.endpoint()) as client:
+        client.greeting()
+        assert client.multi("CAPA") == [b"TOP", b"X-NEW"]
+
+
+def test_only_one_reload_at_a_time(proxy: Daemon) -> None:
+    fifo = block(proxy)
+    with control(proxy) as first, control(proxy) as second:
+        first._sock.sendall(b"reload\n")
+        wait_for(lambda: reading(proxy), 10.0, "the reading process")
+        assert second.ask("reload").text == "the file is being read already"
+        assert second.ask("set maxauthtries 9").ok    # other commands go on
+        fifo.write_text("[pproxy]\n")
+        assert first.receive().ok
+    assert variable(proxy, "maxauthtries") == "9"
+
+
+def test_a_reload_whose_client_goes_is_given_up(proxy: Daemon) -> None:
+    block(proxy)
+    with control(proxy) as client:
+        client._sock.sendall(b"reload\n")
+        wait_for(lambda: reading(proxy), 10.0, "the reading process")
+    wait_for(lambda: not reading(proxy), 10.0, "the end of the reading process")
+    assert greeting(proxy.endpoint())
+
+
+def test_a_reading_process_that_dies_changes_nothing(proxy: Daemon) -> None:
+    block(proxy)
+    with control(proxy) as client:
+        client._sock.sendall(b"reload\n")
+        [pid] = wait_for(lambda: reading(proxy), 10.0, "the reading process")
+        os.kill(pid, signal.SIGKILL)
+        reply = client.receive()
+    assert (reply.ok, reply.lines) == (False, ("the reading process said nothing",))
+
+
+def block(daemon: Daemon) -> Path:
+    """Put a pipe in place of the INI file, which holds whoever reads it up."""
+    daemon.config.unlink()
+    os.mkfifo(daemon.config)
+    return daemon.config
+
+
+def reading(daemon: Daemon) -> list[int]:
+    """Return the process that reads the file, once it runs a program of its own."""
+    return [pid for pid in descendants_of(daemon.pid) if b"--dump-config" in arguments(pid)]
+
+
+def arguments(pid: int) -> bytes:
+    """Return the command line of a process as the kernel shows it."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_relative_names_count_from_where_the_daemon_was_started(rundir: Path) -> None:
+    config = rundir / "it.conf"
+    config.write_text("[pserv]\nmailboxdir = .\n[server]\n[[main]]\naddress = 127.0.0.1:0\n")
+    root = Path(__file__).resolve().parents[2]
+    user = ["-u", "root", "-g", "root"] if os.geteuid() == 0 else []
+    subprocess.run([root / "bin/pserv", "-c", "it.conf", "-r", "run", "-l", "log", *user], cwd=rundir, check=True,
+                   timeout=40, env={**os.environ, "PYTHONPATH": str(root)})
+    pid = int((rundir / "run/pserv.pid").read_text())
+    try:
+        config.write_text(config.read_text().replace("mailboxdir = .", f"mailboxdir = {rundir}/run"))
+        with ControlClient(str(rundir / "run/pserv.ctrl")) as client:
+            assert client.ask("reload").lines == ("variable mailboxdir",)
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        wait_for(lambda: not is_alive(pid), 10.0, "the end of the daemon")
