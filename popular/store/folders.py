@@ -42,6 +42,15 @@ def all_names_in(folder: str) -> list[str]:
         raise folder_error(folder, why) from why
 
 
+def names_in(folder: str) -> list[str]:
+    """Return the names of what `files_in` yields.  Raises MailboxError as it does."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.name[0] != "." and entry.is_file(follow_symlinks=False)]
+    except OSError as why:
+        raise folder_error(folder, why) from why
+
+
 def has_file(folder: str) -> bool:
     """Tell whether `files_in` would yield something; stops at the first.  Raises MailboxError as it does."""
     try:

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 
 from popular.errors import MailboxError
 from popular.store.filename import base_of, plain_octets, rank_of, sort_plain, twin_base, uid_of
-from popular.store.folders import all_names_in, files_in, is_missing
+from popular.store.folders import all_names_in, files_in, is_missing, names_in
 from popular.store.mailbox import Mailbox
 
 
@@ -92,7 +92,8 @@ def list_messages(mailbox: Mailbox) -> Messages:
     octets = plain_octets(names)
     if octets is not None and not _have_common(new, cur):
         return PlainListing(names, new, octets)
-    return _told_apart(_places(mailbox))
+    messages = _by_names(*_in_both(mailbox, names_in))
+    return _told_apart(_places(mailbox)) if messages is None else messages
 
 
 def _have_common(some: list[str], others: list[str]) -> bool:
@@ -128,6 +129,16 @@ def _in_both(mailbox: Mailbox, files: Callable[[str], list[_File]]) -> tuple[lis
         if not is_missing(why):
             raise
         return new, []
+
+
+def _by_names(new: list[str], cur: list[str]) -> list[Message] | None:
+    """Return messages of any names if none needs its inode to get a unique id, else None."""
+    names = sorted(new + cur, key=rank_of)
+    uids = list(map(uid_of, names))
+    if len(set(uids)) < len(names):
+        return None
+    in_new = frozenset(new)
+    return [Message(uid, name in in_new, name, None) for uid, name in zip(uids, names)]
 
 
 def _told_apart(places: _Places) -> list[Message]:
