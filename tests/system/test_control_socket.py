@@ -32,7 +32,7 @@ def proxy(start: Start, rundir: Path) -> Daemon:
 def test_spec_1_3_shutdown_ends_the_daemon(start: Start, what: str, goes_on: bool) -> None:
     toy = start_toy(start)
     with Client(toy.endpoint()) as client:
-        child = client.pid
+        children = [client.pid, *toy.children()]
         with control(toy) as administrator:
             assert administrator.ask(f"shutdown {what}").ok
             if what == "parent":
@@ -43,7 +43,7 @@ def test_spec_1_3_shutdown_ends_the_daemon(start: Start, what: str, goes_on: boo
             else:
                 assert client.is_closed()
         client.close()
-        wait_for(lambda: not is_alive(child), 10.0, "the end of the child")
+        wait_for(lambda: not any(map(is_alive, children)), 10.0, "the end of the children")
     assert toy.wait() == 0
     assert not list(toy.rundir.glob("*.ctrl"))
 

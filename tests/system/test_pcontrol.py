@@ -140,8 +140,10 @@ def test_the_first_program_that_runs_is_taken(start: Start, pserv: Daemon) -> No
 
 @pytest.mark.parametrize("what", ["all", "parent", "delayed"])
 def test_ending_the_daemon_is_no_error(pserv: Daemon, what: str) -> None:
+    children = pserv.children()
     assert answer(pcontrol("-r", pserv.rundir, "-c", f"shutdown {what}")) == (0, "", "")
     assert pserv.wait() == 0
+    wait_for(lambda: not any(map(is_alive, children)), 10.0, "the end of the idle children")
 
 
 def test_help_and_version() -> None:
