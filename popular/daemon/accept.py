@@ -26,6 +26,8 @@ _PASSING = frozenset((
     errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN,
     errno.EHOSTUNREACH, errno.ENONET, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ETIMEDOUT, errno.ECONNRESET))
 
+_EVENTS = 8    # looked at in one go; the usual size of the buffer, for 1,023, is three pages of memory
+
 Serve = Callable[[Connection, Child], None]
 
 
@@ -53,12 +55,11 @@ class AcceptJob:
             if number == self._maxuse or child.retiring:    # will not accept again: must not hold the port
                 gate.close()
             self._serve_one(accepted, number, child)
-            if child.retiring:
+            if number == self._maxuse or child.retiring:
                 break
-            if number < self._maxuse:
-                child.title("idle")
-                child.entry.idle()
-                child.report(ChildState.IDLE)
+            child.title("idle")
+            child.entry.idle()
+            child.report(ChildState.IDLE)
         gate.close()
         return 0
 
@@ -113,13 +114,15 @@ class Gate:
         for a connection that is waiting already.
         """
         is_last = False
-        while not is_last and (self._listeners or self._waits_for_none):
-            is_last = self._child.retiring
-            for fd, _ in self._epoll.poll(0 if is_last else None):
+        while self._listeners or self._waits_for_none:
+            for fd, _ in self._epoll.poll(0 if is_last else None, _EVENTS):    # a child told to leave is woken at once
                 listener = self._listeners.get(fd)
                 accepted = None if listener is None else self._accept(listener)
                 if accepted is not None:
                     return accepted
+            if is_last:
+                return None
+            is_last = self._child.retiring
         return None
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ Rows stand in the `messages.py` of whoever owns them.  Numbers are unique over a
 never used again once retired; `tests/meta/test_messages.py` watches over that.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 DBG = "DBG"    # for developers; always number 0000
 INF = "INF"    # normal operation: nobody need act
@@ -25,3 +25,7 @@ class Message:
     name: str               # one word, underscores inside
     fields: str             # names of the parameters, in their order, parted by spaces
     help: str               # what it means and what an administrator should do
+    names: tuple[str, ...] = field(init=False, repr=False, compare=False)    # of the parameters, one by one
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.fields.split()))

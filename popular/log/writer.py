@@ -48,10 +48,10 @@ class Log:
 
         Raises TypeError for a missing or surplus field, which is a mistake in the calling code.
         """
-        names = message.fields.split()
-        if fields.keys() != set(names):
+        names = message.names
+        if len(fields) != len(names) or not fields.keys() >= set(names):
             raise TypeError(f"{message.name} wants the fields {message.fields!r}, got {' '.join(fields)!r}")
-        self._write(message.level, message.number, message.name, tuple((name, fields[name]) for name in names))
+        self._write(message.level, message.number, message.name, tuple(zip(names, map(fields.__getitem__, names))))
 
     def debug(self, name: str, /, **fields: object) -> None:
         """Write one event for developers, when debugging is on; `name` is one word (spec 5.1: number 0000)."""

@@ -42,6 +42,10 @@ class Request:
     namespace: str                         # of the virtual server that the client came in on
     deadline: float = float("inf")         # the answer is wanted by then, in seconds of time.monotonic()
 
+    def until(self, deadline: float) -> "Request":
+        """Return the same question with a deadline."""
+        return Request(self.user, self.password, self.ip, self.protocol, self.namespace, deadline)
+
 
 @dataclass(frozen=True, slots=True)
 class Found:

@@ -122,7 +122,7 @@ class Chain:
     def _answer(self, module: Asked, request: Request, put: Callable[[Asked, Request], Answer]) -> Answer:
         """Return one module's answer, checked; whatever goes wrong is FAILED and noted."""
         began = time.monotonic()
-        question = replace(request, deadline=began + self._timeout) if self._timeout > 0 else request
+        question = request.until(began + self._timeout) if self._timeout > 0 else request
 
         def call() -> Answer:
             self._make_ready(module)

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TypeVar
 
+from popular.proc.signals import DEFAULT, set_handler, set_mask
+
 T = TypeVar("T")
 
 
@@ -34,11 +36,11 @@ def limited(seconds: float, call: Callable[[], T]) -> T:
 
     began, (left, interval) = time.monotonic(), signal.setitimer(signal.ITIMER_REAL, 0)
     try:
-        handler = signal.signal(signal.SIGALRM, expire)
+        handler = set_handler(signal.SIGALRM, expire)
     except ValueError:    # not the main thread
         signal.setitimer(signal.ITIMER_REAL, left, interval)
         return call()
-    was_blocked = signal.SIGALRM in signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    was_blocked = signal.SIGALRM in set_mask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     try:
         try:
             signal.setitimer(signal.ITIMER_REAL, seconds)
@@ -47,8 +49,8 @@ def limited(seconds: float, call: Callable[[], T]) -> T:
             is_armed = False
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL if handler is None else handler)
+        set_handler(signal.SIGALRM, DEFAULT if handler is None else handler)
         if was_blocked:
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+            set_mask(signal.SIG_BLOCK, {signal.SIGALRM})
         if left:
             signal.setitimer(signal.ITIMER_REAL, max(0.001, left - (time.monotonic() - began)), interval)

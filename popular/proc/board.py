@@ -73,7 +73,7 @@ class Board:
 
     def entry(self, slot: int) -> BoardEntry:
         """Return the place of the child in `slot`; called in the child."""
-        return BoardEntry(self._memory, self.layout, slot, self.kind, self._names)
+        return BoardEntry(self._memory, self.layout, slot, self.kind, self._columns, self._names)
 
     def tell(self, **facts: object) -> None:
         """Change some of the Facts."""

@@ -22,14 +22,14 @@ _MAX_LOAD_STATE = 2    # MAX of spec 5.3
 class BoardEntry:
     """What one child tells of itself."""
 
-    def __init__(self, memory: mmap, layout: Layout, slot: int, kind: BoardKind,
+    def __init__(self, memory: mmap, layout: Layout, slot: int, kind: BoardKind, columns: Mapping[str, int],
                  names: Mapping[tuple[str, str], int]) -> None:
-        """Take the place of `slot`; `names` are the numbers of (class, id)."""
+        """Take the place of `slot`; `columns` are the numbers of counters, `names` those of (class, id)."""
         self._memory = memory
         self._record = Sequenced(memory, layout.slot_at(slot), SLOT_SIZE)
         start = layout.row_at(slot)
         self._row = memoryview(memory)[start:start + ROW_SIZE].cast("Q")
-        self._columns = {name: column for column, name in enumerate(kind.counters)}
+        self._columns = columns
         self._kind = kind
         self._names = names
         self._sessions = 0

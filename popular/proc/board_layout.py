@@ -164,26 +164,15 @@ SERVER = BoardKind(b"SERVER\0\0", "server", (), (
 KINDS = {kind.magic: kind for kind in (PROXY, SERVER)}
 
 
-@dataclass(frozen=True, slots=True)
 class Layout:
     """Where the records of a file with so many slots stand."""
 
-    slots: int
-
-    @property
-    def slots_at(self) -> int:
-        """Offset of the slot records."""
-        return _whole_pages(NAMES_AT + NAMES * NAME.size)
-
-    @property
-    def rows_at(self) -> int:
-        """Offset of the rows."""
-        return _whole_pages(self.slots_at + self.slots * SLOT_SIZE)
-
-    @property
-    def size(self) -> int:
-        """Octets of the file."""
-        return self.rows_at + (self.slots + 1) * ROW_SIZE
+    def __init__(self, slots: int) -> None:
+        """Compute it once: every child asks."""
+        self.slots = slots
+        self.slots_at = _whole_pages(NAMES_AT + NAMES * NAME.size)         # offset of the slot records
+        self.rows_at = _whole_pages(self.slots_at + slots * SLOT_SIZE)     # offset of the rows
+        self.size = self.rows_at + (slots + 1) * ROW_SIZE                  # octets of the file
 
     def slot_at(self, slot: int) -> int:
         """Return the offset of a slot's record."""

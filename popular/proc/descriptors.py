@@ -81,7 +81,7 @@ class Seats:
     def _seat(self, sock: socket.socket, number: int) -> socket.socket:
         timeout = sock.gettimeout()
         os.dup2(sock.fileno(), number, inheritable=False)
-        seated = SeatedSocket(sock.family, sock.type, sock.proto, fileno=number)
+        seated = SeatedSocket(fileno=number)    # the kernel knows its kind; sock.family and sock.type make enum members
         seated.spare = self.spare
         sock.close()
         if timeout is not None:

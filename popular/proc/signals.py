@@ -5,16 +5,27 @@ writes the number of every signal into the pipe in the C handler, so nothing is 
 signal and the poll that waits for it.  Raises OSError when no descriptor is left.
 """
 
+import importlib
 import os
 import signal
 from collections.abc import Callable, Iterable
 from types import FrameType
+from typing import Any
 
 # Every signal that a master handles; masked across a fork.  Not all there are: Python takes 0.2 ms to name them.
 HANDLED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPWR, signal.SIGCHLD,
            signal.SIGUSR1, signal.SIGUSR2)
 
 _BLOCK = 4096    # octets read at once; each is one signal
+
+# What stands behind the functions of these names in `signal`, which make an enum member of each number that goes in or
+# comes out: 60 calls in a child that sets ten handlers.  These take and return bare numbers, and want them.
+_signal: Any = importlib.import_module("_signal")
+set_handler: Callable[[int, Any], Any] = _signal.signal
+set_mask: Callable[[int, Iterable[int]], set[int]] = _signal.pthread_sigmask
+pending: Callable[[], set[int]] = _signal.sigpending
+DEFAULT: int = _signal.SIG_DFL
+IGNORED: int = _signal.SIG_IGN
 
 
 class SignalPipe:
@@ -30,7 +41,7 @@ class SignalPipe:
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in numbers:
-            signal.signal(number, self._handle)
+            set_handler(number, self._handle)
 
     @property
     def descriptors(self) -> tuple[int, int]:

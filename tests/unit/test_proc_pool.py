@@ -39,7 +39,7 @@ def test_decision(limits, census, decision):
     pytest.param(LIMITS, Census(idle=3, busy=1), Decision(fork=5), id="as many as may be idle"),
     pytest.param(LIMITS, Census(idle=4), Decision(), id="only when there are too few"),
     pytest.param(LIMITS, Census(idle=3, busy=15), Decision(fork=2), id="near the limit"),
-    pytest.param(PoolLimits(4, 8, 20, maxuse=2), Census(idle=3), Decision(fork=1), id="children come back by themselves"),
+    pytest.param(PoolLimits(4, 8, 20, maxuse=2), Census(idle=3), Decision(fork=1), id="children come back"),
     pytest.param(PoolLimits(5, 2, 20, 1), Census(idle=4), Decision(fork=1), id="maxspare below minspare"),
     pytest.param(FIXED, Census(idle=2), Decision(fork=1), id="fixed pool"),
 ])
