@@ -20,9 +20,11 @@ from popular.daemon.handover import Handle, HandOver
 from popular.daemon.lone import Lone, LoneSpec
 from popular.daemon.logs import inherited_log
 from popular.daemon.master import Master
+from popular.daemon.rehearsal import rehearse
 from popular.daemon.reload import Origin
 from popular.daemon.spec import DaemonSpec, Listen, Listener
 from popular.errors import ConfigError, PdmError, PopularError, StartError
+from popular.log.sink import FileSink
 from popular.log.writer import Log
 from popular.net.listen import bound_endpoint
 from popular.net.ringclient import RingClient
@@ -47,7 +49,6 @@ def boot(raw: Mapping[str, Any]) -> NoReturn:
         _fail(hand, ready, os.EX_CONFIG, str(why))
     except (PopularError, OSError) as why:
         _fail(hand, ready, os.EX_UNAVAILABLE, str(why))
-    gc.collect()
     gc.freeze()    # what there is now is shared with all children, and stays shared
     sys.exit(master.run(ready))
 
@@ -70,6 +71,8 @@ def _build(hand: HandOver) -> Master | Lone:
     if isinstance(spec, LoneSpec):
         return Lone(spec, config, log, hand.rights, pidfile)
     inheritance = _inheritance(hand, log, title, make_board(spec, config))
+    gc.collect()    # before the rehearsal: it also empties Python's lists of free objects
+    _rehearse(spec, inheritance)
     rings = [RingClient(ring.owner, socket.socket(fileno=ring.fd)) for ring in hand.rings]
     master = Master(spec, config, listeners, inheritance, pidfile, rings)
     if spec.commands is not None:
@@ -113,6 +116,20 @@ def _inheritance(hand: HandOver, log: Log, title: Title, board: Board) -> Inheri
     death = DeathPipe()
     own.add(hand.pid_fd, death.masters_end, *board.descriptors)
     return Inheritance(log, title, Doorbell(), death, own, hand.rights, hand.seats, OnceAMinute(), board)
+
+
+def _rehearse(spec: DaemonSpec, inheritance: Inheritance) -> None:
+    """Let a program that has a stage play on it; without one, or without what it needs, nothing is rehearsed."""
+    if spec.stage is None or spec.board is None:
+        return
+    with open(os.devnull, "ab", buffering=0) as null:
+        try:
+            stage = spec.stage(Log(spec.name, FileSink(null.fileno())))
+        except (OSError, StartError):
+            return
+        rehearse(stage, spec.board, inheritance)
+    inheritance.title.set("master")
+    gc.enable()    # a child of one session disables it
 
 
 def _fail(hand: HandOver, ready: Ready, code: int, reason: str) -> NoReturn:

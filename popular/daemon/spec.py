@@ -59,6 +59,22 @@ class Job(Protocol):
         ...
 
 
+class Stage(Protocol):
+    """Where a child's life is rehearsed (daemon.rehearsal)."""
+
+    log: Log
+    owner: str    # of the listener
+    job: Job      # of one session
+
+    def be_the_others(self, endpoint: Endpoint, number: int) -> None:
+        """Be everybody whom the child talks to in session `number`, from 0; `endpoint` is its listener."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything."""
+        ...
+
+
 class Startable(Protocol):
     """What the starter needs of any daemon; see DaemonSpec for the meanings."""
 
@@ -94,6 +110,7 @@ class DaemonSpec:
     module: str = ""          # where `SPEC` stands; empty: popular.NAME.spec
     board: BoardKind | None = None    # what its state file holds; None: it has no state file
     load: LoadSource = LoadSource()   # for maxlocalload
+    stage: Callable[[Log], Stage] | None = None    # for rehearsals; None: there are none
 
     @property
     def import_name(self) -> str:

@@ -19,6 +19,7 @@ from popular.pproxy.commands import commands
 from popular.pproxy.messages import SHUTDOWN
 from popular.pproxy.modules import load
 from popular.pproxy.objects import ProxyConfig, proxy_config, sid_prefix
+from popular.pproxy.rehearsal import ProxyStage
 from popular.pproxy.session import ProxySession
 from popular.pproxy.settings import SCHEMA
 from popular.proc.board_layout import PROXY
@@ -81,6 +82,12 @@ def make_job(config: Config, log: Log) -> AcceptJob:
     return AcceptJob(config.variables.integer("maxuse"), proxy.serve)
 
 
+def make_stage(null: Log) -> ProxyStage:
+    """Return where sessions are rehearsed; raises OSError, StartError."""
+    return ProxyStage(null, lambda config, chain: AcceptJob(1, Proxy(config, chain, null).serve))
+
+
 SPEC = DaemonSpec(
     name="pproxy", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool_limits,
-    start_message=START, end_message=SHUTDOWN, commands=commands, board=PROXY)
+    start_message=START, end_message=SHUTDOWN, commands=commands, board=PROXY,
+    stage=make_stage)

@@ -20,7 +20,7 @@ from popular.proc.messages import CHILD_FAILED, CHILD_SHORT, GOT_TERM_SIGNAL
 from popular.proc.once import OnceAMinute
 from popular.proc.pipes import DeathPipe, Doorbell
 from popular.proc.rights import Rights, prove
-from popular.proc.signals import SignalPipe
+from popular.proc.signals import DEFAULT, IGNORED, SignalPipe, pending, set_handler, set_mask
 from popular.proc.title import Title
 from popular.proc.trace import places
 
@@ -30,6 +30,8 @@ SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, 
 PAUSE = 1.0    # seconds between two tries of a child to get what the system refuses
 
 _DEFAULT = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPWR)
+_IGNORED = (signal.SIGPIPE, signal.SIGUSR2)
+_ENDING = frozenset((signal.SIGTERM, signal.SIGINT))
 
 
 class ChildState(IntEnum):
@@ -116,6 +118,12 @@ class Child:
         if self._once.is_due():
             self.log.note(CHILD_SHORT, error=error.strerror)
 
+    def close(self) -> None:
+        """Let go of what is this child's own; for rehearsals, a process ends with it."""
+        self._signals.close()
+        self.entry.release()
+        self.when_retired = None
+
     def _retire(self, number: int) -> None:
         """Handle the signal: the flag first, then what must not wait for the end of a session."""
         self._is_retired = True
@@ -138,20 +146,37 @@ def become_child(slot: int, generation: int, inheritance: Inheritance, work: Cal
         os._exit(code)
 
 
+def rehearse_child(inheritance: Inheritance, work: Callable[[Child], int]) -> bool:
+    """Do in the master, before it has children, what a child does (daemon.rehearsal); False when it failed.
+
+    Resets all signals.
+    """
+    def watched(child: Child) -> int:
+        try:
+            return work(child)
+        finally:
+            child.close()
+
+    try:
+        return _live(0, 0, inheritance, watched) == os.EX_OK
+    except Exception:    # as at the top of a child: what is wrong will be seen, and logged, in real ones
+        return False
+
+
 def _live(slot: int, generation: int, inheritance: Inheritance, work: Callable[[Child], int]) -> int:
     """Do the steps of the contract (design B5) in their order; returns the exit code."""
     signal.set_wakeup_fd(-1)                       # the master's pipe: forget it before it is closed
     for number in _DEFAULT:
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+        set_handler(number, DEFAULT)
+    for number in _IGNORED:
+        set_handler(number, IGNORED)
     inheritance.masters_own.close_all()
     child = Child(slot, generation, inheritance)   # its own handler and pipe are in before the unmasking
-    early = signal.sigpending() & {signal.SIGTERM, signal.SIGINT}
+    early = pending() & _ENDING
     if early:
         inheritance.log.note(GOT_TERM_SIGNAL, signal=signal.Signals(min(early)).name)
         return os.EX_OK
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    set_mask(signal.SIG_SETMASK, ())
     child.entry.idle()
     prove(inheritance.rights)
     child.report(ChildState.IDLE)                  # from here on it counts as proved

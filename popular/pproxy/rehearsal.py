@@ -1,0 +1,89 @@
+"""Where sessions of pproxy are rehearsed: users, a mail check and a backend that are none.
+
+Runs in the master at its start, before it has children (daemon.rehearsal); raises OSError and StartError.
+"""
+
+import socket
+from collections.abc import Callable
+
+from popular.addresses import Endpoint
+from popular.daemon.spec import Job
+from popular.log.writer import Log
+from popular.mailcheck.packet import MAX_REQUEST, MailState, mail_answer
+from popular.net.listen import bind_tcp, bind_udp, bound_endpoint
+from popular.pdm.api import Answer, Found, Outcome, PdmModule, Request
+from popular.pdm.chain import Chain
+from popular.pop3 import capability
+from popular.pproxy.objects import Backend, ProxyConfig, Vserv
+
+_NAME = "rehearsal"
+_SECONDS = 2.0    # of every wait
+_FREE = Endpoint("127.0.0.1", 0)
+
+
+class _Everyone(PdmModule):
+    """Everyone may in."""
+
+    def check(self, request: Request) -> Answer:
+        """Return the one mailbox."""
+        return Answer(Outcome.OK, Found(_NAME, "", _NAME))
+
+
+class ProxyStage:
+    """A pproxy for clients who have no mail, and every fourth time for one who has."""
+
+    def __init__(self, null: Log, make_job: Callable[[ProxyConfig, Chain], Job]) -> None:
+        """Open what the proxy will ask; `null` leads nowhere."""
+        self.log = null
+        self.owner = _NAME
+        self._pcheckd = bind_udp(_FREE)
+        self._pserv = bind_tcp(_FREE, 1)
+        vserv = Vserv(_NAME, _NAME, _NAME, True, capability.AUTHORIZATION, capability.TRANSACTION)
+        backend = Backend(
+            _NAME, "cxpop", bound_endpoint(self._pserv), bound_endpoint(self._pcheckd), source=None, enabled=True,
+            drain=False, softfail=False, checktimeout=_SECONDS, checktries=1, connecttimeout=_SECONDS,
+            logintimeout=_SECONDS)
+        config = ProxyConfig(
+            authtimeout=_SECONDS, authdelay=0.0, maxauthtries=1, maxerrors=1, maxline=255, idletimeout=_SECONDS,
+            sidprefix=_NAME, vservs={_NAME: vserv}, backends={_NAME: backend})
+        self.job = make_job(config, Chain([_Everyone(_NAME, [])], _SECONDS, null.note))
+
+    def be_the_others(self, endpoint: Endpoint, number: int) -> None:
+        """Be a client, pcheckd and, every fourth time, pserv."""
+        has_mail = number % 4 == 3
+        with socket.create_connection((endpoint.host, endpoint.port), _SECONDS) as client:
+            client.recv(512)
+            for line in (b"USER u\r\n", b"PASS p\r\n"):
+                client.sendall(line)
+                if line.startswith(b"PASS"):
+                    self._answer_check(MailState.NEW_MAIL if has_mail else MailState.EMPTY)
+                    if has_mail:
+                        self._serve(client)
+                        return
+                client.recv(512)
+            for line in (b"STAT\r\n", b"QUIT\r\n"):
+                client.sendall(line)
+                client.recv(512)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        self._pcheckd.close()
+        self._pserv.close()
+
+    def _answer_check(self, state: MailState) -> None:
+        self._pcheckd.settimeout(_SECONDS)
+        _, address = self._pcheckd.recvfrom(MAX_REQUEST)
+        self._pcheckd.sendto(mail_answer(state), address)
+
+    def _serve(self, client: socket.socket) -> None:
+        self._pserv.settimeout(_SECONDS)
+        backend, _ = self._pserv.accept()
+        with backend:
+            backend.recv(512)
+            backend.sendall(b"+OK\r\n")
+            client.recv(512)
+            for line in (b"STAT\r\n", b"QUIT\r\n"):
+                client.sendall(line)
+                backend.recv(512)
+                backend.sendall(b"+OK\r\n")
+                client.recv(512)
