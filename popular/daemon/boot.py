@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-from popular.config.store import load, with_fact
+from popular.config.store import Config, load, with_fact
 from popular.daemon.boards import make_board
 from popular.daemon.control import Control
 from popular.daemon.handover import Handle, HandOver
@@ -72,7 +72,7 @@ def _build(hand: HandOver) -> Master | Lone:
         return Lone(spec, config, log, hand.rights, pidfile)
     inheritance = _inheritance(hand, log, title, make_board(spec, config))
     gc.collect()    # before the rehearsal: it also empties Python's lists of free objects
-    _rehearse(spec, inheritance)
+    _rehearse(spec, config, inheritance)
     rings = [RingClient(ring.owner, socket.socket(fileno=ring.fd)) for ring in hand.rings]
     master = Master(spec, config, listeners, inheritance, pidfile, rings)
     if spec.commands is not None:
@@ -118,13 +118,13 @@ def _inheritance(hand: HandOver, log: Log, title: Title, board: Board) -> Inheri
     return Inheritance(log, title, Doorbell(), death, own, hand.rights, hand.seats, OnceAMinute(), board)
 
 
-def _rehearse(spec: DaemonSpec, inheritance: Inheritance) -> None:
+def _rehearse(spec: DaemonSpec, config: Config, inheritance: Inheritance) -> None:
     """Let a program that has a stage play on it; without one, or without what it needs, nothing is rehearsed."""
     if spec.stage is None or spec.board is None:
         return
     with open(os.devnull, "ab", buffering=0) as null:
         try:
-            stage = spec.stage(Log(spec.name, FileSink(null.fileno())))
+            stage = spec.stage(config, Log(spec.name, FileSink(null.fileno())))
         except (OSError, StartError):
             return
         rehearse(stage, spec.board, inheritance)

@@ -110,7 +110,7 @@ class DaemonSpec:
     module: str = ""          # where `SPEC` stands; empty: popular.NAME.spec
     board: BoardKind | None = None    # what its state file holds; None: it has no state file
     load: LoadSource = LoadSource()   # for maxlocalload
-    stage: Callable[[Log], Stage] | None = None    # for rehearsals; None: there are none
+    stage: Callable[[Config, Log], Stage] | None = None    # for rehearsals, with a log that leads nowhere
 
     @property
     def import_name(self) -> str:

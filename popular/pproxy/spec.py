@@ -82,9 +82,9 @@ def make_job(config: Config, log: Log) -> AcceptJob:
     return AcceptJob(config.variables.integer("maxuse"), proxy.serve)
 
 
-def make_stage(null: Log) -> ProxyStage:
+def make_stage(config: Config, null: Log) -> ProxyStage:
     """Return where sessions are rehearsed; raises OSError, StartError."""
-    return ProxyStage(null, lambda config, chain: AcceptJob(1, Proxy(config, chain, null).serve))
+    return ProxyStage(null, lambda scene, chain: AcceptJob(1, Proxy(scene, chain, null).serve))
 
 
 SPEC = DaemonSpec(

@@ -19,6 +19,7 @@ from popular.proc.child import Child
 from popular.pserv.commands import commands
 from popular.pserv.messages import SHUTDOWN_SERVER
 from popular.pserv.objects import ServConfig, serv_config
+from popular.pserv.rehearsal import ServStage
 from popular.pserv.session import ServSession
 from popular.pserv.settings import SCHEMA
 
@@ -63,6 +64,12 @@ def make_job(config: Config, log: Log) -> AcceptJob:
     return AcceptJob(config.variables.integer("maxuse"), Serv(serv_config(config), log).serve)
 
 
+def make_stage(config: Config, null: Log) -> ServStage:
+    """Return where sessions are rehearsed; raises OSError."""
+    return ServStage(null, config.variables.text("rundir"), lambda scene: AcceptJob(1, Serv(scene, null).serve))
+
+
 SPEC = DaemonSpec(
     name="pserv", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool_limits,
-    start_message=START, end_message=SHUTDOWN_SERVER, commands=commands, board=SERVER)
+    start_message=START, end_message=SHUTDOWN_SERVER, commands=commands, board=SERVER,
+    stage=make_stage)
