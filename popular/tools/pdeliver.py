@@ -122,9 +122,12 @@ def tell(code: int, mailbox: str, why: str) -> int:
 
 
 def say(text: str) -> None:
-    """Write a line to standard error, which MTAs put into logs and bounces; nobody need listen."""
+    """Write a line to standard error, which MTAs put into logs and bounces; nobody need listen.
+
+    Past sys.stderr: what stayed in its buffer would be tried again at the exit, and spoil the exit code.
+    """
     try:
-        print(f"pdeliver: {text}".encode("ascii", "backslashreplace").decode("ascii"), file=sys.stderr, flush=True)
+        os.write(2, f"pdeliver: {text}\n".encode("ascii", "backslashreplace"))
     except OSError:
         pass
 
