@@ -32,8 +32,13 @@ LAST = "test_catalogue.py"    # the file of tests about what all others did
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make orphans ours, so that a daemon's leavings are seen and reaped."""
+    """Make orphans ours, so that a daemon's leavings are seen and reaped; ignore no signal.
+
+    In the background of a script, and below nohup, INT and HUP are ignored, by whatever we start too.
+    """
     adopt_orphans()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.stash[SEEN] = Seen()
 
 

@@ -192,8 +192,9 @@ def test_root_needs_a_user_that_exists(rundir):
 
 
 def library_is_open() -> bool:
-    """Tell whether every user may read the Python in use."""
-    return all(folder.stat().st_mode & 0o001 for folder in Path(os.__file__).resolve().parents)
+    """Tell whether every user may read the Python in use, and this checkout."""
+    return all(folder.stat().st_mode & 0o001 for file in (os.__file__, __file__)
+               for folder in Path(file).resolve().parents)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root changes its user")
