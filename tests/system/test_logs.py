@@ -1,6 +1,7 @@
 """The logs of real daemons: their forms, where they go, and what becomes of sessions when they cannot (spec 5)."""
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -143,6 +144,7 @@ def test_syslog_after_the_rights_are_dropped(start: Start, spool: Path, syslogd:
                                              pop: Pop) -> None:
     for folder in (rundir, spool.parent, spool):
         folder.chmod(0o755)
+    shutil.chown(rundir, "nobody", "nogroup")
     (rundir / "syslog").chmod(0o666)
     try:
         daemon = start("pproxy", settings("pproxy", spool, logto="syslog", syslogsocket=rundir / "syslog",
