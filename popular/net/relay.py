@@ -7,17 +7,24 @@ peers do: how it ended is the result.
 Back-pressure: each direction holds one block and reads no more until that block has been sent, so
 a slow reader slows the other side's writer, not our memory.
 
-A later way of moving bytes (splice) replaces `_Flow.receive` and `_Flow.push`, nothing else.
+Lines are copied.  Once a direction has filled a block, its octets go through a pipe inside the kernel instead, until
+nothing has moved for a second; where the system gives no pipe or cannot splice, all is copied.
 """
 
+import errno
 import select
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-BLOCK = 64 * 1024    # octets in flight per direction, at most
-TELL_AFTER = 1.0     # seconds
+from popular.net.pipe import Pipe
+
+BLOCK = 64 * 1024     # octets in flight per direction, at most; of the pipe too, unless the system's default is another
+BURST = 16            # blocks that one direction may move before the other has its turn
+MUCH = 16 * 1024      # octets received at once that promise more
+TELL_AFTER = 1.0      # seconds
+KEEP_PIPE = 1.0       # seconds without anything moved
 
 Progress = Callable[[int, int], None]
 
@@ -49,14 +56,23 @@ def relay(client: socket.socket, server: socket.socket, *, to_server: bytes = b"
             sock.setblocking(False)
     up = _Flow(client, server, to_server, "client", "server")
     down = _Flow(server, client, to_client, "server", "client")
-    report = _Report(up, down, progress)
+    try:
+        reason = _run(up, down, idle, _Report(up, down, progress))
+    finally:
+        up.drop_pipe()
+        down.drop_pipe()
+    return RelayEnd(up.moved, down.moved, reason)
+
+
+def _run(up: "_Flow", down: "_Flow", idle: float, report: "_Report") -> str:
+    """Move bytes to the end; return the reason for it."""
     first_end = ""
     # A lost client ends the way down; what he had sent by then still goes up.
     while down.is_active or (down.lost_sink and up.is_active):
         if not _move(up, down, idle, report):
-            return RelayEnd(up.moved, down.moved, "idle")
+            return "idle"
         first_end = first_end or up.end or down.end
-    return RelayEnd(up.moved, down.moved, first_end)
+    return first_end
 
 
 class _Report:
@@ -86,56 +102,68 @@ class _Report:
 class _Flow:
     """One direction: from `source` to `sink`."""
 
-    __slots__ = ("source", "sink", "pending", "moved", "reading", "lost_source", "lost_sink", "end", "_names")
+    __slots__ = ("source", "sink", "pending", "pipe", "moved", "reading", "lost_source", "lost_sink", "end",
+                 "_may_splice", "_sink_socket", "_source_socket", "_names")
 
     def __init__(self, source: socket.socket, sink: socket.socket, pending: bytes,
                  source_name: str, sink_name: str) -> None:
-        self.source = source
-        self.sink = sink
-        self.pending: bytes | memoryview = pending    # received, not yet sent
+        self.source = source.fileno()
+        self.sink = sink.fileno()
+        self.pending: bytes | memoryview = pending    # received, not yet sent; goes before what the pipe holds
+        self.pipe: Pipe | None = None
         self.moved = 0                                # octets sent
         self.reading = True                           # the source may have more
         self.lost_source = False                      # the source was reset
         self.lost_sink = False                        # the sink takes no more
         self.end = ""                                 # why nothing more will come
+        self._may_splice = True
+        self._source_socket = source
+        self._sink_socket = sink
         self._names = source_name, sink_name
+
+    @property
+    def held(self) -> int:
+        """Octets received and not yet sent."""
+        return len(self.pending) + (self.pipe.held if self.pipe is not None else 0)
 
     @property
     def is_active(self) -> bool:
         """Tell whether there is or may come anything to move."""
-        return self.reading or len(self.pending) > 0
+        return self.reading or self.held > 0
 
     def receive(self) -> bool:
-        """Read one block and send what the sink takes; tell whether anything happened.
+        """Read blocks, as long as there are whole ones, and send what the sink takes; tell whether anything happened.
 
-        Called only with nothing pending, so at the source's end the half-close is due at once.
+        Called only with nothing held, so at the source's end the half-close is due at once.
         """
-        try:
-            block = self.source.recv(BLOCK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            self.lost_source = True
-            self._finish(f"{self._names[0]} reset")
-            return True
-        if block:
-            self.pending = block
+        for turn in range(BURST):
+            try:
+                count = self._take()
+            except BlockingIOError:
+                return turn > 0
+            except OSError:
+                self.lost_source = True
+                self._finish(f"{self._names[0]} reset")
+                return True
+            if count == 0:
+                self._finish(f"{self._names[0]} closed")
+                return True
             self.push()
-        else:
-            self._finish(f"{self._names[0]} closed")
+            if count < MUCH or self.held or not self.reading:
+                return True
         return True
 
     def push(self) -> bool:
-        """Send what is pending as far as the sink takes it; tell whether anything happened."""
+        """Send what is held as far as the sink takes it; tell whether anything happened."""
         try:
-            sent = self.sink.send(self.pending)
+            self.moved += self._give()
         except BlockingIOError:
             return False
-        except OSError:
-            self.cut()
-            return True
-        self.moved += sent
-        self.pending = memoryview(self.pending)[sent:] if sent < len(self.pending) else b""
+        except OSError as why:
+            if self.pending or why.errno != errno.EINVAL:
+                self.cut()
+            else:
+                self._copy_from_now_on()
         return True
 
     def cut(self) -> None:
@@ -143,14 +171,58 @@ class _Flow:
         self.lost_sink = True
         self.reading = False
         self.pending = b""
+        self.drop_pipe()
         self.end = self.end or f"{self._names[1]} reset"
+
+    def drop_pipe(self) -> None:
+        """Close the pipe and lose what it holds."""
+        if self.pipe is not None:
+            self.pipe.close()
+            self.pipe = None
+
+    def _take(self) -> int:
+        """Receive a block and hold it; return its octets, 0 at the source's end; raises OSError."""
+        if self.pipe is not None:
+            try:
+                return self.pipe.fill(self.source)
+            except OSError as why:
+                if why.errno != errno.EINVAL:
+                    raise
+            self._copy_from_now_on()
+        self.pending = self._source_socket.recv(BLOCK)
+        if len(self.pending) == BLOCK and self._may_splice:
+            self._make_pipe()
+        return len(self.pending)
+
+    def _give(self) -> int:
+        """Send what the sink takes of what is held; return the count; raises OSError."""
+        if self.pipe is not None and not self.pending:
+            return self.pipe.empty(self.sink)
+        sent = self._sink_socket.send(self.pending)
+        self.pending = memoryview(self.pending)[sent:] if sent < len(self.pending) else b""
+        return sent
+
+    def _make_pipe(self) -> None:
+        """Let the kernel move what comes next, if it can."""
+        try:
+            self.pipe = Pipe()
+        except OSError:    # too many pipes or descriptors
+            self._may_splice = False
+
+    def _copy_from_now_on(self) -> None:
+        """Do without the pipe: these sockets cannot be spliced."""
+        assert self.pipe is not None
+        self._may_splice = False
+        self.pending = self.pipe.take_all()
+        self.drop_pipe()
 
     def _finish(self, end: str) -> None:
         """Note that the source has ended, and pass it on."""
         self.reading = False
         self.end = end
+        self.drop_pipe()
         try:
-            self.sink.shutdown(socket.SHUT_WR)
+            self._sink_socket.shutdown(socket.SHUT_WR)
         except OSError:
             pass    # the sink is lost as well; its own flow will say so
 
@@ -159,10 +231,16 @@ def _move(up: _Flow, down: _Flow, idle: float, report: _Report) -> bool:
     """Wait for something to happen and do it; False when that takes longer than `idle` seconds."""
     now = time.monotonic()
     until = now + idle
-    while not _step(up, down, report.wait(now, until)):
+    rest = now + KEEP_PIPE
+    while not _step(up, down, min(report.wait(now, until), rest)):
         now = time.monotonic()
         if now >= until:
             return False
+        if now >= rest:
+            rest = until
+            for flow in (up, down):
+                if not flow.held:
+                    flow.drop_pipe()
     return True
 
 
@@ -172,12 +250,12 @@ def _step(up: _Flow, down: _Flow, until: float) -> bool:
     happened = False
     while not happened:
         readable, writable, _ = select.select(
-            [flow.source for flow in flows if flow.reading and not flow.pending],
-            [flow.sink for flow in flows if flow.pending], (), max(0.0, until - time.monotonic()))
+            [flow.source for flow in flows if flow.reading and not flow.held],
+            [flow.sink for flow in flows if flow.held], (), max(0.0, until - time.monotonic()))
         if not readable and not writable:
             return False
         for flow in flows:
-            if flow.pending:
+            if flow.held:
                 happened |= flow.sink in writable and flow.push()
             elif flow.reading:
                 happened |= flow.source in readable and flow.receive()

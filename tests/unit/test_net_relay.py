@@ -2,57 +2,18 @@
 
 import os
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
 import pytest
 
 from popular.net import relay as relay_module
 from popular.net.relay import RelayEnd, relay
+from tests.harness.middle import Middle, in_thread
 from tests.harness.pairs import PATIENCE, read_all, read_exactly, reset, tcp_pair
 
 SHORT = 0.05    # seconds: a real limit that must pass
 MIB = 1024 * 1024
-
-
-@dataclass
-class Middle:
-    """A relay between two connections; the test plays client and server."""
-
-    client: socket.socket
-    server: socket.socket
-    to_client: socket.socket    # the relay's ends
-    to_server: socket.socket
-    ends: list[RelayEnd] = field(default_factory=list)
-    _thread: threading.Thread | None = None
-
-    def start(self, **more: bytes | float) -> None:
-        """Run the relay in a thread."""
-        self._thread = threading.Thread(target=self.run, kwargs=more)
-        self._thread.start()
-
-    def run(self, *, to_server: bytes = b"", to_client: bytes = b"", idle: float = PATIENCE) -> RelayEnd:
-        """Run the relay to its end, and close its sockets as the proxy does."""
-        self.ends.append(relay(self.to_client, self.to_server, to_server=to_server, to_client=to_client, idle=idle))
-        self.to_client.close()
-        self.to_server.close()
-        return self.ends[0]
-
-    def close(self) -> None:
-        """Take client and server away, which ends the relay."""
-        self.client.close()
-        self.server.close()
-        if self._thread is not None:
-            self._thread.join()
-
-    def end(self) -> RelayEnd:
-        """Wait for the relay's end."""
-        assert self._thread is not None
-        self._thread.join(PATIENCE)
-        assert not self._thread.is_alive(), "the relay goes on"
-        return self.ends[0]
 
 
 @pytest.fixture
@@ -62,13 +23,6 @@ def middle() -> Iterator[Middle]:
         middle = Middle(client, server, to_client, to_server)
         yield middle
         middle.close()
-
-
-def in_thread(work: Callable[[], object]) -> threading.Thread:
-    """Start a thread."""
-    thread = threading.Thread(target=work)
-    thread.start()
-    return thread
 
 
 def test_a_dialogue(middle: Middle) -> None:
@@ -282,7 +236,7 @@ def test_no_more_than_one_block_is_held_per_direction(middle: Middle, monkeypatc
     push = relay_module._Flow.push
 
     def spy(flow: relay_module._Flow) -> bool:
-        held.append(len(flow.pending))
+        held.append(flow.held)
         return push(flow)
 
     monkeypatch.setattr(relay_module._Flow, "push", spy)
