@@ -4,12 +4,18 @@ Used in the children of pserv and pproxy, and by the tools' tests.  Pure but for
 source; raises what the source raises.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
-READ_BLOCK = 64 * 1024    # octets asked of the source at a time
+from popular.net.filepart import FilePart
 
+READ_BLOCK = 64 * 1024    # octets asked of the source at a time
+PART_LIMIT = 256 * 1024   # octets that one part of a file has at most, or little more
+
+_HOPS = 8                 # dots of a block that are looked at one by one
+_DOT_LINE = re.compile(rb"\n\.")
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 
 
@@ -32,6 +38,62 @@ def stuffed(source: BinaryIO, limit_body_lines: int | None = None) -> Iterator[b
         end = (end + block[-2:])[-2:]
         yield stuffed_block
     yield b".\r\n" if end == b"\r\n" else b"\r\n.\r\n"
+
+
+def stuffed_file(fd: int, size: int) -> Iterator[bytes | FilePart]:
+    """Yield the same as `stuffed` for the whole of the file `fd`, but what is long and has no dots only as FilePart.
+
+    The file is read once to find the dots, and its parts are taken from it once more when they are sent: whoever can
+    write to it in between can send the reader of the mailbox anything, as he can by writing another file.  `size` is
+    what the file's name tells; a file that ends there, within a block, is not asked whether there is more.
+    """
+    end = b"\r\n"    # as in `stuffed`
+    start = place = 0    # what lies between has no dots to double and is not yet yielded
+    while block := os.pread(fd, READ_BLOCK, place):
+        dots = _dots(block, end.endswith(b"\n"))
+        # Up to its last dot a block is copied: that is cheaper than many small parts.
+        copied = len(block) if len(block) < READ_BLOCK else dots[-1] + 1 if dots else 0
+        if copied:
+            if start < place:
+                yield FilePart(fd, start, place - start)
+            yield _doubled(block[:copied], dots)
+            start = place + copied
+        place += len(block)
+        end = (end + block[-2:])[-2:]
+        if place - start >= PART_LIMIT:
+            yield FilePart(fd, start, place - start)
+            start = place
+        if place == size and len(block) < READ_BLOCK:
+            break
+    if start < place:
+        yield FilePart(fd, start, place - start)
+    yield b".\r\n" if end == b"\r\n" else b"\r\n.\r\n"
+
+
+def _dots(block: bytes, at_line_start: bool) -> list[int]:
+    """Return where lines begin with a dot: those in `block`, and its first octet if it is `at_line_start`.
+
+    Of two ways to search, the first runs at the speed of memory but stops at every dot; the second stops only at
+    what is looked for and is several times slower.  Attachments have no dots, other texts have one in each line.
+    """
+    found = [0] if at_line_start and block.startswith(b".") else []
+    place = 0
+    for _ in range(_HOPS):
+        place = block.find(b".", place + 1)
+        if place < 0:
+            return found
+        if block[place - 1] == 10:
+            found.append(place)
+    found.extend(match.start() + 1 for match in _DOT_LINE.finditer(block, place))
+    return found
+
+
+def _doubled(block: bytes, dots: list[int]) -> bytes:
+    """Return `block` with the dots at these places doubled."""
+    if not dots:
+        return block
+    edges = [0, *dots, len(block)]
+    return b".".join(block[start:end] for start, end in zip(edges, edges[1:]))
 
 
 def _blocks(source: BinaryIO) -> Iterator[bytes]:

@@ -7,13 +7,15 @@ NulByte (spec 1.5) and Refuse (an over-long line).
 """
 
 import errno
+import os
 import select
 import socket
 import time
 from collections.abc import Callable, Iterable
 
-from popular.errors import Gone, NulByte, Refuse
+from popular.errors import Gone, NulByte, Refuse, StoreError
 from popular.names import MAX_RESPONSE, clean_line
+from popular.net.filepart import FilePart
 
 Octets = bytes | bytearray | memoryview
 
@@ -99,25 +101,36 @@ class Wire:
             line = clean_line(line.encode("utf-8", "replace"))
         self.send(line.encode("ascii") + b"\r\n")
 
-    def send(self, data: Octets) -> None:
-        """Send all of `data`; raises Gone when the peer is gone or takes nothing for `idle` seconds."""
+    def send(self, data: Octets, *, more: bool = False) -> None:
+        """Send all of `data`; raises Gone when the peer is gone or takes nothing for `idle` seconds.
+
+        `more`: what is sent next belongs into the same packet.
+        """
         size = len(data)
-        sent = self._send_some(data)
+        flags = socket.MSG_MORE if more else 0
+        sent = self._send_some(data, flags)
         if sent < size:
             rest = memoryview(data)
             while sent < size:
-                sent += self._send_some(rest[sent:])
+                sent += self._send_some(rest[sent:], flags)
 
-    def send_parts(self, parts: Iterable[Octets]) -> None:
-        """Send all parts, gathered into blocks of about `SEND_BLOCK` octets.
+    def send_parts(self, parts: Iterable[Octets | FilePart]) -> None:
+        """Send all parts, octets gathered into blocks of about `SEND_BLOCK`, parts of files as they are.
 
         When `parts` raises, what was gathered is not sent, and the peer has an unfinished answer:
-        the caller must end the connection.
+        the caller must end the connection.  Raises StoreError and OSError for a file, too, with the same consequence.
         """
         self.is_unfinished = True
         gathered: list[Octets] = []
         size = 0
         for part in parts:
+            if isinstance(part, FilePart):
+                if gathered:
+                    self.send(b"".join(gathered), more=True)
+                    gathered.clear()
+                    size = 0
+                self._send_file(part)
+                continue
             gathered.append(part)
             size += len(part)
             if size >= SEND_BLOCK:
@@ -204,11 +217,35 @@ class Wire:
                 raise NulByte(len(block), block)
             return block
 
-    def _send_some(self, data: Octets) -> int:
+    def _send_file(self, part: FilePart) -> None:
+        """Send a part of a file; raises Gone, and StoreError or OSError when the file does not have it."""
+        place, end = part.start, part.start + part.count
+        while place < end:
+            try:
+                sent = os.sendfile(self.sock.fileno(), part.fd, place, end - place)
+            except BlockingIOError:
+                self._wait(select.POLLOUT)
+                continue
+            except OSError:    # of the socket, of the file, or it cannot be done with such a file: copying tells
+                sent = self._copy_some(part.fd, place, end)
+            else:
+                self.bytes_out += sent
+            if not sent:
+                raise StoreError("file was cut off while it was sent")
+            place += sent
+
+    def _copy_some(self, fd: int, place: int, end: int) -> int:
+        """Send some octets of a file between `place` and `end`; return the count, 0 at the end of the file."""
+        block = os.pread(fd, min(SEND_BLOCK, end - place), place)
+        if block:
+            self.send(block)
+        return len(block)
+
+    def _send_some(self, data: Octets, flags: int) -> int:
         """Send as much of `data` as the kernel takes, after waiting for room if need be; returns the count."""
         while True:
             try:
-                sent = self.sock.send(data)
+                sent = self.sock.send(data, flags)
             except BlockingIOError:
                 self._wait(select.POLLOUT)
                 continue

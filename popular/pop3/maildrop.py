@@ -58,7 +58,11 @@ class Maildrop(Protocol):
         ...
 
     def open(self, index: int) -> BinaryIO:
-        """Return the message's wire octets, line ends CRLF, not dot-stuffed; raises StoreError."""
+        """Return the message's wire octets, line ends CRLF, not dot-stuffed; raises StoreError.
+
+        An io.FileIO tells that they are the octets of that file, from its first to its last: RETR then leaves
+        it to the kernel to send them.
+        """
         ...
 
     def commit(self, deleted: Set[int], read: Set[int]) -> None:

@@ -15,11 +15,13 @@ the only converter.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from itertools import chain
 from typing import BinaryIO
 
 from popular.errors import CommitError, Gone, Leave, Refuse, StoreError
-from popular.net.stuffing import stuffed
+from popular.net.filepart import FilePart
+from popular.net.stuffing import stuffed, stuffed_file
 from popular.net.wire import Wire
 from popular.pop3 import capability
 from popular.pop3.command import State, command
@@ -189,7 +191,7 @@ class TransactionState(State):
                            if number - 1 not in deleted]).encode("ascii")
         yield b".\r\n"
 
-    def _answer(self, text: str, parts: Iterator[bytes]) -> None:
+    def _answer(self, text: str, parts: Iterator[bytes | FilePart]) -> None:
         """Send a multi-line answer, its first line in the same packet as what follows."""
         self._wire.send_parts(chain((f"+OK {text}\r\n".encode("ascii"),), parts))
 
@@ -201,7 +203,7 @@ class TransactionState(State):
         """
         with self._open(index) as message:
             try:
-                parts = stuffed(message, body_lines)
+                parts = self._parts(index, message, body_lines)
                 first = next(parts)
             except (OSError, StoreError) as why:
                 raise self._cannot_read(index, why) from why
@@ -210,6 +212,12 @@ class TransactionState(State):
             except (OSError, StoreError) as why:
                 self._cannot_read(index, why)
                 raise Gone(f"message {index + 1} cannot be read to its end") from why
+
+    def _parts(self, index: int, message: BinaryIO, body_lines: int | None) -> Iterator[bytes | FilePart]:
+        """Return what goes over the wire; of a plain file that is sent whole, the kernel moves what it can."""
+        if body_lines is None and isinstance(message, FileIO):
+            return stuffed_file(message.fileno(), self._entries[index].size)
+        return stuffed(message, body_lines)
 
     def _open(self, index: int) -> BinaryIO:
         """Open a message; raises Refuse when it is gone or cannot be read."""
@@ -226,7 +234,7 @@ class TransactionState(State):
         self._read_error = f"message {index + 1}: {why}"
         return Refuse(f"message {index + 1} cannot be read now", code)
 
-    def _counted(self, parts: Iterator[bytes]) -> Iterator[bytes]:
+    def _counted(self, parts: Iterator[bytes | FilePart]) -> Iterator[bytes | FilePart]:
         """Pass on what goes to the wire, adding up its octets."""
         for part in parts:
             self._sent += len(part)

@@ -1,14 +1,17 @@
 """net.stuffing: RFC 1939's multi-line answers over every block border, and TOP."""
 
 import io
+import os
+from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from popular.net import stuffing
-from popular.net.stuffing import stuffed
+from popular.net.filepart import FilePart
+from popular.net.stuffing import stuffed, stuffed_file
 
 
 class Blocks(io.BytesIO):
@@ -149,3 +152,72 @@ def split(message: bytes) -> list[bytes]:
 @given(MESSAGES, st.integers(1, 5), st.integers(0, 4))
 def test_top_is_what_the_plainest_way_gives(message: bytes, size: int, lines: int) -> None:
     assert b"".join(stuffed(Blocks(message, size), lines)) == b"".join(stuffed(io.BytesIO(plain_top(message, lines))))
+
+
+# Files
+
+def from_file(folder: Path, message: bytes, size: int | None = None) -> tuple[bytes, list[int]]:
+    """Return what `stuffed_file` yields as octets, and the sizes of the parts that the kernel is to send."""
+    path = folder / "message"
+    path.write_bytes(message)
+    octets, parts = [], []
+    with path.open("rb", buffering=0) as file:
+        for part in stuffed_file(file.fileno(), len(message) if size is None else size):
+            if isinstance(part, FilePart):
+                parts.append(len(part))
+                octets.append(os.pread(part.fd, part.count, part.start))
+                assert part.fd == file.fileno() and len(octets[-1]) == part.count > 0
+            else:
+                octets.append(part)
+    return b"".join(octets), parts
+
+
+@pytest.mark.parametrize(("message", "wire"), WHOLE)
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
+def test_whole_files(tmp_path: Path, message: bytes, wire: bytes, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stuffing, "READ_BLOCK", size)
+    assert from_file(tmp_path, message)[0] == wire
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(message=MESSAGES, block=st.integers(1, 6), limit=st.integers(1, 20), hops=st.integers(1, 3),
+       told=st.integers(-3, 3))
+def test_a_file_is_sent_as_any_other_source(tmp_path: Path, message: bytes, block: int, limit: int, hops: int,
+                                            told: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stuffing, "READ_BLOCK", block)
+        patch.setattr(stuffing, "PART_LIMIT", limit)
+        patch.setattr(stuffing, "_HOPS", hops)
+        wire = from_file(tmp_path, message, len(message) + told)[0]
+    assert wire == b"".join(stuffed(io.BytesIO(message)))
+
+
+BLOCK = stuffing.READ_BLOCK
+LINE = b"x." * 31 + b"\r\n"    # of 64 octets
+
+
+@pytest.mark.parametrize(("message", "parts"), [
+    pytest.param(LINE * 100, [], id="short"),
+    pytest.param(LINE * 16_384, [4 * BLOCK] * 4, id="long"),
+    pytest.param(b".\r\n" + LINE * 16_384, [5 * BLOCK - 1, 4 * BLOCK, 4 * BLOCK, 3 * BLOCK], id="a dot first"),
+    pytest.param(LINE * 3 * 1024 + b".\r\n" + LINE * 1024, [3 * BLOCK, BLOCK - 1], id="a dot at a border"),
+    pytest.param((LINE + b".\r\n") * 5000, None, id="dots all over"),
+])
+def test_what_the_kernel_sends(tmp_path: Path, message: bytes, parts: list[int] | None) -> None:
+    wire, found = from_file(tmp_path, message)
+    assert unstuffed(wire) == message
+    assert parts is None or found == parts
+    assert sum(found) <= len(message)
+
+
+def test_a_file_that_ends_where_its_name_says_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    pread = os.pread
+
+    def count(fd: int, size: int, place: int) -> bytes:
+        reads.append(place)
+        return pread(fd, size, place)
+
+    monkeypatch.setattr(os, "pread", count)
+    assert from_file(tmp_path, MESSAGE)[0] == MESSAGE + b".\r\n"
+    assert reads == [0]

@@ -266,9 +266,9 @@ def test_reply(wire: Wire, peer: socket.socket, ok: bool, text: str, code: str, 
 class CountingWire(Wire):
     """Notes the size of every send."""
 
-    def send(self, data: wire_module.Octets) -> None:
+    def send(self, data: wire_module.Octets, *, more: bool = False) -> None:
         self.sizes.append(len(data))
-        super().send(data)
+        super().send(data, more=more)
 
     sizes: list[int]
 

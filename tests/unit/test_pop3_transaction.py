@@ -1,6 +1,9 @@
 """TRANSACTION: what transcripts cannot show: failing stores, totals, stuffing at every border, size."""
 
 import io
+import os
+from functools import partial
+from pathlib import Path
 from typing import BinaryIO
 
 import pytest
@@ -99,6 +102,46 @@ def test_every_message_goes_out_as_the_plainest_code_would_send_it(messages: tup
     said = Session(MemoryMaildrop(messages), commands + b"QUIT\r\n").said
     wanted = [b"+OK %d octets\r\n%b" % (len(message), naive_stuffing(message)) for message in messages]
     assert said == b"".join(wanted) + b"+OK bye\r\n"
+
+
+def opened(path: Path, text: bytes) -> io.FileIO:
+    """Return an open file with `text` in it."""
+    path.write_bytes(text)
+    return io.FileIO(path)
+
+
+@pytest.mark.parametrize("messages", [pytest.param(MAILBOXES[name], id=name) for name in sorted(MAILBOXES)])
+def test_every_message_in_a_file_too(messages: tuple[bytes, ...], tmp_path: Path) -> None:
+    maildrop = MemoryMaildrop(messages)
+    for index, message in enumerate(messages):
+        maildrop.openers[index] = partial(opened, tmp_path / "message", message)
+    commands = b"".join(b"RETR %d\r\nTOP %d 1\r\n" % (number, number) for number in range(1, len(messages) + 1))
+    session = Session(maildrop, commands + b"QUIT\r\n")
+    wanted = [b"+OK %d octets\r\n%b+OK top of message follows\r\n%b" % (
+        len(message), naive_stuffing(message), naive_stuffing(message, 1)) for message in messages]
+    assert session.said == b"".join(wanted) + b"+OK bye\r\n"
+    assert session.totals.octets == sum(len(naive_stuffing(message)) + len(naive_stuffing(message, 1))
+                                        for message in messages)
+
+
+def test_a_file_that_is_cut_off_while_it_is_sent_drops_the_connection(tmp_path: Path,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "message"
+    text = b"x" * 1_000_000
+    sendfile = os.sendfile
+
+    def cut_off(sink: int, source: int, place: int, count: int) -> int:
+        os.truncate(path, 100_000)
+        return sendfile(sink, source, place, count)
+
+    monkeypatch.setattr(os, "sendfile", cut_off)
+    maildrop = MemoryMaildrop((text,))
+    maildrop.openers[0] = lambda: opened(path, text)
+    session = Session(maildrop, b"RETR 1\r\nQUIT\r\n")
+    assert session.said == b"+OK 1000000 octets\r\n" + b"x" * 100_000
+    assert isinstance(session.conversation.error, Gone)
+    assert session.totals.unreadable == 1 and "cut off" in session.totals.read_error
+    assert (session.totals.retrieved, maildrop.commits) == (0, 0)
 
 
 @pytest.mark.parametrize("lines", [0, 1, 2, 3, 5000, 4294967296])
