@@ -12,6 +12,7 @@ from typing import BinaryIO
 from popular.net.filepart import FilePart
 
 READ_BLOCK = 64 * 1024    # octets asked of the source at a time
+FILE_BLOCK = 128 * 1024   # octets read at a time of a file that the kernel sends; shorter ones are copied
 PART_LIMIT = 256 * 1024   # octets that one part of a file has at most, or little more
 
 _HOPS = 8                 # dots of a block that are looked at one by one
@@ -49,10 +50,10 @@ def stuffed_file(fd: int, size: int) -> Iterator[bytes | FilePart]:
     """
     end = b"\r\n"    # as in `stuffed`
     start = place = 0    # what lies between has no dots to double and is not yet yielded
-    while block := os.pread(fd, READ_BLOCK, place):
+    while block := os.pread(fd, FILE_BLOCK, place):
         dots = _dots(block, end.endswith(b"\n"))
         # Up to its last dot a block is copied: that is cheaper than many small parts.
-        copied = len(block) if len(block) < READ_BLOCK else dots[-1] + 1 if dots else 0
+        copied = len(block) if len(block) < FILE_BLOCK else dots[-1] + 1 if dots else 0
         if copied:
             if start < place:
                 yield FilePart(fd, start, place - start)
@@ -63,7 +64,7 @@ def stuffed_file(fd: int, size: int) -> Iterator[bytes | FilePart]:
         if place - start >= PART_LIMIT:
             yield FilePart(fd, start, place - start)
             start = place
-        if place == size and len(block) < READ_BLOCK:
+        if place == size and len(block) < FILE_BLOCK:
             break
     if start < place:
         yield FilePart(fd, start, place - start)

@@ -175,7 +175,7 @@ def from_file(folder: Path, message: bytes, size: int | None = None) -> tuple[by
 @pytest.mark.parametrize(("message", "wire"), WHOLE)
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7])
 def test_whole_files(tmp_path: Path, message: bytes, wire: bytes, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stuffing, "READ_BLOCK", size)
+    monkeypatch.setattr(stuffing, "FILE_BLOCK", size)
     assert from_file(tmp_path, message)[0] == wire
 
 
@@ -185,22 +185,22 @@ def test_whole_files(tmp_path: Path, message: bytes, wire: bytes, size: int, mon
 def test_a_file_is_sent_as_any_other_source(tmp_path: Path, message: bytes, block: int, limit: int, hops: int,
                                             told: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stuffing, "READ_BLOCK", block)
+        patch.setattr(stuffing, "FILE_BLOCK", block)
         patch.setattr(stuffing, "PART_LIMIT", limit)
         patch.setattr(stuffing, "_HOPS", hops)
         wire = from_file(tmp_path, message, len(message) + told)[0]
     assert wire == b"".join(stuffed(io.BytesIO(message)))
 
 
-BLOCK = stuffing.READ_BLOCK
+BLOCK = stuffing.FILE_BLOCK
 LINE = b"x." * 31 + b"\r\n"    # of 64 octets
 
 
 @pytest.mark.parametrize(("message", "parts"), [
     pytest.param(LINE * 100, [], id="short"),
-    pytest.param(LINE * 16_384, [4 * BLOCK] * 4, id="long"),
-    pytest.param(b".\r\n" + LINE * 16_384, [5 * BLOCK - 1, 4 * BLOCK, 4 * BLOCK, 3 * BLOCK], id="a dot first"),
-    pytest.param(LINE * 3 * 1024 + b".\r\n" + LINE * 1024, [3 * BLOCK, BLOCK - 1], id="a dot at a border"),
+    pytest.param(LINE * 16_384, [2 * BLOCK] * 4, id="long"),
+    pytest.param(b".\r\n" + LINE * 16_384, [3 * BLOCK - 1, 2 * BLOCK, 2 * BLOCK, BLOCK], id="a dot first"),
+    pytest.param(LINE * 2048 + b".\r\n" + LINE * 2048, [BLOCK, BLOCK - 1], id="a dot at a border"),
     pytest.param((LINE + b".\r\n") * 5000, None, id="dots all over"),
 ])
 def test_what_the_kernel_sends(tmp_path: Path, message: bytes, parts: list[int] | None) -> None:
