@@ -19,7 +19,7 @@ from tests.conftest import DAEMONS
 from tests.harness.control import listening, tell, variable
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.popclient import PopClient
-from tests.harness.system import end_process, is_alive, wait_for
+from tests.harness.system import children_of, end_process, is_alive, wait_for
 from tests.harness.toyclient import is_refused
 
 Start = Callable[..., Daemon]
@@ -140,10 +140,9 @@ def test_the_first_program_that_runs_is_taken(start: Start, pserv: Daemon) -> No
 
 @pytest.mark.parametrize("what", ["all", "parent", "delayed"])
 def test_ending_the_daemon_is_no_error(pserv: Daemon, what: str) -> None:
-    children = pserv.children()
     assert answer(pcontrol("-r", pserv.rundir, "-c", f"shutdown {what}")) == (0, "", "")
     assert pserv.wait() == 0
-    wait_for(lambda: not any(map(is_alive, children)), 10.0, "the end of the idle children")
+    wait_for(lambda: not any(map(is_alive, children_of(os.getpid()))), 10.0, "the end of the idle children, now ours")
 
 
 def test_help_and_version() -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -204,8 +205,8 @@ def test_relative_names_count_from_where_the_daemon_was_started(rundir: Path) ->
     config.write_text("[pserv]\nmailboxdir = .\n[server]\n[[main]]\naddress = 127.0.0.1:0\n")
     root = Path(__file__).resolve().parents[2]
     user = ["-u", "root", "-g", "root"] if os.geteuid() == 0 else []
-    subprocess.run([root / "bin/pserv", "-c", "it.conf", "-r", "run", "-l", "log", *user], cwd=rundir, check=True,
-                   timeout=40, env={**os.environ, "PYTHONPATH": str(root)})
+    subprocess.run([sys.executable, root / "bin/pserv", "-c", "it.conf", "-r", "run", "-l", "log", *user],
+                   cwd=rundir, check=True, timeout=40, env={**os.environ, "PYTHONPATH": str(root)})
     pid = int((rundir / "run/pserv.pid").read_text())
     try:
         config.write_text(config.read_text().replace("mailboxdir = .", f"mailboxdir = {rundir}/run"))

@@ -162,10 +162,10 @@ def test_a_mistake_of_ours_is_75_and_never_over_quota(spool: Path, box: Path, lo
 
 
 def test_a_log_that_cannot_be_written_is_no_obstacle(spool: Path, box: Path, tmp_path: Path,
-                                                     capsys: pytest.CaptureFixture[str]) -> None:
+                                                     capfd: pytest.CaptureFixture[str]) -> None:
     assert run(spool, tmp_path / "nowhere" / "log") == 0
     assert delivered(box) == [STORED]
-    assert "nowhere" in capsys.readouterr().err
+    assert "nowhere" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("options", "word"), [
