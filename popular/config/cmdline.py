@@ -9,10 +9,11 @@ import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NoReturn
+from typing import Any
 
 from popular.config.inifile import read_ini
 from popular.config.kinds import Bool, Dir, File
+from popular.config.parser import Parser
 from popular.config.setting import Schema, Setting
 from popular.config.store import Config, Values, default_config, with_variable
 from popular.errors import UsageError
@@ -59,17 +60,10 @@ class CommonOption:
         parser.add_argument(*self.names, action=self.action, help=self.text, **extra)
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse with the exit code of sysexits(3)."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(EX_USAGE, f"{self.prog}: {message}\nTry '{self.prog} --help'.\n")
-
-
 def build_parser(schema: Schema) -> argparse.ArgumentParser:
     """Return the parser for one daemon; each row's option is stored under the row's name."""
-    parser = _Parser(prog=schema.program, allow_abbrev=False, add_help=False,
-                     usage=f"{schema.program} [OPTION]...", argument_default=argparse.SUPPRESS)
+    parser = Parser(prog=schema.program, allow_abbrev=False, add_help=False,
+                    usage=f"{schema.program} [OPTION]...", argument_default=argparse.SUPPRESS)
     for option in common_options(schema):
         option.add_to(parser)
     parser.add_argument("--dump-config", dest=":dump", action="store_true", help=argparse.SUPPRESS)    # of a master

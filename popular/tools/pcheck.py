@@ -17,9 +17,9 @@ import re
 import socket
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from popular.addresses import Endpoint
+from popular.config.parser import Parser
 from popular.errors import MailcheckError
 from popular.mailcheck import packet
 from popular.mailcheck.client import exchange
@@ -35,13 +35,10 @@ DEFAULT_TIMEOUT = 5.0    # seconds
 _CONTROL = re.compile(r"[^\x20-\x7e]")
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose usage errors end with the exit code of spec 3.4."""
+class CheckParser(Parser):
+    """Usage errors end with the exit code of spec 3.4."""
 
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and end."""
-        self.print_usage(sys.stderr)
-        self.exit(USAGE, f"{self.prog}: {message}\n")
+    USAGE_CODE = USAGE
 
 
 def main() -> int:
@@ -63,11 +60,12 @@ def run(argv: Sequence[str]) -> int:
     return judge_load(answer) if arguments.get_load else judge_mailbox(answer)
 
 
-def make_parser() -> Parser:
+def make_parser() -> CheckParser:
     """Return the parser of the options of spec 3.4."""
-    parser = Parser(prog="pcheck", add_help=False, allow_abbrev=False,
-                    description="Ask pcheckd for the state of a mailbox or for the load.",
-                    epilog="Exit code: 0 success, with -m: no mail; 1 with -m: mail; 2 error or -ERR; 3 wrong usage.")
+    parser = CheckParser(
+        prog="pcheck", add_help=False, allow_abbrev=False,
+        description="Ask pcheckd for the state of a mailbox or for the load.",
+        epilog="Exit code: 0 success, with -m: no mail; 1 with -m: mail; 2 error or -ERR; 3 wrong usage.")
     parser.add_argument("-s", "--server", default=DEFAULT_SERVER,
                         help=f"address or name of the host to ask (default {DEFAULT_SERVER})")
     parser.add_argument("-p", "--port", type=port_number, default=DEFAULT_PORT,

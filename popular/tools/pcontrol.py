@@ -9,8 +9,9 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, TextIO
+from typing import TextIO
 
+from popular.config.parser import Parser
 from popular.control.client import ControlClient, NoDaemon, Reply, default_path
 from popular.control.grammar import MAX_LINE
 from popular.paths import RUNDIR
@@ -39,13 +40,6 @@ class Stop(Exception):
         self.code = code
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse with the exit code of sysexits(3)."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(os.EX_USAGE, f"{self.prog}: {message}\nTry '{self.prog} --help'.\n")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run pcontrol; returns its exit code."""
     options = build_parser().parse_args(argv)
@@ -68,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the options of spec 4, and of our --rundir."""
-    parser = _Parser(prog="pcontrol", allow_abbrev=False, usage="pcontrol [OPTION]... [FILE]...",
-                     description="Send commands to a running pproxy or pserv; - is standard input.")
+    parser = Parser(prog="pcontrol", allow_abbrev=False, usage="pcontrol [OPTION]... [FILE]...",
+                    description="Send commands to a running pproxy or pserv; - is standard input.")
     parser.add_argument("-c", "--command", metavar="CMD", action="append", default=[],
                         help="send CMD instead of reading files; may be given several times")
     where = parser.add_mutually_exclusive_group()

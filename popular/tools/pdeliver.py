@@ -21,8 +21,8 @@ import sys
 import traceback
 from collections.abc import Sequence
 from types import FrameType, TracebackType
-from typing import NoReturn
 
+from popular.config.parser import Parser
 from popular.errors import StartError, StoreError
 from popular.log.writer import Log
 from popular.paths import LOGDIR, SPOOLDIR
@@ -37,15 +37,6 @@ DELIVERED, OVER_QUOTA, USAGE, NO_USER, RETRY = 0, 1, 64, 67, 75    # exit codes
 
 MEBIBYTE = 1024 * 1024
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose usage errors end with EX_USAGE."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and end."""
-        self.print_usage(sys.stderr)
-        self.exit(USAGE, f"{self.prog}: {message}\n")
 
 
 def main() -> int:

@@ -15,30 +15,22 @@ user stands there twice, all mistakes are reported and FILE stays as it is.  Exi
     73  FILE cannot be written
 """
 
-import argparse
 import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO
 
+from popular.config.parser import Parser
 from popular.pdm import cdbfile, records
 from popular.pdm.api import Answer, Outcome
 from popular.pdm.validation import fault_of
+from popular.store.folders import sync_folder
 from popular.version import VERSION
 
 USAGE, BAD_DATA, NO_INPUT, CANNOT_CREATE = 64, 65, 66, 73    # exit codes
 NEW_MODE = 0o640
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose usage errors end with EX_USAGE."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and end."""
-        self.print_usage(sys.stderr)
-        self.exit(USAGE, f"{self.prog}: {message}\n")
 
 
 class BadText(Exception):
@@ -148,15 +140,6 @@ def take_rights(fd: int, old: str) -> None:
     if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
         os.fchown(fd, status.st_uid, status.st_gid)
     os.fchmod(fd, stat.S_IMODE(status.st_mode))
-
-
-def sync_folder(folder: str) -> None:
-    """Bring a rename to disk; raises OSError."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def complain(text: str) -> None:

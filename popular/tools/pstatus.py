@@ -17,9 +17,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 from popular.config.kinds import Time
+from popular.config.parser import Parser
 from popular.paths import RUNDIR
 from popular.proc.board_view import NotABoard
 from popular.tools import pstatus_json, pstatus_table
@@ -37,15 +37,6 @@ _HOME = "\x1b[H"
 _CLEAR_SCREEN = "\x1b[2J"
 _CLEAR_LINE = "\x1b[K"
 _CLEAR_BELOW = "\x1b[J"
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose usage errors end with EX_USAGE."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and end."""
-        self.print_usage(sys.stderr)
-        self.exit(os.EX_USAGE, f"{self.prog}: {message}\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,16 +19,15 @@ stderr.  Exit codes:
     66  COMMAND-FILE or DATA-FILE cannot be read
 """
 
-import argparse
 import os
 import re
 import shlex
 import sys
 import time
 from collections.abc import Sequence
-from typing import NoReturn
 
 from popular.addresses import is_ip
+from popular.config.parser import Parser
 from popular.errors import PdmError
 from popular.log.message import Message
 from popular.names import is_id
@@ -42,15 +41,6 @@ FAILED, USAGE, NO_INPUT = 1, 64, 66    # exit codes
 TIMEOUT = 10.0                         # seconds for one answer, the default of pproxy's pdmtimeout
 
 _HIDDEN = re.compile(rb"[^\x21-\x5b\x5d-\x7e]")
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose usage errors end with EX_USAGE."""
-
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong and end."""
-        self.print_usage(sys.stderr)
-        self.exit(USAGE, f"{self.prog}: {message}\n")
 
 
 def main() -> int:

@@ -29,7 +29,7 @@ FOR_PDMS = {"popular.pdm.api", "popular.pdm.secrets", "popular.pdm.records", "po
 
 HEAVY = {"threading", "logging", "argparse", "configobj", "subprocess", "tempfile", "concurrent", "asyncio",
          "multiprocessing", "daemon", "setproctitle"}
-HEAVY_FILES = {"main", "starter", "inifile", "cmdline", "render"}
+HEAVY_FILES = {"main", "starter", "inifile", "cmdline", "parser", "render"}
 
 
 def sources() -> dict[str, Path]:

@@ -109,7 +109,7 @@ def test_wrong_usage_ends_with_64_before_the_file_is_read(tmp_path, monkeypatch,
     with pytest.raises(SystemExit) as caught:
         start(tmp_path, *argv)
     assert caught.value.code == 64
-    assert capsys.readouterr().err.splitlines() == [*lines, "Try 'pproxy --help'."]
+    assert capsys.readouterr().err.splitlines() == ["usage: pproxy [OPTION]...", *lines, "Try 'pproxy --help'."]
 
 
 def test_help_and_version(tmp_path, capsys):
