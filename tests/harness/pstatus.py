@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from popular.proc.board_view import Row
+from popular.tools.pstatus_snapshot import take
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.system import wait_for
 
@@ -38,3 +40,11 @@ def wait_slot(daemon: Daemon, state: str, seconds: float = 15.0) -> dict[str, An
         return slots[0] if slots else {}
 
     return wait_for(look, seconds, f"a slot in state {state}")
+
+
+def rows(path: Path) -> list[Row]:
+    """Return all slots; every one of them must be at rest."""
+    found = take(str(path)).rows
+    whole = [row for row in found if row is not None]
+    assert len(whole) == len(found)
+    return whole

@@ -4,22 +4,19 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from popular.addresses import Endpoint
-from popular.proc.board_view import Row
-from popular.tools.pstatus_snapshot import take
 from tests.harness.daemon import Daemon
 from tests.harness.fake_backend import Expect, FakeBackend, Hold, ReadToEnd, Say
 from tests.harness.fake_pcheckd import FakePcheckd, Reply, always
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import (
-    CASPER, FIRST_LINE, PASSWORD, PAUL, XENIA, StartProxy, script_for, start_proxy, store)
-from tests.harness.pstatus import pstatus, state_file, status, wait_slot
+    CASPER, FIRST_LINE, PASSWORD, PAUL, XENIA, StartProxy, script_for, store)
+from tests.harness.pstatus import pstatus, rows, state_file, status, wait_slot
 from tests.harness.system import is_alive, state_of, wait_for
 
 NOWHERE = Endpoint("127.0.0.1", 1)    # a port on which nobody listens
@@ -30,23 +27,9 @@ MakeMailbox = Callable[..., Path]
 
 
 @pytest.fixture
-def proxy(start: Callable[..., Daemon], rundir: Path) -> StartProxy:
-    """A function (backends, vserv=…, **variables) that starts a pproxy."""
-    return partial(start_proxy, start, rundir)
-
-
-@pytest.fixture
 def pserv(start: Callable[..., Daemon], spool: Path) -> Daemon:
     """A running pserv."""
     return start("pserv", {"pserv": {"mailboxdir": spool}, "server": {"main": {"address": "127.0.0.1:0"}}})
-
-
-def rows(path: Path) -> list[Row]:
-    """Return all slots; every one of them must be at rest."""
-    found = take(str(path)).rows
-    whole = [row for row in found if row is not None]
-    assert len(whole) == len(found)
-    return whole
 
 
 def port_of(client: PopClient) -> str:

@@ -8,7 +8,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,8 +19,8 @@ from tests.harness.daemon import ROOT, Daemon
 from tests.harness.fake_backend import FakeBackend
 from tests.harness.fake_pcheckd import FakePcheckd, Reply, always
 from tests.harness.popclient import PopClient
-from tests.harness.proxy import CASPER, LOST, PASSWORD, PAUL, XENIA, StartProxy, script_for, start_proxy, store
-from tests.harness.pstatus import pstatus, state_file, status, wait_slot
+from tests.harness.proxy import CASPER, LOST, PASSWORD, PAUL, XENIA, StartProxy, script_for, store
+from tests.harness.pstatus import pstatus, rows, state_file, status, wait_slot
 from tests.harness.system import wait_for
 
 NOWHERE = Endpoint("127.0.0.1", 1)    # a port on which nobody listens
@@ -32,23 +31,9 @@ MakeMailbox = Callable[..., Path]
 
 
 @pytest.fixture
-def proxy(start: Callable[..., Daemon], rundir: Path) -> StartProxy:
-    """A function (backends, vserv=…, **variables) that starts a pproxy."""
-    return partial(start_proxy, start, rundir)
-
-
-@pytest.fixture
 def pserv(start: Callable[..., Daemon], spool: Path) -> Daemon:
     """A running pserv."""
     return start("pserv", {"pserv": {"mailboxdir": spool}, "server": {"main": {"address": "127.0.0.1:0"}}})
-
-
-def rows(path: Path) -> list[Row]:
-    """Return all slots; every one of them must be at rest."""
-    found = take(str(path)).rows
-    whole = [row for row in found if row is not None]
-    assert len(whole) == len(found)
-    return whole
 
 
 CROWD = """if True:
