@@ -15,7 +15,7 @@ from popular.addresses import Endpoint
 from popular.daemon.session import Connection
 from popular.daemon.spec import Listener
 from popular.errors import Gone
-from popular.net.listen import bound_endpoint, endpoint_of
+from popular.net.listen import accept_bare, bound_endpoint
 from popular.net.wire import LINGER_SECONDS, Wire
 from popular.proc.child import PAUSE, SHORTAGES, Child, ChildState
 
@@ -48,7 +48,7 @@ class AcceptJob:
         gate = Gate(listeners, child)
         child.when_retired = gate.close
         for number in range(1, self._maxuse + 1):
-            accepted = self._next(gate, child)
+            accepted = gate.next()
             if accepted is None:
                 break
             child.report(ChildState.BUSY)
@@ -63,18 +63,8 @@ class AcceptJob:
         gate.close()
         return 0
 
-    @staticmethod
-    def _next(gate: "Gate", child: Child) -> "tuple[Listener, socket.socket, Endpoint] | None":
-        """Return the next connection, None when it is time to leave; at load state MAX each is refused (spec 5.3)."""
-        while (accepted := gate.next()) is not None and child.entry.must_refuse:
-            child.entry.count("load_refused")
-            refuse(accepted[1])
-        return accepted
-
     def _serve_one(self, accepted: "tuple[Listener, socket.socket, Endpoint]", number: int, child: Child) -> None:
-        listener, raw, peer = accepted
-        sock = child.seats.seat_client(raw)
-        sock.setblocking(False)    # not inherited from the listener
+        listener, sock, peer = accepted
         try:
             local = bound_endpoint(sock) if listener.endpoint.host in _ANY_HOST else listener.endpoint
             self._serve(Connection(sock, peer, local, listener.owner, number), child)
@@ -110,16 +100,20 @@ class Gate:
     def next(self) -> "tuple[Listener, socket.socket, Endpoint] | None":
         """Wait for a connection and accept it; None when it is time to leave.
 
-        A child that is told to leave looks once more: the kernel may have woken it, and nobody else,
-        for a connection that is waiting already.
+        At load state MAX each connection is refused (spec 5.3).  A child that is told to leave looks once
+        more: the kernel may have woken it, and nobody else, for a connection that is waiting already.
         """
         is_last = False
         while self._listeners or self._waits_for_none:
             for fd, _ in self._epoll.poll(0 if is_last else None, _EVENTS):    # a child told to leave is woken at once
                 listener = self._listeners.get(fd)
                 accepted = None if listener is None else self._accept(listener)
-                if accepted is not None:
+                if accepted is None:
+                    continue
+                if not self._child.entry.must_refuse:
                     return accepted
+                self._child.entry.count("load_refused")
+                refuse(accepted[1])
             if is_last:
                 return None
             is_last = self._child.retiring
@@ -135,13 +129,14 @@ class Gate:
 
     def _accept(self, listener: Listener) -> "tuple[Listener, socket.socket, Endpoint] | None":
         try:
-            sock, address = listener.sock.accept()
+            fd, family, peer = accept_bare(listener.sock)
+            sock = self._child.seats.seat_client(fd, family)
         except BlockingIOError:    # another child was quicker
             return None
         except OSError as error:
             self._accept_failed(listener, error)
             return None
-        return listener, sock, endpoint_of(address)
+        return listener, sock, peer
 
     def _accept_failed(self, listener: Listener, error: OSError) -> None:
         if error.errno in _CLOSED:

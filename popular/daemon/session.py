@@ -45,9 +45,10 @@ class Session:
         self.hides_input = False             # what the peer sends may hold a password: it is not logged
         self._state = ""
         self._entered = self.started
-        child.entry.begin(self.peer, connection.owner)
-        self.wire.before_wait = self.show_progress
-        self.id = sid
+        self._id = sid
+        log.sid = sid
+        child.entry.begin(self.peer, connection.owner, sid if sid != "-" else "")
+        self.wire.before_wait = child.entry.progress
 
     @property
     def id(self) -> str:
@@ -69,11 +70,7 @@ class Session:
         self._state = state
         self._entered = now
         self.child.entry.enter(STATES[state], self.wire.bytes_in, self.wire.bytes_out)
-        self.child.title(f"{state} {self.id} {self.peer.host}")
-
-    def show_progress(self) -> None:
-        """Show on the board how many octets the client has sent and got."""
-        self.child.entry.progress(self.wire.bytes_in, self.wire.bytes_out)
+        self.child.title(f"{state} {self._id} {self.peer.host}")
 
     @property
     def trace(self) -> Callable[[str], None] | None:
@@ -110,7 +107,7 @@ class Session:
         except Gone:
             pass    # nobody left to hear it
         finally:
-            self.show_progress()
+            self.child.entry.progress(self.wire.bytes_in, self.wire.bytes_out)
             self.wire.linger_close()
         if error is None or isinstance(error, Gone):
             self.log.sid = "-"

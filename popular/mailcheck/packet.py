@@ -32,6 +32,8 @@ class MailState(IntEnum):
     OVERLOADED = 3    # the store asks to be left alone: play an empty mailbox
 
 
+_STATES = {b"%d" % state: state for state in MailState}
+
 _ANSWERS = {
     MailState.EMPTY: b"+OK 0 no mail\n",
     MailState.OLD_MAIL: b"+OK 1 mail\n",
@@ -97,16 +99,20 @@ def error_answer(text: str) -> bytes:
 
 def parse_mail_answer(datagram: bytes) -> MailState | None:
     """Return the state in an answer, None for what is no such answer; raises MailcheckError for `-ERR`."""
-    _raise_refusal(datagram)
     match = _STATE.match(datagram)
-    return MailState(int(match[1])) if match else None
+    if match is None:
+        _raise_refusal(datagram)
+        return None
+    return _STATES[match[1]]
 
 
 def parse_load_answer(datagram: bytes) -> float | None:
     """Return the load in an answer, None for what is no such answer; raises MailcheckError for `-ERR`."""
-    _raise_refusal(datagram)
     match = _LOAD.match(datagram)
-    return float(match[1]) if match else None
+    if match is None:
+        _raise_refusal(datagram)
+        return None
+    return float(match[1])
 
 
 def _raise_refusal(datagram: bytes) -> None:

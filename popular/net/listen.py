@@ -56,6 +56,15 @@ def bound_endpoint(sock: socket.socket) -> Endpoint:
         raise StartError(f"cannot read the address of a socket: {why.strerror}") from why
 
 
+def accept_bare(sock: socket.socket) -> tuple[int, int, Endpoint]:
+    """Accept a connection: its descriptor, its address family and where it comes from; raises OSError.
+
+    By what stands behind socket.accept, which would make an object and two enum members for each.
+    """
+    fd, address = sock._accept()    # type: ignore[attr-defined]
+    return fd, socket.AF_INET6 if len(address) == 4 else socket.AF_INET, endpoint_of(address)
+
+
 def endpoint_of(address: tuple[str, int] | tuple[str, int, int, int]) -> Endpoint:
     """Return the Endpoint of a socket address as accept and getsockname give it; raises nothing."""
     host, port = address[:2]

@@ -49,7 +49,8 @@ class Wire:
         self.maxline = maxline
         self.bytes_in = 0
         self.bytes_out = 0
-        self.before_wait: Callable[[], None] | None = None    # called when the peer keeps us waiting
+        # Called when the peer keeps us waiting, with the octets that came and went.
+        self.before_wait: Callable[[int, int], None] | None = None
         self.is_unfinished = False    # `send_parts` did not come to its end
         self._input = b""       # received; everything before _start has been handed out
         self._start = 0
@@ -106,13 +107,16 @@ class Wire:
 
         `more`: what is sent next belongs into the same packet.
         """
-        size = len(data)
         flags = socket.MSG_MORE if more else 0
-        sent = self._send_some(data, flags)
-        if sent < size:
-            rest = memoryview(data)
-            while sent < size:
-                sent += self._send_some(rest[sent:], flags)
+        try:
+            sent = self.sock.send(data, flags)
+        except BlockingIOError:
+            sent = 0
+        except OSError as why:
+            raise _gone(why) from None
+        self.bytes_out += sent
+        if sent < len(data):
+            self._send_rest(memoryview(data)[sent:], flags)
 
     def send_parts(self, parts: Iterable[Octets | FilePart]) -> None:
         """Send all parts, octets gathered into blocks of about `SEND_BLOCK`, parts of files as they are.
@@ -241,23 +245,23 @@ class Wire:
             self.send(block)
         return len(block)
 
-    def _send_some(self, data: Octets, flags: int) -> int:
-        """Send as much of `data` as the kernel takes, after waiting for room if need be; returns the count."""
-        while True:
+    def _send_rest(self, data: memoryview, flags: int) -> None:
+        """Send all of `data`, waiting for room each time."""
+        while data:
+            self._wait(select.POLLOUT)
             try:
                 sent = self.sock.send(data, flags)
-            except BlockingIOError:
-                self._wait(select.POLLOUT)
+            except BlockingIOError:    # the kernel may take back what it announced
                 continue
             except OSError as why:
                 raise _gone(why) from None
             self.bytes_out += sent
-            return sent
+            data = data[sent:]
 
     def _wait(self, event: int) -> None:
         """Wait until the socket is ready; raises Gone when `idle` or `deadline` comes first."""
         if self.before_wait is not None:
-            self.before_wait()
+            self.before_wait(self.bytes_in, self.bytes_out)
         seconds = self.idle
         if self.deadline is not None:
             seconds = min(seconds, self.deadline - time.monotonic())

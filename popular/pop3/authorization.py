@@ -4,6 +4,7 @@ Used in the children of pproxy.  The state only collects: whether the two are ri
 answer to PASS, is the caller's business.  STLS and AUTH are rows to be added.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,8 @@ from popular.pop3 import capability
 from popular.pop3.command import State, command
 
 MAX_USER = 255      # octets of a user name
+
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class AuthorizationState(State):
             raise Refuse("USER needs a user name")
         if len(name) > MAX_USER:
             raise Refuse("user name too long")
-        if any(octet < 0x20 or octet == 0x7f for octet in name):
+        if _CONTROL.search(name):
             raise Refuse("control character in user name")
         self._user = name.decode("utf-8", "surrogateescape")
         self._wire.reply(True, "password please")

@@ -28,6 +28,8 @@ EMPTY_MAILBOX = "0 messages (0 octets)"
 WRONG = "Authentication failed"
 BROKEN = "Temporary problem, please try again later"
 
+_CHECKS = tuple(f"checks_{state.name.lower()}" for state in MailState)    # counters, by the digit on the wire
+
 
 class Empty:
     """The client is logged in and has, as far as he can see, no mail."""
@@ -160,7 +162,7 @@ class ProxySession:
             return None
         finally:
             self.entry.count("check_microseconds", int((time.monotonic() - asked) * 1_000_000))
-        self.entry.count(f"checks_{state.name.lower()}")
+        self.entry.count(_CHECKS[state])
         return state
 
     def connect(self, route: Route) -> Empty | BackendLink:

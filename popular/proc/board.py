@@ -141,6 +141,7 @@ class Board:
     def close(self) -> None:
         """Let go of memory and file; for tests, a master ends with them."""
         self._master.release()
+        self._header.release()
         self._memory.close()
         if self._fd >= 0:
             os.close(self._fd)

@@ -30,6 +30,7 @@ class BoardEntry:
         start = layout.row_at(slot)
         self._row = memoryview(memory)[start:start + ROW_SIZE].cast("Q")
         self._columns = columns
+        self._in_column, self._out_column = columns["bytes_in"], columns["bytes_out"]
         self._kind = kind
         self._names = names
         self._sessions = 0
@@ -52,14 +53,14 @@ class BoardEntry:
         self._record.write(SLOT, SEQUENCE_SIZE, os.getpid(), self._sessions, 0, 0, 0, SessionState.IDLE, 0, 0,
                            now, now, 0.0, b"", b"", b"")
 
-    def begin(self, client: Endpoint, owner: str) -> None:
+    def begin(self, client: Endpoint, owner: str, sid: str = "") -> None:
         """Tell that a session begins on a listener of the object `owner`; the rest is told when it is known."""
         self._sessions += 1
         self._owner = self._names.get((self._kind.owner, owner), 0)
         self._bytes_in = self._bytes_out = 0
         self._entered = self._activity = now = time.time()
         self._record.write(SLOT, SEQUENCE_SIZE, os.getpid(), self._sessions, self._owner, 0, client.port, self._state,
-                           0, 0, now, now, now, b"", _octets(client.host), b"")
+                           0, 0, now, now, now, _octets(sid), _octets(client.host), b"")
         self.count("sessions")
         self._row[COLUMNS + self._owner] += 1
 
@@ -95,16 +96,18 @@ class BoardEntry:
     def release(self) -> None:
         """Let go of the memory, so that the board can be closed; for tests, a child ends with it."""
         self._row.release()
+        self._record.release()
 
     def _move(self, bytes_in: int, bytes_out: int, now: float) -> None:
         """Write the moving part, and add to the totals what has come since the last time."""
-        more_in, more_out = max(0, bytes_in - self._bytes_in), max(0, bytes_out - self._bytes_out)
-        if more_in or more_out:
+        if bytes_in > self._bytes_in:
+            self._row[self._in_column] += bytes_in - self._bytes_in
+            self._bytes_in = bytes_in
             self._activity = now
-            self._bytes_in += more_in
-            self._bytes_out += more_out
-            self.count("bytes_in", more_in)
-            self.count("bytes_out", more_out)
+        if bytes_out > self._bytes_out:
+            self._row[self._out_column] += bytes_out - self._bytes_out
+            self._bytes_out = bytes_out
+            self._activity = now
         self._record.write(MOVING, MOVING_AT, self._state, self._bytes_in, self._bytes_out, self._activity,
                            self._entered)
 

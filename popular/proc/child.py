@@ -70,7 +70,7 @@ class Child:
         self.entry = inheritance.board.entry(slot)
         self.when_retired: Callable[[], None] | None = None
         self._state = ChildState.BOOTING
-        self._title = inheritance.title
+        self.title = inheritance.title.set     # shows `PROGRAM: text` as the title of the process
         self._doorbell = inheritance.doorbell
         self._death = inheritance.death
         self._once = inheritance.once
@@ -96,10 +96,6 @@ class Child:
         """Tell the master what this child is doing now."""
         self._state = state
         self._doorbell.ring(self.pid, state)
-
-    def title(self, text: str) -> None:
-        """Show `PROGRAM: text` as the title of the process."""
-        self._title.set(text)
 
     def retire_with_master(self) -> None:
         """Be told to retire, as if by the master, at the moment the master dies.

@@ -70,20 +70,22 @@ class Seats:
         """All numbers, for the hand-over to another program."""
         return self.client, self.backend, self.spare
 
-    def seat_client(self, sock: socket.socket) -> socket.socket:
-        """Move the client's connection to its number; `sock` is closed."""
-        return self._seat(sock, self.client)
+    def seat_client(self, fd: int, family: int) -> socket.socket:
+        """Move the client's connection, a bare descriptor, to its number; the socket does not block."""
+        return self._seat(fd, family, self.client)
 
     def seat_backend(self, sock: socket.socket) -> socket.socket:
-        """Move the backend's connection to its number; `sock` is closed."""
-        return self._seat(sock, self.backend)
+        """Move the backend's connection to its number; `sock` is closed; the new one does not block."""
+        family = sock.family
+        return self._seat(sock.detach(), family, self.backend)
 
-    def _seat(self, sock: socket.socket, number: int) -> socket.socket:
-        timeout = sock.gettimeout()
-        os.dup2(sock.fileno(), number, inheritable=False)
-        seated = SeatedSocket(fileno=number)    # the kernel knows its kind; sock.family and sock.type make enum members
+    def _seat(self, fd: int, family: int, number: int) -> socket.socket:
+        try:
+            os.dup2(fd, number, inheritable=False)
+        finally:
+            os.close(fd)
+        # All three are told, so that the kernel is not asked for them.
+        seated = SeatedSocket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, number)
         seated.spare = self.spare
-        sock.close()
-        if timeout is not None:
-            seated.settimeout(timeout)
+        seated.setblocking(False)    # not inherited from a listener
         return seated

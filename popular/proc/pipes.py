@@ -52,6 +52,8 @@ class DeathPipe:
     def __init__(self) -> None:
         """Make the pipe; raises OSError."""
         self._read, self._write = os.pipe2(os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._read, select.POLLIN)
 
     @property
     def masters_end(self) -> int:
@@ -64,9 +66,7 @@ class DeathPipe:
 
     def is_ended(self, seconds: float = 0.0) -> bool:
         """Tell whether the master is dead, or dies within some seconds."""
-        poll = select.poll()
-        poll.register(self._read, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        return bool(self._poll.poll(seconds * 1000))
 
     def send_signal_at_end(self, number: int) -> None:
         """Have the kernel send signal `number` to this process when the master is dead.

@@ -21,24 +21,27 @@ _WRAP = 0xffffffff
 class Sequenced:
     """The writing end of one record."""
 
-    __slots__ = ("_memory", "_start", "_end", "_sequence")
+    __slots__ = ("_memory", "_start", "_numbers", "_sequence")
 
     def __init__(self, memory: mmap, start: int, size: int) -> None:
         """Take over the record at `start`; a writer before may have died in the middle of writing."""
         self._memory = memory
         self._start = start
-        self._end = start + size - SEQUENCE_SIZE
-        self._sequence = SEQUENCE.unpack_from(memory, start)[0] & ~1
+        self._numbers = memoryview(memory)[start:start + size].cast("I")    # the first and the last are the sequence
+        self._sequence = self._numbers[0] & ~1
 
     def write(self, form: Struct, offset: int, *values: object) -> None:
         """Write a part of the record, in octets from its start."""
-        memory, sequence = self._memory, self._sequence
-        following = (sequence + 2) & _WRAP
-        SEQUENCE.pack_into(memory, self._end, following)        # this first, for whoever copies the file
-        SEQUENCE.pack_into(memory, self._start, sequence + 1)
-        form.pack_into(memory, self._start + offset, *values)
-        SEQUENCE.pack_into(memory, self._start, following)
-        self._sequence = following
+        numbers, sequence = self._numbers, self._sequence
+        self._sequence = following = (sequence + 2) & _WRAP
+        numbers[-1] = following        # this first, for whoever copies the file
+        numbers[0] = sequence + 1
+        form.pack_into(self._memory, self._start + offset, *values)
+        numbers[0] = following
+
+    def release(self) -> None:
+        """Let go of the memory."""
+        self._numbers.release()
 
 
 def whole_records(read: Read, start: int, size: int, count: int, deadline: float = 0.0) -> list[bytes | None]:

@@ -65,11 +65,11 @@ class Troubled(socket.socket):
 
     errors: "list[int]" = []
 
-    def accept(self):
+    def _accept(self):
         if self.errors:
             number = self.errors.pop(0)
             raise OSError(number, os.strerror(number))
-        return super().accept()
+        return super()._accept()
 
 
 @pytest.fixture

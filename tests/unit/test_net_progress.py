@@ -89,8 +89,8 @@ def test_a_wire_calls_before_it_waits_and_only_then(ends: tuple[Wire, socket.soc
     wire, peer = ends
     seen: list[tuple[int, int]] = []
 
-    def note() -> None:
-        seen.append((wire.bytes_in, wire.bytes_out))
+    def note(bytes_in: int, bytes_out: int) -> None:
+        seen.append((bytes_in, bytes_out))
         peer.sendall(b"STAT\r\n")
 
     wire.before_wait = note

@@ -9,7 +9,6 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.proc import board_layout as layout
-from popular.proc import sequence
 from popular.proc.board import Board
 from popular.proc.board_layout import PROXY, Layout
 from popular.proc.board_view import BoardView, NotABoard, Row
@@ -53,8 +52,14 @@ def steps_of(monkeypatch: pytest.MonkeyPatch, record: Sequenced, memory: bytearr
             super().pack_into(*words)
             steps.append(bytes(memory))
 
+    class Numbers(list[int]):
+        def __setitem__(self, place, number):
+            numbers[place] = number
+            steps.append(bytes(memory))
+
+    numbers = record._numbers
     with monkeypatch.context() as patch:
-        patch.setattr(sequence, "SEQUENCE", Spy("=I"))
+        patch.setattr(record, "_numbers", Numbers())
         record.write(Spy(f"={len(letters)}s"), 4, letters)
     return steps
 

@@ -170,11 +170,11 @@ def seats():
 def test_a_connection_sits_on_its_number_and_gives_it_back(seats):
     ours, peer = socket.socketpair()
     with peer:
-        old = ours.fileno()
-        ours.setblocking(False)
-        seated = seats.seat_client(ours)
+        old = ours.detach()
+        seated = seats.seat_client(old, socket.AF_UNIX)
         assert seated.fileno() == seats.client != old
-        assert ours.fileno() == -1
+        with pytest.raises(OSError):
+            os.fstat(old)
         assert seated.gettimeout() == 0
         assert not os.get_inheritable(seats.client)
         seated.send(b"x")
@@ -187,7 +187,9 @@ def test_a_connection_sits_on_its_number_and_gives_it_back(seats):
 
 def test_client_and_backend_have_seats_of_their_own(seats):
     a, b = socket.socketpair()
-    client, backend = seats.seat_client(a), seats.seat_backend(b)
+    client, backend = seats.seat_client(a.detach(), socket.AF_UNIX), seats.seat_backend(b)
+    assert b.fileno() == -1
+    assert backend.gettimeout() == 0
     assert len({client.fileno(), backend.fileno(), seats.spare}) == 3
     client.send(b"x")
     assert backend.recv(1) == b"x"
