@@ -13,7 +13,7 @@ from popular.addresses import Endpoint
 from popular.daemon.messages import NULL_BYTE_IN_INPUT
 from popular.errors import Gone, NulByte
 from popular.log.writer import Log
-from popular.net.wire import Wire
+from popular.net.wire import LINGER_SECONDS, Wire
 from popular.proc.board_layout import STATES
 from popular.proc.child import Child
 
@@ -108,7 +108,8 @@ class Session:
             pass    # nobody left to hear it
         finally:
             self.child.entry.progress(self.wire.bytes_in, self.wire.bytes_out)
-            self.wire.linger_close()
+            # Without an error, and not at a relay's end, the client has said QUIT.
+            self.wire.linger_close(0.0 if error is None and self.is_talking else LINGER_SECONDS)
         if error is None or isinstance(error, Gone):
             self.log.sid = "-"
             return True

@@ -160,16 +160,16 @@ class Wire:
         """Close the socket; twice is fine."""
         self.sock.close()
 
-    def linger_close(self) -> None:
+    def linger_close(self, seconds: float = LINGER_SECONDS) -> None:
         """Close so that the peer sees the last reply even if it is still sending; twice is fine.
 
         A socket closed with unread input resets the connection, and the reset overtakes the
-        reply.  So the writing half goes first, and the peer has `LINGER_SECONDS` and
-        `LINGER_OCTETS` to notice.
+        reply.  So the writing half goes first, and the peer has `seconds` and `LINGER_OCTETS` to
+        notice; 0 for one that has nothing more to say, as after QUIT: only what is there is read.
         """
         try:
             self.sock.shutdown(socket.SHUT_WR)
-            self._drain(time.monotonic() + LINGER_SECONDS)
+            self._drain(time.monotonic() + seconds)
         except OSError:
             pass    # no peer that could miss the reply
         finally:

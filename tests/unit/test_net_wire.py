@@ -353,6 +353,15 @@ def test_linger_close_does_not_wait_for_ever(wire: Wire, peer: socket.socket, mo
     assert read_all(peer) == b""
 
 
+def test_linger_close_without_patience_reads_what_is_there_and_waits_for_nothing(
+        wire: Wire, peer: socket.socket) -> None:
+    peer.sendall(b"sent ahead")
+    wire.reply(True, "bye")
+    wire.linger_close(0.0)
+    assert peer.recv(100) == b"+OK bye\r\n"
+    assert peer.recv(100) == b""    # an end, not a reset: all input was read
+
+
 def test_linger_close_does_not_listen_for_ever(wire: Wire, peer: socket.socket) -> None:
     sent = 0
 
