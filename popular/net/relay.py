@@ -68,7 +68,7 @@ def _run(up: "_Flow", down: "_Flow", idle: float, report: "_Report") -> str:
     """Move bytes to the end; return the reason for it."""
     first_end = ""
     # A lost client ends the way down; what he had sent by then still goes up.
-    while down.is_active or (down.lost_sink and up.is_active):
+    while down.reading or down.held or (down.lost_sink and (up.reading or up.held)):
         if not _move(up, down, idle, report):
             return "idle"
         first_end = first_end or up.end or down.end
@@ -102,7 +102,7 @@ class _Report:
 class _Flow:
     """One direction: from `source` to `sink`."""
 
-    __slots__ = ("source", "sink", "pending", "pipe", "moved", "reading", "lost_source", "lost_sink", "end",
+    __slots__ = ("source", "sink", "pending", "pipe", "held", "moved", "reading", "lost_source", "lost_sink", "end",
                  "_may_splice", "_sink_socket", "_source_socket", "_names")
 
     def __init__(self, source: socket.socket, sink: socket.socket, pending: bytes,
@@ -111,6 +111,7 @@ class _Flow:
         self.sink = sink.fileno()
         self.pending: bytes | memoryview = pending    # received, not yet sent; goes before what the pipe holds
         self.pipe: Pipe | None = None
+        self.held = len(pending)                      # octets received and not yet sent, in `pending` and the pipe
         self.moved = 0                                # octets sent
         self.reading = True                           # the source may have more
         self.lost_source = False                      # the source was reset
@@ -120,16 +121,6 @@ class _Flow:
         self._source_socket = source
         self._sink_socket = sink
         self._names = source_name, sink_name
-
-    @property
-    def held(self) -> int:
-        """Octets received and not yet sent."""
-        return len(self.pending) + (self.pipe.held if self.pipe is not None else 0)
-
-    @property
-    def is_active(self) -> bool:
-        """Tell whether there is or may come anything to move."""
-        return self.reading or self.held > 0
 
     def receive(self) -> bool:
         """Read blocks, as long as there are whole ones, and send what the sink takes; tell whether anything happened.
@@ -148,6 +139,7 @@ class _Flow:
             if count == 0:
                 self._finish(f"{self._names[0]} closed")
                 return True
+            self.held += count
             self.push()
             if count < MUCH or self.held or not self.reading:
                 return True
@@ -156,7 +148,11 @@ class _Flow:
     def push(self) -> bool:
         """Send what is held as far as the sink takes it; tell whether anything happened."""
         try:
-            self.moved += self._give()
+            if self.pipe is not None and not self.pending:
+                sent = self.pipe.empty(self.sink)
+            else:
+                sent = self._sink_socket.send(self.pending)
+                self.pending = memoryview(self.pending)[sent:] if sent < len(self.pending) else b""
         except BlockingIOError:
             return False
         except OSError as why:
@@ -164,6 +160,9 @@ class _Flow:
                 self.cut()
             else:
                 self._copy_from_now_on()
+        else:
+            self.moved += sent
+            self.held -= sent
         return True
 
     def cut(self) -> None:
@@ -171,6 +170,7 @@ class _Flow:
         self.lost_sink = True
         self.reading = False
         self.pending = b""
+        self.held = 0
         self.drop_pipe()
         self.end = self.end or f"{self._names[1]} reset"
 
@@ -179,9 +179,10 @@ class _Flow:
         if self.pipe is not None:
             self.pipe.close()
             self.pipe = None
+            self.held = len(self.pending)
 
     def _take(self) -> int:
-        """Receive a block and hold it; return its octets, 0 at the source's end; raises OSError."""
+        """Receive a block; return its octets, 0 at the source's end; raises OSError."""
         if self.pipe is not None:
             try:
                 return self.pipe.fill(self.source)
@@ -193,14 +194,6 @@ class _Flow:
         if len(self.pending) == BLOCK and self._may_splice:
             self._make_pipe()
         return len(self.pending)
-
-    def _give(self) -> int:
-        """Send what the sink takes of what is held; return the count; raises OSError."""
-        if self.pipe is not None and not self.pending:
-            return self.pipe.empty(self.sink)
-        sent = self._sink_socket.send(self.pending)
-        self.pending = memoryview(self.pending)[sent:] if sent < len(self.pending) else b""
-        return sent
 
     def _make_pipe(self) -> None:
         """Let the kernel move what comes next, if it can."""
@@ -249,9 +242,13 @@ def _step(up: _Flow, down: _Flow, until: float) -> bool:
     flows = (up, down)
     happened = False
     while not happened:
-        readable, writable, _ = select.select(
-            [flow.source for flow in flows if flow.reading and not flow.held],
-            [flow.sink for flow in flows if flow.held], (), max(0.0, until - time.monotonic()))
+        sources, sinks = [], []
+        for flow in flows:
+            if flow.held:
+                sinks.append(flow.sink)
+            elif flow.reading:
+                sources.append(flow.source)
+        readable, writable, _ = select.select(sources, sinks, (), max(0.0, until - time.monotonic()))
         if not readable and not writable:
             return False
         for flow in flows:
