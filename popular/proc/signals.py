@@ -22,6 +22,7 @@ _BLOCK = 4096    # octets read at once; each is one signal
 # comes out: 60 calls in a child that sets ten handlers.  These take and return bare numbers, and want them.
 _signal: Any = importlib.import_module("_signal")
 set_handler: Callable[[int, Any], Any] = _signal.signal
+get_handler: Callable[[int], Any] = _signal.getsignal
 set_mask: Callable[[int, Iterable[int]], set[int]] = _signal.pthread_sigmask
 pending: Callable[[], set[int]] = _signal.sigpending
 DEFAULT: int = _signal.SIG_DFL

@@ -1,7 +1,6 @@
 """The chain: both passes, the verdict table, and what happens when a module misbehaves."""
 
 import os
-import signal
 import threading
 import time
 from typing import Any
@@ -13,9 +12,7 @@ from popular.log.message import Message
 from popular.pdm import messages, secrets
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmModule
 from popular.pdm.chain import Chain, Verdict
-from popular.pdm.timelimit import TimeUp, limited
 from tests.harness.pdm import make_request
-from tests.harness.system import wait_for
 
 PLACE = Found("store1", "cxpop", "3/2d/joe")
 OTHER = Found("store2", "xpop", "joe")
@@ -336,37 +333,6 @@ def test_describe_gives_lines_that_make_the_modules_anew(notes):
     modules = [Fake(ident="a", namespaces=["y", "x"]), Fake(ident="b")]
     modules[0].args = ["/etc/my users"]
     assert Chain(modules, 1.0, notes).describe() == ["a fake '/etc/my users' namespace=x,y", "b fake"]
-
-
-def test_the_alarm_is_given_back(notes):
-    struck = []
-    before = signal.signal(signal.SIGALRM, lambda number, frame: struck.append(number))
-    old = signal.setitimer(signal.ITIMER_REAL, 30, 5)
-    try:
-        limited(0.5, lambda: None)
-        left, interval = signal.getitimer(signal.ITIMER_REAL)
-        assert 29 < left <= 30 and interval == 5
-        with pytest.raises(TimeUp):
-            limited(0.02, lambda: threading.Event().wait(10))
-        left, interval = signal.getitimer(signal.ITIMER_REAL)
-        assert 28 < left <= 30 and interval == 5 and struck == []
-        signal.setitimer(signal.ITIMER_REAL, 0.01)    # one that comes due meanwhile strikes afterwards
-        with pytest.raises(TimeUp):
-            limited(0.05, lambda: threading.Event().wait(10))
-        wait_for(lambda: struck, 5.0)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, *old)
-        signal.signal(signal.SIGALRM, before)
-
-
-def test_a_blocked_alarm_still_bounds_and_stays_blocked():
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
-    try:
-        with pytest.raises(TimeUp):
-            limited(0.02, lambda: threading.Event().wait(10))
-        assert signal.SIGALRM in signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def test_a_module_cannot_swallow_the_alarm_as_an_exception(notes):
