@@ -4,6 +4,7 @@ Pure functions, called by the chain for every answer.  Databases are filled by p
 that make mistakes, and their content goes into file names and into dialogues with backends.
 """
 
+import re
 from typing import Any
 
 from popular.names import is_id, is_mailbox
@@ -11,6 +12,10 @@ from popular.pdm.api import Answer, Found, Outcome
 
 PROTOCOLS = ("", "cxpop", "xpop", "pop3")    # empty: the backend's own
 MAX_LOGIN = 255                              # octets of a user name or password for a backend (RFC 2449 section 4)
+
+_TYPES: tuple[tuple[str, type], ...] = (
+    ("backend", str), ("protocol", str), ("mailbox", str), ("user", str), ("password", bytes), ("master", bool))
+_UNSENDABLE = re.compile(rb"[\r\n\0]")
 
 
 def fault_of(answer: Any) -> str:
@@ -25,17 +30,13 @@ def fault_of(answer: Any) -> str:
     if not isinstance(why, str):
         return "its reason is not a str"
     if found is None:
-        return ""
+        return "said OK, but not where the mail is" if answer.outcome is Outcome.OK else ""
     if not isinstance(found, Found):
         return f"found {type(found).__name__}, not a Found"
-    return _fault_of_types(found) or _fault_of_place(found) or _fault_of_login(found)
-
-
-def _fault_of_types(found: Found) -> str:
-    wanted: dict[str, type] = {"backend": str, "protocol": str, "mailbox": str, "user": str, "password": bytes,
-                               "master": bool}
-    return next((f"{name} is {type(getattr(found, name)).__name__}, not {kind.__name__}"
-                 for name, kind in wanted.items() if not isinstance(getattr(found, name), kind)), "")
+    for name, kind in _TYPES:
+        if not isinstance(getattr(found, name), kind):
+            return f"{name} is {type(getattr(found, name)).__name__}, not {kind.__name__}"
+    return _fault_of_place(found) or (_fault_of_login(found) if found.user or found.password else "")
 
 
 def _fault_of_place(found: Found) -> str:
@@ -62,6 +63,6 @@ def _fault_of_login(found: Found) -> str:
     for what, octets in (("user", user), ("password", found.password)):
         if len(octets) > MAX_LOGIN:
             return f"the {what} for the backend has more than {MAX_LOGIN} octets"
-        if any(octet in octets for octet in (b"\r", b"\n", b"\0")):
+        if _UNSENDABLE.search(octets):
             return f"the {what} for the backend holds CR, LF or NUL"
     return ""
