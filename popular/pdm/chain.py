@@ -71,20 +71,14 @@ class Chain:
         self._modules = tuple(modules)
         self._timeout = timeout
         self._note: Callable[..., None] = note
-        self._opened: set[int] = set()
-        self._pid = 0
+        self._opened: dict[int, int] = {}    # id of a module and process that opened it: nothing is used over a fork
 
     def check(self, request: Request) -> Verdict:
         """Ask the modules who this is and whether he may; never raises."""
-        self._forget_parent()
-        asked = [module for module in self._modules
-                 if not module.namespaces or request.namespace in module.namespaces]
-        answers = self._ask(asked, request, lambda module, question: module.check(question))
-        identity = denied_identity(answers)
-        if identity is not None:
-            answers += self._ask(asked, request,
-                                 lambda module, question: vouched(module.auth(question, identity), identity))
+        answers = self._ask(request, None)
         verdict = settle(answers)
+        if verdict.outcome is not Outcome.OK and (identity := denied_identity(answers)) is not None:
+            verdict = settle([*answers, *self._ask(request, identity)])
         if verdict.outcome is Outcome.UNKNOWN:
             secrets.verify_nothing(request.password)    # so that the time does not tell that there is no such user
         return verdict
@@ -95,7 +89,6 @@ class Chain:
 
     def close(self) -> None:
         """Close what this process opened."""
-        self._forget_parent()
         for module in self._modules:
             self._shut(module)
 
@@ -103,33 +96,24 @@ class Chain:
         scope = f"namespace={','.join(sorted(module.namespaces))}" if module.namespaces else ""
         return " ".join(filter(None, (module.describe(), scope)))
 
-    def _forget_parent(self) -> None:
-        """Drop what another process opened: files and connections are never used over a fork."""
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._opened.clear()
-
-    def _ask(self, asked: Sequence[Asked], request: Request,
-             put: Callable[[Asked, Request], Answer]) -> list[tuple[str, Answer]]:
-        """Put one question to the modules in order, until one says OK."""
+    def _ask(self, request: Request, identity: Found | None) -> list[tuple[str, Answer]]:
+        """Put a question to the modules in order, until one says OK; with `identity` that of the second pass."""
         answers: list[tuple[str, Answer]] = []
-        for module in asked:
-            answers.append((module.ident, self._answer(module, request, put)))
-            if answers[-1][1].outcome is Outcome.OK:
+        for module in self._modules:
+            if module.namespaces and request.namespace not in module.namespaces:
+                continue
+            answer = self._answer(module, request, identity)
+            answers.append((module.ident, answer))
+            if answer.outcome is Outcome.OK:
                 break
         return answers
 
-    def _answer(self, module: Asked, request: Request, put: Callable[[Asked, Request], Answer]) -> Answer:
+    def _answer(self, module: Asked, request: Request, identity: Found | None) -> Answer:
         """Return one module's answer, checked; whatever goes wrong is FAILED and noted."""
         began = time.monotonic()
         question = request.until(began + self._timeout) if self._timeout > 0 else request
-
-        def call() -> Answer:
-            self._make_ready(module)
-            return put(module, question)
-
         try:
-            answer = limited(self._timeout, call)
+            answer = limited(self._timeout, self._put, module, question, identity)
         except TimeUp:
             return self._failed(module, request, f"no answer within {self._timeout:g} s")
         except (Exception, SystemExit) as why:    # a module is foreign code, and its fault must not end the session
@@ -137,23 +121,20 @@ class Chain:
         seconds = time.monotonic() - began
         if seconds > SLOW_SECONDS:
             self._note(messages.PDM_SLOW, module=module.ident, seconds=seconds)
-        return self._checked(module, request, answer)
-
-    def _make_ready(self, module: Asked) -> None:
-        if id(module) not in self._opened:
-            self._opened.add(id(module))    # this first: a half-opened module is closed when `open` fails
-            module.open()
-
-    def _checked(self, module: Asked, request: Request, answer: Answer) -> Answer:
         fault = fault_of(answer)
-        if not fault and answer.outcome is Outcome.OK and answer.found is None:
-            fault = "said OK, but not where the mail is"
         if fault:
             self._note(messages.PDM_INVALID, module=module.ident, user=request.user, why=fault)
             return Answer(Outcome.FAILED, why=f"invalid answer: {fault}")
         if answer.outcome is Outcome.FAILED:
             self._note(messages.PDM_FAILED, module=module.ident, user=request.user, why=answer.why)
         return answer
+
+    def _put(self, module: Asked, question: Request, identity: Found | None) -> Answer:
+        """Put the question to a module, after opening it if need be; raises what the module raises."""
+        if self._opened.get(id(module)) != os.getpid():
+            self._opened[id(module)] = os.getpid()    # this first: a half-opened module is closed when `open` fails
+            module.open()
+        return module.check(question) if identity is None else vouched(module.auth(question, identity), identity)
 
     def _failed(self, module: Asked, request: Request, why: str) -> Answer:
         """Note a failure, and close the module so that the next question finds it opened anew."""
@@ -163,9 +144,8 @@ class Chain:
 
     def _shut(self, module: Asked) -> None:
         """Close a module if it was opened here; a failure is noted."""
-        if id(module) not in self._opened:
+        if self._opened.pop(id(module), 0) != os.getpid():
             return
-        self._opened.discard(id(module))
         try:
             limited(self._timeout, module.close)
         except (Exception, SystemExit, TimeUp) as why:    # as in _answer
@@ -173,10 +153,11 @@ class Chain:
 
 
 def denied_identity(answers: Sequence[tuple[str, Answer]]) -> Found | None:
-    """Return what a second pass is about: the first denied identity, if nobody said OK."""
-    if any(answer.outcome is Outcome.OK for _, answer in answers):
-        return None
-    return next((answer.found for _, answer in answers if answer.outcome is Outcome.DENIED and answer.found), None)
+    """Return what a second pass is about: the first denied identity."""
+    for _, answer in answers:
+        if answer.outcome is Outcome.DENIED and answer.found is not None:
+            return answer.found
+    return None
 
 
 def vouched(answer: Answer, identity: Found) -> Answer:
