@@ -33,6 +33,8 @@ MAX_SECONDS = 10.0          # of one query, when the chain sets no nearer deadli
 LOCK_SECONDS = 0.25         # to wait for a writer
 STEPS = 20_000              # of SQLite's machine between two looks at the clock, about a millisecond
 
+_OF_QUERY = tuple((column, *[None] * 6) for column in COLUMNS)    # QUERY's columns, as PEP 249 describes them
+
 
 class Module(PdmModule):
     """The users that one query finds in one SQLite database."""
@@ -48,23 +50,28 @@ class Module(PdmModule):
             raise ValueError(f"wanted: {USAGE}, QUERY beginning with SELECT or WITH")
         if not (":user" in self.query or ":local" in self.query):
             raise ValueError("the query uses neither :user nor :local, so it cannot tell users apart")
+        name = self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        self._uri = f"file://{name}?mode=ro"
         self._database: sqlite3.Connection | None = None
         self._seen: tuple[int, int] = (0, 0)
         self._deadline = 0.0
+        self._columns: object = _OF_QUERY                    # of the row seen last,
+        self._places: Sequence[int] = range(len(COLUMNS))    # and where among them those of a record are
         secrets.prepare()
 
     def check(self, request: Request) -> Answer:
         """Look the user up and compare his password."""
-        local, _, domain = request.user.rpartition("@")
-        words = {"user": request.user, "local": local or request.user, "domain": domain if local else "",
+        user = request.user
+        local, _, domain = user.rpartition("@")
+        words = {"user": user, "local": local or user, "domain": domain if local else "",
                  "namespace": request.namespace, "ip": request.ip, "protocol": request.protocol}
-        if any(not _is_text(word) for word in words.values()):
+        if not _is_text(user + request.namespace + request.ip + request.protocol):
             return UNKNOWN    # no text in the database can be equal to it
         self._deadline = min(request.deadline, time.monotonic() + MAX_SECONDS)
         try:
             cursor = self._connection().execute(self.query, words)
             rows = cursor.fetchmany(2)
-            names = [column[0].lower() for column in cursor.description or ()]
+            columns = cursor.description
             cursor.close()
         except sqlite3.Error as why:
             raise PdmError(f"{self.path}: SQLite says: {why}") from None
@@ -73,7 +80,9 @@ class Module(PdmModule):
         if len(rows) > 1:
             return Answer(Outcome.FAILED, why="more than one row")
         try:
-            record = records.make_record(fields_of(names, rows[0]))
+            if columns != self._columns:
+                self._places, self._columns = places_of([column[0] for column in columns]), columns
+            record = records.make_record(fields_of(rows[0], self._places))
         except ValueError as why:
             return Answer(Outcome.FAILED, why=str(why))
         return records.answer_to(request, record)
@@ -88,15 +97,15 @@ class Module(PdmModule):
         """Return the open database, opened anew if the file is another one; raises OSError and sqlite3.Error."""
         status = os.stat(self.path)
         seen = (status.st_dev, status.st_ino)
-        if self._database is None or seen != self._seen:
+        if self._database is not None and seen != self._seen:
             self.close()
+        if self._database is None:
             self._database, self._seen = self._opened(), seen
         return self._database
 
     def _opened(self) -> sqlite3.Connection:
-        name = self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        database = sqlite3.connect(f"file://{name}?mode=ro", uri=True, timeout=LOCK_SECONDS, isolation_level=None)
-        database.text_factory = lambda octets: octets.decode("utf-8", "surrogateescape")
+        database = sqlite3.connect(self._uri, uri=True, timeout=LOCK_SECONDS, isolation_level=None)
+        database.text_factory = bytes    # decoded in fields_of, as they may be anything
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 20)
         database.set_progress_handler(self._is_late, STEPS)
         return database
@@ -106,31 +115,34 @@ class Module(PdmModule):
         return int(time.monotonic() > self._deadline)
 
 
-def fields_of(names: Sequence[str], row: Sequence[object]) -> list[str]:
+def places_of(names: Sequence[str]) -> tuple[int, ...]:
+    """Return for each of COLUMNS its place among the columns of a query, -1 if it is not there; raises ValueError."""
+    places = {name.lower(): place for place, name in enumerate(names)}
+    if "password" in places and "backend" in places:
+        return tuple(places.get(column, -1) for column in COLUMNS)
+    if 2 <= len(names) <= len(COLUMNS):
+        return (*range(len(names)), *[-1] * (len(COLUMNS) - len(names)))
+    raise ValueError(f"the query has {len(names)} columns, wanted {', '.join(COLUMNS)}")
+
+
+def fields_of(row: Sequence[object], places: Sequence[int]) -> list[str]:
     """Return the six fields of a record out of a row; raises ValueError."""
-    if "password" in names and "backend" in names:
-        values = dict(zip(names, row))
-        cells = [values.get(column) for column in COLUMNS]
-    elif 2 <= len(row) <= len(COLUMNS):
-        cells = [*row, *[None] * (len(COLUMNS) - len(row))]
-    else:
-        raise ValueError(f"the query has {len(row)} columns, wanted {', '.join(COLUMNS)}")
-    return [_text(column, cell) for column, cell in zip(COLUMNS, cells)]
+    fields: list[str] = []
+    for place in places:
+        cell = row[place] if place >= 0 else None
+        if isinstance(cell, bytes):
+            fields.append(cell.decode("utf-8", "surrogateescape"))
+        elif cell is None:
+            fields.append("")
+        elif isinstance(cell, int):
+            fields.append(str(cell))
+        else:
+            raise ValueError(f"column {COLUMNS[len(fields)]} is neither text nor a number")
+    return fields
 
 
-def _text(column: str, cell: object) -> str:
-    if cell is None:
-        return ""
-    if isinstance(cell, bytes):
-        return cell.decode("utf-8", "surrogateescape")
-    if isinstance(cell, str | int):
-        return str(cell)
-    raise ValueError(f"column {column} is neither text nor a number")
-
-
-def _is_text(word: str) -> bool:
+def _is_text(words: str) -> bool:
     try:
-        word.encode("utf-8")
+        return b"\0" not in words.encode("utf-8")
     except UnicodeEncodeError:
         return False
-    return "\0" not in word

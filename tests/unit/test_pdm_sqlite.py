@@ -88,6 +88,17 @@ def test_columns_by_name_or_in_order(module, query):
     assert module(*query.split()).check(make_request("joe")) == OK
 
 
+def test_columns_that_change_their_order_are_found_again(module, path):
+    made = module("SELECT * FROM users WHERE user = :user AND namespace = :namespace")
+    assert made.check(make_request("joe")) == made.check(make_request("joe")) == OK
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TABLE other AS SELECT mailbox, backend, protocol, password, user, namespace "
+                         "FROM users")
+        database.execute("DROP TABLE users")
+        database.execute("ALTER TABLE other RENAME TO users")
+    assert made.check(make_request("joe")) == OK
+
+
 @pytest.mark.parametrize("where, user", [
     (":user = 'joe@a.org'", "joe@a.org"), (":user || :local = 'joe@a.orgjoe'", "joe@a.org"),
     (":local = 'joe' AND :domain = 'a.org'", "joe@a.org"), (":local = 'a@b' AND :domain = 'c'", "a@b@c"),
