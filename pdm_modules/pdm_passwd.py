@@ -70,9 +70,12 @@ def find(fd: int, key: bytes) -> bytes | None:
 
 def find_unsorted(fd: int, key: bytes) -> bytes | None:
     """Search a small file from begin to end."""
-    text = b"\n" + os.pread(fd, MAX_UNSORTED, 0) + b"\n"
-    begin = text.find(b"\n" + key + b":")
-    return None if begin < 0 else _rest(text[begin + 1:text.index(b"\n", begin + 1)])
+    text, entry = os.pread(fd, MAX_UNSORTED, 0), key + b":"
+    begin = 0 if text.startswith(entry) else text.find(b"\n" + entry) + 1
+    if not text.startswith(entry, begin):
+        return None
+    end = text.find(b"\n", begin)
+    return _rest(text[begin:] if end < 0 else text[begin:end])
 
 
 def find_sorted(fd: int, key: bytes, size: int) -> bytes | None:

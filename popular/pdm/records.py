@@ -12,6 +12,7 @@ the text never holds a hash or password.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,8 @@ from popular.pdm.api import Answer, Found, Outcome, Request
 
 MAX_KEY = 255         # octets of a user's name: no client can send more
 MAX_RECORD = 4096     # octets of a record, the name included
+
+_KEY = re.compile(rb"[^#:\n\r\0][^:\n\r\0]*")    # a name that a database can have
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,7 @@ def key_of(user: str) -> bytes | None:
         key = user.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return None
-    is_possible = (0 < len(key) <= MAX_KEY and not key.startswith(b"#")
-                   and not any(octet in key for octet in (b":", b"\n", b"\r", b"\0")))
-    return key if is_possible else None
+    return None if len(key) > MAX_KEY or _KEY.fullmatch(key) is None else key
 
 
 def parse_record(raw: bytes) -> Record:
