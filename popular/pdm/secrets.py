@@ -71,30 +71,28 @@ def verify(stored: str, password: bytes) -> bool:
     """
     if b"\0" in password:
         return False
-    scheme, encoding, body = _split(stored)
+    scheme, encoding, begin = "CRYPT", "", 0    # what has no prefix is meant for crypt(3)
+    prefix = _PREFIX.match(stored)
+    if prefix is not None:
+        scheme, encoding, begin = prefix[1].upper(), (prefix[2] or "").upper(), prefix.end()
+    body = stored[begin:].encode("utf-8", "surrogateescape")
+    if scheme in ("PLAIN", "CLEAR", "CLEARTEXT"):
+        secret = _octets(body, encoding) if encoding else body
+        if not secret:
+            raise ValueError("the password in clear is empty")
+        return hmac.compare_digest(secret, password)
     if scheme in _CRYPT_SCHEMES:
         return _verify_crypt(_text(body, encoding), password, _CRYPT_SCHEMES[scheme])
     if scheme in _DIGESTS:
         return _verify_digest(body, encoding, password, _DIGESTS[scheme], is_salted=scheme[:2] == "SS")
     if scheme in ("ARGON2I", "ARGON2ID"):
         return _verify_argon2(_text(body, encoding), password, scheme)
-    if scheme in ("PLAIN", "CLEAR", "CLEARTEXT"):
-        return _verify_plain(_octets(body, encoding) if encoding else body, password)
     raise ValueError(f"password scheme {{{scheme}}} is not known")
 
 
 def verify_nothing(password: bytes) -> None:
     """Take as long as a usual verification does, for a user who does not exist or an account that is closed."""
     _try(lambda: libcrypt.crypt(password.replace(b"\0", b"")[:libcrypt.MAX_PASSWORD], _NOBODY))
-
-
-def _split(stored: str) -> tuple[str, str, bytes]:
-    """Return scheme, encoding and the rest; what has no prefix is meant for crypt(3)."""
-    prefix = _PREFIX.match(stored)
-    if prefix is None:
-        return "CRYPT", "", stored.encode("utf-8", "surrogateescape")
-    return (prefix[1].upper(), (prefix[2] or "").upper(),
-            stored[prefix.end():].encode("utf-8", "surrogateescape"))
 
 
 def _text(body: bytes, encoding: str) -> str:
@@ -109,12 +107,6 @@ def _octets(body: bytes, encoding: str) -> bytes:
         return base64.b64decode(body + b"=" * (-len(body) % 4), validate=True)
     except ValueError:
         raise ValueError(f"the password is not written in {'hex' if encoding == 'HEX' else 'base64'}") from None
-
-
-def _verify_plain(secret: bytes, password: bytes) -> bool:
-    if not secret:
-        raise ValueError("the password in clear is empty")
-    return hmac.compare_digest(secret, password)
 
 
 def _verify_digest(body: bytes, encoding: str, password: bytes, algorithm: str, *, is_salted: bool) -> bool:
