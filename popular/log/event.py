@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from popular.log.message import Message
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)    # not frozen: that would make a short line a quarter dearer
 class Event:
     """What happened, where and when; the values of `fields` are hostile."""
 
@@ -12,7 +14,5 @@ class Event:
     program: str        # one word
     pid: int
     sid: str            # one word; `-` outside a session
-    level: str          # one of message.LEVELS
-    number: int         # of the message; 0 for debug events
-    name: str           # one word
-    fields: tuple[tuple[str, object], ...]
+    message: Message    # a row of the catalogue; of debug events, one made up
+    fields: dict[str, object]    # in the order in which the line shows them

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 
 from popular.log.event import Event
-from popular.log.line import CUT, MAX_LINE, MAX_VALUE, SHORTEST, integer, octets_of, word
+from popular.log.line import CUT, MAX_LINE, MAX_VALUE, SHORTEST, octets_of, value, word
 
 _LONGEST_CHARACTER = 4    # octets of UTF-8
 
@@ -35,7 +35,7 @@ def json_text(event: Event) -> bytes:
     while len(text) >= MAX_LINE and limit > SHORTEST:
         limit //= 2
         text = _dumped(event, event.fields, limit)
-    return (text if len(text) < MAX_LINE else _dumped(event, (), limit)).encode("ascii")
+    return (text if len(text) < MAX_LINE else _dumped(event, {}, limit)).encode("ascii")
 
 
 def shown(thing: object, limit: int = MAX_VALUE) -> Shown:
@@ -49,7 +49,7 @@ def shown(thing: object, limit: int = MAX_VALUE) -> Shown:
     if isinstance(thing, str):
         return _text(octets_of(thing[:limit + 1], "utf-8"), limit)
     if isinstance(thing, int):
-        digits = integer(thing, limit)
+        digits = value(thing, limit)
         return digits if digits.startswith(("0x", "-0x")) else int(thing)
     if isinstance(thing, float):
         return round(thing, 3) if math.isfinite(thing) else None
@@ -60,17 +60,17 @@ def shown(thing: object, limit: int = MAX_VALUE) -> Shown:
     return shown(str(thing), limit)
 
 
-def _dumped(event: Event, fields: tuple[tuple[str, object], ...], limit: int) -> str:
+def _dumped(event: Event, fields: dict[str, object], limit: int) -> str:
     return json.dumps({
         "time": _iso_8601(event.when),
         "host": event.host[:limit],
         "program": event.program[:limit],
         "pid": event.pid,
         "session": event.sid[:limit],
-        "level": event.level,
-        "number": f"{event.number:04x}",
-        "name": event.name[:limit],
-        "fields": {name: shown(thing, limit) for name, thing in fields},
+        "level": event.message.level,
+        "number": f"{event.message.number:04x}",
+        "name": event.message.name[:limit],
+        "fields": {name: shown(thing, limit) for name, thing in fields.items()},
     }, separators=(",", ":"))
 
 

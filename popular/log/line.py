@@ -5,8 +5,10 @@ hostile: whatever they hold, a line stays one line and a field one field.  Nothi
 a value of the types str, bytes, bytearray, bool, int or float, nor for a mapping of them.
 """
 
+import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
+from functools import lru_cache
 
 from popular.log.event import Event
 
@@ -17,6 +19,8 @@ CUT = "..."        # ends a value that did not fit
 SHORTEST = 4       # characters a value is cut to at most, however many fields there are
 _MAX_INT_BITS = 256
 
+_ODD = re.compile(r"[^ -&(-\[\]-~]")    # what cannot stand in a quoted value as it is
+
 # What each octet of a quoted value looks like: printable ASCII as it is, all else as \xNN.
 _OCTETS = tuple(
     chr(octet) if 0x20 <= octet <= 0x7e and octet not in b"'\\" else f"\\x{octet:02x}" for octet in range(256))
@@ -24,47 +28,53 @@ _OCTETS = tuple(
 
 def classic_line(event: Event) -> bytes:
     """Return the event as `date time host program pid sid level number name key=value …`, with LF."""
-    stamp = time.strftime("%Y%m%d %H%M%S", time.localtime(event.when))
-    return line(f"{stamp} {event.host} {event.program} {event.pid} {_tail(event)}", event.fields)
+    origin = f"{_stamp(int(event.when))} {event.host} {event.program} {event.pid}"
+    return line(f"{origin} {event.sid} {event.message.label}", event.fields.items())
 
 
 def classic_text(event: Event) -> bytes:
     """Return the event from its session id on, without LF."""
-    return line(_tail(event), event.fields)[:-1]
+    return line(f"{event.sid} {event.message.label}", event.fields.items())[:-1]
 
 
-def line(head: str, fields: Iterable[tuple[str, object]]) -> bytes:
+def line(head: str, fields: Collection[tuple[str, object]], limit: int = MAX_VALUE) -> bytes:
     """Return `head` and the fields as `key=value` in one line that ends in LF, at most `MAX_LINE` long.
 
-    When it would be longer, all values are cut evenly, so that no field is lost.
+    Values have at most `limit` characters, and less, all alike, when the line would be too long: so no field is lost.
     """
-    pairs = list(fields)
-    limit = MAX_VALUE
-    text = _joined(head, pairs, limit)
-    while len(text) > MAX_LINE and limit > SHORTEST:
-        limit //= 2
-        text = _joined(head, pairs, limit)
-    return (text if len(text) <= MAX_LINE else text[:MAX_LINE - 1] + "\n").encode("ascii", "replace")
+    parts = [head]
+    for name, thing in fields:
+        if type(thing) is str and len(thing) <= limit and not _ODD.search(thing):
+            parts.append(f"{name}='{thing}'")    # as `value` has it, but without a call for nearly every field
+        else:
+            parts.append(f"{name}={value(thing, limit)}")
+    text = " ".join(parts)
+    if len(text) >= MAX_LINE and limit > SHORTEST:
+        return line(head, fields, limit // 2)
+    return (text[:MAX_LINE - 1] + "\n").encode("ascii", "replace")
 
 
 def value(thing: object, limit: int = MAX_VALUE) -> str:
     """Return one value as it stands behind `key=`.
 
-    bool as 0 or 1, int bare, float bare with 3 decimals, all else in single quotes with quotes,
-    backslashes, control and non-ASCII octets as `\\xNN`, cut at `limit` characters; of a mapping, the
-    quotes hold `key=value` parted by spaces.
+    bool as 0 or 1, int bare (a huge one in hex, because Python refuses to write it in decimal), float
+    bare with 3 decimals or in powers of ten where that would be long, all else in single quotes with
+    quotes, backslashes, control and non-ASCII octets as `\\xNN`, cut at `limit` characters; of a mapping,
+    the quotes hold `key=value` parted by spaces.
     """
-    if isinstance(thing, str):
-        return f"'{_quotable(thing, limit)}'"
-    if isinstance(thing, int):
-        return integer(thing, limit)
-    if isinstance(thing, float):
-        return _number(thing)
+    if type(thing) is str:
+        if len(thing) <= limit and not _ODD.search(thing):
+            return f"'{thing}'"
+        return f"'{_escaped(octets_of(thing[:limit + 1], 'utf-8'), limit)}'"
+    if type(thing) is float:
+        return f"{thing:.3f}" if -1e15 < thing < 1e15 else f"{thing:.3e}"
+    if type(thing) is int:
+        return str(thing) if thing.bit_length() <= _MAX_INT_BITS else hex(thing)[:limit]
+    if type(thing) is dict:
+        return value(" ".join([f"{word(str(key))}={value(each, limit)}" for key, each in thing.items()]), limit)
     if isinstance(thing, bytes | bytearray):
-        return f"'{_quotable(bytes(thing[:limit + 1]).decode('latin-1'), limit, 'latin-1')}'"
-    if isinstance(thing, Mapping):
-        return value(" ".join(f"{word(str(key))}={value(each, limit)}" for key, each in thing.items()), limit)
-    return f"'{_quotable(str(thing), limit)}'"
+        return f"'{_escaped(bytes(thing[:limit + 1]), limit)}'"
+    return value(_basic(thing), limit)
 
 
 def word(text: str) -> str:
@@ -82,27 +92,20 @@ def octets_of(text: str, charset: str) -> bytes:
         return text.encode(charset, "surrogatepass")
 
 
-def integer(number: int, limit: int) -> str:
-    """Return an integer of any size; huge ones in hex, because Python refuses to write them in decimal."""
-    if number.bit_length() <= _MAX_INT_BITS:
-        return str(int(number))
-    return hex(number)[:limit]
+def _basic(thing: object) -> str | int | float | dict[object, object]:
+    """Return what is of none of these types as the one that it is a kind of; as a text if there is none."""
+    if isinstance(thing, str):
+        return str.__str__(thing)
+    if isinstance(thing, int):
+        return int(thing)
+    if isinstance(thing, float):
+        return float(thing)
+    return dict(thing.items()) if isinstance(thing, Mapping) else str(thing)
 
 
-def _tail(event: Event) -> str:
-    return f"{event.sid} {event.level} {event.number:04x} {event.name}"
-
-
-def _joined(head: str, pairs: list[tuple[str, object]], limit: int) -> str:
-    """Return the whole line with values of at most `limit` characters."""
-    return "".join([head, *[f" {name}={value(thing, limit)}" for name, thing in pairs], "\n"])
-
-
-def _quotable(text: str, limit: int, charset: str = "utf-8") -> str:
+def _escaped(octets: bytes, limit: int) -> str:
     """Return what stands between the quotes; no escape is ever cut in two."""
-    if len(text) <= limit and text.isascii() and text.isprintable() and "'" not in text and "\\" not in text:
-        return text
-    shown = [_OCTETS[octet] for octet in octets_of(text[:limit + 1], charset)]
+    shown = [_OCTETS[octet] for octet in octets]
     if sum(map(len, shown)) <= limit:
         return "".join(shown)
     room = limit - len(CUT)
@@ -114,6 +117,7 @@ def _quotable(text: str, limit: int, charset: str = "utf-8") -> str:
     return "".join(shown) + CUT
 
 
-def _number(number: float) -> str:
-    """Return a float with 3 decimals, or in powers of ten where that would be long."""
-    return f"{number:.3f}" if -1e15 < number < 1e15 else f"{number:.3e}"
+@lru_cache(maxsize=1)
+def _stamp(second: int) -> str:
+    """Return date and local time; kept, because lines come in bursts that are within one second."""
+    return time.strftime("%Y%m%d %H%M%S", time.localtime(second))

@@ -26,6 +26,8 @@ class Message:
     fields: str             # names of the parameters, in their order, parted by spaces
     help: str               # what it means and what an administrator should do
     names: tuple[str, ...] = field(init=False, repr=False, compare=False)    # of the parameters, one by one
+    label: str = field(init=False, repr=False, compare=False)    # what the log file says of level, number and name
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.fields.split()))
+        object.__setattr__(self, "label", f"{self.level} {self.number:04x} {self.name}")

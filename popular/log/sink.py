@@ -6,7 +6,6 @@ nobody reads the pipe) loses lines but never raises and never waits: mail goes o
 opening and `reopen` raise, StartError.
 """
 
-import errno
 import fcntl
 import os
 import select
@@ -82,7 +81,8 @@ class FileSink:
         if self._torn:
             octets = b"\n" + octets    # the last line was cut by a full disk: the new one must not grow onto it
         try:
-            self._torn = self._put(octets) < len(octets)
+            if not self._may_block or self._has_room():
+                self._torn = os.write(self._fd, octets) < len(octets)
         except OSError:
             pass
 
@@ -100,13 +100,11 @@ class FileSink:
             os.close(fresh)
         self._torn = False
 
-    def _put(self, octets: bytes) -> int:
-        if self._may_block:
-            poll = select.poll()
-            poll.register(self._fd, select.POLLOUT)
-            if not poll.poll(0):
-                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        return os.write(self._fd, octets)
+    def _has_room(self) -> bool:
+        """Tell whether a write would not have to wait now."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        return bool(poll.poll(0))
 
 
 def _open(path: str) -> int:

@@ -51,7 +51,7 @@ class SyslogSink:
     def write(self, event: Event) -> None:
         """Send one event; what the logger does not take at once is lost."""
         stamp = time.strftime("%b %e %H:%M:%S", time.localtime(event.when))
-        head = f"<{_MAIL | SEVERITIES[event.level]}>{stamp} {event.program}[{event.pid}]: "
+        head = f"<{_MAIL | SEVERITIES[event.message.level]}>{stamp} {event.program}[{event.pid}]: "
         try:
             self._sock.sendto(head.encode("ascii", "replace") + self._form.text(event), _NOW_OR_NEVER, self._path)
         except OSError:

@@ -48,15 +48,14 @@ class Log:
 
         Raises TypeError for a missing or surplus field, which is a mistake in the calling code.
         """
-        names = message.names
-        if len(fields) != len(names) or not fields.keys() >= set(names):
-            raise TypeError(f"{message.name} wants the fields {message.fields!r}, got {' '.join(fields)!r}")
-        self._write(message.level, message.number, message.name, tuple(zip(names, map(fields.__getitem__, names))))
+        if tuple(fields) != message.names:
+            fields = _in_order(message, fields)
+        self._sink.write(Event(time.time(), self._host, self._program, os.getpid(), self._sid, message, fields))
 
     def debug(self, name: str, /, **fields: object) -> None:
         """Write one event for developers, when debugging is on; `name` is one word (spec 5.1: number 0000)."""
         if self.debug_on:
-            self._write(DBG, 0, word(name), tuple(fields.items()))
+            self.note(Message(0, DBG, word(name), " ".join(fields), ""), **fields)
 
     def reopen(self) -> None:
         """Open the log file anew, after it was renamed (spec 5.4); without a file there is nothing to do.
@@ -65,6 +64,9 @@ class Log:
         """
         self._sink.reopen()
 
-    def _write(self, level: str, number: int, name: str, fields: tuple[tuple[str, object], ...]) -> None:
-        self._sink.write(Event(
-            time.time(), self._host, self._program, os.getpid(), self._sid, level, number, name, fields))
+
+def _in_order(message: Message, fields: dict[str, object]) -> dict[str, object]:
+    """Return the fields in the order of their row; raises TypeError when they are others."""
+    if sorted(fields) != sorted(message.names):
+        raise TypeError(f"{message.name} wants the fields {message.fields!r}, got {' '.join(fields)!r}")
+    return {name: fields[name] for name in message.names}

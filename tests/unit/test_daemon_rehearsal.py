@@ -31,8 +31,8 @@ class Kept:
     outcomes = []
 
     def write(self, event):
-        if event.name in ("session_end", "mailbox_closed"):
-            fields = dict(event.fields)
+        if event.message.name in ("session_end", "mailbox_closed"):
+            fields = event.fields
             self.outcomes.append(fields["outcome"].partition(":")[0] + str(fields.get("retrieved", "")))
 
 

@@ -16,6 +16,7 @@ from popular.log.event import Event
 from popular.log.form import FORMS
 from popular.log.jsonline import json_line, json_text, shown
 from popular.log.line import MAX_LINE, MAX_VALUE
+from popular.log.message import ADM, Message
 
 KEYS = ["time", "host", "program", "pid", "session", "level", "number", "name", "fields"]
 MOMENT = 1093083569.25    # 21 August 2004, 10:19:29.25 UTC
@@ -23,7 +24,7 @@ MOMENT = 1093083569.25    # 21 August 2004, 10:19:29.25 UTC
 
 def event(*fields: tuple[str, object], sid: str = "p1-040821121929-4712", name: str = "null_byte_in_input") -> Event:
     """Return the event of the manual's example with other fields."""
-    return Event(MOMENT, "mx1", "pproxy", 4711, sid, "ADM", 0x35, name, fields)
+    return Event(MOMENT, "mx1", "pproxy", 4711, sid, Message(0x35, ADM, name, "", ""), dict(fields))
 
 
 def read(octets: bytes) -> Any:

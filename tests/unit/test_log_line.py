@@ -2,6 +2,7 @@
 
 import enum
 import re
+from types import MappingProxyType
 
 import pytest
 from hypothesis import given, settings
@@ -31,6 +32,16 @@ class Colour(enum.IntEnum):
     RED = 7
 
 
+class Poser(str):
+    """A text that has itself formatted as something else."""
+
+    def __format__(self, form: str) -> str:
+        return "' user='root"
+
+    def __str__(self) -> str:
+        return "root"
+
+
 @pytest.mark.parametrize(("thing", "shown"), [
     pytest.param("plain text", "'plain text'", id="string"),
     pytest.param("", "''", id="empty"),
@@ -48,6 +59,9 @@ class Colour(enum.IntEnum):
     pytest.param(12, "12", id="int"),
     pytest.param(-3, "-3", id="negative"),
     pytest.param(Colour.RED, "7", id="IntEnum"),
+    pytest.param(Poser("joe"), "'joe'", id="a kind of string"),
+    pytest.param((1 << 256) - 1, str((1 << 256) - 1), id="widest int in decimal"),
+    pytest.param(-(1 << 256), f"-0x1{'0' * 64}", id="wider"),
     pytest.param(True, "1", id="true"),
     pytest.param(False, "0", id="false"),
     pytest.param(1.5, "1.500", id="float"),
@@ -57,6 +71,8 @@ class Colour(enum.IntEnum):
     pytest.param(None, "'None'", id="none"),
     pytest.param(Endpoint("::1", 110), "'[::1]:110'", id="endpoint"),
     pytest.param({"auth": 0.12345, "relay": 2.0}, "'auth=0.123 relay=2.000'", id="mapping"),
+    pytest.param(MappingProxyType({"auth": 0.5, "n": True}), "'auth=0.500 n=1'", id="a kind of mapping"),
+    pytest.param({"": 1, 2: None, "mail check": {"a": 1}}, r"'-=1 2=\x27None\x27 mail?check=\x27a=1\x27'", id="nested"),
     pytest.param({}, "''", id="empty mapping"),
     pytest.param({"a' b": "c' d"}, r"'a\x27?b=\x27c\x5cx27 d\x27'", id="hostile mapping"),
 ])
@@ -126,6 +142,12 @@ def test_no_value_forges_a_line_or_a_field(fields: list[tuple[str, object]]) -> 
     assert len(octets) <= MAX_LINE
     assert re.fullmatch(rb"[ -~]*\n", octets)
     assert [name for name, _ in fields_of(octets.decode("ascii"), "head")] == [name for name, _ in fields]
+
+
+@settings(deadline=None)
+@given(HOSTILE | st.text("ab'\\ ", min_size=MAX_VALUE - 2, max_size=MAX_VALUE + 2))
+def test_a_line_shows_what_value_says(thing: object) -> None:
+    assert line("head", [("a", thing)]) == f"head a={value(thing)}\n".encode("ascii")
 
 
 @settings(deadline=None)

@@ -50,16 +50,24 @@ def test_spec_5_1_line_format(log: Log, path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_spec_5_1_time_is_local_time(log: Log, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_000_000_000.0)    # no other test has this second: its stamp may be kept
     monkeypatch.setenv("TZ", "XYZ-13:30")
     time.tzset()
     try:
-        before = time.strftime("%Y%m%d %H%M%S", time.gmtime(time.time() + 13.5 * 3600))
         log.note(BARE)
-        after = time.strftime("%Y%m%d %H%M%S", time.gmtime(time.time() + 13.5 * 3600))
     finally:
         monkeypatch.undo()
         time.tzset()
-    assert before <= lines(path)[0][:15] <= after
+    assert lines(path)[0][:15] == "20010909 151640"
+
+
+def test_each_line_has_its_own_second(log: Log, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = time.mktime((2004, 8, 21, 23, 59, 58, 0, 0, -1))
+    for later in (0.0, 0.9, 1.0, 1.9, 2.0, 0.5):    # the clock may be set back as well
+        monkeypatch.setattr(time, "time", lambda: moment + later)
+        log.note(BARE)
+    assert [line[6:15] for line in lines(path)] == [
+        "21 235958", "21 235958", "21 235959", "21 235959", "22 000000", "21 235958"]
 
 
 def test_spec_5_1_no_session_is_a_dash_and_no_fields_is_nothing(log: Log, path: Path) -> None:
