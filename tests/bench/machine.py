@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ def describe() -> dict[str, Any]:
         "kernel": platform.release(),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0)),
+        "threads_per_core": threads_per_core(),
+        "congestion": _congestion(),
         "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
         "load_before": os.getloadavg()[0],
         "peers": {name: version for name in _VERSIONS if (version := _version(name))},
@@ -42,6 +46,23 @@ def commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return words[0] + ("+" if words[1] else "")
+
+
+def threads_per_core(folder: Path = Path("/sys/devices/system/cpu")) -> int | None:
+    """Return how many of what the kernel calls a CPU share one core, the most there are; None when it does not tell."""
+    try:
+        cores = [path.read_text().strip() for path in folder.glob("cpu[0-9]*/topology/core_cpus_list")]
+    except OSError:
+        return None
+    return max(Counter(cores).values(), default=None)
+
+
+def _congestion() -> str:
+    """Return the TCP congestion control, which also paces what goes over loopback; empty when it cannot be read."""
+    try:
+        return Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _version(name: str) -> str:

@@ -4,7 +4,8 @@ CPU seconds per 1,000 sessions are the figure; beside each rival stands what our
 proportion to it, the median over the rounds of the same run.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from tests.bench.results import Run, Spread
 from tests.bench.workloads import WORKLOADS
@@ -29,20 +30,27 @@ def report(run: Run) -> str:
 
 
 def _head(run: Run) -> str:
-    machine = run.machine
-    lines = ["# What a POP3 session costs", "",
-             f"{machine.get('date', '')}, commit {machine.get('commit') or 'unknown'}, POPular "
-             f"{machine.get('popular')}, Python {machine.get('python')}", "",
-             f"{machine.get('cpu')}, {machine.get('cores')} cores, {machine.get('memory_mib')} MiB; "
-             f"{machine.get('system')}, Linux {machine.get('kernel')}; "
-             f"load before the run {number(machine.get('load_before'))}", "",
+    lines = ["# What a POP3 session costs", "", *machine_lines(run.machine),
              f"{run.options.get('rounds')} rounds of {run.options.get('seconds')} s, "
              f"{run.options.get('users'):,} users, load generator of {run.options.get('processes')} processes", ""]
-    lines += [f"* {name}: {version}" for name, version in machine.get("peers", {}).items()]
+    lines += [f"* {name}: {version}" for name, version in run.machine.get("peers", {}).items()]
     lines.append("")
     lines += table(("contender", "what it is"), run.about.items())
     lines += ["", *(f"Without {name}: {why}" for name, why in run.skipped.items())]
     return "\n".join(lines) + "\n"
+
+
+def machine_lines(machine: Mapping[str, Any]) -> list[str]:
+    """Return what a run was made on, as lines of Markdown; what an older run did not note is left out."""
+    threads, usable, tcp = (machine.get(name) for name in ("threads_per_core", "usable_cores", "congestion"))
+    processors = f"{machine.get('cores')} processors" + (f", {threads} to a core" if threads else "")
+    if usable not in (None, machine.get("cores")):
+        processors += f", {usable} of them for us"
+    return [f"{machine.get('date', '')}, commit {machine.get('commit') or 'unknown'}, POPular "
+            f"{machine.get('popular')}, Python {machine.get('python')}", "",
+            f"{machine.get('cpu')}, {processors}, {machine.get('memory_mib')} MiB; "
+            f"{machine.get('system')}, Linux {machine.get('kernel')}" + (f", TCP {tcp}" if tcp else "") +
+            f"; load before the run {number(machine.get('load_before'))}", ""]
 
 
 def _section(run: Run, workload: str, concurrency: int) -> str:

@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.bench.machine import threads_per_core
 from tests.bench.plots import plots, steps_to
 from tests.bench.report import number, report, table
 from tests.bench.results import Run, Spread, Turn
@@ -55,6 +56,29 @@ def test_report_tells_cost_ratio_and_who_is_missing(run):
     assert ["nginx", "2.00", "1.00", "3.00", "50.0"] in [cells[:5] for cells in lines]
     assert "0.500 ×" in text
     assert "Without haproxy: is not installed" in text
+
+
+def test_report_tells_the_machine(run):
+    run.machine |= {"cores": 4, "threads_per_core": 2, "usable_cores": 3, "congestion": "cubic"}
+    text = report(run)
+    assert "4 processors, 2 to a core, 3 of them for us, " in text
+    assert ", TCP cubic; " in text
+
+
+def test_report_of_a_run_that_noted_less(run):
+    run.machine |= {"cores": 4}
+    assert "4 processors, " in report(run)
+    assert "TCP" not in report(run)
+
+
+@pytest.mark.parametrize("cores, wanted", [(["0", "1"], 1), (["0-1", "0-1", "2"], 2), ([], None)])
+def test_threads_to_a_core(tmp_path, cores, wanted):
+    for place, text in enumerate(cores):
+        folder = tmp_path / f"cpu{place}/topology"
+        folder.mkdir(parents=True)
+        (folder / "core_cpus_list").write_text(text + "\n")
+    (tmp_path / "cpufreq").mkdir()
+    assert threads_per_core(tmp_path) == wanted
 
 
 @pytest.mark.parametrize("more, wanted", [
