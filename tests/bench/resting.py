@@ -1,6 +1,7 @@
 """The workload `idle`: many sessions that are logged in and say nothing, and the memory that each costs.
 
-PSS is summed up by program before and while they rest; the difference is divided by the sessions.
+PSS is summed up by program before and while they rest, each time when it stands still; the difference is divided by
+the sessions.
 Fails softly: when a server takes fewer sessions than wanted, the figure is that of those it took.
 """
 
@@ -17,6 +18,7 @@ from tests.bench.ward import Ward
 _SECONDS = 10.0          # for one answer
 _MAX_FAILED = 5          # sessions that do not come to be, then no more are tried
 _SPARE_FILES = 100
+_WINDOW = 0.5            # seconds in which the CPU time at rest is counted
 _KIB = 1024
 
 
@@ -25,8 +27,7 @@ def measure_rest(ward: Ward, scripts: Sequence[Script], wanted: int, number: int
     allow_files(wanted + _SPARE_FILES)
     one = open_session(ward, scripts[0], 0)     # what is loaded at the first session belongs to none
     one.close()
-    ward.settled_cpu()
-    before = ward.memory()
+    before = ward.settled_memory()
     begun = ward.cpu()
     socks: list[socket.socket] = []
     failed = 0
@@ -39,8 +40,8 @@ def measure_rest(ward: Ward, scripts: Sequence[Script], wanted: int, number: int
                 if failed >= _MAX_FAILED:
                     break
         cpu = ward.settled_cpu() - begun
-        during = ward.memory()
-        resting = _cpu_at_rest(ward)
+        during = ward.settled_memory()
+        resting = cpu_at_rest(ward, _WINDOW)
     finally:
         for sock in socks:
             sock.close()
@@ -55,11 +56,13 @@ def measure_rest(ward: Ward, scripts: Sequence[Script], wanted: int, number: int
                 more=more)
 
 
-def _cpu_at_rest(ward: Ward) -> float:
-    """Return the share of one core that the contender uses while its sessions rest."""
-    begun, before = time.monotonic(), ward.cpu()
-    time.sleep(0.5)
-    return max(0.0, ward.cpu() - before) / (time.monotonic() - begun)
+def cpu_at_rest(ward: Ward, seconds: float) -> float:
+    """Return the share of one core that the contender uses in a window of `seconds` once it has come to rest."""
+    before = ward.settled_cpu()
+    begun = time.monotonic()
+    time.sleep(seconds)
+    used = ward.cpu() - before
+    return max(0.0, used) / (time.monotonic() - begun)
 
 
 def open_session(ward: Ward, script: Script, place: int) -> socket.socket:

@@ -13,10 +13,11 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from popular.addresses import Endpoint
 from tests.bench.foreground import CannotStart
@@ -26,8 +27,13 @@ from tests.harness.daemon import ROOT
 _START_SECONDS = 180.0
 _ANSWER_SECONDS = 60.0
 _SETTLE_SECONDS = 3.0
+_MEMORY_SECONDS = 15.0     # the same for memory; a look at 2,000 processes takes a second or two
 _QUIET = 0.0005            # CPU seconds in _PAUSE at most, of a contender that has nothing to do any more
+_STILL = 0.001             # of all memory, and _STILL_OCTETS, that two readings may be apart
+_STILL_OCTETS = 64 << 10
 _PAUSE = 0.05
+
+Reading = TypeVar("Reading")
 
 
 class WardGone(Exception):
@@ -83,19 +89,16 @@ class Ward:
 
     def settled_cpu(self) -> float:
         """Return the same when the contender has come to rest, or after some seconds."""
-        deadline = time.monotonic() + _SETTLE_SECONDS
-        last = self.cpu()
-        while time.monotonic() < deadline:
-            time.sleep(_PAUSE)
-            now = self.cpu()
-            if now - last < _QUIET:
-                return now
-            last = now
-        return last
+        return settled(self.cpu, lambda last, now: now - last < _QUIET, _SETTLE_SECONDS)
 
     def memory(self) -> dict[str, int]:
         """Return the PSS in octets by program."""
         return dict(self._ask({"do": "memory"}, _ANSWER_SECONDS)["memory"])
+
+    def settled_memory(self) -> dict[str, int]:
+        """Return the same when CPU time and memory stand still, or after some seconds."""
+        self.settled_cpu()
+        return settled(self.memory, is_still, _MEMORY_SECONDS)
 
     def close(self) -> None:
         """End the contender and its warden; twice is fine."""
@@ -131,3 +134,21 @@ class Ward:
 
     def _why(self, what: str) -> str:
         return f"{self.name}: {what}\n{self.errors.read_text(errors='replace')[-1000:]}".strip()
+
+
+def settled(read: Callable[[], Reading], is_alike: Callable[[Reading, Reading], bool], seconds: float) -> Reading:
+    """Return what `read` tells once two readings in a row, _PAUSE apart, are alike; after `seconds` the last one."""
+    deadline = time.monotonic() + seconds
+    last = read()
+    while time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+        last, before = read(), last
+        if is_alike(before, last):
+            break
+    return last
+
+
+def is_still(before: Mapping[str, int], now: Mapping[str, int]) -> bool:
+    """Tell whether two readings of the memory, octets by program, are as good as the same."""
+    apart = sum(abs(now.get(name, 0) - before.get(name, 0)) for name in {*before, *now})
+    return apart <= max(_STILL_OCTETS, _STILL * sum(now.values()))
