@@ -2,7 +2,8 @@
 
     __main__      `make bench`: options, the run, the report
     options       what can be chosen, and the presets full, quick and smoke
-    population    users, mailboxes and databases, the same for everyone
+    population    users and mailboxes, the same for everyone
+    databases     the files that know the users
     contenders    who takes part; ours, dovecot, peers start them from the files in configs/
     warden        the process that a contender lives below: starts it, counts its CPU, ends it
     ward          a warden, as the run sees it

@@ -8,16 +8,13 @@ Runs in the benchmark before the first turn.  Raises OSError.
 """
 
 import os
-import sqlite3
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.accounts import TABLE
+from tests.bench.databases import Person, write_dovecot, write_users
 
 PASSWORD = "open-sesame"
-NAMESPACE = "default"
 BACKEND = "store"               # the id of the one backend
 MAIL_SIZE = 4096                # octets on the wire of an ordinary message, without the doubled dot
 BIG_MESSAGE = 1 << 20           # of one of the bulk workload
@@ -108,35 +105,20 @@ def build(folder: Path, population: Population, owner: tuple[int, int], *, has_d
     store = Store(folder)
     names = population.all_users()
     for protocol in ("cxpop", "pop3"):
-        _write_sqlite(store.users("sqlite", protocol), names, protocol)
-        _write_passwd(store.users("passwd", protocol), names, protocol)
+        for module in ("sqlite", "passwd"):
+            write_users(module, store.users(module, protocol), (person_of(name, protocol) for name in names))
     _make_mailboxes(population, _Spool(store, folder / "messages", owner))
     if has_dovecot:
-        store.passwd.write_text("".join(f"{name}:{{PLAIN}}{PASSWORD}\n" for name in names))
+        write_dovecot(store.passwd, names, PASSWORD)
         _make_mailboxes(population, _Homes(store, folder / "messages", owner))
     return store
 
 
-def _record(name: str, protocol: str) -> tuple[str, str, str]:
-    """Return mailbox, user and password as they stand in our databases."""
-    return (mailbox_of(name), "", "") if protocol == "cxpop" else ("", name, PASSWORD)
-
-
-def _write_sqlite(path: Path, names: Iterable[str], protocol: str) -> None:
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute(TABLE)
-        database.executemany(f"INSERT INTO users VALUES (?, '{NAMESPACE}', '{{PLAIN}}{PASSWORD}', '{BACKEND}', '', "
-                             "?, ?, ?)", ((name, *_record(name, protocol)) for name in names))
-    path.chmod(0o644)
-
-
-def _write_passwd(path: Path, names: Iterable[str], protocol: str) -> None:
-    with path.open("w") as file:
-        for name in names:
-            mailbox, user, password = _record(name, protocol)
-            login = f":{user}:{password}" if user else ""
-            file.write(f"{name}:{{PLAIN}}{PASSWORD}:{BACKEND}::{mailbox}{login}\n")
-    path.chmod(0o644)
+def person_of(name: str, protocol: str) -> Person:
+    """Return what our databases know of a user whose backend speaks cxpop or pop3."""
+    if protocol == "cxpop":
+        return Person(name, PASSWORD, BACKEND, mailbox_of(name))
+    return Person(name, PASSWORD, BACKEND, buser=name, bpass=PASSWORD)
 
 
 class _Spool:

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from popular.pdm.api import Outcome, Request
+from popular.pdm.api import Found, Outcome, Request
 from popular.pdm.loader import load_module
 from popular.store.filename import size_of
+from tests.bench.databases import MODULES, Person, write_users
 from tests.bench.options import FULL, QUICK, SMOKE, read_options
 from tests.bench.population import (
+    BACKEND,
     BIG_MESSAGE,
     BIG_USER,
     BULK_MESSAGES,
@@ -57,16 +59,35 @@ def test_both_stores_hold_the_same_messages(store, user, count, size):
     assert [size_of(name.partition(":")[0]) for name in theirs] == [size] * count
 
 
+def found_in(path: Path, module: str, user: str) -> Found:
+    """Return where the mail of a user is, as one of our database modules says; he must be let in."""
+    pdm = load_module(str(ROOT / "pdm_modules"), "users", module, [str(path)])
+    try:
+        answer = pdm.check(Request(user, PASSWORD.encode(), ip="127.0.0.1", protocol="pop3", namespace="default"))
+    finally:
+        pdm.close()
+    assert answer.outcome is Outcome.OK and answer.found is not None
+    return answer.found
+
+
 @pytest.mark.parametrize("module", ["sqlite", "passwd"])
 @pytest.mark.parametrize("protocol", ["cxpop", "pop3"])
 def test_databases_know_everyone(store, module, protocol):
-    pdm = load_module(str(ROOT / "pdm_modules"), "users", module, [str(store.users(module, protocol))])
     for user in (name_of(0), name_of(29), BIG_USER):
-        answer = pdm.check(Request(user, PASSWORD.encode(), ip="127.0.0.1", protocol="pop3", namespace="default"))
-        assert answer.outcome is Outcome.OK and answer.found is not None
-        assert (answer.found.mailbox, answer.found.user) == (
-            (mailbox_of(user), "") if protocol == "cxpop" else ("", user))
-    pdm.close()
+        found = found_in(store.users(module, protocol), module, user)
+        assert (found.backend, found.mailbox, found.user) == (
+            (BACKEND, mailbox_of(user), "") if protocol == "cxpop" else (BACKEND, "", user))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_database_takes_the_place_of_another(tmp_path, module):
+    path = tmp_path / "users"
+    for backend, count in (("old", 3), ("new", 2)):
+        people = [Person(name_of(number), PASSWORD, backend, "a/b") for number in range(count)]
+        write_users(module, path, people)
+    assert found_in(path, module, name_of(1)).backend == "new"
+    with pytest.raises(AssertionError):
+        found_in(path, module, name_of(2))
 
 
 def test_mix_is_four_empty_to_one_with_mail():
