@@ -5,12 +5,13 @@ It is started in the warden and runs until `close`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from popular.addresses import Endpoint
 from tests.bench import dovecot, peers, popular_chain
+from tests.bench.popular_chain import Shape
 from tests.bench.population import Store
 
 
@@ -21,6 +22,7 @@ class Place:
     folder: Path            # its own, with a short name
     store: Store
     owner: tuple[int, int]  # uid and gid of the mail
+    shape: Shape = Shape()
 
 
 class Running(Protocol):
@@ -52,7 +54,8 @@ class Contender:
 
 
 def _ours(maxuse: int, module: str) -> Callable[[Place], Running]:
-    return lambda place: popular_chain.PopularChain(place.folder, place.store, place.owner, maxuse, module)
+    return lambda place: popular_chain.PopularChain(
+        place.folder, place.store, place.owner, maxuse, replace(place.shape, module=place.shape.module or module))
 
 
 def _before_dovecot(maxuse: int) -> Callable[[Place], Running]:

@@ -19,8 +19,9 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
+from typing import TypeVar
 
 from popular.addresses import Endpoint
 from tests.bench.histogram import Histogram
@@ -34,6 +35,8 @@ _START = 0.02              # seconds for all processes to come up
 _LATE_PORT = getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24)
 _END = b"\r\n.\r\n"
 _SOURCES = 200             # client addresses of each process, so that ports do not run out
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -64,7 +67,7 @@ class LoadResult:
 class Plan:
     """What one run is to do."""
 
-    endpoint: Endpoint
+    endpoints: Sequence[Endpoint]     # of one server; sessions go to each in turn
     scripts: Sequence[Script]
     concurrency: int
     seconds: float
@@ -93,11 +96,10 @@ class Generator:
         """Prepare process `number`, to begin at the monotonic nanosecond `start`."""
         share, rest = divmod(plan.concurrency, plan.processes)
         self._slots = [Slot() for _ in range(share + (number < rest))]
-        self._address = plan.endpoint.host, plan.endpoint.port
-        size = len(plan.scripts)
-        first = size * number // plan.processes     # each process has other users at a time
-        self._scripts = cycle([*plan.scripts[first:], *plan.scripts[:first]])
-        self._sources = _sources(number, plan.endpoint.host)
+        share_of = number / plan.processes          # each process has other users and addresses at a time
+        self._addresses = cycle(_from(share_of, [(endpoint.host, endpoint.port) for endpoint in plan.endpoints]))
+        self._scripts = cycle(_from(share_of, plan.scripts))
+        self._sources = _sources(number, plan.endpoints[0].host)
         self._start = start
         self._deadline = start + int(plan.seconds * 1e9)
         self._poll = select.epoll()
@@ -135,7 +137,7 @@ class Generator:
             if self._sources is not None:
                 sock.setsockopt(socket.IPPROTO_IP, _LATE_PORT, 1)
                 sock.bind(next(self._sources))
-            code = sock.connect_ex(self._address)
+            code = sock.connect_ex(next(self._addresses))
             if code not in (0, errno.EINPROGRESS):
                 sock.close()
                 self.failed[f"connect: {os.strerror(code)}"] += 1
@@ -209,7 +211,7 @@ class Generator:
 def run_load(plan: Plan) -> LoadResult:
     """Run one load and return what all its processes saw; raises RuntimeError when one of them broke."""
     processes = max(1, min(plan.processes, plan.concurrency))
-    plan = Plan(plan.endpoint, plan.scripts, plan.concurrency, plan.seconds, processes)
+    plan = replace(plan, processes=processes)
     start = time.monotonic_ns() + int(_START * 1e9)
     children: list[tuple[int, int]] = []
     try:
@@ -266,6 +268,12 @@ def _sources(number: int, host: str) -> "Iterator[tuple[str, int]] | None":
     if not host.startswith("127."):
         return None
     return cycle([(f"127.1.{number + 1}.{place + 1}", 0) for place in range(_SOURCES)])
+
+
+def _from(share: float, things: Sequence[T]) -> list[T]:
+    """Return all things, beginning with the one that `share` of them stand before."""
+    first = int(len(things) * share)
+    return [*things[first:], *things[:first]]
 
 
 def _word(command: bytes) -> str:

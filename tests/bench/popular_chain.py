@@ -5,12 +5,17 @@ The configurations are configs/p*.ini; normal logs, mail checks and all limits a
 
 import os
 import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from popular.addresses import Endpoint
 from tests.bench.dovecot import TUNED, Chain, start_server
 from tests.bench.foreground import CONFIGS, CannotStart, names_of
-from tests.bench.population import BACKEND, Store
+from tests.bench.memory import pss_of
+from tests.bench.population import BACKEND, Store, backend_of
+from tests.harness.control import tell
 from tests.harness.daemon import ROOT, Daemon, StartFailed
 
 Owner = tuple[int, int]
@@ -18,27 +23,62 @@ Owner = tuple[int, int]
 _SPARES = {True: (8, 32), False: (16, 64)}      # minspare and maxspare, with a child for each session and without
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How much there is in the configuration of pproxy, beside what is always there."""
+
+    vservs: int = 1         # each with a port of its own
+    backends: int = 1       # `population.backend_of` names them; all are the same pserv
+    module: str = ""        # the database module; the contender's own when empty
+
+
 class PopularChain:
     """pcheckd, pserv and pproxy."""
 
-    def __init__(self, folder: Path, store: Store, owner: Owner, maxuse: int, module: str) -> None:
+    def __init__(self, folder: Path, store: Store, owner: Owner, maxuse: int, shape: Shape) -> None:
         """Start them; raises CannotStart."""
         self._daemons: list[Daemon] = []
+        self._reloads = 0
         words = _words(folder, owner, maxuse)
         try:
             pcheckd = self._start("pcheckd", folder, {**words, "spool": store.spool})
             pserv = self._start("pserv", folder, {**words, "spool": store.spool})
-            pproxy = self._start("pproxy", folder, {
-                **words, "backend": BACKEND, "protocol": "cxpop", "address": pserv.endpoint(), "module": module,
-                "check_line": f"checkport = {pcheckd.endpoint().port}", "users": store.users(module, "cxpop")})
+            begun = time.monotonic()
+            self._proxy = self._start("pproxy", folder, {
+                **words, "backend": BACKEND, "protocol": "cxpop", "address": pserv.endpoint(),
+                "check_line": _check_line(pcheckd), "module": shape.module,
+                "users": store.users(shape.module, "cxpop"), "more_vservs": _vservs(shape.vservs),
+                "more_backends": _backends(shape.backends, pserv, pcheckd)})
+            self.start_seconds = time.monotonic() - begun
         except StartFailed as why:
             self.close()
             raise CannotStart(str(why)) from None
         except BaseException:
             self.close()
             raise
-        self.endpoint = pproxy.endpoint()
+        self.endpoint = self._proxy.endpoint()
         self.checks: Endpoint | None = pcheckd.endpoint()
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]:
+        """Where the virtual servers listen."""
+        return [endpoint for endpoints in self._proxy.addresses.values() for endpoint in endpoints]
+
+    def reload(self) -> float:
+        """Change the greeting of one virtual server in the file; returns the seconds until new clients see it.
+
+        Raises AssertionError when the proxy does not take it.
+        """
+        self._reloads += 1
+        begin, _, rest = self._proxy.config.read_text().partition("banner = ")
+        self._proxy.config.write_text(f"{begin}banner = reload {self._reloads}\n{rest.partition(chr(10))[2]}")
+        begun = time.monotonic()
+        tell(self._proxy, "reload")
+        return time.monotonic() - begun
+
+    def master_memory(self) -> int:
+        """Return the PSS in octets of the proxy's master, without its children; raises OSError."""
+        return pss_of(self._proxy.pid)
 
     def _start(self, program: str, folder: Path, words: dict[str, object]) -> Daemon:
         self._daemons.append(start_daemon(program, folder, words))
@@ -59,7 +99,8 @@ class ProxyBeforeDovecot:
         try:
             self._proxy = start_daemon("pproxy", folder, {
                 **_words(folder, owner, maxuse), "backend": BACKEND, "protocol": "pop3", "check_line": "",
-                "address": self._server.endpoint, "module": "sqlite", "users": store.users("sqlite", "pop3")})
+                "address": self._server.endpoint, "module": "sqlite", "users": store.users("sqlite", "pop3"),
+                "more_vservs": "", "more_backends": ""})
         except StartFailed as why:
             self._server.close()
             raise CannotStart(str(why)) from None
@@ -78,6 +119,21 @@ class ProxyBeforeDovecot:
 def start_daemon(program: str, folder: Path, words: dict[str, object]) -> Daemon:
     """Start one daemon with its configuration filled in; raises StartFailed."""
     return Daemon.start(program, (CONFIGS / f"{program}.ini").read_text().format_map(words), folder, seconds=30.0)
+
+
+def _vservs(count: int) -> str:
+    """Return the lines of all virtual servers but the first."""
+    return "".join(f"    [[more{number}]]\n    address = 127.0.0.1:0\n" for number in range(1, count))
+
+
+def _backends(count: int, pserv: Daemon, pcheckd: Daemon) -> str:
+    """Return the lines of all backends but the first."""
+    return "".join(f"    [[{backend_of(number)}]]\n    protocol = cxpop\n    address = {pserv.endpoint()}\n"
+                   f"    {_check_line(pcheckd)}\n" for number in range(1, count))
+
+
+def _check_line(pcheckd: Daemon) -> str:
+    return f"checkport = {pcheckd.endpoint().port}"
 
 
 def _words(folder: Path, owner: Owner, maxuse: int) -> dict[str, object]:

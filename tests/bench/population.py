@@ -91,6 +91,11 @@ def mailbox_of(name: str) -> str:
     return f"{name[-2:]}/{name}"
 
 
+def backend_of(number: int) -> str:
+    """Return the id of a backend, where there are several; number 0 is the one that is always there."""
+    return BACKEND if number == 0 else f"{BACKEND}{number}"
+
+
 def message(size: int) -> bytes:
     """Return a message of `size` octets, with a line in it that begins with a dot."""
     head = (b"From: a@example.org\r\nTo: b@example.org\r\nSubject: the benchmark\r\n"

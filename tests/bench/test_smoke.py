@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.bench.contenders import CONTENDERS, lacks
-from tests.bench.population import Population, build
+from tests.bench.databases import write_users
+from tests.bench.popular_chain import Shape
+from tests.bench.population import Population, backend_of, build, person_of
 from tests.bench.results import Run
 from tests.bench.turns import mail_owner
 from tests.bench.ward import Ward
+from tests.bench.workloads import Setting, measure_sessions
+from tests.harness.control import greeting
 from tests.harness.daemon import ROOT
 from tests.harness.system import all_pids, children_of, is_alive, reap, wait_for
 
@@ -46,6 +50,24 @@ def test_contenders_start_count_and_end(contender, rundir):
         assert below
     assert [pid for pid in below if is_alive(pid)] == []
     assert users_of(rundir) == []
+
+
+@pytest.mark.limit(120)
+def test_a_proxy_of_many_parts(rundir):
+    rundir.chmod(0o755)
+    store = build(rundir, SMALL, mail_owner(), has_dovecot=False)
+    people = [person_of(name, "cxpop")._replace(backend=backend_of(2)) for name in SMALL.all_users()]
+    write_users("cdb", store.users("cdb", "cxpop"), people)
+    shape = Shape(vservs=3, backends=3, module="cdb")
+    with Ward.start("popular-pooled", rundir / "c", store, mail_owner(), shape=shape) as ward:
+        assert len(set(ward.endpoints)) == 3
+        turn = measure_sessions("mail", ward, Setting(store, SMALL, 1, 0, 0.2, 1, 0))
+        assert turn.sessions > 0 and turn.failures == {}
+        assert ward.start_seconds > 0
+        assert 1 << 20 < ward.master_memory() < sum(ward.memory().values())
+        assert ward.reload() > 0
+        greetings = [greeting(endpoint) for endpoint in ward.endpoints]
+    assert [b"reload 1" in line for line in greetings] == [True, False, False]
 
 
 @pytest.mark.limit(120)

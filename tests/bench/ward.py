@@ -14,13 +14,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from popular.addresses import Endpoint
 from tests.bench.foreground import CannotStart
+from tests.bench.popular_chain import Shape
 from tests.bench.population import Store
 from tests.harness.daemon import ROOT
 
@@ -47,13 +48,15 @@ class Ward:
     name: str
     process: "subprocess.Popen[bytes]"
     errors: Path
-    endpoint: Endpoint
+    endpoints: tuple[Endpoint, ...] = ()       # where clients connect; several with several virtual servers
     checks: Endpoint | None = None
-    how: str = ""                    # its CPU time is counted
-    blind: tuple[str, ...] = ()      # programs whose ended children are not counted
+    start_seconds: float | None = None         # of our proxy, until it listened
+    how: str = ""                              # its CPU time is counted
+    blind: tuple[str, ...] = ()                # programs whose ended children are not counted
 
     @classmethod
-    def start(cls, name: str, folder: Path, store: Store, owner: tuple[int, int], *, use_groups: bool = True) -> "Ward":
+    def start(cls, name: str, folder: Path, store: Store, owner: tuple[int, int], *, shape: Shape = Shape(),
+              use_groups: bool = True) -> "Ward":
         """Start a contender in `folder`, which is made; raises CannotStart."""
         folder.mkdir()
         folder.chmod(0o755)
@@ -61,18 +64,19 @@ class Ward:
         with errors.open("wb") as stderr:
             process = subprocess.Popen([sys.executable, "-m", "tests.bench.warden"], cwd=ROOT, start_new_session=True,
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr)
-        ward = cls(name, process, errors, Endpoint("", 0))
+        ward = cls(name, process, errors)
         try:
             told = ward._ask({"do": "start", "contender": name, "folder": str(folder), "store": str(store.folder),
-                              "owner": owner, "use_groups": use_groups}, _START_SECONDS)
+                              "owner": owner, "shape": astuple(shape), "use_groups": use_groups}, _START_SECONDS)
         except WardGone as why:
             ward.close()
             raise CannotStart(str(why)) from None
         except BaseException:
             ward.close()
             raise
-        ward.endpoint = Endpoint(*told["endpoint"])
+        ward.endpoints = tuple(Endpoint(*words) for words in told["endpoints"])
         ward.checks = Endpoint(*told["checks"]) if told["checks"] else None
+        ward.start_seconds = told["start"]
         ward.how, ward.blind = told["how"], tuple(told["blind"])
         return ward
 
@@ -82,6 +86,11 @@ class Ward:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.close()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where clients connect, the first of all."""
+        return self.endpoints[0]
 
     def cpu(self) -> float:
         """Return the CPU seconds that the contender has used so far."""
@@ -99,6 +108,14 @@ class Ward:
         """Return the same when CPU time and memory stand still, or after some seconds."""
         self.settled_cpu()
         return settled(self.memory, is_still, _MEMORY_SECONDS)
+
+    def master_memory(self) -> int:
+        """Return the PSS in octets of the master of our proxy."""
+        return int(self._ask({"do": "master"}, _ANSWER_SECONDS)["master"])
+
+    def reload(self) -> float:
+        """Let our proxy read a changed file; returns the seconds until new clients see it."""
+        return float(self._ask({"do": "reload"}, _ANSWER_SECONDS)["reload"])
 
     def close(self) -> None:
         """End the contender and its warden; twice is fine."""

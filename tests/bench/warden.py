@@ -2,7 +2,8 @@
 
     python -m tests.bench.warden
 
-Reads one line of JSON at a time and answers each with one: first what to start, then `cpu`, `memory`, `stop`.
+Reads one line of JSON at a time and answers each with one: first what to start, then `cpu`, `memory`, `stop`, and,
+where the contender is POPular from end to end, `reload` and `master`.
 When its input ends, because the benchmark ended however it did, it ends everything below it, by pid; as
 the reaper of orphans it has every process that the contender made below it.
 """
@@ -24,6 +25,7 @@ from tests.bench.contenders import Place, Running, contender
 from tests.bench.cputime import Meter, make_meter
 from tests.bench.foreground import CannotStart
 from tests.bench.memory import pss_by_program
+from tests.bench.popular_chain import PopularChain, Shape
 from tests.bench.population import Store
 from tests.harness.system import adopt_orphans, descendants_of, end_process, is_alive, reap, wait_for
 
@@ -50,22 +52,35 @@ class Warden:
                 self._answer({"cpu": self._meter.seconds()})
             case "memory":
                 self._answer({"memory": pss_by_program(os.getpid())})
+            case "reload":
+                self._answer({"reload": self._ours().reload()})
+            case "master":
+                self._answer({"master": self._ours().master_memory()})
             case "stop":
                 return False
         return True
 
     def _start(self, order: dict[str, Any]) -> bool:
         self._meter = make_meter(use_groups=order["use_groups"])
-        place = Place(Path(order["folder"]), Store(Path(order["store"])), tuple(order["owner"]))
+        place = Place(Path(order["folder"]), Store(Path(order["store"])), tuple(order["owner"]), Shape(*order["shape"]))
         try:
             self._running = contender(order["contender"]).start(place)
         except CannotStart as why:
             self._answer({"error": str(why)})
             return False
         checks = self._running.checks
-        self._answer({"endpoint": astuple(self._running.endpoint), "checks": astuple(checks) if checks else None,
+        is_ours = isinstance(self._running, PopularChain)
+        endpoints = self._ours().endpoints if is_ours else [self._running.endpoint]
+        self._answer({"endpoints": [astuple(endpoint) for endpoint in endpoints],
+                      "checks": astuple(checks) if checks else None,
+                      "start": self._ours().start_seconds if is_ours else None,
                       "how": self._meter.how, "blind": self._meter.blind()})
         return True
+
+    def _ours(self) -> PopularChain:
+        """Return the contender, which is POPular from end to end."""
+        assert isinstance(self._running, PopularChain)
+        return self._running
 
     def close(self) -> None:
         """End the contender, first politely, then everything that is still there."""

@@ -11,8 +11,8 @@
 """
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from tests.bench.big import measure_big
 from tests.bench.datagrams import measure_checks
@@ -20,7 +20,7 @@ from tests.bench.load import LoadResult, Plan, run_load
 from tests.bench.population import Population, Store
 from tests.bench.resting import measure_rest
 from tests.bench.results import Turn
-from tests.bench.scripts import scripts_of
+from tests.bench.scripts import Script, scripts_of
 from tests.bench.ward import Ward
 
 WARM_UP = 0.25              # of a turn's length, at least WARM_UP_SECONDS
@@ -58,13 +58,20 @@ class Workload:
 def measure_sessions(workload: str, ward: Ward, setting: Setting) -> Turn:
     """Let sessions of one kind run for some seconds and count what they cost."""
     scripts = scripts_of(workload, setting.population)
-    warm_up = max(WARM_UP_SECONDS, WARM_UP * setting.seconds)
-    seconds = max(setting.seconds, REFUSED_SECONDS) if workload == "login-fail" else setting.seconds
-    if workload != "login-fail":    # where all that would be warmed up is patience
-        warming = scripts_of("empty", setting.population) if workload == "bulk" else scripts
-        run_load(Plan(ward.endpoint, warming, setting.concurrency, warm_up, setting.processes))
+    if workload == "login-fail":    # where all that would be warmed up is patience
+        return measure_scripts(workload, ward, replace(setting, seconds=max(setting.seconds, REFUSED_SECONDS)), scripts)
+    warming = scripts_of("empty", setting.population) if workload == "bulk" else scripts
+    return measure_scripts(workload, ward, setting, scripts, warming)
+
+
+def measure_scripts(workload: str, ward: Ward, setting: Setting, scripts: Sequence[Script],
+                    warming: Sequence[Script] = ()) -> Turn:
+    """Play scripts for some seconds and count what the sessions cost; play `warming` before that, if there is any."""
+    plan = Plan(ward.endpoints, scripts, setting.concurrency, setting.seconds, setting.processes)
+    if warming:
+        run_load(replace(plan, scripts=warming, seconds=max(WARM_UP_SECONDS, WARM_UP * setting.seconds)))
     before = ward.settled_cpu()
-    load = run_load(Plan(ward.endpoint, scripts, setting.concurrency, seconds, setting.processes))
+    load = run_load(plan)
     cpu = ward.settled_cpu() - before
     return turn_of(workload, ward.name, setting, load, cpu)
 

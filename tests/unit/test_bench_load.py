@@ -20,6 +20,7 @@ class Server:
 
     def __init__(self, answers):
         self._answers = answers
+        self.served = 0
         self._sock = socket.create_server(("127.0.0.1", 0))
         self.endpoint = Endpoint("127.0.0.1", self._sock.getsockname()[1])
         self._thread = threading.Thread(target=self._run)
@@ -39,6 +40,7 @@ class Server:
                 client, _ = self._sock.accept()
             except OSError:
                 return
+            self.served += 1
             with client:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._serve(client)
@@ -58,7 +60,7 @@ class Server:
 def play(answers, **more):
     """Play sessions for a moment; returns what was seen."""
     with Server(answers) as server:
-        return run_load(Plan(server.endpoint, [SCRIPT], 2, 0.1, **more))
+        return run_load(Plan([server.endpoint], [SCRIPT], 2, 0.1, **more))
 
 
 def test_good_sessions_are_counted():
@@ -68,6 +70,14 @@ def test_good_sessions_are_counted():
     octets = len(b"+OK ready\r\n") + sum(len(part) for parts in GOOD.values() for part in parts)
     assert result.octets == octets * result.sessions
     assert len(result.cpu) == 2 and result.seconds >= 0.1
+
+
+def test_sessions_go_to_all_addresses_in_turn():
+    with Server(GOOD) as first, Server(GOOD) as second:
+        result = run_load(Plan([first.endpoint, second.endpoint], [SCRIPT], 3, 0.1, processes=3))
+    assert result.failed == {}
+    assert first.served + second.served == result.sessions
+    assert abs(first.served - second.served) <= 3
 
 
 @pytest.mark.parametrize("command, parts, why", [
@@ -85,7 +95,7 @@ def test_wrong_sessions_are_failures(command, parts, why):
 def test_a_server_that_is_not_there_is_a_failure():
     with socket.create_server(("127.0.0.1", 0)) as sock:
         endpoint = Endpoint("127.0.0.1", sock.getsockname()[1])
-    result = run_load(Plan(endpoint, [SCRIPT], 1, 0.1))
+    result = run_load(Plan([endpoint], [SCRIPT], 1, 0.1))
     assert result.sessions == 0 and result.failed.total() > 0
 
 
