@@ -62,30 +62,22 @@ def bars(title: str, figures: Mapping[str, Spread]) -> str:
 
 
 def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Return lines over logarithmic axes."""
+    """Return lines over logarithmic axes, on which 0 has a place before the least that is more than 0."""
     picture = Picture(_WIDTH, _TOP + _PLOT_HEIGHT + 40, title)
     picture.text(16, 26, title, kind="title")
     xs = sorted({x for points in lines.values() for x, _ in points})
-    values = [y for points in lines.values() for _, y in points if y > 0] or [1.0]
-    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    high = max(high, low + 1)
+    ys = decades([y for points in lines.values() for _, y in points])
     left, right, bottom = 70, _WIDTH - _LEGEND - 20, _TOP + _PLOT_HEIGHT
-
-    def x_of(value: float) -> float:
-        return left + (right - left) * (math.log(value) - math.log(xs[0])) / (math.log(xs[-1]) - math.log(xs[0]))
-
-    def y_of(value: float) -> float:
-        return bottom - (bottom - _TOP) * (math.log10(value) - low) / (high - low)
-
-    for power in range(low, high + 1):
-        picture.line(left, y_of(10.0 ** power), right, y_of(10.0 ** power), kind="grid")
-        picture.text(left - 8, y_of(10.0 ** power) + 4, f"{10.0 ** power:g}", anchor="end", kind="small")
+    across, upwards = Logarithmic(xs, left, right), Logarithmic(ys, bottom, _TOP)
+    for y in ys:
+        picture.line(left, upwards.place(y), right, upwards.place(y), kind="grid")
+        picture.text(left - 8, upwards.place(y) + 4, f"{y:,.9g}", anchor="end", kind="small")
     for x in xs:
-        picture.line(x_of(x), _TOP, x_of(x), bottom, kind="grid")
-        picture.text(x_of(x), bottom + 16, f"{x:g}", anchor="middle", kind="small")
+        picture.line(across.place(x), _TOP, across.place(x), bottom, kind="grid")
+        picture.text(across.place(x), bottom + 16, f"{x:,.9g}", anchor="middle", kind="small")
     for place, (name, points) in enumerate(lines.items()):
         colour = _LINES[place % len(_LINES)]
-        spots = [(x_of(x), y_of(y)) for x, y in points if y > 0]
+        spots = [(across.place(x), upwards.place(y)) for x, y in points]
         for (x1, y1), (x2, y2) in zip(spots, spots[1:]):
             picture.line(x1, y1, x2, y2, colour=colour)
         for spot in spots:
@@ -93,6 +85,35 @@ def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> st
         picture.rect(right + 16, _TOP + 18 * place, 12, 4, colour)
         picture.text(right + 34, _TOP + 18 * place + 6, name, kind="small")
     return picture.render()
+
+
+class Logarithmic:
+    """An axis from one end of a picture to the other; the marks are at even distances if their ratios are.
+
+    A mark 0, which has no logarithm, lies a decade before the next one.
+    """
+
+    def __init__(self, marks: Sequence[float], first: float, last: float) -> None:
+        """Put the least and the greatest mark, none below 0, at `first` and `last`; a lone one in the middle."""
+        self._nought = math.log10(min((mark for mark in marks if mark > 0), default=1.0)) - 1
+        self._first, self._last = first, last
+        self._low, self._high = self._level(min(marks)), self._level(max(marks))
+
+    def place(self, value: float) -> float:
+        """Return where a value lies."""
+        if self._low == self._high:
+            return (self._first + self._last) / 2
+        return self._first + (self._last - self._first) * (self._level(value) - self._low) / (self._high - self._low)
+
+    def _level(self, value: float) -> float:
+        return math.log10(value) if value > 0 else self._nought
+
+
+def decades(values: Sequence[float]) -> list[float]:
+    """Return the powers of ten around all values, two at least, and 0 before them if it is among the values."""
+    known = [value for value in values if value > 0] or [1.0]
+    low, high = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
+    return [0.0] * (min(values) <= 0) + [10.0 ** power for power in range(low, max(high, low + 1) + 1)]
 
 
 def steps_to(top: float) -> list[float]:

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.bench.machine import threads_per_core
-from tests.bench.plots import plots, steps_to
+from tests.bench.plots import Logarithmic, curves, decades, plots, steps_to
 from tests.bench.report import number, report, table
 from tests.bench.results import Run, Spread, Turn
 
@@ -116,6 +116,30 @@ def test_plots_are_pictures(run):
     for text in pictures.values():
         words = [element.text or "" for element in ElementTree.fromstring(text).iter()]
         assert NGINX in words
+
+
+@pytest.mark.parametrize("marks, value, wanted", [
+    ([1, 10, 100], 1, 0), ([1, 10, 100], 10, 50), ([1, 10, 100], 1000, 150),
+    ([0, 10, 100], 0, 0), ([0, 10, 100], 10, 50), ([7], 7, 50), ([0], 0, 50),
+])
+def test_places_on_a_logarithmic_axis(marks, value, wanted):
+    assert Logarithmic(marks, 0, 100).place(value) == pytest.approx(wanted)
+    assert Logarithmic(marks, 300, 100).place(value) == pytest.approx(300 - 2 * wanted)
+
+
+@pytest.mark.parametrize("values, wanted", [
+    ([0.02, 3.0], [0.01, 0.1, 1.0, 10.0]), ([0.0, 3.0], [0.0, 1.0, 10.0]), ([10.0], [10.0, 100.0]),
+    ([0.0], [0.0, 1.0, 10.0]),
+])
+def test_decades_around_values(values, wanted):
+    assert decades(values) == pytest.approx(wanted)
+
+
+def test_curves_show_points_at_nought():
+    picture = ElementTree.fromstring(curves("x", {"a": [(0, 0.5), (10, 0.0), (1_000_000, 2.0)]}))
+    words = [element.text for element in picture.iter() if element.tag.endswith("text")]
+    assert {"0", "10", "1,000,000"} <= set(words)
+    assert len([element for element in picture.iter() if element.tag.endswith("circle")]) == 3
 
 
 @pytest.mark.parametrize("top", [0.004, 0.9, 1.0, 7.3, 135.0, 12_345.0])
