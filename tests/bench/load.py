@@ -28,7 +28,7 @@ from tests.bench.histogram import Histogram
 from tests.bench.scripts import Script
 
 BUFFER = 1 << 18
-GRACE = 120.0              # seconds that sessions have to end after the last one has begun
+GRACE = 120.0
 MAX_FAILURES = 200         # of one process, then it gives up
 _TICK = 0.25               # seconds between two looks at the clock while nothing happens
 _START = 0.02              # seconds for all processes to come up
@@ -72,6 +72,7 @@ class Plan:
     concurrency: int
     seconds: float
     processes: int = 2
+    grace: float = GRACE              # seconds that sessions have to end after the last one has begun
 
 
 class Slot:
@@ -102,6 +103,7 @@ class Generator:
         self._sources = _sources(number, plan.endpoints[0].host)
         self._start = start
         self._deadline = start + int(plan.seconds * 1e9)
+        self._grace = int(plan.grace * 1e9)
         self._poll = select.epoll()
         self._by_fd: dict[int, Slot] = {}
         self._buffer = bytearray(BUFFER)
@@ -115,7 +117,7 @@ class Generator:
         cpu = time.process_time()
         for slot in self._slots:
             self._begin(slot)
-        end = self._deadline + int(GRACE * 1e9)
+        end = self._deadline + self._grace
         while self._by_fd and time.monotonic_ns() < end and self.failed.total() < MAX_FAILURES:
             for fd, _ in self._poll.poll(_TICK):
                 waiting = self._by_fd.get(fd)

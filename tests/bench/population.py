@@ -36,6 +36,7 @@ class Population:
     mail: int = 500
     bulk: int = 256
     big: int = 100_000          # messages in the one big mailbox; 0: no such mailbox
+    boxes: tuple[int, ...] = ()    # a mailbox with each of these numbers of messages
 
     def empty_users(self) -> list[str]:
         """Return the users without mail."""
@@ -52,7 +53,7 @@ class Population:
 
     def all_users(self) -> list[str]:
         """Return everyone that the databases know, in the order of octets."""
-        return sorted([BIG_USER, *(name_of(number) for number in range(self.users))])
+        return sorted([BIG_USER, *map(box_of, self.boxes), *(name_of(number) for number in range(self.users))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,11 @@ class Store:
 def name_of(number: int) -> str:
     """Return the name of a user."""
     return f"user{number:07d}"
+
+
+def box_of(messages: int) -> str:
+    """Return the user whose mailbox has so many messages, if there is one."""
+    return f"box{messages:07d}"
 
 
 def mailbox_of(name: str) -> str:
@@ -188,6 +194,7 @@ def _make_mailboxes(population: Population, kind: _Spool | _Homes) -> None:
                 (population.bulk_users(), BULK_MESSAGES, BIG_MESSAGE)]
     if population.big:
         contents.append(([BIG_USER], population.big, SMALL_MESSAGE))
+    contents += [([box_of(count)], count, SMALL_MESSAGE) for count in population.boxes]
     for users, count, size in contents:
         for user in users:
             mailbox = kind.mailbox(user)

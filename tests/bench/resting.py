@@ -8,7 +8,8 @@ Fails softly: when a server takes fewer sessions than wanted, the figure is that
 import resource
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import cycle, islice
 
 from tests.bench.results import Turn
@@ -29,6 +30,23 @@ def measure_rest(ward: Ward, scripts: Sequence[Script], wanted: int, number: int
     one.close()
     before = ward.settled_memory()
     begun = ward.cpu()
+    with open_sessions(ward, scripts, wanted) as count:
+        cpu = ward.settled_cpu() - begun
+        during = ward.settled_memory()
+        resting = cpu_at_rest(ward, _WINDOW)
+    more = {f"KiB {program}": (during[program] - before.get(program, 0)) / count / _KIB
+            for program in sorted(during)} if count else {}
+    if count:
+        more["KiB in all"] = (sum(during.values()) - sum(before.values())) / count / _KIB
+        more["idle cpu"] = resting
+    return Turn("idle", ward.name, wanted, number, count, cpu=cpu, cost=1000 * cpu / count if count else None,
+                failed=wanted - count, failures={"session not opened": wanted - count} if count < wanted else {},
+                more=more)
+
+
+@contextmanager
+def open_sessions(ward: Ward, scripts: Sequence[Script], wanted: int) -> Iterator[int]:
+    """Open so many sessions, or as many as the server takes, and close them in the end; gives how many there are."""
     socks: list[socket.socket] = []
     failed = 0
     try:
@@ -39,21 +57,10 @@ def measure_rest(ward: Ward, scripts: Sequence[Script], wanted: int, number: int
                 failed += 1
                 if failed >= _MAX_FAILED:
                     break
-        cpu = ward.settled_cpu() - begun
-        during = ward.settled_memory()
-        resting = cpu_at_rest(ward, _WINDOW)
+        yield len(socks)
     finally:
         for sock in socks:
             sock.close()
-    count = len(socks)
-    more = {f"KiB {program}": (during[program] - before.get(program, 0)) / count / _KIB
-            for program in sorted(during)} if count else {}
-    if count:
-        more["KiB in all"] = (sum(during.values()) - sum(before.values())) / count / _KIB
-        more["idle cpu"] = resting
-    return Turn("idle", ward.name, wanted, number, count, cpu=cpu, cost=1000 * cpu / count if count else None,
-                failed=wanted - count, failures={"session not opened": wanted - count} if count < wanted else {},
-                more=more)
 
 
 def cpu_at_rest(ward: Ward, seconds: float) -> float:

@@ -48,14 +48,24 @@ class Spread:
 
 
 @dataclass(slots=True)
-class Run:
-    """One whole run."""
+class Record:
+    """What every kind of run keeps beside its figures."""
 
     machine: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     about: dict[str, str] = field(default_factory=dict)       # contender → what it is
     skipped: dict[str, str] = field(default_factory=dict)     # contender → why
     notes: list[str] = field(default_factory=list)
+
+    def dump(self) -> str:
+        """Return everything as JSON."""
+        return json.dumps(asdict(self), indent=1)
+
+
+@dataclass(slots=True)
+class Run(Record):
+    """One whole run."""
+
     turns: list[Turn] = field(default_factory=list)
 
     def select(self, workload: str, concurrency: int, contender: str) -> list[Turn]:
@@ -83,9 +93,15 @@ class Run:
                   if (mine := _value(turn, name)) is not None and (other := theirs.get(turn.round))]
         return median(ratios) if ratios else None
 
-    def dump(self) -> str:
-        """Return everything as JSON."""
-        return json.dumps(asdict(self), indent=1)
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing was measured."""
+        return not self.turns
+
+    @property
+    def has_failures(self) -> bool:
+        """Tell whether a session failed, or a contender."""
+        return bool(self.notes) or any(turn.failed for turn in self.turns)
 
     @classmethod
     def load(cls, text: str) -> "Run":

@@ -9,7 +9,7 @@ import os
 import pwd
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from tests.bench.contenders import contender, lacks
 from tests.bench.foreground import CannotStart
 from tests.bench.machine import describe
 from tests.bench.options import Options
-from tests.bench.population import Store, build
-from tests.bench.results import Run
+from tests.bench.population import Population, Store, build
+from tests.bench.results import Record, Run
 from tests.bench.ward import Ward, WardGone
 from tests.bench.workloads import WORKLOADS, Setting, Workload
 
@@ -31,26 +31,21 @@ Say = Callable[[str], None]
 
 def run(options: Options, result: Run, say: Say) -> None:
     """Do the whole run and put its figures into `result`; what is worth knowing meanwhile goes to `say`."""
-    result.machine, result.options = describe(), _shown(options)
+    result.machine, result.options = describe(), shown(options)
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="pop-bench-"))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        folder.chmod(0o755)
-        owner = mail_owner()
-        names = [name for name in options.contenders if _is_possible(name, result, say)]
-        needs_dovecot = any("dovecot" in contender(name).needs for name in names)
-        say(f"making {options.population.users} users and their mailboxes …")
-        store = build(folder, options.population, owner, has_dovecot=needs_dovecot and not dovecot.missing())
+        names = [name for name in options.contenders if is_possible(name, result, say)]
+        folder, owner = make_folder(stack), mail_owner()
+        store = make_store(folder, options.population, names, owner, say)
         wards: list[Ward] = []
         for number, name in enumerate(names):
             try:
                 wards.append(stack.enter_context(Ward.start(name, folder / f"c{number}", store, owner,
                                                             use_groups=options.use_groups)))
             except CannotStart as why:
-                _leave_out(name, str(why), result, say)
+                leave_out(name, str(why), result, say)
                 continue
             result.about[name] = contender(name).about
-            _note_blind(wards[-1], result)
+            note_blind(wards[-1], result)
         for workload in (WORKLOADS[name] for name in options.workloads):
             _measure(workload, wards, options, store, result, say)
 
@@ -88,21 +83,43 @@ def _take_turn(workload: Workload, ward: Ward, setting: Setting, wards: list[War
     say(note)
 
 
-def _is_possible(name: str, result: Run, say: Say) -> bool:
+def make_folder(stack: ExitStack) -> Path:
+    """Make the folder of a run, open to all as its contenders run as somebody else; it goes with `stack`."""
+    folder = Path(tempfile.mkdtemp(prefix="pop-bench-"))
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    folder.chmod(0o755)
+    return folder
+
+
+def make_store(folder: Path, population: Population, names: Iterable[str], owner: tuple[int, int], say: Say) -> Store:
+    """Make users and mailboxes below `folder`, Dovecot's too if a contender among `names` needs one."""
+    needs_dovecot = any("dovecot" in contender(name).needs for name in names)
+    say(f"making {population.users} users and their mailboxes …")
+    return build(folder, population, owner, has_dovecot=needs_dovecot and not dovecot.missing())
+
+
+def is_possible(name: str, result: Record, say: Say) -> bool:
+    """Tell whether a contender can take part; else notes why not."""
     missing = lacks(contender(name))
     if missing:
-        _leave_out(name, missing, result, say)
+        leave_out(name, missing, result, say)
     return not missing
 
 
-def _leave_out(name: str, why: str, result: Run, say: Say) -> None:
-    line = "; ".join(part.strip() for part in why.splitlines() if part.strip()).removeprefix(f"{name}: ")
-    line = line if len(line) <= MAX_REASON else f"{line[:MAX_REASON // 3]} … {line[-MAX_REASON // 3 * 2:]}"
-    result.skipped[name] = line
+def leave_out(name: str, why: str, result: Record, say: Say) -> None:
+    """Note why a contender does not take part."""
+    result.skipped[name] = line = one_line(why).removeprefix(f"{name}: ")
     say(f"without {name}: {line}")
 
 
-def _note_blind(ward: Ward, result: Run) -> None:
+def one_line(why: str) -> str:
+    """Return a reason of many lines as one that is not too long."""
+    line = "; ".join(part.strip() for part in why.splitlines() if part.strip())
+    return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON // 3]} … {line[-MAX_REASON // 3 * 2:]}"
+
+
+def note_blind(ward: Ward, result: Record) -> None:
+    """Note whose CPU time cannot all be counted."""
     if ward.blind:
         result.notes.append(f"{ward.name}: CPU time is counted by {ward.how}; that of ended children of "
                             f"{', '.join(ward.blind)} is missing, so its cost is higher than told")
@@ -116,7 +133,7 @@ def mail_owner() -> tuple[int, int]:
     return nobody.pw_uid, nobody.pw_gid
 
 
-def _shown(options: Options) -> dict[str, object]:
+def shown(options: Options) -> dict[str, object]:
     """Return the options as they are written into the results."""
     population = options.population
     return {"workloads": list(options.workloads), "concurrency": list(options.concurrency), "rounds": options.rounds,

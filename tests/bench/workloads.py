@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from tests.bench.big import measure_big
 from tests.bench.datagrams import measure_checks
-from tests.bench.load import LoadResult, Plan, run_load
+from tests.bench.load import GRACE, LoadResult, Plan, run_load
 from tests.bench.population import Population, Store
 from tests.bench.resting import measure_rest
 from tests.bench.results import Turn
@@ -41,6 +41,7 @@ class Setting:
     seconds: float
     processes: int
     resting: int
+    grace: float = GRACE    # seconds for sessions that began in time to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def measure_sessions(workload: str, ward: Ward, setting: Setting) -> Turn:
 def measure_scripts(workload: str, ward: Ward, setting: Setting, scripts: Sequence[Script],
                     warming: Sequence[Script] = ()) -> Turn:
     """Play scripts for some seconds and count what the sessions cost; play `warming` before that, if there is any."""
-    plan = Plan(ward.endpoints, scripts, setting.concurrency, setting.seconds, setting.processes)
+    plan = Plan(ward.endpoints, scripts, setting.concurrency, setting.seconds, setting.processes, setting.grace)
     if warming:
         run_load(replace(plan, scripts=warming, seconds=max(WARM_UP_SECONDS, WARM_UP * setting.seconds)))
     before = ward.settled_cpu()

@@ -18,6 +18,7 @@ from tests.bench.population import (
     MAIL_SIZE,
     PASSWORD,
     Population,
+    box_of,
     build,
     mailbox_of,
     message,
@@ -26,7 +27,7 @@ from tests.bench.population import (
 from tests.bench.scripts import scripts_of
 from tests.harness.daemon import ROOT
 
-POPULATION = Population(users=30, empty=3, mail=2, bulk=1, big=5)
+POPULATION = Population(users=30, empty=3, mail=2, bulk=1, big=5, boxes=(0, 7))
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,7 @@ def test_messages_have_their_size_and_a_line_with_a_dot(size):
 
 @pytest.mark.parametrize("user, count, size", [
     (name_of(0), 0, 0), (name_of(3), 1, MAIL_SIZE), (name_of(5), BULK_MESSAGES, BIG_MESSAGE), (BIG_USER, 5, 1024),
+    (box_of(0), 0, 1024), (box_of(7), 7, 1024),
 ])
 def test_both_stores_hold_the_same_messages(store, user, count, size):
     ours = names_in(store.spool / mailbox_of(user))
@@ -73,7 +75,7 @@ def found_in(path: Path, module: str, user: str) -> Found:
 @pytest.mark.parametrize("module", ["sqlite", "passwd"])
 @pytest.mark.parametrize("protocol", ["cxpop", "pop3"])
 def test_databases_know_everyone(store, module, protocol):
-    for user in (name_of(0), name_of(29), BIG_USER):
+    for user in (name_of(0), name_of(29), BIG_USER, box_of(7)):
         found = found_in(store.users(module, protocol), module, user)
         assert (found.backend, found.mailbox, found.user) == (
             (BACKEND, mailbox_of(user), "") if protocol == "cxpop" else (BACKEND, "", user))
