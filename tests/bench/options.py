@@ -2,12 +2,13 @@
 
 import argparse
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from tests.bench.contenders import CONTENDERS
+from tests.bench.databases import MODULES
 from tests.bench.population import Population
 from tests.bench.workloads import WORKLOADS
 from tests.harness.daemon import ROOT
@@ -28,15 +29,31 @@ class Options:
     resting: int = 1_000
     population: Population = Population()
     use_groups: bool = True
+    growth: Mapping[str, tuple[int, ...]] = field(default_factory=dict)    # what grows → its steps, or nothing
+    modules: tuple[str, ...] = MODULES                                     # that are measured with growing databases
+    is_strict: bool = False                                                # a failed session makes the run a failure
     output: Path = ROOT / "build/bench"
 
 
 FULL = Options()
 QUICK = Options(rounds=1, seconds=1.0, concurrency=(16,), resting=200,
                 population=Population(bulk=64, mail=300, empty=500, big=10_000))
-SMOKE = Options(rounds=1, seconds=0.3, concurrency=(4,), resting=10,
+SMOKE = Options(rounds=1, seconds=0.3, concurrency=(4,), resting=10, is_strict=True,
                 contenders=("popular-classic", "popular-pooled-passwd"),
                 population=Population(users=2_000, empty=40, mail=20, bulk=4, big=300))
+
+# The same for growth runs; `concurrency` is that of the sessions where something else grows.
+GROWTH = Options(rounds=2, seconds=1.5, concurrency=(16,), population=Population(bulk=0, big=0), growth={
+    "concurrency": (1, 4, 16, 64, 256, 1_024), "users": (1_000, 10_000, 100_000, 1_000_000),
+    "messages": (0, 10, 100, 1_000, 10_000, 100_000), "vservs": (1, 10, 100, 1_000), "backends": (1, 10, 100, 1_000)})
+QUICK_GROWTH = replace(GROWTH, rounds=1, seconds=0.4, population=Population(users=10_000, bulk=0, big=0), growth={
+    "concurrency": (1, 16, 128), "users": (1_000, 100_000), "messages": (0, 100, 10_000), "vservs": (1, 100),
+    "backends": (1, 100)})
+SMOKE_GROWTH = replace(
+    GROWTH, rounds=1, seconds=0.1, concurrency=(4,), is_strict=True, contenders=("popular-pooled",), modules=("cdb",),
+    population=Population(users=200, empty=40, mail=20, bulk=0, big=0), growth={
+        "concurrency": (1, 4), "users": (50, 500), "messages": (0, 10), "vservs": (1, 5), "backends": (1, 5)})
+NO_GROWTH = ("workloads", "users", "messages", "resting")      # choices that mean nothing to a growth run
 
 
 def read_options(argv: Sequence[str]) -> tuple[Options, Path | None]:
@@ -47,10 +64,12 @@ def read_options(argv: Sequence[str]) -> tuple[Options, Path | None]:
     preset = parser.add_mutually_exclusive_group()
     preset.add_argument("--quick", action="store_true", help="all contenders, in a few minutes")
     preset.add_argument("--smoke", action="store_true", help="POPular alone, in a minute: does the benchmark work?")
+    parser.add_argument("--growth", metavar="NAME,…", nargs="?", const=",".join(GROWTH.growth), help=(
+        f"measure instead how cost grows with {', '.join(GROWTH.growth)}, or with some of them"))
     parser.add_argument("--workloads", metavar="NAME,…", help=f"some of {', '.join(WORKLOADS)}")
     parser.add_argument("--contenders", metavar="NAME,…",
                         help=f"some of {', '.join(each.name for each in CONTENDERS)}; a name with * at its end is many")
-    parser.add_argument("--concurrency", metavar="N,…", help="sessions at once")
+    parser.add_argument("--concurrency", metavar="N,…", help="sessions at once; the steps of growth with them")
     parser.add_argument("--rounds", type=int, metavar="N", help="turns of each contender")
     parser.add_argument("--seconds", type=float, metavar="S", help="length of a turn")
     parser.add_argument("--processes", type=int, metavar="N", help="processes of the load generator")
@@ -61,7 +80,8 @@ def read_options(argv: Sequence[str]) -> tuple[Options, Path | None]:
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder for table, JSON and plots (build/bench)")
     parser.add_argument("--show", type=Path, metavar="JSON", help="make table and plots anew from an earlier run")
     chosen = parser.parse_args(argv)
-    options = SMOKE if chosen.smoke else QUICK if chosen.quick else FULL
+    full, quick, smoke = (FULL, QUICK, SMOKE) if chosen.growth is None else (GROWTH, QUICK_GROWTH, SMOKE_GROWTH)
+    options = smoke if chosen.smoke else quick if chosen.quick else full
     try:
         return _with_choices(options, chosen), chosen.show
     except ValueError as why:
@@ -80,8 +100,10 @@ def _with_choices(options: Options, chosen: argparse.Namespace) -> Options:
         changes["workloads"] = _names(chosen.workloads, list(WORKLOADS))
     if chosen.contenders:
         changes["contenders"] = _names(chosen.contenders, [each.name for each in CONTENDERS])
-    if chosen.concurrency:
-        changes["concurrency"] = tuple(_positive(int(word), "--concurrency") for word in chosen.concurrency.split(","))
+    if chosen.growth is not None:
+        changes["growth"] = _growth(options.growth, chosen)
+    elif chosen.concurrency:
+        changes["concurrency"] = _numbers(chosen.concurrency, "--concurrency")
     for name in ("rounds", "seconds", "processes", "resting"):
         if getattr(chosen, name) is not None:
             changes[name] = _positive(getattr(chosen, name), f"--{name}")
@@ -90,6 +112,21 @@ def _with_choices(options: Options, chosen: argparse.Namespace) -> Options:
     if chosen.output:
         changes["output"] = chosen.output.absolute()
     return replace(options, **changes)  # type: ignore[arg-type]
+
+
+def _growth(preset: Mapping[str, tuple[int, ...]], chosen: argparse.Namespace) -> Mapping[str, tuple[int, ...]]:
+    """Return what grows in which steps; raises ValueError."""
+    for name in NO_GROWTH:
+        if getattr(chosen, name) is not None:
+            raise ValueError(f"--{name} means nothing to --growth")
+    growth = {name: preset[name] for name in _names(chosen.growth, list(preset))}
+    if chosen.concurrency and "concurrency" in growth:
+        growth["concurrency"] = _numbers(chosen.concurrency, "--concurrency")
+    return growth
+
+
+def _numbers(words: str, name: str) -> tuple[int, ...]:
+    return tuple(_positive(int(word), name) for word in words.split(","))
 
 
 def _names(words: str, known: Sequence[str]) -> tuple[str, ...]:

@@ -15,10 +15,12 @@ from tests.bench.dovecot import TUNED, Chain, start_server
 from tests.bench.foreground import CONFIGS, CannotStart, names_of
 from tests.bench.memory import pss_of
 from tests.bench.population import BACKEND, Store, backend_of
-from tests.harness.control import tell
+from tests.harness.control import control
 from tests.harness.daemon import ROOT, Daemon, StartFailed
 
 Owner = tuple[int, int]
+
+MAX_REASON = 100        # characters of it
 
 _SPARES = {True: (8, 32), False: (16, 64)}      # minspare and maxspare, with a child for each session and without
 
@@ -30,6 +32,10 @@ class Shape:
     vservs: int = 1         # each with a port of its own
     backends: int = 1       # `population.backend_of` names them; all are the same pserv
     module: str = ""        # the database module; the contender's own when empty
+
+
+class Refused(Exception):
+    """The proxy did not take a changed configuration; says why."""
 
 
 class PopularChain:
@@ -67,13 +73,16 @@ class PopularChain:
     def reload(self) -> float:
         """Change the greeting of one virtual server in the file; returns the seconds until new clients see it.
 
-        Raises AssertionError when the proxy does not take it.
+        Raises Refused when the proxy does not take it.
         """
         self._reloads += 1
         begin, _, rest = self._proxy.config.read_text().partition("banner = ")
         self._proxy.config.write_text(f"{begin}banner = reload {self._reloads}\n{rest.partition(chr(10))[2]}")
         begun = time.monotonic()
-        tell(self._proxy, "reload")
+        with control(self._proxy) as client:
+            for reply in (client.ask("reload"), client.ask("sync")):
+                if not reply.ok:
+                    raise Refused("; ".join([reply.text, *reply.lines])[:MAX_REASON])
         return time.monotonic() - begun
 
     def master_memory(self) -> int:

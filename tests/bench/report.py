@@ -12,7 +12,7 @@ from tests.bench.workloads import WORKLOADS
 
 CLASSIC = "popular-classic"
 POOLED = "popular-pooled"
-_BOTTLENECK = "(generator)"      # in place of a rate that would be the load generator's
+BOTTLENECK = "(generator)"      # in place of a rate that would be the load generator's
 _SESSION_HEAD = ("contender", "CPU s/1,000", "min", "max", "sessions/s", "p50 ms", "p99 ms", "MB/s", "generator",
                  "failed", "classic is", "pooled is")
 
@@ -125,7 +125,7 @@ def _rate(run: Run, workload: str, concurrency: int, name: str) -> str:
     rate = run.figure(workload, concurrency, name, "rate")
     if rate is not None:
         return number(rate.median)
-    return _BOTTLENECK if any(turn.is_bottleneck for turn in run.select(workload, concurrency, name)) else "–"
+    return BOTTLENECK if any(turn.is_bottleneck for turn in run.select(workload, concurrency, name)) else "–"
 
 
 def _failures(run: Run, workload: str, concurrency: int) -> list[str]:

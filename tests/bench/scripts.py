@@ -35,6 +35,11 @@ REST = (Step(b"STAT\r\n", b"+OK 1 "),)
 MIX_EMPTY = 4               # sessions of an empty mailbox for one with mail
 
 
+def box_steps(messages: int) -> Script:
+    """Return what a client does who looks whether there is anything new in a mailbox of so many messages."""
+    return (Step(b"STAT\r\n", b"+OK %d " % messages), Step(b"UIDL\r\n", OK, True, 5 * messages), QUIT)
+
+
 def login(name: str, after: Sequence[Step]) -> Script:
     """Return the script of a user who logs in and then does `after`."""
     return (GREETING, Step(f"USER {name}\r\n".encode(), OK), GOOD_LOGIN, *after)

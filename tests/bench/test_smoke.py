@@ -1,4 +1,4 @@
-"""The benchmark works: a run without rivals in which no session fails, and nothing is left when it is killed."""
+"""The benchmark works: runs without rivals in which no session fails, and nothing is left when one is killed."""
 
 import os
 import signal
@@ -10,6 +10,8 @@ import pytest
 
 from tests.bench.contenders import CONTENDERS, lacks
 from tests.bench.databases import write_users
+from tests.bench.growth_results import Growth
+from tests.bench.kinds import KINDS
 from tests.bench.popular_chain import Shape
 from tests.bench.population import Population, backend_of, build, person_of
 from tests.bench.results import Run
@@ -33,6 +35,22 @@ def test_a_run_without_rivals(tmp_path):
     assert all(turn.sessions > 0 and turn.cost for turn in run.turns)
     assert (tmp_path / "benchmark-mail-4.svg").exists()
     assert users_of(tmp_path) == []
+
+
+@pytest.mark.limit(120)
+def test_a_growth_run_without_rivals(rundir):
+    output, folder = rundir / "out", rundir / "tmp"
+    folder.mkdir()
+    done = subprocess.run([sys.executable, "-m", "tests.bench", "--growth", "--smoke", "--output", str(output)],
+                          cwd=ROOT, env={**os.environ, "TMPDIR": str(folder)}, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+    growth = Growth.load((output / "growth.json").read_text())
+    assert {kind: sorted({point.step for point in growth.points if point.kind == kind}) for kind in KINDS} == {
+        kind: list(steps) for kind, steps in growth.options["growth"].items()}
+    assert all(value is not None for point in growth.points for name, value in point.figures.items() if name != "rate")
+    assert (output / "growth-users-empty-cost.svg").exists()
+    assert users_of(folder) == [] and list(folder.iterdir()) == []
 
 
 @pytest.mark.limit(120)

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from popular.addresses import Endpoint
 from tests.bench.foreground import CannotStart
-from tests.bench.popular_chain import Shape
+from tests.bench.popular_chain import Refused, Shape
 from tests.bench.population import Store
 from tests.harness.daemon import ROOT
 
@@ -114,8 +114,11 @@ class Ward:
         return int(self._ask({"do": "master"}, _ANSWER_SECONDS)["master"])
 
     def reload(self) -> float:
-        """Let our proxy read a changed file; returns the seconds until new clients see it."""
-        return float(self._ask({"do": "reload"}, _ANSWER_SECONDS)["reload"])
+        """Let our proxy read a changed file; returns the seconds until new clients see it, and raises Refused."""
+        told = self._ask({"do": "reload"}, _ANSWER_SECONDS)
+        if "refused" in told:
+            raise Refused(told["refused"])
+        return float(told["reload"])
 
     def close(self) -> None:
         """End the contender and its warden; twice is fine."""

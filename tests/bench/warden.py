@@ -25,7 +25,7 @@ from tests.bench.contenders import Place, Running, contender
 from tests.bench.cputime import Meter, make_meter
 from tests.bench.foreground import CannotStart
 from tests.bench.memory import pss_by_program
-from tests.bench.popular_chain import PopularChain, Shape
+from tests.bench.popular_chain import PopularChain, Refused, Shape
 from tests.bench.population import Store
 from tests.harness.system import adopt_orphans, descendants_of, end_process, is_alive, reap, wait_for
 
@@ -53,7 +53,7 @@ class Warden:
             case "memory":
                 self._answer({"memory": pss_by_program(os.getpid())})
             case "reload":
-                self._answer({"reload": self._ours().reload()})
+                self._reload()
             case "master":
                 self._answer({"master": self._ours().master_memory()})
             case "stop":
@@ -76,6 +76,12 @@ class Warden:
                       "start": self._ours().start_seconds if is_ours else None,
                       "how": self._meter.how, "blind": self._meter.blind()})
         return True
+
+    def _reload(self) -> None:
+        try:
+            self._answer({"reload": self._ours().reload()})
+        except Refused as why:
+            self._answer({"refused": str(why)})
 
     def _ours(self) -> PopularChain:
         """Return the contender, which is POPular from end to end."""
