@@ -14,6 +14,8 @@ _LINES = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#e3
           "#393b79", "#637939", "#8c6d31")
 _WIDTH, _LEFT, _TOP, _BAR = 760, 190, 56, 22
 _PLOT_HEIGHT, _LEGEND = 320, 180
+_FEW_DECADES = 2
+_ROUNDING = 1 + 1e-9
 _UNITS = {"cost": "CPU s per 1,000", "rate": "per second"}
 
 
@@ -66,7 +68,7 @@ def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> st
     picture = Picture(_WIDTH, _TOP + _PLOT_HEIGHT + 40, title)
     picture.text(16, 26, title, kind="title")
     xs = sorted({x for points in lines.values() for x, _ in points})
-    ys = decades([y for points in lines.values() for _, y in points])
+    ys = marks_around([y for points in lines.values() for _, y in points])
     left, right, bottom = 70, _WIDTH - _LEGEND - 20, _TOP + _PLOT_HEIGHT
     across, upwards = Logarithmic(xs, left, right), Logarithmic(ys, bottom, _TOP)
     for y in ys:
@@ -109,11 +111,19 @@ class Logarithmic:
         return math.log10(value) if value > 0 else self._nought
 
 
-def decades(values: Sequence[float]) -> list[float]:
-    """Return the powers of ten around all values, two at least, and 0 before them if it is among the values."""
+def marks_around(values: Sequence[float]) -> list[float]:
+    """Return round numbers around all values, two at least, and 0 before them if it is among the values.
+
+    They are powers of ten, and between few of these also what is two and five times as much.
+    """
     known = [value for value in values if value > 0] or [1.0]
     low, high = math.floor(math.log10(min(known))), math.ceil(math.log10(max(known)))
-    return [0.0] * (min(values) <= 0) + [10.0 ** power for power in range(low, max(high, low + 1) + 1)]
+    high = max(high, low + 1)
+    marks = [digit * 10.0 ** power for power in range(low, high + 1)
+             for digit in ((1, 2, 5) if high - low <= _FEW_DECADES else (1,))]
+    first = max(place for place, mark in enumerate(marks) if mark <= min(known) * _ROUNDING or place == 0)
+    last = min(place for place, mark in enumerate(marks) if mark * _ROUNDING >= max(known) and place > first)
+    return [0.0] * (min(values) <= 0) + marks[first:last + 1]
 
 
 def steps_to(top: float) -> list[float]:

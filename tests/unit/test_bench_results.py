@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.bench.machine import threads_per_core
-from tests.bench.plots import Logarithmic, curves, decades, plots, steps_to
+from tests.bench.plots import Logarithmic, curves, marks_around, plots, steps_to
 from tests.bench.report import number, report, table
 from tests.bench.results import Run, Spread, Turn
 
@@ -128,11 +128,12 @@ def test_places_on_a_logarithmic_axis(marks, value, wanted):
 
 
 @pytest.mark.parametrize("values, wanted", [
-    ([0.02, 3.0], [0.01, 0.1, 1.0, 10.0]), ([0.0, 3.0], [0.0, 1.0, 10.0]), ([10.0], [10.0, 100.0]),
-    ([0.0], [0.0, 1.0, 10.0]),
+    ([0.02, 3.0], [0.01, 0.1, 1.0, 10.0]), ([0.02, 0.9], [0.02, 0.05, 0.1, 0.2, 0.5, 1.0]),
+    ([0.0, 3.0], [0.0, 2.0, 5.0]), ([6.0, 7.5], [5.0, 10.0]), ([10.0], [10.0, 20.0]), ([0.5, 0.5], [0.5, 1.0]),
+    ([0.0], [0.0, 1.0, 2.0]), ([1.0, 1_000.0], [1.0, 10.0, 100.0, 1_000.0]), ([0.3], [0.2, 0.5]),
 ])
-def test_decades_around_values(values, wanted):
-    assert decades(values) == pytest.approx(wanted)
+def test_marks_around_values(values, wanted):
+    assert marks_around(values) == pytest.approx(wanted)
 
 
 def test_curves_show_points_at_nought():
