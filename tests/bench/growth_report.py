@@ -31,6 +31,7 @@ FIGURES = (
     Figure("p99", "a session, 99 of 100, ms", 1000.0),
     Figure("memory", "PSS of the whole process tree, MiB", 1 / (1 << 20)),
     Figure("master", "PSS of the master of pproxy, MiB", 1 / (1 << 20)),
+    Figure("master_rss", "RSS of the master of pproxy, MiB", 1 / (1 << 20)),
     Figure("start", "start of pproxy until it listens, ms", 1000.0),
     Figure("rest", "CPU at rest, ms a second, whole process tree", 1000.0),
     Figure("reload", "reload after a change, until new sessions see it, ms", 1000.0),

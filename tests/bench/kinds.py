@@ -78,7 +78,7 @@ def measure_concurrency(ward: Ward, ground: Ground, cell: Cell) -> Iterator[Poin
 
 def measure_users(ward: Ward, ground: Ground, cell: Cell) -> Iterator[Point]:
     """Let users from all over the database log in, others than those who warmed everything up."""
-    weight = {"start": ward.start_seconds, "memory": _memory(ward), "master": float(ward.master_memory())}
+    weight = _weight(ward)
     numbers = random.Random(cell.step).sample(range(cell.step), min(cell.step, MOST_LOGINS))
     scripts = [login(name_of(number), EMPTY) for number in numbers]
     half = len(scripts) // 2
@@ -99,8 +99,7 @@ def measure_messages(ward: Ward, ground: Ground, cell: Cell) -> Iterator[Point]:
 
 def measure_objects(ward: Ward, ground: Ground, cell: Cell) -> Iterator[Point]:
     """Measure the proxy at rest, with sessions everywhere, and when it reads a changed file."""
-    weight = {"start": ward.start_seconds, "memory": _memory(ward), "master": float(ward.master_memory()),
-              "rest": cpu_at_rest(ward, ground.options.seconds)}
+    weight = {**_weight(ward), "rest": cpu_at_rest(ward, ground.options.seconds)}
     yield cell.of_turn(measure_sessions("mix", ward, ground.setting(cell, ground.options.concurrency[0])), weight)
     before = ward.settled_cpu()
     try:
@@ -109,6 +108,12 @@ def measure_objects(ward: Ward, ground: Ground, cell: Cell) -> Iterator[Point]:
         yield cell.point("mix", {"reload": None, "reload_cpu": None}, {f"reload was refused: {why}": 1})
     else:
         yield cell.point("mix", {"reload": took, "reload_cpu": ward.settled_cpu() - before}, {})
+
+
+def _weight(ward: Ward) -> dict[str, float | None]:
+    """Return what our proxy needed to start, and what it and the whole tree weigh before the first session."""
+    memory, master = _memory(ward), ward.master_memory()
+    return {"start": ward.start_seconds, "memory": memory, "master": float(master.pss), "master_rss": float(master.rss)}
 
 
 def _memory(ward: Ward) -> float:

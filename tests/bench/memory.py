@@ -6,6 +6,7 @@ Runs in the warden.  Processes that end meanwhile, or may not be read, are left 
 import contextlib
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.harness.system import descendants_of
 
@@ -17,14 +18,21 @@ def pss_by_program(top: int) -> dict[str, int]:
     sums: Counter[str] = Counter()
     for pid in descendants_of(top):
         with contextlib.suppress(OSError, StopIteration, ValueError):
-            sums[program_of(pid)] += pss_of(pid)
+            sums[program_of(pid)] += weight_of(pid).pss
     return dict(sums)
 
 
-def pss_of(pid: int) -> int:
-    """Return the PSS of one process in octets; raises OSError, StopIteration."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return 1024 * int(next(line.split()[1] for line in text.splitlines() if line.startswith("Pss:")))
+class Weight(NamedTuple):
+    """The memory of one process in octets."""
+
+    pss: int        # what it shares with N others counted as a Nth
+    rss: int        # all of it, whoever else has it
+
+
+def weight_of(pid: int) -> Weight:
+    """Return the memory of one process; raises OSError, StopIteration."""
+    lines = [line.split() for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()]
+    return Weight(*(1024 * int(next(words[1] for words in lines if words[0] == name)) for name in ("Pss:", "Rss:")))
 
 
 def program_of(pid: int) -> str:

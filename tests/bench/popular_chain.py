@@ -13,7 +13,7 @@ from pathlib import Path
 from popular.addresses import Endpoint
 from tests.bench.dovecot import TUNED, Chain, start_server
 from tests.bench.foreground import CONFIGS, CannotStart, names_of
-from tests.bench.memory import pss_of
+from tests.bench.memory import Weight, weight_of
 from tests.bench.population import BACKEND, Store, backend_of
 from tests.harness.control import control
 from tests.harness.daemon import ROOT, Daemon, StartFailed
@@ -85,9 +85,9 @@ class PopularChain:
                     raise Refused("; ".join([reply.text, *reply.lines])[:MAX_REASON])
         return time.monotonic() - begun
 
-    def master_memory(self) -> int:
-        """Return the PSS in octets of the proxy's master, without its children; raises OSError."""
-        return pss_of(self._proxy.pid)
+    def master_memory(self) -> Weight:
+        """Return the memory of the proxy's master, without its children; raises OSError."""
+        return weight_of(self._proxy.pid)
 
     def _start(self, program: str, folder: Path, words: dict[str, object]) -> Daemon:
         self._daemons.append(start_daemon(program, folder, words))

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from popular.addresses import Endpoint
 from tests.bench.foreground import CannotStart
+from tests.bench.memory import Weight
 from tests.bench.popular_chain import Refused, Shape
 from tests.bench.population import Store
 from tests.harness.daemon import ROOT
@@ -109,9 +110,9 @@ class Ward:
         self.settled_cpu()
         return settled(self.memory, is_still, _MEMORY_SECONDS)
 
-    def master_memory(self) -> int:
-        """Return the PSS in octets of the master of our proxy."""
-        return int(self._ask({"do": "master"}, _ANSWER_SECONDS)["master"])
+    def master_memory(self) -> Weight:
+        """Return the memory of the master of our proxy."""
+        return Weight(*self._ask({"do": "master"}, _ANSWER_SECONDS)["master"])
 
     def reload(self) -> float:
         """Let our proxy read a changed file; returns the seconds until new clients see it, and raises Refused."""
