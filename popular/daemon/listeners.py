@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from popular.addresses import Endpoint
 from popular.daemon.rings import MasterRings
 from popular.daemon.spec import Listen, Listener
 from popular.errors import StartError
@@ -80,8 +81,11 @@ class Exchange:
     def __init__(self, present: Sequence[Listener], wanted: Sequence[Listen], ports: Ports) -> None:
         """Plan; nothing is done yet."""
         self._ports = ports
-        self._leaving = list(present)
-        self._kept = [self._keep(listen) for listen in wanted]
+        places: dict[tuple[str, Endpoint], list[Listener]] = {}
+        for each in present:
+            places.setdefault((each.listen.kind, each.listen.endpoint), []).append(each)
+        self._kept = [_keep(places, listen) for listen in wanted]
+        self._leaving = [each for left in places.values() for each in left]
         self._wanted = wanted
         self._bound: list[Listener] = []
         self._silenced: list[Listener] = []
@@ -118,17 +122,6 @@ class Exchange:
         """Close what is no longer wanted."""
         close_all(self._leaving, self._ports)
 
-    def _keep(self, listen: Listen) -> Listener | None:
-        """Take a present listener for `listen`; a port of the kernel's choice stays with its owner."""
-        same = [each for each in self._leaving
-                if (each.listen.kind, each.listen.endpoint) == (listen.kind, listen.endpoint)]
-        owned = [each for each in same if each.owner == listen.owner]
-        found = next(iter(owned or (same if listen.endpoint.port else [])), None)
-        if found is None:
-            return None
-        self._leaving.remove(found)
-        return replace(found, owner=listen.owner, listen=listen)
-
     def _bind_new(self, listen: Listen) -> Listener:
         try:
             listener = self._ports.bind(listen)
@@ -147,6 +140,14 @@ class Exchange:
             _silence(rival)
         self._silenced += rivals
         return bool(rivals)
+
+
+def _keep(places: dict[tuple[str, Endpoint], list[Listener]], listen: Listen) -> Listener | None:
+    """Take a present listener for `listen` out of its place; a port of the kernel's choice stays with its owner."""
+    same = places.get((listen.kind, listen.endpoint), [])
+    owned = [number for number, each in enumerate(same) if each.owner == listen.owner]
+    found = next(iter(owned or (range(len(same)) if listen.endpoint.port else ())), None)
+    return None if found is None else replace(same.pop(found), owner=listen.owner, listen=listen)
 
 
 def _relisten(listener: Listener) -> None:
