@@ -71,7 +71,8 @@ class Reload:
         self._take = take
         self._output = bytearray()
         self._is_ended = False
-        self._fd, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._fd, write_end = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._fd, False)    # this end only: the process waits until its output is taken
         try:
             self._pid = _spawn(origin, write_end)
         except OSError:
@@ -124,7 +125,7 @@ class Reload:
     def _conclude(self, output: str) -> Answer:
         lines = output.splitlines()
         if not lines or not lines[-1].startswith(RESULT):
-            mistakes = [line.partition(": ")[2] or line for line in lines]
+            mistakes = [line.partition(": ")[2] or line for line in lines if not line.startswith(RESULT)]
             return Answer(False, "nothing was changed", tuple(mistakes) or ("the reading process said nothing",))
         try:
             raw = json.loads(lines[-1].removeprefix(RESULT))

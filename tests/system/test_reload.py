@@ -69,6 +69,14 @@ def test_an_edited_file_takes_effect_and_tells_what_changed(proxy: Daemon, pop: 
     running.ok("QUIT")
 
 
+def test_a_file_that_is_larger_than_a_pipe(proxy: Daemon) -> None:
+    more = "".join(f"    [[more{number}]]\n    protocol = xpop\n    address = {NOWHERE}\n" for number in range(1000))
+    edit(proxy, ("[backend]\n", f"[backend]\n{more}"))
+    assert len(reload(proxy)) == 1000
+    edit(proxy, ("maxerrors = 7", "maxerrors = none"))
+    assert len(refused(proxy, "reload").lines) == 1
+
+
 def test_mistakes_change_nothing_and_are_all_told(proxy: Daemon) -> None:
     before = tell(proxy, "show config")
     edit(proxy, ("maxerrors = 7", "maxerrors = 0\nnonsense = 1\ncapadir = /no/such"),
