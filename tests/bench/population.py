@@ -1,15 +1,18 @@
 """The users, the databases that know them and their mailboxes, once for POPular and once for Dovecot.
 
 Both stores hold the same messages, each as its own delivery would have left them: with CRLF and the size in the
-name for pserv; with LF, and both sizes in the name, for Dovecot.  Messages of one size are links to
-one file, so a store of gigabytes needs the room of one mailbox and lies in the page cache.
+name for pserv; with LF, and both sizes in the name, for Dovecot.  Messages of one size and kind are links to
+a few files, so a store of gigabytes needs the room of one mailbox and lies in the page cache.
 
 Runs in the benchmark before the first turn.  Raises OSError.
 """
 
 import os
+from base64 import encodebytes
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from hashlib import shake_256
 from pathlib import Path
 
 from tests.bench.databases import Person, write_dovecot, write_users
@@ -17,14 +20,23 @@ from tests.bench.databases import Person, write_dovecot, write_users
 PASSWORD = "open-sesame"
 BACKEND = "store"               # the id of the one backend
 MAIL_SIZE = 4096                # octets on the wire of an ordinary message, without the doubled dot
-BIG_MESSAGE = 1 << 20           # of one of the bulk workload
+BIG_MESSAGE = 1 << 20           # of one of the workloads bulk and bulk-text
 SMALL_MESSAGE = 1024            # of one in the big mailbox
 BULK_MESSAGES = 20
 BIG_USER = "big"
 
 _TIME = 945_113_196
 _MAX_LINKS = 30_000             # to one file; ext4 allows 65,000
+_HEAD = (b"From: a@example.org\r\nTo: b@example.org\r\nSubject: the benchmark\r\n"
+         b"Date: Sat, 21 Aug 2004 12:19:29 +0200\r\nMessage-Id: <1@example.org>\r\n")
 _LINE = b"The quick brown fox jumps over the lazy dog, and over and over again.\r\n"
+_MIME = b"MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=cut\r\n\r\n--cut\r\n\r\n.dot\r\n"
+_ATTACHMENT = (b"\r\n--cut\r\nContent-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n"
+               b"Content-Disposition: attachment; filename=noise\r\n\r\n")
+_END = b"--cut--\r\n"
+_BASE64 = 76, 57                # characters of a line, and the octets that they stand for
+
+Writer = Callable[[int], bytes]    # a size → a message of that size
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +46,7 @@ class Population:
     users: int = 100_000
     empty: int = 1_000
     mail: int = 500
-    bulk: int = 256
+    bulk: int = 256             # of each kind of big message
     big: int = 100_000          # messages in the one big mailbox; 0: no such mailbox
     boxes: tuple[int, ...] = ()    # a mailbox with each of these numbers of messages
 
@@ -47,8 +59,13 @@ class Population:
         return [name_of(number) for number in range(self.empty, self.empty + self.mail)]
 
     def bulk_users(self) -> list[str]:
-        """Return the users with many big messages."""
+        """Return the users with many big messages, with attachments."""
         first = self.empty + self.mail
+        return [name_of(number) for number in range(first, first + self.bulk)]
+
+    def bulk_text_users(self) -> list[str]:
+        """Return the users with many big messages, of text."""
+        first = self.empty + self.mail + self.bulk
         return [name_of(number) for number in range(first, first + self.bulk)]
 
     def all_users(self) -> list[str]:
@@ -102,13 +119,26 @@ def backend_of(number: int) -> str:
     return BACKEND if number == 0 else f"{BACKEND}{number}"
 
 
-def message(size: int) -> bytes:
-    """Return a message of `size` octets, with a line in it that begins with a dot."""
-    head = (b"From: a@example.org\r\nTo: b@example.org\r\nSubject: the benchmark\r\n"
-            b"Date: Sat, 21 Aug 2004 12:19:29 +0200\r\nMessage-Id: <1@example.org>\r\n\r\n.dot\r\n")
+@cache
+def text_message(size: int) -> bytes:
+    """Return a message of text of `size` octets, a few hundred at least: one line begins with a dot, all end in one."""
+    head = _HEAD + b"\r\n.dot\r\n"
     lines = (size - len(head) - 2) // len(_LINE)
     body = head + _LINE * lines
     return body + b"x" * (size - len(body) - 2) + b"\r\n"
+
+
+@cache
+def attachment_message(size: int) -> bytes:
+    """Return a message of `size` octets, a few hundred at least: one line that begins with a dot, and an attachment.
+
+    The attachment is noise in whole lines of Base64, and the same in each run; what is left over stands in the text.
+    """
+    length, octets = _BASE64
+    frame = len(_HEAD + _MIME + b"\r\n" + _ATTACHMENT + _END)
+    lines, rest = divmod(size - frame, length + len(b"\r\n"))
+    noise = encodebytes(shake_256(b"the benchmark").digest(lines * octets)).replace(b"\n", b"\r\n")
+    return _HEAD + _MIME + b"x" * rest + b"\r\n" + _ATTACHMENT + noise + _END
 
 
 def build(folder: Path, population: Population, owner: tuple[int, int], *, has_dovecot: bool) -> Store:
@@ -144,10 +174,10 @@ class _Spool:
         """Return the folder of a user's mail."""
         return self._store.spool / mailbox_of(user)
 
-    def put(self, mailbox: Path, number: int, size: int, *, is_read: bool) -> None:
+    def put(self, mailbox: Path, number: int, write: Writer, size: int, *, is_read: bool) -> None:
         """Put message `number` into a mailbox."""
         folder = "cur" if is_read else "new"
-        self._copies.link(size, number, mailbox / folder / f"{_TIME + number}.14341_{size}")
+        self._copies.link(write, size, number, mailbox / folder / f"{_TIME + number}.14341_{size}")
 
 
 class _Homes:
@@ -162,45 +192,54 @@ class _Homes:
         """Return the Maildir of a user."""
         return self._store.homes / user / "Maildir"
 
-    def put(self, mailbox: Path, number: int, size: int, *, is_read: bool) -> None:
+    def put(self, mailbox: Path, number: int, write: Writer, size: int, *, is_read: bool) -> None:
         """Put message `number` into a Maildir."""
         folder, flags = ("cur", ":2,S") if is_read else ("new", "")
-        disk = len(message(size).replace(b"\r\n", b"\n"))
-        name = f"{_TIME + number}.M{number}P14341.bench,S={disk},W={size}{flags}"
-        self._copies.link(size, number, mailbox / folder / name)
+        name = f"{_TIME + number}.M{number}P14341.bench,S={_size_with_lf(write, size)},W={size}{flags}"
+        self._copies.link(write, size, number, mailbox / folder / name)
+
+
+@cache
+def _size_with_lf(write: Writer, size: int) -> int:
+    """Return the size of a message whose lines end in LF."""
+    return len(write(size)) - write(size).count(b"\r\n")
 
 
 class _Copies:
-    """One file for each size and each few ten thousand messages, and links to it."""
+    """A few files for each kind and size, more for each few ten thousand messages, and links to them."""
 
     def __init__(self, folder: Path, kind: str, owner: tuple[int, int], form: Callable[[bytes], bytes]) -> None:
         folder.mkdir(exist_ok=True)
         self._folder, self._kind, self._owner, self._form = folder, kind, owner, form
         self._links = 0
 
-    def link(self, size: int, number: int, path: Path) -> None:
-        """Make `path` a link to the text of message `number` of this size."""
+    def link(self, write: Writer, size: int, number: int, path: Path) -> None:
+        """Make `path` a link to message `number` of this kind and size."""
         self._links += 1
-        original = self._folder / f"{self._kind}.{size}.{number % BULK_MESSAGES}.{self._links // _MAX_LINKS}"
+        name = f"{self._kind}.{write.__name__}.{size}.{number % BULK_MESSAGES}.{self._links // _MAX_LINKS}"
+        original = self._folder / name
         if not original.exists():
-            original.write_bytes(self._form(message(size)))
+            original.write_bytes(self._form(write(size)))
             os.chown(original, *self._owner)
         os.link(original, path)
 
 
 def _make_mailboxes(population: Population, kind: _Spool | _Homes) -> None:
     """Make the mailboxes of everyone who has one, and put their messages there."""
-    contents = [(population.empty_users(), 0, 0), (population.mail_users(), 1, MAIL_SIZE),
-                (population.bulk_users(), BULK_MESSAGES, BIG_MESSAGE)]
+    contents: list[tuple[list[str], int, Writer, int]] = [
+        (population.empty_users(), 0, text_message, 0),
+        (population.mail_users(), 1, text_message, MAIL_SIZE),
+        (population.bulk_users(), BULK_MESSAGES, attachment_message, BIG_MESSAGE),
+        (population.bulk_text_users(), BULK_MESSAGES, text_message, BIG_MESSAGE)]
     if population.big:
-        contents.append(([BIG_USER], population.big, SMALL_MESSAGE))
-    contents += [([box_of(count)], count, SMALL_MESSAGE) for count in population.boxes]
-    for users, count, size in contents:
+        contents.append(([BIG_USER], population.big, text_message, SMALL_MESSAGE))
+    contents += [([box_of(count)], count, text_message, SMALL_MESSAGE) for count in population.boxes]
+    for users, count, write, size in contents:
         for user in users:
             mailbox = kind.mailbox(user)
             _make_folders(mailbox, kind.owner)
             for number in range(count):
-                kind.put(mailbox, number, size, is_read=number % 2 == 0)
+                kind.put(mailbox, number, write, size, is_read=number % 2 == 0)
 
 
 def _make_folders(mailbox: Path, owner: tuple[int, int]) -> None:

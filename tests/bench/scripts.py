@@ -64,6 +64,8 @@ def scripts_of(workload: str, population: Population) -> list[Script]:
                     for script in (*(empty[(MIX_EMPTY * number + i) % len(empty)] for i in range(MIX_EMPTY)), script)]
         case "bulk":
             return [login(name, BULK) for name in population.bulk_users()]
+        case "bulk-text":
+            return [login(name, BULK) for name in population.bulk_text_users()]
         case "login-fail":
             return [refusal(name) for name in population.empty_users()]
         case "rest":

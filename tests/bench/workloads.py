@@ -3,7 +3,8 @@
     empty       greeting, USER, PASS, STAT, QUIT of a mailbox without mail
     mail        … STAT, UIDL, RETR of one message of 4 KiB, QUIT
     mix         four empty, one mail
-    bulk        RETR of 20 messages of 1 MiB
+    bulk        RETR of 20 messages of 1 MiB, each with an attachment
+    bulk-text   the same of text with many dots
     login-fail  USER and a wrong PASS
     big         a mailbox of 100,000 messages: login to STAT's answer, UIDL, RETR of the last
     idle        1,000 sessions at rest after STAT: memory per session of each program
@@ -28,6 +29,8 @@ WARM_UP_SECONDS = 0.2
 REFUSED_SECONDS = 3.0       # at least, where everyone waits a second or two before he refuses
 MAX_SHARE = 0.5             # of all cores for the load generator, then it is called the bottleneck
 MAX_BUSY = 0.9              # of its own core for one of its processes
+
+_BULKY = ("bulk", "bulk-text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def measure_sessions(workload: str, ward: Ward, setting: Setting) -> Turn:
     scripts = scripts_of(workload, setting.population)
     if workload == "login-fail":    # where all that would be warmed up is patience
         return measure_scripts(workload, ward, replace(setting, seconds=max(setting.seconds, REFUSED_SECONDS)), scripts)
-    warming = scripts_of("empty", setting.population) if workload == "bulk" else scripts
+    warming = scripts_of("empty", setting.population) if workload in _BULKY else scripts
     return measure_scripts(workload, ward, setting, scripts, warming)
 
 
@@ -120,7 +123,8 @@ WORKLOADS: Mapping[str, Workload] = {each.name: each for each in (
     Workload("empty", "login to an empty mailbox: USER, PASS, STAT, QUIT", _sessions("empty")),
     Workload("mail", "USER, PASS, STAT, UIDL, RETR of 4 KiB, QUIT", _sessions("mail")),
     Workload("mix", "four sessions of `empty`, one of `mail`", _sessions("mix")),
-    Workload("bulk", "RETR of 20 messages of 1 MiB", _sessions("bulk")),
+    Workload("bulk", "RETR of 20 messages of 1 MiB, with attachments", _sessions("bulk")),
+    Workload("bulk-text", "RETR of 20 messages of 1 MiB, of text", _sessions("bulk-text")),
     Workload("login-fail", "USER and a wrong PASS, until the refusal", _sessions("login-fail")),
     Workload("big", "one mailbox with very many messages", _big, has_concurrency=False),
     Workload("idle", "sessions at rest", _idle, has_concurrency=False),

@@ -1,5 +1,7 @@
 """Users, databases and mailboxes of the benchmark, and the command line."""
 
+import email
+import email.policy
 import os
 from pathlib import Path
 
@@ -18,11 +20,12 @@ from tests.bench.population import (
     MAIL_SIZE,
     PASSWORD,
     Population,
+    attachment_message,
     box_of,
     build,
     mailbox_of,
-    message,
     name_of,
+    text_message,
 )
 from tests.bench.scripts import scripts_of
 from tests.harness.daemon import ROOT
@@ -37,28 +40,44 @@ def store(tmp_path_factory):
     return build(folder, POPULATION, (os.geteuid(), os.getegid()), has_dovecot=True)
 
 
-def names_in(folder: Path) -> list[str]:
-    """Return the files in both folders of a mailbox."""
-    return [path.name for part in ("new", "cur") for path in (folder / part).iterdir()]
+def files_in(folder: Path) -> dict[str, bytes]:
+    """Return the files in both folders of a mailbox, by name."""
+    return {path.name: path.read_bytes() for part in ("new", "cur") for path in (folder / part).iterdir()}
 
 
-@pytest.mark.parametrize("size", [1024, MAIL_SIZE, BIG_MESSAGE])
-def test_messages_have_their_size_and_a_line_with_a_dot(size):
-    text = message(size)
+@pytest.mark.parametrize("write", [text_message, attachment_message])
+@pytest.mark.parametrize("size", [1024, MAIL_SIZE, *range(5000, 5080), BIG_MESSAGE])
+def test_messages_have_their_size_and_a_line_with_a_dot(write, size):
+    text = write(size)
     assert len(text) == size
-    assert b"\r\n.dot\r\n" in text and text.endswith(b"\r\n")
-    assert text.count(b"\n") == text.count(b"\r\n")
+    assert text.count(b"\r\n.") == text.count(b"\r\n.dot\r\n") == 1 and text.endswith(b"\r\n")
+    assert text.count(b"\n") == text.count(b"\r\n") == text.count(b"\r")
 
 
-@pytest.mark.parametrize("user, count, size", [
-    (name_of(0), 0, 0), (name_of(3), 1, MAIL_SIZE), (name_of(5), BULK_MESSAGES, BIG_MESSAGE), (BIG_USER, 5, 1024),
-    (box_of(0), 0, 1024), (box_of(7), 7, 1024),
+def test_an_attachment_is_nearly_all_of_its_message():
+    message = email.message_from_bytes(attachment_message(BIG_MESSAGE), policy=email.policy.default)
+    text, attachment = message.iter_parts()
+    assert text.get_content().startswith(".dot")
+    assert attachment["Content-Transfer-Encoding"] == "base64"
+    assert {len(line) for line in attachment.get_payload().split()} == {76}
+    assert len(attachment.get_content()) > 0.72 * BIG_MESSAGE
+    assert [message.defects, text.defects, attachment.defects] == [[], [], []]
+
+
+@pytest.mark.parametrize("user, count, size, kind", [
+    (name_of(0), 0, 0, None), (name_of(3), 1, MAIL_SIZE, text_message),
+    (name_of(5), BULK_MESSAGES, BIG_MESSAGE, attachment_message),
+    (name_of(6), BULK_MESSAGES, BIG_MESSAGE, text_message), (BIG_USER, 5, 1024, text_message),
+    (box_of(0), 0, 1024, text_message), (box_of(7), 7, 1024, text_message),
 ])
-def test_both_stores_hold_the_same_messages(store, user, count, size):
-    ours = names_in(store.spool / mailbox_of(user))
-    theirs = names_in(store.homes / user / "Maildir")
+def test_both_stores_hold_the_same_messages(store, user, count, size, kind):
+    ours = files_in(store.spool / mailbox_of(user))
+    theirs = files_in(store.homes / user / "Maildir")
     assert [size_of(name) for name in ours] == [size] * count
     assert [size_of(name.partition(":")[0]) for name in theirs] == [size] * count
+    assert all(text == kind(size) for text in ours.values())
+    assert all(text == kind(size).replace(b"\r\n", b"\n") for text in theirs.values())
+    assert all(f",S={len(text)}," in name for name, text in theirs.items())
 
 
 def found_in(path: Path, module: str, user: str) -> Found:
@@ -96,6 +115,11 @@ def test_mix_is_four_empty_to_one_with_mail():
     scripts = scripts_of("mix", POPULATION)
     kinds = [any(step.command.startswith(b"RETR") for step in script) for script in scripts]
     assert kinds == [False, False, False, False, True] * 2
+
+
+@pytest.mark.parametrize("workload, users", [("bulk", [name_of(5)]), ("bulk-text", [name_of(6)])])
+def test_big_messages_of_each_kind_have_their_own_users(workload, users):
+    assert [script[1].command.split()[1].decode() for script in scripts_of(workload, POPULATION)] == users
 
 
 def test_presets_and_choices():
