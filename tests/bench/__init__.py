@@ -5,6 +5,7 @@
     population    users and mailboxes, the same for everyone
     databases     the files that know the users
     contenders    who takes part; ours, dovecot, peers start them from the files in configs/
+    floor         the smallest programs for the same work, in Python and C, from floors/
     warden        the process that a contender lives below: starts it, counts its CPU, ends it
     ward          a warden, as the run sees it
     cputime       the CPU time of a whole process tree, ended children included

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from popular.addresses import Endpoint
-from tests.bench import dovecot, peers, popular_chain
+from tests.bench import dovecot, floor, peers, popular_chain
 from tests.bench.popular_chain import Shape
 from tests.bench.population import Store
 
@@ -46,11 +46,16 @@ class Contender:
     about: str
     start: Callable[[Place], Running]
     needs: tuple[str, ...] = ()     # programs, by name
+    workloads: tuple[str, ...] = ()     # that it can do; () is all of them
 
     @property
     def is_ours(self) -> bool:
         """Tell whether it is POPular from end to end."""
         return self.name.startswith("popular-")
+
+    def takes(self, workload: str) -> bool:
+        """Tell whether it can do a workload."""
+        return not self.workloads or workload in self.workloads
 
 
 def _ours(maxuse: int, module: str) -> Callable[[Place], Running]:
@@ -71,7 +76,19 @@ def _peer(start: Callable[[Path, Store, tuple[int, int]], Running]) -> Callable[
     return lambda place: start(place.folder, place.store, place.owner)
 
 
+def _floor(maxuse: int, *, is_c: bool) -> Callable[[Place], Running]:
+    return lambda place: floor.start_proxy(place.folder, place.store, place.owner, maxuse, is_c=is_c)
+
+
+def _direct(*, has_proxy: bool) -> Callable[[Place], Running]:
+    return lambda place: floor.start_direct(place.folder, place.store, has_proxy=has_proxy)
+
+
 POOLED = 1000    # sessions that a child serves
+
+_BULK = ("bulk", "bulk-text")
+_SESSIONS = ("empty", "mail", "mix", *_BULK, "idle")
+_LEFT_OUT = "no log, database, limits or capabilities"
 
 CONTENDERS: tuple[Contender, ...] = (
     Contender("popular-classic", "pproxy, pcheckd, pserv; maxuse = 1; users in sqlite", _ours(1, "sqlite")),
@@ -91,6 +108,16 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender("perdition", "Perdition before tuned Dovecot", _peer(peers.start_perdition), ("dovecot", "perdition")),
     Contender("haproxy", "HAProxy in TCP mode before tuned Dovecot", _peer(peers.start_haproxy),
               ("dovecot", "haproxy")),
+    Contender("floor-python-classic", f"smallest proxy in Python before our pcheckd and pserv: {_LEFT_OUT}; 1 use",
+              _floor(1, is_c=False), workloads=_SESSIONS),
+    Contender("floor-python-pooled", "the same; 1000 uses", _floor(POOLED, is_c=False), workloads=_SESSIONS),
+    Contender("floor-c-classic", f"smallest proxy in C before our pcheckd and pserv: {_LEFT_OUT}; 1 use",
+              _floor(1, is_c=True), ("cc",), _SESSIONS),
+    Contender("floor-c-pooled", "the same; 1000 uses", _floor(POOLED, is_c=True), ("cc",), _SESSIONS),
+    Contender("floor-c-direct", "sendfile in C, a process for each session: no proxy, no search for dots, no UIDL, "
+              "nothing deleted", _direct(has_proxy=False), ("cc",), _BULK),
+    Contender("floor-c-two-hops", "the same behind splice in C, a process for each session", _direct(has_proxy=True),
+              ("cc",), _BULK),
 )
 
 

@@ -45,7 +45,7 @@ class PopularChain:
         """Start them; raises CannotStart."""
         self._daemons: list[Daemon] = []
         self._reloads = 0
-        words = _words(folder, owner, maxuse)
+        words = words_of(folder, owner, maxuse)
         try:
             pcheckd = self._start("pcheckd", folder, {**words, "spool": store.spool})
             pserv = self._start("pserv", folder, {**words, "spool": store.spool})
@@ -107,7 +107,7 @@ class ProxyBeforeDovecot:
         self._server: Chain = start_server(folder, store, owner, TUNED)
         try:
             self._proxy = start_daemon("pproxy", folder, {
-                **_words(folder, owner, maxuse), "backend": BACKEND, "protocol": "pop3", "check_line": "",
+                **words_of(folder, owner, maxuse), "backend": BACKEND, "protocol": "pop3", "check_line": "",
                 "address": self._server.endpoint, "module": "sqlite", "users": store.users("sqlite", "pop3"),
                 "more_vservs": "", "more_backends": ""})
         except StartFailed as why:
@@ -145,7 +145,7 @@ def _check_line(pcheckd: Daemon) -> str:
     return f"checkport = {pcheckd.endpoint().port}"
 
 
-def _words(folder: Path, owner: Owner, maxuse: int) -> dict[str, object]:
+def words_of(folder: Path, owner: Owner, maxuse: int) -> dict[str, object]:
     """Return what all three configurations are filled in with."""
     minspare, maxspare = _SPARES[maxuse == 1]
     user, group = names_of(owner)

@@ -1,6 +1,7 @@
 """The benchmark works: runs without rivals in which no session fails, and nothing is left when one is killed."""
 
 import os
+import poplib
 import signal
 import subprocess
 import sys
@@ -8,13 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.contenders import CONTENDERS, lacks
+from tests.bench.contenders import CONTENDERS, Contender, lacks
 from tests.bench.databases import write_users
 from tests.bench.growth_results import Growth
 from tests.bench.kinds import KINDS
+from tests.bench.load import Plan, run_load
 from tests.bench.popular_chain import Shape
-from tests.bench.population import Population, backend_of, build, person_of
+from tests.bench.population import (
+    BIG_MESSAGE,
+    BULK_MESSAGES,
+    PASSWORD,
+    Population,
+    attachment_message,
+    backend_of,
+    build,
+    person_of,
+)
 from tests.bench.results import Run
+from tests.bench.scripts import scripts_of
 from tests.bench.turns import mail_owner
 from tests.bench.ward import Ward
 from tests.bench.workloads import Setting, measure_sessions
@@ -23,6 +35,9 @@ from tests.harness.daemon import ROOT
 from tests.harness.system import all_pids, children_of, is_alive, reap, wait_for
 
 SMALL = Population(users=50, empty=2, mail=2, bulk=1, big=0)
+AT_ONCE = 40        # sessions: more than there are spare children at first
+FLOORS = pytest.mark.parametrize("floor", [each for each in CONTENDERS if each.name.startswith("floor-")],
+                                 ids=lambda floor: floor.name)
 
 
 @pytest.mark.limit(300)
@@ -63,17 +78,52 @@ def test_contenders_start_count_and_end(contender, rundir):
     store = build(rundir, SMALL, mail_owner(), has_dovecot=True)
     with Ward.start(contender.name, rundir / "c", store, mail_owner()) as ward:
         assert ward.cpu() > 0
-        assert sum(ward.memory().values()) > 1 << 20
+        assert sum(ward.memory().values()) > 1 << 17
         below = children_of(ward.process.pid)
         assert below
     assert [pid for pid in below if is_alive(pid)] == []
     assert users_of(rundir) == []
 
 
-@pytest.mark.limit(120)
-def test_a_proxy_of_many_parts(rundir):
+@pytest.fixture
+def store(rundir):
+    """Mailboxes of a few users."""
     rundir.chmod(0o755)
-    store = build(rundir, SMALL, mail_owner(), has_dovecot=False)
+    return build(rundir, SMALL, mail_owner(), has_dovecot=False)
+
+
+@pytest.mark.limit(120)
+@FLOORS
+def test_a_floor_can_do_its_workloads(floor: Contender, store, rundir):
+    if missing := lacks(floor):
+        pytest.skip(missing)
+    with Ward.start(floor.name, rundir / "c", store, mail_owner()) as ward:
+        for workload in floor.workloads:
+            scripts = scripts_of("rest" if workload == "idle" else workload, SMALL)
+            load = run_load(Plan(ward.endpoints, scripts, 4, 0.2))
+            assert load.failed == {} and load.sessions > 0, workload
+
+
+@pytest.mark.limit(120)
+@FLOORS
+def test_a_floor_has_a_child_for_everyone_and_changes_no_octet(floor: Contender, store, rundir):
+    if missing := lacks(floor):
+        pytest.skip(missing)
+    with Ward.start(floor.name, rundir / "c", store, mail_owner()) as ward:
+        clients = [poplib.POP3(ward.endpoint.host, ward.endpoint.port, timeout=20) for _ in range(AT_ONCE)]
+        for client in clients:
+            client.user(SMALL.bulk_users()[0])
+            client.pass_(PASSWORD)
+            assert client.stat() == (BULK_MESSAGES, BULK_MESSAGES * BIG_MESSAGE)
+        for number in (1, BULK_MESSAGES):
+            text = b"".join(line + b"\r\n" for line in clients[0].retr(number)[1])
+            assert text == attachment_message(BIG_MESSAGE)
+        for client in clients:
+            client.quit()
+
+
+@pytest.mark.limit(120)
+def test_a_proxy_of_many_parts(store, rundir):
     people = [person_of(name, "cxpop")._replace(backend=backend_of(2)) for name in SMALL.all_users()]
     write_users("cdb", store.users("cdb", "cxpop"), people)
     shape = Shape(vservs=3, backends=3, module="cdb")

@@ -33,7 +33,8 @@ def run(options: Options, result: Run, say: Say) -> None:
     """Do the whole run and put its figures into `result`; what is worth knowing meanwhile goes to `say`."""
     result.machine, result.options = describe(), shown(options)
     with ExitStack() as stack:
-        names = [name for name in options.contenders if is_possible(name, result, say)]
+        names = [name for name in options.contenders if any(map(contender(name).takes, options.workloads))
+                 and is_possible(name, result, say)]
         folder, owner = make_folder(stack), mail_owner()
         store = make_store(folder, options.population, names, owner, say)
         wards: list[Ward] = []
@@ -62,7 +63,7 @@ def _measure(workload: Workload, wards: list[Ward], options: Options, store: Sto
                               options.resting)
             # Another one begins each time, so that nobody always follows the same one.
             for ward in [*wards[number % max(1, len(wards)):], *wards[:number % max(1, len(wards))]]:
-                if workload.needs_checks and ward.checks is None:
+                if not contender(ward.name).takes(workload.name) or (workload.needs_checks and ward.checks is None):
                     continue
                 _take_turn(workload, ward, setting, wards, result, say)
 
