@@ -130,7 +130,8 @@ def test_a_command_that_fails_changes_nothing(proxy: Daemon, line: str, rundir: 
             reply = client.ask(line.format(port=f"127.0.0.1:{other.getsockname()[1]}"))
     assert not reply.ok and reply.text
     assert tell(proxy, "show config", "vserv list", "pdm list") == before
-    wait_for(lambda: len(os.listdir(f"/proc/{proxy.pid}/fd")) == descriptors, 5.0, "the descriptors there were")
+    # Fewer, if the connection that asked first was not yet closed when they were counted.
+    wait_for(lambda: len(os.listdir(f"/proc/{proxy.pid}/fd")) <= descriptors, 5.0, "the descriptors there were")
     assert greeting(proxy.endpoint()) == b"POPular ready"
     assert proxy.wait_log("command_refused")
 
@@ -217,6 +218,7 @@ def test_sessions_are_listed_and_ended(proxy: Daemon, pop: Pop) -> None:
     assert sid.startswith("px-") and "state='auth'" in line and "owner='main'" in line
     tell(proxy, f"session kill {sid}")
     assert client.rest() == b""
+    wait_for(lambda: not tell(proxy, "session list")[0].lines, 5.0, "the master to collect the child")
     assert "no such session" in refused(proxy, f"session kill {sid}").text
     assert tell(proxy, "session list")[0].lines == ()
 
