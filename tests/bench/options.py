@@ -24,7 +24,7 @@ class Options:
     contenders: tuple[str, ...] = tuple(each.name for each in CONTENDERS)
     concurrency: tuple[int, ...] = (1, 16, 64, 256)
     rounds: int = 3
-    seconds: float = 2.0
+    seconds: float = 1.0
     processes: int = max(2, (os.cpu_count() or 2) // 2)
     resting: int = 1_000
     population: Population = Population()

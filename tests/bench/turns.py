@@ -55,7 +55,7 @@ def _measure(workload: Workload, wards: list[Ward], options: Options, store: Sto
     """Measure one workload at each concurrency, every ward in turn in each round."""
     if workload.name == "big" and not options.population.big:
         return
-    for concurrency in options.concurrency if workload.has_concurrency else (1,):
+    for concurrency in workload.levels(options.concurrency):
         where = f"{workload.name}, {concurrency} at once" if workload.has_concurrency else workload.name
         say(f"{where} …")
         for number in range(options.rounds):

@@ -55,8 +55,15 @@ class Workload:
     about: str
     measure: Callable[[Ward, Setting], Turn]
     has_concurrency: bool = True        # measured at each concurrency, else once
+    telling: tuple[int, ...] = ()       # numbers of sessions at once that tell anything; () is all of them
     needs_checks: bool = False          # only for contenders with pcheckd
     unit: str = "session"
+
+    def levels(self, wanted: Sequence[int]) -> Sequence[int]:
+        """Return with how many sessions at once to measure, of those `wanted`; the last, when none tells."""
+        if not self.has_concurrency:
+            return (1,)
+        return [level for level in wanted if not self.telling or level in self.telling] or wanted[-1:]
 
 
 def measure_sessions(workload: str, ward: Ward, setting: Setting) -> Turn:
@@ -123,10 +130,11 @@ WORKLOADS: Mapping[str, Workload] = {each.name: each for each in (
     Workload("empty", "login to an empty mailbox: USER, PASS, STAT, QUIT", _sessions("empty")),
     Workload("mail", "USER, PASS, STAT, UIDL, RETR of 4 KiB, QUIT", _sessions("mail")),
     Workload("mix", "four sessions of `empty`, one of `mail`", _sessions("mix")),
-    Workload("bulk", "RETR of 20 messages of 1 MiB, with attachments", _sessions("bulk")),
-    Workload("bulk-text", "RETR of 20 messages of 1 MiB, of text", _sessions("bulk-text")),
-    Workload("login-fail", "USER and a wrong PASS, until the refusal", _sessions("login-fail")),
+    Workload("bulk", "RETR of 20 messages of 1 MiB, with attachments", _sessions("bulk"), telling=(1, 16, 64)),
+    Workload("bulk-text", "RETR of 20 messages of 1 MiB, of text", _sessions("bulk-text"), telling=(16,)),
+    Workload("login-fail", "USER and a wrong PASS, until the refusal", _sessions("login-fail"),
+             telling=(64,)),
     Workload("big", "one mailbox with very many messages", _big, has_concurrency=False),
     Workload("idle", "sessions at rest", _idle, has_concurrency=False),
-    Workload("check", "mail checks by datagram", _check, needs_checks=True, unit="answer"),
+    Workload("check", "mail checks by datagram", _check, telling=(16,), needs_checks=True, unit="answer"),
 )}

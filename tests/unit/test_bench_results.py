@@ -9,6 +9,7 @@ from tests.bench.machine import threads_per_core
 from tests.bench.plots import Logarithmic, curves, marks_around, plots, steps_to
 from tests.bench.report import number, report, table
 from tests.bench.results import Run, Spread, Turn
+from tests.bench.workloads import WORKLOADS
 
 CLASSIC, POOLED, NGINX = "popular-classic", "popular-pooled", "nginx"
 
@@ -149,3 +150,11 @@ def test_the_scale_reaches_the_top(top):
     assert steps[0] == 0
     assert top <= steps[-1] * (1 + 1e-9) and steps[-1] < 2.1 * top
     assert 3 <= len(steps) <= 12
+
+
+def test_a_workload_is_measured_where_it_tells_something() -> None:
+    wanted = (1, 16, 64, 256)
+    assert [*WORKLOADS["mix"].levels(wanted)] == [*wanted]
+    assert [*WORKLOADS["bulk"].levels(wanted)] == [1, 16, 64]
+    assert [*WORKLOADS["bulk"].levels((4, 256))] == [256]
+    assert [*WORKLOADS["big"].levels(wanted)] == [1]
