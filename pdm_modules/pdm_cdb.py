@@ -10,7 +10,7 @@ into its place is seen at the next login.  A damaged file is FAILED.
 
 import os
 
-from popular.pdm import cdbfile, records, secrets
+from popular.pdm import cdbfile, records
 from popular.pdm.api import UNKNOWN, Answer, PdmError, PdmModule, Request
 
 
@@ -23,7 +23,6 @@ class Module(PdmModule):
         """Take the file's name; raises ValueError."""
         super().__init__(ident, args)
         self.path = records.file_argument(args, "cdb FILE")
-        secrets.prepare()
 
     def check(self, request: Request) -> Answer:
         """Look the user up and compare his password."""

@@ -12,7 +12,7 @@ package berkeleydb (`pip install popular[db]`); where there is none, use `cdb`.
 import os
 from typing import Any
 
-from popular.pdm import records, secrets
+from popular.pdm import records
 from popular.pdm.api import UNKNOWN, Answer, PdmError, PdmModule, Request
 
 try:
@@ -34,7 +34,6 @@ class Module(PdmModule):
             raise ValueError("needs the Python package berkeleydb, which is not installed")
         self._database: Any = None
         self._seen: tuple[int, ...] = ()
-        secrets.prepare()
 
     def check(self, request: Request) -> Answer:
         """Look the user up and compare his password."""

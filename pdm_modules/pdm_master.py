@@ -48,7 +48,6 @@ class Module(PdmModule):
         self.path = records.file_argument(args or [DEFAULT], "master [FILE]")
         self._seen: tuple[int, ...] = ()
         self._grants: tuple[Grant, ...] = ()
-        secrets.prepare()
 
     def auth(self, request: Request, found: Found) -> Answer:
         """Vouch for a known user if the password is a master password for this client and namespace."""

@@ -18,7 +18,7 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from popular.pdm import records, secrets
+from popular.pdm import records
 from popular.pdm.api import UNKNOWN, Answer, PdmError, PdmModule, Request
 
 MAX_UNSORTED = 1 << 20    # octets of a file that is searched from begin to end
@@ -39,7 +39,6 @@ class Module(PdmModule):
         """Take the file's name; raises ValueError."""
         super().__init__(ident, args)
         self.path = records.file_argument(args, "passwd FILE")
-        secrets.prepare()
 
     def check(self, request: Request) -> Answer:
         """Look the user up and compare his password."""

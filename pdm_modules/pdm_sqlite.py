@@ -22,7 +22,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 
-from popular.pdm import records, secrets
+from popular.pdm import records
 from popular.pdm.api import UNKNOWN, Answer, Outcome, PdmError, PdmModule, Request
 
 USAGE = "sqlite FILE [QUERY]"
@@ -57,7 +57,6 @@ class Module(PdmModule):
         self._deadline = 0.0
         self._columns: object = _OF_QUERY                    # of the row seen last,
         self._places: Sequence[int] = range(len(COLUMNS))    # and where among them those of a record are
-        secrets.prepare()
 
     def check(self, request: Request) -> Answer:
         """Look the user up and compare his password."""

@@ -9,13 +9,13 @@ nobody else.  Configure it as `[pdm]` / `[[ID]]` / `module = NAME` / `args = …
 
 Import what you need at the top of the file, not in a method: it is then loaded once in the master and
 not in every session.  Do not import threading, logging or subprocess, or what imports them: every
-session would pay for it.  Import nothing of POPular but popular.pdm.api, and if your database stores
-password hashes, popular.pdm.secrets and popular.pdm.records.
+session would pay for it; nor hmac, hashlib or ctypes for less than a need, as they bring libraries along.
+Import nothing of POPular but popular.pdm.api, and if your database stores passwords or their hashes,
+popular.pdm.secrets and popular.pdm.records.
 """
 
-import hmac
-
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmModule, Request
+from popular.pdm.secrets import compare_digest
 
 
 class Module(PdmModule):
@@ -71,12 +71,12 @@ class Module(PdmModule):
         FAILED   you cannot tell, for the database is broken or away.  Say why, for the log.  Never
                  say UNKNOWN or DENIED then: the client would tell his user that the password is wrong.
 
-        Compare secrets with hmac.compare_digest or popular.pdm.secrets.verify, which take the same time
-        whatever is wrong.  Do not wait beyond request.deadline (of time.monotonic()).
+        Compare secrets with popular.pdm.secrets.compare_digest or verify, which take the same time whatever
+        is wrong.  Do not wait beyond request.deadline (of time.monotonic()).
         """
         if request.user != self.user:
             return UNKNOWN
-        if not hmac.compare_digest(self.password, request.password):
+        if not compare_digest(self.password, request.password):
             return Answer(Outcome.DENIED, self.found, "wrong password")
         return Answer(Outcome.OK, self.found)
 

@@ -4,6 +4,7 @@ Holds the Config, the children and the listeners; serves nobody itself, asks no 
 has no threads.  It ends by the shutdown commands only; whatever else ends it is logged as 0004.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -87,7 +88,8 @@ class Master:
         self._last_command = ""
         self._board = inheritance.board
         self._limits = Limits(self._board, self.log, spec.load)
-        self.supervisor = Supervisor(spec.pool(config), inheritance, self._work(spec.make_job(config, self.log)))
+        work = self._work(spec.make_job(config, self.log))
+        self.supervisor = Supervisor(spec.pool(config), inheritance, work, self._fulfil)
         self.sessions = LiveSessions(self.supervisor)
         self.follow_config()
         self._signals = SignalPipe((*self._commands, *_WAKING))
@@ -209,6 +211,12 @@ class Master:
             self.log.debug_on = self.log.debug_on or bool(self.config.variables.get("debugsession"))
             return job.run(child, list(self.listeners))
         return work
+
+    def _fulfil(self, wish: int) -> None:
+        """Get what a child wishes that those to come had."""
+        if self.spec.fulfil is not None and self.spec.fulfil(wish):
+            gc.collect()
+            gc.freeze()    # as at the start: it is shared with all children to come, and stays shared
 
     def _obey_signals(self) -> None:
         """Do what the signals that arrived ask for."""

@@ -111,6 +111,9 @@ class DaemonSpec:
     board: BoardKind | None = None    # what its state file holds; None: it has no state file
     load: LoadSource = LoadSource()   # for maxlocalload
     stage: Callable[[Config, Log], Stage] | None = None    # for rehearsals, with a log that leads nowhere
+    # Master: get what a child wishes for, told by its number, for children to come; tells whether there is more now.
+    # Must not raise or block, and children may be hostile: unknown and repeated numbers mean nothing.
+    fulfil: Callable[[int], bool] | None = None
 
     @property
     def import_name(self) -> str:

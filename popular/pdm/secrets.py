@@ -12,20 +12,17 @@ begin of a crypt(3) hash means a closed account: no password matches.  Cost para
 that a hostile record cannot stall the process: 1,000,000 rounds, bcrypt cost 14, yescrypt and argon2
 256 MiB.
 
-Runs in the process that asks; `prepare` in the master first, so that no child imports anything.
-Raises ValueError for a stored form that cannot be used; its text never holds the form itself.
+Runs in the process that asks.  What a form needs beyond this module is loaded when such a form is met
+first (`DRIVERS`).  Raises ValueError for a stored form that cannot be used; its text never holds the
+form itself.
 """
 
-import base64
-import hashlib
-import hmac
-import importlib
+import _operator
 import re
-from collections.abc import Callable
-from typing import Any
 
-from popular.pdm import libcrypt
+from popular.pdm.drivers import Drivers
 
+MAX_PASSWORD = 511                   # octets that crypt(3) takes
 MAX_ROUNDS = 1_000_000               # SHA-crypt; the default of crypt(3) is 5,000
 MAX_ARGON2_KIB = 256 * 1024          # memory of one verification
 MAX_ARGON2_WORK = 1024 * 1024        # KiB × passes
@@ -52,15 +49,15 @@ _DIGESTS = {"SHA": "sha1", "SHA1": "sha1", "SHA256": "sha256", "SHA512": "sha512
 _ARGON2 = re.compile(r"\$(argon2id?)\$v=19\$m=([0-9]{1,9}),t=([0-9]{1,9}),p=([0-9]{1,9})"
                      r"\$[A-Za-z0-9+/]{11,128}\$[A-Za-z0-9+/]{16,256}", re.ASCII)
 
+# Master and child know them by their places.  argon2 goes by the bindings under argon2-cffi, whose own modules make
+# every fork 0.1 ms dearer.
+DRIVERS = Drivers(("binascii", "hashlib", "popular.pdm.libcrypt", "bcrypt", "_argon2_cffi_bindings"))
+
+# What hmac has where OpenSSL is missing.  To import hmac is to load OpenSSL, and every fork would copy its mappings.
+compare_digest = _operator._compare_digest
+
 # Nobody's: what a refusal costs whose user does not exist.
 _NOBODY = "$6$popularnobody$" + "." * 86
-
-
-def prepare() -> None:
-    """Load in the master what verifying needs: libcrypt, and bcrypt and argon2 where they are installed."""
-    _try(libcrypt.load)
-    for name in ("bcrypt", "_argon2_cffi_bindings"):
-        _driver(name)
 
 
 def verify(stored: str, password: bytes) -> bool:
@@ -80,7 +77,7 @@ def verify(stored: str, password: bytes) -> bool:
         secret = _octets(body, encoding) if encoding else body
         if not secret:
             raise ValueError("the password in clear is empty")
-        return hmac.compare_digest(secret, password)
+        return compare_digest(secret, password)
     if scheme in _CRYPT_SCHEMES:
         return _verify_crypt(_text(body, encoding), password, _CRYPT_SCHEMES[scheme])
     if scheme in _DIGESTS:
@@ -92,7 +89,10 @@ def verify(stored: str, password: bytes) -> bool:
 
 def verify_nothing(password: bytes) -> None:
     """Take as long as a usual verification does, for a user who does not exist or an account that is closed."""
-    _try(lambda: libcrypt.crypt(password.replace(b"\0", b"")[:libcrypt.MAX_PASSWORD], _NOBODY))
+    try:
+        _crypt(password.replace(b"\0", b"")[:MAX_PASSWORD], _NOBODY)
+    except ValueError:
+        pass    # no libcrypt here: `verify` says so when it is needed
 
 
 def _text(body: bytes, encoding: str) -> str:
@@ -104,12 +104,14 @@ def _octets(body: bytes, encoding: str) -> bytes:
     try:
         if encoding == "HEX":
             return bytes.fromhex(body.decode("ascii"))
-        return base64.b64decode(body + b"=" * (-len(body) % 4), validate=True)
+        octets: bytes = DRIVERS.get("binascii").a2b_base64(body + b"=" * (-len(body) % 4), strict_mode=True)
+        return octets
     except ValueError:
         raise ValueError(f"the password is not written in {'hex' if encoding == 'HEX' else 'base64'}") from None
 
 
 def _verify_digest(body: bytes, encoding: str, password: bytes, algorithm: str, *, is_salted: bool) -> bool:
+    hashlib = DRIVERS.get("hashlib")
     size = hashlib.new(algorithm, usedforsecurity=False).digest_size
     if not encoding and not is_salted and len(body) == 2 * size:
         encoding = "HEX"    # as Dovecot: in base64 no digest is that long
@@ -117,7 +119,8 @@ def _verify_digest(body: bytes, encoding: str, password: bytes, algorithm: str, 
     if len(stored) < size or (len(stored) > size) != is_salted:
         raise ValueError(f"the {algorithm} digest has a wrong length")
     digest, salt = stored[:size], stored[size:]
-    return hmac.compare_digest(digest, hashlib.new(algorithm, password + salt, usedforsecurity=False).digest())
+    made: bytes = hashlib.new(algorithm, password + salt, usedforsecurity=False).digest()
+    return compare_digest(digest, made)
 
 
 def _verify_crypt(stored: str, password: bytes, kinds: tuple[str, ...]) -> bool:
@@ -129,15 +132,24 @@ def _verify_crypt(stored: str, password: bytes, kinds: tuple[str, ...]) -> bool:
         raise ValueError("the password is stored in no known form, or its hash is damaged or costs too much")
     if kind.startswith("SHA") and int(form["rounds"] or 0) > MAX_ROUNDS:
         raise ValueError(f"the password's hash has more than {MAX_ROUNDS} rounds")
-    if len(password) > libcrypt.MAX_PASSWORD:
+    if len(password) > MAX_PASSWORD:
         return False
-    return _verify_bcrypt(stored, password) if kind == "BLF" else _same(libcrypt.crypt(password, stored), stored)
+    return _verify_bcrypt(stored, password) if kind == "BLF" else _same(_crypt(password, stored), stored)
+
+
+def _crypt(password: bytes, setting: str) -> str:
+    """Return the hash that crypt(3) makes; raises ValueError."""
+    libcrypt = DRIVERS.get("popular.pdm.libcrypt")
+    if libcrypt is None:
+        raise ValueError("hashes of crypt(3) need Python's ctypes")
+    made: str = libcrypt.crypt(password, setting)
+    return made
 
 
 def _verify_bcrypt(stored: str, password: bytes) -> bool:
-    bcrypt = _driver("bcrypt")
+    bcrypt = DRIVERS.get("bcrypt")
     if bcrypt is None:
-        return _same(libcrypt.crypt(password, stored), stored)
+        return _same(_crypt(password, stored), stored)
     # since version 5 it refuses what is longer, and the prefix of PHP's hashes means the same
     made: bytes = bcrypt.hashpw(password[:BCRYPT_OCTETS], stored.encode("ascii"))
     return _same(made.decode("ascii"), stored)
@@ -150,7 +162,7 @@ def _verify_argon2(stored: str, password: bytes, scheme: str) -> bool:
     kib, passes, lanes = (int(number) for number in form.groups()[1:])
     if kib > MAX_ARGON2_KIB or kib * passes > MAX_ARGON2_WORK or lanes > MAX_ARGON2_LANES:
         raise ValueError(f"the {{{scheme}}} hash costs too much")
-    argon2 = _driver("_argon2_cffi_bindings")
+    argon2 = DRIVERS.get("_argon2_cffi_bindings")
     if argon2 is None:
         raise ValueError(f"{{{scheme}}} needs the Python package argon2-cffi")
     library = argon2.lib
@@ -162,22 +174,4 @@ def _verify_argon2(stored: str, password: bytes, scheme: str) -> bool:
 
 
 def _same(made: str, stored: str) -> bool:
-    return hmac.compare_digest(made.encode("ascii"), stored.encode("ascii"))
-
-
-def _driver(name: str) -> Any:
-    """Return an optional package, or None; in the children `prepare` has loaded it.
-
-    argon2 goes by the bindings under argon2-cffi: its own modules make every fork 0.1 ms dearer.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
-
-
-def _try(call: Callable[[], object]) -> None:
-    try:
-        call()
-    except ValueError:
-        pass    # no libcrypt here: `verify` says so when it is needed
+    return compare_digest(made.encode("ascii"), stored.encode("ascii"))

@@ -15,6 +15,7 @@ from popular.daemon.spec import DaemonSpec, Listen
 from popular.errors import ConfigError, Mistake, PdmError
 from popular.log.writer import Log
 from popular.pdm.chain import Chain
+from popular.pdm.secrets import DRIVERS
 from popular.pproxy.commands import commands
 from popular.pproxy.messages import SHUTDOWN
 from popular.pproxy.modules import load
@@ -41,8 +42,13 @@ class Proxy:
         """Serve one client."""
         config = self.config
         sid = new_sid(config.sidprefix, child.pid, connection.number)
-        with Session(connection, child, self.log, sid=sid, idle=config.idletimeout, maxline=config.maxline) as session:
-            ProxySession(config, self.chain, session, config.vservs[connection.owner]).run()
+        try:
+            with Session(connection, child, self.log, sid=sid, idle=config.idletimeout,
+                         maxline=config.maxline) as session:
+                ProxySession(config, self.chain, session, config.vservs[connection.owner]).run()
+        finally:
+            while DRIVERS.news:    # a password was stored in a form that this child had to load something for
+                child.wish_for(DRIVERS.news.pop())
 
 
 def check(config: Config) -> list[Mistake]:
@@ -90,4 +96,4 @@ def make_stage(config: Config, null: Log) -> ProxyStage:
 SPEC = DaemonSpec(
     name="pproxy", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool_limits,
     start_message=START, end_message=SHUTDOWN, commands=commands, board=PROXY,
-    stage=make_stage)
+    stage=make_stage, fulfil=DRIVERS.supply)

@@ -27,6 +27,8 @@ from popular.proc.trace import places
 RETIRE = signal.SIGUSR1    # finish the session, then leave
 SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN))
 
+WISHES = 16    # numbers on the doorbell from here on are wishes; those below are states
+
 PAUSE = 1.0    # seconds between two tries of a child to get what the system refuses
 
 _DEFAULT = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPWR)
@@ -96,6 +98,10 @@ class Child:
         """Tell the master what this child is doing now."""
         self._state = state
         self._doorbell.ring(self.pid, state)
+
+    def wish_for(self, number: int) -> None:
+        """Tell the master what children to come should have, as a number that it knows the meaning of, 0 to 239."""
+        self._doorbell.ring(self.pid, WISHES + number)
 
     def retire_with_master(self) -> None:
         """Be told to retire, as if by the master, at the moment the master dies.

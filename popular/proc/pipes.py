@@ -1,7 +1,7 @@
 """The two pipes between a master and its children.
 
-Doorbell: children report their state, which wakes the master.  Death pipe: never written; its end
-of file tells a child that the master is gone.  Made in the master before the first fork.
+Doorbell: children report their state and their wishes, which wakes the master.  Death pipe: never
+written; its end of file tells a child that the master is gone.  Made in the master before the first fork.
 """
 
 import fcntl
@@ -10,7 +10,7 @@ import select
 import struct
 from collections.abc import Iterator
 
-_RECORD = struct.Struct("=iB")                # pid, state
+_RECORD = struct.Struct("=iB")                # pid, number: of a state, or of a wish
 _BLOCK = _RECORD.size * 1024                  # a multiple, so that no record is ever read in halves
 _MAX_BLOCKS = 64                              # read in one go, then the master looks after the rest
 
@@ -27,15 +27,15 @@ class Doorbell:
         """Return the master's end, readable when a child has reported."""
         return self._read
 
-    def ring(self, pid: int, state: int) -> None:
+    def ring(self, pid: int, number: int) -> None:
         """Report from the child `pid`; raises nothing, because the master may be gone."""
         try:
-            os.write(self._write, _RECORD.pack(pid, state))
+            os.write(self._write, _RECORD.pack(pid, number))
         except OSError:
             pass
 
     def drain(self) -> Iterator[tuple[int, int]]:
-        """Yield the reports (pid, state) that wait, in their order."""
+        """Yield the reports (pid, number) that wait, in their order."""
         for _ in range(_MAX_BLOCKS):
             try:
                 block = os.read(self._read, _BLOCK)

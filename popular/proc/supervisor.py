@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from popular.log.writer import Log
 from popular.proc.board_view import Row
-from popular.proc.child import RETIRE, Child, ChildState, Inheritance, become_child
+from popular.proc.child import RETIRE, WISHES, Child, ChildState, Inheritance, become_child
 from popular.proc.messages import CHILD_DIED, CHILD_NOT_STARTED, FORK_FAILED
 from popular.proc.once import OnceAMinute
 from popular.proc.pool import PoolLimits, decide
@@ -31,11 +31,13 @@ _LOGGED_ITSELF = (os.EX_OK, os.EX_SOFTWARE)    # exit codes after which the log 
 class Supervisor:
     """The master's hand on its children."""
 
-    def __init__(self, limits: PoolLimits, inheritance: Inheritance, work: Callable[[Child], int]) -> None:
-        """Begin without children; each new one does `work`."""
+    def __init__(self, limits: PoolLimits, inheritance: Inheritance, work: Callable[[Child], int],
+                 fulfil: Callable[[int], None] = lambda wish: None) -> None:
+        """Begin without children; each new one does `work`; `fulfil` is given what children wish for."""
         self._limits = limits
         self._inheritance = inheritance
         self._work = work
+        self._fulfil: Callable[[int], None] = fulfil
         self._log: Log = inheritance.log
         self._board = inheritance.board
         self._room = self._board.make_room(limits.limit)
@@ -99,11 +101,14 @@ class Supervisor:
         """Note what children report; call it before `reap`, because a corpse may have left its report."""
         for pid, number in self._inheritance.doorbell.drain():
             record = self._roster.get(pid)
-            if record is None or number not in (ChildState.IDLE, ChildState.BUSY):
+            if record is None:
                 continue
-            if record.state is ChildState.BOOTING:
-                self._throttle.succeeded()
-            self._roster.note_state(record, ChildState(number))
+            if number in (ChildState.IDLE, ChildState.BUSY):
+                if record.state is ChildState.BOOTING:
+                    self._throttle.succeeded()
+                self._roster.note_state(record, ChildState(number))
+            elif number >= WISHES:
+                self._fulfil(number - WISHES)
 
     def reap(self) -> None:
         """Collect the dead."""

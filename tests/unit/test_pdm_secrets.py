@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import subprocess
+import sys
 import time
 
 import argon2
@@ -10,6 +11,7 @@ import bcrypt
 import pytest
 
 from popular.pdm import libcrypt, secrets
+from popular.pdm.drivers import Drivers
 
 BCRYPT = "$2b$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"    # of U*U
 ARGON = argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
@@ -27,6 +29,12 @@ def openssl(kind, password):
 def argon(kind, password):
     hasher = argon2.PasswordHasher(time_cost=1, memory_cost=64, parallelism=2, type=kind)
     return hasher.hash(password)
+
+
+def take_away(monkeypatch, driver):
+    """Let a driver be missing here."""
+    monkeypatch.setattr(secrets, "DRIVERS", Drivers((driver, "popular.pdm.libcrypt", "bcrypt")))
+    monkeypatch.setitem(sys.modules, driver, None)
 
 
 KNOWN = {    # id: (stored, password)
@@ -96,7 +104,7 @@ def test_eight_bit_passwords_need_no_charset():
 @pytest.mark.parametrize("has_bcrypt", [True, False], ids=["bcrypt", "libcrypt"])
 def test_bcrypt_looks_at_72_octets(monkeypatch, has_bcrypt):
     if not has_bcrypt:
-        monkeypatch.setattr(secrets, "_driver", lambda name: None)
+        take_away(monkeypatch, "bcrypt")
     stored = bcrypt.hashpw(b"a" * 72, bcrypt.gensalt(4)).decode()
     assert secrets.verify(stored, b"a" * 72)
     assert secrets.verify(stored, b"a" * 80)
@@ -105,7 +113,7 @@ def test_bcrypt_looks_at_72_octets(monkeypatch, has_bcrypt):
 
 
 def test_argon2_without_its_library_is_an_error(monkeypatch):
-    monkeypatch.setattr(secrets, "_driver", lambda name: None)
+    take_away(monkeypatch, "_argon2_cffi_bindings")
     with pytest.raises(ValueError, match="needs the Python package argon2-cffi"):
         secrets.verify("{ARGON2ID}" + ARGON.hash("pw"), b"pw")
 
@@ -181,12 +189,13 @@ def test_an_unknown_user_costs_as_much_as_a_wrong_password(monkeypatch):
     assert calls[1] == (b"pw", secrets._NOBODY)
 
 
-def test_without_libcrypt_only_crypt_fails(monkeypatch):
-    def missing():
-        raise ValueError("this system has no libcrypt")
-    monkeypatch.setattr(libcrypt, "load", missing)
-    secrets.prepare()
+@pytest.mark.parametrize("missing, why", [("the library", "no libcrypt"), ("ctypes", "need Python's ctypes")])
+def test_without_libcrypt_only_crypt_fails(monkeypatch, missing, why):
+    if missing == "ctypes":
+        take_away(monkeypatch, "popular.pdm.libcrypt")
+    else:
+        monkeypatch.setattr(libcrypt, "_CRYPT_R", None)
     secrets.verify_nothing(b"x")
     assert secrets.verify("{PLAIN}x", b"x")
-    with pytest.raises(ValueError, match="no libcrypt"):
+    with pytest.raises(ValueError, match=why):
         secrets.verify(openssl("-6", "a"), b"a")
