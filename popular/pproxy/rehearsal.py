@@ -11,22 +11,24 @@ from popular.daemon.spec import Job
 from popular.log.writer import Log
 from popular.mailcheck.packet import MAX_REQUEST, MailState, mail_answer
 from popular.net.listen import bind_tcp, bind_udp, bound_endpoint
-from popular.pdm.api import Answer, Found, Outcome, PdmModule, Request
+from popular.pdm import records
+from popular.pdm.api import Answer, PdmModule, Request
 from popular.pdm.chain import Chain
 from popular.pop3 import capability
 from popular.pproxy.objects import Backend, ProxyConfig, Vserv
 
 _NAME = "rehearsal"
+_PASSWORD = "p"
 _SECONDS = 2.0    # of every wait
 _FREE = Endpoint("127.0.0.1", 0)
 
 
 class _Everyone(PdmModule):
-    """Everyone may in."""
+    """Everyone may in who knows the password."""
 
     def check(self, request: Request) -> Answer:
-        """Return the one mailbox."""
-        return Answer(Outcome.OK, Found(_NAME, "", _NAME))
+        """Return the one mailbox, read from a record as databases keep them."""
+        return records.answer_from(request, f"{{PLAIN}}{_PASSWORD}:{_NAME}::{_NAME}".encode())
 
 
 class ProxyStage:
@@ -53,7 +55,7 @@ class ProxyStage:
         has_mail = number % 4 == 3
         with socket.create_connection((endpoint.host, endpoint.port), _SECONDS) as client:
             client.recv(512)
-            for line in (b"USER u\r\n", b"PASS p\r\n"):
+            for line in (b"USER u\r\n", f"PASS {_PASSWORD}\r\n".encode()):
                 client.sendall(line)
                 if line.startswith(b"PASS"):
                     self._answer_check(MailState.NEW_MAIL if has_mail else MailState.EMPTY)
