@@ -116,7 +116,8 @@ class Gate:
                 refuse(accepted[1])
             if is_last:
                 return None
-            is_last = self._child.retiring
+            self._child.forget_alarms()           # this first: a signal that comes behind it wakes the next wait
+            is_last = self._child.retiring      # then this
         return None
 
     def close(self) -> None:

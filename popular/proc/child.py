@@ -91,8 +91,16 @@ class Child:
 
     @property
     def wake_fds(self) -> tuple[int, int]:
-        """Descriptors that become readable, and stay so, when `retiring` has become true."""
+        """Descriptors that become readable, and stay so, when `retiring` has become true.
+
+        A signal with a handler that is not ours, such as an alarm, makes them readable until `forget_alarms`.
+        """
         return self._signals.fileno(), self._death.fileno()
+
+    def forget_alarms(self) -> None:
+        """Forget signals that ask for nothing; look at `retiring` between this and the next wait."""
+        if not self._is_retired:
+            self._signals.take()
 
     def report(self, state: ChildState) -> None:
         """Tell the master what this child is doing now."""

@@ -39,6 +39,9 @@ class FakeChild:
         self.retiring = True
         os.write(self.wakes[1], b"x")
 
+    def forget_alarms(self):
+        pass
+
     def retire_with_master(self):
         self.with_master += 1
 

@@ -1,6 +1,7 @@
 """Becoming a child: what happens before the work, and how the work may end."""
 
 import os
+import select
 import signal
 
 import pytest
@@ -97,6 +98,26 @@ def test_retiring_is_seen_at_once_and_wakes(place):
         return 0 if child.retiring and os.read(child.wake_fds[0], 1) else 1
 
     assert place.bear(work)[0] == 0
+
+
+def test_a_signal_that_asks_for_nothing_wakes_once(place):
+    def work(child: Child) -> int:
+        signal.signal(signal.SIGALRM, lambda number, frame: None)
+        os.kill(child.pid, signal.SIGALRM)
+        seen = [is_readable(child.wake_fds[0])]
+        child.forget_alarms()
+        seen += [is_readable(child.wake_fds[0]), child.retiring]
+        os.kill(child.pid, signal.SIGUSR1)
+        child.forget_alarms()
+        seen += [is_readable(child.wake_fds[0]), child.retiring]
+        return 0 if seen == [True, False, False, True, True] else 1
+
+    assert place.bear(work)[0] == 0
+
+
+def is_readable(fd: int) -> bool:
+    """Tell whether a descriptor is readable now."""
+    return bool(select.select([fd], [], [], 0)[0])
 
 
 def test_a_retire_that_came_before_the_handler_is_not_lost(place):
