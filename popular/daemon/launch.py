@@ -25,6 +25,8 @@ _AGAIN = 0.05      # seconds between two tries to bind
 
 # Room for process titles: setproctitle overwrites arguments and environment and nothing else.
 _PADDING = {"POPULAR_PADDING": "." * 400}
+# Functions of libraries are looked up at the start, and not by each child at its first call, in a copied page.
+_LINKING = {"LD_BIND_NOW": "1"}
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH")    # and LC_*: libraries read them
 
 _BOOTSTRAP = """\
@@ -140,4 +142,4 @@ def exec_master(hand: HandOver) -> NoReturn:
         os.closerange(last + 1, following)    # what came from whoever started us, such as a script's lock file
     kept = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT or name.startswith("LC_")}
     words = [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, hand.program, str(fd)]
-    os.execve(sys.executable, words, {**kept, **_PADDING})
+    os.execve(sys.executable, words, {**kept, **_LINKING, **_PADDING})
