@@ -13,7 +13,8 @@
      ├ MailcheckError  no usable answer: treated as "has mail"
      ├ PdmError      a database module cannot be loaded or used
      └ Gone          the peer closed, timed out or misbehaved: the session ends, no fault of ours
-        └ NulByte    a NUL from the network: drop at once, say nothing (spec 1.5)
+        ├ NulByte    a NUL from the network: drop at once, say nothing (spec 1.5)
+        └ NoTls      the peer's TLS is broken, or not what was agreed on
     Leave            not an error: a POP3 state hands its result to its caller
 
 The text of an error is for the one who can mend it (administrator, log).  What a client may see
@@ -134,6 +135,10 @@ class NulByte(Gone):
         super().__init__("NUL byte in input")
         self.length = length
         self.data = data
+
+
+class NoTls(Gone):
+    """The peer's TLS is broken, or not what was agreed on; the text is OpenSSL's reason."""
 
 
 class Leave(Exception):

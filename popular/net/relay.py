@@ -7,6 +7,7 @@ peers do: how it ended is the result.
 Back-pressure: each direction holds one block and reads no more until that block has been sent, so
 a slow reader slows the other side's writer, not our memory.
 
+A side may be under TLS; then all is copied, and what TLS has deciphered already is waited for no more.
 Lines are copied.  Once a direction has filled a block, its octets go through a pipe inside the kernel instead, until
 nothing has moved for a second; where the system gives no pipe or cannot splice, all is copied.
 """
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from popular.net.pipe import Pipe
+from popular.net.transport import Stream
 
 BLOCK = 64 * 1024     # octets in flight per direction, at most; of the pipe too, unless the system's default is another
 BURST = 16            # blocks that one direction may move before the other has its turn
@@ -38,7 +40,7 @@ class RelayEnd:
     reason: str       # "client closed", "server closed", "client reset", "server reset": what came first; or "idle"
 
 
-def relay(client: socket.socket, server: socket.socket, *, to_server: bytes = b"", to_client: bytes = b"",
+def relay(client: Stream, server: Stream, *, to_server: bytes = b"", to_client: bytes = b"",
           idle: float, progress: Progress | None = None) -> RelayEnd:
     """Move bytes until the server has closed and all it sent is delivered, a side is lost, or `idle` seconds pass.
 
@@ -52,7 +54,7 @@ def relay(client: socket.socket, server: socket.socket, *, to_server: bytes = b"
     non-blocking and stay open.  Close the client lingering: it may have sent more than was read.
     """
     for sock in (client, server):
-        if sock.gettimeout() != 0:
+        if isinstance(sock, socket.socket) and sock.gettimeout() != 0:
             sock.setblocking(False)
     up = _Flow(client, server, to_server, "client", "server")
     down = _Flow(server, client, to_client, "server", "client")
@@ -103,9 +105,9 @@ class _Flow:
     """One direction: from `source` to `sink`."""
 
     __slots__ = ("source", "sink", "pending", "pipe", "held", "moved", "reading", "lost_source", "lost_sink", "end",
-                 "_may_splice", "_sink_socket", "_source_socket", "_names")
+                 "tls", "_may_splice", "_sink_socket", "_source_socket", "_names")
 
-    def __init__(self, source: socket.socket, sink: socket.socket, pending: bytes,
+    def __init__(self, source: Stream, sink: Stream, pending: bytes,
                  source_name: str, sink_name: str) -> None:
         self.source = source.fileno()
         self.sink = sink.fileno()
@@ -117,7 +119,8 @@ class _Flow:
         self.lost_source = False                      # the source was reset
         self.lost_sink = False                        # the sink takes no more
         self.end = ""                                 # why nothing more will come
-        self._may_splice = True
+        self._may_splice = isinstance(source, socket.socket) and isinstance(sink, socket.socket)
+        self.tls = None if isinstance(source, socket.socket) else source
         self._source_socket = source
         self._sink_socket = sink
         self._names = source_name, sink_name
@@ -141,7 +144,7 @@ class _Flow:
                 return True
             self.held += count
             self.push()
-            if count < MUCH or self.held or not self.reading:
+            if self.held or not self.reading or (count < MUCH and not (self.tls and self.tls.pending)):
                 return True
         return True
 
@@ -242,13 +245,17 @@ def _step(up: _Flow, down: _Flow, until: float) -> bool:
     flows = (up, down)
     happened = False
     while not happened:
-        sources, sinks = [], []
+        sources: list[int] = []
+        sinks: list[int] = []
+        ready: list[int] = []    # known to have something without asking
         for flow in flows:
             if flow.held:
                 sinks.append(flow.sink)
             elif flow.reading:
-                sources.append(flow.source)
-        readable, writable, _ = select.select(sources, sinks, (), max(0.0, until - time.monotonic()))
+                (ready if flow.tls and flow.tls.pending else sources).append(flow.source)
+        patience = 0.0 if ready else max(0.0, until - time.monotonic())
+        readable, writable, _ = select.select(sources, sinks, (), patience)
+        readable += ready
         if not readable and not writable:
             return False
         for flow in flows:

@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterable
 from popular.errors import Gone, NulByte, Refuse, StoreError
 from popular.names import MAX_RESPONSE, clean_line
 from popular.net.filepart import FilePart
-
-Octets = bytes | bytearray | memoryview
+from popular.net.transport import Octets, Stream
 
 MAX_SURPLUS = 64 * 1024     # octets of an over-long line that are read to find its end
 SEND_BLOCK = 64 * 1024      # octets that `send_parts` gathers before it sends
@@ -39,11 +38,11 @@ class Wire:
     __slots__ = ("sock", "idle", "deadline", "maxline", "bytes_in", "bytes_out", "before_wait", "is_unfinished",
                  "_input", "_start", "_poll")
 
-    def __init__(self, sock: socket.socket, *, idle: float, maxline: int = 255) -> None:
+    def __init__(self, sock: Stream, *, idle: float, maxline: int = 255) -> None:
         """Take over `sock`; it becomes non-blocking."""
-        if sock.gettimeout() != 0:
+        if isinstance(sock, socket.socket) and sock.gettimeout() != 0:
             sock.setblocking(False)
-        self.sock = sock
+        self.sock: Stream = sock
         self.idle = idle
         self.deadline: float | None = None
         self.maxline = maxline
@@ -210,7 +209,7 @@ class Wire:
             try:
                 block = self.sock.recv(_RECEIVE)
             except BlockingIOError:
-                self._wait(select.POLLIN)
+                self.wait(select.POLLIN)
                 continue
             except OSError as why:
                 raise _gone(why) from None
@@ -224,19 +223,26 @@ class Wire:
     def _send_file(self, part: FilePart) -> None:
         """Send a part of a file; raises Gone, and StoreError or OSError when the file does not have it."""
         place, end = part.start, part.start + part.count
+        # Over TLS it must be copied: what the kernel sends goes past the stream.
+        send_some = self._hand_over_some if isinstance(self.sock, socket.socket) else self._copy_some
         while place < end:
-            try:
-                sent = os.sendfile(self.sock.fileno(), part.fd, place, end - place)
-            except BlockingIOError:
-                self._wait(select.POLLOUT)
-                continue
-            except OSError:    # of the socket, of the file, or it cannot be done with such a file: copying tells
-                sent = self._copy_some(part.fd, place, end)
-            else:
-                self.bytes_out += sent
+            sent = send_some(part.fd, place, end)
             if not sent:
                 raise StoreError("file was cut off while it was sent")
             place += sent
+
+    def _hand_over_some(self, fd: int, place: int, end: int) -> int:
+        """Let the kernel send some octets of a file between `place` and `end`; return the count, 0 at its end."""
+        while True:
+            try:
+                sent = os.sendfile(self.sock.fileno(), fd, place, end - place)
+            except BlockingIOError:
+                self.wait(select.POLLOUT)
+            except OSError:    # of the socket, of the file, or it cannot be done with such a file: copying tells
+                return self._copy_some(fd, place, end)
+            else:
+                self.bytes_out += sent
+                return sent
 
     def _copy_some(self, fd: int, place: int, end: int) -> int:
         """Send some octets of a file between `place` and `end`; return the count, 0 at the end of the file."""
@@ -248,7 +254,7 @@ class Wire:
     def _send_rest(self, data: memoryview, flags: int) -> None:
         """Send all of `data`, waiting for room each time."""
         while data:
-            self._wait(select.POLLOUT)
+            self.wait(select.POLLOUT)
             try:
                 sent = self.sock.send(data, flags)
             except BlockingIOError:    # the kernel may take back what it announced
@@ -258,8 +264,8 @@ class Wire:
             self.bytes_out += sent
             data = data[sent:]
 
-    def _wait(self, event: int) -> None:
-        """Wait until the socket is ready; raises Gone when `idle` or `deadline` comes first."""
+    def wait(self, event: int) -> None:
+        """Wait until the socket is ready for `event` (select.POLLIN, POLLOUT); raises Gone when a limit comes first."""
         if self.before_wait is not None:
             self.before_wait(self.bytes_in, self.bytes_out)
         seconds = self.idle

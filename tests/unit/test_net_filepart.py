@@ -106,6 +106,7 @@ def test_a_peer_that_is_gone(ends: tuple[Wire, socket.socket], file: int) -> Non
 def test_a_peer_that_takes_nothing(ends: tuple[Wire, socket.socket], file: int) -> None:
     wire, peer = ends
     wire.idle = SHORT
+    assert isinstance(wire.sock, socket.socket)
     wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 10_000)
     with pytest.raises(Gone, match="timeout"):
         wire.send_parts([FilePart(file, 0, SIZE)] * 20)

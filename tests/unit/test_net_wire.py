@@ -9,6 +9,7 @@ import pytest
 
 from popular.errors import Gone, NulByte, Refuse
 from popular.net import wire as wire_module
+from popular.net.transport import Octets
 from popular.net.wire import MAX_SURPLUS, SEND_BLOCK, Wire
 from tests.harness.pairs import PATIENCE, read_all, read_exactly, reset, tcp_pair
 
@@ -86,6 +87,7 @@ def test_readline(monkeypatch: pytest.MonkeyPatch, wire: Wire, peer: socket.sock
     sender = threading.Thread(target=send)
     sender.start()
     assert lines_until_end(wire) == lines
+    assert isinstance(wire.sock, socket.socket)
     wire.sock.setblocking(True)
     read_all(wire.sock)    # what an endless line left
     sender.join()
@@ -266,7 +268,7 @@ def test_reply(wire: Wire, peer: socket.socket, ok: bool, text: str, code: str, 
 class CountingWire(Wire):
     """Notes the size of every send."""
 
-    def send(self, data: wire_module.Octets, *, more: bool = False) -> None:
+    def send(self, data: Octets, *, more: bool = False) -> None:
         self.sizes.append(len(data))
         super().send(data, more=more)
 

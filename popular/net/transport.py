@@ -1,0 +1,42 @@
+"""What wires and relays speak over: a socket, or TLS over one (net.tlsstream, loaded only where there is TLS)."""
+
+import socket
+from typing import Protocol
+
+Octets = bytes | bytearray | memoryview
+
+
+class Buffered(Protocol):
+    """A connected stream over a socket, with buffers of its own.
+
+    It never blocks: BlockingIOError when there is nothing to receive, or no room to send.  After one from
+    `send` the same octets must be sent again.
+    """
+
+    @property
+    def pending(self) -> bool:
+        """Tell whether `recv` may have something though the descriptor is not readable."""
+        ...
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on, -1 once it is closed."""
+        ...
+
+    def recv(self, bufsize: int, /) -> bytes:
+        """Return up to so many octets, none at the peer's end; raises OSError."""
+        ...
+
+    def send(self, data: Octets, flags: int = ..., /) -> int:
+        """Send some of the octets and return their count; raises OSError."""
+        ...
+
+    def shutdown(self, how: int, /) -> None:
+        """End the writing half (SHUT_WR); raises OSError."""
+        ...
+
+    def close(self) -> None:
+        """Close it; twice is fine."""
+        ...
+
+
+Stream = socket.socket | Buffered

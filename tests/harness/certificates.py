@@ -1,0 +1,42 @@
+"""Certificates for tests, made by openssl: an authority, and what it signed.  Keys are new in each run."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from popular.net.tlscontext import KeyPair
+
+_KINDS = {"ecdsa": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"], "rsa": ["-newkey", "rsa:2048"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Signs certificates into one folder."""
+
+    folder: Path
+
+    @classmethod
+    def make(cls, folder: Path) -> "Authority":
+        """Make a new authority."""
+        _openssl("req", "-x509", *_KINDS["ecdsa"], "-nodes", "-days", "30", "-subj", "/CN=Test authority",
+                 "-keyout", folder / "ca.key", "-out", folder / "ca.pem")
+        return cls(folder)
+
+    @property
+    def cafile(self) -> str:
+        """The authority's own certificate."""
+        return str(self.folder / "ca.pem")
+
+    def sign(self, *names: str, kind: str = "ecdsa", days: int = 30, stem: str = "") -> KeyPair:
+        """Return a new certificate for some DNS names, valid for `days` from now; 0: over."""
+        stem = stem or f"{names[0].replace('*', 'any')}-{kind}"
+        key, request, certificate, extensions = (self.folder / f"{stem}.{end}" for end in ("key", "csr", "pem", "ext"))
+        _openssl("req", *_KINDS[kind], "-nodes", "-subj", f"/CN={names[0]}", "-keyout", key, "-out", request)
+        extensions.write_text("subjectAltName=" + ",".join(f"DNS:{name}" for name in names) + "\n")
+        _openssl("x509", "-req", "-in", request, "-CA", self.cafile, "-CAkey", self.folder / "ca.key",
+                 "-CAcreateserial", "-days", str(days), "-extfile", extensions, "-out", certificate)
+        return KeyPair(str(certificate), str(key))
+
+
+def _openssl(*words: object) -> None:
+    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True)

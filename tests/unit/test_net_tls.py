@@ -1,0 +1,373 @@
+"""TLS streams against Python's own TLS over real sockets, and against peers that break off or talk nonsense."""
+
+import contextlib
+import re
+import select
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from popular.errors import Gone, NoTls, StartError
+from popular.net.filepart import FilePart
+from popular.net.relay import relay
+from popular.net.tlscontext import KeyPair, client_context, read_certificate, require_client, server_context
+from popular.net.tlsstream import BLOCK, TlsStream
+from popular.net.tlswire import secure
+from popular.net.wire import Wire
+from tests.harness.certificates import Authority
+
+Do = Callable[[Any], object]
+
+NAME = "mail.example.org"
+SECONDS = 10.0
+MUCH = bytes(range(256)) * 8192    # 2 MiB, more than all buffers on the way
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.make(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def pair(authority: Authority) -> KeyPair:
+    return authority.sign(NAME)
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The two ends of a TCP connection; the first one blocks for a while."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname(), SECONDS)
+        server, _ = listener.accept()
+    with client, server:
+        yield client, server
+
+
+class Client(threading.Thread):
+    """What a TLS client does, beside the test; `with` waits for its end."""
+
+    def __init__(self, sock: socket.socket, cafile: str, do: Do, session: ssl.SSLSession | None = None,
+                 context: ssl.SSLContext | None = None, *, is_plain: bool = False, **options: object) -> None:
+        super().__init__(daemon=True)
+        self.error: Exception | None = None
+        self.result: object = None
+        self._sock, self._do, self._is_plain = sock, do, is_plain
+        self.context = context or ssl.create_default_context(cafile=cafile)
+        self._session = session
+        for name, value in options.items():
+            setattr(self.context, name, value)
+
+    def run(self) -> None:
+        try:
+            if self._is_plain:
+                with self._sock as plain:
+                    self.result = self._do(plain)
+                return
+            with self.context.wrap_socket(self._sock, server_hostname=NAME, session=self._session) as tls:
+                self.result = self._do(tls)
+        except Exception as why:    # seen by the test
+            self.error = why
+
+    def __enter__(self) -> "Client":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.join(SECONDS)
+        assert not self.is_alive()
+
+
+def wire_of(server: socket.socket, pair: KeyPair, tlsmin: str = "1.2") -> Wire:
+    """Return a wire under TLS, as the server."""
+    wire = Wire(server, idle=SECONDS)
+    wire.deadline = time.monotonic() + SECONDS
+    secure(wire, server_context([pair], tlsmin), server_side=True)
+    return wire
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_lines_both_ways(ends, authority: Authority, pair: KeyPair, version: str) -> None:
+    client, server = ends
+
+    def talk(tls: ssl.SSLSocket) -> tuple[bytes, str | None]:
+        tls.sendall(b"USER joe\r\nPASS x\r\n")
+        answer = tls.recv(100)
+        version = tls.version()
+        tls.unwrap().close()
+        return answer, version
+
+    with Client(client, authority.cafile, talk, maximum_version=ssl.TLSVersion[version]) as peer:
+        wire = wire_of(server, pair)
+        assert wire.readline() == b"USER joe"
+        assert wire.readline() == b"PASS x"
+        wire.reply(True, "welcome")
+        with pytest.raises(Gone, match="closed"):
+            wire.readline()
+        wire.linger_close()
+    assert peer.error is None
+    assert peer.result == (b"+OK welcome\r\n", version.replace("_", "."))
+
+
+def test_much_is_sent_to_a_slow_reader(ends, authority: Authority, pair: KeyPair, tmp_path: Path) -> None:
+    client, server = ends
+    (tmp_path / "message").write_bytes(MUCH)
+
+    def read(tls: ssl.SSLSocket) -> bytes:
+        time.sleep(0.05)    # so that the sender meets full buffers
+        return b"".join(iter(lambda: tls.recv(65536), b""))
+
+    with Client(client, authority.cafile, read) as peer, (tmp_path / "message").open("rb") as file:
+        wire = wire_of(server, pair)
+        wire.send(MUCH)
+        wire.send_parts([b"begin", FilePart(file.fileno(), 0, len(MUCH)), b"end"])
+        assert wire.bytes_out == 2 * len(MUCH) + 8
+        wire.linger_close()
+    assert peer.result == MUCH + b"begin" + MUCH + b"end"
+
+
+@pytest.mark.parametrize("octets, reason", [
+    (b"USER joe\r\n", "http request|wrong version number|packet length too long"),
+    (b"GET / HTTP/1.0\r\n\r\n", "http request"),
+    (b"\x16\x03\x01\x00\x05\x00\x00\x00\x00\x00", "."),
+    (b"\x80" * 100, "."),
+])
+def test_no_tls_at_all(ends, pair: KeyPair, octets: bytes, reason: str) -> None:
+    client, server = ends
+    client.sendall(octets)
+    with pytest.raises(Gone, match=reason):
+        wire = Wire(server, idle=0.2)
+        secure(wire, server_context([pair], "1.2"), server_side=True)
+
+
+def test_a_handshake_cut_anywhere_ends(authority: Authority, pair: KeyPair) -> None:
+    """The octets of a whole handshake are known; a client sends the first n and leaves."""
+    hello = _hello(authority)
+    for cut in [0, 1, 4, 5, 6, 100, len(hello) - 1]:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = socket.create_connection(listener.getsockname(), SECONDS)
+            server, _ = listener.accept()
+        with server:
+            client.sendall(hello[:cut])
+            client.close()
+            with pytest.raises(Gone, match="closed|reset"):
+                secure(Wire(server, idle=SECONDS), server_context([pair], "1.2"), server_side=True)
+
+
+def test_a_client_that_says_nothing_has_until_the_deadline(ends, pair: KeyPair) -> None:
+    _, server = ends
+    wire = Wire(server, idle=SECONDS)
+    wire.deadline = time.monotonic() + 0.1
+    with pytest.raises(Gone, match="timeout"):
+        secure(wire, server_context([pair], "1.2"), server_side=True)
+
+
+def test_old_versions_are_refused(ends, authority: Authority, pair: KeyPair) -> None:
+    client, server = ends
+    with Client(client, authority.cafile, lambda tls: None, maximum_version=ssl.TLSVersion.TLSv1_2) as peer:
+        with pytest.raises(NoTls, match="unsupported protocol"):
+            wire_of(server, pair, "1.3")
+        server.close()
+    assert isinstance(peer.error, ssl.SSLError)
+
+
+def test_names_choose_certificates(authority: Authority, pair: KeyPair) -> None:
+    pairs = [pair, authority.sign("*.example.net"), authority.sign(NAME, kind="rsa")]
+    context = server_context(pairs, "1.2")
+    seen = {name: _names_shown(context, authority, name)
+            for name in (NAME, "a.example.net", "A.Example.NET", "a.b.example.net", "unknown.example", None)}
+    assert seen == {NAME: NAME, "a.example.net": "*.example.net", "A.Example.NET": "*.example.net",
+                    "a.b.example.net": NAME, "unknown.example": NAME, None: NAME}
+
+
+@pytest.mark.parametrize("cipher, kind", [("ECDHE-RSA-AES128-GCM-SHA256", "rsa"),
+                                          ("ECDHE-ECDSA-AES128-GCM-SHA256", "ecdsa")])
+def test_keys_of_two_kinds(ends, authority: Authority, pair: KeyPair, cipher: str, kind: str) -> None:
+    client, server = ends
+    context = server_context([pair, authority.sign(NAME, kind="rsa")], "1.2")
+    peer = Client(client, authority.cafile, lambda tls: tls.cipher(), maximum_version=ssl.TLSVersion.TLSv1_2)
+    peer.context.set_ciphers(cipher)
+    with peer:
+        assert secure(Wire(server, idle=SECONDS), context, server_side=True).cipher == cipher
+    assert peer.error is None
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_sessions_are_resumed_with_another_stream_of_the_context(
+        authority: Authority, pair: KeyPair, version: str) -> None:
+    context = server_context([pair], "1.2")
+    client = ssl.create_default_context(cafile=authority.cafile)
+    client.maximum_version = ssl.TLSVersion[version]
+    session: Any = None
+    resumed = []
+    for _ in range(3):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            raw = socket.create_connection(listener.getsockname(), SECONDS)
+            server, _ = listener.accept()
+        with server, Client(raw, authority.cafile, lambda tls: (tls.recv(1), tls.session)[1], session, client) as peer:
+            wire = Wire(server, idle=SECONDS)
+            stream = secure(wire, context, server_side=True)
+            wire.send(b"x")
+            wire.linger_close()
+        assert peer.error is None
+        session = peer.result
+        resumed.append(stream.is_resumed)
+    assert resumed == [False, True, True]
+
+
+def test_a_backend_is_verified(ends, authority: Authority, pair: KeyPair) -> None:
+    for cafile, name, verify, reason in [
+            (authority.cafile, NAME, True, ""), (authority.cafile, "other.example", True, "Hostname mismatch"),
+            ("", NAME, True, "unable to get local issuer"), ("", "other.example", False, "")]:
+        assert _connect(pair, client_context("1.2", cafile, verify=verify), name, reason)
+
+
+def test_a_peer_without_a_certificate_is_refused_where_one_is_wanted(authority: Authority, pair: KeyPair) -> None:
+    own = authority.sign("proxy.example.org")
+    assert _connect(pair, client_context("1.2", authority.cafile, pair=own), NAME, "", authority.cafile)
+    assert _connect(pair, client_context("1.2", authority.cafile), NAME, "certificate required|closed|reset",
+                    authority.cafile)
+
+
+@pytest.mark.parametrize("direction", ["up", "down", "both"])
+def test_a_relay_under_tls(authority: Authority, pair: KeyPair, direction: str) -> None:
+    """A client under TLS, a plain backend; the other way round; and TLS on both sides."""
+    with contextlib.ExitStack() as stack:
+        ends = []
+        for _ in range(2):
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                ends.append((stack.enter_context(socket.create_connection(listener.getsockname(), SECONDS)),
+                             stack.enter_context(listener.accept()[0])))
+        (client, ours), (backend, theirs) = ends
+        client_tls, backend_tls = direction in ("up", "both"), direction in ("down", "both")
+
+        def send_and_read(sock: socket.socket) -> bytes:
+            sock.sendall(MUCH)
+            sock.sendall(b"!")
+            return b"".join(iter(lambda: sock.recv(65536), b""))
+
+        def echo(sock: socket.socket) -> None:
+            got = b""
+            while not got.endswith(b"!"):
+                got += sock.recv(65536)
+            sock.sendall(got)
+
+        first = Client(client, authority.cafile, send_and_read, is_plain=not client_tls)
+        second = Client(theirs, authority.cafile, echo, is_plain=not backend_tls)
+        with first, second:
+            sides = []
+            for sock, is_tls in ((ours, client_tls), (backend, backend_tls)):
+                wire = Wire(sock, idle=SECONDS)
+                sides.append(secure(wire, server_context([pair], "1.2"), server_side=True) if is_tls else sock)
+            end = relay(*sides, idle=SECONDS)
+            for side in sides:
+                side.close()
+        assert first.error is second.error is None
+        assert first.result == MUCH + b"!"
+        assert (end.to_server, end.to_client, end.reason) == (len(MUCH) + 1, len(MUCH) + 1, "server closed")
+
+
+def test_what_a_certificate_says(authority: Authority) -> None:
+    found = read_certificate(authority.sign("B.example.org", "*.a.example.org", days=40))
+    assert found.names == ("*.a.example.org", "b.example.org")
+    assert found.days_left() == 39
+    assert read_certificate(authority.sign("old.example.org", days=0)).days_left() < 0
+
+
+@pytest.mark.parametrize("damage, reason", [
+    ("no certificate", "No such file"), ("no key", "No such file"), ("other key", "key values mismatch"),
+    ("no pem", "no start line|not enough data|pem lib"), ("passphrase", "bad decrypt|bad password|pem lib"),
+])
+def test_what_cannot_be_loaded_says_why(authority: Authority, pair: KeyPair, tmp_path: Path, damage: str,
+                                        reason: str) -> None:
+    text = tmp_path / "text"
+    text.write_text("no certificate\n")
+    if damage == "passphrase":
+        locked = tmp_path / "locked.key"
+        subprocess.run(["openssl", "pkey", "-in", pair.key, "-aes128", "-passout", "pass:secret", "-out", str(locked)],
+                       check=True)
+    bad = {"no certificate": KeyPair(str(tmp_path / "none"), pair.key),
+           "no key": KeyPair(pair.certificate, str(tmp_path / "none")),
+           "other key": KeyPair(pair.certificate, authority.sign("x.example.org").key),
+           "no pem": KeyPair(str(text), str(text)),
+           "passphrase": KeyPair(pair.certificate, str(tmp_path / "locked.key"))}[damage]
+    with pytest.raises(StartError, match=reason) as caught:
+        server_context([bad], "1.2")
+    assert bad.certificate in str(caught.value) or bad.key in str(caught.value)
+
+
+def _hello(authority: Authority) -> bytes:
+    """Return a client's first flight."""
+    outgoing = ssl.MemoryBIO()
+    tls = ssl.create_default_context(cafile=authority.cafile).wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=NAME)
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return outgoing.read()
+
+
+def _names_shown(context: ssl.SSLContext, authority: Authority, name: str | None) -> str:
+    """Return the first name of the certificate that a client sees who asks for `name`."""
+    client = ssl.create_default_context(cafile=authority.cafile)
+    client.check_hostname = False
+    ends = (ssl.MemoryBIO(), ssl.MemoryBIO())
+    ours = client.wrap_bio(ends[1], ends[0], server_hostname=name)
+    theirs = context.wrap_bio(ends[0], ends[1], server_side=True)
+    for end in (ours, theirs, ours, theirs, ours):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    shown = ours.getpeercert()
+    assert shown
+    return str(shown["subjectAltName"][0][1])
+
+
+def _connect(pair: KeyPair, context: ssl.SSLContext, name: str, reason: str, clients: str = "") -> bool:
+    """Tell whether a wire as client gets to the server, or fails for `reason`."""
+    server_side = server_context([pair], "1.2")
+    if clients:
+        require_client(server_side, clients)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        raw = socket.create_connection(listener.getsockname(), SECONDS)
+        server, _ = listener.accept()
+    server.settimeout(SECONDS)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError), server_side.wrap_socket(server, server_side=True) as tls:
+            tls.sendall(b"+OK\r\n")
+            tls.recv(1)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    wire = Wire(raw, idle=SECONDS)
+    try:
+        secure(wire, context, server_side=False, server_hostname=name)
+        found = wire.readline() == b"+OK" and not reason
+    except Gone as why:
+        found = bool(reason) and re.search(reason, str(why)) is not None
+        assert found, (reason, str(why))
+    finally:
+        wire.close()
+        thread.join(SECONDS)
+        server.close()
+    return found
+
+
+def test_a_stream_tells_when_it_has_more_than_the_socket(ends, authority: Authority, pair: KeyPair) -> None:
+    client, server = ends
+    with Client(client, authority.cafile, lambda tls: (tls.sendall(b"x" * BLOCK), tls.recv(1))):
+        wire = wire_of(server, pair)
+        stream = wire.sock
+        got = 0
+        while got < BLOCK:
+            assert isinstance(stream, TlsStream)
+            if not stream.pending:
+                assert select.select([stream], [], [], SECONDS)[0]
+            with contextlib.suppress(BlockingIOError):
+                got += len(stream.recv(1000))
+        assert got == BLOCK
+        wire.send(b"x")
