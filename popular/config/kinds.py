@@ -16,6 +16,7 @@ from popular.names import is_id
 
 MAX_TEXT = 4096          # characters of any value, whatever its kind
 MAX_ADDRESSES = 1024     # addresses in one list
+MAX_FILES = 16           # names in one list
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{0,30})?(e[+-]?[0-9]{1,3})?", re.ASCII | re.IGNORECASE)
@@ -162,6 +163,26 @@ class File:
     def show(self, value: str) -> str:
         """Return the name itself."""
         return value
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The names of some files, parted by commas."""
+
+    name: ClassVar[str] = "Files"
+    wanted: ClassVar[str] = "absolute names of files, parted by commas"
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        """Read `/NAME, /NAME, …`, at most `MAX_FILES`."""
+        names = tuple(word.strip() for word in text.split(","))
+        if (len(text) > MAX_TEXT or len(names) > MAX_FILES or not _is_one_line(text)
+                or not all(name.startswith("/") for name in names)):
+            raise ValueError(self.wanted)
+        return names
+
+    def show(self, value: tuple[str, ...]) -> str:
+        """Return the names parted by a comma and a space."""
+        return ", ".join(value)
 
 
 @dataclass(frozen=True, slots=True)

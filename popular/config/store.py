@@ -81,6 +81,10 @@ class Values(Mapping[str, object]):
         """Return Addresses."""
         return self._typed(name, tuple)
 
+    def files(self, name: str) -> tuple[str, ...]:
+        """Return Files, none when they are not given."""
+        return () if self._values[name] is None else self._typed(name, tuple)
+
     def lines(self, name: str) -> tuple[str, ...]:
         """Return Lines."""
         return self._typed(name, tuple)

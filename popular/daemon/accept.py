@@ -9,11 +9,13 @@ import errno
 import gc
 import select
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from popular.addresses import Endpoint
 from popular.daemon.session import Connection
-from popular.daemon.spec import Listener
+from popular.daemon.spec import Job, Listener
+from popular.daemon.tls import IMPLICIT, Tls
 from popular.errors import Gone
 from popular.net.listen import accept_bare, bound_endpoint
 from popular.net.wire import LINGER_SECONDS, Wire
@@ -34,8 +36,9 @@ Serve = Callable[[Connection, Child], None]
 class AcceptJob:
     """Serve `maxuse` connections, one after the other."""
 
-    def __init__(self, maxuse: int, serve: Serve) -> None:
-        """Take the function that serves one connection."""
+    def __init__(self, maxuse: int, serve: Serve, tls: Mapping[str, Tls] = MappingProxyType({})) -> None:
+        """Take the function that serves one connection, and the TLS of the listeners' owners."""
+        self.tls = tls
         self._maxuse = maxuse
         self._serve = serve
 
@@ -45,7 +48,7 @@ class AcceptJob:
             gc.disable()    # the process ends before collecting would pay
         else:
             child.retire_with_master()
-        gate = Gate(listeners, child)
+        gate = Gate(listeners, child, frozenset(owner for owner, tls in self.tls.items() if tls.mode == IMPLICIT))
         child.when_retired = gate.close
         for number in range(1, self._maxuse + 1):
             accepted = gate.next()
@@ -83,12 +86,21 @@ def refuse(sock: socket.socket) -> None:
         wire.linger_close()
 
 
+def tls_of(job: Job | None) -> Mapping[str, Tls]:
+    """Return the TLS that a job has, for the one that follows it."""
+    return job.tls if isinstance(job, AcceptJob) else MappingProxyType({})
+
+
 class Gate:
     """The listeners of one child, and its waiting for a connection."""
 
-    def __init__(self, listeners: Sequence[Listener], child: Child) -> None:
-        """Watch `listeners`, and the descriptors that tell `child` to leave; raises OSError."""
+    def __init__(self, listeners: Sequence[Listener], child: Child, mute: frozenset[str] = frozenset()) -> None:
+        """Watch `listeners`, and the descriptors that tell `child` to leave; raises OSError.
+
+        On listeners of the owners in `mute` nothing can be said in clear.
+        """
         self._child = child
+        self._mute = mute
         self._listeners = {listener.sock.fileno(): listener for listener in listeners}
         self._waits_for_none = not listeners    # for the end only: nothing is configured yet
         self._epoll = select.epoll()
@@ -113,7 +125,10 @@ class Gate:
                 if not self._child.entry.must_refuse:
                     return accepted
                 self._child.entry.count("load_refused")
-                refuse(accepted[1])
+                if accepted[0].owner in self._mute:
+                    accepted[1].close()
+                else:
+                    refuse(accepted[1])
             if is_last:
                 return None
             self._child.forget_alarms()           # this first: a signal that comes behind it wakes the next wait

@@ -38,7 +38,7 @@ class Changes:
         mistakes = spec.check(config)
         if mistakes:
             raise ConfigError(mistakes)
-        job = spec.make_job(config, master.log)
+        job = spec.make_job(config, master.log, master.job)
         exchange = Exchange(master.listeners, spec.listens(config), master.ports)
         try:
             exchange.begin()

@@ -14,7 +14,9 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from popular.config.store import Config, load, with_fact
+from popular.daemon.accept import tls_of
 from popular.daemon.boards import make_board
+from popular.daemon.certificates import CertificateWatch
 from popular.daemon.control import Control
 from popular.daemon.handover import Handle, HandOver
 from popular.daemon.lone import Lone, LoneSpec
@@ -75,6 +77,7 @@ def _build(hand: HandOver) -> Master | Lone:
     _rehearse(spec, config, inheritance)
     rings = [RingClient(ring.owner, socket.socket(fileno=ring.fd)) for ring in hand.rings]
     master = Master(spec, config, listeners, inheritance, pidfile, rings)
+    master.attendants.append(CertificateWatch(lambda: tls_of(master.job), log))
     if spec.commands is not None:
         control = Control(master, spec.commands, Origin(hand.path, hand.prefix, spec.main_name, hand.argv, hand.folder))
         control.open()

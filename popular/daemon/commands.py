@@ -10,6 +10,7 @@ from popular.config.store import with_variable
 from popular.control.grammar import CommandSet, Given, join_words
 from popular.daemon.desk import Commands, Desk, Result
 from popular.errors import UsageError
+from popular.log.line import value
 from popular.version import VERSION
 
 commands: Commands = CommandSet()
@@ -19,6 +20,14 @@ commands: Commands = CommandSet()
 def show_config(desk: Desk, given: Given) -> Result:
     """Show the whole configuration."""
     return Result(lines=tuple(render_ini(desk.config, desk.schema).splitlines()))
+
+
+@commands.add("show certificates", "Show the certificates in use: who has it, file, days left, names.")
+def show_certificates(desk: Desk, given: Given) -> Result:
+    """Show a line for each certificate of each owner of listeners."""
+    return Result(lines=tuple(
+        f"{owner} file={value(one.path)} days={one.days_left()} names={value(' '.join(one.names))}"
+        for owner, tls in desk.tls.items() for one in tls.certificates))
 
 
 @commands.add("show [var]", "Show one variable, or all.")
@@ -94,7 +103,7 @@ def shutdown_delayed(desk: Desk, given: Given) -> Result:
     return Result(effect=lambda master: master.shutdown_delayed())
 
 
-@commands.add("reopen", "Reopen the log file.")
+@commands.add("reopen", "Reopen the log file, and read certificates anew.")
 def reopen(desk: Desk, given: Given) -> Result:
     """Do as HUP."""
     return Result(effect=lambda master: master.reopen())

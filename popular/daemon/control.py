@@ -14,6 +14,7 @@ from popular.control.connection import Peer
 from popular.control.grammar import Command, Given, join_words, split_words
 from popular.control.place import Place
 from popular.control.server import ControlServer
+from popular.daemon.accept import tls_of
 from popular.daemon.apply import Changes, Sync
 from popular.daemon.desk import Commands, Desk, Handler, Result
 from popular.daemon.master import Master
@@ -129,7 +130,7 @@ class Control:
         listening: dict[str, list[Endpoint]] = {}
         for listener in master.listeners:
             listening.setdefault(listener.owner, []).append(listener.endpoint)
-        return Desk(master.config, master.spec.schema, self._commands, listening, master.sessions)
+        return Desk(master.config, master.spec.schema, self._commands, listening, master.sessions, tls_of(master.job))
 
     def _refuse(self, source: str, shown: str, why: PopularError | OSError) -> Answer:
         """Log and answer a command that was not carried out."""

@@ -6,7 +6,7 @@ programs' `commands.py` and by the master.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from popular.addresses import Endpoint
@@ -14,6 +14,7 @@ from popular.config.setting import Schema
 from popular.config.store import Config
 from popular.control.answer import Later
 from popular.control.grammar import CommandSet, Given
+from popular.daemon.tls import Tls
 
 
 class Sessions(Protocol):
@@ -42,7 +43,7 @@ class Steered(Protocol):
         """Stop listening, wait for every child, then end."""
 
     def reopen(self) -> None:
-        """Reopen the log."""
+        """Reopen the log, read certificates anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Desk:
     commands: "Commands"
     listening: Mapping[str, Sequence[Endpoint]]    # owner → where it listens now, ports of the kernel's choice told
     sessions: Sessions
+    tls: Mapping[str, Tls] = field(default_factory=dict)    # of owners of listeners
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,16 +14,18 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from popular.config.store import Config
+from popular.daemon.accept import tls_of
 from popular.daemon.boards import learn_names
 from popular.daemon.limits import Limits
 from popular.daemon.listeners import Ports, RingPorts, close_all
 from popular.daemon.messages import (
-    CHILDREN_KILLED, COMMAND, LEFT_MAIN_LOOP, LOG_NOT_REOPENED, LOG_REOPENED, RUNS_AS_ROOT, STATE_FILE_FAILED)
+    CHILDREN_KILLED, COMMAND, FILES_NOT_READ, LEFT_MAIN_LOOP, LOG_NOT_REOPENED, LOG_REOPENED, RUNS_AS_ROOT,
+    STATE_FILE_FAILED)
 from popular.daemon.rings import MasterRings
 from popular.daemon.sessions import LiveSessions
 from popular.daemon.settings import load_limit
 from popular.daemon.spec import DaemonSpec, Job, Listener
-from popular.errors import StartError
+from popular.errors import ConfigError, PdmError, StartError
 from popular.log.message import Message
 from popular.net.ringclient import RingClient
 from popular.proc.child import Child, Inheritance
@@ -88,8 +90,8 @@ class Master:
         self._last_command = ""
         self._board = inheritance.board
         self._limits = Limits(self._board, self.log, spec.load)
-        work = self._work(spec.make_job(config, self.log))
-        self.supervisor = Supervisor(spec.pool(config), inheritance, work, self._fulfil)
+        self.job = spec.make_job(config, self.log, None)
+        self.supervisor = Supervisor(spec.pool(config), inheritance, self._work(self.job), self._fulfil)
         self.sessions = LiveSessions(self.supervisor)
         self.follow_config()
         self._signals = SignalPipe((*self._commands, *_WAKING))
@@ -130,6 +132,7 @@ class Master:
     def adopt(self, config: Config, job: Job, limits: PoolLimits, listeners: Sequence[Listener]) -> None:
         """Go on with a new Config and what was made of it; children follow when they are renewed."""
         self.config = config
+        self.job = job
         self.listeners = list(listeners)
         self.log.debug_on = config.variables.flag("debug")
         self.supervisor.adopt(self._work(job), limits)
@@ -161,7 +164,7 @@ class Master:
             self._ending = Ending(None, self._give_up_waiting)
 
     def reopen(self) -> None:
-        """Reopen the log; children without a session are replaced by new ones."""
+        """Reopen the log, read certificates anew; children without a session are replaced by new ones."""
         try:
             self.log.reopen()
         except StartError as why:
@@ -169,7 +172,18 @@ class Master:
         else:
             self.log.note(LOG_REOPENED)
         if self._ending is None:
+            if tls_of(self.job):
+                self._make_job_anew()
             self.supervisor.renew()
+
+    def _make_job_anew(self) -> None:
+        """Let new children have what stands in the files now; what cannot be read there is as it was."""
+        try:
+            self.job = self.spec.make_job(self.config, self.log, self.job)
+        except (ConfigError, PdmError, OSError) as why:
+            self.log.note(FILES_NOT_READ, error=str(why))
+        else:
+            self.supervisor.adopt(self._work(self.job), self.spec.pool(self.config))
 
     def _announce(self, ready: Ready) -> bool:
         """Say that the daemon is there; False when whoever started it has given up waiting."""

@@ -1,6 +1,6 @@
 """Log messages of every daemon's master (known originals 0001 and 0004; ours 0208 to 021f)."""
 
-from popular.log.message import ADM, BUG, INF, SOS, Message
+from popular.log.message import ADM, BUG, ERR, INF, SOS, Message
 
 START = Message(
     0x0001, INF, "start", "version user addresses",
@@ -61,3 +61,22 @@ CONTROL_FAILED = Message(
     0x0213, BUG, "control_failed", "words type trace",
     "An error that nobody expected in a control command; what was configured stays in force.  The type of the error "
     "and the places it came through are for whoever mends the program; please report them.")
+CERTIFICATE_KEPT = Message(
+    0x0214, ADM, "certificate_kept", "owner why",
+    "The certificate of a virtual server or server, or its key, can no longer be used; the one that was read before "
+    "stays in use.  Mend the files, then send HUP.")
+CERTIFICATE_ENDS = Message(
+    0x0215, ADM, "certificate_ends", "owner file days names",
+    "A certificate ends in so many days; it is over when the number is negative.  Renew it, then send HUP.  Said at "
+    "start, reload and HUP, and each day.")
+TLS_STARTED = Message(
+    0x0216, INF, "tls_started", "peer version cipher resumed",
+    "The connection is under TLS from here on.  Nothing to do.")
+TLS_FAILED = Message(
+    0x0217, ERR, "tls_failed", "peer why",
+    "The handshake of TLS failed, and the connection was closed.  Nothing to do; many of them may be clients that know "
+    "only old versions, or do not know the authority of the certificate.")
+FILES_NOT_READ = Message(
+    0x0218, ADM, "files_not_read", "error",
+    "At HUP, what is read from files beside the configuration could not be read anew; what was read before stays in "
+    "use.  Mend it, then send HUP once more.")

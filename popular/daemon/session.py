@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from popular.addresses import Endpoint
-from popular.daemon.messages import NULL_BYTE_IN_INPUT
+from popular.daemon.messages import NULL_BYTE_IN_INPUT, TLS_FAILED, TLS_STARTED
+from popular.daemon.tls import Tls
 from popular.errors import Gone, NulByte
 from popular.log.writer import Log
 from popular.net.wire import LINGER_SECONDS, Wire
@@ -42,6 +43,7 @@ class Session:
         self.started = time.monotonic()
         self.times: dict[str, float] = {}    # seconds spent in each state that was left
         self.is_talking = True               # we speak POP3 with the peer; False once the relay owns the stream
+        self.is_secure = False               # under TLS
         self.hides_input = False             # what the peer sends may hold a password: it is not logged
         self._state = ""
         self._entered = self.started
@@ -73,9 +75,27 @@ class Session:
         self.child.title(f"{state} {self._id} {self.peer.host}")
 
     @property
+    def is_local(self) -> bool:
+        """Tell whether the peer is on this host."""
+        host = self.peer.host
+        return host == self.connection.local.host or host == "::1" or host.startswith("127.")
+
+    @property
     def trace(self) -> Callable[[str], None] | None:
         """Whom to tell each command, None unless `debug` is on."""
         return self._note_command if self.log.debug_on else None
+
+    def start_tls(self, tls: Tls) -> None:
+        """Do the handshake as server, within the limits of the wire; raises NoTls and Gone."""
+        try:
+            stream = tls.secure(self.wire)
+        except Gone as why:
+            self.is_talking = False    # whatever we said now would be no TLS
+            self.log.note(TLS_FAILED, peer=str(self.peer), why=str(why))
+            raise
+        self.is_secure = True
+        self.log.note(TLS_STARTED, peer=str(self.peer), version=stream.version, cipher=stream.cipher,
+                      resumed=stream.is_resumed)
 
     def totals(self) -> dict[str, object]:
         """Return what a session's last log line says of octets and seconds."""

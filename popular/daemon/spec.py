@@ -100,7 +100,8 @@ class DaemonSpec:
     schema: Schema
     check: Callable[[Config], list[Mistake]]     # starter: what single rows cannot see
     listens: Callable[[Config], list[Listen]]
-    make_job: Callable[[Config, Log], Job]       # master, at start and for each new Config; ConfigError, PdmError
+    # Master, at start, for each new Config and at HUP, with the job that there is: ConfigError, PdmError.
+    make_job: Callable[[Config, Log, Job | None], Job]
     pool: Callable[[Config], PoolLimits]
     start_message: Message    # fields: any of version, pid, user, addresses
     end_message: Message      # fields: any of command, children, version, pid, user

@@ -11,7 +11,7 @@ from popular.addresses import Endpoint
 from popular.config.store import Config
 from popular.daemon.messages import START
 from popular.daemon.signals import SignalRow
-from popular.daemon.spec import DaemonSpec, Listen
+from popular.daemon.spec import DaemonSpec, Job, Listen
 from popular.errors import MailboxError, Mistake
 from popular.log.writer import Log
 from popular.mailcheck.load import LoadAverage
@@ -54,7 +54,7 @@ def pool(config: Config) -> PoolLimits:
     return PoolLimits(minspare=number, maxspare=number, limit=number, maxuse=1)
 
 
-def make_job(config: Config, log: Log) -> DatagramJob:
+def make_job(config: Config, log: Log, former: Job | None) -> DatagramJob:
     """Return what the children do."""
     variables = config.variables
     answers = Answers(lookup(variables.text("mailboxdir")), LoadAverage(), variables.optional_number("emptyload"), log)

@@ -1,7 +1,7 @@
 """The AUTHORIZATION state (RFC 1939 section 4): who is the client, and what is his password?
 
 Used in the children of pproxy.  The state only collects: whether the two are right, and the
-answer to PASS, is the caller's business.  STLS and AUTH are rows to be added.
+answer to PASS, is the caller's business, and so is the handshake after STLS.  AUTH is a row to be added.
 """
 
 import re
@@ -26,17 +26,33 @@ class Credentials:
     password: bytes = field(repr=False)      # as sent, blanks and all
 
 
+class StartTls:
+    """The client wants TLS, and has been told to begin (RFC 2595 section 4)."""
+
+
 class AuthorizationState(State):
     """One try to log in: left with Credentials, unanswered, after PASS; with None, answered, after QUIT.
 
     After a refusal the caller answers and runs a new one, so that USER has to come again
-    (RFC 1939 section 7: both commands are repeated).
+    (RFC 1939 section 7: both commands are repeated).  Left with StartTls, answered, after STLS: the
+    caller does the handshake and runs a new one, for what was said in clear counts no more.
     """
 
-    def __init__(self, wire: Wire, caps: Sequence[str] = capability.AUTHORIZATION) -> None:
+    def __init__(self, wire: Wire, caps: Sequence[str] = capability.AUTHORIZATION, *,
+                 offers_tls: bool = False, needs_tls: bool = False) -> None:
+        """Answer CAPA with `caps`; `offers_tls`: there is STLS; `needs_tls`: no password is taken before it."""
         self._wire = wire
         self._caps = caps
+        self._offers_tls = offers_tls
+        self._needs_tls = needs_tls
         self._user: str | None = None
+
+    @command("STLS", when=lambda state: state._offers_tls)
+    def stls(self) -> None:
+        """Answer, forget what was sent ahead in clear, and leave for the handshake."""
+        self._wire.reply(True, "begin TLS now")
+        self._wire.discard_buffered()
+        raise Leave(StartTls())
 
     @command("USER", (1, 1), raw=True, usage="needs a user name")
     def user(self, argument: bytes) -> None:
@@ -44,6 +60,8 @@ class AuthorizationState(State):
 
         The answer is the same for everyone: who exists is not to be learned here.
         """
+        if self._needs_tls:
+            raise Refuse("no password without TLS")
         name = argument.strip()
         if not name:
             raise Refuse("USER needs a user name")

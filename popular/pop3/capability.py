@@ -14,6 +14,12 @@ AUTHORIZATION: tuple[str, ...] = ("TOP", "UIDL", "USER", "RESP-CODES", "AUTH-RES
 TRANSACTION: tuple[str, ...] = (*AUTHORIZATION, "IMPLEMENTATION POPular")
 
 
+def before_login(*, offers_tls: bool, needs_tls: bool) -> tuple[str, ...]:
+    """Return what is supported before the login: STLS where it is offered, no USER where a password needs TLS first."""
+    caps = [word for word in AUTHORIZATION if word != "USER" or not needs_tls]
+    return (*caps, "STLS") if offers_tls else tuple(caps)
+
+
 def parse_list(text: str) -> tuple[str, ...]:
     """Return the lines of an administrator's list, each exactly as it stands in the answer.
 

@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from popular.daemon.tls import IMPLICIT, STARTTLS
 from popular.errors import BackendError, Gone, Refuse
 from popular.names import MAX_RESPONSE, clean_line
 from popular.net.dial import dial
 from popular.net.wire import Wire
 from popular.pop3.response import Response, parse_response
 from popular.pop3.xpop import preamble_lines
+from popular.pproxy.objects import Backend
 from popular.pproxy.routing import Route
 
 
@@ -44,6 +46,8 @@ class BackendLink:
         wire = Wire(sock, idle=backend.logintimeout, maxline=MAX_RESPONSE)
         wire.deadline = time.monotonic() + backend.logintimeout
         try:
+            if backend.tls == IMPLICIT:
+                _secure(wire, backend)
             login = _log_in_pop3 if route.protocol == "pop3" else _log_in_xpop
             link = cls(wire, login(wire, route, sid))
         except BaseException:
@@ -68,10 +72,31 @@ def _log_in_pop3(wire: Wire, route: Route, sid: str) -> bytes:
     _, greeting = _answer(wire, "the greeting")
     if not greeting.ok:
         raise BackendError(f"its greeting is {greeting}")
+    if route.backend.tls == STARTTLS:
+        _start_tls(wire, route.backend)
     _send(wire, b"USER " + route.user.encode("utf-8", "surrogateescape") + b"\r\n", "USER")
     _accepted(wire, "USER")
     _send(wire, b"PASS " + route.password + b"\r\n", "PASS")
     return clean_line(_accepted(wire, "PASS")).encode("ascii")
+
+
+def _start_tls(wire: Wire, backend: Backend) -> None:
+    """Ask for TLS by STLS (RFC 2595 section 4), and put the wire under it; raises BackendError."""
+    _send(wire, b"STLS\r\n", "STLS")
+    _, response = _answer(wire, "STLS")
+    if not response.ok:
+        raise BackendError(f"its answer to STLS is {response}")
+    if wire.take_buffered():
+        raise BackendError("it sent more behind its answer to STLS")    # in clear, by whoever is between us
+    _secure(wire, backend)
+
+
+def _secure(wire: Wire, backend: Backend) -> None:
+    assert backend.secure is not None    # there is with tls other than off
+    try:
+        backend.secure(wire)
+    except Gone as why:
+        raise BackendError(f"TLS: {why}") from why
 
 
 def _accepted(wire: Wire, step: str) -> bytes:

@@ -5,6 +5,7 @@ import sys
 from popular.config.store import Config, with_item
 from popular.daemon.capa import read_lists
 from popular.daemon.starter import main as start
+from popular.daemon.tls import OFF, certificate_mistakes
 from popular.errors import Mistake, StartError
 from popular.net.listen import resolve
 from popular.pproxy.settings import SCHEMA
@@ -17,7 +18,11 @@ def main() -> int:
 
 
 def prepare(config: Config, mistakes: list[Mistake]) -> Config:
-    """Return `config` with the capability lists it names, and numeric addresses; adds to `mistakes`."""
+    """Return `config` with the capability lists it names, and numeric addresses; adds to `mistakes`.
+
+    Certificates that cannot be used are mistakes, too.
+    """
+    mistakes.extend(certificate_mistakes("vserv", config.items("vserv")))
     return resolve_backends(read_lists(config, SCHEMA, mistakes), mistakes)
 
 
@@ -29,6 +34,8 @@ def resolve_backends(config: Config, mistakes: list[Mistake]) -> Config:
             continue
         try:
             numeric = {"address": str(resolve(address))}
+            if item.values.text("tls") != OFF and item.values.optional_text("tlsname") is None:
+                numeric["tlsname"] = address.host
         except StartError as why:
             mistakes.append(Mistake(f"backend: {item.ident}: address", str(address), f"a name that resolves ({why})"))
         else:

@@ -5,15 +5,23 @@ children, built once per configuration in the master by `proxy_config`.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from popular.addresses import Endpoint
-from popular.config.kinds import Address, Addresses, Bool, Choice, Id, Int, String, Time
+from popular.config.kinds import Address, Addresses, Bool, Choice, File, Id, Int, String, Time
 from popular.config.setting import ObjectClass, Setting
 from popular.config.store import Config, Item, Values
 from popular.daemon.capa import CAPA, list_of
+from popular.daemon.tls import IMPLICIT, OFF, STARTTLS, Tls, tls_rows
+from popular.errors import ConfigError, Mistake, StartError
+from popular.net.wire import Wire
 from popular.pop3 import capability
+
+if TYPE_CHECKING:
+    from popular.net.tlsstream import TlsStream
 
 PROTOCOLS = ("cxpop", "xpop", "pop3")
 
@@ -24,6 +32,9 @@ VSERV = ObjectClass("vserv", "Virtual servers: addresses that clients connect to
     Setting("banner", String(200), "POPular ready", "Text of the greeting behind +OK."),
     Setting("capa", Id(), None, "Capability list with the answer to CAPA; when not set, what is really supported."),
     Setting("enabled", Bool(), True, "off: users log in and see an empty mailbox."),
+    *tls_rows(STARTTLS, IMPLICIT),
+    Setting("plaintextauth", Choice("on", "off", "local"), "on",
+            "Whether USER and PASS are taken without TLS; local: only from this host."),
 ))
 
 BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes; database modules name them by id.", (
@@ -35,6 +46,15 @@ BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes;
     Setting("enabled", Bool(), True, "off: its users see an empty mailbox."),
     Setting("drain", Bool(), False,
             "on: no new sessions are sent there, as if it were out of reach; running ones finish."),
+    Setting("tls", Choice(OFF, STARTTLS, IMPLICIT), OFF,
+            "TLS toward it: implicit, from the first octet on; starttls, by STLS (pop3 only)."),
+    Setting("verify", Bool(), True, "off: whatever certificate it shows is taken."),
+    Setting("cafile", File(), None, "PEM file of the authorities that its certificate may be of; when not set, the "
+            "system's."),
+    Setting("tlsname", String(255), None,
+            "Name that must stand in its certificate; the host of `address` when not set."),
+    Setting("certificate", File(), None, "PEM file of the certificate that we show when it asks for one."),
+    Setting("key", File(), None, "PEM file of its key; when not set, it stands in the file of the certificate."),
     Setting("softfail", Bool(), None, "Overrides the variable of this name."),
     Setting("checktimeout", Time(0.01, 60), None, "Overrides the variable of this name."),
     Setting("checktries", Int(1, 10), None, "Overrides the variable of this name."),
@@ -58,8 +78,10 @@ class Vserv:
     namespace: str
     banner: str
     enabled: bool
-    login_caps: tuple[str, ...]    # answer to CAPA before the login
+    login_caps: tuple[str, ...]    # answer to CAPA before the login; empty: what is supported then
     mail_caps: tuple[str, ...]     # and in the empty mailbox
+    plaintextauth: str = "on"      # whether a password needs no TLS: on, off or local
+    tls: Tls | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +100,8 @@ class Backend:
     checktries: int
     connecttimeout: float
     logintimeout: float
+    tls: str = OFF                                            # off, starttls or implicit
+    secure: "Callable[[Wire], TlsStream] | None" = None       # puts a wire to it under TLS; raises NoTls and Gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +119,11 @@ class ProxyConfig:
     backends: Mapping[str, Backend]
 
 
-def proxy_config(config: Config) -> ProxyConfig:
-    """Make `config` ready for the children; raises ConfigError for a capability list that is not loaded."""
+def proxy_config(config: Config, tls: Mapping[str, Tls] = MappingProxyType({})) -> ProxyConfig:
+    """Make `config` ready for the children, with the TLS of virtual servers.
+
+    Raises ConfigError for a capability list that is not loaded, and for files of a backend's TLS.
+    """
     variables = config.variables
     return ProxyConfig(
         authtimeout=variables.seconds("authtimeout"),
@@ -106,7 +133,7 @@ def proxy_config(config: Config) -> ProxyConfig:
         maxline=variables.integer("maxline"),
         idletimeout=variables.seconds("idletimeout"),
         sidprefix=sid_prefix(config),
-        vservs={item.ident: _vserv(item, config) for item in config.items("vserv")},
+        vservs={item.ident: _vserv(item, config, tls.get(item.ident)) for item in config.items("vserv")},
         backends={item.ident: _backend(item, config) for item in config.items("backend")},
     )
 
@@ -116,10 +143,11 @@ def sid_prefix(config: Config) -> str:
     return config.variables.optional_text("sidprefix") or os.uname().nodename.partition(".")[0]
 
 
-def _vserv(item: Item, config: Config) -> Vserv:
+def _vserv(item: Item, config: Config, tls: Tls | None) -> Vserv:
     values = item.values
     return Vserv(item.ident, values.text("namespace"), values.text("banner"), values.flag("enabled"),
-                 list_of(item, config, capability.AUTHORIZATION), list_of(item, config, capability.TRANSACTION))
+                 list_of(item, config, ()), list_of(item, config, capability.TRANSACTION),
+                 values.text("plaintextauth"), tls)
 
 
 def _backend(item: Item, config: Config) -> Backend:
@@ -140,4 +168,22 @@ def _backend(item: Item, config: Config) -> Backend:
         checktries=layered.integer("checktries"),
         connecttimeout=layered.seconds("connecttimeout"),
         logintimeout=layered.seconds("logintimeout"),
+        tls=own.text("tls"),
+        secure=_secure(item) if own.text("tls") != OFF else None,
     )
+
+
+def _secure(item: Item) -> "Callable[[Wire], TlsStream]":
+    """Return what puts a wire to a backend under TLS; raises ConfigError."""
+    from popular.net import tlscontext, tlswire    # here, because it needs ssl, which no child without TLS shall carry
+
+    values = item.values
+    certificate, key = values.optional_text("certificate"), values.optional_text("key")
+    pair = tlscontext.KeyPair(certificate, key or certificate) if certificate else None
+    name = values.optional_text("tlsname") or values.endpoint("address").host
+    try:
+        context = tlscontext.client_context("1.2", values.optional_text("cafile") or "", verify=values.flag("verify"),
+                                            pair=pair)
+    except StartError as why:
+        raise ConfigError([Mistake(f"backend: {item.ident}", str(why), "files that TLS can use")]) from why
+    return lambda wire: tlswire.secure(wire, context, server_side=False, server_hostname=name)

@@ -8,13 +8,15 @@ import time
 
 from popular.daemon.messages import NULL_BYTE_IN_INPUT
 from popular.daemon.session import Session
+from popular.daemon.tls import IMPLICIT
 from popular.errors import BackendError, Gone, MailcheckError, NulByte, Refused
 from popular.mailcheck.client import ask
 from popular.mailcheck.packet import MailState
 from popular.net.relay import relay
 from popular.pdm.api import Found, Outcome, Request
 from popular.pdm.chain import Chain, Verdict
-from popular.pop3.authorization import AuthorizationState, Credentials
+from popular.pop3 import capability
+from popular.pop3.authorization import AuthorizationState, Credentials, StartTls
 from popular.pop3.dialogue import Dialogue
 from popular.pop3.maildrop import EmptyMaildrop
 from popular.pop3.transaction import TransactionState
@@ -59,6 +61,8 @@ class ProxySession:
         try:
             self.limit_login()
             self.session.enter("greeting")
+            if self.vserv.tls is not None and self.vserv.tls.mode == IMPLICIT:
+                self.session.start_tls(self.vserv.tls)
             self.wire.reply(True, self.vserv.banner)
             self.wire.await_input()
             login = self.log_in()
@@ -86,8 +90,8 @@ class ProxySession:
         """Lead the client to a mailbox; None when he quits before."""
         for attempt in range(self.config.maxauthtries):
             self.session.enter("auth")
-            credentials = self.dialogue.run(AuthorizationState(self.wire, self.vserv.login_caps))
-            if not isinstance(credentials, Credentials):
+            credentials = self.ask_credentials()
+            if credentials is None:
                 self.outcome = "quit"
                 return None
             asked = time.monotonic()
@@ -99,6 +103,22 @@ class ProxySession:
                 self.wire.reply(False, why.text, why.code)
         self.log.note(messages.TOO_MANY_LOGINS, client=self.client, tries=self.config.maxauthtries)
         raise Gone("too many refused logins")
+
+    def ask_credentials(self) -> Credentials | None:
+        """Lead the client to USER and PASS, under TLS if he wants it; None when he quits."""
+        while True:
+            offers_tls = self.vserv.tls is not None and not self.session.is_secure
+            needs_tls = not (self.session.is_secure or self.vserv.plaintextauth == "on"
+                             or self.vserv.plaintextauth == "local" and self.session.is_local)
+            caps = self.vserv.login_caps or capability.AUTHORIZATION
+            if (offers_tls or needs_tls) and not self.vserv.login_caps:
+                caps = capability.before_login(offers_tls=offers_tls, needs_tls=needs_tls)
+            found = self.dialogue.run(AuthorizationState(
+                self.wire, caps, offers_tls=offers_tls, needs_tls=needs_tls))
+            if not isinstance(found, StartTls):
+                return found if isinstance(found, Credentials) else None
+            assert self.vserv.tls is not None    # or there was no STLS
+            self.session.start_tls(self.vserv.tls)
 
     def authenticate(self, credentials: Credentials) -> Route:
         """Ask the database modules who this is and where his mail is; raises Refused."""

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from popular.addresses import is_ip
 from popular.config.store import Config
-from popular.daemon.accept import AcceptJob
+from popular.daemon.accept import AcceptJob, tls_of
 from popular.daemon.messages import START
 from popular.daemon.session import Connection, Session, new_sid
 from popular.daemon.settings import pool_limits, pool_mistakes
-from popular.daemon.spec import DaemonSpec, Listen
+from popular.daemon.spec import DaemonSpec, Job, Listen
+from popular.daemon.tls import STARTTLS, load_tls, note_ending
 from popular.errors import ConfigError, Mistake, PdmError
 from popular.log.writer import Log
 from popular.pdm.chain import Chain
@@ -60,6 +61,8 @@ def check(config: Config) -> list[Mistake]:
         source = item.values.optional_text("source")
         if source is not None and not is_ip(source):
             mistakes.append(Mistake(f"backend: {item.ident}: source", source, "a numeric address of this host"))
+        if item.values.text("tls") == STARTTLS and item.values.text("protocol") != "pop3":
+            mistakes.append(Mistake(f"backend: {item.ident}: tls", STARTTLS, "off or implicit: only pop3 has STLS"))
     try:
         proxy_config(config)
     except ConfigError as why:
@@ -80,12 +83,14 @@ def listens(config: Config) -> list[Listen]:
             for item in config.items("vserv") for endpoint in item.values.endpoints("address")]
 
 
-def make_job(config: Config, log: Log) -> AcceptJob:
-    """Load the database modules and return what the children do; raises ConfigError and PdmError."""
+def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
+    """Load database modules and certificates and return what the children do; raises ConfigError and PdmError."""
     modules = [load(item, config) for item in config.items("pdm")]
     chain = Chain(modules, config.variables.seconds("pdmtimeout"), log.note)
-    proxy = Proxy(proxy_config(config), chain, log)
-    return AcceptJob(config.variables.integer("maxuse"), proxy.serve)
+    tls = load_tls("vserv", config.items("vserv"), tls_of(former), log)
+    note_ending(tls, log)
+    proxy = Proxy(proxy_config(config, tls), chain, log)
+    return AcceptJob(config.variables.integer("maxuse"), proxy.serve, tls)
 
 
 def make_stage(config: Config, null: Log) -> ProxyStage:

@@ -5,6 +5,7 @@ import sys
 from popular.config.store import Config
 from popular.daemon.capa import read_lists
 from popular.daemon.starter import main as start
+from popular.daemon.tls import certificate_mistakes
 from popular.errors import Mistake
 from popular.pserv.settings import SCHEMA
 from popular.pserv.spec import SPEC
@@ -16,5 +17,6 @@ def main() -> int:
 
 
 def prepare(config: Config, mistakes: list[Mistake]) -> Config:
-    """Return `config` with the capability lists it names; adds to `mistakes`."""
+    """Return `config` with the capability lists it names; adds to `mistakes`, those of certificates too."""
+    mistakes.extend(certificate_mistakes("server", config.items("server")))
     return read_lists(config, SCHEMA, mistakes)

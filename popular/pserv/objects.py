@@ -6,11 +6,13 @@ configuration in the master by `serv_config`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from popular.config.kinds import Addresses, Bool, Id
+from popular.config.kinds import Addresses, Bool, File, Id
 from popular.config.setting import ObjectClass, Setting
 from popular.config.store import Config, Item
 from popular.daemon.capa import CAPA, list_of
+from popular.daemon.tls import IMPLICIT, Tls, tls_rows
 from popular.pop3 import capability
 
 SERVER = ObjectClass("server", "Servers: addresses that proxies connect to.", (
@@ -19,6 +21,9 @@ SERVER = ObjectClass("server", "Servers: addresses that proxies connect to.", (
             "only proxies may.", required=True),
     Setting("capa", Id(), None, "Capability list with the answer to CAPA; when not set, what is really supported."),
     Setting("enabled", Bool(), True, "off: it does not listen."),
+    *tls_rows(IMPLICIT),
+    Setting("clientca", File(), None,
+            "PEM file of authorities: only proxies with a certificate of one of them are let in (with tls)."),
 ))
 
 CLASSES = (SERVER, CAPA)
@@ -30,6 +35,7 @@ class Server:
 
     ident: str
     caps: tuple[str, ...]    # answer to CAPA
+    tls: Tls | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +50,11 @@ class ServConfig:
     servers: Mapping[str, Server]
 
 
-def serv_config(config: Config) -> ServConfig:
-    """Make `config` ready for the children; raises ConfigError for a capability list that is not loaded."""
+def serv_config(config: Config, tls: Mapping[str, Tls] = MappingProxyType({})) -> ServConfig:
+    """Make `config` ready for the children, with the TLS of servers.
+
+    Raises ConfigError for a capability list that is not loaded.
+    """
     variables = config.variables
     return ServConfig(
         mailboxdir=variables.text("mailboxdir"),
@@ -53,9 +62,9 @@ def serv_config(config: Config) -> ServConfig:
         idletimeout=variables.seconds("idletimeout"),
         maxerrors=variables.integer("maxerrors"),
         maxline=variables.integer("maxline"),
-        servers={item.ident: _server(item, config) for item in config.items("server")},
+        servers={item.ident: _server(item, config, tls.get(item.ident)) for item in config.items("server")},
     )
 
 
-def _server(item: Item, config: Config) -> Server:
-    return Server(item.ident, list_of(item, config, capability.TRANSACTION))
+def _server(item: Item, config: Config, tls: Tls | None) -> Server:
+    return Server(item.ident, list_of(item, config, capability.TRANSACTION), tls)

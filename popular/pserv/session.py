@@ -48,6 +48,8 @@ class ServSession:
         self.session.enter("preamble")
         self.wire.deadline = time.monotonic() + self.config.preambletimeout
         try:
+            if self.server.tls is not None:
+                self.session.start_tls(self.server.tls)
             preamble = read_preamble(self.wire)
         except Refused as why:
             self.log.note(messages.PREAMBLE_REFUSED, **self.where, why=why.why)

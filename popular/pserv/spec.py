@@ -7,11 +7,12 @@ import os
 from dataclasses import dataclass
 
 from popular.config.store import Config
-from popular.daemon.accept import AcceptJob
+from popular.daemon.accept import AcceptJob, tls_of
 from popular.daemon.messages import START
 from popular.daemon.session import Connection, Session
 from popular.daemon.settings import pool_limits, pool_mistakes
-from popular.daemon.spec import DaemonSpec, Listen
+from popular.daemon.spec import DaemonSpec, Job, Listen
+from popular.daemon.tls import load_tls, note_ending
 from popular.errors import ConfigError, Mistake
 from popular.log.writer import Log
 from popular.proc.board_layout import SERVER
@@ -59,9 +60,11 @@ def listens(config: Config) -> list[Listen]:
             for endpoint in item.values.endpoints("address")]
 
 
-def make_job(config: Config, log: Log) -> AcceptJob:
+def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     """Return what the children do; raises ConfigError."""
-    return AcceptJob(config.variables.integer("maxuse"), Serv(serv_config(config), log).serve)
+    tls = load_tls("server", config.items("server"), tls_of(former), log)
+    note_ending(tls, log)
+    return AcceptJob(config.variables.integer("maxuse"), Serv(serv_config(config, tls), log).serve, tls)
 
 
 def make_stage(config: Config, null: Log) -> ServStage:

@@ -29,7 +29,7 @@ from popular.daemon.desk import Commands, Desk, Result
 from popular.daemon.messages import START
 from popular.daemon.session import Connection
 from popular.daemon.settings import POOL_ROWS, pool_limits, pool_mistakes, process_rows
-from popular.daemon.spec import DaemonSpec, Listen
+from popular.daemon.spec import DaemonSpec, Job, Listen
 from popular.errors import PdmError
 from popular.log.message import INF, Message
 from popular.log.writer import Log
@@ -52,7 +52,7 @@ def listens(config: Config) -> list[Listen]:
     return [Listen("tcp", "toy", endpoint, backlog) for endpoint in config.variables.endpoints("address")]
 
 
-def make_job(config: Config, log: Log) -> AcceptJob:
+def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     """Return the echoing job; runs in the master, where the faults are put in."""
     fault = config.variables.optional_text("fault")
     if fault is not None:

@@ -86,10 +86,10 @@ def test_spec_4_an_error_names_file_and_line(pserv: Daemon, rc: Callable[[str], 
 
 
 @pytest.mark.parametrize(("options", "out"), [
-    pytest.param([], "server a added\na 127.0.0.1:{port} enabled=on\n", id="plain"),
-    pytest.param(["-q"], "a 127.0.0.1:{port} enabled=on\n", id="quiet"),
+    pytest.param([], "server a added\na 127.0.0.1:{port} enabled=on tls=off tlsmin=1.2\n", id="plain"),
+    pytest.param(["-q"], "a 127.0.0.1:{port} enabled=on tls=off tlsmin=1.2\n", id="quiet"),
     pytest.param(["--verbose"], "> server add a 127.0.0.1:0\n+OK server a added\n"
-                 "> server list\na 127.0.0.1:{port} enabled=on\n+OK\n", id="verbose"),
+                 "> server list\na 127.0.0.1:{port} enabled=on tls=off tlsmin=1.2\n+OK\n", id="verbose"),
 ])
 def test_spec_4_quiet_and_verbose(pserv: Daemon, options: list[str], out: str) -> None:
     done = pcontrol("-r", pserv.rundir, *options, "-c", "server add a 127.0.0.1:0", "-c", "server list")

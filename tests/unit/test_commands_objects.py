@@ -126,9 +126,10 @@ def test_wrong_words_change_nothing(master, line, why):
 def test_lists_are_in_the_words_of_add(master):
     master.listening = {"main": [Endpoint("127.0.0.1", 34567)]}
     assert master.run("vserv list").lines == (
-        "main 127.0.0.1:34567 namespace=example.org 'banner=hello there' enabled=on",)
+        "main 127.0.0.1:34567 namespace=example.org 'banner=hello there' enabled=on tls=off tlsmin=1.2 "
+        "plaintextauth=on",)
     [line] = master.run("backend list").lines
-    assert line == "store xpop 10.0.0.1:1110 checkport=50110 enabled=on drain=off"
+    assert line == "store xpop 10.0.0.1:1110 checkport=50110 enabled=on drain=off tls=off verify=on"
     before = master.config
     assert master.run(f"backend add {line}").text == "backend store unchanged"
     assert master.config == before
@@ -166,7 +167,7 @@ def test_prng_is_no_longer_needed(master, line):
 
 def test_servers_of_pserv(pserv):
     pserv.listening = {"main": [Endpoint("127.0.0.1", 1110)]}
-    assert pserv.run("server list").lines == ("main 127.0.0.1:1110 enabled=on",)
+    assert pserv.run("server list").lines == ("main 127.0.0.1:1110 enabled=on tls=off tlsmin=1.2",)
     pserv.run("server disable main")
     assert values(pserv, "server", "main")["enabled"] is False
     pserv.run("server enable main")

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from popular.addresses import Endpoint
-from popular.config.kinds import Address, Addresses, Bool, Choice, Dir, File, Float, Id, Int, Kind, String, Time
+from popular.config.kinds import Address, Addresses, Bool, Choice, Dir, File, Files, Float, Id, Int, Kind, String, Time
 
 LONG = 10 ** 9
 
@@ -38,6 +38,7 @@ LONG = 10 ** 9
     pytest.param(Address(), "10.0.0.5:110", Endpoint("10.0.0.5", 110), id="address"),
     pytest.param(Addresses(), "0.0.0.0:110,[::]:110", (Endpoint("0.0.0.0", 110), Endpoint("::", 110)), id="addresses"),
     pytest.param(Addresses(), "127.0.0.1:0, 127.0.0.1:0", (Endpoint("127.0.0.1", 0),) * 2, id="addresses-kernel"),
+    pytest.param(Files(), "/a/b.pem,/c d.pem", ("/a/b.pem", "/c d.pem"), id="files"),
 ])
 def test_spec_1_2_accepted(kind, text, value):
     found = kind.parse(text)
@@ -85,6 +86,10 @@ def test_spec_1_2_accepted(kind, text, value):
     pytest.param(Address(), "10.0.0.5", id="address-no-port"),
     pytest.param(Address(), "a:1, b:2", id="address-two"),
     pytest.param(Addresses(), "", id="addresses-empty"),
+    pytest.param(Files(), "", id="files-empty"),
+    pytest.param(Files(), "/a,", id="files-one-empty"),
+    pytest.param(Files(), "a.pem", id="files-relative"),
+    pytest.param(Files(), ",".join(["/a"] * 17), id="files-many"),
     pytest.param(Addresses(), "a:1,", id="addresses-comma"),
     pytest.param(Addresses(), "a:1, a:1", id="addresses-twice"),
     pytest.param(Addresses(), ",".join(f"a:{port}" for port in range(1, 1026)), id="addresses-many"),

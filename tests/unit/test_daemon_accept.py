@@ -255,3 +255,19 @@ def test_the_connection_is_closed_whatever_happens(child, listen, connect, monke
     with pytest.raises(KeyError):
         AcceptJob(1, serve).run(child, [listener])
     assert client.recv(1) == b""
+
+
+@pytest.mark.parametrize("mute, said", [
+    (frozenset(), b"-ERR [SYS/TEMP] system load too high, please try again later\r\n"),
+    (frozenset({"main"}), b""),
+])
+def test_a_refusal_is_said_only_where_it_can_be_understood(child, listen, connect, monkeypatch, mute, said):
+    monkeypatch.setattr(type(child.entry), "must_refuse", True)
+    listener = listen()
+    client = connect(listener)
+    gate = Gate([listener], child, mute)
+    client.shutdown(socket.SHUT_WR)
+    child.retire()
+    assert gate.next() is None
+    gate.close()
+    assert client.recv(200) == said

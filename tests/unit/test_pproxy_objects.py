@@ -42,7 +42,10 @@ def test_a_vserv_listens_on_all_its_addresses() -> None:
 
 def test_caps_are_derived_without_a_list() -> None:
     vserv = proxy_config(configured("vserv", VSERV)).vservs["it"]
-    assert (vserv.login_caps, vserv.mail_caps) == (capability.AUTHORIZATION, capability.TRANSACTION)
+    assert (vserv.login_caps, vserv.mail_caps) == ((), capability.TRANSACTION)
+    assert capability.before_login(offers_tls=False, needs_tls=False) == capability.AUTHORIZATION
+    assert {"STLS"} == {*capability.before_login(offers_tls=True, needs_tls=True)} - {*capability.AUTHORIZATION}
+    assert "USER" not in capability.before_login(offers_tls=True, needs_tls=True)
 
 
 def test_spec_9_2_caps_of_a_list_are_answered_in_both_states(tmp_path: Path) -> None:

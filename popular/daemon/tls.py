@@ -1,0 +1,152 @@
+"""TLS of listeners: the rows that their owners have, and what is made of them for the children.
+
+Read by the starter (rows, `certificate_mistakes`) and by the master, which makes the contexts before it forks
+and keeps those whose files did not change: sessions that began before a reload are resumed after it.  The
+code of TLS is imported when the first owner has TLS, and not before.  Raises ConfigError.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from popular.config.kinds import Choice, Files, String
+from popular.config.setting import Setting
+from popular.config.store import Item
+from popular.daemon.messages import CERTIFICATE_ENDS, CERTIFICATE_KEPT
+from popular.errors import ConfigError, Mistake, StartError
+from popular.log.writer import Log
+from popular.net.wire import Wire
+
+if TYPE_CHECKING:
+    from popular.net.tlscontext import Certificate, KeyPair
+    from popular.net.tlsstream import TlsStream
+
+OFF, STARTTLS, IMPLICIT = "off", "starttls", "implicit"
+WARN_DAYS = 21    # before a certificate ends, and each day from then on
+
+Stamp = tuple[object, ...]
+
+
+def tls_rows(*modes: str) -> tuple[Setting, ...]:
+    """Return the rows of an object whose listeners can have TLS in these ways."""
+    return (
+        Setting("tls", Choice(OFF, *modes), OFF,
+                "TLS (RFC 2595, 8314): implicit, from the first octet on, as on port 995; starttls, when a client asks "
+                "for it with STLS." if STARTTLS in modes else "TLS, from the first octet on."),
+        Setting("certificate", Files(), None,
+                "PEM files of certificates, each with its chain; several parted by commas: the client gets the one for "
+                "the name that it asks for, else the first.  The service user reads them at start, reload and HUP."),
+        Setting("key", Files(), None,
+                "PEM files with their keys, in the same order, without passphrase; when not set, the keys stand in the "
+                "files of the certificates."),
+        Setting("tlsmin", Choice("1.2", "1.3"), "1.2", "Oldest version of TLS."),
+        Setting("tlsciphers", String(512), None,
+                "Ciphers of TLS 1.2, in OpenSSL's words; when not set, those of RFC 9325."),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """TLS of one owner, ready for the children."""
+
+    mode: str                                    # starttls or implicit
+    secure: Callable[[Wire], "TlsStream"]        # puts a wire under TLS; raises NoTls and Gone
+    certificates: "tuple[Certificate, ...]"
+    stamp: Stamp                                 # what it was made of
+
+
+def load_tls(cls: str, items: Sequence[Item], former: Mapping[str, Tls], log: Log) -> dict[str, Tls]:
+    """Return the TLS of each owner, an object of the class `cls`, that has it; raises ConfigError with every mistake.
+
+    What of `former` is made of the same files, unchanged, stays; and so, with a line in the log, does one
+    whose files can no longer be used.
+    """
+    found: dict[str, Tls] = {}
+    mistakes: list[Mistake] = []
+    for item in items:
+        if item.values.text("tls") == OFF:
+            continue
+        old = former.get(item.ident)
+        try:
+            stamp = _stamp(item)
+            found[item.ident] = old if old is not None and old.stamp == stamp else _make(item, stamp)
+        except StartError as why:
+            if old is None:
+                mistakes.append(_mistake(cls, item, why))
+            else:
+                log.note(CERTIFICATE_KEPT, owner=item.ident, why=str(why))
+                found[item.ident] = old
+    if mistakes:
+        raise ConfigError(mistakes)
+    return found
+
+
+def certificate_mistakes(cls: str, items: Sequence[Item]) -> list[Mistake]:
+    """Return what is wrong with the certificates of owners, objects of the class `cls`, for the starter."""
+    mistakes: list[Mistake] = []
+    for item in items:
+        if item.values.text("tls") != OFF:
+            try:
+                _make(item, ())
+            except StartError as why:
+                mistakes.append(_mistake(cls, item, why))
+    return mistakes
+
+
+def note_ending(owners: Mapping[str, Tls], log: Log) -> None:
+    """Log each certificate that ends within `WARN_DAYS` days."""
+    for owner, tls in owners.items():
+        for certificate in tls.certificates:
+            if (days := certificate.days_left()) < WARN_DAYS:
+                log.note(CERTIFICATE_ENDS, owner=owner, file=certificate.path, days=days,
+                         names=" ".join(certificate.names))
+
+
+def _mistake(cls: str, item: Item, why: StartError) -> Mistake:
+    return Mistake(f"{cls}: {item.ident}: certificate", str(why), "certificates and their keys")
+
+
+def _pairs(item: Item) -> "list[KeyPair]":
+    """Return the files; raises StartError when their numbers differ, or there are none."""
+    from popular.net.tlscontext import KeyPair    # here, because it needs ssl, which no child without TLS shall carry
+
+    certificates, keys = item.values.files("certificate"), item.values.files("key")
+    if not certificates:
+        raise StartError("no certificate is named")
+    if keys and len(keys) != len(certificates):
+        raise StartError(f"{len(certificates)} certificates and {len(keys)} keys")
+    return [KeyPair(*pair) for pair in zip(certificates, keys or certificates)]
+
+
+def _stamp(item: Item) -> Stamp:
+    """Return what changes when something of it does; files that are not there count as such."""
+    values = item.values
+    paths = (*values.files("certificate"), *values.files("key"))
+    return (values.text("tls"), values.text("tlsmin"), values.optional_text("tlsciphers"), paths,
+            *(_identity(path) for path in paths))
+
+
+def _identity(path: str) -> tuple[int, ...]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _make(item: Item, stamp: Stamp) -> Tls:
+    from popular.net import tlscontext, tlswire    # here, as above
+
+    values = item.values
+    pairs = _pairs(item)
+    context = tlscontext.server_context(pairs, values.text("tlsmin"),
+                                        values.optional_text("tlsciphers") or tlscontext.CIPHERS)
+
+    if values.get("clientca"):
+        tlscontext.require_client(context, values.text("clientca"))
+
+    def secure(wire: Wire) -> "TlsStream":
+        return tlswire.secure(wire, context, server_side=True)
+
+    return Tls(values.text("tls"), secure, tuple(tlscontext.read_certificate(pair) for pair in pairs), stamp)

@@ -1,0 +1,293 @@
+"""TLS toward clients: STLS and implicit, with real clients, and with peers that do not keep to it."""
+
+import poplib
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from popular.addresses import Endpoint
+from tests.harness.certificates import Authority
+from tests.harness.control import tell
+from tests.harness.daemon import ROOT, Daemon, StartFailed
+from tests.harness.fake_backend import Expect, FakeBackend, Say
+from tests.harness.popclient import PopClient
+from tests.harness.proxy import PASSWORD, PAUL, XENIA, start_proxy, store
+
+NAME = "mail.example.org"
+NOWHERE = Endpoint("127.0.0.1", 1)    # out of reach: everybody sees an empty mailbox
+
+Start = Callable[..., Daemon]
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    folder = tmp_path_factory.mktemp("ca")
+    folder.chmod(0o755)
+    return Authority.make(folder)
+
+
+@pytest.fixture
+def proxy(start: Start, rundir: Path, authority: Authority) -> Callable[..., Daemon]:
+    """A function that starts a proxy whose one virtual server has TLS."""
+    def make(tls: str, **more: object) -> Daemon:
+        pair = authority.sign(NAME)
+        vserv = {"tls": tls, "certificate": pair.certificate, "key": pair.key, **more}
+        return start_proxy(start, rundir, store(NOWHERE), vserv=vserv)
+    return make
+
+
+def context_of(authority: Authority) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=authority.cafile)
+    context.check_hostname = False    # we connect to an address
+    return context
+
+
+def test_poplib_with_implicit_tls(proxy, authority: Authority) -> None:
+    daemon = proxy("implicit")
+    endpoint = daemon.endpoint()
+    client = poplib.POP3_SSL(endpoint.host, endpoint.port, timeout=10, context=context_of(authority))
+    assert "STLS" not in client.capa() and "USER" in client.capa()
+    client.user(XENIA)
+    client.pass_(PASSWORD)
+    assert client.stat() == (0, 0)
+    client.quit()
+    assert "version='TLSv1.3'" in daemon.wait_log("tls_started")[0]
+
+
+def test_poplib_with_stls(proxy, authority: Authority) -> None:
+    daemon = proxy("starttls", plaintextauth="off")
+    endpoint = daemon.endpoint()
+    client = poplib.POP3(endpoint.host, endpoint.port, timeout=10)
+    assert "STLS" in client.capa() and "USER" not in client.capa()
+    with pytest.raises(poplib.error_proto, match="without TLS"):
+        client.user(XENIA)
+    client.stls(context_of(authority))
+    assert "STLS" not in client.capa() and "USER" in client.capa()
+    client.user(XENIA)
+    client.pass_(PASSWORD)
+    assert client.stat() == (0, 0)
+    client.quit()
+
+
+@pytest.mark.parametrize("value, is_let_in", [("on", True), ("local", True), ("off", False)])
+def test_passwords_in_clear(proxy, pop: Callable[..., PopClient], value: str, is_let_in: bool) -> None:
+    client = pop(proxy("starttls", plaintextauth=value).endpoint())
+    client.greeting()
+    assert client.command(f"USER {XENIA}").startswith(b"+OK") is is_let_in
+
+
+def test_what_stands_behind_stls_is_never_obeyed(proxy, authority: Authority) -> None:
+    """Injected commands must not be taken for the client's (CVE-2011-0411 and its kin)."""
+    endpoint = proxy("starttls").endpoint()
+    with socket.create_connection((endpoint.host, endpoint.port), 10) as sock:
+        sock.recv(512)
+        sock.sendall(b"STLS\r\nUSER mallory\r\n")
+        assert sock.recv(512) == b"+OK begin TLS now\r\n"
+        with context_of(authority).wrap_socket(sock, server_hostname=NAME) as tls:
+            tls.sendall(b"PASS x\r\n")
+            assert tls.recv(512) == b"-ERR USER first\r\n"
+
+
+@pytest.mark.parametrize("octets", [b"USER joe\r\n", b"\x16\x03\x01", b"\x80" * 4096, b"\x00" * 10, b""])
+def test_no_tls_on_the_port_for_it(proxy, octets: bytes) -> None:
+    daemon = proxy("implicit")
+    endpoint = daemon.endpoint()
+    with socket.create_connection((endpoint.host, endpoint.port), 10) as sock:
+        sock.sendall(octets)
+        sock.shutdown(socket.SHUT_WR)
+        rest = b"".join(iter(lambda: sock.recv(512), b""))
+    assert b"+OK" not in rest and b"-ERR" not in rest
+    assert "why=" in daemon.wait_log("tls_failed")[0]
+
+
+def test_tls_on_the_plain_port(proxy) -> None:
+    endpoint = proxy("starttls").endpoint()
+    with socket.create_connection((endpoint.host, endpoint.port), 10) as sock:
+        sock.recv(512)
+        sock.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 500)
+        assert sock.recv(512) == b""    # a NUL: dropped without a word (spec 1.5)
+
+
+def test_a_client_that_does_not_shake_hands_has_no_longer_than_for_a_login(
+        start: Start, rundir: Path, authority: Authority) -> None:
+    pair = authority.sign(NAME)
+    daemon = start_proxy(start, rundir, store(NOWHERE), authtimeout="300ms", vserv={
+        "tls": "implicit", "certificate": pair.certificate, "key": pair.key})
+    endpoint = daemon.endpoint()
+    with socket.create_connection((endpoint.host, endpoint.port), 10) as sock:
+        assert sock.recv(512) == b""
+    assert "why='timeout'" in daemon.wait_log("tls_failed")[0]
+
+
+def test_mail_through_the_relay(start: Start, rundir: Path, spool: Path, make_mailbox: Callable[..., Path],
+                                authority: Authority) -> None:
+    text = b"Subject: much\r\n\r\n" + (b"y" * 70 + b"\r\n") * 40_000
+    make_mailbox("x/xenia", new=[text, text])
+    pair = authority.sign(NAME)
+    pserv = start("pserv", {"pserv": {"mailboxdir": spool}, "server": {"main": {"address": "127.0.0.1:0"}}})
+    endpoint = start_proxy(start, rundir, store(pserv.endpoint()), vserv={
+        "tls": "implicit", "certificate": pair.certificate, "key": pair.key}).endpoint()
+    client = poplib.POP3_SSL(endpoint.host, endpoint.port, timeout=10, context=context_of(authority))
+    client.user(XENIA)
+    client.pass_(PASSWORD)
+    assert client.stat() == (2, 2 * len(text))
+    for number in (1, 2):
+        _, lines, _ = client.retr(number)
+        assert b"\r\n".join(lines) + b"\r\n" == text
+    client.quit()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")
+@pytest.mark.parametrize("tls", ["implicit", "starttls"])
+def test_curl(proxy, authority: Authority, tls: str) -> None:
+    endpoint = proxy(tls).endpoint()
+    url = f"{'pop3s' if tls == 'implicit' else 'pop3'}://{NAME}:{endpoint.port}/"
+    found = subprocess.run(
+        ["curl", "-sS", "--ssl-reqd", "--cacert", authority.cafile, "--resolve", f"{NAME}:{endpoint.port}:127.0.0.1",
+         "-u", f"{XENIA}:{PASSWORD}", url], capture_output=True, timeout=20)
+    assert found.returncode == 0, found.stderr
+
+
+def test_no_tls_no_code_of_it(start: Start, rundir: Path) -> None:
+    daemon = start_proxy(start, rundir, store(NOWHERE))
+    assert "_ssl" not in Path(f"/proc/{daemon.pid}/maps").read_text()
+
+
+def test_a_certificate_is_replaced_at_hup(proxy, authority: Authority) -> None:
+    daemon = proxy("implicit")
+    endpoint = daemon.endpoint()
+
+    def serial() -> str:
+        with socket.create_connection((endpoint.host, endpoint.port), 10) as sock:
+            with context_of(authority).wrap_socket(sock, server_hostname=NAME) as tls:
+                return str(tls.getpeercert()["serialNumber"])    # type: ignore[index]
+
+    first = serial()
+    authority.sign(NAME)
+    tell(daemon, "reopen", "sync")
+    second = serial()
+    assert second != first
+    (authority.folder / f"{NAME}-ecdsa.pem").write_text("damaged")
+    tell(daemon, "reopen", "sync")
+    assert serial() == second
+    assert "certificate_kept" in daemon.wait_log("certificate_kept")[0]
+
+
+def test_certificates_are_shown_and_their_end_is_told(start: Start, rundir: Path, authority: Authority) -> None:
+    pairs = [authority.sign(NAME, "pop.example.org"), authority.sign("*.example.net", kind="rsa", days=20)]
+    daemon = start_proxy(start, rundir, store(NOWHERE), vserv={
+        "tls": "starttls", "certificate": ", ".join(pair.certificate for pair in pairs),
+        "key": ", ".join(pair.key for pair in pairs), "tlsmin": "1.3", "tlsciphers": "ECDHE+AESGCM"})
+    [reply] = tell(daemon, "show certificates")
+    assert [line.split()[2] for line in reply.lines] == ["days=29", "days=19"]
+    assert reply.lines[0].startswith("main file=") and "names='mail.example.org pop.example.org'" in reply.lines[0]
+    [line] = daemon.wait_log("certificate_ends")
+    assert "days=19" in line and "names='*.example.net'" in line
+
+
+@pytest.mark.parametrize("vserv, told", [
+    ({"tls": "implicit"}, "no certificate is named"),
+    ({"tls": "implicit", "certificate": "/no/such.pem"}, "/no/such.pem: No such file"),
+    ({"tls": "implicit", "certificate": "PEM", "key": "KEY, KEY"}, "1 certificates and 2 keys"),
+    ({"tls": "implicit", "certificate": "PEM", "key": "KEY", "tlsciphers": "NONE"}, "ciphers NONE"),
+    ({"tls": "implicit", "certificate": "mail.pem"}, "absolute names of files"),
+])
+def test_mistakes_are_told_before_the_start(start: Start, rundir: Path, authority: Authority,
+                                            vserv: dict[str, str], told: str) -> None:
+    pair = authority.sign(NAME)
+    filled = {key: text.replace("PEM", pair.certificate).replace("KEY", pair.key) for key, text in vserv.items()}
+    with pytest.raises(StartFailed) as caught:
+        start_proxy(start, rundir, store(NOWHERE), vserv=filled)
+    assert caught.value.code == 78
+    assert told in caught.value.stderr
+
+
+def test_what_is_read_beside_certificates_at_hup_may_be_gone(
+        start: Start, rundir: Path, tmp_path: Path, authority: Authority) -> None:
+    pair = authority.sign(NAME)
+    shutil.copytree(ROOT / "pdm_modules", tmp_path / "modules")
+    daemon = start_proxy(start, rundir, store(NOWHERE), pdmdir=tmp_path / "modules", vserv={
+        "tls": "starttls", "certificate": pair.certificate, "key": pair.key})
+    (tmp_path / "modules/pdm_passwd.py").unlink()
+    tell(daemon, "reopen", "sync")
+    assert "pdm_passwd" in daemon.wait_log("files_not_read")[0]
+    endpoint = daemon.endpoint()
+    client = poplib.POP3(endpoint.host, endpoint.port, timeout=10)
+    client.user(XENIA)
+    client.pass_(PASSWORD)
+    client.quit()
+
+
+def test_tls_from_end_to_end(start: Start, rundir: Path, make_mailbox: Callable[..., Path], spool: Path,
+                             authority: Authority) -> None:
+    """A client under TLS, the proxy, and pserv, which lets in proxies with a certificate only."""
+    text = b"Subject: much\r\n\r\n" + (b"y" * 70 + b"\r\n") * 20_000
+    make_mailbox("x/xenia", new=[text])
+    front, back, own = authority.sign(NAME), authority.sign("store.example.org"), authority.sign("proxy.example.org")
+    pserv = start("pserv", {"pserv": {"mailboxdir": spool}, "server": {"main": {
+        "address": "127.0.0.1:0", "tls": "implicit", "certificate": back.certificate, "key": back.key,
+        "clientca": authority.cafile}}})
+    secured = {"tls": "implicit", "cafile": authority.cafile, "tlsname": "store.example.org"}
+    with_own = {**secured, "certificate": own.certificate, "key": own.key}
+    daemon = start_proxy(start, rundir, store(pserv.endpoint(), None, **with_own), vserv={
+        "tls": "implicit", "certificate": front.certificate, "key": front.key})
+    endpoint = daemon.endpoint()
+    client = poplib.POP3_SSL(endpoint.host, endpoint.port, timeout=10, context=context_of(authority))
+    client.user(XENIA)
+    client.pass_(PASSWORD)
+    _, lines, _ = client.retr(1)
+    assert b"\r\n".join(lines) + b"\r\n" == text
+    client.quit()
+    assert "tls_started" in pserv.wait_log("tls_started")[0]
+
+
+@pytest.mark.parametrize("backend, why", [
+    ({"tls": "implicit"}, "certificate verify failed: (unable|self-signed)"),
+    ({"tls": "implicit", "cafile": "CA", "tlsname": "other.example"}, "Hostname mismatch"),
+    ({"tls": "implicit", "cafile": "CA", "tlsname": "store.example.org"}, "certificate required|reset|closed"),
+    ({"tls": "implicit", "verify": "off"}, "certificate required|reset|closed"),
+    ({}, "reset|closed"),
+])
+def test_a_backend_that_cannot_be_trusted_or_does_not_trust_us(
+        start: Start, rundir: Path, spool: Path, authority: Authority, pop: Callable[..., PopClient],
+        backend: dict[str, str], why: str) -> None:
+    back = authority.sign("store.example.org")
+    pserv = start("pserv", {"pserv": {"mailboxdir": spool}, "server": {"main": {
+        "address": "127.0.0.1:0", "tls": "implicit", "certificate": back.certificate, "key": back.key,
+        "clientca": authority.cafile}}})
+    filled = {key: text.replace("CA", authority.cafile) for key, text in backend.items()}
+    daemon = start_proxy(start, rundir, store(pserv.endpoint(), None, softfail="off", logintimeout="2s", **filled))
+    client = pop(daemon.endpoint())
+    client.greeting()
+    client.ok(f"USER {XENIA}")
+    assert b"[SYS/TEMP]" in client.command(f"PASS {PASSWORD}")
+    assert re.search(why, daemon.wait_log("backend_failed")[0])
+
+
+@pytest.mark.parametrize("answer, why", [
+    (b"-ERR unknown\r\n", "its answer to STLS is -ERR"),
+    (b"+OK\r\n+OK injected\r\n", "more behind its answer to STLS"),
+    (b"+OK\r\n", "TLS: "),
+])
+def test_stls_toward_a_backend_that_does_not_do_it(start: Start, rundir: Path, pop: Callable[..., PopClient],
+                                                   answer: bytes, why: str) -> None:
+    with FakeBackend([Say(b"+OK ready\r\n"), Expect(b"STLS\r\n"), Say(answer)]) as backend:
+        daemon = start_proxy(start, rundir, store(backend, softfail="off", logintimeout="1s", tls="starttls",
+                                                  protocol="pop3", verify="off"))
+        client = pop(daemon.endpoint())
+        client.greeting()
+        client.ok(f"USER {PAUL}")
+        assert b"[SYS/TEMP]" in client.command(f"PASS {PASSWORD}")
+        assert why in daemon.wait_log("backend_failed")[0]
+
+
+def test_xpop_has_no_stls(start: Start, rundir: Path) -> None:
+    with pytest.raises(StartFailed) as caught:
+        start_proxy(start, rundir, store(NOWHERE, tls="starttls"))
+    assert "only pop3 has STLS" in caught.value.stderr
