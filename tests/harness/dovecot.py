@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from popular.addresses import Endpoint
+from popular.net.tlscontext import KeyPair
 from tests.harness.system import descendants_of, die_with_parent, end_process, wait_for
 
 MAX_FOLDER = 60     # octets: Dovecot makes sockets below it, and a socket's name has 107
@@ -28,7 +29,7 @@ state_dir = {folder}/state
 log_path = {folder}/dovecot.log
 protocols = pop3
 listen = 127.0.0.1
-ssl = no
+{tls}
 disable_plaintext_auth = no
 auth_mechanisms = plain
 mail_location = maildir:~/Maildir
@@ -77,8 +78,8 @@ class Dovecot:
     endpoint: Endpoint
 
     @classmethod
-    def start(cls, folder: Path, users: Mapping[str, str]) -> "Dovecot":
-        """Start a Dovecot in `folder` for `users` (name: password); raises NoDovecot."""
+    def start(cls, folder: Path, users: Mapping[str, str], pair: KeyPair | None = None) -> "Dovecot":
+        """Start a Dovecot in `folder` for `users` (name: password); with `pair` it demands TLS; raises NoDovecot."""
         program = find_dovecot()
         if len(str(folder)) > MAX_FOLDER:
             raise NoDovecot(f"the name of its folder is longer than {MAX_FOLDER} characters")
@@ -92,10 +93,11 @@ class Dovecot:
             for name in ("cur", "new", "tmp"):
                 (folder / "home" / user / "Maildir" / name).mkdir(parents=True, exist_ok=True)
         _give(folder / "home", uid, gid)
+        tls = f"ssl = required\nssl_cert = <{pair.certificate}\nssl_key = <{pair.key}" if pair else "ssl = no"
         for _ in range(5):      # another process may take the free port before Dovecot binds it
             port = _free_port()
             (folder / "dovecot.conf").write_text(_CONFIG.format(
-                folder=folder, port=port, uid=uid, gid=gid, users=_identity()))
+                folder=folder, port=port, uid=uid, gid=gid, users=_identity(), tls=tls))
             dovecot = cls(folder, _run(program, folder), Endpoint("127.0.0.1", port))
             if dovecot._is_up():
                 return dovecot

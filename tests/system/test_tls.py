@@ -1,23 +1,31 @@
 """TLS toward clients: STLS and implicit, with real clients, and with peers that do not keep to it."""
 
+import os
 import poplib
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
+import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from popular.addresses import Endpoint
+from popular.net.tlscontext import KeyPair
 from tests.harness.certificates import Authority
 from tests.harness.control import tell
 from tests.harness.daemon import ROOT, Daemon, StartFailed
+from tests.harness.dovecot import Dovecot, NoDovecot
 from tests.harness.fake_backend import Expect, FakeBackend, Say
+from tests.harness.needs import lacking
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import PASSWORD, PAUL, XENIA, start_proxy, store
+from tests.harness.system import wait_for
 
 NAME = "mail.example.org"
 NOWHERE = Endpoint("127.0.0.1", 1)    # out of reach: everybody sees an empty mailbox
@@ -287,7 +295,82 @@ def test_stls_toward_a_backend_that_does_not_do_it(start: Start, rundir: Path, p
         assert why in daemon.wait_log("backend_failed")[0]
 
 
+def test_a_dovecot_that_demands_tls(start: Start, rundir: Path, authority: Authority,
+                                    pop: Callable[..., PopClient]) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="popular-"))
+    folder.chmod(0o755)
+    try:
+        try:
+            dovecot = Dovecot.start(folder / "d", {"paul@store": "s3 cret"}, authority.sign(NAME))
+        except NoDovecot as why:
+            lacking(str(why))
+        with dovecot:
+            other = {"protocol": "pop3", "source": "127.0.0.2"}    # what comes from its own address counts as safe
+            plain = start_proxy(start, rundir, store(dovecot.endpoint, None, **other), name="plain")
+            client = pop(plain.endpoint())
+            client.greeting()
+            client.ok(f"USER {PAUL}")
+            assert client.command(f"PASS {PASSWORD}").startswith(b"-ERR")
+            secured = {**other, "tls": "starttls", "cafile": authority.cafile, "tlsname": NAME}
+            daemon = start_proxy(start, rundir, store(dovecot.endpoint, None, **secured))
+            client = pop(daemon.endpoint())
+            client.greeting()
+            client.ok(f"USER {PAUL}")
+            client.ok(f"PASS {PASSWORD}")
+            assert client.ok("STAT") == b"0 0"
+            client.ok("QUIT")
+    finally:
+        shutil.rmtree(folder)
+
+
 def test_xpop_has_no_stls(start: Start, rundir: Path) -> None:
     with pytest.raises(StartFailed) as caught:
         start_proxy(start, rundir, store(NOWHERE, tls="starttls"))
     assert "only pop3 has STLS" in caught.value.stderr
+
+
+def test_certificates_are_replaced_under_load(start: Start, rundir: Path, authority: Authority) -> None:
+    """Fifty new certificates, each fifth time a broken file, while clients come and go: no session fails."""
+    pairs = [authority.sign(NAME, stem=f"swap{number}") for number in range(2)]
+    used = rundir / "used.pem"
+    used.write_text(both_of(pairs[0]))
+    daemon = start_proxy(start, rundir, store(NOWHERE), minspare=4, maxspare=8, vserv={
+        "tls": "implicit", "certificate": used})
+    endpoint, context = daemon.endpoint(), context_of(authority)
+    done, failures, is_over = [0] * 4, [], threading.Event()
+
+    def come_and_go(number: int) -> None:
+        while not is_over.is_set():
+            try:
+                with socket.create_connection((endpoint.host, endpoint.port), 10) as sock:
+                    with context.wrap_socket(sock, server_hostname=NAME) as tls:
+                        for line in (b"", b"NOOP\r\n", b"QUIT\r\n"):
+                            tls.sendall(line)
+                            assert tls.recv(512).startswith(b"+OK")
+                done[number] += 1
+            except (OSError, AssertionError) as why:
+                failures.append(why)
+                return
+
+    threads = [threading.Thread(target=come_and_go, args=(number,)) for number in range(len(done))]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(50):
+            fresh = used.with_suffix(".new")
+            fresh.write_text("broken\n" if number % 5 == 4 else both_of(pairs[number % 2]))
+            os.rename(fresh, used)
+            before = sum(done)
+            daemon.signal(signal.SIGHUP)
+            wait_for(lambda: failures or sum(done) > before + 2, 20.0, "sessions after the change")
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join(20)
+    assert not failures
+    assert daemon.wait_log("certificate_kept")
+
+
+def both_of(pair: KeyPair) -> str:
+    """Return certificate and key as one PEM text."""
+    return Path(pair.certificate).read_text() + Path(pair.key).read_text()

@@ -160,6 +160,60 @@ def test_a_handshake_cut_anywhere_ends(authority: Authority, pair: KeyPair) -> N
                 secure(Wire(server, idle=SECONDS), server_context([pair], "1.2"), server_side=True)
 
 
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+@pytest.mark.parametrize("records", range(5))
+def test_a_handshake_cut_behind_any_record_ends(ends, authority: Authority, pair: KeyPair, version: str,
+                                                records: int) -> None:
+    client, server = ends
+    context = ssl.create_default_context(cafile=authority.cafile)
+    context.maximum_version = ssl.TLSVersion[version]
+    thread = threading.Thread(target=_shake_hands, args=(client, context, records))
+    thread.start()
+    try:
+        with pytest.raises(Gone, match="closed|reset"):
+            wire_of(server, pair).readline()
+    finally:
+        thread.join(SECONDS)
+
+
+def _shake_hands(sock: socket.socket, context: ssl.SSLContext, records: int) -> None:
+    """Send so many records of a handshake, then leave."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname=NAME)
+    is_done = False
+    with sock:
+        while not is_done:
+            try:
+                tls.do_handshake()
+                is_done = True
+            except ssl.SSLWantReadError:
+                pass
+            data = outgoing.read()
+            while data:
+                if not records:
+                    return
+                size = 5 + int.from_bytes(data[3:5], "big")
+                sock.sendall(data[:size])
+                data, records = data[size:], records - 1
+            if not is_done:
+                incoming.write(sock.recv(65536))
+
+
+def test_a_client_that_never_reads_does_not_hold_us_for_ever(ends, authority: Authority, pair: KeyPair) -> None:
+    client, server = ends
+    is_over = threading.Event()
+    with Client(client, authority.cafile, lambda tls: is_over.wait(SECONDS)):
+        wire = wire_of(server, pair)
+        wire.deadline, wire.idle = None, 0.2
+        try:
+            with pytest.raises(Gone, match="timeout"):
+                for _ in range(100):
+                    wire.send(MUCH)
+        finally:
+            is_over.set()
+        wire.linger_close(0.0)
+
+
 def test_a_client_that_says_nothing_has_until_the_deadline(ends, pair: KeyPair) -> None:
     _, server = ends
     wire = Wire(server, idle=SECONDS)
