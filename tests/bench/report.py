@@ -117,7 +117,8 @@ def _check(run: Run, concurrency: int) -> list[str]:
 
         rows.append((name, middle(get("cost")), middle(get("answers per core")),
                      _rate(run, "check", concurrency, name), millis(get("p50")), millis(get("p99"))))
-    return table(("contender", "CPU s/1,000", "answers/CPU s", "answers/s", "p50 ms at 10,000/s", "p99 ms at 10,000/s"), rows)
+    return table(("contender", "CPU s/1,000", "answers/CPU s", "answers/s", "p50 ms at 10,000/s", "p99 ms at 10,000/s"),
+                 rows)
 
 
 def _rate(run: Run, workload: str, concurrency: int, name: str) -> str:
