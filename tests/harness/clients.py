@@ -7,6 +7,7 @@ with LF is given back with CRLF, as the messages lie in the mailbox.
 import os
 import poplib
 import pwd
+import ssl
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,14 @@ class Account:
     endpoint: Endpoint
     user: str
     folder: Path
+    tls: str = "off"        # off, starttls or implicit
+    cafile: str = ""        # of the server's certificate, which is for `host`
+    host: str = ""          # what the client calls it; empty: its address
+
+    @property
+    def name(self) -> str:
+        """What the client calls the server."""
+        return self.host or self.endpoint.host
 
 
 class Client(Protocol):
@@ -45,7 +54,13 @@ class Poplib:
 
     def fetch(self, account: Account, *, keep: bool) -> list[bytes]:
         """Fetch all messages in one session."""
-        pop = poplib.POP3(account.endpoint.host, account.endpoint.port, timeout=30)
+        context = ssl.create_default_context(cafile=account.cafile) if account.tls != "off" else None
+        if account.tls == "implicit":
+            pop: poplib.POP3 = poplib.POP3_SSL(account.name, account.endpoint.port, timeout=30, context=context)
+        else:
+            pop = poplib.POP3(account.name, account.endpoint.port, timeout=30)
+            if context is not None:
+                pop.stls(context)
         pop.user(account.user)
         pop.pass_(PASSWORD)
         count, octets = pop.stat()
@@ -65,7 +80,10 @@ class Curl:
     def fetch(self, account: Account, *, keep: bool) -> list[bytes]:
         """List, fetch all in one session, and delete in another."""
         curl = [need_program("curl"), "-sS", "--max-time", "60", "-u", f"{account.user}:{PASSWORD}"]
-        address = f"pop3://{account.endpoint}/"
+        if account.tls != "off":
+            curl += ["--ssl-reqd", "--cacert", account.cafile]
+        scheme = "pop3s" if account.tls == "implicit" else "pop3"
+        address = f"{scheme}://{account.name}:{account.endpoint.port}/"
         listing = _run([*curl, address], account)
         count = sum(line[:1].isdigit() for line in listing.splitlines())    # curl shows the last dot of an empty list
         if not count:
@@ -85,8 +103,11 @@ class Mpop:
 
     def fetch(self, account: Account, *, keep: bool) -> list[bytes]:
         """Fetch what is new."""
-        words = [need_program("mpop"), f"--host={account.endpoint.host}", f"--port={account.endpoint.port}",
-                 "--auth=user", f"--user={account.user}", f"--passwordeval=echo '{PASSWORD}'", "--tls=off",
+        tls = ["--tls=off"] if account.tls == "off" else [
+            "--tls=on", f"--tls-starttls={'on' if account.tls == 'starttls' else 'off'}",
+            f"--tls-trust-file={account.cafile}"]
+        words = [need_program("mpop"), f"--host={account.name}", f"--port={account.endpoint.port}",
+                 "--auth=user", f"--user={account.user}", f"--passwordeval=echo '{PASSWORD}'", *tls,
                  f"--delivery=maildir,{_maildir(account)}", f"--uidls-file={account.folder / 'uidls'}",
                  "--received-header=off", f"--keep={'on' if keep else 'off'}", "--only-new=on"]
         _run(words, account)
@@ -108,15 +129,21 @@ class Fetchmail:
         settings = account.folder / "fetchmailrc"
         settings.write_text(
             f'set idfile "{account.folder / "ids"}"\nset pidfile "{account.folder / "pid"}"\nset invisible\n'
-            f'poll {account.endpoint.host} service {account.endpoint.port} protocol pop3 uidl timeout 60 '
+            f'poll {account.name} service {account.endpoint.port} protocol pop3 uidl timeout 60 '
             f'no envelope bad-header accept\n'
             f'user "{account.user}" password "{PASSWORD}" {"keep" if keep else "nokeep"} '
             f'no rewrite pass8bits stripcr no mimedecode no dropstatus no dropdelivered '
-            f"sslproto '' "
+            f"{self._tls(account)} "
             f'mda "/bin/sh {agent}"\n')
         settings.chmod(0o600)
         _run([program, "-f", str(settings), "--nosyslog", "--nodetach"], account, good=(0, 1))
         return _take(sorted(stored.iterdir()))
+
+    @staticmethod
+    def _tls(account: Account) -> str:
+        if account.tls == "off":
+            return "sslproto ''"
+        return f"{'ssl ' * (account.tls == 'implicit')}sslproto 'TLS1.2+' sslcertck sslcertfile '{account.cafile}'"
 
 
 class Getmail:
@@ -128,8 +155,9 @@ class Getmail:
         """Fetch what is new."""
         program = need_program("getmail")
         (account.folder / "getmailrc").write_text(
-            f"[retriever]\ntype = SimplePOP3Retriever\nserver = {account.endpoint.host}\n"
+            f"[retriever]\ntype = SimplePOP3{'SSL' * (account.tls == 'implicit')}Retriever\nserver = {account.name}\n"
             f"port = {account.endpoint.port}\nusername = {account.user}\npassword = {PASSWORD}\n"
+            + (f"ca_certs = {account.cafile}\n" if account.tls == "implicit" else "") +
             f"[destination]\ntype = Maildir\npath = {_maildir(account)}/\n"
             f"[options]\nread_all = false\ndelete = {'false' if keep else 'true'}\n"
             "delivered_to = false\nreceived = false\n")

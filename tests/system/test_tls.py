@@ -10,13 +10,14 @@ import ssl
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from popular.addresses import Endpoint
 from popular.net.tlscontext import KeyPair
+from tests.harness import clients
 from tests.harness.certificates import Authority
 from tests.harness.control import tell
 from tests.harness.daemon import ROOT, Daemon, StartFailed
@@ -160,6 +161,39 @@ def test_curl(proxy, authority: Authority, tls: str) -> None:
         ["curl", "-sS", "--ssl-reqd", "--cacert", authority.cafile, "--resolve", f"{NAME}:{endpoint.port}:127.0.0.1",
          "-u", f"{XENIA}:{PASSWORD}", url], capture_output=True, timeout=20)
     assert found.returncode == 0, found.stderr
+
+
+@pytest.mark.parametrize("name, tls", [
+    ("getmail", "implicit"),    # it has no STLS
+    *((name, tls) for name in ("poplib", "curl", "mpop", "fetchmail") for tls in ("implicit", "starttls"))])
+def test_real_clients_fetch_under_tls(start: Start, make_mailbox: Callable[..., Path], spool: Path, open_folder: Path,
+                                      name: str, tls: str) -> None:
+    """All verify the certificate, which is for localhost."""
+    authority = Authority.make(open_folder)
+    pair = authority.sign("localhost")
+    head = b"Return-Path: <a@example.org>\r\nFrom: a@example.org\r\nSubject: hello\r\n\r\n"
+    text = head + b"some words in a line\r\n" * 2_000
+    make_mailbox("x/xenia", new=[text, text])
+    (open_folder / "users").write_text(f"joe:{{PLAIN}}{clients.PASSWORD}:store:xpop:x/xenia\n")
+    pserv = start("pserv", {"pserv": {"mailboxdir": spool}, "server": {"main": {"address": "127.0.0.1:0"}}})
+    daemon = start("pproxy", {
+        "vserv": {"main": {"address": "127.0.0.1:0", "tls": tls, "certificate": pair.certificate, "key": pair.key,
+                           "plaintextauth": "off"}},
+        "backend": store(pserv.endpoint()), "pdm": {"users": {"module": "passwd", "args": open_folder / "users"}}})
+    home = open_folder / "home"
+    home.mkdir(mode=0o777)
+    home.chmod(0o777)
+    account = clients.Account(daemon.endpoint(), "joe", home, tls, authority.cafile, "localhost")
+    assert clients.CLIENTS[name].fetch(account, keep=True) == [text, text]
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everyone can enter: clients of root work as nobody."""
+    folder = Path(tempfile.mkdtemp(prefix="popular-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
 
 
 def test_no_tls_no_code_of_it(start: Start, rundir: Path) -> None:
