@@ -74,11 +74,11 @@ def test_mailcheck(proxy: StartProxy, pop: Pop) -> None:
 
 def test_empty_and_closing(proxy: StartProxy, pop: Pop) -> None:
     with FakePcheckd(NO_MAIL) as check:
-        daemon = proxy(store(NOWHERE, check.endpoint))
+        daemon = proxy(store(NOWHERE, check.endpoint), maxerrors=1)
         client = pop(daemon.endpoint())
         client.login(CASPER, PASSWORD)
         assert wait_slot(daemon, "empty")["user"] == CASPER
-        client.ok("QUIT")    # and stays
+        client.err("NONSENSE")    # one too much, and stays: the proxy lingers
         assert wait_slot(daemon, "closing")["user"] == CASPER
 
 
@@ -114,7 +114,8 @@ def test_preamble_and_transaction(pserv: Daemon, pop: Pop, make_mailbox: MakeMai
     assert (slot["mailbox"], slot["sid"]) == ("3/2d/joe", "px-1")
     client.message(1)
     wait_for(lambda: wait_slot(pserv, "transaction")["bytes_out"] > 1000, 10.0, "the octets of the message")
-    client.ok("QUIT")    # and stays
+    for _ in range(25):    # the last is one too much; the client stays, and pserv lingers
+        client.err("NONSENSE")
     assert wait_slot(pserv, "closing")["mailbox"] == "3/2d/joe"
 
 
