@@ -2,12 +2,10 @@
 
 import os
 import poplib
-import re
 import shutil
 import signal
 import socket
 import ssl
-import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -21,11 +19,8 @@ from tests.harness import clients
 from tests.harness.certificates import Authority
 from tests.harness.control import tell
 from tests.harness.daemon import ROOT, Daemon, StartFailed
-from tests.harness.dovecot import Dovecot, NoDovecot
-from tests.harness.fake_backend import Expect, FakeBackend, Say
-from tests.harness.needs import lacking
 from tests.harness.popclient import PopClient
-from tests.harness.proxy import PASSWORD, PAUL, XENIA, start_proxy, store
+from tests.harness.proxy import PASSWORD, XENIA, start_proxy, store
 from tests.harness.system import wait_for
 
 NAME = "mail.example.org"
@@ -152,17 +147,6 @@ def test_mail_through_the_relay(start: Start, rundir: Path, spool: Path, make_ma
     client.quit()
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")
-@pytest.mark.parametrize("tls", ["implicit", "starttls"])
-def test_curl(proxy, authority: Authority, tls: str) -> None:
-    endpoint = proxy(tls).endpoint()
-    url = f"{'pop3s' if tls == 'implicit' else 'pop3'}://{NAME}:{endpoint.port}/"
-    found = subprocess.run(
-        ["curl", "-sS", "--ssl-reqd", "--cacert", authority.cafile, "--resolve", f"{NAME}:{endpoint.port}:127.0.0.1",
-         "-u", f"{XENIA}:{PASSWORD}", url], capture_output=True, timeout=20)
-    assert found.returncode == 0, found.stderr
-
-
 @pytest.mark.parametrize("name, tls", [
     ("getmail", "implicit"),    # it has no STLS
     *((name, tls) for name in ("poplib", "curl", "mpop", "fetchmail") for tls in ("implicit", "starttls"))])
@@ -264,103 +248,6 @@ def test_what_is_read_beside_certificates_at_hup_may_be_gone(
     client.user(XENIA)
     client.pass_(PASSWORD)
     client.quit()
-
-
-def test_tls_from_end_to_end(start: Start, rundir: Path, make_mailbox: Callable[..., Path], spool: Path,
-                             authority: Authority) -> None:
-    """A client under TLS, the proxy, and pserv, which lets in proxies with a certificate only."""
-    text = b"Subject: much\r\n\r\n" + (b"y" * 70 + b"\r\n") * 20_000
-    make_mailbox("x/xenia", new=[text])
-    front, back, own = authority.sign(NAME), authority.sign("store.example.org"), authority.sign("proxy.example.org")
-    pserv = start("pserv", {"pserv": {"mailboxdir": spool}, "server": {"main": {
-        "address": "127.0.0.1:0", "tls": "implicit", "certificate": back.certificate, "key": back.key,
-        "clientca": authority.cafile}}})
-    secured = {"tls": "implicit", "cafile": authority.cafile, "tlsname": "store.example.org"}
-    with_own = {**secured, "certificate": own.certificate, "key": own.key}
-    daemon = start_proxy(start, rundir, store(pserv.endpoint(), None, **with_own), vserv={
-        "tls": "implicit", "certificate": front.certificate, "key": front.key})
-    endpoint = daemon.endpoint()
-    client = poplib.POP3_SSL(endpoint.host, endpoint.port, timeout=10, context=context_of(authority))
-    client.user(XENIA)
-    client.pass_(PASSWORD)
-    _, lines, _ = client.retr(1)
-    assert b"\r\n".join(lines) + b"\r\n" == text
-    client.quit()
-    assert "tls_started" in pserv.wait_log("tls_started")[0]
-
-
-@pytest.mark.parametrize("backend, why", [
-    ({"tls": "implicit"}, "certificate verify failed: (unable|self-signed)"),
-    ({"tls": "implicit", "cafile": "CA", "tlsname": "other.example"}, "Hostname mismatch"),
-    ({"tls": "implicit", "cafile": "CA", "tlsname": "store.example.org"}, "certificate required|reset|closed"),
-    ({"tls": "implicit", "verify": "off"}, "certificate required|reset|closed"),
-    ({}, "reset|closed"),
-])
-def test_a_backend_that_cannot_be_trusted_or_does_not_trust_us(
-        start: Start, rundir: Path, spool: Path, authority: Authority, pop: Callable[..., PopClient],
-        backend: dict[str, str], why: str) -> None:
-    back = authority.sign("store.example.org")
-    pserv = start("pserv", {"pserv": {"mailboxdir": spool}, "server": {"main": {
-        "address": "127.0.0.1:0", "tls": "implicit", "certificate": back.certificate, "key": back.key,
-        "clientca": authority.cafile}}})
-    filled = {key: text.replace("CA", authority.cafile) for key, text in backend.items()}
-    daemon = start_proxy(start, rundir, store(pserv.endpoint(), None, softfail="off", logintimeout="2s", **filled))
-    client = pop(daemon.endpoint())
-    client.greeting()
-    client.ok(f"USER {XENIA}")
-    assert b"[SYS/TEMP]" in client.command(f"PASS {PASSWORD}")
-    assert re.search(why, daemon.wait_log("backend_failed")[0])
-
-
-@pytest.mark.parametrize("answer, why", [
-    (b"-ERR unknown\r\n", "its answer to STLS is -ERR"),
-    (b"+OK\r\n+OK injected\r\n", "more behind its answer to STLS"),
-    (b"+OK\r\n", "TLS: "),
-])
-def test_stls_toward_a_backend_that_does_not_do_it(start: Start, rundir: Path, pop: Callable[..., PopClient],
-                                                   answer: bytes, why: str) -> None:
-    with FakeBackend([Say(b"+OK ready\r\n"), Expect(b"STLS\r\n"), Say(answer)]) as backend:
-        daemon = start_proxy(start, rundir, store(backend, softfail="off", logintimeout="1s", tls="starttls",
-                                                  protocol="pop3", verify="off"))
-        client = pop(daemon.endpoint())
-        client.greeting()
-        client.ok(f"USER {PAUL}")
-        assert b"[SYS/TEMP]" in client.command(f"PASS {PASSWORD}")
-        assert why in daemon.wait_log("backend_failed")[0]
-
-
-def test_a_dovecot_that_demands_tls(start: Start, rundir: Path, authority: Authority,
-                                    pop: Callable[..., PopClient]) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="popular-"))
-    folder.chmod(0o755)
-    try:
-        try:
-            dovecot = Dovecot.start(folder / "d", {"paul@store": "s3 cret"}, authority.sign(NAME))
-        except NoDovecot as why:
-            lacking(str(why))
-        with dovecot:
-            other = {"protocol": "pop3", "source": "127.0.0.2"}    # what comes from its own address counts as safe
-            plain = start_proxy(start, rundir, store(dovecot.endpoint, None, **other), name="plain")
-            client = pop(plain.endpoint())
-            client.greeting()
-            client.ok(f"USER {PAUL}")
-            assert client.command(f"PASS {PASSWORD}").startswith(b"-ERR")
-            secured = {**other, "tls": "starttls", "cafile": authority.cafile, "tlsname": NAME}
-            daemon = start_proxy(start, rundir, store(dovecot.endpoint, None, **secured))
-            client = pop(daemon.endpoint())
-            client.greeting()
-            client.ok(f"USER {PAUL}")
-            client.ok(f"PASS {PASSWORD}")
-            assert client.ok("STAT") == b"0 0"
-            client.ok("QUIT")
-    finally:
-        shutil.rmtree(folder)
-
-
-def test_xpop_has_no_stls(start: Start, rundir: Path) -> None:
-    with pytest.raises(StartFailed) as caught:
-        start_proxy(start, rundir, store(NOWHERE, tls="starttls"))
-    assert "only pop3 has STLS" in caught.value.stderr
 
 
 def test_certificates_are_replaced_under_load(start: Start, rundir: Path, authority: Authority) -> None:

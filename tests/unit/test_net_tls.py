@@ -5,7 +5,6 @@ import re
 import select
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from popular.errors import Gone, NoTls, StartError
+from popular.errors import Gone, NoTls
 from popular.net.filepart import FilePart
 from popular.net.relay import relay
-from popular.net.tlscontext import KeyPair, client_context, read_certificate, require_client, server_context
+from popular.net.tlscontext import KeyPair, client_context, require_client, server_context
 from popular.net.tlsstream import BLOCK, TlsStream
 from popular.net.tlswire import secure
 from popular.net.wire import Wire
@@ -231,15 +230,6 @@ def test_old_versions_are_refused(ends, authority: Authority, pair: KeyPair) -> 
     assert isinstance(peer.error, ssl.SSLError)
 
 
-def test_names_choose_certificates(authority: Authority, pair: KeyPair) -> None:
-    pairs = [pair, authority.sign("*.example.net"), authority.sign(NAME, kind="rsa")]
-    context = server_context(pairs, "1.2")
-    seen = {name: _names_shown(context, authority, name)
-            for name in (NAME, "a.example.net", "A.Example.NET", "a.b.example.net", "unknown.example", None)}
-    assert seen == {NAME: NAME, "a.example.net": "*.example.net", "A.Example.NET": "*.example.net",
-                    "a.b.example.net": NAME, "unknown.example": NAME, None: NAME}
-
-
 @pytest.mark.parametrize("cipher, kind", [("ECDHE-RSA-AES128-GCM-SHA256", "rsa"),
                                           ("ECDHE-ECDSA-AES128-GCM-SHA256", "ecdsa")])
 def test_keys_of_two_kinds(ends, authority: Authority, pair: KeyPair, cipher: str, kind: str) -> None:
@@ -327,35 +317,6 @@ def test_a_relay_under_tls(authority: Authority, pair: KeyPair, direction: str) 
         assert (end.to_server, end.to_client, end.reason) == (len(MUCH) + 1, len(MUCH) + 1, "server closed")
 
 
-def test_what_a_certificate_says(authority: Authority) -> None:
-    found = read_certificate(authority.sign("B.example.org", "*.a.example.org", days=40))
-    assert found.names == ("*.a.example.org", "b.example.org")
-    assert found.days_left() == 39
-    assert read_certificate(authority.sign("old.example.org", days=0)).days_left() < 0
-
-
-@pytest.mark.parametrize("damage, reason", [
-    ("no certificate", "No such file"), ("no key", "No such file"), ("other key", "key values mismatch"),
-    ("no pem", "no start line|not enough data|pem lib"), ("passphrase", "bad decrypt|bad password|pem lib"),
-])
-def test_what_cannot_be_loaded_says_why(authority: Authority, pair: KeyPair, tmp_path: Path, damage: str,
-                                        reason: str) -> None:
-    text = tmp_path / "text"
-    text.write_text("no certificate\n")
-    if damage == "passphrase":
-        locked = tmp_path / "locked.key"
-        subprocess.run(["openssl", "pkey", "-in", pair.key, "-aes128", "-passout", "pass:secret", "-out", str(locked)],
-                       check=True)
-    bad = {"no certificate": KeyPair(str(tmp_path / "none"), pair.key),
-           "no key": KeyPair(pair.certificate, str(tmp_path / "none")),
-           "other key": KeyPair(pair.certificate, authority.sign("x.example.org").key),
-           "no pem": KeyPair(str(text), str(text)),
-           "passphrase": KeyPair(pair.certificate, str(tmp_path / "locked.key"))}[damage]
-    with pytest.raises(StartError, match=reason) as caught:
-        server_context([bad], "1.2")
-    assert bad.certificate in str(caught.value) or bad.key in str(caught.value)
-
-
 def _hello(authority: Authority) -> bytes:
     """Return a client's first flight."""
     outgoing = ssl.MemoryBIO()
@@ -363,21 +324,6 @@ def _hello(authority: Authority) -> bytes:
     with pytest.raises(ssl.SSLWantReadError):
         tls.do_handshake()
     return outgoing.read()
-
-
-def _names_shown(context: ssl.SSLContext, authority: Authority, name: str | None) -> str:
-    """Return the first name of the certificate that a client sees who asks for `name`."""
-    client = ssl.create_default_context(cafile=authority.cafile)
-    client.check_hostname = False
-    ends = (ssl.MemoryBIO(), ssl.MemoryBIO())
-    ours = client.wrap_bio(ends[1], ends[0], server_hostname=name)
-    theirs = context.wrap_bio(ends[0], ends[1], server_side=True)
-    for end in (ours, theirs, ours, theirs, ours):
-        with contextlib.suppress(ssl.SSLWantReadError):
-            end.do_handshake()
-    shown = ours.getpeercert()
-    assert shown
-    return str(shown["subjectAltName"][0][1])
 
 
 def _connect(pair: KeyPair, context: ssl.SSLContext, name: str, reason: str, clients: str = "") -> bool:
