@@ -48,6 +48,8 @@ class BackendLink:
         try:
             if backend.tls == IMPLICIT:
                 _secure(wire, backend)
+            elif backend.tls == STARTTLS and route.protocol != "pop3":    # the record's protocol, not the backend's
+                raise BackendError(f"protocol {route.protocol} has no STLS")
             login = _log_in_pop3 if route.protocol == "pop3" else _log_in_xpop
             link = cls(wire, login(wire, route, sid))
         except BaseException:

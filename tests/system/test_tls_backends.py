@@ -129,6 +129,18 @@ def test_a_dovecot_that_demands_tls(start: Start, rundir: Path, authority: Autho
         shutil.rmtree(folder)
 
 
+def test_a_record_does_not_lead_around_tls(start: Start, rundir: Path, pop: Callable[..., PopClient]) -> None:
+    """Its protocol counts, not the backend's, and nothing must be said in clear where TLS is wanted."""
+    with FakeBackend([]) as backend:
+        daemon = start_proxy(start, rundir, store(backend, softfail="off", tls="starttls", protocol="pop3"))
+        client = pop(daemon.endpoint())
+        client.greeting()
+        client.ok(f"USER {XENIA}")
+        assert b"[SYS/TEMP]" in client.command(f"PASS {PASSWORD}")
+        assert "protocol xpop has no STLS" in daemon.wait_log("backend_failed")[0]
+        assert backend.result() == b""
+
+
 def test_xpop_has_no_stls(start: Start, rundir: Path) -> None:
     with pytest.raises(StartFailed) as caught:
         start_proxy(start, rundir, store(NOWHERE, tls="starttls"))
