@@ -35,13 +35,12 @@ class TlsStream:
     __slots__ = ("sock", "wants", "_incoming", "_outgoing", "_tls", "_unsent", "_owed", "_is_over")
 
     def __init__(self, sock: Stream, context: ssl.SSLContext, *, server_side: bool,
-                 server_hostname: str | None = None, received: bytes = b"") -> None:
-        """Put TLS over `sock`, which does not block; `received` is what was read from it already."""
+                 server_hostname: str | None = None) -> None:
+        """Put TLS over `sock`, which does not block."""
         self.sock = sock
         self.wants = select.POLLIN              # the event to wait for after a BlockingIOError
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._incoming.write(received)
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
         self._unsent: bytes | memoryview = b""  # enciphered, and not yet taken by the kernel
         self._owed = 0                          # octets of text in `_unsent` that the caller does not know to be sent
