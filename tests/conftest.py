@@ -20,6 +20,7 @@ import pytest
 
 from popular.addresses import Endpoint
 from tests.harness.catalogue import Seen, is_full_run
+from tests.harness.certificates import Authority
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.popclient import PopClient
 from tests.harness.system import adopt_orphans, children_of, descriptors_of, end_process, is_alive, reap
@@ -131,6 +132,14 @@ def rundir(request: pytest.FixtureRequest) -> Iterator[Path]:
     yield folder
     look_through(request.node, folder)
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority that signs certificates, in a folder that daemons of another user can read."""
+    folder = tmp_path_factory.mktemp("ca")
+    folder.chmod(0o755)
+    return Authority.make(folder)
 
 
 @pytest.fixture

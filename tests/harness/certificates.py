@@ -1,5 +1,6 @@
 """Certificates for tests, made by openssl: an authority, and what it signed.  Keys are new in each run."""
 
+import ssl
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,13 @@ class Authority:
         _openssl("x509", "-req", "-in", request, "-CA", self.cafile, "-CAkey", self.folder / "ca.key",
                  "-CAcreateserial", "-days", str(days), "-extfile", extensions, "-out", certificate)
         return KeyPair(str(certificate), str(key))
+
+
+def context_of(authority: Authority) -> ssl.SSLContext:
+    """Return what a client trusts the authority with that connects to an address, not a name."""
+    context = ssl.create_default_context(cafile=authority.cafile)
+    context.check_hostname = False
+    return context
 
 
 def _openssl(*words: object) -> None:

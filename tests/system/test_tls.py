@@ -5,7 +5,6 @@ import poplib
 import shutil
 import signal
 import socket
-import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ import pytest
 from popular.addresses import Endpoint
 from popular.net.tlscontext import KeyPair
 from tests.harness import clients
-from tests.harness.certificates import Authority
+from tests.harness.certificates import Authority, context_of
 from tests.harness.control import tell
 from tests.harness.daemon import ROOT, Daemon, StartFailed
 from tests.harness.popclient import PopClient
@@ -29,13 +28,6 @@ NOWHERE = Endpoint("127.0.0.1", 1)    # out of reach: everybody sees an empty ma
 Start = Callable[..., Daemon]
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    folder = tmp_path_factory.mktemp("ca")
-    folder.chmod(0o755)
-    return Authority.make(folder)
-
-
 @pytest.fixture
 def proxy(start: Start, rundir: Path, authority: Authority) -> Callable[..., Daemon]:
     """A function that starts a proxy whose one virtual server has TLS."""
@@ -44,12 +36,6 @@ def proxy(start: Start, rundir: Path, authority: Authority) -> Callable[..., Dae
         vserv = {"tls": tls, "certificate": pair.certificate, "key": pair.key, **more}
         return start_proxy(start, rundir, store(NOWHERE), vserv=vserv)
     return make
-
-
-def context_of(authority: Authority) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=authority.cafile)
-    context.check_hostname = False    # we connect to an address
-    return context
 
 
 def test_poplib_with_implicit_tls(proxy, authority: Authority) -> None:

@@ -3,7 +3,6 @@
 import poplib
 import re
 import shutil
-import ssl
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
-from tests.harness.certificates import Authority
+from tests.harness.certificates import Authority, context_of
 from tests.harness.daemon import Daemon, StartFailed
 from tests.harness.dovecot import Dovecot, NoDovecot
 from tests.harness.fake_backend import Expect, FakeBackend, Say
@@ -23,19 +22,6 @@ NAME = "mail.example.org"
 NOWHERE = Endpoint("127.0.0.1", 1)
 
 Start = Callable[..., Daemon]
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    folder = tmp_path_factory.mktemp("ca")
-    folder.chmod(0o755)
-    return Authority.make(folder)
-
-
-def context_of(authority: Authority) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=authority.cafile)
-    context.check_hostname = False    # we connect to an address
-    return context
 
 
 def test_tls_from_end_to_end(start: Start, rundir: Path, make_mailbox: Callable[..., Path], spool: Path,

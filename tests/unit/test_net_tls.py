@@ -30,11 +30,6 @@ MUCH = bytes(range(256)) * 8192    # 2 MiB, more than all buffers on the way
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.make(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
 def pair(authority: Authority) -> KeyPair:
     return authority.sign(NAME)
 

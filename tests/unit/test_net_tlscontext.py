@@ -15,11 +15,6 @@ NAME = "mail.example.org"
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.make(tmp_path_factory.mktemp("ca"))
-
-
-@pytest.fixture(scope="module")
 def pair(authority: Authority) -> KeyPair:
     return authority.sign(NAME)
 
