@@ -227,15 +227,20 @@ def dump(config: Config, schema: Schema) -> str:
 
 
 def load(text: str, schema: Schema) -> Config:
-    """Return the Config that `dump` wrote down; raises ConfigError when `text` is none of this schema."""
+    """Return the Config that `dump` wrote down; raises ConfigError when `text` is none of this program.
+
+    It may have been written by another version: what is unknown here is left out, what is missing
+    has its default.
+    """
     try:
         raw = json.loads(text)
         if raw["program"] != schema.program:
             raise ValueError(f"the program {schema.program}")
         objects = {cls.name: tuple(Item(ident, _values(cls.rows, texts), origin)
-                                   for ident, texts, origin in raw["objects"][cls.name]) for cls in schema.classes}
+                                   for ident, texts, origin in raw["objects"].get(cls.name, ()))
+                   for cls in schema.classes}
         return Config(_values(schema.settings, raw["variables"]), objects, int(raw["generation"]))
-    except (ValueError, KeyError, TypeError) as why:
+    except (ValueError, KeyError, TypeError, AttributeError) as why:
         raise ConfigError([Mistake("hand-over from the starter", "something else", str(why))]) from None
 
 
@@ -275,9 +280,9 @@ def _texts(rows: tuple[Setting, ...], values: Values) -> dict[str, str | None]:
 
 
 def _values(rows: tuple[Setting, ...], texts: Mapping[str, str | None]) -> Values:
-    """Read texts of `_texts`; a default is taken unread, because a default directory need not exist."""
+    """Read texts of `_texts`, if they are there; defaults are taken unread: a default directory need not exist."""
     values: dict[str, object] = {}
     for row in rows:
-        text = texts[row.name]
+        text = texts.get(row.name, row.show(row.default))
         values[row.name] = row.default if text == row.show(row.default) else row.parse(text or "")
     return Values(values)

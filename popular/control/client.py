@@ -44,6 +44,11 @@ class ControlClient:
 
     def ask(self, line: str) -> Reply:
         """Send one command and return its answer; raises NoDaemon, ValueError for what is no line."""
+        self.send(line)
+        return self.receive()
+
+    def send(self, line: str) -> None:
+        """Send one command; raises NoDaemon, ValueError for what is no line."""
         if "\n" in line:
             raise ValueError("a command is one line")
         try:
@@ -51,7 +56,6 @@ class ControlClient:
         except OSError as why:
             if not self._has_word():
                 raise NoDaemon(f"the connection is broken: {why.strerror}") from why
-        return self.receive()
 
     def receive(self) -> Reply:
         """Return the next answer; raises NoDaemon."""

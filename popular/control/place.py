@@ -25,12 +25,15 @@ class Place:
         self.path = os.path.join(rundir, self._name)
         self.link = os.path.join(rundir, f"{program}.ctrl")
 
-    def open(self) -> socket.socket:
-        """Return the listening, non-blocking socket; what dead masters left is removed.  Raises StartError."""
+    def open(self, replacing: bool = False) -> socket.socket:
+        """Return the listening, non-blocking socket; what dead masters left is removed.
+
+        Raises StartError, also when another master answers, unless this one is `replacing` it.
+        """
         if len(os.fsencode(self.path)) > MAX_PATH:
             raise StartError(f"cannot make the control socket {self.path}: its name is longer than {MAX_PATH} octets; "
                              "give a shorter rundir")
-        if answers(self.link):
+        if not replacing and answers(self.link):
             raise StartError(f"already running: {self.link} answers")
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
@@ -47,10 +50,16 @@ class Place:
             raise StartError(f"cannot make the control socket {self.path}: {why.strerror}") from why
         return sock
 
+    def take_back(self) -> None:
+        """Let the link lead here again, and remove what another master left; raises OSError."""
+        if not self._is_linked:
+            self._make_link()
+        self._remove_stale()
+
     def remove(self) -> None:
         """Take socket and link away; a link to another's socket stays."""
         try:
-            if os.readlink(self.link) == self._name:
+            if self._is_linked:
                 os.unlink(self.link)
         except OSError:
             pass
@@ -58,6 +67,13 @@ class Place:
             os.unlink(self.path)
         except OSError:
             pass
+
+    @property
+    def _is_linked(self) -> bool:
+        try:
+            return os.readlink(self.link) == self._name
+        except OSError:
+            return False
 
     def _remove_stale(self) -> None:
         """Remove the sockets of masters that were killed."""

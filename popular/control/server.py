@@ -29,10 +29,14 @@ class ControlServer:
         self._connections: list[Connection] = []
         self._resting_until: float | None = None
 
-    def open(self) -> None:
-        """Begin to listen; raises StartError."""
-        self._listener = self._place.open()
+    def open(self, replacing: bool = False) -> None:
+        """Begin to listen, also in the place of another master that this one is `replacing`; raises StartError."""
+        self._listener = self._place.open(replacing)
         self._listen(select.POLLIN)
+
+    def take_back(self) -> None:
+        """Be found again after somebody had taken the place; raises OSError."""
+        self._place.take_back()
 
     def close(self) -> None:
         """End all connections and take the socket away; twice is fine."""

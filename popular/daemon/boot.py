@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from popular.config.store import Config, load, with_fact
@@ -19,12 +19,15 @@ from popular.daemon.boards import make_board
 from popular.daemon.certificates import CertificateWatch
 from popular.daemon.control import Control
 from popular.daemon.handover import Handle, HandOver
+from popular.daemon.listeners import borrowed
 from popular.daemon.lone import Lone, LoneSpec
 from popular.daemon.logs import inherited_log
 from popular.daemon.master import Master
+from popular.daemon.predecessor import Predecessor
 from popular.daemon.rehearsal import rehearse
-from popular.daemon.reload import Origin
+from popular.daemon.rerun import Origin
 from popular.daemon.spec import DaemonSpec, Listen, Listener
+from popular.daemon.succession import Succession
 from popular.errors import ConfigError, PdmError, PopularError, StartError
 from popular.log.sink import FileSink
 from popular.log.writer import Log
@@ -33,6 +36,7 @@ from popular.net.ringclient import RingClient
 from popular.proc.board import Board
 from popular.proc.child import Inheritance
 from popular.proc.descriptors import MastersOwn
+from popular.proc.notify import Notify
 from popular.proc.once import OnceAMinute
 from popular.proc.pidfile import PidFile
 from popular.proc.pipes import DeathPipe, Doorbell
@@ -51,6 +55,8 @@ def boot(raw: Mapping[str, Any]) -> NoReturn:
         _fail(hand, ready, os.EX_CONFIG, str(why))
     except (PopularError, OSError) as why:
         _fail(hand, ready, os.EX_UNAVAILABLE, str(why))
+    if hand.is_successor:    # it is ready when it has taken over
+        ready.let_go()
     gc.freeze()    # what there is now is shared with all children, and stays shared
     sys.exit(master.run(ready))
 
@@ -72,17 +78,44 @@ def _build(hand: HandOver) -> Master | Lone:
     pidfile = PidFile(hand.pid_path, hand.pid_fd)
     if isinstance(spec, LoneSpec):
         return Lone(spec, config, log, hand.rights, pidfile)
-    inheritance = _inheritance(hand, log, title, make_board(spec, config))
+    inheritance = _inheritance(hand, log, title, make_board(spec, config, publish=not hand.is_successor))
     gc.collect()    # before the rehearsal: it also empties Python's lists of free objects
     _rehearse(spec, config, inheritance)
     rings = [RingClient(ring.owner, socket.socket(fileno=ring.fd)) for ring in hand.rings]
-    master = Master(spec, config, listeners, inheritance, pidfile, rings)
+    notify = Notify(hand.notify)
+    master = Master(spec, config, borrowed(listeners) if hand.is_successor else listeners, inheritance, pidfile, rings,
+                    notify)
+    if hand.base:
+        master.base = load(hand.base, spec.schema)
     master.attendants.append(CertificateWatch(lambda: tls_of(master.job), log))
-    if spec.commands is not None:
-        control = Control(master, spec.commands, Origin(hand.path, hand.prefix, spec.main_name, hand.argv, hand.folder))
-        control.open()
-        master.attendants.append(control)
+    _give_control(hand, spec, master, listeners)
     return master
+
+
+def _give_control(hand: HandOver, spec: DaemonSpec, master: Master, listeners: Sequence[Listener]) -> None:
+    """Let the master be controlled and replaced; raises StartError, OSError.
+
+    Its control socket is there at once, or when it has taken another's place.
+    """
+    origin = Origin(hand.path, hand.prefix, spec.main_name, hand.argv, hand.folder)
+    control = None if spec.commands is None else Control(master, spec.commands, origin)
+    succession = Succession(master, origin, control.take_back if control else _do_nothing)
+    master.succession = succession
+    master.relatives.append(succession)
+    master.attendants.append(succession)
+    if hand.channel is not None:
+        predecessor = Predecessor(master, listeners, socket.socket(fileno=hand.channel),
+                                  control.open_replacing if control else _do_nothing)
+        master.relatives.append(predecessor)
+        master.attendants.append(predecessor)
+    elif control:
+        control.open()
+    if control:
+        master.attendants.append(control)
+
+
+def _do_nothing() -> None:
+    """Stand for what is done with a control socket, where there is none."""
 
 
 def _take_rights(hand: HandOver) -> None:

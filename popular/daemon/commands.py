@@ -115,6 +115,12 @@ def reload(desk: Desk, given: Given) -> Result:
     return Result(later=lambda deferring: deferring.reload())
 
 
+@commands.add("upgrade", "Let a new process, started from the files on disk, take over; no session is lost.")
+def upgrade(desk: Desk, given: Given) -> Result:
+    """Start a successor."""
+    return Result(later=lambda deferring: deferring.upgrade())
+
+
 @commands.add("sync", "Answer when new connections see every change that was made, after 1s at most.")
 def sync(desk: Desk, given: Given) -> Result:
     """Wait for children of older configurations that have no session."""

@@ -19,7 +19,8 @@ from popular.daemon.apply import Changes, Sync
 from popular.daemon.desk import Commands, Desk, Handler, Result
 from popular.daemon.master import Master
 from popular.daemon.messages import COMMAND, COMMAND_REFUSED, CONTROL_FAILED, CONTROL_STRANGER, RELOADED
-from popular.daemon.reload import Origin, Reload, merge
+from popular.daemon.reload import Reload, merge
+from popular.daemon.rerun import Origin
 from popular.errors import ConfigError, PopularError, UsageError
 from popular.proc.trace import places
 
@@ -35,7 +36,6 @@ class Control:
         self._commands = commands
         self._origin = origin
         self._changes = Changes(master)
-        self._base = master.config    # what the file said when it was read last
         self._reload: Reload | None = None
         self._quiet_until = 0.0       # about strangers
         rundir = master.config.variables.text("rundir")
@@ -44,6 +44,14 @@ class Control:
     def open(self) -> None:
         """Begin to listen; raises StartError."""
         self._server.open()
+
+    def open_replacing(self) -> None:
+        """Begin to listen in the place of a master that still listens; raises StartError."""
+        self._server.open(replacing=True)
+
+    def take_back(self) -> None:
+        """Be found again after a successor had taken the place; raises OSError."""
+        self._server.take_back()
 
     def close(self) -> None:
         """End all connections and take the socket away."""
@@ -92,6 +100,12 @@ class Control:
         self._reload = Reload(self._origin, self._master.spec.schema, self._master.watch, self._take_file)
         return self._reload
 
+    def upgrade(self) -> Later:
+        """Start a successor; raises UsageError when there is one, or a file is being read, and OSError."""
+        if self._reload is not None and not self._reload.is_over:
+            raise UsageError("the file is being read")
+        return self._master.succession.begin()
+
     def _carry_out(self, result: Result) -> Answer | Later:
         """Do what a command brought; raises PopularError, and then nothing of it is done."""
         if result.config is not None and (result.renews or result.config != self._master.config):
@@ -108,19 +122,20 @@ class Control:
         master = self._master
         try:
             self._want_no_end()
-            merged = merge(master.config, self._base, config, given, master.spec.schema)
+            merged = merge(master.config, master.base, config, given, master.spec.schema)
             if merged.config != master.config:
                 self._changes.put(merged.config)
         except (PopularError, OSError) as why:
             return self._refuse("reload", "reload", why)
         except Exception as error:    # as for any command
             return self._fault("reload", error)
-        self._base = config
+        master.base = config
         master.log.note(RELOADED, changes=len(merged.changes))
         text = "reloaded" if merged.changes else "reloaded, nothing changed"
         return Answer(True, text, (*merged.changes, *merged.notes))
 
     def _want_no_end(self) -> None:
+        self._master.succession.want_none()
         if self._master.is_ending:
             raise UsageError("the daemon is ending")
 

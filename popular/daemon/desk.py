@@ -79,6 +79,9 @@ class Deferring(Protocol):
     def reload(self) -> Later:
         """Read the INI file again; raises UsageError when that is going on already."""
 
+    def upgrade(self) -> Later:
+        """Start a successor; raises UsageError when there is one."""
+
 
 Handler = Callable[[Desk, Given], Result]
 Commands = CommandSet[Handler]

@@ -44,6 +44,14 @@ class HandOver:
     folder: str = "/"                     # from which relative names among them count
     rings: tuple[Handle, ...] = ()        # connections to ringd, by the names of their sockets
     capabilities: tuple[int, ...] = ()    # to keep when root's rights are dropped
+    base: str = ""                        # of a successor: what the INI file said when it was read last
+    channel: int | None = None            # of a successor: the line to its predecessor; `ready_fd` too
+    notify: str = ""                      # the socket of a service manager (proc.notify)
+
+    @property
+    def is_successor(self) -> bool:
+        """Tell whether another master runs, whose place is to be taken."""
+        return self.channel is not None
 
     @property
     def descriptors(self) -> list[int]:
@@ -54,12 +62,7 @@ class HandOver:
 
     def write(self) -> int:
         """Return an open descriptor from which the bootstrap reads all this; raises OSError."""
-        data = json.dumps(asdict(self)).encode()
-        fd = os.memfd_create("popular-handover", os.MFD_CLOEXEC)
-        while data:
-            data = data[os.write(fd, data):]
-        os.lseek(fd, 0, os.SEEK_SET)
-        return fd
+        return write_memory("popular-handover", asdict(self))
 
     @classmethod
     def from_raw(cls, raw: Mapping[str, Any]) -> "HandOver":
@@ -75,3 +78,13 @@ class HandOver:
             "handles": tuple(Handle(**handle) for handle in raw["handles"]),
             "rings": tuple(Handle(**handle) for handle in raw["rings"]),
         })
+
+
+def write_memory(name: str, data: object) -> int:
+    """Return an open descriptor from which `data` is read, as JSON, by whoever inherits it; raises OSError."""
+    octets = json.dumps(data).encode()
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    while octets:
+        octets = octets[os.write(fd, octets):]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd

@@ -1,8 +1,9 @@
 """Listeners: binding them, exchanging them while children run, and closing them for every process.
 
 The starter binds; the master exchanges.  A port that goes away is shut down, not only closed, because
-children that have a session hold it too: it would accept connections that nobody serves.  Raises
-StartError; a failed exchange leaves everything as it was.
+children that have a session hold it too: it would accept connections that nobody serves.  What another
+master goes on with is borrowed, and only closed.  Raises StartError; a failed exchange leaves everything
+as it was.
 """
 
 import errno
@@ -73,6 +74,18 @@ def close_all(listeners: Iterable[Listener], ports: Ports) -> None:
     """Close listeners so that no port of ours accepts and hangs."""
     for listener in listeners:
         ports.close(listener)
+
+
+def borrowed(listeners: Iterable[Listener]) -> list[Listener]:
+    """Return listeners that another master goes on with: they are only to be closed here."""
+    return [replace(listener, ours=False, ringd="") for listener in listeners]
+
+
+def revive_all(listeners: Iterable[Listener]) -> None:
+    """Let those listen again that somebody has shut down; raises StartError for the first that cannot."""
+    for listener in listeners:
+        if listener.is_tcp and not listener.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            _revive(listener)
 
 
 class Exchange:

@@ -14,21 +14,23 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from popular.config.store import Config
+from popular.control.answer import Later
 from popular.daemon.accept import tls_of
 from popular.daemon.boards import learn_names
 from popular.daemon.limits import Limits
-from popular.daemon.listeners import Ports, RingPorts, close_all
+from popular.daemon.listeners import Ports, RingPorts, borrowed, close_all, revive_all
 from popular.daemon.messages import (
     CHILDREN_KILLED, COMMAND, FILES_NOT_READ, LEFT_MAIN_LOOP, LOG_NOT_REOPENED, LOG_REOPENED, RUNS_AS_ROOT,
-    STATE_FILE_FAILED)
+    STATE_FILE_FAILED, UPGRADE_FAILED)
 from popular.daemon.rings import MasterRings
 from popular.daemon.sessions import LiveSessions
 from popular.daemon.settings import load_limit
 from popular.daemon.spec import DaemonSpec, Job, Listener
-from popular.errors import ConfigError, PdmError, StartError
+from popular.errors import ConfigError, PdmError, StartError, UsageError
 from popular.log.message import Message
 from popular.net.ringclient import RingClient
 from popular.proc.child import Child, Inheritance
+from popular.proc.notify import Notify
 from popular.proc.pidfile import PidFile
 from popular.proc.pool import PoolLimits
 from popular.proc.ready import Ready
@@ -40,7 +42,7 @@ from popular.version import VERSION
 
 GRACE = 5.0    # seconds that children have for TERM before KILL, and then for KILL
 
-_WAKING = (signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2)    # handled, but no commands (spec 1.4)
+_WAKING = (signal.SIGCHLD, signal.SIGUSR1)    # handled, but no commands (spec 1.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,28 +70,63 @@ class Attendant(Protocol):
         """End everything."""
 
 
+class Relative(Protocol):
+    """A master of the same daemon before or after this one, while there are both (succession, predecessor)."""
+
+    def end_begins(self, command: str) -> None:
+        """Do what is due when this master begins to end by `command`."""
+
+
+class Succession(Protocol):
+    """How a master comes by a successor (daemon.succession)."""
+
+    def begin(self) -> Later:
+        """Start one; raises UsageError, OSError."""
+
+    def want_none(self) -> None:
+        """Raise UsageError when there is one."""
+
+
+class NoSuccession:
+    """A master that is the last one."""
+
+    def begin(self) -> Later:
+        """Refuse."""
+        raise UsageError("this process cannot be replaced")
+
+    def want_none(self) -> None:
+        """There is none."""
+
+
 class Master:
     """One running daemon."""
 
     def __init__(self, spec: DaemonSpec, config: Config, listeners: Sequence[Listener], inheritance: Inheritance,
-                 pidfile: PidFile, rings: Sequence[RingClient] = ()) -> None:
+                 pidfile: PidFile, rings: Sequence[RingClient] = (), notify: Notify = Notify()) -> None:
         """Make the job and everything else that can fail; raises ConfigError, PdmError, OSError."""
         self.spec = spec
         self.config = config
+        self.base = config    # what the file said when it was read last
         self.log = inheritance.log
+        self.seats = inheritance.seats
+        self.board = inheritance.board
+        self.pidfile = pidfile
+        self.notify = notify
+        self.relatives: list[Relative] = []
+        self.succession: Succession = NoSuccession()
         self.listeners = list(listeners)
         self.watch = Watch(inheritance.masters_own)
         self.rings = MasterRings(self.watch, self.log, rings)
         self.ports: Ports = RingPorts(self.rings)
         self.attendants: list[Attendant] = []
         self._user = inheritance.rights
-        self._pidfile = pidfile
+        self._title = inheritance.title
         self._commands = {row.number: row for row in spec.signals}
         self._ending: Ending | None = None
         self._is_over = False
         self._last_command = ""
-        self._board = inheritance.board
-        self._limits = Limits(self._board, self.log, spec.load)
+        self._lent: Sequence[Listener] = ()    # while a successor has taken over
+        self._limits = Limits(self.board, self.log, spec.load)
         self.job = spec.make_job(config, self.log, None)
         self.supervisor = Supervisor(spec.pool(config), inheritance, self._work(self.job), self._fulfil)
         self.sessions = LiveSessions(self.supervisor)
@@ -118,11 +155,11 @@ class Master:
 
     def follow_config(self) -> None:
         """Let board and limits follow `config`; call it when that has changed, before children get to see it."""
-        learn_names(self._board, self.spec, self.config)
-        self._board.tell(generation=self.config.generation)
+        learn_names(self.board, self.spec, self.config)
+        self.board.tell(generation=self.config.generation)
         self._limits.configure(self.spec.pool(self.config).limit, load_limit(self.config))
-        if self._board.trouble:
-            self.log.note(STATE_FILE_FAILED, why=self._board.trouble)
+        if self.board.trouble:
+            self.log.note(STATE_FILE_FAILED, why=self.board.trouble)
 
     @property
     def is_ending(self) -> bool:
@@ -138,27 +175,57 @@ class Master:
         self.supervisor.adopt(self._work(job), limits)
         self.follow_config()
 
+    def upgrade(self) -> None:
+        """Have a successor started; what becomes of it is in the log."""
+        try:
+            self.succession.begin()
+        except (UsageError, OSError) as why:
+            self.log.note(UPGRADE_FAILED, why=str(why))
+
+    def step_aside(self) -> None:
+        """Take no more connections, because a successor does; sessions go on."""
+        self._last_command = "upgrade"
+        self._lent = self.listeners
+        self.listeners = borrowed(self.listeners)
+        self.supervisor.hold()
+        self.supervisor.retire_all()
+        self._title.set("master, replaced")
+
+    def come_back(self) -> None:
+        """Take connections again: the successor has died."""
+        self._last_command = ""
+        self.own(self._lent)
+        try:
+            revive_all(self.listeners)
+        except StartError as why:    # the others are served
+            self.log.note(UPGRADE_FAILED, why=str(why))
+        self.supervisor.go_on()
+        self._title.set("master")
+
+    def own(self, listeners: Sequence[Listener]) -> None:
+        """Have listeners that were borrowed until now."""
+        self.listeners = list(listeners)
+
     def shutdown_all(self) -> None:
         """End all children by TERM, those that stay by KILL; then end."""
-        self._stop_listening()
-        self.supervisor.hold()
+        self._begin_to_end("shutdown all")
         self.supervisor.kill_all(signal.SIGTERM)
         self._ending = Ending(time.monotonic() + GRACE, self._kill_the_rest)
 
     def shutdown_children(self) -> None:
         """End all children by TERM and go on."""
+        for relative in self.relatives:
+            relative.end_begins("shutdown children")
         self.supervisor.kill_all(signal.SIGTERM)
 
     def shutdown_parent(self) -> None:
         """End now: idle children see the death pipe and leave, busy ones finish."""
-        self._stop_listening()
-        self.supervisor.hold()
+        self._begin_to_end("shutdown parent")
         self._is_over = True
 
     def shutdown_delayed(self) -> None:
         """Stop listening, wait for every child, then end."""
-        self._stop_listening()
-        self.supervisor.hold()
+        self._begin_to_end("shutdown delayed")
         self.supervisor.retire_all()
         if self._ending is None:    # never soften an ending that has begun
             self._ending = Ending(None, self._give_up_waiting)
@@ -192,9 +259,10 @@ class Master:
             self.log.note(RUNS_AS_ROOT)
         self._note(self.spec.start_message, addresses=", ".join(address for _, address in addresses))
         if ready.tell_ready(addresses):
+            self.notify.tell("READY=1", f"MAINPID={os.getpid()}")
             return True
         self._stop_listening()
-        self._board.remove()
+        self.board.remove()
         self._leave_run_folder()
         return False
 
@@ -204,14 +272,14 @@ class Master:
             self.log.note(LEFT_MAIN_LOOP, type=type(error).__name__, trace=places(error))
         self._note(self.spec.end_message)
         if self.supervisor.count == 0:    # else those that go on are still to be seen
-            self._board.remove()
+            self.board.remove()
         self._leave_run_folder()
 
     def _leave_run_folder(self) -> None:
         """Take away what tells others that we run; the pid file last, for it is the lock."""
         for attendant in self.attendants:
             attendant.close()
-        self._pidfile.remove()
+        self.pidfile.remove()
 
     def _note(self, message: Message, **more: object) -> None:
         """Log a message of the program's own with those facts that its row names."""
@@ -240,6 +308,13 @@ class Master:
                 self._last_command = row.command
                 self.log.note(COMMAND, source=row.number.name, words=row.command)
                 getattr(self, row.method)()
+
+    def _begin_to_end(self, command: str) -> None:
+        for relative in self.relatives:
+            relative.end_begins(command)
+        self.notify.tell("STOPPING=1")
+        self._stop_listening()
+        self.supervisor.hold()
 
     def _stop_listening(self) -> None:
         listeners, self.listeners = self.listeners, []

@@ -80,3 +80,17 @@ FILES_NOT_READ = Message(
     0x0218, ADM, "files_not_read", "error",
     "At HUP, what is read from files beside the configuration could not be read anew; what was read before stays in "
     "use.  Mend it, then send HUP once more.")
+UPGRADE_BEGUN = Message(
+    0x0219, INF, "upgrade_begun", "process",
+    "A successor is being started from the files on disk.  Nothing to do.")
+UPGRADED = Message(
+    0x021a, INF, "upgraded", "process version",
+    "The successor has taken over.  This master takes no more connections and ends with its last session.  Nothing to "
+    "do.")
+UPGRADE_FAILED = Message(
+    0x021b, ADM, "upgrade_failed", "why",
+    "There is no successor, and this master goes on as if nothing had been asked.  See to the reason, which may be in "
+    "lines of the successor above, then upgrade again.")
+TOOK_OVER = Message(
+    0x021c, INF, "took_over", "process",
+    "This master has taken the place of another process, which ends with its last session.  Nothing to do.")

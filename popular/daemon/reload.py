@@ -16,14 +16,14 @@ Master only.  `Reload` raises OSError when no process can be started.
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from popular.config.setting import Schema
 from popular.config.store import FILE, Config, Item, Values, load
 from popular.control.answer import Answer
+from popular.daemon.rerun import Origin, run_starter
 from popular.errors import PopularError
 from popular.proc.watch import Watch
 
@@ -33,31 +33,7 @@ MAX_OUTPUT = 64 << 20    # octets from the reading process
 RESULT = "config "       # begins the line that holds what was read
 
 _BLOCK = 65536
-_BOOTSTRAP = """\
-import importlib, json, os, sys
-origin = json.loads(sys.argv[1])
-sys.path[:] = origin["path"]
-sys.prefix = origin["prefix"]
-try:
-    os.chdir(origin["folder"])
-except OSError:    # closed to the service user; relative names will not be found
-    pass
-sys.argv[:] = [origin["main"], *origin["argv"], "--dump-config"]
-sys.exit(importlib.import_module(origin["main"]).main())
-"""
-
 Take = Callable[[Config, frozenset[str]], Answer]
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """How the daemon was started."""
-
-    path: tuple[str, ...]    # sys.path
-    prefix: str              # sys.prefix
-    main: str                # the module whose `main` is the starter
-    argv: tuple[str, ...]
-    folder: str              # from which relative names among `argv` count
 
 
 class Reload:
@@ -74,7 +50,7 @@ class Reload:
         self._fd, write_end = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._fd, False)    # this end only: the process waits until its output is taken
         try:
-            self._pid = _spawn(origin, write_end)
+            self._pid = run_starter(origin, [*origin.argv, "--dump-config"], {1: write_end, 2: write_end})
         except OSError:
             os.close(self._fd)
             raise
@@ -133,19 +109,6 @@ class Reload:
         except (PopularError, ValueError, KeyError, TypeError) as why:
             return Answer(False, "nothing was changed", (f"the reading process said something else: {why}",))
         return self._take(config, given)
-
-
-def _spawn(origin: Origin, write_end: int) -> int:
-    """Start the reading process, whose output and errors go to `write_end`; returns its pid.  Raises OSError."""
-    words = [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, json.dumps(asdict(origin))]
-    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.posix_spawn(
-            sys.executable, words, dict(os.environ), setsigmask=(), setsigdef=(signal.SIGPIPE,),
-            file_actions=[(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, write_end, 1),
-                          (os.POSIX_SPAWN_DUP2, write_end, 2)])
-    finally:
-        os.close(null)
 
 
 @dataclass(frozen=True, slots=True)

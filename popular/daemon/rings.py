@@ -50,6 +50,11 @@ class MasterRings:
         for client in clients:
             self._add(client)
 
+    @property
+    def clients(self) -> tuple[RingClient, ...]:
+        """All connections, for a successor."""
+        return tuple(self._clients.values())
+
     def acquire(self, path: str, endpoint: Endpoint, backlog: int) -> socket.socket:
         """Return a socket listening on a numeric `endpoint` from the ringd at `path`; raises StartError.
 

@@ -14,6 +14,9 @@ class SignalRow:
     text: str       # for the man page
 
 
+UPGRADE = SignalRow(signal.SIGUSR2, "upgrade", "upgrade",
+                    "Let a new process, started from the files on disk, take over; no session is lost.")
+
 SIGNALS = (
     SignalRow(signal.SIGTERM, "shutdown all", "shutdown_all",
               "End all children, whatever they are doing, then end."),
@@ -25,4 +28,5 @@ SIGNALS = (
               "Stop listening, wait until every child has finished its session, then end."),
     SignalRow(signal.SIGHUP, "reopen", "reopen",
               "Reopen the log file; children that have no session are replaced by new ones."),
+    UPGRADE,
 )

@@ -19,6 +19,7 @@ from daemon.daemon import DaemonError
 from popular.config.cmdline import Startup, conf_path, read_config
 from popular.config.initext import render_ini
 from popular.config.store import Config, dump
+from popular.daemon.estate import WORD
 from popular.daemon.handover import HandOver
 from popular.daemon.launch import (
     LEAVING, bind_all, check_library, claim_pidfile, exec_master, handles, make_rundir, ring_handles, search_path)
@@ -26,6 +27,7 @@ from popular.daemon.logs import STDERR, open_sink
 from popular.daemon.reload import RESULT
 from popular.daemon.rings import StartRings
 from popular.daemon.spec import Startable
+from popular.daemon.succeed import succeed
 from popular.errors import ConfigError, Mistake, PopularError, StartError, UsageError
 from popular.proc.descriptors import Seats
 from popular.proc.pidfile import PidFile
@@ -48,6 +50,8 @@ def main(spec: Startable, argv: Sequence[str], *, prepare: Prepare | None = None
     """
     _open_missing_streams()
     try:
+        if argv[:1] == [WORD]:
+            succeed(spec, list(argv[1:]))
         startup = read_config(spec.schema, argv, conf_path(spec.name))
         if startup.dump:
             return _dump(spec, startup, prepare)
@@ -115,7 +119,7 @@ def _start(spec: Startable, startup: Startup, config: Config, rights: Rights) ->
         capabilities=spec.capabilities, detached=not startup.foreground,
         log_fd=sink.fileno(), pid_path=pidfile.path, pid_fd=pidfile.fd,
         ready_fd=startup.ready_fd, seats=seats, handles=handles(listeners), rings=ring_handles(rings),
-        argv=startup.argv, folder=os.getcwd())
+        argv=startup.argv, folder=os.getcwd(), notify=os.environ.get("NOTIFY_SOCKET", ""))
     if startup.foreground:
         exec_master(hand)
     return _detach(hand)

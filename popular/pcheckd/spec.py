@@ -10,7 +10,7 @@ from collections.abc import Callable
 from popular.addresses import Endpoint
 from popular.config.store import Config
 from popular.daemon.messages import START
-from popular.daemon.signals import SignalRow
+from popular.daemon.signals import UPGRADE, SignalRow
 from popular.daemon.spec import DaemonSpec, Job, Listen
 from popular.errors import MailboxError, Mistake
 from popular.log.writer import Log
@@ -29,6 +29,7 @@ SIGNALS = (
     *(SignalRow(number, "shutdown all", "shutdown_all", "End all processes.")
       for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGPWR)),
     SignalRow(signal.SIGHUP, "reopen", "reopen", "Reopen the log file."),
+    UPGRADE,
 )
 
 _STATES = {"none": MailState.EMPTY, "read": MailState.OLD_MAIL, "new": MailState.NEW_MAIL}

@@ -49,14 +49,18 @@ class Facts:
 class Board:
     """Shared memory with a place for every child, and usually a file."""
 
-    def __init__(self, kind: BoardKind, slots: int, path: str = "") -> None:
-        """Make the board, and the file `path` that shows it: a new file that replaces an old one."""
+    def __init__(self, kind: BoardKind, slots: int, path: str = "", *, publish: bool = True) -> None:
+        """Make the board, and the file `path` that shows it: a new file that replaces an old one.
+
+        Without `publish` it does so only when it is told to.
+        """
         self.kind = kind
         self.layout = Layout(slots)
         self.path = path
         self.trouble = ""        # why there is no file, or no room in it
         self._room = slots       # slots for which the file system has room
         self._fd = -1
+        self._aside = ""         # another name of the file
         self._memory = self._make(path) if path else mmap.mmap(-1, self.layout.size)
         self._names: dict[tuple[str, str], int] = {}
         self._by_number: dict[int, tuple[str, str]] = {}
@@ -65,6 +69,8 @@ class Board:
         self._header = Sequenced(self._memory, CHANGING_AT, CHANGING_SIZE)
         self._facts = Facts(os.getpid(), time.time())
         self.tell()
+        if publish:
+            self.publish()
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -130,11 +136,42 @@ class Board:
                                  time.monotonic() + PATIENCE)
         return None if octets is None else parse_row(octets, slot, self._by_number)
 
+    def publish(self) -> None:
+        """Put the file where it is looked for, in the place of another; where that is refused, `trouble` says why."""
+        if self._fd < 0:
+            return
+        try:
+            os.rename(self._new, self.path)
+        except OSError as why:
+            self.trouble = f"cannot make the state file {self.path}: {why.strerror}"
+
+    def set_aside(self, path: str) -> None:
+        """Give the file the name `path` too, under which it is found when another has taken its place."""
+        if self._fd >= 0 and self._is_ours(self.path):
+            try:
+                os.link(self.path, path)
+                self._aside = path
+            except OSError as why:
+                self.trouble = f"cannot name the state file {path}: {why.strerror}"
+
+    def put_back(self) -> None:
+        """Put the file back where it was before another took its place, or was about to; drop its other name."""
+        aside, self._aside = self._aside, ""
+        try:
+            self._remove_leftover(self._new)
+            if aside and self._is_ours(self.path):
+                os.unlink(aside)
+            elif aside:
+                os.rename(aside, self.path)
+        except OSError as why:
+            self.trouble = f"cannot put the state file {self.path} back: {why.strerror}"
+
     def remove(self) -> None:
         """Take the file away at an orderly end, when no child is left to tell anything."""
-        if self._fd >= 0:
+        for path in (self.path, self._aside, self._new):
             try:
-                os.unlink(self.path)
+                if self._fd >= 0 and path and self._is_ours(path):
+                    os.unlink(path)
             except OSError:    # gone already; a left-over file does no harm
                 pass
 
@@ -149,22 +186,21 @@ class Board:
 
     def _make(self, path: str) -> mmap.mmap:
         """Make the file and map it; without a file when the system refuses one."""
-        new = f"{path}.new"
         try:
-            self._remove_leftover(new)
-            fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+            self._remove_leftover(self._new)
+            fd = os.open(self._new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
             try:
-                return self._map(fd, new, path)
+                return self._map(fd)
             except BaseException:
                 os.close(fd)
-                self._remove_leftover(new)
+                self._remove_leftover(self._new)
                 raise
         except OSError as why:
             self.trouble = f"cannot make the state file {path}: {why.strerror}"
             return mmap.mmap(-1, self.layout.size)
 
-    def _map(self, fd: int, new: str, path: str) -> mmap.mmap:
-        """Give the file its size and head, map it, and put it where it belongs."""
+    def _map(self, fd: int) -> mmap.mmap:
+        """Give the file its size and head, and map it."""
         os.ftruncate(fd, self.layout.size)
         self._reserve(fd, 0)
         here = os.fstat(fd)
@@ -172,11 +208,6 @@ class Board:
             MAGIC, self.kind.magic, *self.layout.places(), here.st_dev, here.st_ino,
             VERSION.encode("ascii"), os.uname().nodename.encode("utf-8", "replace")), 0)
         memory = mmap.mmap(fd, self.layout.size)
-        try:
-            os.rename(new, path)
-        except OSError:
-            memory.close()
-            raise
         self._fd = fd
         self._room = 0
         return memory
@@ -185,6 +216,18 @@ class Board:
         """Get room for so many slots; the rest of the file stays a hole."""
         os.posix_fallocate(fd, 0, self.layout.slot_at(slots))
         os.posix_fallocate(fd, self.layout.rows_at, (slots + 1) * ROW_SIZE)
+
+    @property
+    def _new(self) -> str:
+        """The name of the file until it is published."""
+        return self.path and f"{self.path}.new"
+
+    def _is_ours(self, path: str) -> bool:
+        """Tell whether the file `path` is this board's."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), os.stat(path, follow_symlinks=False))
+        except FileNotFoundError:
+            return False
 
     @staticmethod
     def _remove_leftover(path: str) -> None:

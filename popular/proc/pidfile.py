@@ -1,13 +1,16 @@
 """The pid file PROGRAM.pid: a locked file, so that a dead master's is never mistaken for a living one's.
 
 Claimed by the starter, adopted by the master over exec (a flock lives as long as any process holds
-the open file, hence no child may keep it).  Raises StartError.
+the open file, hence no child may keep it).  A successor locks a file beside it, which takes the place of
+the other when it takes over.  Raises StartError.
 """
 
 import fcntl
 import os
 
 from popular.errors import StartError
+
+NEW = ".new"       # ends the name of a file that is to take the place of the other
 
 _TRIES = 20        # against others that remove the file between our open and our lock
 _MAX_SIZE = 32     # octets that are read from the file
@@ -48,10 +51,46 @@ class PidFile:
         except OSError as why:
             raise StartError(f"cannot write the pid file {self.path}: {why.strerror}") from why
 
+    def publish(self, *, if_stale: bool = False) -> None:
+        """Put a file with a name that ends in `NEW` where the pid file belongs; raises OSError.
+
+        With `if_stale` only when nobody holds the other's lock; raises AlreadyRunning.
+        """
+        path = self.path.removesuffix(NEW)
+        former = PidFile.claim(path) if if_stale else None
+        os.rename(self.path, path)
+        self.path = path
+        if former is not None:
+            os.close(former.fd)
+
+    def retake(self) -> None:
+        """Put the file back after another's has taken its place, or was about to.
+
+        The number of the descriptor stays the same.  Raises StartError, also while the other is locked, and OSError.
+        """
+        try:
+            os.unlink(self.path + NEW)
+        except FileNotFoundError:
+            pass
+        if not self.is_in_place:
+            again = PidFile.claim(self.path)
+            again.write(os.getpid())
+            os.dup2(again.fd, self.fd, inheritable=False)
+            os.close(again.fd)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Tell whether the file is where it was put: nobody's has taken its place."""
+        try:
+            return os.path.samestat(os.fstat(self.fd), os.stat(self.path, follow_symlinks=False))
+        except FileNotFoundError:
+            return False
+
     def remove(self) -> None:
         """Take the file away at an orderly end and give the lock up; a file that cannot be removed is emptied."""
         try:
-            os.unlink(self.path)
+            if self.is_in_place:
+                os.unlink(self.path)
         except OSError:
             os.ftruncate(self.fd, 0)
         os.close(self.fd)
@@ -65,11 +104,6 @@ def _lock(path: str, fd: int) -> bytes | None:
         pid = os.pread(fd, _MAX_SIZE, 0).decode("ascii", "replace").strip()
         os.close(fd)
         raise AlreadyRunning(f"already running, pid {pid}" if pid.isdigit() else "already running") from None
-    here = os.fstat(fd)
-    try:
-        there = os.stat(path, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+    if not PidFile(path, fd).is_in_place:
         return None
     return os.pread(fd, _MAX_SIZE, 0).strip()

@@ -37,6 +37,11 @@ class Ready:
         """Report success with pairs of owner and address; False when whoever waits has given up."""
         return self._tell("ready\n" + "".join(f"{owner} {address}\n" for owner, address in addresses))
 
+    def let_go(self) -> None:
+        """Say nothing: whoever has the descriptor too goes on with it."""
+        self._fd = None
+        self._free_stderr()
+
     def tell_failed(self, code: int, reason: str) -> bool:
         """Report that there will be no daemon."""
         return self._tell(f"failed {code}\n{reason}\n")
@@ -53,11 +58,14 @@ class Ready:
             return False
         finally:
             os.close(fd)
-            if self._has_stderr:
-                null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-                os.dup2(null, 2)
-                os.close(null)
+            self._free_stderr()
         return True
+
+    def _free_stderr(self) -> None:
+        if self._has_stderr:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(null, 2)
+            os.close(null)
 
 
 def await_ready(fd: int, seconds: float) -> Outcome:

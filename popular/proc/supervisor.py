@@ -45,6 +45,7 @@ class Supervisor:
         self._is_holding = False
         self._filled_at = 0.0     # monotonic: when there were enough idle children again
         self._times = 0           # how often in a row they did not last
+        self.losses = 0           # children that failed
         self._roster = Roster()
         self._slots = Slots()
         self._throttle = Throttle()
@@ -147,9 +148,18 @@ class Supervisor:
         return any(record.generation < self._generation and record.state is not ChildState.BUSY
                    for record in self._roster)
 
+    @property
+    def has_proved(self) -> bool:
+        """Tell whether a child has got as far as being ready for work."""
+        return any(record.state is not ChildState.BOOTING for record in self._roster)
+
     def hold(self) -> None:
         """Fork no more children."""
         self._is_holding = True
+
+    def go_on(self) -> None:
+        """Fork children again."""
+        self._is_holding = False
 
     def retire_all(self) -> None:
         """Tell all children to leave, now or after their session."""
@@ -225,6 +235,7 @@ class Supervisor:
         if record.is_killed:
             return
         if code != os.EX_OK:
+            self.losses += 1
             self._board.count("children_died")
         is_newborn = record.state is ChildState.BOOTING and not record.is_leaving
         if is_newborn and code not in _ASKED_TO_END:

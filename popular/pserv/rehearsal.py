@@ -29,6 +29,7 @@ class ServStage:
         """Make the mailbox below `rundir`; `null` leads nowhere."""
         self.log = null
         self.owner = _NAME
+        _remove_leftovers(rundir)
         self._root = os.path.join(rundir, f"{_NAME}-{os.getpid()}")
         self._mailbox = Mailbox(self._root, _NAME)
         config = ServConfig(mailboxdir=self._root, preambletimeout=_SECONDS, idletimeout=_SECONDS, maxerrors=1,
@@ -49,13 +50,7 @@ class ServStage:
 
     def close(self) -> None:
         """Remove the mailbox."""
-        for folder in (self._mailbox.new, self._mailbox.cur, self._mailbox.tmp, self._mailbox.path, self._root):
-            try:
-                for name in os.listdir(folder):
-                    os.unlink(os.path.join(folder, name))
-                os.rmdir(folder)
-            except OSError:    # never made; what cannot be removed does no harm
-                pass
+        _remove(self._root)
 
     def _fill(self) -> None:
         box = self._mailbox
@@ -64,3 +59,23 @@ class ServStage:
         name = new_name(int(time.time()), os.getpid(), len(_MESSAGE))
         with open(os.path.join(box.new, name), "xb") as file:
             file.write(_MESSAGE)
+
+
+def _remove(root: str) -> None:
+    """Remove the folder of a rehearsal."""
+    box = Mailbox(root, _NAME)
+    for folder in (box.new, box.cur, box.tmp, box.path, root):
+        try:
+            for name in os.listdir(folder):
+                os.unlink(os.path.join(folder, name))
+            os.rmdir(folder)
+        except OSError:    # never made; what cannot be removed does no harm
+            pass
+
+
+def _remove_leftovers(rundir: str) -> None:
+    """Remove the folders of masters that were killed in their rehearsal."""
+    for name in os.listdir(rundir):
+        pid = name.removeprefix(f"{_NAME}-")
+        if pid != name and pid.isdigit() and not os.path.exists(f"/proc/{pid}"):
+            _remove(os.path.join(rundir, name))

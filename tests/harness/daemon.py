@@ -51,7 +51,8 @@ class Daemon:
 
     @classmethod
     def start(cls, program: str, settings: Settings, rundir: Path, *, options: Iterable[str] = (),
-              seconds: float = 20.0, name: str = "", env: Mapping[str, str] | None = None) -> "Daemon":
+              seconds: float = 20.0, name: str = "", env: Mapping[str, str] | None = None,
+              root: Path = ROOT) -> "Daemon":
         """Start `program`, wait until it listens, and return it; raises StartFailed.
 
         `settings` is an INI text, or {"pserv": {variable: value}, "server": {id: {key: value}}}.
@@ -66,16 +67,16 @@ class Daemon:
         daemon_rundir.mkdir(exist_ok=True)
         logfile = rundir / f"{name}.log"
         arguments = ["-r", str(daemon_rundir), "-l", str(logfile), *_as_whoever_runs(text), *options]
-        return cls.launch(program, config, daemon_rundir, logfile, arguments, seconds=seconds, env=env)
+        return cls.launch(program, config, daemon_rundir, logfile, arguments, seconds=seconds, env=env, root=root)
 
     @classmethod
     def launch(cls, program: str, config: Path, rundir: Path, logfile: Path, options: Iterable[str] = (), *,
-               seconds: float = 20.0, env: Mapping[str, str] | None = None) -> "Daemon":
-        """Start `program` with an INI file that lies there already; raises StartFailed."""
+               seconds: float = 20.0, env: Mapping[str, str] | None = None, root: Path = ROOT) -> "Daemon":
+        """Start `program`, which lies below `root`, with an INI file that lies there already; raises StartFailed."""
         errfile = config.with_suffix(".err")
         read_end, write_end = os.pipe()
         try:
-            arguments = [sys.executable, str(ROOT / "bin" / program), "-c", str(config), "--foreground",
+            arguments = [sys.executable, str(root / "bin" / program), "-c", str(config), "--foreground",
                          "--ready-fd", str(write_end), *options]
             with errfile.open("ab") as stderr:
                 process = subprocess.Popen(
@@ -135,6 +136,14 @@ class Daemon:
         owners = [owner] if owner else list(self.addresses)
         return self.addresses[owners[0]][0]
 
+    @property
+    def master(self) -> int:
+        """The master that runs now, which is another process after an upgrade."""
+        try:
+            return int((self.rundir / f"{Path(self.program).stem}.pid").read_text())
+        except (FileNotFoundError, ValueError):
+            return self.pid
+
     def children(self) -> list[int]:
         """Return the pids of the master's children, in ascending order."""
         return children_of(self.pid)
@@ -164,6 +173,10 @@ class Daemon:
     def close(self) -> None:
         """End master and children whatever state they are in; twice is fine."""
         family = descendants_of(self.pid) if self.process.poll() is None else []
+        if (master := self.master) != self.pid and master in descendants_of(os.getpid()):
+            family += [master, *descendants_of(master)]
+            os.kill(master, signal.SIGTERM)    # a predecessor that is still there ends with it
+            wait_for(lambda: not is_alive(master), 15.0, "the end of the new master")
         try:
             if self.process.poll() is None:
                 self.stop()

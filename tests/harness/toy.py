@@ -130,6 +130,11 @@ SPEC = DaemonSpec(
     module="tests.harness.toy")
 
 
+def main() -> int:
+    """Be the starter; heavy, so that it is imported here."""
+    from popular.daemon.starter import main as start
+    return start(SPEC, sys.argv[1:])
+
+
 if __name__ == "__main__":
-    from popular.daemon.starter import main
-    sys.exit(main(SPEC, sys.argv[1:]))
+    sys.exit(main())

@@ -212,12 +212,18 @@ def test_the_hand_over_is_text():
     pytest.param(dump(DEFAULT, SCHEMA).replace("pproxy", "pserv"), id="other-program"),
     pytest.param(dump(DEFAULT, SCHEMA).replace('"2m"', '"2y"'), id="wrong-value"),
     pytest.param(dump(DEFAULT, SCHEMA).replace('"2m"', "null"), id="missing-value"),
-    pytest.param(dump(DEFAULT, SCHEMA).replace("authtimeout", "authtime"), id="missing-row"),
     pytest.param(dump(DEFAULT, SCHEMA).replace('"vserv": []', '"vserv": [["a"]]'), id="short-object"),
 ])
 def test_a_damaged_hand_over_is_a_config_error(text):
     with pytest.raises(ConfigError, match="^hand-over from the starter"):
         load(text, SCHEMA)
+
+
+def test_what_another_version_hands_over_is_taken_as_far_as_it_is_known():
+    other = dump(full_config(), SCHEMA).replace('"authtimeout"', '"authtime"').replace('"backend": [', '"backends": [')
+    config = load(other, SCHEMA)
+    assert config.variables["authtimeout"] == DEFAULT.variables["authtimeout"]
+    assert config.items("backend") == () and config.items("vserv") == full_config().items("vserv")
 
 
 def test_a_float_is_handed_over_exactly():

@@ -73,7 +73,7 @@ def test_spec_1_2_read_only_variables():
 def test_spec_1_4_every_signal_has_its_command():
     assert {row.number.name: row.command for row in SIGNALS} == {
         "SIGTERM": "shutdown all", "SIGINT": "shutdown children", "SIGQUIT": "shutdown parent",
-        "SIGPWR": "shutdown delayed", "SIGHUP": "reopen"}
+        "SIGPWR": "shutdown delayed", "SIGHUP": "reopen", "SIGUSR2": "upgrade"}
     assert all(callable(getattr(Master, row.method)) and row.text for row in SIGNALS)
 
 

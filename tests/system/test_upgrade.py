@@ -1,0 +1,328 @@
+"""Upgrades: a new master from the files on disk takes the place of the old one, or nothing has happened."""
+
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from popular.control.client import ControlClient
+from popular.daemon.succession import STANDBY_SECONDS, UPGRADE_SECONDS
+from popular.version import VERSION
+from tests.harness.control import control, listening, refused, tell, variable
+from tests.harness.daemon import Daemon, Settings
+from tests.harness.popclient import PopClient
+from tests.harness.pstatus import pstatus, status
+from tests.harness.release import Release
+from tests.harness.system import children_of, is_alive, reap, title_of, wait_for
+
+NEXT = "99.0"
+HANG = "import sys, time; '--succeed' in sys.argv and time.sleep(60)\n"
+MAIL = b"Subject: x\r\n\r\ntext\r\n"
+SOON = 1.0       # seconds, where the test shortens a time
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Release:
+    """A release whose masters give up and leave sooner."""
+    release = Release(tmp_path / "release")
+    release.edit("popular/daemon/succession.py", f"UPGRADE_SECONDS = {UPGRADE_SECONDS}", "UPGRADE_SECONDS = 3.0")
+    release.edit("popular/daemon/succession.py", f"STANDBY_SECONDS = {STANDBY_SECONDS}", f"STANDBY_SECONDS = {SOON}")
+    return release
+
+
+@pytest.fixture
+def pserv(release: Release, rundir: Path, spool: Path, make_mailbox: Callable[..., Path]) -> Iterator[Daemon]:
+    """A pserv of that release."""
+    make_mailbox("joe", cur=[MAIL])
+    with start(release, rundir, spool) as daemon:
+        yield daemon
+    assert not daemon.bugs()
+    if left_in(rundir):    # by those that were killed: it goes with the next start
+        reap()
+        start(release, rundir, spool).close()
+    assert left_in(rundir) == []
+
+
+def left_in(rundir: Path) -> list[str]:
+    """Return what is left when no daemon runs, and should not be."""
+    return sorted({path.name for path in rundir.iterdir()} - {"pserv.conf", "pserv.err", "pserv.log"})
+
+
+def start(release: Release, rundir: Path, spool: Path) -> Daemon:
+    """Start a pserv."""
+    settings: Settings = {"pserv": {"mailboxdir": spool}, "server": {"main": {"address": "127.0.0.1:0"}}}
+    return Daemon.start("pserv", settings, rundir, env=release.env, root=release.root)
+
+
+def session(daemon: Daemon) -> PopClient:
+    """Begin a session of a mailbox with one message."""
+    client = PopClient(daemon.endpoint())
+    try:
+        assert client.xpop("joe").startswith(b"+OK")
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def finish(client: PopClient) -> None:
+    """Do what is left of a session."""
+    assert client.message(1) == MAIL
+    client.ok("QUIT")
+    assert client.rest() == b""
+
+
+def wants_service(daemon: Daemon) -> None:
+    """Have a whole session, whoever serves it."""
+    with session(daemon) as client:
+        finish(client)
+
+
+def upgrade(daemon: Daemon) -> int:
+    """Upgrade, and return the pid of the new master."""
+    before = daemon.master
+    with control(daemon) as client:
+        reply = client.ask("upgrade")
+    assert reply.ok, reply
+    assert daemon.master != before
+    return daemon.master
+
+
+def test_a_new_version_takes_over(release: Release, pserv: Daemon) -> None:
+    release.edit("popular/version.py", VERSION, NEXT)
+    with session(pserv) as client:
+        [child] = [pid for pid in children_of(pserv.pid) if "test-1" in title_of(pid)]
+        new = upgrade(pserv)
+        assert title_of(pserv.pid) == "pserv: master, replaced" and title_of(new) == "pserv: master"
+        assert os.readlink(pserv.rundir / "pserv.ctrl") == f"pserv.{new}.ctrl"
+        with control(pserv) as control_client:
+            assert control_client.ask("version").lines == (f"pserv (POPular) {NEXT}",)
+        wants_service(pserv)
+        assert pserv.wait_log("upgraded")[0].endswith(f"process={new} version='{NEXT}'")
+        assert pserv.wait_log(f"pserv {new} - INF 021c took_over")[0].endswith(f"process={pserv.pid}")
+        wait_for(lambda: {*children_of(pserv.pid)} == {child, new}, 10.0, "idle children of the old master to leave")
+        finish(client)
+    assert pserv.wait() == 0
+    assert [path.name for path in pserv.rundir.glob("pserv.*.state")] == []
+    wants_service(pserv)
+
+
+def test_the_old_master_is_still_to_be_seen_and_told(pserv: Daemon) -> None:
+    with session(pserv) as client:
+        new = upgrade(pserv)
+        with ControlClient(str(pserv.rundir / f"pserv.{pserv.pid}.ctrl")) as old:
+            assert [line.split()[0] for line in old.ask("session list").lines] == ["test-1"]
+            assert old.ask("set maxsession 7").text == "another process has taken over"
+            assert old.ask("upgrade").text == "another process has taken over"
+            shown = pstatus("-f", pserv.rundir / f"pserv.{pserv.pid}.state")
+            assert "test-1" in shown.stdout
+            assert old.ask("session kill test-1").ok
+        assert client.rest() == b""
+    assert pserv.wait() == 0
+    assert pserv.master == new
+
+
+def test_what_commands_changed_is_inherited(pserv: Daemon) -> None:
+    tell(pserv, "set maxsession 77", "server add other 127.0.0.1:0")
+    ports = [pserv.endpoint(), listening(pserv, "other", "server")[0]]
+    upgrade(pserv)
+    assert variable(pserv, "maxsession") == "77"
+    assert [listening(pserv, name, "server")[0] for name in ("main", "other")] == ports
+    with control(pserv) as client:
+        assert client.ask("reload").text == "reloaded, nothing changed", "what only commands set stays"
+    pserv.config.write_text(pserv.config.read_text().replace("[pserv]", "[pserv]\nmaxspare = 9"))
+    with control(pserv) as client:
+        assert client.ask("reload").lines == ("variable maxspare",)
+    tell(pserv, "server remove other")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((ports[1].host, ports[1].port), 5.0)
+    wants_service(pserv)
+
+
+def test_usr2_does_the_same(pserv: Daemon) -> None:
+    pserv.signal(signal.SIGUSR2)
+    pserv.wait_log("took_over")
+    assert pserv.wait() == 0
+    assert "command source='SIGUSR2' words='upgrade'" in pserv.report()
+    wants_service(pserv)
+
+
+FAILING = """
+import os, time
+from dataclasses import replace
+from popular.errors import StartError
+
+def _fail(config, log, former):
+    {}
+
+SPEC = replace(SPEC, make_job=_fail)
+"""
+FAILING_CHILDREN = FAILING.format("""
+    class Job:
+        def run(self, child, listeners):
+            raise KeyError("secret")
+    return Job()
+""")
+
+
+@pytest.mark.parametrize(("path", "text", "why"), [
+    pytest.param("pserv/spec.py", "raise RuntimeError('broken')", "RuntimeError: broken", id="import"),
+    pytest.param("pserv/main.py", "def (:", "SyntaxError: invalid syntax", id="syntax"),
+    pytest.param("daemon/boot.py", "raise ImportError('no boot')", "ImportError: no boot", id="boot"),
+    pytest.param("pserv/spec.py", FAILING.format("raise StartError('no job')"), "no job", id="start"),
+    pytest.param("pserv/spec.py", FAILING.format("os._exit(9)"), "the new process ended before it was ready",
+                 id="dead"),
+    pytest.param("pserv/spec.py", FAILING_CHILDREN, "its children die", id="children"),
+    pytest.param("pserv/spec.py", "import time; time.sleep(60)", "the new process was not ready after 3 s",
+                 id="hanging-import"),
+    pytest.param("pserv/spec.py", FAILING.format("time.sleep(60)"), "the new process was not ready after 3 s",
+                 id="hanging-start"),
+])
+def test_a_new_version_that_does_not_work_changes_nothing(release: Release, pserv: Daemon, path: str, text: str,
+                                                          why: str) -> None:
+    wants_service(pserv)
+    there = {pserv.rundir / f"pserv.{kind}": (pserv.rundir / f"pserv.{kind}").stat().st_ino
+             for kind in ("pid", "state", "ctrl")}
+    good = (release.root / "popular" / path).read_text()
+    release.append(f"popular/{path}", f"{text}\n")
+    with session(pserv) as client:
+        reply = refused(pserv, "upgrade")
+        assert reply.text == "the upgrade failed, this process goes on"
+        assert why in reply.lines[-1] and not any("Traceback" in line for line in reply.lines)
+        assert why in pserv.wait_log("upgrade_failed")[-1]
+        finish(client)
+    wants_service(pserv)
+    assert {path: path.stat().st_ino for path in there} == there
+    assert pserv.master == pserv.pid and title_of(pserv.pid) == "pserv: master"
+    (release.root / "popular" / path).write_text(good)
+    for line in [line for line in pserv.log_lines(" BUG ")]:    # of the failing children
+        assert "child_failed type='KeyError'" in line
+    upgrade(pserv)
+    wants_service(pserv)
+    pserv.logfile.write_text("")
+
+
+def test_commands_that_would_be_lost_are_refused(release: Release, pserv: Daemon) -> None:
+    release.append("popular/pserv/spec.py", HANG)
+    with control(pserv) as asking:
+        asking.send("upgrade")    # the answer comes late
+        pserv.wait_log("upgrade_begun")
+        for line in ("set maxsession 7", "reload", "upgrade"):
+            assert refused(pserv, line).text == "an upgrade is under way"
+        assert not asking.receive().ok
+    tell(pserv, "set maxsession 7")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGPWR])
+def test_a_daemon_told_to_end_wants_no_successor(release: Release, pserv: Daemon, number: signal.Signals) -> None:
+    release.append("popular/pserv/spec.py", HANG)
+    pserv.signal(signal.SIGUSR2)
+    new = started(pserv)
+    pserv.signal(number)
+    assert pserv.wait() == 0
+    assert not is_alive(new)
+
+
+def test_what_ends_the_new_master_ends_the_old_sessions_too(pserv: Daemon) -> None:
+    with session(pserv) as client:
+        os.kill(upgrade(pserv), signal.SIGTERM)
+        assert client.rest() == b""
+    assert pserv.wait() == 0
+
+
+def started(daemon: Daemon, count: int = 1) -> int:
+    """Return the pid of the successor that was started last."""
+    line = daemon.wait_log("upgrade_begun", count=count)[-1]
+    return int(line.rpartition("process=")[2])
+
+
+def moment(seconds: float) -> None:
+    """Let some time pass: what matters is that it is another time in each turn."""
+    select.select([], [], [], seconds)
+
+
+MOMENTS = [number * 0.06 for number in range(15)]    # seconds from the start of a successor; it takes half a second
+
+
+@pytest.mark.limit(120)
+def test_the_new_master_may_be_killed_at_any_moment(pserv: Daemon) -> None:
+    with session(pserv) as client:
+        for count, seconds in enumerate(MOMENTS, 1):
+            pserv.signal(signal.SIGUSR2)
+            new = started(pserv, count)
+            moment(seconds)
+            os.kill(new, signal.SIGKILL)
+            pserv.wait_log("upgrade_failed", count=count)
+            wait_for(lambda: not is_alive(new), 5.0, "the end of the new master")
+            wants_service(pserv)
+            assert variable(pserv, "pid") == str(pserv.pid) and pserv.master == pserv.pid
+            assert (pserv.rundir / "pserv.state").exists() and not [*pserv.rundir.glob("*.new")]
+        finish(client)
+    assert pserv.log_lines("took_over"), "some were killed later than that"
+    assert len(pserv.log_lines("took_over")) < len(MOMENTS), "and some before"
+
+
+DEATH = "; __import__('os').kill(__import__('os').getpid(), 9)"
+
+
+@pytest.mark.parametrize("step", [
+    "master.pidfile.publish(if_stale=self._is_gone)", "master.board.publish()", "            self._open_socket()",
+    "master.own(self._listeners)", "self._tell(f\"{TOOK_OVER} {VERSION}\\n\")"])
+def test_the_new_master_may_die_after_each_step(release: Release, pserv: Daemon, step: str) -> None:
+    release.edit("popular/daemon/predecessor.py", f"{step}\n", f"{step}{DEATH}\n")
+    with session(pserv) as client:
+        pserv.signal(signal.SIGUSR2)
+        pserv.wait_log("upgrade_failed")
+        wants_service(pserv)
+        assert variable(pserv, "pid") == str(pserv.pid) and pserv.master == pserv.pid
+        assert status(pserv)["pid"] == pserv.pid
+        finish(client)
+    wait_for(lambda: title_of(pserv.pid) == "pserv: master")
+
+
+@pytest.mark.parametrize("step", [
+    "master.watch.register(ours.fileno(), self._heir.hear)", "self._is_aside = True", "self._master.step_aside()",
+    "self._master.log.note(UPGRADED, process=heir.pid, version=heir.version)"])
+def test_the_old_master_may_die_after_each_step(release: Release, pserv: Daemon, step: str) -> None:
+    good = (release.root / "popular/daemon/succession.py").read_text()
+    release.edit("popular/daemon/succession.py", f"{step}\n", f"{step}{DEATH}\n")
+    upgrade(pserv)    # to a master that will die so
+    old = pserv.master
+    assert pserv.wait() == 0, "the first master has left, and will not come back"
+    (release.root / "popular/daemon/succession.py").write_text(good)
+    with session(pserv) as client:
+        os.kill(old, signal.SIGUSR2)
+        wait_for(lambda: not is_alive(old), 10.0, "the end of the middle master")
+        pserv.wait_log("took_over", count=2)
+        wants_service(pserv)
+        finish(client)
+    assert pserv.master not in (old, pserv.pid)
+    assert variable(pserv, "pid") == str(pserv.master)
+
+
+@pytest.mark.limit(120)
+def test_the_old_master_may_be_killed_at_any_moment(release: Release, rundir: Path, spool: Path,
+                                                    make_mailbox: Callable[..., Path]) -> None:
+    make_mailbox("joe", cur=[MAIL])
+    for number, seconds in enumerate(MOMENTS[::2]):
+        folder = rundir / str(number)
+        folder.mkdir()
+        with start(release, folder, spool) as pserv:
+            with session(pserv) as client:
+                pserv.signal(signal.SIGUSR2)
+                new = started(pserv)
+                moment(seconds)
+                pserv.kill()
+                wants_service(pserv)
+                finish(client)
+            wait_for(lambda: pserv.master == new, 10.0, "the new master's pid file")
+            pserv.wait_log("took_over")
+            wait_for(lambda: os.readlink(pserv.rundir / "pserv.ctrl") == f"pserv.{new}.ctrl")
+            assert variable(pserv, "pid") == str(new)
+            wants_service(pserv)
+            assert not [*folder.glob("*.new")]
+        assert not pserv.bugs()
