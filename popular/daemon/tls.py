@@ -139,14 +139,13 @@ def _make(item: Item, stamp: Stamp) -> Tls:
     from popular.net import tlscontext, tlswire    # here, as above
 
     values = item.values
-    pairs = _pairs(item)
-    context = tlscontext.server_context(pairs, values.text("tlsmin"),
+    certificates = tuple(tlscontext.read_certificate(pair) for pair in _pairs(item))
+    context = tlscontext.server_context(certificates, values.text("tlsmin"),
                                         values.optional_text("tlsciphers") or tlscontext.CIPHERS)
-
     if values.get("clientca"):
         tlscontext.require_client(context, values.text("clientca"))
 
     def secure(wire: Wire) -> "TlsStream":
         return tlswire.secure(wire, context, server_side=True)
 
-    return Tls(values.text("tls"), secure, tuple(tlscontext.read_certificate(pair) for pair in pairs), stamp)
+    return Tls(values.text("tls"), secure, certificates, stamp)

@@ -22,19 +22,6 @@ _STEPS = 10                   # of a handshake in memory, which takes four
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
-    """What a certificate says of itself."""
-
-    path: str
-    names: tuple[str, ...]    # DNS names, lower case, `*.` before some; IP addresses
-    until: float              # seconds since 1970
-
-    def days_left(self, now: float | None = None) -> int:
-        """Return the whole days until it ends, negative when it is over."""
-        return int((self.until - (time.time() if now is None else now)) // 86400)
-
-
-@dataclass(frozen=True, slots=True)
 class KeyPair:
     """Files of one certificate: its chain, the server's own first, and its key, which may stand in the same file."""
 
@@ -42,21 +29,38 @@ class KeyPair:
     key: str
 
 
-def server_context(pairs: Sequence[KeyPair], tlsmin: str, ciphers: str = CIPHERS) -> ssl.SSLContext:
-    """Return a context for a server with these certificates; raises StartError.
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A pair whose key fits, and what the certificate says of itself."""
+
+    pair: KeyPair
+    names: tuple[str, ...]    # DNS names, lower case, `*.` before some; IP addresses
+    until: float              # seconds since 1970
+
+    @property
+    def path(self) -> str:
+        """The certificate's file."""
+        return self.pair.certificate
+
+    def days_left(self, now: float | None = None) -> int:
+        """Return the whole days until it ends, negative when it is over."""
+        return int((self.until - (time.time() if now is None else now)) // 86400)
+
+
+def server_context(certificates: Sequence[Certificate], tlsmin: str, ciphers: str = CIPHERS) -> ssl.SSLContext:
+    """Return a context for a server with these certificates, at least one; raises StartError.
 
     The first is for clients that name no host, or one that no certificate has.  Certificates with the same
     names and keys of different kinds (ECDSA, RSA) are offered together.
     """
     groups: dict[tuple[str, ...], ssl.SSLContext] = {}
     by_name: dict[str, ssl.SSLContext] = {}
-    for pair in pairs:
-        names = read_certificate(pair).names
-        context = groups.get(names)
+    for certificate in certificates:
+        context = groups.get(certificate.names)
         if context is None:
-            context = groups[names] = _context(ssl.PROTOCOL_TLS_SERVER, tlsmin, ciphers)
-        _load(context, pair)
-        for name in names:
+            context = groups[certificate.names] = _context(ssl.PROTOCOL_TLS_SERVER, tlsmin, ciphers)
+        _load(context, certificate.pair)
+        for name in certificate.names:
             by_name.setdefault(name, context)
     first = next(iter(groups.values()))
     if len(groups) > 1:
@@ -112,7 +116,7 @@ def read_certificate(pair: KeyPair) -> Certificate:
             break
     found = ends[0].getpeercert()
     assert found is not None    # it was demanded
-    return Certificate(pair.certificate, _names(found), ssl.cert_time_to_seconds(str(found["notAfter"])))
+    return Certificate(pair, _names(found), ssl.cert_time_to_seconds(str(found["notAfter"])))
 
 
 class _Chooser:

@@ -2,10 +2,11 @@
 
 import ssl
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from popular.net.tlscontext import KeyPair
+from popular.net.tlscontext import KeyPair, read_certificate, server_context
 
 _KINDS = {"ecdsa": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"], "rsa": ["-newkey", "rsa:2048"]}
 
@@ -44,6 +45,11 @@ def context_of(authority: Authority) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=authority.cafile)
     context.check_hostname = False
     return context
+
+
+def server_of(pairs: Sequence[KeyPair], tlsmin: str = "1.2") -> ssl.SSLContext:
+    """Return the context of a server with these certificates; raises StartError."""
+    return server_context([read_certificate(pair) for pair in pairs], tlsmin)
 
 
 def _openssl(*words: object) -> None:

@@ -1,11 +1,16 @@
-"""The daily look at the days that certificates have left."""
+"""How often certificates are read, and the daily look at the days that they have left."""
 
 import time
 
 import pytest
 
+from popular.config.store import FILE, Item, Values
 from popular.daemon import certificates
 from popular.daemon.certificates import DAY, CertificateWatch
+from popular.daemon.tls import STARTTLS, load_tls
+from popular.net import tlscontext
+from popular.net.tlscontext import Certificate, KeyPair
+from tests.harness.certificates import Authority
 
 
 @pytest.fixture
@@ -31,3 +36,27 @@ def test_once_a_day(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None
         watch.attend()
         assert len(looks) == expected
     watch.close()
+
+
+def test_each_certificate_is_read_once_and_not_again_while_it_is_the_same(
+        authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [authority.sign("mail.example.org"), authority.sign("mail.example.net", kind="rsa")]
+    read: list[KeyPair] = []
+    real = tlscontext.read_certificate
+
+    def noted(pair: KeyPair) -> Certificate:
+        read.append(pair)
+        return real(pair)
+
+    monkeypatch.setattr(tlscontext, "read_certificate", noted)
+    item = Item("main", Values({
+        "tls": STARTTLS, "certificate": tuple(pair.certificate for pair in pairs),
+        "key": tuple(pair.key for pair in pairs), "tlsmin": "1.2", "tlsciphers": None}), FILE)
+    first = load_tls("vserv", [item], {}, None)    # type: ignore[arg-type]
+    assert [one.names for one in first["main"].certificates] == [("mail.example.org",), ("mail.example.net",)]
+    assert read == pairs
+    assert load_tls("vserv", [item], first, None) == first    # type: ignore[arg-type]
+    assert read == pairs
+    authority.sign("mail.example.org")
+    assert load_tls("vserv", [item], first, None) != first    # type: ignore[arg-type]
+    assert read == pairs * 2

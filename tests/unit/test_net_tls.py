@@ -16,11 +16,11 @@ import pytest
 from popular.errors import Gone, NoTls
 from popular.net.filepart import FilePart
 from popular.net.relay import relay
-from popular.net.tlscontext import KeyPair, client_context, require_client, server_context
+from popular.net.tlscontext import KeyPair, client_context, require_client
 from popular.net.tlsstream import BLOCK, TlsStream
 from popular.net.tlswire import secure
 from popular.net.wire import Wire
-from tests.harness.certificates import Authority
+from tests.harness.certificates import Authority, server_of
 
 Do = Callable[[Any], object]
 
@@ -82,7 +82,7 @@ def wire_of(server: socket.socket, pair: KeyPair, tlsmin: str = "1.2") -> Wire:
     """Return a wire under TLS, as the server."""
     wire = Wire(server, idle=SECONDS)
     wire.deadline = time.monotonic() + SECONDS
-    secure(wire, server_context([pair], tlsmin), server_side=True)
+    secure(wire, server_of([pair], tlsmin), server_side=True)
     return wire
 
 
@@ -137,7 +137,7 @@ def test_no_tls_at_all(ends, pair: KeyPair, octets: bytes, reason: str) -> None:
     client.sendall(octets)
     with pytest.raises(Gone, match=reason):
         wire = Wire(server, idle=0.2)
-        secure(wire, server_context([pair], "1.2"), server_side=True)
+        secure(wire, server_of([pair]), server_side=True)
 
 
 def test_a_handshake_cut_anywhere_ends(authority: Authority, pair: KeyPair) -> None:
@@ -151,7 +151,7 @@ def test_a_handshake_cut_anywhere_ends(authority: Authority, pair: KeyPair) -> N
             client.sendall(hello[:cut])
             client.close()
             with pytest.raises(Gone, match="closed|reset"):
-                secure(Wire(server, idle=SECONDS), server_context([pair], "1.2"), server_side=True)
+                secure(Wire(server, idle=SECONDS), server_of([pair]), server_side=True)
 
 
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
@@ -213,7 +213,7 @@ def test_a_client_that_says_nothing_has_until_the_deadline(ends, pair: KeyPair) 
     wire = Wire(server, idle=SECONDS)
     wire.deadline = time.monotonic() + 0.1
     with pytest.raises(Gone, match="timeout"):
-        secure(wire, server_context([pair], "1.2"), server_side=True)
+        secure(wire, server_of([pair]), server_side=True)
 
 
 def test_old_versions_are_refused(ends, authority: Authority, pair: KeyPair) -> None:
@@ -229,7 +229,7 @@ def test_old_versions_are_refused(ends, authority: Authority, pair: KeyPair) -> 
                                           ("ECDHE-ECDSA-AES128-GCM-SHA256", "ecdsa")])
 def test_keys_of_two_kinds(ends, authority: Authority, pair: KeyPair, cipher: str, kind: str) -> None:
     client, server = ends
-    context = server_context([pair, authority.sign(NAME, kind="rsa")], "1.2")
+    context = server_of([pair, authority.sign(NAME, kind="rsa")])
     peer = Client(client, authority.cafile, lambda tls: tls.cipher(), maximum_version=ssl.TLSVersion.TLSv1_2)
     peer.context.set_ciphers(cipher)
     with peer:
@@ -240,7 +240,7 @@ def test_keys_of_two_kinds(ends, authority: Authority, pair: KeyPair, cipher: st
 @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
 def test_sessions_are_resumed_with_another_stream_of_the_context(
         authority: Authority, pair: KeyPair, version: str) -> None:
-    context = server_context([pair], "1.2")
+    context = server_of([pair])
     client = ssl.create_default_context(cafile=authority.cafile)
     client.maximum_version = ssl.TLSVersion[version]
     session: Any = None
@@ -303,7 +303,7 @@ def test_a_relay_under_tls(authority: Authority, pair: KeyPair, direction: str) 
             sides = []
             for sock, is_tls in ((ours, client_tls), (backend, backend_tls)):
                 wire = Wire(sock, idle=SECONDS)
-                sides.append(secure(wire, server_context([pair], "1.2"), server_side=True) if is_tls else sock)
+                sides.append(secure(wire, server_of([pair]), server_side=True) if is_tls else sock)
             end = relay(*sides, idle=SECONDS)
             for side in sides:
                 side.close()
@@ -323,7 +323,7 @@ def _hello(authority: Authority) -> bytes:
 
 def _connect(pair: KeyPair, context: ssl.SSLContext, name: str, reason: str, clients: str = "") -> bool:
     """Tell whether a wire as client gets to the server, or fails for `reason`."""
-    server_side = server_context([pair], "1.2")
+    server_side = server_of([pair])
     if clients:
         require_client(server_side, clients)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from popular.errors import StartError
-from popular.net.tlscontext import KeyPair, read_certificate, server_context
-from tests.harness.certificates import Authority
+from popular.net.tlscontext import KeyPair, read_certificate
+from tests.harness.certificates import Authority, server_of
 
 NAME = "mail.example.org"
 
@@ -21,7 +21,7 @@ def pair(authority: Authority) -> KeyPair:
 
 def test_names_choose_certificates(authority: Authority, pair: KeyPair) -> None:
     pairs = [pair, authority.sign("*.example.net"), authority.sign(NAME, kind="rsa")]
-    context = server_context(pairs, "1.2")
+    context = server_of(pairs)
     seen = {name: _names_shown(context, authority, name)
             for name in (NAME, "a.example.net", "A.Example.NET", "a.b.example.net", "unknown.example", None)}
     assert seen == {NAME: NAME, "a.example.net": "*.example.net", "A.Example.NET": "*.example.net",
@@ -53,7 +53,7 @@ def test_what_cannot_be_loaded_says_why(authority: Authority, pair: KeyPair, tmp
            "no pem": KeyPair(str(text), str(text)),
            "passphrase": KeyPair(pair.certificate, str(tmp_path / "locked.key"))}[damage]
     with pytest.raises(StartError, match=reason) as caught:
-        server_context([bad], "1.2")
+        server_of([bad])
     assert bad.certificate in str(caught.value) or bad.key in str(caught.value)
 
 
