@@ -141,9 +141,8 @@ def _make(item: Item, stamp: Stamp) -> Tls:
     values = item.values
     certificates = tuple(tlscontext.read_certificate(pair) for pair in _pairs(item))
     context = tlscontext.server_context(certificates, values.text("tlsmin"),
-                                        values.optional_text("tlsciphers") or tlscontext.CIPHERS)
-    if values.get("clientca"):
-        tlscontext.require_client(context, values.text("clientca"))
+                                        values.optional_text("tlsciphers") or tlscontext.CIPHERS,
+                                        str(values.get("clientca") or ""))
 
     def secure(wire: Wire) -> "TlsStream":
         return tlswire.secure(wire, context, server_side=True)

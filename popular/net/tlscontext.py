@@ -47,11 +47,13 @@ class Certificate:
         return int((self.until - (time.time() if now is None else now)) // 86400)
 
 
-def server_context(certificates: Sequence[Certificate], tlsmin: str, ciphers: str = CIPHERS) -> ssl.SSLContext:
+def server_context(certificates: Sequence[Certificate], tlsmin: str, ciphers: str = CIPHERS,
+                   clientca: str = "") -> ssl.SSLContext:
     """Return a context for a server with these certificates, at least one; raises StartError.
 
     The first is for clients that name no host, or one that no certificate has.  Certificates with the same
-    names and keys of different kinds (ECDSA, RSA) are offered together.
+    names and keys of different kinds (ECDSA, RSA) are offered together.  With `clientca`
+    only peers with a certificate of an authority in that file are let in.
     """
     groups: dict[tuple[str, ...], ssl.SSLContext] = {}
     by_name: dict[str, ssl.SSLContext] = {}
@@ -59,6 +61,9 @@ def server_context(certificates: Sequence[Certificate], tlsmin: str, ciphers: st
         context = groups.get(certificate.names)
         if context is None:
             context = groups[certificate.names] = _context(ssl.PROTOCOL_TLS_SERVER, tlsmin, ciphers)
+            if clientca:    # of each context, because the one that is changed to has to know the authorities
+                _trust(context, clientca)
+                context.verify_mode = ssl.CERT_REQUIRED
         _load(context, certificate.pair)
         for name in certificate.names:
             by_name.setdefault(name, context)
@@ -82,12 +87,6 @@ def client_context(tlsmin: str, cafile: str = "", *, verify: bool = True,
     if pair is not None:
         _load(context, pair)
     return context
-
-
-def require_client(context: ssl.SSLContext, cafile: str) -> None:
-    """Let in only peers with a certificate of an authority in `cafile`; raises StartError."""
-    _trust(context, cafile)
-    context.verify_mode = ssl.CERT_REQUIRED
 
 
 def read_certificate(pair: KeyPair) -> Certificate:

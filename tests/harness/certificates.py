@@ -47,9 +47,9 @@ def context_of(authority: Authority) -> ssl.SSLContext:
     return context
 
 
-def server_of(pairs: Sequence[KeyPair], tlsmin: str = "1.2") -> ssl.SSLContext:
+def server_of(pairs: Sequence[KeyPair], tlsmin: str = "1.2", clientca: str = "") -> ssl.SSLContext:
     """Return the context of a server with these certificates; raises StartError."""
-    return server_context([read_certificate(pair) for pair in pairs], tlsmin)
+    return server_context([read_certificate(pair) for pair in pairs], tlsmin, clientca=clientca)
 
 
 def _openssl(*words: object) -> None:

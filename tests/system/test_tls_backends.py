@@ -47,6 +47,26 @@ def test_tls_from_end_to_end(start: Start, rundir: Path, make_mailbox: Callable[
     assert "tls_started" in pserv.wait_log("tls_started")[0]
 
 
+@pytest.mark.parametrize("tlsname", ["store.example.org", "other.example.org"])
+def test_each_certificate_of_a_server_lets_in_the_same_proxies(
+        start: Start, rundir: Path, make_mailbox: Callable[..., Path], spool: Path, authority: Authority,
+        pop: Callable[..., PopClient], tlsname: str) -> None:
+    make_mailbox("x/xenia", new=[b"Subject: x\r\n\r\n"])
+    pairs = [authority.sign("store.example.org"), authority.sign("other.example.org")]
+    pserv = start("pserv", {"pserv": {"mailboxdir": spool}, "server": {"main": {
+        "address": "127.0.0.1:0", "tls": "implicit", "certificate": ", ".join(pair.certificate for pair in pairs),
+        "key": ", ".join(pair.key for pair in pairs), "clientca": authority.cafile}}})
+    own = authority.sign("proxy.example.org")
+    secured = {"tls": "implicit", "cafile": authority.cafile, "tlsname": tlsname, "softfail": "off"}
+    for number, (more, answer) in enumerate([({"certificate": own.certificate, "key": own.key}, b"+OK"),
+                                             ({}, b"-ERR [SYS/TEMP]")]):
+        daemon = start_proxy(start, rundir, store(pserv.endpoint(), None, **secured, **more), name=f"p{number}")
+        client = pop(daemon.endpoint())
+        client.greeting()
+        client.ok(f"USER {XENIA}")
+        assert client.command(f"PASS {PASSWORD}").startswith(answer)
+
+
 @pytest.mark.parametrize("backend, why", [
     ({"tls": "implicit"}, "certificate verify failed: (unable|self-signed)"),
     ({"tls": "implicit", "cafile": "CA", "tlsname": "other.example"}, "Hostname mismatch"),

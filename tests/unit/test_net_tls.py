@@ -16,7 +16,7 @@ import pytest
 from popular.errors import Gone, NoTls
 from popular.net.filepart import FilePart
 from popular.net.relay import relay
-from popular.net.tlscontext import KeyPair, client_context, require_client
+from popular.net.tlscontext import KeyPair, client_context
 from popular.net.tlsstream import BLOCK, TlsStream
 from popular.net.tlswire import secure
 from popular.net.wire import Wire
@@ -323,9 +323,7 @@ def _hello(authority: Authority) -> bytes:
 
 def _connect(pair: KeyPair, context: ssl.SSLContext, name: str, reason: str, clients: str = "") -> bool:
     """Tell whether a wire as client gets to the server, or fails for `reason`."""
-    server_side = server_of([pair])
-    if clients:
-        require_client(server_side, clients)
+    server_side = server_of([pair], clientca=clients)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         raw = socket.create_connection(listener.getsockname(), SECONDS)
         server, _ = listener.accept()
