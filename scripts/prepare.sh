@@ -26,6 +26,8 @@ missing() {
     command -v curl >/dev/null || echo curl
     perl -MNet::POP3 -e 1 2>/dev/null || echo perl
     command -v mandoc >/dev/null || echo mandoc
+    command -v openssl >/dev/null || echo openssl
+    command -v testssl >/dev/null || echo testssl.sh
     has_samples || samples_package || true
 }
 
