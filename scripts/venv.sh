@@ -1,6 +1,7 @@
 #!/bin/sh
 # Make the virtual environment: venv.sh FOLDER.  PYTHON names the interpreter (3.11 or later).
-# On Debian the venv module is a package of its own: root gets it, anyone else is told its name.
+# On Debian the venv module, and what the Berkeley DB module is compiled with, are packages of their own: root
+# gets them, anyone else is told their names.  Only the venv module is indispensable.
 set -eu
 
 venv=$1
@@ -21,24 +22,60 @@ find_python() {
     die "no Python 3.11 or later found; say PYTHON=/path/to/python3"
 }
 
+can_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+
+install() {
+    say "installing $*"
+    apt-get update -qq >/dev/null || true
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
 need_venv_module() {
     "$1" -c 'import venv, ensurepip' 2>/dev/null && return
     package=$("$1" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        say "installing $package"
-        apt-get update -qq >/dev/null || true
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$package" >/dev/null ||
-            die "could not install $package"
+    if can_install; then
+        install "$package" || die "could not install $package"
     else
         die "$1 cannot make virtual environments; as root: apt-get install $package"
     fi
 }
 
-# The Berkeley DB module is compiled: it needs a compiler and the headers of libdb and Python.
+# Tell whether a header is found, by the compiler, or in the folder $2.
+has_header() {
+    command -v cc >/dev/null && printf '#include <%s>\n' "$1" | cc -E "-I$2" - >/dev/null 2>&1
+}
+
+include_of() { "$1" -c 'import sysconfig; print(sysconfig.get_path("include"))'; }
+
 can_build_db() {
-    command -v cc >/dev/null || return 1
-    include=$("$1" -c 'import sysconfig; print(sysconfig.get_path("include"))')
-    printf '#include <db.h>\n#include <Python.h>\n' | cc -E "-I$include" - >/dev/null 2>&1
+    has_header db.h . && has_header Python.h "$(include_of "$1")"
+}
+
+# Only what is missing, so that nothing is upgraded.  Another interpreter than Debian's has its headers with it.
+db_packages() {
+    has_header stdio.h . || echo gcc libc6-dev
+    has_header db.h . || echo libdb-dev
+    has_header Python.h "$(include_of "$1")" ||
+        "$1" -c 'import sys; sys.base_prefix == "/usr" and print("python%d.%d-dev" % sys.version_info[:2])'
+}
+
+get_db_module() {
+    if ! can_build_db "$1"; then
+        packages=$(db_packages "$1" | tr '\n' ' ')
+        # shellcheck disable=SC2086  # a list of names
+        if ! can_install; then
+            why="it is compiled with ${packages:-the headers of Python}"
+        elif ! install $packages; then
+            why="these could not be installed: $packages"
+        elif ! can_build_db "$1"; then
+            why="the headers of libdb and Python are not found"
+        fi
+    fi
+    if [ -z "${why:-}" ]; then
+        "$1" -m pip install -q --disable-pip-version-check -e '.[db]' && return
+        why="pip could not build it"
+    fi
+    say "no Berkeley DB module, and the tests of the db module will be skipped: $why"
 }
 
 [ -w . ] || die "$(pwd) is not writable for $(id -un); use a clone of your own"
@@ -50,8 +87,5 @@ if ! is_new_enough "$venv/bin/python" || ! "$venv/bin/python" -m pip --version >
 fi
 say "installing POPular and what it needs"
 "$venv/bin/python" -m pip install -q --disable-pip-version-check -e '.[test,bcrypt,argon2]'
-if can_build_db "$venv/bin/python"; then
-    "$venv/bin/python" -m pip install -q --disable-pip-version-check -e '.[db]' ||
-        say "the Berkeley DB module could not be built; the tests of the db module will be skipped"
-fi
+get_db_module "$venv/bin/python"
 touch "$venv/.ready"
