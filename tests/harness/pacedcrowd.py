@@ -8,11 +8,26 @@ made up for, so that a slow machine gets fewer sessions and no heap of them.
 """
 
 import select
+import subprocess
 import sys
 import time
 
 from popular.addresses import Endpoint
 from tests.harness.popclient import PopClient
+
+
+def start_crowd(endpoint: Endpoint, rate: float, user: str, password: str) -> "subprocess.Popen[str]":
+    """Start sessions at a steady rate, so many a second."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.harness.pacedcrowd", str(endpoint.port), str(rate), user, password],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def end_crowd(crowd: "subprocess.Popen[str]") -> list[tuple[str, str]]:
+    """End a crowd, none of whose sessions may have failed; returns the client port of each and the banner it saw."""
+    out, _ = crowd.communicate("", 60.0)
+    assert crowd.returncode == 0, out[-1000:]
+    return [(port, banner) for port, _, banner in (line.partition(" ") for line in out.splitlines())]
 
 
 def main(port: int, rate: float, user: str, password: str) -> int:

@@ -1,8 +1,6 @@
 """A thousand commands while sessions come: none fails, and none sees half of a change."""
 
 import re
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 from popular.control.client import ControlClient
 from tests.harness.control import control
 from tests.harness.daemon import Daemon
+from tests.harness.pacedcrowd import end_crowd, start_crowd
 from tests.harness.system import wait_for
 
 RATE = 100.0      # sessions a second of each of the two crowds
@@ -41,20 +40,6 @@ def storm(client: ControlClient) -> None:
     assert client.ask("sync").ok
 
 
-def start_crowd(proxy: Daemon) -> "subprocess.Popen[str]":
-    """Start sessions at a steady rate."""
-    port = str(proxy.endpoint("main").port)
-    return subprocess.Popen([sys.executable, "-m", "tests.harness.pacedcrowd", port, str(RATE), "joe", "pw"],
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def end_crowd(crowd: "subprocess.Popen[str]") -> list[tuple[str, str]]:
-    """End a crowd; returns the client port of each session and the banner that it saw."""
-    out, _ = crowd.communicate("", 60.0)
-    assert crowd.returncode == 0, out[-1000:]
-    return [(port, banner) for port, banner in map(str.split, out.splitlines())]
-
-
 def logins(proxy: Daemon) -> Counter[tuple[str, str, str]]:
     """Return client port, namespace and mailbox of all sessions, from the log; ports come again."""
     found: Counter[tuple[str, str, str]] = Counter()
@@ -81,7 +66,7 @@ def test_a_thousand_commands_while_sessions_come(start: Callable[..., Daemon], m
         "backend": {"store": {"protocol": "cxpop", "address": "127.0.0.1:9", "checkport": pcheckd.endpoint().port}},
         "pdm": {"users": {"module": "any", "args": "store %n/%u"}},
     })
-    crowds = [start_crowd(proxy), start_crowd(proxy)]
+    crowds = [start_crowd(proxy.endpoint("main"), RATE, "joe", "pw") for _ in range(2)]
     try:
         wait_for(lambda: len(proxy.log_lines("session_end")) > 20, 30.0, "sessions")
         with control(proxy) as client:
