@@ -82,7 +82,7 @@ def _build(hand: HandOver) -> Master | Lone:
     gc.collect()    # before the rehearsal: it also empties Python's lists of free objects
     _rehearse(spec, config, inheritance)
     rings = [RingClient(ring.owner, socket.socket(fileno=ring.fd)) for ring in hand.rings]
-    notify = Notify(hand.notify)
+    notify = Notify(hand.notify, speaks=not hand.is_successor)
     master = Master(spec, config, borrowed(listeners) if hand.is_successor else listeners, inheritance, pidfile, rings,
                     notify)
     if hand.base:

@@ -91,7 +91,7 @@ class Estate:
             })
             for each in estate.descriptors:
                 os.fstat(each)
-        except (OSError, ValueError, KeyError, TypeError) as why:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as why:
             raise UsageError(f"this is no estate of a running daemon: {why}") from why
         if estate.program != program:
             raise UsageError(f"this is the estate of {estate.program}, not of {program}")

@@ -8,6 +8,7 @@ a trace; a predecessor that was killed is no reason not to go on.
 Master only.  Raises nothing once it is made.
 """
 
+import os
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -86,6 +87,8 @@ class Predecessor:
             return
         self._has_taken_over = True
         master.own(self._listeners)
+        master.notify.speaks = True
+        master.notify.tell("READY=1", f"MAINPID={os.getpid()}")
         master.log.note(TAKEN, process=self._pid)
         self._tell(f"{TOOK_OVER} {VERSION}\n")
 

@@ -124,7 +124,8 @@ class Succession:
         self._is_aside = True
         self._until = time.monotonic() + STANDBY_SECONDS
         self._master.step_aside()
-        self._master.notify.tell(f"MAINPID={heir.pid}")
+        self._master.notify.tell(f"MAINPID={heir.pid}")    # from the one that it listens to
+        self._master.notify.speaks = False
         self._master.log.note(UPGRADED, process=heir.pid, version=heir.version)
         self._conclude(Answer(True, f"process {heir.pid}, version {heir.version}, has taken over"))
 
@@ -146,6 +147,7 @@ class Succession:
         is_back = self._take_back()
         if self._is_aside and is_back:
             self._is_aside = False
+            master.notify.speaks = True
             master.notify.tell(f"MAINPID={os.getpid()}")
             master.come_back()
         elif self._is_aside:    # somebody else was quicker, and serves

@@ -9,13 +9,14 @@ import socket
 class Notify:
     """The way to one service manager, or to none."""
 
-    def __init__(self, address: str = "") -> None:
+    def __init__(self, address: str = "", speaks: bool = True) -> None:
         """Speak to the datagram socket `address`, as in NOTIFY_SOCKET; empty: to nobody."""
         self.address = address
+        self.speaks = speaks    # of two masters, one does
 
     def tell(self, *facts: str) -> None:
         """Send facts such as `READY=1`."""
-        if not self.address:
+        if not self.address or not self.speaks:
             return
         name = f"\0{self.address[1:]}" if self.address.startswith("@") else self.address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
