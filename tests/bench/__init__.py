@@ -12,12 +12,13 @@
     memory        the memory of a process tree by program (PSS)
     scripts       what one session of each workload says, and what must be answered
     load          the load generator: several processes, epoll, one session after the other
+    tls, tlsload  the certificate of all, and the load generator over TLS
     workloads     one measured turn of each workload; datagrams, resting and big do the special ones
     turns         round robin: who is measured when
     kinds         what can grow, and what is measured at each step of it
     growth        the growth run: everyone anew at each step
     results, growth_results        the figures of a run, as JSON
-    report, growth_report, plots, svg, machine    what is printed and drawn
+    report, tls_report, growth_report, plots, svg, machine    what is printed and drawn
 
 Nothing here is a timed test: `make test` only runs a smoke test of it, whose figures mean nothing.
 """

@@ -32,6 +32,9 @@ class Running(Protocol):
     def endpoint(self) -> Endpoint:
         """Where clients connect."""
     @property
+    def tls(self) -> Endpoint | None:
+        """Where clients connect with TLS, if they can."""
+    @property
     def checks(self) -> Endpoint | None:
         """Where mail checks are answered, if they are."""
     def close(self) -> None:
@@ -46,7 +49,8 @@ class Contender:
     about: str
     start: Callable[[Place], Running]
     needs: tuple[str, ...] = ()     # programs, by name
-    workloads: tuple[str, ...] = ()     # that it can do; () is all of them
+    workloads: tuple[str, ...] = ()     # that it can do; () is all of them without TLS
+    tls: tuple[str, ...] = ()           # the same of those with TLS
 
     @property
     def is_ours(self) -> bool:
@@ -55,6 +59,8 @@ class Contender:
 
     def takes(self, workload: str) -> bool:
         """Tell whether it can do a workload."""
+        if workload in TLS:
+            return workload in self.tls
         return not self.workloads or workload in self.workloads
 
 
@@ -68,12 +74,14 @@ def _before_dovecot(maxuse: int) -> Callable[[Place], Running]:
 
 
 def _dovecot(kind: str, *, has_proxy: bool) -> Callable[[Place], Running]:
-    start = dovecot.start_proxy_and_server if has_proxy else dovecot.start_server
-    return lambda place: start(place.folder, place.store, place.owner, kind)
+    if has_proxy:
+        return lambda place: dovecot.start_proxy_and_server(place.folder, place.store, place.owner, kind,
+                                                            has_tls=place.shape.has_tls)
+    return lambda place: dovecot.start_server(place.folder, place.store, place.owner, kind)
 
 
-def _peer(start: Callable[[Path, Store, tuple[int, int]], Running]) -> Callable[[Place], Running]:
-    return lambda place: start(place.folder, place.store, place.owner)
+def _peer(start: Callable[[Path, Store, tuple[int, int], bool], Running]) -> Callable[[Place], Running]:
+    return lambda place: start(place.folder, place.store, place.owner, place.shape.has_tls)
 
 
 def _floor(maxuse: int, *, is_c: bool) -> Callable[[Place], Running]:
@@ -88,13 +96,18 @@ POOLED = 1000    # sessions that a child serves
 
 _BULK = ("bulk", "bulk-text")
 _SESSIONS = ("empty", "mail", "mix", *_BULK, "idle")
+TLS = ("tls-off", "tls-full", "tls-resumed", "tls-bulk")
+_NO_TICKETS = ("tls-off", "tls-full", "tls-bulk")       # each login process of Dovecot takes only its own
 _LEFT_OUT = "no log, database, limits or capabilities"
 
 CONTENDERS: tuple[Contender, ...] = (
-    Contender("popular-classic", "pproxy, pcheckd, pserv; maxuse = 1; users in sqlite", _ours(1, "sqlite")),
-    Contender("popular-pooled", "pproxy, pcheckd, pserv; maxuse = 1000; users in sqlite", _ours(POOLED, "sqlite")),
-    Contender("popular-classic-passwd", "the same; maxuse = 1; users in a passwd file", _ours(1, "passwd")),
-    Contender("popular-pooled-passwd", "the same; maxuse = 1000; users in a passwd file", _ours(POOLED, "passwd")),
+    Contender("popular-classic", "pproxy, pcheckd, pserv; maxuse = 1; users in sqlite", _ours(1, "sqlite"), tls=TLS),
+    Contender("popular-pooled", "pproxy, pcheckd, pserv; maxuse = 1000; users in sqlite", _ours(POOLED, "sqlite"),
+              tls=TLS),
+    Contender("popular-classic-passwd", "the same; maxuse = 1; users in a passwd file", _ours(1, "passwd"),
+              tls=TLS),
+    Contender("popular-pooled-passwd", "the same; maxuse = 1000; users in a passwd file", _ours(POOLED, "passwd"),
+              tls=TLS),
     Contender("pproxy-dovecot-classic", "pproxy, maxuse = 1, before tuned Dovecot", _before_dovecot(1), ("dovecot",)),
     Contender("pproxy-dovecot-pooled", "pproxy, maxuse = 1000, before tuned Dovecot", _before_dovecot(POOLED),
               ("dovecot",)),
@@ -103,9 +116,10 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender("dovecot-proxy-packaged", "Dovecot's proxy before Dovecot, both as packaged",
               _dovecot("packaged", has_proxy=True), ("dovecot",)),
     Contender("dovecot-proxy-tuned", "Dovecot's proxy before Dovecot, both tuned", _dovecot("tuned", has_proxy=True),
-              ("dovecot",)),
-    Contender("nginx", "nginx mail before tuned Dovecot", _peer(peers.start_nginx), ("dovecot", "nginx")),
-    Contender("perdition", "Perdition before tuned Dovecot", _peer(peers.start_perdition), ("dovecot", "perdition")),
+              ("dovecot",), tls=_NO_TICKETS),
+    Contender("nginx", "nginx mail before tuned Dovecot", _peer(peers.start_nginx), ("dovecot", "nginx"), tls=TLS),
+    Contender("perdition", "Perdition before tuned Dovecot", _peer(peers.start_perdition), ("dovecot", "perdition"),
+              tls=TLS),
     Contender("haproxy", "HAProxy in TCP mode before tuned Dovecot", _peer(peers.start_haproxy),
               ("dovecot", "haproxy")),
     Contender("floor-python-classic", f"smallest proxy in Python before our pcheckd and pserv: {_LEFT_OUT}; 1 use",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from popular.addresses import Endpoint
-from tests.bench.foreground import CannotStart, Foreground, fill, launch, names_of
+from tests.bench.foreground import HOST, CannotStart, Foreground, fill, free_port, launch, names_of
 from tests.bench.population import PASSWORD, Store
 from tests.harness.dovecot import MAX_FOLDER, NoDovecot, find_dovecot
 
@@ -21,6 +21,7 @@ class Chain:
 
     programs: list[Foreground]
     checks: Endpoint | None = None
+    tls: Endpoint | None = None
 
     @property
     def endpoint(self) -> Endpoint:
@@ -49,19 +50,26 @@ def start_server(folder: Path, store: Store, owner: tuple[int, int], kind: str) 
     return Chain([_start(folder, f"server-{kind}", "dovecot-server.conf", kind, owner, **words)])
 
 
-def start_proxy_and_server(folder: Path, store: Store, owner: tuple[int, int], kind: str) -> Chain:
-    """Start a Dovecot with the mail, and one that only passes on before it; raises CannotStart."""
+def start_proxy_and_server(folder: Path, store: Store, owner: tuple[int, int], kind: str, *,
+                           has_tls: bool = False) -> Chain:
+    """Start a Dovecot with the mail, and one that only passes on before it, with TLS or not; raises CannotStart."""
     chain = start_server(folder, store, owner, kind)
+    words: dict[str, object] = {"password": PASSWORD, "users": store.passwd, "backend": chain.endpoint.port}
+    more = []
+    if has_tls:
+        chain.tls = Endpoint(HOST, free_port())
+        more.append("dovecot-tls.conf")
+        words.update(tls=chain.tls.port, certificate=store.certificate, key=store.key)
     try:
-        chain.programs.append(_start(folder, f"proxy-{kind}", "dovecot-proxy.conf", kind, owner,
-                                     password=PASSWORD, users=store.passwd, backend=chain.endpoint.port))
+        chain.programs.append(_start(folder, f"proxy-{kind}", "dovecot-proxy.conf", kind, owner, *more, **words))
     except BaseException:
         chain.close()
         raise
     return chain
 
 
-def _start(folder: Path, name: str, role: str, kind: str, owner: tuple[int, int], **words: object) -> Foreground:
+def _start(folder: Path, name: str, role: str, kind: str, owner: tuple[int, int], *more: str,
+           **words: object) -> Foreground:
     program = find_dovecot()
     own = folder / name
     if len(str(own)) > MAX_FOLDER:
@@ -72,7 +80,7 @@ def _start(folder: Path, name: str, role: str, kind: str, owner: tuple[int, int]
 
     def make(port: int) -> list[str | Path]:
         common = {"folder": own, "port": port, "user": user, "group": group}
-        parts = ["dovecot-common.conf", role, f"dovecot-{kind}.conf"]
+        parts = ["dovecot-common.conf", role, f"dovecot-{kind}.conf", *more]
         if os.geteuid() != 0:
             parts.append("dovecot-one-user.conf")
         texts = [fill(part, own / part, **common, **words).read_text() for part in parts]

@@ -35,6 +35,7 @@ class Floor:
         self._parts = ExitStack()
         self.endpoint = Endpoint("", 0)
         self.checks: Endpoint | None = None     # none of its own: pcheckd is POPular's
+        self.tls: Endpoint | None = None
 
     def close(self) -> None:
         """End them, the outermost first; twice is fine."""

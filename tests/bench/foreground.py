@@ -31,11 +31,12 @@ class CannotStart(Exception):
 
 @dataclass(slots=True)
 class Foreground:
-    """One program of a rival that answers with a POP3 greeting."""
+    """One program of a rival that answers with a POP3 greeting, in clear or under TLS."""
 
     process: "subprocess.Popen[bytes]"
     endpoint: Endpoint
     output: Path
+    is_secured: bool = False
 
     def close(self) -> None:
         """End it as its administrator would; twice is fine."""
@@ -48,14 +49,18 @@ class Foreground:
                 self.process.wait()
 
     def is_up(self) -> bool:
-        """Wait for the greeting; False when the program ended instead."""
-        wait_for(lambda: not is_alive(self.process.pid) or greets(self.endpoint), 30.0, "a greeting")
+        """Wait for the greeting, or for a port with TLS to be there; False when the program ended instead."""
+        answers = listens if self.is_secured else greets
+        wait_for(lambda: not is_alive(self.process.pid) or answers(self.endpoint), 30.0, "a greeting")
         return is_alive(self.process.pid)
 
 
 def launch(folder: Path, name: str, make: Callable[[int], Sequence[str | Path]], *,
-           files: int | None = None) -> Foreground:
-    """Start what `make(port)` says and wait for its greeting; `files` is its RLIMIT_NOFILE, else the hard limit."""
+           files: int | None = None, is_secured: bool = False) -> Foreground:
+    """Start what `make(port)` says and wait for its greeting; `files` is its RLIMIT_NOFILE, else the hard limit.
+
+    Of one that `is_secured`, which speaks nothing but TLS, no greeting is waited for.
+    """
     output = folder / f"{name}.out"
 
     def prepare() -> None:
@@ -69,7 +74,7 @@ def launch(folder: Path, name: str, make: Callable[[int], Sequence[str | Path]],
         with output.open("wb") as file:
             process = subprocess.Popen(command, cwd="/", stdin=subprocess.DEVNULL, stdout=file, stderr=file,
                                        preexec_fn=prepare)
-        running = Foreground(process, Endpoint(HOST, port), output)
+        running = Foreground(process, Endpoint(HOST, port), output, is_secured)
         try:
             if running.is_up():
                 return running
@@ -110,6 +115,13 @@ def greets(endpoint: Endpoint) -> bool:
     """Tell whether a POP3 server answers there."""
     with contextlib.suppress(OSError), socket.create_connection((endpoint.host, endpoint.port), 5.0) as sock:
         return sock.recv(3) == b"+OK"
+    return False
+
+
+def listens(endpoint: Endpoint) -> bool:
+    """Tell whether connections are taken there."""
+    with contextlib.suppress(OSError), socket.create_connection((endpoint.host, endpoint.port), 5.0):
+        return True
     return False
 
 

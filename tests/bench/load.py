@@ -18,7 +18,7 @@ import socket
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from typing import TypeVar
@@ -73,6 +73,7 @@ class Plan:
     seconds: float
     processes: int = 2
     grace: float = GRACE              # seconds that sessions have to end after the last one has begun
+    make: "Callable[[Plan, int, int], Generator] | None" = None    # the generator of a process; None: the one in clear
 
 
 class Slot:
@@ -148,19 +149,27 @@ class Generator:
             slot.script, slot.place, slot.got, slot.tail, slot.begun = next(self._scripts), 0, 0, b"", now
             self._by_fd[slot.fd] = slot
             self._poll.register(slot.fd, select.EPOLLIN)
+            self._connected(slot)
             return
 
+    def _connected(self, slot: Slot) -> None:
+        """Do what comes before the greeting: nothing in clear."""
+
     def _receive(self, slot: Slot) -> None:
-        sock, buffer = slot.sock, self._buffer
-        assert sock is not None
+        assert slot.sock is not None
         try:
-            count = sock.recv_into(buffer)
+            count = slot.sock.recv_into(self._buffer)
         except BlockingIOError:
             return
         except OSError as why:
             return self._fail(slot, why.strerror or "error")
         if count == 0:
             return self._fail(slot, "closed by the server")
+        return self._got(slot, count)
+
+    def _got(self, slot: Slot, count: int) -> None:
+        """Check the octets that came, the first `count` of the buffer, and go on when the answer is whole."""
+        buffer = self._buffer
         self.octets += count
         command, answer, is_multi, least = slot.script[slot.place]
         total = slot.got + count
@@ -192,11 +201,14 @@ class Generator:
             self.times.add((now - slot.begun) // 1000)
             return self._begin(slot)
         slot.got, slot.tail = 0, b""
-        assert slot.sock is not None
         try:
-            slot.sock.send(slot.script[slot.place].command)
+            self._send(slot, slot.script[slot.place].command)
         except OSError as why:
             self._fail(slot, why.strerror or "error")
+
+    def _send(self, slot: Slot, octets: bytes) -> None:
+        assert slot.sock is not None
+        slot.sock.send(octets)
 
     def _fail(self, slot: Slot, why: str) -> None:
         self.failed[f"{why} ({_word(slot.script[slot.place].command)})"] += 1
@@ -242,7 +254,7 @@ def _fork(plan: Plan, number: int, start: int) -> tuple[int, int]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         gc.disable()
-        text = json.dumps(Generator(plan, number, start).run()).encode()
+        text = json.dumps((plan.make or Generator)(plan, number, start).run()).encode()
     except Exception:    # the process ends here: whatever it was goes to the parent
         text = traceback.format_exc().encode()
     with os.fdopen(write_end, "wb") as pipe:

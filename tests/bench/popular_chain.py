@@ -22,16 +22,19 @@ Owner = tuple[int, int]
 
 MAX_REASON = 100        # characters of it
 
+_TLS = "secured"        # the virtual server with TLS
+
 _SPARES = {True: (8, 32), False: (16, 64)}      # minspare and maxspare, with a child for each session and without
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How much there is in the configuration of pproxy, beside what is always there."""
+    """What there is in the configuration of a contender beside what is always there; only pproxy has more than TLS."""
 
     vservs: int = 1         # each with a port of its own
     backends: int = 1       # `population.backend_of` names them; all are the same pserv
     module: str = ""        # the database module; the contender's own when empty
+    has_tls: bool = False   # on a port of its own, with the certificate of the store
 
 
 class Refused(Exception):
@@ -53,7 +56,7 @@ class PopularChain:
             self._proxy = self._start("pproxy", folder, {
                 **words, "backend": BACKEND, "protocol": "cxpop", "address": pserv.endpoint(),
                 "check_line": _check_line(pcheckd), "module": shape.module,
-                "users": store.users(shape.module, "cxpop"), "more_vservs": _vservs(shape.vservs),
+                "users": store.users(shape.module, "cxpop"), "more_vservs": _vservs(shape, store),
                 "more_backends": _backends(shape.backends, pserv, pcheckd)})
             self.start_seconds = time.monotonic() - begun
         except StartFailed as why:
@@ -64,11 +67,13 @@ class PopularChain:
             raise
         self.endpoint = self._proxy.endpoint()
         self.checks: Endpoint | None = pcheckd.endpoint()
+        self.tls: Endpoint | None = self._proxy.endpoint(_TLS) if shape.has_tls else None
 
     @property
     def endpoints(self) -> Sequence[Endpoint]:
-        """Where the virtual servers listen."""
-        return [endpoint for endpoints in self._proxy.addresses.values() for endpoint in endpoints]
+        """Where the virtual servers without TLS listen."""
+        return [endpoint for owner, endpoints in self._proxy.addresses.items() for endpoint in endpoints
+                if owner != _TLS]
 
     def reload(self) -> float:
         """Change the greeting of one virtual server in the file; returns the seconds until new clients see it.
@@ -118,6 +123,7 @@ class ProxyBeforeDovecot:
             raise
         self.endpoint = self._proxy.endpoint()
         self.checks: Endpoint | None = None
+        self.tls: Endpoint | None = None
 
     def close(self) -> None:
         """End both, the proxy first."""
@@ -130,9 +136,13 @@ def start_daemon(program: str, folder: Path, words: dict[str, object]) -> Daemon
     return Daemon.start(program, (CONFIGS / f"{program}.ini").read_text().format_map(words), folder, seconds=30.0)
 
 
-def _vservs(count: int) -> str:
+def _vservs(shape: Shape, store: Store) -> str:
     """Return the lines of all virtual servers but the first."""
-    return "".join(f"    [[more{number}]]\n    address = 127.0.0.1:0\n" for number in range(1, count))
+    lines = "".join(f"    [[more{number}]]\n    address = 127.0.0.1:0\n" for number in range(1, shape.vservs))
+    if shape.has_tls:
+        lines += (f"    [[{_TLS}]]\n    address = 127.0.0.1:0\n    tls = implicit\n    tlsmin = 1.3\n"
+                  f"    certificate = {store.certificate}\n    key = {store.key}\n")
+    return lines
 
 
 def _backends(count: int, pserv: Daemon, pcheckd: Daemon) -> str:

@@ -94,6 +94,21 @@ class Store:
         """The users in the format of Dovecot's passwd-file."""
         return self.folder / "dovecot.users"
 
+    @property
+    def secrets(self) -> Path:
+        """The folder of what TLS needs, once there is any."""
+        return self.folder / "tls"
+
+    @property
+    def certificate(self) -> Path:
+        """The certificate of everyone who has TLS."""
+        return self.secrets / "server.pem"
+
+    @property
+    def key(self) -> Path:
+        """Its key."""
+        return self.secrets / "server.key"
+
     def users(self, module: str, protocol: str) -> Path:
         """Return the file with the users for one of our database modules."""
         return self.folder / f"{protocol}.{module}"

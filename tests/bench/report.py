@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tests.bench.results import Run, Spread
+from tests.bench.tls_report import HEAD, OFF, WITH, added_rows
 from tests.bench.workloads import WORKLOADS
 
 CLASSIC = "popular-classic"
@@ -24,6 +25,8 @@ def report(run: Run) -> str:
     parts = [_head(run)]
     for workload, concurrency in run.cells():
         parts.append(_section(run, workload, concurrency))
+    parts += [_tls(run, concurrency) for workload, concurrency in run.cells()
+              if workload == OFF and (WITH[0], concurrency) in run.cells()]
     if run.notes:
         parts.append("## Notes\n\n" + "\n".join(f"* {note}" for note in run.notes) + "\n")
     return "\n".join(parts)
@@ -67,6 +70,14 @@ def _section(run: Run, workload: str, concurrency: int) -> str:
             lines = table(_SESSION_HEAD, (_session_row(run, workload, concurrency, name)
                                           for name in run.contenders(workload)))
     return "\n".join([title, "", *lines, "", *_failures(run, workload, concurrency)])
+
+
+def _tls(run: Run, concurrency: int) -> str:
+    rows = ((name, middle(clear), *(number(value) for value in
+             ((full.median, full.low, full.high) if full else (None, None, None))),
+             *map(times, ratios), middle(resumed))
+            for name, clear, full, ratios, resumed in added_rows(run, concurrency, (CLASSIC, POOLED)))
+    return "\n".join([f"## What TLS adds to `empty`, CPU s/1,000; {concurrency} at once", "", *table(HEAD, rows), ""])
 
 
 def _session_row(run: Run, workload: str, concurrency: int, name: str) -> Row:

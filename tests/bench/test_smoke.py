@@ -27,9 +27,10 @@ from tests.bench.population import (
 )
 from tests.bench.results import Run
 from tests.bench.scripts import scripts_of
+from tests.bench.tls import certify
 from tests.bench.turns import mail_owner
 from tests.bench.ward import Ward
-from tests.bench.workloads import Setting, measure_sessions
+from tests.bench.workloads import WORKLOADS, Setting, measure_sessions
 from tests.harness.control import greeting
 from tests.harness.daemon import ROOT
 from tests.harness.system import all_pids, children_of, is_alive, reap, wait_for
@@ -82,6 +83,23 @@ def test_contenders_start_count_and_end(contender, rundir):
         below = children_of(ward.process.pid)
         assert below
     assert [pid for pid in below if is_alive(pid)] == []
+    assert users_of(rundir) == []
+
+
+@pytest.mark.limit(120)
+@pytest.mark.parametrize("contender", [each for each in CONTENDERS if each.tls], ids=lambda contender: contender.name)
+def test_contenders_have_tls(contender, rundir):
+    missing = lacks(contender)
+    if missing:
+        pytest.skip(missing)
+    rundir.chmod(0o755)
+    store = build(rundir, SMALL, mail_owner(), has_dovecot=True)
+    certify(store, mail_owner())
+    with Ward.start(contender.name, rundir / "c", store, mail_owner(), shape=Shape(has_tls=True)) as ward:
+        assert ward.tls not in (None, *ward.endpoints)
+        for workload in contender.tls:
+            turn = WORKLOADS[workload].measure(ward, Setting(store, SMALL, 2, 0, 0.2, 1, 0))
+            assert turn.sessions > 0 and turn.failures == {}, workload
     assert users_of(rundir) == []
 
 

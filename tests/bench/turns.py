@@ -9,16 +9,18 @@ import os
 import pwd
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench import dovecot
+from tests.bench import dovecot, tls
 from tests.bench.big import BigFailed
 from tests.bench.contenders import contender, lacks
 from tests.bench.foreground import CannotStart
 from tests.bench.machine import describe
 from tests.bench.options import Options
+from tests.bench.popular_chain import Shape
 from tests.bench.population import Population, Store, build
 from tests.bench.results import Record, Run
 from tests.bench.ward import Ward, WardGone
@@ -37,28 +39,69 @@ def run(options: Options, result: Run, say: Say) -> None:
                  and is_possible(name, result, say)]
         folder, owner = make_folder(stack), mail_owner()
         store = make_store(folder, options.population, names, owner, say)
+        for has_tls in (False, True):    # with it all the rest is a little dearer
+            workloads = [WORKLOADS[name] for name in options.workloads if WORKLOADS[name].needs_tls is has_tls]
+            those = [name for name in names if any(contender(name).takes(workload.name) for workload in workloads)]
+            if not those or (has_tls and not _can_certify(store, owner, result, say)):
+                continue
+            _measure_all(workloads, those, Stage(folder, owner, store, has_tls), options, result, say)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a part of the run is done with."""
+
+    folder: Path
+    owner: tuple[int, int]
+    store: Store
+    has_tls: bool
+
+    def enter(self, stack: ExitStack, name: str, number: int, options: Options) -> Ward:
+        """Start a contender, which ends with `stack`; raises CannotStart."""
+        folder = self.folder / f"{'t' if self.has_tls else 'c'}{number}"
+        return stack.enter_context(Ward.start(name, folder, self.store, self.owner, shape=Shape(has_tls=self.has_tls),
+                                              use_groups=options.use_groups))
+
+
+def _can_certify(store: Store, owner: tuple[int, int], result: Run, say: Say) -> bool:
+    """Make the certificate of the run; else notes why not."""
+    if why := tls.missing():
+        result.notes.append(f"nothing was measured over TLS: {why}")
+        say(result.notes[-1])
+        return False
+    tls.certify(store, owner)
+    return True
+
+
+def _measure_all(workloads: Sequence[Workload], names: Iterable[str], stage: Stage, options: Options, result: Run,
+                 say: Say) -> None:
+    """Start everyone, measure the workloads, and end everyone."""
+    with ExitStack() as stack:
         wards: list[Ward] = []
         for number, name in enumerate(names):
             try:
-                wards.append(stack.enter_context(Ward.start(name, folder / f"c{number}", store, owner,
-                                                            use_groups=options.use_groups)))
+                wards.append(stage.enter(stack, name, number, options))
             except CannotStart as why:
                 leave_out(name, str(why), result, say)
                 continue
             result.about[name] = contender(name).about
             note_blind(wards[-1], result)
-        for workload in (WORKLOADS[name] for name in options.workloads):
-            _measure(workload, wards, options, store, result, say)
+        everything = range(options.rounds)
+        # What TLS adds is a difference of two workloads, so these take turns as well.
+        for rounds in [range(number, number + 1) for number in everything] if stage.has_tls else [everything]:
+            for workload in workloads:
+                _measure(workload, wards, rounds, options, stage.store, result, say)
 
 
-def _measure(workload: Workload, wards: list[Ward], options: Options, store: Store, result: Run, say: Say) -> None:
-    """Measure one workload at each concurrency, every ward in turn in each round."""
+def _measure(workload: Workload, wards: list[Ward], rounds: range, options: Options, store: Store, result: Run,
+             say: Say) -> None:
+    """Measure one workload at each concurrency, every ward in turn in each of some rounds."""
     if workload.name == "big" and not options.population.big:
         return
     for concurrency in workload.levels(options.concurrency):
         where = f"{workload.name}, {concurrency} at once" if workload.has_concurrency else workload.name
         say(f"{where} …")
-        for number in range(options.rounds):
+        for number in rounds:
             setting = Setting(store, options.population, concurrency, number, options.seconds, options.processes,
                               options.resting)
             # Another one begins each time, so that nobody always follows the same one.

@@ -50,6 +50,7 @@ class Ward:
     process: "subprocess.Popen[bytes]"
     errors: Path
     endpoints: tuple[Endpoint, ...] = ()       # where clients connect; several with several virtual servers
+    tls: Endpoint | None = None
     checks: Endpoint | None = None
     start_seconds: float | None = None         # of our proxy, until it listened
     how: str = ""                              # its CPU time is counted
@@ -76,6 +77,7 @@ class Ward:
             ward.close()
             raise
         ward.endpoints = tuple(Endpoint(*words) for words in told["endpoints"])
+        ward.tls = Endpoint(*told["tls"]) if told["tls"] else None
         ward.checks = Endpoint(*told["checks"]) if told["checks"] else None
         ward.start_seconds = told["start"]
         ward.how, ward.blind = told["how"], tuple(told["blind"])

@@ -68,10 +68,11 @@ class Warden:
         except CannotStart as why:
             self._answer({"error": str(why)})
             return False
-        checks = self._running.checks
+        checks, tls = self._running.checks, self._running.tls
         is_ours = isinstance(self._running, PopularChain)
         endpoints = self._ours().endpoints if is_ours else [self._running.endpoint]
         self._answer({"endpoints": [astuple(endpoint) for endpoint in endpoints],
+                      "tls": astuple(tls) if tls else None,
                       "checks": astuple(checks) if checks else None,
                       "start": self._ours().start_seconds if is_ours else None,
                       "how": self._meter.how, "blind": self._meter.blind()})

@@ -9,6 +9,10 @@
     big         a mailbox of 100,000 messages: login to STAT's answer, UIDL, RETR of the last
     idle        1,000 sessions at rest after STAT: memory per session of each program
     check       mail checks by datagram
+    tls-off     empty in clear, at servers that have TLS on another port: what the next ones are compared with
+    tls-full    empty over TLS from the first octet on, with a whole handshake
+    tls-resumed the same with the ticket of an earlier session
+    tls-bulk    bulk over TLS
 """
 
 import os
@@ -22,6 +26,8 @@ from tests.bench.population import Population, Store
 from tests.bench.resting import measure_rest
 from tests.bench.results import Turn
 from tests.bench.scripts import Script, scripts_of
+from tests.bench.tls import client_context, tickets
+from tests.bench.tlsload import OverTls
 from tests.bench.ward import Ward
 
 WARM_UP = 0.25              # of a turn's length, at least WARM_UP_SECONDS
@@ -57,6 +63,7 @@ class Workload:
     has_concurrency: bool = True        # measured at each concurrency, else once
     telling: tuple[int, ...] = ()       # numbers of sessions at once that tell anything; () is all of them
     needs_checks: bool = False          # only for contenders with pcheckd
+    needs_tls: bool = False             # measured when everyone has been started again, with TLS on another port
     unit: str = "session"
 
     def levels(self, wanted: Sequence[int]) -> Sequence[int]:
@@ -78,7 +85,23 @@ def measure_sessions(workload: str, ward: Ward, setting: Setting) -> Turn:
 def measure_scripts(workload: str, ward: Ward, setting: Setting, scripts: Sequence[Script],
                     warming: Sequence[Script] = ()) -> Turn:
     """Play scripts for some seconds and count what the sessions cost; play `warming` before that, if there is any."""
-    plan = Plan(ward.endpoints, scripts, setting.concurrency, setting.seconds, setting.processes, setting.grace)
+    return measure_plan(workload, ward, setting, warming, Plan(
+        ward.endpoints, scripts, setting.concurrency, setting.seconds, setting.processes, setting.grace))
+
+
+def measure_tls(workload: str, ward: Ward, setting: Setting) -> Turn:
+    """Let sessions run over TLS and count what they cost; raises OSError when no tickets are given to resume with."""
+    assert ward.tls is not None
+    context, empty = client_context(setting.store.certificate), scripts_of("empty", setting.population)
+    scripts = scripts_of("bulk", setting.population) if workload == "tls-bulk" else empty
+    given = tickets(context, ward.tls, setting.concurrency) if workload == "tls-resumed" else ()
+    return measure_plan(workload, ward, setting, empty, Plan(
+        [ward.tls], scripts, setting.concurrency, setting.seconds, setting.processes, setting.grace,
+        OverTls(context, given).make))
+
+
+def measure_plan(workload: str, ward: Ward, setting: Setting, warming: Sequence[Script], plan: Plan) -> Turn:
+    """Do what is planned and count what the sessions cost; play `warming` before that, if there is any."""
     if warming:
         run_load(replace(plan, scripts=warming, seconds=max(WARM_UP_SECONDS, WARM_UP * setting.seconds)))
     before = ward.settled_cpu()
@@ -114,6 +137,15 @@ def _sessions(workload: str) -> Callable[[Ward, Setting], Turn]:
     return lambda ward, setting: measure_sessions(workload, ward, setting)
 
 
+def _tls(workload: str) -> Callable[[Ward, Setting], Turn]:
+    return lambda ward, setting: measure_tls(workload, ward, setting)
+
+
+def _off(ward: Ward, setting: Setting) -> Turn:
+    scripts = scripts_of("empty", setting.population)
+    return measure_scripts("tls-off", ward, setting, scripts, scripts)
+
+
 def _big(ward: Ward, setting: Setting) -> Turn:
     return measure_big(ward, setting.store, setting.population.big, setting.round)
 
@@ -137,4 +169,10 @@ WORKLOADS: Mapping[str, Workload] = {each.name: each for each in (
     Workload("big", "one mailbox with very many messages", _big, has_concurrency=False),
     Workload("idle", "sessions at rest", _idle, has_concurrency=False),
     Workload("check", "mail checks by datagram", _check, telling=(16,), needs_checks=True, unit="answer"),
+    Workload("tls-off", "`empty` in clear beside TLS", _off, telling=(16,), needs_tls=True),
+    Workload("tls-full", "`empty` over TLS, each with a whole handshake", _tls("tls-full"), telling=(16,),
+             needs_tls=True),
+    Workload("tls-resumed", "`empty` over TLS, each resumed with a ticket", _tls("tls-resumed"), telling=(16,),
+             needs_tls=True),
+    Workload("tls-bulk", "`bulk` over TLS", _tls("tls-bulk"), telling=(16,), needs_tls=True),
 )}

@@ -93,6 +93,17 @@ def test_a_rate_of_the_load_generator_is_not_told(run, more, wanted):
     assert [cell.strip() for cell in row.strip("|").split("|")][4] == wanted
 
 
+def test_what_tls_adds_is_taken_round_by_round():
+    costs = {"tls-off": {CLASSIC: 4.0, NGINX: 1.0}, "tls-full": {CLASSIC: 6.0, NGINX: 2.0},
+             "tls-resumed": {NGINX: 1.5}}
+    run = Run(options={"users": 1}, about={CLASSIC: "ours", NGINX: "theirs"}, turns=[
+        Turn(workload, name, 16, number, 100, cost=cost * slow) for workload, those in costs.items()
+        for name, cost in those.items() for number, slow in enumerate((1, 2, 3))])
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in report(run).splitlines()]
+    assert [NGINX, "2.00", "2.00", "1.00", "3.00", "2.00 ×", "–", "1.00"] in lines
+    assert [CLASSIC, "8.00", "4.00", "2.00", "6.00", "1.00 ×", "–", "–"] in lines
+
+
 def test_failures_are_told(run):
     run.turns.append(turn(POOLED, 0, 1.0, failed=2, failures={"closed by the server (PASS)": 2}))
     assert "* popular-pooled, round 1: closed by the server (PASS): 2" in report(run)
