@@ -18,6 +18,7 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"    # of TLS 1.2 (RFC 9325 section 4.2); 
 
 _PARTIAL_CHAIN = 0x80000      # X509_V_FLAG_PARTIAL_CHAIN: the certificate itself is trusted
 _ANY_TIME = 0x200000          # X509_V_FLAG_NO_CHECK_TIME: also when it is over
+_TICKETS = 1                  # of TLS 1.3; OpenSSL would give two, for clients that open several connections at once
 _STEPS = 10                   # of a handshake in memory, which takes four
 
 
@@ -61,6 +62,7 @@ def server_context(certificates: Sequence[Certificate], tlsmin: str, ciphers: st
         context = groups.get(certificate.names)
         if context is None:
             context = groups[certificate.names] = _context(ssl.PROTOCOL_TLS_SERVER, tlsmin, ciphers)
+            context.num_tickets = _TICKETS
             if clientca:    # of each context, because the one that is changed to has to know the authorities
                 _trust(context, clientca)
                 context.verify_mode = ssl.CERT_REQUIRED

@@ -32,7 +32,8 @@ class TlsFailed(OSError):
 class TlsStream:
     """One connection under TLS."""
 
-    __slots__ = ("sock", "wants", "_incoming", "_outgoing", "_tls", "_unsent", "_owed", "_is_over")
+    __slots__ = ("sock", "wants", "_incoming", "_outgoing", "_tls", "_unsent", "_owed", "_is_over", "_is_server",
+                 "_has_turn")
 
     def __init__(self, sock: Stream, context: ssl.SSLContext, *, server_side: bool,
                  server_hostname: str | None = None) -> None:
@@ -45,6 +46,8 @@ class TlsStream:
         self._unsent: bytes | memoryview = b""  # enciphered, and not yet taken by the kernel
         self._owed = 0                          # octets of text in `_unsent` that the caller does not know to be sent
         self._is_over = False                   # the peer's end was seen
+        self._is_server = server_side
+        self._has_turn = not server_side        # in the handshake: there is something to do before the peer speaks
 
     def fileno(self) -> int:
         """Return the socket's descriptor, -1 once it is closed."""
@@ -72,23 +75,37 @@ class TlsStream:
         return bool(self._tls.session_reused)
 
     def handshake(self) -> None:
-        """Do the next steps of the handshake; raises BlockingIOError until it is done."""
+        """Do the next steps of the handshake; raises BlockingIOError until it is done.
+
+        The tickets of a server with TLS 1.3 wait for what is sent next: nobody needs them to go on.
+        """
         while True:
+            if not self._has_turn:
+                self._flush()
+                self._fill(is_shaking_hands=True)
+                self._has_turn = True
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
-                self._flush()
-                self._fill(is_shaking_hands=True)
+                self._has_turn = False
+                if self._outgoing.pending:
+                    self._flush()
+                    self.wants = select.POLLIN
+                    raise BlockingIOError(errno.EAGAIN, "no answer yet") from None    # to what was just sent
             except ssl.SSLError as why:
                 self._flush_alert()
                 raise TlsFailed(why) from None
             else:
-                self._flush()
+                if not (self._is_server and self.version == "TLSv1.3"):
+                    self._flush()
                 return
 
     def recv(self, size: int, /) -> bytes:
         """Return up to `size` octets of text, none at the peer's end."""
         while not self._is_over:
+            if not (self._incoming.pending or self._incoming.eof or self._tls.pending()):    # or it costs an exception
+                self._flush_alert()
+                self._fill()
             try:
                 text = self._tls.read(size)
             except ssl.SSLWantReadError:
@@ -111,13 +128,7 @@ class TlsStream:
         After BlockingIOError call it again with the same octets: they may be enciphered already.
         """
         if not self._owed:
-            view = memoryview(data)[:BLOCK]
-            try:
-                for start in range(0, len(view), RECORD):
-                    self._tls.write(view[start:start + RECORD])
-            except ssl.SSLError as why:
-                raise TlsFailed(why) from None
-            self._owed = len(view)
+            self._owed = self._encipher(data)
         self._flush(flags)
         sent, self._owed = self._owed, 0
         return sent
@@ -134,6 +145,18 @@ class TlsStream:
     def close(self) -> None:
         """Close the socket; twice is fine."""
         self.sock.close()
+
+    def _encipher(self, data: Octets) -> int:
+        """Encipher up to BLOCK octets of text; return their count."""
+        try:
+            if len(data) <= RECORD:
+                return self._tls.write(data) if data else 0
+            view = memoryview(data)[:BLOCK]
+            for start in range(0, len(view), RECORD):
+                self._tls.write(view[start:start + RECORD])
+        except ssl.SSLError as why:
+            raise TlsFailed(why) from None
+        return len(view)
 
     def _fill(self, is_shaking_hands: bool = False) -> None:
         """Take a block from the network; at its end, note it for the next read."""
