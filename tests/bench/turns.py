@@ -39,7 +39,7 @@ def run(options: Options, result: Run, say: Say) -> None:
                  and is_possible(name, result, say)]
         folder, owner = make_folder(stack), mail_owner()
         store = make_store(folder, options.population, names, owner, say)
-        for has_tls in (False, True):    # with it all the rest is a little dearer
+        for has_tls in (False, True):    # what is measured in clear must not depend on it
             workloads = [WORKLOADS[name] for name in options.workloads if WORKLOADS[name].needs_tls is has_tls]
             those = [name for name in names if any(contender(name).takes(workload.name) for workload in workloads)]
             if not those or (has_tls and not _can_certify(store, owner, result, say)):
