@@ -1,7 +1,9 @@
 """What a test needs and the machine may not have: skipped on a desk, a failure on a build machine."""
 
+import importlib
 import os
 import shutil
+from types import ModuleType
 from typing import NoReturn
 
 import pytest
@@ -15,11 +17,19 @@ def is_ci() -> bool:
 def lacking(what: str) -> NoReturn:
     """Skip the running test because `what` is missing; with CI=true fail it."""
     if is_ci():
-        pytest.fail(f"{what} is missing; scripts/prepare.sh brings it", pytrace=False)
-    pytest.skip(f"{what} is missing")
+        pytest.fail(f"{what} is missing; scripts/prepare.sh or venv.sh brings it", pytrace=False)
+    pytest.skip(f"{what} is missing", allow_module_level=True)
 
 
 def need_program(name: str) -> str:
     """Return the path of a program, or end the test with `lacking`."""
     path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     return path if path is not None else lacking(name)
+
+
+def need_module(name: str) -> ModuleType:
+    """Return a module of Python, or end the test, or a whole file of them, with `lacking`."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        lacking(name)

@@ -10,6 +10,7 @@ from popular.paths import MASTERAUTH, pdm_dir
 from popular.pdm import libcrypt
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome
 from popular.pdm.chain import Chain
+from tests.harness.needs import need_module
 from tests.harness.pdm import make_module, make_request
 
 PLACE = Found("store1", "cxpop", "3/2d/joe")
@@ -21,7 +22,7 @@ HASH = libcrypt.crypt(b"open sesame", "$5$rounds=1000$saltsalt")
     ("template", ["u", "p", "b", "m"])])
 def test_spec_7_3_shipped_modules_load_and_touch_no_file(name, args):
     if name == "db":
-        pytest.importorskip("berkeleydb")
+        need_module("berkeleydb")
     module = make_module(name, *args)
     assert (module.ident, module.name, module.blocking) == (name, name, False)
     module.close()
@@ -36,7 +37,7 @@ def test_every_module_in_the_folder_is_tried_above():
 @pytest.mark.parametrize("args", [[], ["relative/users"], ["", "x"]], ids=["none", "relative", "empty"])
 def test_files_are_named_with_their_whole_path(name, args):
     if name == "db":
-        pytest.importorskip("berkeleydb")
+        need_module("berkeleydb")
     with pytest.raises(PdmError, match=f"wanted: {name} FILE"):
         make_module(name, *args)
 

@@ -1,15 +1,17 @@
 """The module db on real Berkeley DB files."""
 
 import os
+from typing import Any
 
 import pytest
 
 from popular.errors import PdmError
 from popular.pdm.api import UNKNOWN, Outcome
 from popular.pdm.chain import Chain
+from tests.harness.needs import need_module
 from tests.harness.pdm import make_module, make_request
 
-db = pytest.importorskip("berkeleydb.db")
+db: Any = need_module("berkeleydb.db")
 
 
 def write(path, kind, **users):
