@@ -66,14 +66,19 @@ def test_the_whole_package_is_there(installed):
     assert {path.relative_to(package) for path in package.rglob("*.py")} == ours
 
 
-@pytest.mark.parametrize("source, target", [
-    pytest.param("etc", "share/popular", id="samples"),
-    pytest.param("man", "share/man", id="man pages"),
-])
-def test_files_are_installed(installed, source, target):
-    wanted = {path.name for path in (ROOT / source).glob("*") if path.is_file()}
+def modes(folder: Path) -> dict[str, bool]:
+    """Return every file below a folder, and whether it can be executed."""
+    return {str(path.relative_to(folder)): os.access(path, os.X_OK) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_samples_are_installed_as_they_lie_in_etc(installed):
+    assert modes(installed / "share/popular") == modes(ROOT / "etc")
+
+
+def test_man_pages_are_installed(installed):
+    wanted = {path.name for path in (ROOT / "man").glob("*") if path.is_file()}
     assert wanted
-    assert wanted == {path.name for path in (installed / target).rglob("*") if path.is_file()}
+    assert wanted == {path.name for path in (installed / "share/man").rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("popular", "pdm_modules", "bin", "demo", "scripts", "tests")
+FOLDERS = ("popular", "pdm_modules", "bin", "demo", "scripts", "etc", "tests")
 MAX_FILE = 400
 MAX_FUNCTION = 60
 
