@@ -28,6 +28,8 @@ missing() {
     command -v mandoc >/dev/null || echo mandoc
     command -v openssl >/dev/null || echo openssl
     command -v testssl >/dev/null || echo testssl.sh
+    [ -x /usr/sbin/logrotate ] || echo logrotate
+    command -v systemd-sysusers >/dev/null || echo systemd
     has_samples || samples_package || true
 }
 
