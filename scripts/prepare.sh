@@ -28,6 +28,7 @@ missing() {
     command -v mandoc >/dev/null || echo mandoc
     command -v openssl >/dev/null || echo openssl
     command -v testssl >/dev/null || echo testssl.sh
+    command -v shellcheck >/dev/null || echo shellcheck
     [ -x /usr/sbin/logrotate ] || echo logrotate
     command -v systemd-sysusers >/dev/null || echo systemd
     has_samples || samples_package || true
