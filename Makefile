@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 PREFIX ?= /usr/local
 DESTDIR ?=
+INIT   ?=
 ARGS   ?=
 ONCE   ?=
 
@@ -16,7 +17,7 @@ PYTEST = $(BIN)/python -m pytest
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: PYTHON=$(PYTHON)  VENV=$(VENV)  ARGS=(for tests or benchmark)  DESTDIR=$(DESTDIR)  PREFIX=$(PREFIX)"
+	@echo "  Variables: PYTHON=$(PYTHON)  VENV=$(VENV)  ARGS=(for tests or benchmark)  DESTDIR=$(DESTDIR)  PREFIX=$(PREFIX)  INIT=$(INIT)"
 
 venv: $(VENV)/.ready ## Make .venv with POPular and all it needs
 
@@ -63,8 +64,8 @@ man: venv ## Make the man pages anew from man/src and the tables
 sample: venv ## Make the sample configuration anew from the tables
 	$(BIN)/python scripts/generate.py sample
 
-install: venv ## Install below DESTDIR and PREFIX for the interpreter PYTHON
-	@PYTHON="$(PYTHON)" sh scripts/install.sh "$(VENV)" "$(DESTDIR)" "$(PREFIX)"
+install: venv ## Install below DESTDIR and PREFIX for the interpreter PYTHON (INIT=debian or redhat: init scripts, too)
+	@PYTHON="$(PYTHON)" sh scripts/install.sh "$(VENV)" "$(DESTDIR)" "$(PREFIX)" "$(INIT)"
 
 dist: venv ## Make source archive and wheel in dist/
 	$(BIN)/python -m pip install -q 'build>=1,<2'
