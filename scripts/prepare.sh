@@ -3,10 +3,15 @@
 #
 # Root on a Debian system: the missing packages are installed, and no service of theirs is started or
 # enabled (the tests start a Dovecot of their own).  Everyone else is told what will be skipped.
+#
+# Of the two mail transfer agents Debian lets only one be installed.  That is Postfix, unless there is another one
+# already; Exim is unpacked in the user's cache.
 set -eu
 
 python=${PYTHON:-python3}
 policy=/usr/sbin/policy-rc.d
+exim=exim4-daemon-light
+exim_folder=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/popular-tests/exim
 
 say() { echo "tests: $*" >&2; }
 
@@ -31,8 +36,45 @@ missing() {
     command -v shellcheck >/dev/null || echo shellcheck
     [ -x /usr/sbin/logrotate ] || echo logrotate
     command -v systemd-sysusers >/dev/null || echo systemd
+    command -v ip >/dev/null || echo iproute2
+    command -v haproxy >/dev/null || echo haproxy
+    command -v keepalived >/dev/null || echo keepalived
+    command -v fail2ban-regex >/dev/null || echo fail2ban
+    command -v postfix >/dev/null || [ -e /usr/sbin/sendmail ] || echo postfix
+    has_exim || echo $exim
+    machine_python -c 'import ensurepip' 2>/dev/null || echo python3-venv
     has_samples || samples_package || true
 }
+
+# The README's python3 is that of a system on which nobody has been yet.
+machine_python() { PATH=/usr/local/bin:/usr/bin:/bin python3 "$@"; }
+
+has_exim() {
+    command -v exim4 >/dev/null && return
+    [ -x "$exim_folder/usr/sbin/exim4" ] && ! ldd "$exim_folder/usr/sbin/exim4" | grep -q 'not found'
+}
+
+services_of() {
+    case $1 in
+    dovecot-pop3d) echo dovecot.service dovecot.socket ;;
+    postfix | haproxy | keepalived | fail2ban) echo "$1.service" ;;
+    esac
+}
+
+unpack_exim() {
+    rm -rf "$exim_folder"
+    mkdir -p "$exim_folder"
+    (
+        cd "$exim_folder"
+        apt-get -qq -o APT::Sandbox::User=root download "$exim" >/dev/null
+        dpkg-deb -x "$exim"_*.deb .
+        chmod u-s usr/sbin/exim4    # nobody but the tests shall run it
+        # shellcheck disable=SC2046  # a list of names
+        get $(dpkg-deb -f "$exim"_*.deb Depends | tr ',' '\n' | sed -n 's/^ *\(lib[^ (|]*\).*/\1/p')
+    )
+}
+
+get() { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --no-remove "$@" >/dev/null; }
 
 # invoke-rc.d and deb-systemd-invoke ask this program before they start a service.
 install_quietly() {
@@ -42,11 +84,17 @@ install_quietly() {
         chmod 755 "$policy"
     fi
     apt-get update -qq >/dev/null || true
-    # shellcheck disable=SC2086  # a list of names
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $1 >/dev/null || return 1
     case " $1 " in
-    *" dovecot-pop3d "*) [ ! -d /run/systemd/system ] || systemctl disable -q dovecot.service dovecot.socket || true ;;
+    *" $exim "*) unpack_exim || return 1 ;;
     esac
+    packages=$(echo " $1 " | sed "s/ $exim / /")
+    # shellcheck disable=SC2086  # a list of names
+    get $packages || return 1
+    for package in $packages; do
+        for service in $(services_of "$package"); do
+            ! command -v systemctl >/dev/null || systemctl disable -q "$service" 2>/dev/null || true
+        done
+    done
 }
 
 chmod go-w pdm_modules pdm_modules/*.py    # the proxy loads nothing that others can write to

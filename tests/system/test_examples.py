@@ -1,0 +1,204 @@
+"""The examples in etc/examples work as they stand: real MTAs deliver, HAProxy and keepalived keep a proxy within reach.
+
+Each runs on a machine of its own, with the paths, ports and users that the examples name.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.harness.daemon import ROOT
+from tests.harness.machine import Machine, connect
+from tests.harness.needs import lacking, need_program
+from tests.harness.system import wait_for
+
+EXAMPLES = ROOT / "etc/examples"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "popular-tests"
+EXIM = Path(shutil.which("exim4") or CACHE / "exim/usr/sbin/exim4")    # scripts/prepare.sh unpacks it there
+LETTER = "From: Ann <ann@example.net>\nTo: Joe <joe@example.org>\nSubject: Dinner\n\n.at eight\n\nFrom now on.\n"
+
+PSERV = "[server]\n[[main]]\naddress = 127.0.0.1:1110\n"
+PCHECKD = "[pcheckd]\nhost = 127.0.0.1\n"
+PPROXY = """[pproxy]
+authdelay = 10ms
+[vserv]
+[[main]]
+address = {address}:110
+[backend]
+[[store1]]
+protocol = cxpop
+address = 127.0.0.1:1110
+[pdm]
+[[users]]
+module = passwd
+args = /etc/popular/users
+"""
+LIST = "curl -sS --user joe:secret pop3://{address}/"
+READ = LIST + "1"
+
+pytestmark = [pytest.mark.limit(90),
+              pytest.mark.skipif(os.geteuid() != 0, reason="only root can make machines")]
+
+Boot = Callable[[str], Machine]
+
+
+@pytest.fixture
+def boot(tmp_path: Path) -> Iterator[Boot]:
+    """A function that starts a machine with POPular's programs."""
+    need_program("curl")
+    with ExitStack() as machines:
+        yield lambda name: machines.enter_context(Machine.with_popular(name, tmp_path / name))
+
+
+def store(machine: Machine) -> None:
+    """Start what a storage host has."""
+    folder = machine.root / "etc/popular"
+    (folder / "pserv.conf").write_text(PSERV)
+    (folder / "pcheckd.conf").write_text(PCHECKD)
+    machine.type("pserv && pcheckd")
+
+
+def proxy(machine: Machine, address: str = "127.0.0.1", protocol: str = "cxpop") -> None:
+    """Start a proxy; Joe has the mailbox 3/2d/joe on the same machine, if there is a storage host on it."""
+    folder = machine.root / "etc/popular"
+    (folder / "pproxy.conf").write_text(PPROXY.format(address=address))
+    (folder / "users").write_text(f"joe:{{PLAIN}}secret:store1:{protocol}:3/2d/joe\n")
+    machine.type("pproxy")
+
+
+def deliver(machine: Machine) -> None:
+    """Bring the letter into Joe's mailbox by hand."""
+    (machine.root / "tmp/letter").write_text(LETTER)
+    machine.type("runuser -u pop -- /opt/popular/bin/pdeliver --create 3/2d/joe </tmp/letter")
+
+
+def send(machine: Machine, *recipients: str) -> str:
+    """Bring the letter to the MTA on a machine by SMTP; returns what curl complains about."""
+    (machine.root / "tmp/letter").write_text(LETTER)
+    to = " ".join(f"--mail-rcpt {recipient}" for recipient in recipients)
+    return machine.type(f"curl -sS --crlf smtp://127.0.0.1 --mail-from ann@example.net {to} --upload-file /tmp/letter"
+                        " || echo refused")
+
+
+def is_delivered(machine: Machine, mailbox: str, count: int = 1) -> bool:
+    """Tell whether so many mails lie in a mailbox, unread."""
+    folder = machine.root / "pop" / mailbox / "new"
+    return folder.is_dir() and len(os.listdir(folder)) == count
+
+
+def is_logged(machine: Machine, log: str, *words: str) -> bool:
+    """Tell whether a line of a log has all these words."""
+    path = machine.root / log
+    return path.exists() and any(all(word in line for word in words) for line in path.read_text().splitlines())
+
+
+def receives_mail(machine: Machine, log: str, deferred: str) -> None:
+    """Prove that the MTA on a machine delivers, refuses and tries again; `deferred` tells the last in its log."""
+    assert send(machine, "joe@example.org", "info@example.org") == ""
+    wait_for(lambda: is_delivered(machine, "3/2d/joe", 2), 15.0, "the delivery of two mails")
+    shown = machine.type(READ.format(address="127.0.0.1"))
+    head, body = LETTER.replace("\n", "\r\n").split("\r\n\r\n", 1)
+    assert head + "\r\n" in shown and shown.endswith("\r\n\r\n" + body)    # the MTA adds lines to the head
+    assert "return-path: <ann@example.net>\r\n" in shown.lower()
+    assert "refused" in send(machine, "stranger@example.org")
+    machine.type("install -d -o root -m 700 /pop/a")    # as a disk that is out of order
+    assert send(machine, "ann.lee@example.org") == ""
+    wait_for(lambda: is_logged(machine, log, "ann.lee", deferred), 15.0, "the word that a mail was kept")
+
+
+def test_postfix_delivers(boot: Boot) -> None:
+    need_program("postfix")
+    mx = boot("mx")
+    store(mx)
+    proxy(mx)
+    folder = mx.root / "etc/postfix"
+    (folder / "main.cf").write_text(
+        "compatibility_level = 3.6\nmyhostname = mx.example.org\nmydestination = localhost\nalias_maps =\n"
+        "inet_interfaces = loopback-only\nmaillog_file = /var/log/postfix.log\n"
+        + (EXAMPLES / "postfix/main.cf").read_text())
+    master = Path("/usr/share/postfix/master.cf.dist").read_text() + (EXAMPLES / "postfix/master.cf").read_text()
+    (folder / "master.cf").write_text(master)
+    shutil.copy(EXAMPLES / "postfix/popular-mailboxes", folder)
+    assert "warning" not in mx.type(
+        "install -d /var/spool/postfix\ninstall -d -o postfix -g postfix /var/lib/postfix\n"
+        "postconf -F '*/*/chroot=n'\npostmap /etc/postfix/popular-mailboxes\npostfix check\npostconf -n")
+    mx.type("postfix start")
+    receives_mail(mx, "var/log/postfix.log", "status=deferred")
+    mx.type("postfix stop")
+
+
+def test_exim_delivers(boot: Boot) -> None:
+    if not EXIM.exists():
+        lacking("Exim")
+    mx = boot("mx")
+    store(mx)
+    proxy(mx)
+    shutil.copy(EXIM, mx.root / "tmp/exim4")
+    folder = mx.root / "etc/exim4"
+    folder.mkdir(exist_ok=True)
+    shutil.copy(EXAMPLES / "exim/popular-mailboxes", folder)
+    (folder / "exim4.conf").write_text(
+        "exim_path = /opt/exim/exim4\nprimary_hostname = mx.example.org\ndomainlist local_domains = example.org\n"
+        "log_file_path = /var/log/exim4/%slog\nacl_smtp_rcpt = rcpt\n"
+        "begin acl\nrcpt:\naccept domains = +local_domains\n verify = recipient\ndeny\n"
+        f"begin routers\n.include {EXAMPLES}/exim/popular-router\n"
+        f"begin transports\n.include {EXAMPLES}/exim/popular-transport\n"
+        "begin retry\n* * F,2h,15m\n")
+    mx.type("getent passwd Debian-exim || useradd --system --user-group Debian-exim\n"
+            "install -d -o Debian-exim -g Debian-exim /var/spool/exim4 /var/log/exim4\n"
+            "mkdir /opt/exim\nmount -t tmpfs none /opt/exim\n"
+            "install -m 4755 /tmp/exim4 /opt/exim/exim4\n/opt/exim/exim4 -bV\n/opt/exim/exim4 -bd")
+    receives_mail(mx, "var/log/exim4/mainlog", " == ")
+
+
+def test_haproxy_balances_between_two_proxies(boot: Boot) -> None:
+    need_program("haproxy")
+    front = boot("front")
+    front.type("\n".join(f"ip addr add 10.0.0.{number}/32 dev lo" for number in (1, 2, 3)))
+    store(front)
+    proxy(front, "10.0.0.2")
+    deliver(front)
+    (front.root / "etc/popular/second.conf").write_text(PPROXY.format(address="10.0.0.3"))
+    front.type("pproxy -c /etc/popular/second.conf -r /run/second -l /var/log/popular/second")
+    shutil.copy(EXAMPLES / "haproxy/haproxy.cfg", front.root / "etc/haproxy.cfg")
+    assert "WARNING" not in front.type("haproxy -c -f /etc/haproxy.cfg")
+    front.type("haproxy -D -f /etc/haproxy.cfg")
+    read = READ.format(address="10.0.0.1")
+    for _ in range(4):
+        assert "at eight" in front.wait(read)
+    for log in ("pproxy", "second"):
+        assert is_logged(front, f"var/log/popular/{log}", "INF 0242 login "), f"{log} had no session"
+    front.type("kill $(cat /run/popular/pproxy.pid)\nwhile [ -e /run/popular/pproxy.pid ]; do sleep 0.05; done")
+    for _ in range(4):
+        assert "at eight" in front.type(read), "a proxy that went is noticed by a client"
+
+
+def test_keepalived_moves_the_address(boot: Boot) -> None:
+    need_program("keepalived")
+    one, two = boot("one"), boot("two")
+    connect(one, "10.0.0.2/24", two, "10.0.0.3/24")
+    config = (EXAMPLES / "keepalived/keepalived.conf").read_text()
+    for machine, priority in ((one, 150), (two, 100)):
+        proxy(machine, "0.0.0.0", "xpop")    # without a storage host every mailbox is empty
+        folder = machine.root / "etc/keepalived"
+        folder.mkdir(exist_ok=True)
+        (folder / "keepalived.conf").write_text(config.replace("priority 150", f"priority {priority}"))
+        shutil.copy(EXAMPLES / "keepalived/check-pproxy", folder)
+        machine.type("/etc/keepalived/check-pproxy 127.0.0.1 110")
+        # keepalived 2.2.7 ends itself by TERM when it tests a file that names another script_user than root
+        machine.type("sed 's/script_user nobody/script_user root/' /etc/keepalived/keepalived.conf >/tmp/as-root")
+        assert machine.type("keepalived --config-test --use-file /tmp/as-root") == ""
+        machine.type("keepalived")
+    has_it = "ip -4 addr show dev eth0 | grep -q 10.0.0.1/"
+    one.wait(has_it, 30.0)
+    assert two.type(LIST.format(address="10.0.0.1")).strip() == ""
+    one.type("kill $(cat /run/popular/pproxy.pid)")
+    one.wait("! /etc/keepalived/check-pproxy 127.0.0.1 110 2>/dev/null")
+    two.wait(has_it, 30.0)
+    assert one.wait(LIST.format(address="10.0.0.1")).strip() == ""
+    for machine in (one, two):
+        assert is_logged(machine, "var/log/popular/pproxy", "INF 0242 login "), f"{machine.name} had no session"
