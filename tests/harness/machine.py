@@ -98,8 +98,8 @@ class Machine:
             wrapper = programs / program.name
             wrapper.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" "{program}" "$@"\n')
             wrapper.chmod(0o755)
-        machine.type("useradd --system --user-group --home-dir /pop --create-home pop\n"
-                     "install -d -o pop -g pop /var/log/popular\ninstall -d /etc/popular\n"
+        machine.type("useradd --system --user-group --no-create-home --home-dir /pop pop\n"
+                     "install -d -o pop -g pop /pop /var/log/popular\ninstall -d /etc/popular\n"
                      'export PATH="/opt/popular/bin:$PATH"')
         return machine
 
