@@ -1,7 +1,7 @@
 """What a database module (PDM) sees: the question, the answers, and the class it derives from.
 
-`pdm_modules/*` import only this module, `popular.pdm.secrets`, `records` and `cdbfile`, and their
-driver.  A module is a file `pdm_NAME.py` that exports one class `Module`;
+`pdm_modules/*` import only this module, `popular.pdm.secrets`, `records`, `cdbfile` and `pattern`, and
+their driver.  A module is a file `pdm_NAME.py` that exports one class `Module`;
 `pdm_modules/pdm_template.py` is a commented start.  The constructor runs in the master (and in the
 starter, when the configuration is checked) and may only look at its arguments; `open`, `check`,
 `auth` and `close` run in the child (or PDM worker) that asks.

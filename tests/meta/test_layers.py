@@ -25,7 +25,8 @@ LAYERS = {
     "pproxy": 5, "pserv": 5, "pcheckd": 5, "ringd": 5, "tools": 5,
 }
 EXCEPTIONS = {("popular.store.maildrop", "popular.pop3.maildrop")}
-FOR_PDMS = {"popular.pdm.api", "popular.pdm.secrets", "popular.pdm.records", "popular.pdm.cdbfile"}
+FOR_PDMS = {"popular.pdm.api", "popular.pdm.secrets", "popular.pdm.records", "popular.pdm.cdbfile",
+            "popular.pdm.pattern"}
 
 HEAVY = {"threading", "logging", "argparse", "configobj", "subprocess", "tempfile", "concurrent", "asyncio",
          "multiprocessing", "daemon", "setproctitle"}

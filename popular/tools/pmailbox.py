@@ -1,0 +1,113 @@
+"""pmailbox: tell which mailbox a user has by a pattern: `pmailbox joe.doe` says `9/3e/joe.doe`.
+
+    pmailbox [--levels LEVELS | --pattern PATTERN] [--namespace NS] [--map] [USER]...
+
+For whoever fills a database or a map of a mail transfer agent; the database module any works out the same names.  A
+tool of its own process; nothing else imports it, and it touches no mailbox.  Without USER, and for `-`, users are read
+from standard input, one a line.  Exit codes:
+
+    0   there is a line for each user
+    64  wrong command line
+    65  of some users no mailbox can be made; the others are there
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+from popular.config.parser import Parser
+from popular.names import is_id, is_mailbox
+from popular.pdm.pattern import MARKS, MAX_DIGITS, Pattern, pattern_of_levels
+from popular.version import VERSION
+
+USAGE, BAD_DATA = 64, 65    # exit codes
+LEVELS = "1,2"              # 16 folders with 256 each
+NAMESPACE = "default"       # that of a virtual server that names none
+
+
+def main() -> int:
+    """Run `pmailbox`; returns its exit code."""
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:    # the reader of our lines left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BAD_DATA
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(argv: Sequence[str]) -> int:
+    """Print a mailbox for each user whom `argv` or standard input names, and return the exit code."""
+    arguments = make_parser().parse_args(argv)
+    pattern = arguments.pattern or arguments.levels
+    code = 0
+    for user in users(arguments.user or ["-"]):
+        mailbox = pattern.mailbox(user, arguments.namespace)
+        if mailbox is None or not is_mailbox(mailbox):
+            print(f"pmailbox: {user!a}: no mailbox can be made of this name", file=sys.stderr, flush=True)
+            code = BAD_DATA
+            continue
+        line = f"{user} {mailbox}" if arguments.map else mailbox
+        sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")
+    return code
+
+
+def make_parser() -> Parser:
+    """Return the parser of the options."""
+    parser = Parser(prog="pmailbox", description="Tell which mailbox a user has by a pattern.", allow_abbrev=False,
+                    add_help=False)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("-l", "--levels", type=levels, default=LEVELS, metavar="LEVELS",
+                      help="folders above the mailbox: for each level its number of hexadecimal digits, parted by "
+                           f"commas (default {LEVELS})")
+    form.add_argument("-p", "--pattern", type=pattern, metavar="PATTERN",
+                      help=f"how the name is made: any text with {MARKS.replace('%', '%%')}")
+    parser.add_argument("-n", "--namespace", type=namespace, default=NAMESPACE, metavar="NS",
+                        help=f"what %%n stands for (default {NAMESPACE})")
+    parser.add_argument("--map", action="store_true", help="print the user and a space before each mailbox")
+    parser.add_argument("--help", action="help", help="show this help and exit")
+    parser.add_argument("--version", action="version", version=f"pmailbox {VERSION}")
+    parser.add_argument("user", metavar="USER", nargs="*",
+                        help="a user as his client names him; - is standard input, one user a line")
+    return parser
+
+
+def levels(text: str) -> Pattern:
+    """Read the digits of each level; raises ArgumentTypeError."""
+    words = text.split(",")
+    if not all(word in {*"12345678"} for word in words):
+        raise argparse.ArgumentTypeError("wanted numbers from 1 to 8, parted by commas")
+    if sum(map(int, words)) > MAX_DIGITS:
+        raise argparse.ArgumentTypeError(f"there are {MAX_DIGITS} digits in all")
+    return Pattern(pattern_of_levels([int(word) for word in words]))
+
+
+def pattern(text: str) -> Pattern:
+    """Read a pattern; raises ArgumentTypeError."""
+    try:
+        return Pattern(text)
+    except ValueError as why:
+        raise argparse.ArgumentTypeError(str(why)) from None
+
+
+def namespace(text: str) -> str:
+    """Read a namespace; raises ArgumentTypeError."""
+    if not is_id(text):
+        raise argparse.ArgumentTypeError("wanted an id of 1 to 64 letters, digits, ., - and _")
+    return text
+
+
+def users(words: Sequence[str]) -> Iterator[str]:
+    """Yield every user who is named, those of standard input for `-`; empty lines name nobody.
+
+    As in a session octets that are not UTF-8 are surrogates, whatever the locale: the digits are those of the octets.
+    """
+    for word in words:
+        lines = sys.stdin.buffer if word == "-" else [os.fsencode(word)]
+        for line in lines:
+            user = line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
+            if user or word != "-":
+                yield user
