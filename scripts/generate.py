@@ -1,10 +1,11 @@
 """Make the man pages and the sample configuration from the tables: `generate.py man sample [--check]`.
 
 A man page is a template `man/src/NAME.SECTION.in`.  Its lines `@OPTIONS@ @SETTINGS@ @OBJECTS@
-@SIGNALS@ @FILES@` are filled from the rows of the program NAME, `@MESSAGES@` from the catalogue of log
-messages, `@name.inc@` from the file of this name beside it; `@VERSION@` and `@PROGRAM@` may stand
-anywhere.  The results are committed.  With --check nothing is written; files that are not what the
-tables say are named, and the exit code is 1.
+@SIGNALS@ @FILES@` are filled from the rows of the program NAME, `@INIFILES@` from those of all programs,
+`@MESSAGES@` from the catalogue of log messages, `@name.inc@` from the file of this name beside it;
+`@VERSION@`, `@PROGRAM@` and `@module:CONSTANT@`, a number of the package, may stand anywhere.
+The results are committed.  With --check nothing is written; files that are not what the tables say are
+named, and the exit code is 1.
 """
 
 import argparse
@@ -57,6 +58,7 @@ SOURCES = ROOT / "man" / "src"
 
 _INCLUDED = re.compile(r"^@([a-z_]+\.inc)@\n", re.MULTILINE)
 _TABLE = re.compile(r"^@([A-Z]+)@\n", re.MULTILINE)
+_CONSTANT = re.compile(r"@(popular\.[a-z.]+):([A-Z_]+)@")
 
 
 def main(argv: list[str]) -> int:
@@ -97,6 +99,7 @@ def man_page(program: str, template: str) -> str:
     """Return a template with its tables filled in; KeyError for a table that there is none of."""
     text = _INCLUDED.sub(lambda mark: (SOURCES / mark[1]).read_text(encoding="utf-8"), template)
     text = text.replace("@VERSION@", VERSION).replace("@PROGRAM@", program)
+    text = _CONSTANT.sub(lambda mark: f"{getattr(importlib.import_module(mark[1]), mark[2]):,}", text)
     tables: Mapping[str, Callable[[], str]] = {
         "OPTIONS": lambda: man_options(schema_of(program)),
         "SETTINGS": lambda: man_settings(schema_of(program)),
@@ -104,6 +107,7 @@ def man_page(program: str, template: str) -> str:
         "SIGNALS": lambda: man_signals(spec_of(program)),
         "COMMANDS": lambda: man_commands(spec_of(program)),
         "FILES": lambda: man_files(schema_of(program)),
+        "INIFILES": man_ini_files,
         "MESSAGES": lambda: man_messages(catalogue()),
     }
     return _TABLE.sub(lambda mark: tables[mark[1]](), text)
@@ -139,6 +143,16 @@ def man_files(schema: Schema) -> str:
     if program in PROGRAMS and getattr(spec_of(program), "commands", None) is not None:
         files.append((f"{RUNDIR}/{program}.ctrl", "The control socket: a link to that of the running master."))
     return "".join(f".TP\n.I {path}\n{man_text(text)}\n" for path, text in files)
+
+
+def man_ini_files() -> str:
+    """Return the INI files of all programs, each with its sections, as troff."""
+    entries = []
+    for program in CONFIGURED:
+        schema = schema_of(program)
+        sections = ", ".join(f"[{name}]" for name in (program, *(cls.name for cls in schema.classes)))
+        entries.append(f".TP\n.I {man_text(conf_path(program))}\nOf\n.BR {program} (8);\n{man_text(sections)}.\n")
+    return "".join(entries)
 
 
 def man_messages(rows: Iterable[Message]) -> str:

@@ -31,6 +31,9 @@ missing() {
     command -v curl >/dev/null || echo curl
     perl -MNet::POP3 -e 1 2>/dev/null || echo perl
     command -v mandoc >/dev/null || echo mandoc
+    command -v groff >/dev/null || echo groff
+    command -v ip >/dev/null || echo iproute2
+    command -v useradd >/dev/null || echo passwd
     command -v openssl >/dev/null || echo openssl
     command -v testssl >/dev/null || echo testssl.sh
     command -v shellcheck >/dev/null || echo shellcheck
