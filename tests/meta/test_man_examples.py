@@ -1,5 +1,6 @@
 """Every example in the man pages does what the page says: typed on a machine of its own, or read by the real code."""
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -131,6 +132,13 @@ def commands_on_a_machine(example: Example) -> Iterable[Command]:
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)
 def test_every_example_says_of_what_kind_it_is(example: Example) -> None:
     assert example.kind in KINDS, 'put \\" example: KIND before .nf; tests/harness/manpages.py tells the kinds'
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_quotes_can_be_copied(page: Path) -> None:
+    """Formatters print others for these two, which no shell takes."""
+    blocks = re.findall(r"^\.nf\n(.*?)^\.fi\n", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert not any(re.search("['`]", block) for block in blocks), "write \\(aq and \\(ga"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -10,16 +10,21 @@ import pytest
 
 from popular.config.setting import Setting
 from popular.control.grammar import Command
-from popular.daemon.signals import SIGNALS
+from popular.log.message import LEVELS
+from popular.proc.board_layout import PROXY, SERVER, STATES
+from popular.tools import pclean_stop
+from scripts.generate import catalogue, spec_of
 from tests.meta.test_generated import SCHEMAS
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = sorted(path.name for path in (ROOT / "bin").iterdir())
 CONTROLLED = ("pproxy", "pserv")
+DAEMONS = (*CONTROLLED, "pcheckd", "ringd")
 # Line ends of INI texts in the tests are written as \\n, which is no part of the word behind it.
 TESTS = [path.read_text().replace("\\n", "\n") for path in (ROOT / "tests").rglob("test_*.py")
          if "meta" not in path.parts]
 
+SHORT = re.compile(r"(?<![\w-])-[A-Za-z]\b(?!-)")
 OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
 PAGES = [path for path in (ROOT / "man").iterdir() if path.is_file()]
 
@@ -35,6 +40,16 @@ def section(page: str, heading: str) -> str:
     text = page_of(page).partition(f".SH {heading}\n")[2]
     assert text, f"{page} has no section {heading}"
     return text.partition("\n.SH ")[0]
+
+
+def heads(text: str) -> list[str]:
+    """Return what the paragraphs with tags begin with."""
+    return re.findall(r"^\.TP\n(.*)$", text, re.MULTILINE)
+
+
+def rows_in(text: str) -> list[tuple[str, str]]:
+    """Return names and kinds of the variables or keys that a text lists."""
+    return re.findall(r'^\.TP\n\.BR (\S+) " \((\w+)\)"$', text, re.MULTILINE)
 
 
 def commands_of(program: str) -> list[Command[object]]:
@@ -55,28 +70,74 @@ def test_options(program: str) -> None:
     own = section(program, "OPTIONS")
     hidden = {"nodeamon"}    # pcheckd's old spelling, told in the page and not in --help
     assert set(OPTION.findall(own)) - hidden == set(OPTION.findall(done.stdout)) - hidden
+    listed = [line for line in done.stdout.splitlines() if re.match(r" {2,4}-", line)]
+    assert set(SHORT.findall("\n".join(heads(own)))) == set(SHORT.findall("\n".join(listed)))
 
 
 @pytest.mark.parametrize("program", SCHEMAS)
 def test_variables_and_keys(program: str) -> None:
     schema = SCHEMAS[program]
-    rows = [*schema.settings, *(row for cls in schema.classes for row in cls.rows)]
-    kinds = "|".join(sorted({row.kind.name for row in rows}))
-    told = re.findall(rf'^\.BR (\S+) " \((?:{kinds})\)"', page_of(program), re.MULTILINE)
-    assert set(told) == {row.name for row in rows}
+    assert rows_in(section(program, "VARIABLES")) == [(row.name, row.kind.name) for row in schema.settings]
+    if not schema.classes:
+        assert ".SH OBJECTS" not in page_of(program)
+        return
+    _, *classes = re.split(r"^\.SS ", section(program, "OBJECTS"), flags=re.MULTILINE)
+    assert [(text.partition("\n")[0], rows_in(text)) for text in classes] == [
+        (f"[{cls.name}]", [(row.name, row.kind.name) for row in cls.rows]) for cls in schema.classes]
 
 
-@pytest.mark.parametrize("program", CONTROLLED)
+def test_kinds_of_values() -> None:
+    told = {word.strip('" ,') for head in heads(section("popular.conf", "VALUES")) for word in head.split()[1:]}
+    rows = [row for schema in SCHEMAS.values() for row in [
+        *schema.settings, *(row for cls in schema.classes for row in cls.rows)]]
+    assert told == {row.kind.name for row in rows}
+
+
+def test_ini_files() -> None:
+    told = re.findall(r"^\.I /etc/popular/(\w+)\.conf\nOf\n\.BR (\w+) \(8\);\n(.*)\.$", page_of("popular.conf"),
+                      re.MULTILINE)
+    sections = {program: [program, *(cls.name for cls in schema.classes)] for program, schema in SCHEMAS.items()}
+    assert told == [(program, program, ", ".join(f"[{name}]" for name in names))
+                    for program, names in sections.items()]
+
+
+@pytest.mark.parametrize("program", DAEMONS)
 def test_spec_1_4_signals(program: str) -> None:
-    told = set(re.findall(r"\bSIG([A-Z12]+)\b", section(program, "SIGNALS")))
-    assert told == {row.number.name.removeprefix("SIG") for row in SIGNALS}
+    told = heads(section(program, "SIGNALS"))
+    assert told == [f".B {row.number.name}" for row in spec_of(program).signals]
+
+
+def test_signals_of_pclean() -> None:
+    told = set(re.findall(r"\b[A-Z]{3,4}\b", section("pclean", "SIGNALS")))
+    assert told == {number.name.removeprefix("SIG") for number in pclean_stop.SIGNALS}
+
+
+def test_spec_5_2_messages() -> None:
+    told = heads(section("popular-log", "MESSAGES"))
+    assert told == [f"{row.number:04x} {row.level} {row.name} {row.fields}" for row in catalogue()]
+
+
+def test_levels_of_messages() -> None:
+    told = [head.split()[1] for head in heads(section("popular-log", "LEVELS"))]
+    assert told == [*LEVELS]
+
+
+def test_states_of_sessions() -> None:
+    states = page_of("pstatus").partition(".SS States\n")[2].partition(".SH")[0]
+    told = [head.removeprefix(".B ") for head in heads(states)]
+    assert told == [*STATES, "being-written"]
+
+
+def test_counters() -> None:
+    totals = section("pstatus", "JSON").partition(".B totals\n")[2].partition(".TP")[0]
+    told = re.findall(r"^\.BR? ([a-z_]+)", totals, re.MULTILINE)
+    assert set(told) == {*PROXY.counters, *SERVER.counters}
 
 
 @pytest.mark.parametrize("program", CONTROLLED)
 def test_control_commands(program: str) -> None:
-    told = section(program, "CONTROL COMMANDS")
-    heads = {head.replace('"', "") for head in re.findall(r"^\.TP\n(.*)$", told, re.MULTILINE)}
-    assert heads == {command.pattern.usage for command in commands_of(program)}
+    told = {head.replace('"', "") for head in heads(section(program, "CONTROL COMMANDS"))}
+    assert told == {command.pattern.usage for command in commands_of(program)}
 
 
 def test_database_modules() -> None:
