@@ -2,8 +2,6 @@
 
 import dataclasses
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,7 @@ from scripts.generate import CONFIGURED, catalogue, schema_of
 from tests.harness.house import typed
 from tests.harness.logs import KEYS
 from tests.meta.test_generated import SCHEMAS
-from tests.meta.test_manpages import CONTROLLED, OPTION, PAGES, PROGRAMS, ROOT, commands_of
+from tests.meta.test_manpages import CONTROLLED, OPTION, PAGES, PROGRAMS, ROOT, commands_of, help_of
 
 BLOCK = re.compile(r"^\.nf\n.*?^\.fi\n", re.MULTILINE | re.DOTALL)
 MACRO = re.compile(r"^\.(B|BR|BI|RB|IB) +(.*)$", re.MULTILINE)
@@ -84,12 +82,7 @@ def names() -> set[str]:
 
 def all_options() -> set[str]:
     """Return the long options of all programs."""
-    found: set[str] = set()
-    for program in PROGRAMS:
-        done = subprocess.run([sys.executable, str(ROOT / "bin" / program), "--help"], capture_output=True, text=True,
-                              check=True, timeout=30)
-        found |= set(OPTION.findall(done.stdout))
-    return found
+    return {option for program in PROGRAMS for option in OPTION.findall(help_of(program))}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

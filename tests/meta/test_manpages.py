@@ -4,6 +4,7 @@ import importlib
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,13 @@ def section(page: str, heading: str) -> str:
     return text.partition("\n.SH ")[0]
 
 
+@cache
+def help_of(program: str) -> str:
+    """Return what a program says of itself."""
+    return subprocess.run([sys.executable, str(ROOT / "bin" / program), "--help"], stdout=subprocess.PIPE, text=True,
+                          check=True, timeout=30.0).stdout
+
+
 def heads(text: str) -> list[str]:
     """Return what the paragraphs with tags begin with."""
     return re.findall(r"^\.TP\n(.*)$", text, re.MULTILINE)
@@ -64,13 +72,12 @@ def literal_words(command: Command[object]) -> str:
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_options(program: str) -> None:
-    done = subprocess.run([sys.executable, str(ROOT / "bin" / program), "--help"],
-                          capture_output=True, text=True, check=True, timeout=30.0)
+    told = help_of(program)
     # only the page's own synopsis and options: the rest may speak of other programs
     own = section(program, "OPTIONS")
     hidden = {"nodeamon"}    # pcheckd's old spelling, told in the page and not in --help
-    assert set(OPTION.findall(own)) - hidden == set(OPTION.findall(done.stdout)) - hidden
-    listed = [line for line in done.stdout.splitlines() if re.match(r" {2,4}-", line)]
+    assert set(OPTION.findall(own)) - hidden == set(OPTION.findall(told)) - hidden
+    listed = [line for line in told.splitlines() if re.match(r" {2,4}-", line)]
     assert set(SHORT.findall("\n".join(heads(own)))) == set(SHORT.findall("\n".join(listed)))
 
 
@@ -132,6 +139,12 @@ def test_counters() -> None:
     totals = section("pstatus", "JSON").partition(".B totals\n")[2].partition(".TP")[0]
     told = re.findall(r"^\.BR? ([a-z_]+)", totals, re.MULTILINE)
     assert set(told) == {*PROXY.counters, *SERVER.counters}
+
+
+def test_keys_of_json() -> None:
+    source = (ROOT / "popular/tools/pstatus_json.py").read_text()
+    told = set(re.findall(r"[a-z_]+", section("pstatus", "JSON")))
+    assert set(re.findall(r'"([a-z_]+)": ', source)) <= told
 
 
 @pytest.mark.parametrize("program", CONTROLLED)
