@@ -58,7 +58,7 @@ SOURCES = ROOT / "man" / "src"
 
 _INCLUDED = re.compile(r"^@([a-z_]+\.inc)@\n", re.MULTILINE)
 _TABLE = re.compile(r"^@([A-Z]+)@\n", re.MULTILINE)
-_CONSTANT = re.compile(r"@(popular\.[a-z.]+):([A-Z_]+)@")
+_CONSTANT = re.compile(r"@(popular\.[a-z0-9_.]+):([A-Z_]+)@")
 
 
 def main(argv: list[str]) -> int:

@@ -61,6 +61,13 @@ def test_man_pages_are_clean(page, formatter):
     assert (found.stdout, found.stderr, found.returncode) == ("", "", 0)
 
 
+@pytest.mark.parametrize(("page", "text"), sorted(generate.man_pages().items()), ids=sorted(generate.man_pages()))
+def test_no_mark_of_a_template_is_left(page, text):
+    assert re.findall(r"@\w[\w.:]*@", text) == []
+    outside = re.sub(r"^\.nf\n.*?^\.fi\n", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert "\n\n" not in outside, "write .PP"
+
+
 def test_man_pages_refer_to_pages_of_ours():
     texts = generate.man_pages()
     ours = {path.removeprefix("man/") for path in texts}
