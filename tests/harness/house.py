@@ -50,6 +50,8 @@ def typed(folder: Path, commands: Sequence[str], seconds: float = 50.0) -> list[
     new.rmdir()
     script.unlink()
     text = done.stdout.decode("utf-8", "replace")
+    if text.startswith("unshare: "):
+        lacking(f"the right to make namespaces ({text.strip()})")
     before, *parts = text.split(f"{_MARK}\n")
     assert len(parts) == 2 * len(commands) and not before, text
     return [Answer(int(code), output) for output, code in zip(parts[::2], parts[1::2])]

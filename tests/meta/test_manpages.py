@@ -147,6 +147,13 @@ def test_keys_of_json() -> None:
     assert set(re.findall(r'"([a-z_]+)": ', source)) <= told
 
 
+@pytest.mark.parametrize("program", sorted({*PROGRAMS} - {*DAEMONS}))
+def test_exit_codes_of_tools(program: str) -> None:
+    text = importlib.import_module(f"popular.tools.{program}").__doc__ or ""
+    codes = re.findall(r"(?:^ +|: |, |,\n)(\d{1,2}) +[A-Za-z]", text.partition("Exit codes")[2], re.MULTILINE)
+    assert [head.removeprefix(".B ") for head in heads(section(program, "EXIT STATUS"))] == codes
+
+
 @pytest.mark.parametrize("program", CONTROLLED)
 def test_control_commands(program: str) -> None:
     told = {head.replace('"', "") for head in heads(section(program, "CONTROL COMMANDS"))}
