@@ -30,6 +30,8 @@ OTHER_WORDS = {
     "no", "yes", "true", "false", "being-written", "touch", "mails", "staff", "bind", "release",
     "allowsslv2",                                                   # gone, as the page says
 }
+# Options that no --help tells, or of programs of others.
+OTHER_OPTIONS = {"nodeamon"}
 # Pages that others bring.
 FOREIGN = {
     "cron(8)", "crypt(3)", "link(2)", "listen(2)", "sd_notify(3)", "shutdown(2)", "unlink(2)"}
@@ -115,7 +117,7 @@ def _takes(kind: object, text: str) -> bool:
 def test_options_that_pages_name_exist() -> None:
     known = all_options()
     for page in PAGES:
-        unknown = set(OPTION.findall(prose(page))) - known - {"nodeamon"}
+        unknown = set(OPTION.findall(prose(page))) - known - OTHER_OPTIONS
         assert unknown == set(), page.name
 
 
