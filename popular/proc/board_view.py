@@ -6,7 +6,7 @@ are, without NULs, for the caller to show harmlessly.  Raises NotABoard and what
 """
 
 import math
-import struct
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,13 @@ from popular.proc.sequence import Read, whole_records
 MAX_SLOTS = 1_000_000    # of a file that is believed
 
 _AT_ONCE = 64            # records read together
-_ROW = struct.Struct(f"={ROW_SIZE // 8}Q")
+
+# A row is added as one large number, because adding 320 counters one by one takes 12 us a slot.  Every other
+# counter is masked out, so that each has the 64 bits of its neighbour for what it overflows.
+_PAIR = 128
+_COUNTER = (1 << 64) - 1
+_PAIR_OF_COUNTERS = (1 << _PAIR) - 1
+
 _LATEST = 32_503_680_000.0    # the year 3000: what is later is no time
 
 
@@ -105,12 +111,19 @@ class BoardView:
 
     def totals(self) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
         """Return the counters by name, and the sessions by class and id, summed up over all slots."""
-        sums = [0] * (COLUMNS + NAMES)
+        pairs = (COLUMNS + len(self.head.names) + 1) // 2    # the rest of a row is not used
+        every_other = sum(_COUNTER << _PAIR * pair for pair in range(pairs))
+        low = high = 0
         rows = self.head.slots_used + 1    # the master's is the first
         for start in range(0, rows, _AT_ONCE):
             block = self._read(self._layout.row_at(start - 1), min(_AT_ONCE, rows - start) * ROW_SIZE)
-            for row in _ROW.iter_unpack(block[:len(block) - len(block) % ROW_SIZE]):
-                sums = [total + more for total, more in zip(sums, row)]
+            for at in range(0, len(block) - len(block) % ROW_SIZE, ROW_SIZE):
+                row = int.from_bytes(block[at:at + pairs * _PAIR // 8], sys.byteorder)
+                low += row & every_other
+                high += row >> 64 & every_other
+        sums = [number >> _PAIR * pair & _PAIR_OF_COUNTERS for pair in range(pairs) for number in (low, high)]
+        if sys.byteorder == "big":
+            sums.reverse()
         counters = dict(zip(self.head.kind.counters, sums))
         return counters, {name: sums[COLUMNS + number] for number, name in self.head.names.items()}
 

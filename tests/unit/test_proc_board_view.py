@@ -135,6 +135,18 @@ def test_more_rows_than_are_read_at_once(board):
     assert found.totals()[0]["sessions"] == 1 + 1 + 64 + 65 + 200
 
 
+def test_totals_of_full_counters_do_not_spill_over(board):
+    board.learn([("vserv", "main"), ("backend", "store1")])
+    file = file_of(board)
+    for slot in range(4):
+        file = changed(file, board.layout.row_at(slot), b"\xff" * layout.ROW_SIZE)
+    file = changed(file, board.layout.row_at(-1), struct.pack("=4Q", 1, 2, 3, 4))
+    totals, per_name = view(file).totals()
+    full = 4 * (2 ** 64 - 1)
+    assert [totals[name] - full for name in PROXY.counters] == [1, 2, 3, 4] + [0] * (len(PROXY.counters) - 4)
+    assert per_name == {("", ""): full, ("vserv", "main"): full, ("backend", "store1"): full}
+
+
 def changed(octets: bytes, at: int, new: bytes) -> bytes:
     return octets[:at] + new + octets[at + len(new):]
 
