@@ -86,6 +86,6 @@ if ! is_new_enough "$venv/bin/python" || ! "$venv/bin/python" -m pip --version >
     "$python" -m venv --clear "$venv"
 fi
 say "installing POPular and what it needs"
-"$venv/bin/python" -m pip install -q --disable-pip-version-check -e '.[test,bcrypt,argon2]'
+"$venv/bin/python" -m pip install -q --disable-pip-version-check -e '.[test,bcrypt,argon2,top]'
 get_db_module "$venv/bin/python"
 touch "$venv/.ready"

@@ -6,6 +6,7 @@ A tool of its own process, run by hand and from scripts; nothing else imports it
     1   the file is not there or cannot be read
     64  wrong command line
     65  the file is no state file, or one of another version
+    69  --top: the library for it is not there, or the terminal cannot be drawn on
 """
 
 import argparse
@@ -47,6 +48,7 @@ class Wanted:
     selection: Selection
     as_json: bool
     interval: float | None    # seconds; None: once
+    is_top: bool = False      # a live view of the whole screen
 
     def look(self) -> Snapshot:
         """Read the file; raises OSError and NotABoard."""
@@ -79,6 +81,8 @@ def run(argv: Sequence[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")    # names that the terminal has no letters for
     try:
+        if wanted.is_top:
+            return live(wanted)
         snapshot = wanted.look()
         if wanted.interval is None:
             show(wanted.lines(snapshot, None, _width()))
@@ -93,6 +97,26 @@ def run(argv: Sequence[str]) -> int:
             forget_output()
         return complain(f"{why.filename or 'standard output'}: {why.strerror}", UNREADABLE)
     return os.EX_OK
+
+
+def live(wanted: Wanted) -> int:
+    """Show the live view; returns the exit code."""
+    try:
+        # only here: it takes 0.3 s, and pstatus is of use without the library
+        from popular.tools.top.screen import run as run_screen
+        from popular.tools.top.terminal import NoScreen, check_terminal
+    except ModuleNotFoundError as why:
+        if why.name is None or why.name.partition(".")[0] == "popular":
+            raise
+        return complain(f"--top needs the Python module {why.name}: pip install 'popular[top]', "
+                        "or the package python3-prompt-toolkit of Debian", os.EX_UNAVAILABLE)
+    try:
+        snapshot = wanted.look()
+        return run_screen(snapshot, wanted.selection, wanted.interval or INTERVAL, check_terminal())
+    except NoScreen as why:
+        return complain(str(why), os.EX_UNAVAILABLE)
+    except EOFError:    # the terminal is gone
+        return UNREADABLE
 
 
 def loop(wanted: Wanted, snapshot: Snapshot, interval: float) -> None:
@@ -165,9 +189,11 @@ def read_arguments(argv: Sequence[str]) -> Wanted:
     arguments = parser.parse_args(argv)
     if arguments.file is not None and arguments.rundir is not None:
         parser.error("argument -R/--rundir: not allowed with argument -f/--file")
+    if arguments.top and arguments.json:
+        parser.error("argument --json: not allowed with argument --top")
     first, last = arguments.range
     return Wanted(tuple(candidates(arguments)), Selection(arguments.active, first, last), arguments.json,
-                  arguments.loop)
+                  arguments.loop, arguments.top)
 
 
 def candidates(arguments: argparse.Namespace) -> Iterator[str]:
@@ -184,7 +210,8 @@ def make_parser() -> Parser:
     """Return the parser of the options of spec 6."""
     parser = Parser(prog="pstatus", add_help=False, allow_abbrev=False,
                     description="Show the sessions and statistics of a running pproxy or pserv.",
-                    epilog="Exit code: 0 shown; 1 no such file; 64 wrong usage; 65 not a state file of this version.")
+                    epilog="Exit code: 0 shown; 1 no such file; 64 wrong usage; 65 not a state file of this version; "
+                           "69 no screen for --top.")
     parser.add_argument("-a", "--active", action="store_true", help="only slots that have a session")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("-f", "--file", metavar="FILE",
@@ -196,6 +223,8 @@ def make_parser() -> Parser:
                         help="only these slots: 7, 5-10 or 5-")
     parser.add_argument("-R", "--rundir", metavar="DIR", help=f"the folder of the state files (default {RUNDIR})")
     parser.add_argument("--json", action="store_true", help="for programs: one JSON object in a line")
+    parser.add_argument("--top", action="store_true",
+                        help="a live view of the whole screen, steered by keys; h shows them")
     parser.add_argument("--help", action="help", help="show this help and end")
     parser.add_argument("--version", action="version", version=f"pstatus {VERSION}")
     return parser

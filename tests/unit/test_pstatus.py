@@ -115,11 +115,17 @@ def test_spec_6_which_slots(run: Run, options: list[str], slots: list[int]) -> N
 @pytest.mark.parametrize("options", [
     ["-f", "x", "-p", "pproxy"], ["-p", "pcheckd"], ["-r", "5-3"], ["-r", "x"], ["-r", "1-2-3"], ["-r", ""],
     ["-r", "1,2"], ["-l", "0"], ["-l", "soon"], ["-f", "x", "-R", "y"], ["--what"], ["word"], ["-f"],
+    ["--top", "--json"], ["--top", "-l", "soon"],
 ], ids=" ".join)
 def test_wrong_words(run: Run, options: list[str]) -> None:
     code, out, err = run(*options)
     assert (code, out) == (64, "")
     assert err.startswith("usage: pstatus") and "Traceback" not in err
+
+
+@pytest.mark.parametrize("path, code", [("/nowhere/pproxy.state", 1), ("/dev/null", 65)])
+def test_top_of_what_is_not_there(run: Run, path: str, code: int) -> None:
+    assert run("--top", "-f", path)[:2] == (code, "")
 
 
 def test_help_and_version(run: Run) -> None:

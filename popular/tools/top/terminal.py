@@ -1,0 +1,32 @@
+"""Whether this terminal can be drawn on, and in how many colours.
+
+Part of the tool pstatus --top; the terminal's own description (terminfo) is asked, and NO_COLOR respected.
+"""
+
+import curses
+import os
+import sys
+
+from popular.errors import PopularError
+
+_COLORS = 8    # fewer are none
+
+
+class NoScreen(PopularError):
+    """There is no terminal that a full screen can be drawn on."""
+
+
+def check_terminal() -> bool:
+    """Tell whether colours are wanted and there; raises NoScreen."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise NoScreen("--top wants a terminal to read keys from and to draw on")
+    kind = os.environ.get("TERM", "") or "dumb"
+    try:
+        curses.setupterm(kind, sys.stdout.fileno())
+    except curses.error:    # newer than the descriptions here: such understand what xterm does
+        can_draw, colors = kind != "dumb", 256
+    else:
+        can_draw, colors = bool(curses.tigetstr("cup")), curses.tigetnum("colors")
+    if not can_draw:
+        raise NoScreen(f"--top cannot draw on a terminal of the kind TERM={kind}; -l shows lines")
+    return colors >= _COLORS and not os.environ.get("NO_COLOR")
