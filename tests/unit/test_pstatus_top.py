@@ -20,6 +20,7 @@ from popular.tools.top import keys, pages
 from popular.tools.top.columns import Session, address_key, column_widths, columns_of, gap_in
 from popular.tools.top.filters import Filters
 from popular.tools.top.frame import frame
+from popular.tools.top.kill import socket_beside
 from popular.tools.top.text import FANCY, PLAIN, fit, marks_for, shown, shown_line
 from popular.tools.top.view import DETAIL, HELP, TABLE, Look, View, chosen, settled
 from popular.tools.top.watch import Follower
@@ -383,6 +384,12 @@ def test_many_are_sorted_by_every_column(tmp_path: Path) -> None:
         for column in look.columns:
             for is_reversed in (False, True):
                 assert sorted(slots(look, sort=column.name, is_reversed=is_reversed)) == list(range(300))
+
+
+@pytest.mark.parametrize("name, socket", [
+    ("pproxy.state", "pproxy.ctrl"), ("pproxy.4711.state", "pproxy.4711.ctrl"), ("copy", "pproxy.ctrl")])
+def test_where_sessions_are_killed(board: Board, name: str, socket: str) -> None:
+    assert socket_beside(replace(take(board.path), path=f"/run/{name}")) == f"/run/{socket}"
 
 
 def test_kinds_of_board_are_those_of_the_columns() -> None:

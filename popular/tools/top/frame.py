@@ -45,7 +45,7 @@ def frame(look: Look, sessions: Sequence[Session], view: View, width: int, heigh
     if width < SMALLEST[0] or height < SMALLEST[1]:
         return [[("", fit("too small", width, marks))]], view
     room = height - has_footer
-    lines = header(look, sessions, view, width, max(4, height // 4), marks)
+    lines = header(look, sessions, view, width, max(4, (room + 1) // 4), marks)
     if view.page == HELP:
         lines = lines[:1]
     if view.page == TABLE:

@@ -4,6 +4,7 @@ Part of the tool pstatus --top.  Raises nothing: whatever comes of it is told in
 """
 
 import os
+import re
 
 from popular.control.client import ControlClient, NoDaemon, default_path
 from popular.control.grammar import join_words
@@ -14,13 +15,21 @@ PATIENCE = 5.0    # seconds that a daemon has for its answer; the screen stands 
 
 def kill(snapshot: Snapshot, sid: str) -> str:
     """Have the daemon of a state file end its session `sid`; returns what it says, or what is in the way."""
-    path = default_path(os.path.dirname(snapshot.path), snapshot.program)
+    path = socket_beside(snapshot)
     try:
         with ControlClient(path, PATIENCE) as client:
             reply = client.ask(join_words(["session", "kill", sid]))
     except (NoDaemon, ValueError) as why:
         return f"not killed: {str(why).removeprefix(f'{path}: ')} ({path})"
     return reply.text if reply.ok else f"not killed: {reply.text}"
+
+
+def socket_beside(snapshot: Snapshot) -> str:
+    """Return where the daemon of a state file listens; also that which an upgrade has replaced, PROGRAM.PID.state."""
+    folder, name = os.path.split(snapshot.path)
+    if re.fullmatch(rf"{snapshot.program}\.[0-9]+\.state", name, re.ASCII):
+        return os.path.join(folder, f"{name.removesuffix('.state')}.ctrl")
+    return default_path(folder, snapshot.program)
 
 
 def why_not(snapshot: Snapshot, sid: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from prompt_toolkit.application import Application
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.filters import Condition
+from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout import (
@@ -34,13 +35,14 @@ from popular.tools.top.watch import Follower
 
 ESCAPE = 0.1      # seconds to wait whether Esc was the beginning of another key
 BREATH = 2.0      # times that a look took, until the next one: keys come in between
+ROOM_TO_EXPLAIN = 70    # columns of the screen
 _ENDS = {signal.SIGINT: 0, signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGHUP: 128 + signal.SIGHUP}
 
 STYLE = Style.from_dict({
-    "title": "reverse bold", "paused": "reverse bold bg:ansiyellow", "label": "ansicyan", "strong": "bold",
+    "title": "reverse bold", "paused": "reverse bold ansiyellow", "label": "ansicyan", "strong": "bold",
     "good": "ansigreen", "warning": "bold ansiyellow", "alarm": "bold ansired", "filter": "bold ansiyellow",
     "heading": "reverse", "heading-letter": "reverse underline",
-    "sorted": "reverse bold bg:ansigreen", "sorted-letter": "reverse bold underline bg:ansigreen",
+    "sorted": "reverse bold ansigreen", "sorted-letter": "reverse bold underline ansigreen",
     "cursor": "reverse ansicyan", "new": "ansicyan", "busy": "ansigreen", "waiting": "ansiyellow", "calm": "",
     "faint": "ansibrightblack", "message": "bold ansiyellow", "question": "reverse bold ansired",
     "hint": "bold ansicyan",
@@ -100,6 +102,7 @@ class Screen:
             self._wait(self._view.interval)
             return await self._app.run_async(set_exception_handler=False, handle_sigint=False)
         finally:
+            self._app.renderer.reset()    # which prompt_toolkit does, but not if the first drawing fails
             if self._timer is not None:
                 self._timer.cancel()
             for number in _ENDS:
@@ -108,10 +111,14 @@ class Screen:
     # What is drawn
 
     def _windows(self) -> HSplit:
-        label = Window(FormattedTextControl(lambda: [("class:label", f" {self._question}: ")]), height=1,
-                       dont_extend_width=True)
+        label = Window(FormattedTextControl(self._label), height=1, dont_extend_width=True)
         return HSplit([self._canvas,
                        ConditionalContainer(VSplit([label, self._line]), Condition(lambda: self._asked is not None))])
+
+    def _label(self) -> StyleAndTextTuples:
+        """Return what stands before the typed text: with an explanation where that leaves room."""
+        name, _, more = self._question.partition(" ")
+        return [("class:label", f" {name} {more}: " if more and self._size[0] >= ROOM_TO_EXPLAIN else f" {name}: ")]
 
     def _draw(self, width: int, height: int) -> Sequence[frame.Line]:
         if (width, height) != self._size:
@@ -249,7 +256,7 @@ class Screen:
             except ValueError as why:
                 self._view = replace(self._view, message=f"found {shown(text)}, wanted {why}.")
 
-        self._ask("from look to look (5s, 500ms)", "", then)
+        self._ask("interval (5s, 500ms)", "", then)
 
     def _ask_kill(self) -> None:
         sessions = self._sessions()
