@@ -108,8 +108,8 @@ def live(wanted: Wanted) -> int:
     except ModuleNotFoundError as why:
         if why.name is None or why.name.partition(".")[0] == "popular":
             raise
-        return complain(f"--top needs the Python module {why.name}: pip install 'popular[top]', "
-                        "or the package python3-prompt-toolkit of Debian", os.EX_UNAVAILABLE)
+        return complain(f"--top needs the Python module {why.name}, which comes with prompt_toolkit "
+                        "(the package python3-prompt-toolkit of Debian)", os.EX_UNAVAILABLE)
     try:
         snapshot = wanted.look()
         return run_screen(snapshot, wanted.selection, wanted.interval or INTERVAL, check_terminal())

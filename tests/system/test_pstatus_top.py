@@ -146,6 +146,10 @@ def test_sizes(thousand: Board) -> None:
             lines = terminal.wait_text(*words)
             if columns >= 80:
                 assert len(table(lines)) == rows - next(i for i, line in enumerate(lines) if "State" in line) - 2
+        terminal.screen.erase_in_display(2)    # as if another program had written there
+        assert "Client" not in terminal.text
+        terminal.type("\x0c")
+        terminal.wait_text("Client", "user000")
         leave(terminal)
 
 
