@@ -13,6 +13,7 @@ from popular.mailcheck.packet import MailState
 from popular.net.ringpacket import Verb
 from popular.pdm.api import Answer, Found, Outcome, PdmModule, Request
 from popular.proc.board_layout import PROXY, SERVER, STATES
+from popular.tools.top.keys import KEYS as KEYS_OF_TOP
 from scripts.generate import CONFIGURED, catalogue, schema_of
 from tests.harness.house import typed
 from tests.harness.logs import KEYS
@@ -28,6 +29,7 @@ REFERENCE = re.compile(r'^\.BR "?([\w.-]+)"? \((\d)\)|([\w.-]+)\((\d)\)', re.MUL
 OTHER_WORDS = {
     "add", "remove", "enable", "disable", "drained", "disabled",    # parts and states of commands
     "no", "yes", "true", "false", "being-written", "touch", "mails", "staff", "bind", "release",
+    "y", "fg",                                                      # what is typed to a question, and to a shell
     "allowsslv2",                                                   # gone, as the page says
 }
 # Options that no --help tells, or of programs of others.
@@ -78,6 +80,8 @@ def names() -> set[str]:
     known |= {name for cls in (Request, Found, Answer, Outcome, PdmModule) for name in dir(cls)}
     known |= {field.name for cls in (Request, Found, Answer) for field in dataclasses.fields(cls)}
     known |= set(re.findall(r'"([a-z]+)"', (ROOT / "popular/tools/pstatus_json.py").read_text()))
+    known |= {word.lower() for key in KEYS_OF_TOP for word in re.findall(r"\w+", key.shown)}
+    known |= {"rate", "top"}    # a column of the live view, the extra for it
     known |= {"file", "mail", "syslog", "stderr", "times"}    # kinds and places of logs
     return known
 
