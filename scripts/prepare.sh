@@ -46,6 +46,7 @@ missing() {
     command -v postfix >/dev/null || [ -e /usr/sbin/sendmail ] || echo postfix
     has_exim || echo $exim
     machine_python -c 'import ensurepip' 2>/dev/null || echo python3-venv
+    command -v promtool >/dev/null || echo prometheus
     has_samples || samples_package || true
 }
 
@@ -60,7 +61,7 @@ has_exim() {
 services_of() {
     case $1 in
     dovecot-pop3d) echo dovecot.service dovecot.socket ;;
-    postfix | haproxy | keepalived | fail2ban) echo "$1.service" ;;
+    postfix | haproxy | keepalived | fail2ban | prometheus) echo "$1.service" ;;
     esac
 }
 

@@ -23,6 +23,10 @@ from popular.proc.child import Child
 from popular.proc.pool import PoolLimits
 
 
+METRICS = "@metrics"    # owner of the listener on which metrics are served (daemon.metrics); no object has such an id
+_METRICS_BACKLOG = 16
+
+
 @dataclass(frozen=True, slots=True)
 class Listen:
     """One address that a program wants to listen on."""
@@ -49,6 +53,12 @@ class Listener:
     def is_tcp(self) -> bool:
         """Tell whether connections are accepted here."""
         return self.sock.type == socket.SOCK_STREAM
+
+
+def metrics_listens(config: Config) -> list[Listen]:
+    """Return where metrics are served, for the `listens` of a program that has METRICS_ROWS."""
+    endpoint = config.variables.optional_endpoint("metrics")
+    return [] if endpoint is None else [Listen("tcp", METRICS, endpoint, _METRICS_BACKLOG)]
 
 
 class Job(Protocol):

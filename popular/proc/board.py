@@ -61,7 +61,7 @@ class Board:
         self._room = slots       # slots for which the file system has room
         self._fd = -1
         self._aside = ""         # another name of the file
-        self._memory = self._make(path) if path else mmap.mmap(-1, self.layout.size)
+        self._memory = self._make(path) if path else self._make_nameless()
         self._names: dict[tuple[str, str], int] = {}
         self._by_number: dict[int, tuple[str, str]] = {}
         self._master = memoryview(self._memory)[self.layout.row_at(-1):][:ROW_SIZE].cast("Q")
@@ -132,9 +132,13 @@ class Board:
 
     def row(self, slot: int) -> Row | None:
         """Return what the child in `slot` tells of itself; None when it is not done with writing within `PATIENCE`."""
-        [octets] = whole_records(lambda at, size: self._memory[at:at + size], self.layout.slot_at(slot), SLOT_SIZE, 1,
+        [octets] = whole_records(self.read, self.layout.slot_at(slot), SLOT_SIZE, 1,
                                  time.monotonic() + PATIENCE)
         return None if octets is None else parse_row(octets, slot, self._by_number)
+
+    def read(self, at: int, size: int) -> bytes:
+        """Return octets as they stand in the file, for whoever looks at all of it."""
+        return self._memory[at:at + size]
 
     def publish(self) -> None:
         """Put the file where it is looked for, in the place of another; where that is refused, `trouble` says why."""
@@ -197,20 +201,29 @@ class Board:
                 raise
         except OSError as why:
             self.trouble = f"cannot make the state file {path}: {why.strerror}"
-            return mmap.mmap(-1, self.layout.size)
+            return self._make_nameless()
+
+    def _make_nameless(self) -> mmap.mmap:
+        """Make memory that no file shows; metrics are read from it all the same."""
+        memory = mmap.mmap(-1, self.layout.size)
+        self._sign(memory, 0, 0)
+        return memory
 
     def _map(self, fd: int) -> mmap.mmap:
         """Give the file its size and head, and map it."""
         os.ftruncate(fd, self.layout.size)
         self._reserve(fd, 0)
-        here = os.fstat(fd)
-        os.pwrite(fd, FIXED.pack(
-            MAGIC, self.kind.magic, *self.layout.places(), here.st_dev, here.st_ino,
-            VERSION.encode("ascii"), os.uname().nodename.encode("utf-8", "replace")), 0)
         memory = mmap.mmap(fd, self.layout.size)
+        here = os.fstat(fd)
+        self._sign(memory, here.st_dev, here.st_ino)
         self._fd = fd
         self._room = 0
         return memory
+
+    def _sign(self, memory: mmap.mmap, device: int, inode: int) -> None:
+        """Write the part of the header that never changes."""
+        FIXED.pack_into(memory, 0, MAGIC, self.kind.magic, *self.layout.places(), device, inode,
+                        VERSION.encode("ascii"), os.uname().nodename.encode("utf-8", "replace"))
 
     def _reserve(self, fd: int, slots: int) -> None:
         """Get room for so many slots; the rest of the file stays a hole."""

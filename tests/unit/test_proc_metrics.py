@@ -1,0 +1,199 @@
+"""The table from counters to metrics, and the text that Prometheus reads."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+
+import pytest
+
+from popular.addresses import Endpoint
+from popular.proc.board import Board
+from popular.proc.board_layout import KINDS, PROXY, SERVER, BoardKind, SessionState
+from popular.proc.board_view import Head
+from popular.proc.metrics import COUNTERS, FAMILIES, STATES, Look, exposition, program_of
+from popular.version import VERSION
+from tests.harness.metrics import Metrics, promtool
+
+# What a header holds and no metric tells, and why.
+LEFT_OUT = {
+    "kind": "told by the label program", "slots": "how the file is laid out", "slots_used": "how the file is laid out",
+    "device": "how a copy is known", "inode": "how a copy is known", "host": "Prometheus knows whom it asks",
+    "pid": "changes, and says nothing", "names": "told by the sessions of each", "started": "", "generation": "",
+    "version": "", "maxsession": "", "maxlocalload": "", "load": "", "session_state": "", "load_state": "",
+}
+
+MakeBoard = Callable[[BoardKind], Board]
+
+
+@pytest.fixture
+def make_board() -> Iterator[MakeBoard]:
+    """A function (kind) that makes a board in memory with five slots used."""
+    boards = []
+
+    def make(kind: BoardKind) -> Board:
+        boards.append(Board(kind, 20))
+        boards[-1].use(4)
+        return boards[-1]
+
+    yield make
+    for board in boards:
+        board.close()
+
+
+def look(board: Board) -> Look:
+    return Look.at(board.read, 0.1)
+
+
+def read(*boards: Board) -> Metrics:
+    return Metrics.read(exposition([look(board) for board in boards]))
+
+
+# The table
+
+def test_every_counter_is_a_metric_and_nothing_else_is() -> None:
+    assert set(COUNTERS) == {counter for kind in KINDS.values() for counter in kind.counters}
+
+
+def test_every_part_of_the_header_is_told_or_left_out_for_a_reason(make_board: MakeBoard) -> None:
+    assert set(LEFT_OUT) == {field.name for field in fields(Head)}
+    board = make_board(PROXY)
+    board.tell(maxlocalload=9.0)
+    before = look(board)
+    changes = {"version": "99", "started": 1.0, "generation": 99, "maxsession": 99, "maxlocalload": 99.0, "load": 99.0,
+               "session_state": 2, "load_state": 2}
+    assert set(changes) == {name for name, why in LEFT_OUT.items() if not why}
+    for name, value in changes.items():
+        after = replace(before, head=replace(before.head, **{name: value}))    # type: ignore[arg-type]
+        assert exposition([after]) != exposition([before]), name
+
+
+def test_every_state_of_a_session_is_known() -> None:
+    assert {state for states in STATES.values() for state in states} == {
+        state for state in SessionState if state.has_session}
+    assert set(STATES) == {kind.owner for kind in KINDS.values()}
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: str(family.name))
+def test_names_follow_the_conventions(family: object) -> None:
+    name, kind = getattr(family, "name"), getattr(family, "kind")
+    assert re.fullmatch(r"popular_[a-z]+(_[a-z]+)*", name)
+    assert name.endswith("_total") is (kind == "counter")
+    base = name.removesuffix("_total")
+    assert [other.name for other in FAMILIES if other.name.removesuffix("_total") == base] == [name], \
+        "OpenMetrics knows a counter without its _total"
+    assert not re.search("micro|milli|octets|minutes", name), "units are seconds and bytes"
+    assert re.fullmatch(r"[A-Z][ -~]+\.", getattr(family, "help"))
+    assert getattr(family, "label") not in ("user", "client", "address", "mailbox", "sid", "pid")
+
+
+# What is told
+
+def test_pproxy(make_board: MakeBoard) -> None:
+    board = make_board(PROXY)
+    board.learn([("vserv", "main"), ("vserv", "other"), ("backend", "store1")])
+    board.tell(maxsession=50, maxlocalload=20.0, load=18.5, load_state=1, session_state=2, generation=3, started=1e9)
+    busy, idle = board.entry(1), board.entry(3)
+    busy.begin(Endpoint("192.0.2.7", 50123), "main", "px-1")
+    busy.call_user("joe")
+    busy.call_backend("store1")
+    busy.enter(SessionState.RELAY, 1234, 5_600_000)
+    number = {counter: 1000 + place for place, counter in enumerate(PROXY.counters)}
+    for counter, amount in number.items():
+        if counter not in ("sessions", "bytes_in", "bytes_out"):
+            busy.count(counter, amount)
+    idle.idle()
+    board.count("forks")
+    busy.release()
+    idle.release()
+    found = read(board)
+    who = {"program": "pproxy"}
+    assert found.get("sessions_total", **who) == 1
+    assert found.get("received_bytes_total", **who) == 1234 and found.get("sent_bytes_total", **who) == 5_600_000
+    assert found.by("sessions_ended_total", "outcome") == {name: number[name] for name in PROXY.outcomes}
+    assert found.by("logins_total", "result") == {
+        "granted": number["logins"], "refused": number["logins_refused"], "failed": number["logins_failed"]}
+    assert found.get("backend_refusals_total", **who) == number["backend_refused"]
+    assert found.by("mail_checks_total", "result") == {
+        name: number[f"checks_{name}"] for name in ("empty", "old_mail", "new_mail", "overloaded", "failed")}
+    assert found.get("mail_check_seconds_total", **who) == pytest.approx(number["check_microseconds"] / 1e6)
+    assert found.get("forks_total", **who) == number["forks"] + 1
+    assert found.get("fork_failures_total", **who) == number["forks_failed"]
+    assert found.get("throttles_total", **who) == number["throttles"]
+    assert found.get("child_deaths_total", **who) == number["children_died"]
+    assert found.get("connections_refused_total", **who) == number["load_refused"]
+    assert found.by("vserv_sessions_total", "vserv") == {"main": 1, "other": 0}
+    assert found.by("backend_sessions_total", "backend") == {"store1": 1}
+    assert found.get("unnamed_sessions_total", **who) == 0
+    active = found.by("sessions_active", "state")
+    assert (active["relay"], sum(active.values()), found.get("children_idle", **who)) == (1, 1, 1)
+    assert "preamble" not in active
+    for name, value in (("up", 1), ("start_time_seconds", 1e9), ("config_generation", 3), ("sessions_limit", 50),
+                        ("sessions_limit_state", 2), ("system_load", 18.5), ("system_load_limit", 20),
+                        ("system_load_state", 1)):
+        assert found.get(name, **who) == value
+    assert found.by("build_info", "version") == {VERSION: 1}
+    assert not re.search("joe|192|px-1|server|retrieved", found.text.replace("virtual server", ""))
+
+
+def test_pserv(make_board: MakeBoard) -> None:
+    board = make_board(SERVER)
+    board.learn([("server", "main")])
+    entry = board.entry(0)
+    entry.begin(Endpoint("192.0.2.7", 1), "main")
+    entry.begin(Endpoint("192.0.2.7", 1), "without a name")
+    entry.enter(SessionState.UPDATE, 0, 0)
+    for counter, amount in (("retrieved", 3), ("octets", 400), ("deleted", 2), ("not_deleted", 1)):
+        entry.count(counter, amount)
+    entry.release()
+    found = read(board)
+    who = {"program": "pserv"}
+    assert found.by("server_sessions_total", "server") == {"main": 1}
+    assert found.get("unnamed_sessions_total", **who) == 1
+    assert (found.get("messages_retrieved_total", **who), found.get("retrieved_bytes_total", **who)) == (3, 400)
+    assert (found.get("messages_deleted_total", **who), found.get("messages_not_deleted_total", **who)) == (2, 1)
+    assert found.by("sessions_active", "state") == {
+        "preamble": 0, "opening": 0, "transaction": 0, "update": 1, "closing": 0, "unknown": 0}
+    assert "popular_system_load" not in found.kinds, "nobody looks at it without a limit"
+
+
+def test_both_programs_in_one_text(make_board: MakeBoard) -> None:
+    boards = [make_board(PROXY), make_board(SERVER)]
+    for board in boards:
+        board.learn((cls, "main") for cls in board.kind.classes)
+    found = read(*boards)
+    assert found.by("sessions_total", "program") == {"pproxy": 0, "pserv": 0}
+    assert found.text.count("# TYPE popular_sessions_total counter\n") == 1
+    assert found.kinds == {family.name: family.kind for family in FAMILIES if "system_load" not in family.name}
+
+
+def test_a_daemon_that_was_killed_tells_only_that(make_board: MakeBoard) -> None:
+    text = exposition([replace(look(make_board(PROXY)), is_running=False)])
+    assert [line for line in text.splitlines() if line[0] != "#"] == ['popular_up{program="pproxy"} 0']
+
+
+def test_slots_that_are_being_written_are_sessions(make_board: MakeBoard) -> None:
+    whole = look(make_board(PROXY))
+    found = Metrics.read(exposition([replace(whole, rows=[*whole.rows, None])]))
+    assert found.by("sessions_active", "state")["unknown"] == 1
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\", "a\nb", 'a"} 7\n# TYPE x counter\nx{y="', "ä", "a\\nb"])
+def test_labels_are_escaped(make_board: MakeBoard, name: str) -> None:
+    board = make_board(PROXY)
+    board.learn([("vserv", name)])
+    assert read(board).by("vserv_sessions_total", "vserv") == {name: 0}
+
+
+def test_promtool_finds_nothing_to_say(make_board: MakeBoard) -> None:
+    proxy, server = make_board(PROXY), make_board(SERVER)
+    proxy.learn([("vserv", "main"), ("backend", "store1")])
+    server.learn([("server", "main")])
+    proxy.tell(maxlocalload=5.0)
+    done = promtool("check", "metrics", text=exposition([look(proxy), look(server)]))
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+    done = promtool("check", "metrics", text=exposition([look(proxy)]).replace("logins_total", "logins"))
+    assert "should have" in done.stderr + done.stdout and done.returncode != 0
+
+
+def test_names_of_programs() -> None:
+    assert [program_of(kind) for kind in KINDS.values()] == ["pproxy", "pserv"]
