@@ -23,6 +23,7 @@ from popular.daemon.listeners import borrowed
 from popular.daemon.lone import Lone, LoneSpec
 from popular.daemon.logs import inherited_log
 from popular.daemon.master import Master
+from popular.daemon.metrics import MetricsKeeper
 from popular.daemon.predecessor import Predecessor
 from popular.daemon.rehearsal import rehearse
 from popular.daemon.rerun import Origin
@@ -85,9 +86,12 @@ def _build(hand: HandOver) -> Master | Lone:
     notify = Notify(hand.notify, speaks=not hand.is_successor)
     master = Master(spec, config, borrowed(listeners) if hand.is_successor else listeners, inheritance, pidfile, rings,
                     notify)
+    master.is_in_charge = not hand.is_successor
     if hand.base:
         master.base = load(hand.base, spec.schema)
     master.attendants.append(CertificateWatch(lambda: tls_of(master.job), log))
+    if "metrics" in config.variables:
+        master.attendants.append(MetricsKeeper(master, inheritance))
     _give_control(hand, spec, master, listeners)
     return master
 

@@ -25,7 +25,7 @@ from popular.daemon.messages import (
 from popular.daemon.rings import MasterRings
 from popular.daemon.sessions import LiveSessions
 from popular.daemon.settings import load_limit
-from popular.daemon.spec import DaemonSpec, Job, Listener
+from popular.daemon.spec import METRICS, DaemonSpec, Job, Listener
 from popular.errors import ConfigError, PdmError, StartError, UsageError
 from popular.log.message import Message
 from popular.net.ringclient import RingClient
@@ -112,6 +112,8 @@ class Master:
         self.board = inheritance.board
         self.pidfile = pidfile
         self.notify = notify
+        self.is_in_charge = True    # of two masters in an upgrade, one is
+        self.log_number = 0         # how often the log was opened anew
         self.relatives: list[Relative] = []
         self.succession: Succession = NoSuccession()
         self.listeners = list(listeners)
@@ -185,6 +187,7 @@ class Master:
     def step_aside(self) -> None:
         """Take no more connections, because a successor does; sessions go on."""
         self._last_command = "upgrade"
+        self.is_in_charge = False
         self._lent = self.listeners
         self.listeners = borrowed(self.listeners)
         self.supervisor.hold()
@@ -203,7 +206,8 @@ class Master:
         self._title.set("master")
 
     def own(self, listeners: Sequence[Listener]) -> None:
-        """Have listeners that were borrowed until now."""
+        """Have listeners that were borrowed until now, and be in charge."""
+        self.is_in_charge = True
         self.listeners = list(listeners)
 
     def shutdown_all(self) -> None:
@@ -237,6 +241,7 @@ class Master:
         except StartError as why:
             self.log.note(LOG_NOT_REOPENED, error=str(why))
         else:
+            self.log_number += 1
             self.log.note(LOG_REOPENED)
         if self._ending is None:
             if tls_of(self.job):
@@ -291,8 +296,18 @@ class Master:
         """Return what a child does: `job`, on the listeners that there are when it is forked."""
         def work(child: Child) -> int:
             self.log.debug_on = self.log.debug_on or bool(self.config.variables.get("debugsession"))
-            return job.run(child, list(self.listeners))
+            return job.run(child, self._served())
         return work
+
+    def _served(self) -> list[Listener]:
+        """Return, in a child, the listeners that it serves; what is for metrics is closed there."""
+        served = []
+        for listener in self.listeners:
+            if listener.owner == METRICS:
+                listener.sock.close()
+            else:
+                served.append(listener)
+        return served
 
     def _fulfil(self, wish: int) -> None:
         """Get what a child wishes that those to come had."""

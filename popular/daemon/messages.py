@@ -94,3 +94,7 @@ UPGRADE_FAILED = Message(
 TOOK_OVER = Message(
     0x021c, INF, "took_over", "process",
     "This master has taken the place of another process, which ends with its last session.  Nothing to do.")
+METRICS_FAILED = Message(
+    0x021e, ADM, "metrics_failed", "why delay",
+    "The process that serves metrics ended by itself, or could not be started; mail is served all the same.  The next "
+    "try comes after `delay` seconds.  See whether memory or processes run out.  Said once a minute at most.")

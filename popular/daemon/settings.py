@@ -1,6 +1,6 @@
 """Settings that every daemon has; each program puts them together with its own rows (lean: no side effects)."""
 
-from popular.config.kinds import Bool, File, Id, Int, String
+from popular.config.kinds import Address, Bool, File, Id, Int, String
 from popular.config.setting import Setting
 from popular.config.store import Config
 from popular.daemon.logs import log_rows
@@ -41,6 +41,13 @@ POOL_ROWS = (
     Setting("debugsession", Bool(), False, "Write messages for developers about sessions to the log."),
     Setting("maxlocalload", Int(0, 10_000), 0,
             "The system load at which new connections are refused; 0 means never."),
+)
+
+
+METRICS_ROWS = (
+    Setting("metrics", Address(), None,
+            "Address on which metrics for Prometheus are served, by HTTP as /metrics; nowhere when not set.  Whoever "
+            "reaches it can read them; no user and no client is named."),
 )
 
 

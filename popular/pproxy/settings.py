@@ -5,7 +5,7 @@ Read by the starter (INI file, options, documents) and by the master (`show`, `s
 
 from popular.config.kinds import Bool, Dir, File, Id, Int, Time
 from popular.config.setting import Schema, Setting
-from popular.daemon.settings import POOL_ROWS, process_rows
+from popular.daemon.settings import METRICS_ROWS, POOL_ROWS, process_rows
 from popular.paths import CAPADIR
 from popular.pproxy.objects import CLASSES
 
@@ -48,4 +48,4 @@ PDM_ROWS = (
 )
 
 SCHEMA = Schema("pproxy", (
-    *process_rows("pproxy"), *POOL_ROWS, *PORT_ROWS, *LOGIN_ROWS, *BACKEND_ROWS, *PDM_ROWS), CLASSES)
+    *process_rows("pproxy"), *POOL_ROWS, *METRICS_ROWS, *PORT_ROWS, *LOGIN_ROWS, *BACKEND_ROWS, *PDM_ROWS), CLASSES)

@@ -11,7 +11,7 @@ from popular.daemon.accept import AcceptJob, tls_of
 from popular.daemon.messages import START
 from popular.daemon.session import Connection, Session, new_sid
 from popular.daemon.settings import pool_limits, pool_mistakes
-from popular.daemon.spec import DaemonSpec, Job, Listen
+from popular.daemon.spec import DaemonSpec, Job, Listen, metrics_listens
 from popular.daemon.tls import STARTTLS, load_tls, note_ending
 from popular.errors import ConfigError, Mistake, PdmError
 from popular.log.writer import Log
@@ -76,11 +76,15 @@ def check(config: Config) -> list[Mistake]:
 
 
 def listens(config: Config) -> list[Listen]:
-    """Return where pproxy listens: every address of every virtual server; ringd opens low ports if there is one."""
+    """Return where pproxy listens: every address of every virtual server, and for metrics.
+
+    ringd opens low ports of virtual servers if there is one.
+    """
     backlog = config.variables.integer("backlog")
     ringd = config.variables.optional_text("ringd") or ""
-    return [Listen("tcp", item.ident, endpoint, backlog, ringd if 0 < endpoint.port < LOW_PORTS else "")
-            for item in config.items("vserv") for endpoint in item.values.endpoints("address")]
+    own = [Listen("tcp", item.ident, endpoint, backlog, ringd if 0 < endpoint.port < LOW_PORTS else "")
+           for item in config.items("vserv") for endpoint in item.values.endpoints("address")]
+    return own + metrics_listens(config)
 
 
 def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:

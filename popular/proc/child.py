@@ -151,7 +151,7 @@ def become_child(slot: int, generation: int, inheritance: Inheritance, work: Cal
         code = _live(slot, generation, inheritance, work)
     except Exception as error:    # the top of a child: a fault ends this session and no other
         code = os.EX_SOFTWARE
-        _note_failure(error, inheritance)
+        note_failure(error, inheritance)
     finally:
         os._exit(code)
 
@@ -175,12 +175,7 @@ def rehearse_child(inheritance: Inheritance, work: Callable[[Child], int]) -> bo
 
 def _live(slot: int, generation: int, inheritance: Inheritance, work: Callable[[Child], int]) -> int:
     """Do the steps of the contract (design B5) in their order; returns the exit code."""
-    signal.set_wakeup_fd(-1)                       # the master's pipe: forget it before it is closed
-    for number in _DEFAULT:
-        set_handler(number, DEFAULT)
-    for number in _IGNORED:
-        set_handler(number, IGNORED)
-    inheritance.masters_own.close_all()
+    leave_master(inheritance)
     child = Child(slot, generation, inheritance)   # its own handler and pipe are in before the unmasking
     early = pending() & _ENDING
     if early:
@@ -194,7 +189,17 @@ def _live(slot: int, generation: int, inheritance: Inheritance, work: Callable[[
     return work(child)
 
 
-def _note_failure(error: Exception, inheritance: Inheritance) -> None:
+def leave_master(inheritance: Inheritance) -> None:
+    """Forget, right after the fork, what is the master's alone: its signals and its descriptors."""
+    signal.set_wakeup_fd(-1)                       # the master's pipe: forget it before it is closed
+    for number in _DEFAULT:
+        set_handler(number, DEFAULT)
+    for number in _IGNORED:
+        set_handler(number, IGNORED)
+    inheritance.masters_own.close_all()
+
+
+def note_failure(error: Exception, inheritance: Inheritance) -> None:
     """Log one line: the type and the places, never the text, which may hold what a client sent."""
     if isinstance(error, MemoryError) or isinstance(error, OSError) and error.errno in SHORTAGES:
         if inheritance.once.is_due():

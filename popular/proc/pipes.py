@@ -34,6 +34,10 @@ class Doorbell:
         except OSError:
             pass
 
+    def part(self) -> None:
+        """Close the end of those who report; for a process that has nothing to report."""
+        os.close(self._write)
+
     def drain(self) -> Iterator[tuple[int, int]]:
         """Yield the reports (pid, number) that wait, in their order."""
         for _ in range(_MAX_BLOCKS):

@@ -46,6 +46,7 @@ class Supervisor:
         self._filled_at = 0.0     # monotonic: when there were enough idle children again
         self._times = 0           # how often in a row they did not last
         self.losses = 0           # children that failed
+        self.bury_other: Callable[[int, int], None] = _forget    # given pid and exit code of the dead who are not ours
         self._roster = Roster()
         self._slots = Slots()
         self._throttle = Throttle()
@@ -121,8 +122,10 @@ class Supervisor:
             if pid == 0:
                 return
             record = self._roster.get(pid)
-            if record is not None:    # else: left by whoever was this process before the exec
+            if record is not None:
                 self._bury(record, os.waitstatus_to_exitcode(status))
+            else:    # no child of the pool, or left by whoever was this process before the exec
+                self.bury_other(pid, os.waitstatus_to_exitcode(status))
 
     def renew(self) -> None:
         """Begin a new generation: children without a session leave at once, the others after it."""
@@ -241,9 +244,13 @@ class Supervisor:
         if is_newborn and code not in _ASKED_TO_END:
             self._slow_down()
             if self._start_trouble.is_due():
-                self._log.note(CHILD_NOT_STARTED, child=record.pid, how=_manner(code), delay=self._throttle.delay)
+                self._log.note(CHILD_NOT_STARTED, child=record.pid, how=manner(code), delay=self._throttle.delay)
         elif code not in _LOGGED_ITSELF:
-            self._log.note(CHILD_DIED, child=record.pid, how=_manner(code))
+            self._log.note(CHILD_DIED, child=record.pid, how=manner(code))
+
+
+def _forget(pid: int, code: int) -> None:
+    """Do nothing about the death of somebody whom nobody knows."""
 
 
 def _send(pid: int, number: signal.Signals) -> None:
@@ -254,8 +261,8 @@ def _send(pid: int, number: signal.Signals) -> None:
         pass
 
 
-def _manner(code: int) -> str:
-    """Return how a child ended, in words."""
+def manner(code: int) -> str:
+    """Return in words how a process ended, from its exit code as os.waitstatus_to_exitcode tells it."""
     if code >= 0:
         return f"exit code {code}"
     try:

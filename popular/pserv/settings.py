@@ -5,7 +5,7 @@ Read by the starter (INI file, options, documents) and by the master (`show`, `s
 
 from popular.config.kinds import Dir, Int, Time
 from popular.config.setting import Schema, Setting
-from popular.daemon.settings import POOL_ROWS, process_rows
+from popular.daemon.settings import METRICS_ROWS, POOL_ROWS, process_rows
 from popular.paths import CAPADIR, SPOOLDIR
 from popular.pserv.objects import CLASSES
 
@@ -23,4 +23,4 @@ OWN_ROWS = (
     Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that servers name."),
 )
 
-SCHEMA = Schema("pserv", process_rows("pserv") + POOL_ROWS + OWN_ROWS, CLASSES)
+SCHEMA = Schema("pserv", process_rows("pserv") + POOL_ROWS + METRICS_ROWS + OWN_ROWS, CLASSES)

@@ -11,7 +11,7 @@ from popular.daemon.accept import AcceptJob, tls_of
 from popular.daemon.messages import START
 from popular.daemon.session import Connection, Session
 from popular.daemon.settings import pool_limits, pool_mistakes
-from popular.daemon.spec import DaemonSpec, Job, Listen
+from popular.daemon.spec import DaemonSpec, Job, Listen, metrics_listens
 from popular.daemon.tls import load_tls, note_ending
 from popular.errors import ConfigError, Mistake
 from popular.log.writer import Log
@@ -53,11 +53,12 @@ def check(config: Config) -> list[Mistake]:
 
 
 def listens(config: Config) -> list[Listen]:
-    """Return where pserv listens: every address of every server that is enabled."""
+    """Return where pserv listens: every address of every server that is enabled, and for metrics."""
     backlog = config.variables.integer("backlog")
-    return [Listen("tcp", item.ident, endpoint, backlog)
-            for item in config.items("server") if item.values.flag("enabled")
-            for endpoint in item.values.endpoints("address")]
+    own = [Listen("tcp", item.ident, endpoint, backlog)
+           for item in config.items("server") if item.values.flag("enabled")
+           for endpoint in item.values.endpoints("address")]
+    return own + metrics_listens(config)
 
 
 def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:

@@ -1,0 +1,62 @@
+"""Becoming a process that helps a daemon beside its children: no slot, no sessions, not in the pool.
+
+`become_helper` runs in such a process only, entered with all signals masked, and never returns; as in a child,
+nothing of the master's runs twice.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from typing import NoReturn
+
+from popular.log.writer import Log
+from popular.proc.child import RETIRE, Inheritance, leave_master, note_failure
+from popular.proc.pipes import DeathPipe
+from popular.proc.rights import prove
+from popular.proc.signals import SignalPipe, set_mask
+
+
+class Helper:
+    """What its work sees of such a process."""
+
+    def __init__(self, log: Log, death: DeathPipe) -> None:
+        """Begin; raises OSError."""
+        self.log = log
+        self._death = death
+        self._is_retired = False
+        self._signals = SignalPipe((RETIRE,), self._retire)
+
+    @property
+    def wake_fds(self) -> tuple[int, int]:
+        """Descriptors that become readable when it may be time to leave: ask `is_retiring` then."""
+        return self._signals.fileno(), self._death.fileno()
+
+    def is_retiring(self) -> bool:
+        """Tell whether to leave: told so by the master, or the master is dead."""
+        self._signals.take()
+        return self._is_retired or self._death.is_ended()
+
+    def _retire(self, number: int) -> None:
+        self._is_retired = True
+
+
+def become_helper(name: str, inheritance: Inheritance, work: Callable[[Helper], None]) -> NoReturn:
+    """Turn this just forked process into one that does `work` and shows `name` as its title, and then ends.
+
+    TERM ends it at once, `RETIRE` and the master's death when its work sees that.
+    """
+    code = os.EX_OSERR
+    try:
+        leave_master(inheritance)
+        inheritance.doorbell.part()
+        helper = Helper(inheritance.log, inheritance.death)
+        set_mask(signal.SIG_SETMASK, ())
+        prove(inheritance.rights)
+        inheritance.title.set(name)
+        work(helper)
+        code = os.EX_OK
+    except Exception as error:    # the top of a process
+        code = os.EX_SOFTWARE
+        note_failure(error, inheritance)
+    finally:
+        os._exit(code)
