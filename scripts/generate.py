@@ -2,7 +2,8 @@
 
 A man page is a template `man/src/NAME.SECTION.in`.  Its lines `@OPTIONS@ @SETTINGS@ @OBJECTS@
 @SIGNALS@ @FILES@` are filled from the rows of the program NAME, `@INIFILES@` from those of all programs,
-`@MESSAGES@` from the catalogue of log messages, `@name.inc@` from the file of this name beside it;
+`@MESSAGES@` from the catalogue of log messages, `@METRICS@` from the table of metrics, `@name.inc@` from
+the file of this name beside it;
 `@VERSION@`, `@PROGRAM@` and `@module:CONSTANT@`, a number of the package, may stand anywhere.
 The results are committed.  With --check nothing is written; files that are not what the tables say are
 named, and the exit code is 1.
@@ -30,6 +31,7 @@ from popular.daemon.lone import LoneSpec  # noqa: E402
 from popular.daemon.spec import DaemonSpec  # noqa: E402
 from popular.log.message import Message  # noqa: E402
 from popular.paths import LOGDIR, RUNDIR  # noqa: E402
+from popular.proc.metrics import ACTIVE, COUNTERS, FAMILIES, STATES, UNKNOWN, Family  # noqa: E402
 from popular.version import VERSION  # noqa: E402
 
 PROGRAMS = ("pproxy", "pserv", "pcheckd", "ringd")
@@ -109,6 +111,7 @@ def man_page(program: str, template: str) -> str:
         "FILES": lambda: man_files(schema_of(program)),
         "INIFILES": man_ini_files,
         "MESSAGES": lambda: man_messages(catalogue()),
+        "METRICS": lambda: man_metrics(FAMILIES),
     }
     return _TABLE.sub(lambda mark: tables[mark[1]](), text)
 
@@ -159,6 +162,24 @@ def man_messages(rows: Iterable[Message]) -> str:
     """Return messages of the logs as troff."""
     return "".join(f".TP\n\\fB{row.number:04x} {row.level} {row.name}\\fR \\fI{row.fields}\\fR\n{man_text(row.help)}\n"
                    for row in rows)
+
+
+def man_metrics(families: Iterable[Family]) -> str:
+    """Return the metrics, with their labels and what is known to stand in them, as troff."""
+    lines = ""
+    for family in families:
+        labels = "program" + (f"\\fR, \\fI{family.label}" if family.label else "")
+        values = ", ".join(values_of(family))
+        text = f"{family.help} Values of {family.label}: {values}." if values else family.help
+        lines += f".TP\n\\fB{family.name}\\fR {{\\fI{labels}\\fR}} {family.kind}\n{man_text(text)}\n"
+    return lines
+
+
+def values_of(family: Family) -> Iterable[str]:
+    """Return what can stand in the label of a metric, where it is no name of an object."""
+    if family == ACTIVE:
+        return dict.fromkeys([*(state.name.lower() for states in STATES.values() for state in states), UNKNOWN])
+    return dict.fromkeys(place.value for place in COUNTERS.values() if place.family == family and place.value)
 
 
 def catalogue() -> list[Message]:

@@ -23,7 +23,7 @@ from popular.config.kinds import Time
 from popular.config.parser import Parser
 from popular.paths import RUNDIR
 from popular.proc.board_view import NotABoard
-from popular.tools import pstatus_json, pstatus_table
+from popular.tools import pstatus_json, pstatus_metrics, pstatus_table
 from popular.tools.pstatus_snapshot import Selection, Snapshot, take
 from popular.version import VERSION
 
@@ -49,6 +49,7 @@ class Wanted:
     as_json: bool
     interval: float | None    # seconds; None: once
     is_top: bool = False      # a live view of the whole screen
+    metrics: pstatus_metrics.Wanted | None = None    # instead of all others
 
     def look(self) -> Snapshot:
         """Read the file; raises OSError and NotABoard."""
@@ -83,13 +84,16 @@ def run(argv: Sequence[str]) -> int:
     try:
         if wanted.is_top:
             return live(wanted)
+        if wanted.metrics is not None:
+            pstatus_metrics.tell(wanted.metrics)
+            return os.EX_OK
         snapshot = wanted.look()
         if wanted.interval is None:
             show(wanted.lines(snapshot, None, _width()))
         else:
             loop(wanted, snapshot, wanted.interval)
     except NotABoard as why:
-        return complain(f"{wanted.paths[-1]}: {why}", os.EX_DATAERR)
+        return complain(str(why) if wanted.metrics else f"{wanted.paths[-1]}: {why}", os.EX_DATAERR)
     except BrokenPipeError:    # whoever read has seen enough
         forget_output()
     except OSError as why:
@@ -192,8 +196,22 @@ def read_arguments(argv: Sequence[str]) -> Wanted:
     if arguments.top and arguments.json:
         parser.error("argument --json: not allowed with argument --top")
     first, last = arguments.range
-    return Wanted(tuple(candidates(arguments)), Selection(arguments.active, first, last), arguments.json,
-                  arguments.loop, arguments.top)
+    paths = tuple(candidates(arguments))
+    return Wanted(paths, Selection(arguments.active, first, last), arguments.json, arguments.loop, arguments.top,
+                  metrics_wanted(parser, arguments, paths))
+
+
+def metrics_wanted(parser: Parser, arguments: argparse.Namespace,
+                   paths: tuple[str, ...]) -> pstatus_metrics.Wanted | None:
+    """Return what --metrics is to tell, None without it; ends with EX_USAGE for options that do not go together."""
+    if not arguments.metrics:
+        if arguments.output is not None:
+            parser.error("argument --output: only allowed with argument --metrics")
+        return None
+    others = (arguments.active, arguments.json, arguments.top, arguments.loop is not None, arguments.range != (0, None))
+    if any(others):
+        parser.error("argument --metrics: not allowed with -a, -l, -r, --json or --top")
+    return pstatus_metrics.Wanted(paths, arguments.output)
 
 
 def candidates(arguments: argparse.Namespace) -> Iterator[str]:
@@ -225,6 +243,9 @@ def make_parser() -> Parser:
     parser.add_argument("--json", action="store_true", help="for programs: one JSON object in a line")
     parser.add_argument("--top", action="store_true",
                         help="a live view of the whole screen, steered by keys; h shows them")
+    parser.add_argument("--metrics", action="store_true",
+                        help="for Prometheus: the metrics of pproxy and pserv, or of one of them")
+    parser.add_argument("--output", metavar="FILE", help="with --metrics: write FILE, whole or not at all")
     parser.add_argument("--help", action="help", help="show this help and end")
     parser.add_argument("--version", action="version", version=f"pstatus {VERSION}")
     return parser
