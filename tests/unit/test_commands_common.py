@@ -2,7 +2,7 @@
 
 import pytest
 
-from popular.config.kinds import Bool, Choice, Dir, File, Id, Int, String, Time
+from popular.config.kinds import Address, Bool, Choice, Dir, File, Id, Int, String, Time
 from popular.config.setting import Setting
 from popular.errors import UsageError
 from popular.pproxy.commands import commands
@@ -49,6 +49,8 @@ def another(row: Setting) -> str:
             return "/tmp"
         case Id() | String():
             return "other"
+        case Address():
+            return "127.0.0.1:9110"
     raise AssertionError(row)
 
 
