@@ -22,6 +22,8 @@ from popular.version import VERSION
 
 PATIENCE = 0.005    # seconds that the master waits for a child that has lost its processor while it was writing
 
+_NO_ROOM = "no room"
+
 _FREE = (0,) * 11 + (b"",) * 3
 
 
@@ -112,9 +114,10 @@ class Board:
             try:
                 self._reserve(self._fd, slots)
                 self._room = slots
-                self.trouble = ""
+                if self.trouble.startswith(_NO_ROOM):    # another trouble stays: the file may be where nobody finds it
+                    self.trouble = ""
             except OSError as why:
-                self.trouble = f"no room for {slots} slots in {self.path}: {why.strerror}"
+                self.trouble = f"{_NO_ROOM} for {slots} slots in {self.path}: {why.strerror}"
         return min(slots, self._room)
 
     def use(self, slot: int) -> None:
