@@ -73,10 +73,11 @@ class MetricsKeeper:
 
     @property
     def _wanted(self) -> Listener | None:
-        """The listener of a master that is in charge."""
-        if not self._master.is_in_charge:
+        """The listener of a master that is in charge; asked for in every turn, and listeners may be many."""
+        master = self._master
+        if not master.is_in_charge or master.config.variables["metrics"] is None:
             return None
-        return next((each for each in self._master.listeners if each.owner == METRICS), None)
+        return next((each for each in reversed(master.listeners) if each.owner == METRICS), None)
 
     def _is_right(self, wanted: Listener | None) -> bool:
         return (wanted is not None and self._has is not None and wanted.sock is self._has.sock

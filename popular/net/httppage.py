@@ -43,7 +43,7 @@ class PageServer:
         self._deaf_until = 0.0    # monotonic: when to accept again
 
     def run(self) -> None:
-        """Serve; when it is told to leave, end those visits that have begun and return."""
+        """Serve; when it is told to leave, close the listener, end those visits that have begun, and return."""
         is_leaving = False
         while not is_leaving or self._visits:
             ready = self._wait(is_leaving)
@@ -52,6 +52,8 @@ class PageServer:
                 self._attend(self._visits[fd])
             if self._sock.fileno() in ready and not is_leaving:
                 is_leaving = not self._accept()
+            if is_leaving:
+                self._sock.close()    # somebody else may want the port
             for visit in [visit for visit in self._visits.values() if time.monotonic() >= visit.deadline]:
                 self._part(visit)
 

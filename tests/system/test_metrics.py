@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
+from popular.daemon.succession import STANDBY_SECONDS
 from tests.harness.control import control, refused, tell
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.fake_pcheckd import FakePcheckd, Reply, always
@@ -186,11 +187,15 @@ def test_a_visit_outlives_the_change(daemon: Daemon) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL])
 def test_it_ends_with_the_master(daemon: Daemon, number: signal.Signals) -> None:
     pid = server(daemon)
-    scrape(where(daemon))
-    daemon.signal(number)
-    daemon.wait()
-    wait_for(lambda: not is_alive(pid), 10.0 if number == signal.SIGKILL else 2.0, "its end")
-    assert is_free(where(daemon))
+    with socket.create_connection((where(daemon).host, where(daemon).port), 10.0) as sock:
+        sock.sendall(b"GET /metrics HTTP/1.1\r\n")
+        scrape(where(daemon))    # the other visit has begun
+        daemon.signal(number)
+        daemon.wait()
+        wait_for(lambda: is_free(where(daemon)), 3.0, "the port")
+        if number != signal.SIGKILL:
+            wait_for(lambda: not is_alive(pid), 3.0, "its end, whatever it was doing")
+    wait_for(lambda: not is_alive(pid), 3.0, "its end, for the visit is over")
 
 
 def test_while_sessions_end_there_are_no_metrics(daemon: Daemon, pop: Pop) -> None:
@@ -221,7 +226,7 @@ def test_an_upgrade_takes_the_address_over(daemon: Daemon, pop: Pop) -> None:
     assert found.get("sessions_total", program="pproxy") == 0, "those of the old master are its own"
     assert found.get("start_time_seconds", program="pproxy") > before.get("start_time_seconds", program="pproxy")
     assert server(daemon) != old
-    wait_for(lambda: not is_alive(old), 10.0, "the end of the old one")
+    wait_for(lambda: not is_alive(old), STANDBY_SECONDS - 2, "the end of the old one, before its master leaves")
     client.ok("QUIT")
     tell(daemon, "set metrics ''")
     assert is_free(where(daemon)), "the new master owns the port"

@@ -1,10 +1,12 @@
 """One page over HTTP, and what hostile clients get: on a real listener, the server in a thread."""
 
+import errno
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -22,10 +24,11 @@ GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
 class Site:
     """A server in a thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, wrap: Callable[[socket.socket], Any]) -> None:
         self.page: bytes | None = PAGE
-        self.sock = bind_tcp(Endpoint("127.0.0.1", 0), 64)
-        self.endpoint = bound_endpoint(self.sock)
+        sock = bind_tcp(Endpoint("127.0.0.1", 0), 64)
+        self.endpoint = bound_endpoint(sock)
+        self.sock = wrap(sock)
         self._wake, self._alarm = os.pipe()
         self._is_leaving = False
         server = PageServer(self.sock, "/metrics", "text/x", lambda: self.page, [self._wake],
@@ -59,12 +62,12 @@ class Site:
 
 
 @pytest.fixture
-def make_site() -> Iterator[Callable[[], Site]]:
+def make_site() -> Iterator[Callable[..., Site]]:
     """A function that starts a server; it ends with the test."""
     sites: list[Site] = []
 
-    def make() -> Site:
-        sites.append(Site())
+    def make(wrap: Callable[[socket.socket], Any] = lambda sock: sock) -> Site:
+        sites.append(Site(wrap))
         return sites[-1]
 
     yield make
@@ -73,7 +76,7 @@ def make_site() -> Iterator[Callable[[], Site]]:
 
 
 @pytest.fixture
-def site(make_site: Callable[[], Site]) -> Site:
+def site(make_site: Callable[..., Site]) -> Site:
     """A server."""
     return make_site()
 
@@ -83,6 +86,15 @@ def read_all(sock: socket.socket) -> bytes:
     while block := sock.recv(65536):
         found += block
     return found
+
+
+def is_free(endpoint: Endpoint) -> bool:
+    """Tell whether nobody listens on a port."""
+    try:
+        socket.create_connection((endpoint.host, endpoint.port), 5.0).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def is_closed(sock: socket.socket) -> bool:
@@ -163,7 +175,7 @@ def test_a_large_page_goes_to_a_slow_reader(site: Site) -> None:
         assert read_all(slow).endswith(site.page)
 
 
-def test_who_says_nothing_is_dropped_and_others_are_served(make_site: Callable[[], Site],
+def test_who_says_nothing_is_dropped_and_others_are_served(make_site: Callable[..., Site],
                                                            monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httppage, "SECONDS", 1.0)
     site = make_site()
@@ -180,7 +192,7 @@ def test_who_says_nothing_is_dropped_and_others_are_served(make_site: Callable[[
         sock.close()
 
 
-def test_who_does_not_read_is_dropped(make_site: Callable[[], Site], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_does_not_read_is_dropped(make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httppage, "SECONDS", 0.3)
     site = make_site()
     site.page = bytes(64 << 20)
@@ -211,6 +223,7 @@ def test_a_visit_that_has_begun_is_ended_at_the_end(site: Site) -> None:
         sock.sendall(GET[:-1])
         assert get(site.endpoint)[0] == 200, "so the first was accepted, too"
         site.leave()
+        wait_for(lambda: is_free(site.endpoint), 5.0, "the port")
         sock.sendall(GET[-1:])
         assert status(read_all(sock)) == 200
     site.thread.join(10.0)
@@ -223,36 +236,24 @@ def test_it_ends_when_its_listener_is_shut_down(site: Site) -> None:
     assert not site.thread.is_alive()
 
 
-def test_a_shortage_is_waited_for(make_site: Callable[[], Site], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(httppage, "PAUSE", 0.2)
-    site = make_site()
-    failures = iter([OSError(24, "Too many open files")])
-    accept = site.sock.accept
+class Short:
+    """A listener that cannot accept once."""
 
-    class Short:
-        """A listener that cannot accept once."""
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._failures = [OSError(errno.EMFILE, "Too many open files")]
+        self.fileno, self.close, self.shutdown = sock.fileno, sock.close, sock.shutdown
 
-        def accept(self) -> tuple[socket.socket, object]:
-            for failure in failures:
-                raise failure
-            return accept()
+    def accept(self) -> tuple[socket.socket, object]:
+        """Accept, or raise what is still to be raised."""
+        if self._failures:
+            raise self._failures.pop()
+        return self._sock.accept()
 
-        def fileno(self) -> int:
-            return site.sock.fileno()
 
-    site.leave()
-    site.thread.join(10.0)
-    wake, alarm = os.pipe()
-    leaving: list[bool] = []
-    server = PageServer(Short(), "/metrics", "text/x", lambda: PAGE, [wake],    # type: ignore[arg-type]
-                        lambda: bool(leaving))
-    thread = threading.Thread(target=server.run)
-    thread.start()
+def test_a_shortage_is_waited_for(make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httppage, "PAUSE", 0.3)
+    site = make_site(Short)
     began = time.monotonic()
     assert get(site.endpoint)[0] == 200
-    assert time.monotonic() - began >= 0.15
-    leaving.append(True)
-    os.write(alarm, b".")
-    thread.join(10.0)
-    os.close(wake)
-    os.close(alarm)
+    assert time.monotonic() - began >= 0.25
