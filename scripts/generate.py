@@ -4,8 +4,8 @@ A man page is a template `man/src/NAME.SECTION.in`.  Its lines `@OPTIONS@ @SETTI
 @SIGNALS@ @FILES@` are filled from the rows of the program NAME, `@INIFILES@` from those of all programs,
 `@MESSAGES@` from the catalogue of log messages, `@METRICS@` from the table of metrics, `@name.inc@` from
 the file of this name beside it; `@VERSION@`, `@PROGRAM@` and `@module:CONSTANT@`, a number of the package,
-may stand anywhere.  The results are committed.  With --check nothing is written; files that are not what the tables say are
-named, and the exit code is 1.
+may stand anywhere.  The results are committed.  With --check nothing is written; files that are not what
+the tables say are named, and the exit code is 1.
 """
 
 import argparse
