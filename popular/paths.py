@@ -12,6 +12,7 @@ LOGDIR = "/var/log/popular"
 RUNDIR = "/var/run/popular"
 SPOOLDIR = "/pop"
 MASTERAUTH = "/etc/popular/masterauth.conf"
+SMTPFILE = "/var/lib/popular/smtpafterpop/clients.db"    # ours: where the original had it is not known
 
 
 def pdm_dir() -> str:

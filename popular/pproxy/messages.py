@@ -59,3 +59,8 @@ TOO_MANY_LOGINS = Message(
     0x024F, ERR, "too_many_logins", "client tries",
     "A client was disconnected after maxauthtries refused logins.  Nothing to do, but many of them from one address "
     "are an attack.")
+SMTP_NOT_RECORDED = Message(
+    0x0250, ADM, "smtp_not_recorded", "client path why",
+    "The database of SMTP after POP could not be made (without client), or a client that logged in could not be "
+    "written to it, and mail from him may be refused until his next login.  See to the disk, to the rights of the "
+    "folder, and to who keeps the database locked.  Said once a minute at most.")

@@ -35,6 +35,8 @@ VSERV = ObjectClass("vserv", "Virtual servers: addresses that clients connect to
     *tls_rows(STARTTLS, IMPLICIT),
     Setting("plaintextauth", Choice("on", "off", "local"), "on",
             "Whether USER and PASS are taken without TLS; local: only from this host."),
+    Setting("smtpafterpop", Bool(), False,
+            "on: the address of a client that logs in is recorded, so that he may send mail for a while."),
 ))
 
 BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes; database modules name them by id.", (
@@ -82,6 +84,7 @@ class Vserv:
     mail_caps: tuple[str, ...]     # and in the empty mailbox
     plaintextauth: str = "on"      # whether a password needs no TLS: on, off or local
     tls: Tls | None = None
+    smtpafterpop: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +150,7 @@ def _vserv(item: Item, config: Config, tls: Tls | None) -> Vserv:
     values = item.values
     return Vserv(item.ident, values.text("namespace"), values.text("banner"), values.flag("enabled"),
                  list_of(item, config, ()), list_of(item, config, capability.TRANSACTION),
-                 values.text("plaintextauth"), tls)
+                 values.text("plaintextauth"), tls, values.flag("smtpafterpop"))
 
 
 def _backend(item: Item, config: Config) -> Backend:

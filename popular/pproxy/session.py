@@ -5,6 +5,7 @@ AUTHORIZATION; what he sent ahead survives every change of state and goes first 
 """
 
 import time
+from typing import TYPE_CHECKING
 
 from popular.daemon.messages import NULL_BYTE_IN_INPUT
 from popular.daemon.session import Session
@@ -25,6 +26,9 @@ from popular.pproxy.backend import BackendLink, LoginRefused
 from popular.pproxy.objects import ProxyConfig, Vserv
 from popular.pproxy.routing import NoRoute, Route, find_route
 
+if TYPE_CHECKING:
+    from popular.pproxy.recorder import Recorder
+
 MAX_DELAY = 15.0    # seconds; the longest wait before a refusal
 EMPTY_MAILBOX = "0 messages (0 octets)"
 WRONG = "Authentication failed"
@@ -40,7 +44,8 @@ class Empty:
 class ProxySession:
     """One client of the proxy."""
 
-    def __init__(self, config: ProxyConfig, chain: Chain, session: Session, vserv: Vserv) -> None:
+    def __init__(self, config: ProxyConfig, chain: Chain, session: Session, vserv: Vserv,
+                 recorder: "Recorder | None" = None) -> None:
         self.config = config
         self.chain = chain
         self.session = session
@@ -53,6 +58,8 @@ class ProxySession:
         self.user = ""
         self.route: Route | None = None
         self.outcome = "no login"
+        self.recorder = recorder if vserv.smtpafterpop else None
+        self.unrecorded = False    # the client may send mail, but that is not written yet
 
     def run(self) -> None:
         """Serve the client; raises Gone when he leaves or misbehaves."""
@@ -69,6 +76,8 @@ class ProxySession:
             if login is not None:
                 self.wire.deadline, self.wire.idle = None, self.config.idletimeout
                 self.session.hides_input = False
+                if self.recorder is not None:
+                    self.record(login, self.recorder)
             if isinstance(login, BackendLink):
                 self.hand_over(login)
             elif login is not None:
@@ -222,6 +231,21 @@ class ProxySession:
         self.outcome = outcome
         self.wire.reply(True, EMPTY_MAILBOX)
         return Empty()
+
+    def record(self, login: Empty | BackendLink, recorder: "Recorder") -> None:
+        """Record that the client may send mail, if his own password was checked.
+
+        For protocol pop3 it is the backend that does so, for certain, and an empty mailbox was not asked for there.
+        """
+        route = self.route
+        if route is None or route.master or route.protocol == "pop3" and isinstance(login, Empty):
+            return
+        self.unrecorded = not recorder.record(self.session.peer.host, self.log)
+
+    def record_late(self) -> None:
+        """Try once more to record the client, when he is gone."""
+        if self.recorder is not None:
+            self.unrecorded = not self.recorder.record(self.session.peer.host, self.log, is_last_try=True)
 
     def play_empty_mailbox(self) -> None:
         """Be the server of an empty mailbox until the client leaves."""

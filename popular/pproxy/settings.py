@@ -6,7 +6,7 @@ Read by the starter (INI file, options, documents) and by the master (`show`, `s
 from popular.config.kinds import Bool, Dir, File, Id, Int, Time
 from popular.config.setting import Schema, Setting
 from popular.daemon.settings import METRICS_ROWS, POOL_ROWS, process_rows
-from popular.paths import CAPADIR
+from popular.paths import CAPADIR, SMTPFILE
 from popular.pproxy.objects import CLASSES
 
 LOGIN_ROWS = (
@@ -47,5 +47,14 @@ PDM_ROWS = (
     Setting("pdmtimeout", Time(0.01, 300), 10.0, "Time that one database module has for one answer."),
 )
 
+SMTP_ROWS = (
+    Setting("smtpafterpopfile", File(), SMTPFILE,
+            "SQLite database, for Postfix, with the addresses of clients that logged in at a virtual server with "
+            "`smtpafterpop`; its folder must exist."),
+    Setting("smtpafterpoptime", Time(60, 86400), 1800.0,
+            "How long after a login its client may send mail, at least; it may be a quarter more."),
+)
+
 SCHEMA = Schema("pproxy", (
-    *process_rows("pproxy"), *POOL_ROWS, *METRICS_ROWS, *PORT_ROWS, *LOGIN_ROWS, *BACKEND_ROWS, *PDM_ROWS), CLASSES)
+    *process_rows("pproxy"), *POOL_ROWS, *METRICS_ROWS, *PORT_ROWS, *LOGIN_ROWS, *BACKEND_ROWS, *PDM_ROWS, *SMTP_ROWS),
+    CLASSES)

@@ -3,7 +3,11 @@
 Read by the starter and run in the master; lean, because what is imported here sits in every child.
 """
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from popular.addresses import is_ip
 from popular.config.store import Config
@@ -12,7 +16,7 @@ from popular.daemon.messages import START
 from popular.daemon.session import Connection, Session, new_sid
 from popular.daemon.settings import pool_limits, pool_mistakes
 from popular.daemon.spec import DaemonSpec, Job, Listen, metrics_listens
-from popular.daemon.tls import STARTTLS, load_tls, note_ending
+from popular.daemon.tls import STARTTLS, Tls, load_tls, note_ending
 from popular.errors import ConfigError, Mistake, PdmError
 from popular.log.writer import Log
 from popular.pdm.chain import Chain
@@ -27,6 +31,9 @@ from popular.pproxy.settings import SCHEMA
 from popular.proc.board_layout import PROXY
 from popular.proc.child import Child
 
+if TYPE_CHECKING:
+    from popular.pproxy.recorder import Recorder
+
 LOW_PORTS = 1024      # ports below are root's
 MAX_SIDPREFIX = 32    # characters, so that a whole id stays below names.MAX_SID
 
@@ -38,6 +45,7 @@ class Proxy:
     config: ProxyConfig
     chain: Chain
     log: Log
+    recorder: "Recorder | None" = None    # of clients that may send mail; None: there never was anything to record
 
     def serve(self, connection: Connection, child: Child) -> None:
         """Serve one client."""
@@ -46,14 +54,26 @@ class Proxy:
         try:
             with Session(connection, child, self.log, sid=sid, idle=config.idletimeout,
                          maxline=config.maxline) as session:
-                ProxySession(config, self.chain, session, config.vservs[connection.owner]).run()
+                story = ProxySession(config, self.chain, session, config.vservs[connection.owner], self.recorder)
+                story.run()
+            if story.unrecorded:    # now nobody waits any more
+                story.record_late()
         finally:
             while DRIVERS.news:    # a password was stored in a form that this child had to load something for
                 child.wish_for(DRIVERS.news.pop())
 
 
+class ProxyJob(AcceptJob):
+    """The work of a child of pproxy."""
+
+    def __init__(self, proxy: Proxy, maxuse: int, tls: Mapping[str, Tls] = MappingProxyType({})) -> None:
+        """Take what all children share, and the TLS of virtual servers."""
+        super().__init__(maxuse, proxy.serve, tls)
+        self.recorder = proxy.recorder
+
+
 def check(config: Config) -> list[Mistake]:
-    """Return what is wrong beyond single rows: capability lists, source addresses, modules that do not load."""
+    """Return what is wrong beyond single rows: capability lists, addresses, folders, modules that do not load."""
     mistakes = pool_mistakes(config)
     if len(sid_prefix(config)) > MAX_SIDPREFIX:
         mistakes.append(Mistake("pproxy: sidprefix", sid_prefix(config), f"at most {MAX_SIDPREFIX} characters"))
@@ -63,6 +83,9 @@ def check(config: Config) -> list[Mistake]:
             mistakes.append(Mistake(f"backend: {item.ident}: source", source, "a numeric address of this host"))
         if item.values.text("tls") == STARTTLS and item.values.text("protocol") != "pop3":
             mistakes.append(Mistake(f"backend: {item.ident}: tls", STARTTLS, "off or implicit: only pop3 has STLS"))
+    folder = os.path.dirname(config.variables.text("smtpafterpopfile"))
+    if records_clients(config) and not os.path.isdir(folder):
+        mistakes.append(Mistake("pproxy: smtpafterpopfile", folder, "a folder that exists"))
     try:
         proxy_config(config)
     except ConfigError as why:
@@ -93,13 +116,33 @@ def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     chain = Chain(modules, config.variables.seconds("pdmtimeout"), log.note)
     tls = load_tls("vserv", config.items("vserv"), tls_of(former), log)
     note_ending(tls, log)
-    proxy = Proxy(proxy_config(config, tls), chain, log)
-    return AcceptJob(config.variables.integer("maxuse"), proxy.serve, tls)
+    proxy = Proxy(proxy_config(config, tls), chain, log, find_recorder(config, log, former))
+    return ProxyJob(proxy, config.variables.integer("maxuse"), tls)
+
+
+def records_clients(config: Config) -> bool:
+    """Tell whether clients of any virtual server are recorded for SMTP after POP."""
+    return any(item.values.flag("smtpafterpop") for item in config.items("vserv"))
+
+
+def find_recorder(config: Config, log: Log, former: Job | None) -> "Recorder | None":
+    """Return what records clients: the `former` job's if it can go on, or a new one, or None if there is no need."""
+    old = former.recorder if isinstance(former, ProxyJob) else None
+    if not records_clients(config):
+        return old    # whose descriptor is not opened anew each time that somebody turns it on again
+    from popular.pproxy.recorder import Recorder    # here: SQLite is 2 MB that no child without it shall carry
+
+    path, lifetime = config.variables.text("smtpafterpopfile"), config.variables.seconds("smtpafterpoptime")
+    if old is not None and (old.path, old.lifetime) == (path, lifetime):
+        return old
+    recorder = Recorder(path, lifetime, old)
+    recorder.prepare(log)
+    return recorder
 
 
 def make_stage(config: Config, null: Log) -> ProxyStage:
     """Return where sessions are rehearsed; raises OSError, StartError."""
-    return ProxyStage(null, lambda scene, chain: AcceptJob(1, Proxy(scene, chain, null).serve))
+    return ProxyStage(null, lambda scene, chain: ProxyJob(Proxy(scene, chain, null), 1))
 
 
 SPEC = DaemonSpec(

@@ -1,12 +1,13 @@
 """pclean: clean up a spool, from cron(8), beside running daemons and deliveries (spec 10.2).
 
 A tool of its own process; nothing else imports it.  It removes old files from tmp/, expires mail by the rules of
-its INI file, removes mailboxes that are marked as removed, and lists those that are empty or over quota.  One run at
-a time works on a spool: a lock on the folder mailboxdir itself sees to that, so no lock file is left by anybody.
+its INI file, removes mailboxes that are marked as removed, and lists those that are empty or over quota.  Before that
+it removes the records of SMTP after POP that are over.  One run at a time works on a spool: a lock on the folder
+mailboxdir itself sees to that, so no lock file is left by anybody.
 Exit codes:
 
      0  all is done
-     1  all is done, but some mailboxes or folders had errors, which are in the log
+     1  all is done, but some mailboxes, folders or databases had errors, which are in the log
     64  wrong command line
     70  an error that nobody expected
     75  not begun, because another run has the lock or the spool or the log cannot be used; or ended by a signal: with
@@ -30,6 +31,7 @@ from popular.errors import ConfigError, Mistake, StartError, StoreError
 from popular.log.writer import Log
 from popular.proc.rights import drop, find_rights, own_rights
 from popular.tools import pclean_messages as M
+from popular.tools.pclean_clients import expire_clients
 from popular.tools.pclean_run import Run
 from popular.tools.pclean_screen import Screen, say
 from popular.tools.pclean_settings import SCHEMA, mistakes, rules_of
@@ -99,6 +101,7 @@ def clean(config: Config, clock: Callable[[], float]) -> int:
         screen = Screen()
         with Stop() as stop:
             cleaner = Run(variables, rules_of(config), log, screen, stop, clock)
+            cleaner.totals.errors += not expire_clients(variables, log, screen, int(clock()))
             return work(cleaner, variables, log, screen, stop)
     except StartError as why:
         log.note(M.CLEAN_REFUSED, why=str(why))
@@ -169,7 +172,7 @@ def conclude(cleaner: Run, milestones: Milestones, log: Log, screen: Screen, sig
         milestones.finish()
     log.note(M.CLEAN_END, seconds=seconds, **totals)
     if totals["errors"]:
-        say(f"{totals['errors']} mailboxes or folders with errors, see the log")
+        say(f"{totals['errors']} mailboxes, folders or databases with errors, see the log")
     return ERRORS if totals["errors"] else DONE
 
 

@@ -9,8 +9,8 @@ CLEAN_START = Message(
 CLEAN_END = Message(
     0x02f1, INF, "clean_end", "mailboxes tmp read unread removed octets empty overquota errors seconds",
     "A run is through: mailboxes seen, files removed from tmp/, read and unread mail expired, mailboxes removed, "
-    "octets freed by all of these, mailboxes that are empty or over quota as far as that was asked for, and mailboxes "
-    "and folders with errors, each of which has a line of its own. Without errors there is nothing to do.")
+    "octets freed by all of these, mailboxes that are empty or over quota as far as that was asked for, and mailboxes, "
+    "folders and databases with errors, each of which has a line of its own. Without errors there is nothing to do.")
 CLEAN_CUT = Message(
     0x02f2, INF, "clean_cut", "signal after mailboxes tmp read unread removed octets errors seconds",
     "A signal ended a run. With --resume the next one goes on behind the mailbox named.")
@@ -50,3 +50,10 @@ STATE_LOST = Message(
 CLEAN_BUG = Message(
     0x02fc, BUG, "clean_bug", "after type place",
     "An error that nobody expected ended the run behind the mailbox named. Report the line.")
+CLIENTS_EXPIRED = Message(
+    0x02fd, INF, "clients_expired", "path records",
+    "So many clients may no longer send mail by SMTP after POP; their records were removed. Nothing to do.")
+CLIENTS_NOT_EXPIRED = Message(
+    0x02fe, ADM, "clients_not_expired", "path why",
+    "The database of SMTP after POP could not be cleaned. Records that are over have no effect, but take room. See to "
+    "the disk, to the rights of the folder, and to who keeps the database locked.")

@@ -12,7 +12,7 @@ from popular.config.kinds import Bool, Choice, Dir, File, Id, Int, String, Time
 from popular.config.setting import ObjectClass, Schema, Setting
 from popular.config.store import Config, Item
 from popular.errors import Mistake
-from popular.paths import LOGDIR, SPOOLDIR
+from popular.paths import LOGDIR, SMTPFILE, SPOOLDIR
 from popular.store.expire import Ages
 
 HOUR = 3600.0
@@ -41,6 +41,9 @@ VARIABLES = (
             "How often it is written down how far a run has come; 0 means after each mailbox."),
     Setting("pause", Time(0, 10), 0.0, "How long to wait after each mailbox, to leave the disks to others.",
             option=("--pause",)),
+    Setting("smtpafterpopfile", File(), SMTPFILE,
+            "The database of SMTP after POP, see pproxy(8), from which records that are over are removed; nothing is "
+            "done if it does not exist."),
     Setting("dryrun", Bool(), False,
             "Change nothing, log nothing, but tell on standard output what would be done to each mailbox.",
             option=("-n", "--dry-run")),

@@ -44,6 +44,7 @@ BEFORE: dict[str, list[str]] = {
     "pcheck.1": ["pcheckd", "echo | runuser -u pop -- pdeliver --create 3/2d/joe.doe"],
     "pcontrol.1": ["pproxy", "echo 'backend add store1 cxpop 10.0.0.5:1110' > /etc/popular/pproxy.rc"],
     "popular-control.5": ["ringd --user pop", "pproxy"],
+    "pproxy.8": ["getent group postfix || groupadd --system postfix"],
     "pstatus.1": ["pproxy"],
 }
 BARE = ("popular.7",)    # on these the reader begins with nothing

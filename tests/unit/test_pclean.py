@@ -301,7 +301,7 @@ def test_errors_are_1_and_end_nothing(run: Callable[..., int], spool: Path, log:
     [failed] = lines(log, "clean_failed")
     assert failed.startswith("ADM 02f7 clean_failed mailbox='a/2' failures=1 why=") and "Permission denied" in failed
     assert "errors=1" in lines(log, "clean_end")[0]
-    assert "1 mailboxes or folders with errors" in capfd.readouterr().err
+    assert "1 mailboxes, folders or databases with errors" in capfd.readouterr().err
 
 
 def test_what_is_wrong_in_the_spool_is_logged(run: Callable[..., int], spool: Path, log: Path,

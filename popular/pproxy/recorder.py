@@ -1,0 +1,98 @@
+"""Recording clients that logged in, so that they may send mail (SMTP after POP).
+
+Made in the master when a virtual server has `smtpafterpop`, else not even imported; used in children, when the client
+has the answer to his PASS, so that no login waits for it.  Raises nothing: what cannot be written is told once a
+minute, by all children together.
+"""
+
+import mmap
+import struct
+import time
+
+from popular.log.writer import Log
+from popular.pproxy.messages import SMTP_NOT_RECORDED
+from popular.proc.once import OnceAMinute
+from popular.smtpafterpop.clients import Clients, ClientsError
+
+# Seconds to wait for another writer.  One of ours has done in less than a millisecond, but with 200 at once some wait
+# for more than 20 ms, because the one who writes has to wait for the processor.
+PATIENCE = 0.25
+PAUSE = 1.0        # seconds after a failure in which no session with a client tries, so that few wait for a lock
+SURPLUS = 0.25     # so much longer than promised an address is recorded, and need not be again so long
+
+SLOTS = 4096       # of the notebook
+
+_SLOT = struct.Struct("=Qd")
+
+
+class Notebook:
+    """What all children know of each other's doings, in shared memory: which addresses were recorded just now.
+
+    One slot may be wanted by several addresses: the last one has it.  Times are monotonic.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing; needs no descriptor and goes with the last process that has it."""
+        self._memory = mmap.mmap(-1, _SLOT.size * (SLOTS + 1))    # the last one is for `rest`
+
+    def is_fresh(self, address: str, now: float) -> bool:
+        """Tell whether an address need not be recorded again."""
+        key = hash(address) & 0xffff_ffff_ffff_ffff    # the same in all children, and unknown outside
+        noted, until = _SLOT.unpack_from(self._memory, key % SLOTS * _SLOT.size)
+        return bool(noted == key and now < until)
+
+    def note(self, address: str, until: float) -> None:
+        """Note that an address need not be recorded again before `until`."""
+        key = hash(address) & 0xffff_ffff_ffff_ffff
+        _SLOT.pack_into(self._memory, key % SLOTS * _SLOT.size, key, until)
+
+    def is_resting(self, now: float) -> bool:
+        """Tell whether nobody is to try."""
+        return bool(now < _SLOT.unpack_from(self._memory, SLOTS * _SLOT.size)[1])
+
+    def rest(self, until: float) -> None:
+        """Let nobody try before `until`."""
+        _SLOT.pack_into(self._memory, SLOTS * _SLOT.size, 0, until)
+
+
+class Recorder:
+    """Writes down who logged in."""
+
+    def __init__(self, path: str, lifetime: float, former: "Recorder | None" = None) -> None:
+        """Record in the file `path`, for `lifetime` seconds at least; `former`: whose place this one takes."""
+        self.path = path
+        self.lifetime = lifetime
+        self._surplus = lifetime * SURPLUS
+        self._clients = Clients(path, PATIENCE)
+        self._notebook = Notebook()
+        self._once: OnceAMinute = OnceAMinute() if former is None else former._once
+
+    def prepare(self, log: Log) -> None:
+        """Make the file if there is none; in the master, which leaves it closed."""
+        try:
+            self._clients.prepare()
+        except ClientsError as why:
+            self._complain(log, "", why)
+
+    def record(self, address: str, log: Log, *, is_last_try: bool = False) -> bool:
+        """Let the client at `address` send mail; False when it could not be written now, and may be later.
+
+        An address with a zone means another client on another link, and is not recorded.
+        """
+        now = time.monotonic()
+        if "%" in address or self._notebook.is_fresh(address, now):
+            return True
+        if self._notebook.is_resting(now) and not is_last_try:
+            return False
+        try:
+            self._clients.add(address, int(time.time() + self.lifetime + self._surplus) + 1)
+        except ClientsError as why:
+            self._notebook.rest(time.monotonic() + PAUSE)
+            self._complain(log, address, why)
+            return False
+        self._notebook.note(address, now + self._surplus)
+        return True
+
+    def _complain(self, log: Log, client: str, why: ClientsError) -> None:
+        if self._once.is_due():
+            log.note(SMTP_NOT_RECORDED, client=client, path=self.path, why=str(why))
