@@ -23,6 +23,11 @@ samples_package() {
         "$python" -c 'import sys; print("libpython%d.%d-testsuite" % sys.version_info[:2])'
 }
 
+# Another mail server of the machine's own is not replaced.
+has_postfix_sqlite() {
+    [ -e /usr/lib/postfix/postfix-sqlite.so ] || { [ -e /usr/sbin/sendmail ] && [ ! -e /usr/sbin/postfix ]; }
+}
+
 missing() {
     [ -x /usr/lib/dovecot/pop3 ] || [ -x /usr/libexec/dovecot/pop3 ] || echo dovecot-pop3d
     command -v fetchmail >/dev/null || echo fetchmail
@@ -44,6 +49,7 @@ missing() {
     command -v keepalived >/dev/null || echo keepalived
     command -v fail2ban-regex >/dev/null || echo fail2ban
     command -v postfix >/dev/null || [ -e /usr/sbin/sendmail ] || echo postfix
+    has_postfix_sqlite || echo postfix-sqlite
     has_exim || echo $exim
     machine_python -c 'import ensurepip' 2>/dev/null || echo python3-venv
     command -v promtool >/dev/null || echo prometheus
