@@ -51,7 +51,7 @@ SMTP_ROWS = (
     Setting("smtpafterpopfile", File(), SMTPFILE,
             "SQLite database, for Postfix, with the addresses of clients that logged in at a virtual server with "
             "`smtpafterpop`; its folder must exist."),
-    Setting("smtpafterpoptime", Time(60, 86400), 1800.0,
+    Setting("smtpafterpoptime", Time(1, 86400), 1800.0,
             "How long after a login its client may send mail, at least; it may be a quarter more."),
 )
 

@@ -82,7 +82,7 @@ def context_of(store: Store) -> ssl.SSLContext:
 
 def play(server: Server, over: OverTls) -> LoadResult:
     """Play sessions for a moment, two at once in one process."""
-    return run_load(Plan([server.endpoint], [SCRIPT], 2, 0.1, 1, SECONDS, over.make))
+    return run_load(Plan([server.endpoint], [SCRIPT], 2, 0.5, 1, SECONDS, over.make))
 
 
 def test_whole_handshakes_and_answers_of_many_records(server: Server, pair_store: Store) -> None:
