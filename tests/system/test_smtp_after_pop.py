@@ -182,7 +182,7 @@ def test_a_lock_delays_no_login_and_is_told_once(recording: Daemon, file: Path) 
         for number in range(10):
             visit(recording, f"127.0.0.{21 + number}")
         assert time.monotonic() - begun < 10.0
-    assert records(file).keys() == {"127.0.0.20"}
+        assert records(file).keys() == {"127.0.0.20"}
     [line] = recording.log_lines("smtp_not_recorded")
     assert " ADM 0250 " in line and f"client='127.0.0.21' path='{file}'" in line and "locked" in line
 
@@ -192,7 +192,7 @@ def test_a_client_who_met_a_lock_is_recorded_when_he_leaves(recording: Daemon, f
         client = pop(recording.endpoint(), source="127.0.0.40")
         client.login(CASPER, PASSWORD)
         recording.wait_log("smtp_not_recorded")
-    assert records(file) == {}
+        assert records(file) == {}
     client.ok("QUIT")
     wait_for(lambda: records(file).keys() == {"127.0.0.40"}, what="the record")
 
