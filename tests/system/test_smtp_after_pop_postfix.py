@@ -126,7 +126,7 @@ def test_lookups_and_logins_at_the_same_time_disturb_nobody(site: Site, postfix:
     is_over = threading.Event()
 
     def fetch_from_everywhere() -> None:
-        for number in itertools.takewhile(lambda number: not is_over.is_set(), itertools.count()):
+        for number in itertools.takewhile(lambda number: number < 25 or not is_over.is_set(), itertools.count()):
             with PopClient(site.proxy.endpoint(), source=f"127.1.{number // 250}.{number % 250 + 1}") as client:
                 client.login(CASPER, PASSWORD)
                 client.ok("QUIT")
