@@ -29,6 +29,7 @@ from popular.daemon.rehearsal import rehearse
 from popular.daemon.rerun import Origin
 from popular.daemon.spec import DaemonSpec, Listen, Listener
 from popular.daemon.succession import Succession
+from popular.daemon.vitals import Vitals
 from popular.errors import ConfigError, PdmError, PopularError, StartError
 from popular.log.sink import FileSink
 from popular.log.writer import Log
@@ -77,18 +78,20 @@ def _build(hand: HandOver) -> Master | Lone:
     listeners = [_listener(listen, handle)
                  for listen, handle in zip(spec.listens(config), hand.handles, strict=True)]
     pidfile = PidFile(hand.pid_path, hand.pid_fd)
+    notify = Notify(hand.notify, not hand.is_successor, hand.watchdog)
     if isinstance(spec, LoneSpec):
-        return Lone(spec, config, log, hand.rights, pidfile)
+        return Lone(spec, config, log, hand.rights, pidfile, notify)
     inheritance = _inheritance(hand, log, title, make_board(spec, config, publish=not hand.is_successor))
     gc.collect()    # before the rehearsal: it also empties Python's lists of free objects
     _rehearse(spec, config, inheritance)
     rings = [RingClient(ring.owner, socket.socket(fileno=ring.fd)) for ring in hand.rings]
-    notify = Notify(hand.notify, speaks=not hand.is_successor)
     master = Master(spec, config, borrowed(listeners) if hand.is_successor else listeners, inheritance, pidfile, rings,
                     notify)
     master.is_in_charge = not hand.is_successor
     if hand.base:
         master.base = load(hand.base, spec.schema)
+    if notify.address:
+        master.attendants.append(Vitals(notify, master.status))
     master.attendants.append(CertificateWatch(lambda: tls_of(master.job), log))
     if "metrics" in config.variables:
         master.attendants.append(MetricsKeeper(master, inheritance))

@@ -97,7 +97,10 @@ class Control:
         if self._reload is not None and not self._reload.is_over:
             raise UsageError("the file is being read already")
         self._want_no_end()
-        self._reload = Reload(self._origin, self._master.spec.schema, self._master.watch, self._take_file)
+        master = self._master
+        self._reload = Reload(self._origin, master.spec.schema, master.watch, self._take_file,
+                              master.notify.reload_ends)
+        master.notify.reload_begins()
         return self._reload
 
     def upgrade(self) -> Later:

@@ -65,6 +65,7 @@ class Estate:
     argv: tuple[str, ...]         # the words of the start, for reload
     folder: str                   # from which relative names among them count
     notify: str                   # the socket of a service manager; empty: none
+    watchdog: float = 0.0         # see HandOver
 
     @property
     def descriptors(self) -> list[int]:

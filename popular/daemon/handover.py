@@ -47,6 +47,7 @@ class HandOver:
     base: str = ""                        # of a successor: what the INI file said when it was read last
     channel: int | None = None            # of a successor: the line to its predecessor; `ready_fd` too
     notify: str = ""                      # the socket of a service manager (proc.notify)
+    watchdog: float = 0.0                 # seconds within which it wants to hear of us; 0: it does not
 
     @property
     def is_successor(self) -> bool:

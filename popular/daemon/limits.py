@@ -84,6 +84,13 @@ class Limits:
         else:
             self._judge_load(0.0)
 
+    def status(self) -> str:
+        """Return the number of sessions, its limit and what is not OK, in words."""
+        sessions = f"sessions: {self._busy} of {self._maxsession}"
+        if self.session_state is not LimitState.OK:
+            sessions += f" ({self.session_state.name})"
+        return sessions if self.load_state is LimitState.OK else f"{sessions}, load: {self.load_state.name}"
+
     def look(self, busy: int) -> None:
         """Judge `busy` sessions, and the load when it is time; call it in every turn of the loop."""
         if busy != self._busy:

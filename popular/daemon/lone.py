@@ -8,6 +8,7 @@ hold state, such as ringd.  Lean.
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,10 +18,12 @@ from popular.config.store import Config
 from popular.daemon.messages import COMMAND, LEFT_MAIN_LOOP, LOG_NOT_REOPENED, LOG_REOPENED
 from popular.daemon.signals import SignalRow
 from popular.daemon.spec import Listen
+from popular.daemon.vitals import Vitals
 from popular.errors import Mistake, StartError
 from popular.log.message import Message
 from popular.log.writer import Log
 from popular.proc.descriptors import MastersOwn
+from popular.proc.notify import Notify
 from popular.proc.pidfile import PidFile
 from popular.proc.ready import Ready
 from popular.proc.rights import Rights
@@ -74,12 +77,15 @@ class LoneSpec:
 class Lone:
     """The running daemon."""
 
-    def __init__(self, spec: LoneSpec, config: Config, log: Log, rights: Rights, pidfile: PidFile) -> None:
+    def __init__(self, spec: LoneSpec, config: Config, log: Log, rights: Rights, pidfile: PidFile,
+                 notify: Notify) -> None:
         """Open the service; raises StartError, OSError."""
         self._spec = spec
         self._log = log
         self._rights = rights
         self._pidfile = pidfile
+        self._notify = notify
+        self._vitals = Vitals(notify, str)    # without a status
         self._commands = {row.number: row for row in spec.signals}
         self._watch = Watch(MastersOwn())
         self._signals = SignalPipe(self._commands)
@@ -94,9 +100,11 @@ class Lone:
             self._service.close()
             self._pidfile.remove()
             return os.EX_UNAVAILABLE
+        self._notify.ready()
         try:
             while not self._last_command:
-                self._watch.wait(None)
+                self._watch.wait(self._vitals.patience(time.monotonic()))
+                self._vitals.attend()
         finally:
             self._say_goodbye()
         return os.EX_OK
@@ -104,15 +112,18 @@ class Lone:
     def shutdown(self) -> None:
         """End."""
         self._last_command = "shutdown"
+        self._notify.stopping()
 
     def reopen(self) -> None:
         """Reopen the log."""
+        self._notify.reload_begins()
         try:
             self._log.reopen()
         except StartError as why:
             self._log.note(LOG_NOT_REOPENED, error=str(why))
         else:
             self._log.note(LOG_REOPENED)
+        self._notify.reload_ends()
 
     def _obey_signals(self) -> None:
         """Do what the signals that arrived ask for."""

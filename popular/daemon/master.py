@@ -76,6 +76,10 @@ class Relative(Protocol):
     def end_begins(self, command: str) -> None:
         """Do what is due when this master begins to end by `command`."""
 
+    @property
+    def is_awaited(self) -> bool:
+        """Tell whether it, too, is to end before this master may."""
+
 
 class Succession(Protocol):
     """How a master comes by a successor (daemon.succession)."""
@@ -168,6 +172,11 @@ class Master:
         """Tell whether the end has begun."""
         return self._is_over or self._ending is not None
 
+    def status(self) -> str:
+        """Return what is going on, for the eyes of an administrator, in one line."""
+        what = self._limits.status() if self.spec.board is not None else f"children: {self.supervisor.count}"
+        return f"ending, {what}" if self.is_ending else what
+
     def adopt(self, config: Config, job: Job, limits: PoolLimits, listeners: Sequence[Listener]) -> None:
         """Go on with a new Config and what was made of it; children follow when they are renewed."""
         self.config = config
@@ -236,6 +245,7 @@ class Master:
 
     def reopen(self) -> None:
         """Reopen the log, read certificates anew; children without a session are replaced by new ones."""
+        self.notify.reload_begins()
         try:
             self.log.reopen()
         except StartError as why:
@@ -247,6 +257,7 @@ class Master:
             if tls_of(self.job):
                 self._make_job_anew()
             self.supervisor.renew()
+        self.notify.reload_ends()
 
     def _make_job_anew(self) -> None:
         """Let new children have what stands in the files now; what cannot be read there is as it was."""
@@ -264,7 +275,7 @@ class Master:
             self.log.note(RUNS_AS_ROOT)
         self._note(self.spec.start_message, addresses=", ".join(address for _, address in addresses))
         if ready.tell_ready(addresses):
-            self.notify.tell("READY=1", f"MAINPID={os.getpid()}")
+            self.notify.ready()
             return True
         self._stop_listening()
         self.board.remove()
@@ -327,7 +338,7 @@ class Master:
     def _begin_to_end(self, command: str) -> None:
         for relative in self.relatives:
             relative.end_begins(command)
-        self.notify.tell("STOPPING=1")
+        self.notify.stopping()
         self._stop_listening()
         self.supervisor.hold()
 
@@ -345,17 +356,18 @@ class Master:
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _look_at_end(self) -> None:
-        """End when the last child is gone; do the next thing when it is time."""
+        """End when the last child is gone, and a predecessor that ends too; do the next thing when it is time."""
         if self._ending is None:
             return
-        if self.supervisor.count == 0:
+        if self.supervisor.count == 0 and not any(relative.is_awaited for relative in self.relatives):
             self._is_over = True
         elif self._ending.deadline is not None and time.monotonic() >= self._ending.deadline:
             self._ending.at_deadline()
 
     def _kill_the_rest(self) -> None:
-        self.log.note(CHILDREN_KILLED, count=self.supervisor.count)
-        self.supervisor.kill_all(signal.SIGKILL)
+        if self.supervisor.count:    # else only a predecessor is still there, which does the same
+            self.log.note(CHILDREN_KILLED, count=self.supervisor.count)
+            self.supervisor.kill_all(signal.SIGKILL)
         self._ending = Ending(time.monotonic() + GRACE, self._give_up_waiting)
 
     def _give_up_waiting(self) -> None:

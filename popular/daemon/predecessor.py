@@ -8,7 +8,6 @@ a trace; a predecessor that was killed is no reason not to go on.
 Master only.  Raises nothing once it is made.
 """
 
-import os
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -69,6 +68,11 @@ class Predecessor:
         if self._has_taken_over:
             self._tell(f"{END} {command}\n")
 
+    @property
+    def is_awaited(self) -> bool:
+        """A predecessor that was told to end has sessions: who waits for this master's end waits for theirs."""
+        return self._has_taken_over and not self._is_gone
+
     def close(self) -> None:
         """Part with the predecessor."""
         if not self._is_gone:
@@ -88,7 +92,7 @@ class Predecessor:
         self._has_taken_over = True
         master.own(self._listeners)
         master.notify.speaks = True
-        master.notify.tell("READY=1", f"MAINPID={os.getpid()}")
+        master.notify.ready()
         master.log.note(TAKEN, process=self._pid)
         self._tell(f"{TOOK_OVER} {VERSION}\n")
 

@@ -39,12 +39,13 @@ Take = Callable[[Config, frozenset[str]], Answer]
 class Reload:
     """The late answer to `reload`: a process that reads, and then what is made of it."""
 
-    def __init__(self, origin: Origin, schema: Schema, watch: Watch, take: Take) -> None:
-        """Start the process; `take` puts into force what it read.  Raises OSError."""
+    def __init__(self, origin: Origin, schema: Schema, watch: Watch, take: Take, when_over: Callable[[], None]) -> None:
+        """Start the process; `take` puts into force what it read, `when_over` is called in the end.  Raises OSError."""
         self.deadline = time.monotonic() + READ_SECONDS
         self._schema = schema
         self._watch = watch
         self._take = take
+        self._when_over = when_over
         self._output = bytearray()
         self._is_ended = False
         self._fd, write_end = os.pipe2(os.O_CLOEXEC)
@@ -68,7 +69,9 @@ class Reload:
         if not self._is_ended:
             return None
         self._close()
-        return self._conclude(self._output.decode("utf-8", "replace"))
+        answer = self._conclude(self._output.decode("utf-8", "replace"))
+        self._when_over()
+        return answer
 
     def give_up(self) -> Answer:
         """End the process; nothing is changed."""
@@ -83,6 +86,7 @@ class Reload:
                 os.kill(self._pid, signal.SIGKILL)    # not reaped yet: it holds the pipe open
             except ProcessLookupError:
                 pass
+            self._when_over()
 
     def _read(self) -> None:
         try:

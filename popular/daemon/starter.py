@@ -30,6 +30,7 @@ from popular.daemon.spec import Startable
 from popular.daemon.succeed import succeed
 from popular.errors import ConfigError, Mistake, PopularError, StartError, UsageError
 from popular.proc.descriptors import Seats
+from popular.proc.notify import watchdog_seconds
 from popular.proc.pidfile import PidFile
 from popular.proc.ready import Outcome, Ready, await_ready
 from popular.proc.rights import Rights, find_rights, own_rights
@@ -119,7 +120,8 @@ def _start(spec: Startable, startup: Startup, config: Config, rights: Rights) ->
         capabilities=spec.capabilities, detached=not startup.foreground,
         log_fd=sink.fileno(), pid_path=pidfile.path, pid_fd=pidfile.fd,
         ready_fd=startup.ready_fd, seats=seats, handles=handles(listeners), rings=ring_handles(rings),
-        argv=startup.argv, folder=os.getcwd(), notify=os.environ.get("NOTIFY_SOCKET", ""))
+        argv=startup.argv, folder=os.getcwd(), notify=os.environ.get("NOTIFY_SOCKET", ""),
+        watchdog=watchdog_seconds(os.environ, os.getpid()))
     if startup.foreground:
         exec_master(hand)
     return _detach(hand)

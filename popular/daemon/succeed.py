@@ -39,7 +39,8 @@ def succeed(spec: Startable, words: list[str]) -> NoReturn:
         path=search_path(), prefix=sys.prefix, rights=rights, drops=False, capabilities=(), detached=True,
         log_fd=estate.log_fd, pid_path=pidfile.path, pid_fd=pidfile.fd, ready_fd=estate.channel, seats=estate.seats,
         handles=handles(listeners), rings=estate.rings, argv=estate.argv, folder=estate.folder,
-        base=dump(load(estate.base, spec.schema), spec.schema), channel=estate.channel, notify=estate.notify))
+        base=dump(load(estate.base, spec.schema), spec.schema), channel=estate.channel, notify=estate.notify,
+        watchdog=estate.watchdog))
 
 
 def _listeners(spec: Startable, config: Config, estate: Estate) -> list[Listener]:

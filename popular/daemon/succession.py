@@ -105,6 +105,11 @@ class Succession:
         if self._heir is not None and not self._is_aside:
             self._fail([f"the daemon was told: {command}"])
 
+    @property
+    def is_awaited(self) -> bool:
+        """A successor is not to end before this master."""
+        return False
+
     def close(self) -> None:
         """Let go of the successor, who lives on."""
         self._part()
@@ -117,7 +122,8 @@ class Succession:
             base=dump(master.base, schema), log_fd=master.log.fileno(), pid_path=master.pidfile.path,
             seats=master.seats, heirlooms=tuple(map(Heirloom.of, master.listeners)),
             rings=tuple(Handle(ring.path, ring.fileno()) for ring in master.rings.clients),
-            argv=self._origin.argv, folder=self._origin.folder, notify=master.notify.address)
+            argv=self._origin.argv, folder=self._origin.folder, notify=master.notify.address,
+            watchdog=master.notify.watchdog)
 
     def _step_aside(self, heir: Heir) -> None:
         """Leave the field to a successor that has taken over."""

@@ -1,22 +1,58 @@
 """Telling a service manager how we are, by the protocol of sd_notify(3): small datagrams, no answer.
 
-Used by masters.  Raises nothing: a manager that cannot be reached is no reason not to serve.
+Used by masters and daemons of one process; the starter reads with `watchdog_seconds` what is asked of
+them.  Raises nothing: a manager that cannot be reached is no reason not to serve.
 """
 
+import os
 import socket
+import time
+from collections.abc import Mapping
 
 
 class Notify:
     """The way to one service manager, or to none."""
 
-    def __init__(self, address: str = "", speaks: bool = True) -> None:
-        """Speak to the datagram socket `address`, as in NOTIFY_SOCKET; empty: to nobody."""
+    def __init__(self, address: str = "", speaks: bool = True, watchdog: float = 0.0) -> None:
+        """Speak to the datagram socket `address`, as in NOTIFY_SOCKET; empty: to nobody.
+
+        `watchdog` are the seconds within which it wants to hear of us again and again; 0: it does not.
+        """
         self.address = address
         self.speaks = speaks    # of two masters, one does
+        self.watchdog = watchdog
+        self._reloads = 0       # that are under way: a signal may come while the file is being read
+        self._is_ending = False
+
+    @property
+    def is_heard(self) -> bool:
+        """Tell whether somebody listens to this process."""
+        return self.speaks and bool(self.address)
+
+    def ready(self) -> None:
+        """Say that this process serves, and is the one to watch."""
+        self.tell("READY=1", f"MAINPID={os.getpid()}")
+
+    def reload_begins(self) -> None:
+        """Say that a configuration or a file is being taken up; `reload_ends` must follow."""
+        self._reloads += 1
+        if self._reloads == 1 and not self._is_ending:
+            self.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def reload_ends(self) -> None:
+        """Say that this is over, however it went."""
+        self._reloads -= 1
+        if self._reloads == 0 and not self._is_ending:    # once it is ending it is never ready again
+            self.tell("READY=1")
+
+    def stopping(self) -> None:
+        """Say that the end has begun."""
+        self._is_ending = True
+        self.tell("STOPPING=1")
 
     def tell(self, *facts: str) -> None:
         """Send facts such as `READY=1`."""
-        if not self.address or not self.speaks:
+        if not self.is_heard:
             return
         name = f"\0{self.address[1:]}" if self.address.startswith("@") else self.address
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
@@ -24,3 +60,11 @@ class Notify:
                 sock.sendto("\n".join(facts).encode(), name)
             except OSError:    # gone, or does not listen
                 pass
+
+
+def watchdog_seconds(environment: Mapping[str, str], pid: int) -> float:
+    """Return what WATCHDOG_USEC asks of process `pid`, in seconds; 0: nothing, or it is meant for another."""
+    usec = environment.get("WATCHDOG_USEC", "")
+    if not usec.isascii() or not usec.isdigit() or environment.get("WATCHDOG_PID", str(pid)) != str(pid):
+        return 0.0
+    return int(usec) / 1_000_000

@@ -1,4 +1,4 @@
-"""What an upgrade passes on: low ports, ports of ringd, the log, certificates; and what a service manager is told."""
+"""What an upgrade passes on: low ports, ports of ringd, the log, certificates."""
 
 import os
 import shutil
@@ -113,18 +113,3 @@ def test_certificates_are_read_by_the_new_master(start: Start, rundir: Path, aut
         reply = client.ask("upgrade")
         assert not reply.ok and pair.key in reply.lines[-1]
     assert greeting().startswith(b"+OK"), "a key that cannot be read leaves everything as it was"
-
-
-def test_a_service_manager_is_told(start: Start, spool: Path, rundir: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(rundir / "notify"))
-        manager.settimeout(10.0)
-        pserv = start("pserv", {"pserv": {"mailboxdir": spool}, "server": {"main": {"address": "127.0.0.1:0"}}},
-                      env={"NOTIFY_SOCKET": str(rundir / "notify")})
-        assert manager.recv(1000) == b"READY=1\nMAINPID=%d" % pserv.pid
-        new = upgrade(pserv)
-        assert {manager.recv(1000), manager.recv(1000)} == {b"READY=1\nMAINPID=%d" % new, b"MAINPID=%d" % new}
-        assert pserv.wait() == 0
-        os.kill(new, signal.SIGTERM)
-        assert manager.recv(1000) == b"STOPPING=1"
-        wait_for(lambda: not is_alive(new))
