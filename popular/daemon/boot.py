@@ -150,7 +150,8 @@ def _spec(module: str) -> DaemonSpec | LoneSpec:
 def _listener(listen: Listen, handle: Handle) -> Listener:
     sock = socket.socket(fileno=handle.fd)
     sock.setblocking(False)
-    return Listener(listen.owner, bound_endpoint(sock), sock, listen, ours=not handle.ringd, ringd=handle.ringd)
+    return Listener(listen.owner, bound_endpoint(sock), sock, listen, ours=not (handle.ringd or handle.given),
+                    ringd=handle.ringd, given=handle.given)
 
 
 def _inheritance(hand: HandOver, log: Log, title: Title, board: Board) -> Inheritance:

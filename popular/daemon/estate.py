@@ -33,20 +33,22 @@ class Heirloom:
     endpoint: str
     backlog: int
     ringd: str
+    given: bool = False
 
     @classmethod
     def of(cls, listener: Listener) -> "Heirloom":
         """Describe a listener."""
         listen = listener.listen
         return cls(listener.sock.fileno(), listen.kind, listen.owner, str(listen.endpoint), listen.backlog,
-                   listen.ringd)
+                   listen.ringd, listener.given)
 
     def listener(self) -> Listener:
         """Return the listener, of which other processes have a part: to be closed, never to be shut down."""
         kind = cast(Literal["tcp", "udp"], self.kind)
         listen = Listen(kind, self.owner, parse_endpoint(self.endpoint), self.backlog, self.ringd)
         sock = socket.socket(fileno=self.fd)
-        return Listener(self.owner, bound_endpoint(sock), sock, listen, ours=False, ringd=self.ringd)
+        return Listener(self.owner, bound_endpoint(sock), sock, listen, ours=False, ringd=self.ringd,
+                        given=self.given)
 
 
 @dataclass(frozen=True, slots=True)

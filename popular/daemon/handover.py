@@ -19,7 +19,8 @@ class Handle:
 
     owner: str
     fd: int
-    ringd: str = ""    # see Listener
+    ringd: str = ""        # see Listener, for both
+    given: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,14 @@ Raises StartError with everything that was refused.
 """
 
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from types import MappingProxyType
 from typing import NoReturn
 
+from popular.daemon.given import Given
 from popular.daemon.handover import Handle, HandOver
 from popular.daemon.listeners import OwnPorts, is_in_use
 from popular.daemon.rings import StartRings
@@ -75,8 +78,11 @@ def claim_pidfile(path: str, rights: Rights) -> PidFile:
     return pidfile
 
 
-def bind_all(listens: Iterable[Listen], patience: float, rings: StartRings | None = None) -> list[Listener]:
+def bind_all(listens: Iterable[Listen], patience: float, rings: StartRings | None = None,
+             given: Given = MappingProxyType({})) -> list[Listener]:
     """Bind everything, or let ringd do it; raises StartError with every address that was refused, a line for each.
+
+    What a service manager has `given` is bound already.
 
     For `patience` seconds a port in use is tried again: the children of a master that was killed
     need a moment to see it and leave.
@@ -86,12 +92,21 @@ def bind_all(listens: Iterable[Listen], patience: float, rings: StartRings | Non
     refused: list[str] = []
     for listen in listens:
         try:
-            bound.append(_from_ringd(listen, rings) if rings and listen.ringd else _bind_patiently(listen, deadline))
+            if listen in given:
+                bound.append(_from_manager(listen, given[listen]))
+            elif rings and listen.ringd:
+                bound.append(_from_ringd(listen, rings))
+            else:
+                bound.append(_bind_patiently(listen, deadline))
         except StartError as why:
             refused.append(str(why))
     if refused:
         raise StartError("\n".join(refused))
     return bound
+
+
+def _from_manager(listen: Listen, sock: socket.socket) -> Listener:
+    return Listener(listen.owner, bound_endpoint(sock), sock, listen, ours=False, given=True)
 
 
 def _from_ringd(listen: Listen, rings: StartRings) -> Listener:
@@ -111,7 +126,7 @@ def _bind_patiently(listen: Listen, deadline: float) -> Listener:
 
 def handles(listeners: Sequence[Listener]) -> tuple[Handle, ...]:
     """Return the listeners as they are handed over."""
-    return tuple(Handle(listener.owner, listener.sock.fileno(), listener.ringd) for listener in listeners)
+    return tuple(Handle(each.owner, each.sock.fileno(), each.ringd, each.given) for each in listeners)
 
 
 def ring_handles(rings: StartRings) -> tuple[Handle, ...]:

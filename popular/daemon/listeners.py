@@ -2,8 +2,8 @@
 
 The starter binds; the master exchanges.  A port that goes away is shut down, not only closed, because
 children that have a session hold it too: it would accept connections that nobody serves.  What another
-master goes on with is borrowed, and only closed.  Raises StartError; a failed exchange leaves everything
-as it was.
+master or a service manager goes on with is only closed.  Raises StartError; a failed exchange leaves
+everything as it was.
 """
 
 import errno

@@ -48,6 +48,7 @@ class Listener:
     listen: Listen       # what was asked for
     ours: bool = True    # bound by ourselves: may be shut down for every process that holds it
     ringd: str = ""      # socket of the ringd that it came from, where it must be released once it is closed
+    given: bool = False  # opened by a service manager, which goes on with it: not ours
 
     @property
     def is_tcp(self) -> bool:

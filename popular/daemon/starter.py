@@ -20,6 +20,7 @@ from popular.config.cmdline import Startup, conf_path, read_config
 from popular.config.initext import render_ini
 from popular.config.store import Config, dump
 from popular.daemon.estate import WORD
+from popular.daemon.given import Given, given_sockets
 from popular.daemon.handover import HandOver
 from popular.daemon.launch import (
     LEAVING, bind_all, check_library, claim_pidfile, exec_master, handles, make_rundir, ring_handles, search_path)
@@ -59,10 +60,10 @@ def main(spec: Startable, argv: Sequence[str], *, prepare: Prepare | None = None
         if startup.print:
             print(render_ini(startup.config, spec.schema), end="")
             return os.EX_OK
-        config, rights = _complete(spec, startup.config, prepare)
+        config, rights, given = _complete(spec, startup.config, prepare)
         if startup.check:
             return os.EX_OK
-        return _start(spec, startup, config, rights)
+        return _start(spec, startup, config, rights, given)
     except PopularError as why:
         _complain(spec.name, str(why))
         return _exit_code(why)
@@ -70,12 +71,16 @@ def main(spec: Startable, argv: Sequence[str], *, prepare: Prepare | None = None
         return _INTERRUPTED
 
 
-def _complete(spec: Startable, config: Config, prepare: Prepare | None) -> tuple[Config, Rights]:
-    """Return the completed configuration and whose rights the daemon will have; raises ConfigError."""
+def _complete(spec: Startable, config: Config, prepare: Prepare | None) -> tuple[Config, Rights, Given]:
+    """Return the completed configuration, whose rights the daemon will have, and the sockets that it was given.
+
+    Raises ConfigError.
+    """
     mistakes: list[Mistake] = []
     if prepare is not None:
         config = prepare(config, mistakes)
     mistakes.extend(spec.check(config))
+    given = given_sockets(spec.name, spec.listens(config), os.environ, mistakes)
     rights = own_rights()
     user, group = config.variables.optional_text("user"), config.variables.optional_text("group")
     if rights.is_root and user is not None:
@@ -86,17 +91,17 @@ def _complete(spec: Startable, config: Config, prepare: Prepare | None) -> tuple
             mistakes.append(Mistake(f"{spec.name}: user, group", found, "names that exist"))
     if mistakes:
         raise ConfigError(mistakes)
-    return config, rights
+    return config, rights, given
 
 
 def _dump(spec: Startable, startup: Startup, prepare: Prepare | None) -> int:
     """Print what was read, for the master that reads its file again; raises ConfigError."""
-    config, _ = _complete(spec, startup.config, prepare)
+    config, _, _ = _complete(spec, startup.config, prepare)
     print(RESULT + json.dumps({"config": dump(config, spec.schema), "given": sorted(startup.given)}))
     return os.EX_OK
 
 
-def _start(spec: Startable, startup: Startup, config: Config, rights: Rights) -> int:
+def _start(spec: Startable, startup: Startup, config: Config, rights: Rights, given: Given) -> int:
     """Take from the system what the daemon needs, then go on as the master, or wait for it."""
     _check_descriptor(startup.ready_fd)
     if not startup.foreground and config.variables.text("logto") == STDERR:
@@ -110,7 +115,7 @@ def _start(spec: Startable, startup: Startup, config: Config, rights: Rights) ->
     try:
         sink = open_sink(config, rights)
         rings = StartRings(rights)
-        listeners = bind_all(spec.listens(config), LEAVING if pidfile.was_stale else 0.0, rings)
+        listeners = bind_all(spec.listens(config), LEAVING if pidfile.was_stale else 0.0, rings, given)
     except StartError:
         pidfile.remove()
         raise

@@ -19,22 +19,27 @@ _HINTS = {
 
 
 def bind_tcp(endpoint: Endpoint, backlog: int) -> socket.socket:
-    """Return a non-blocking socket that listens on a numeric `endpoint`.
-
-    Accepted sockets inherit SO_KEEPALIVE (spec 1.5) and TCP_NODELAY, which saves two system calls
-    a session; they do not inherit being non-blocking.
-    """
+    """Return a non-blocking socket that listens on a numeric `endpoint`."""
     sock = _socket(endpoint, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         _bind(sock, endpoint)
-        sock.listen(backlog)
+        prepare_tcp(sock, backlog)
     except OSError as why:
         sock.close()
         raise _refused(endpoint, why) from why
     return sock
+
+
+def prepare_tcp(sock: socket.socket, backlog: int) -> None:
+    """Let a bound socket listen as all of ours do; raises OSError.
+
+    Accepted sockets inherit SO_KEEPALIVE (spec 1.5) and TCP_NODELAY, which saves two system calls
+    a session; they do not inherit being non-blocking.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.listen(backlog)
 
 
 def bind_udp(endpoint: Endpoint) -> socket.socket:

@@ -1,0 +1,120 @@
+"""Sockets that a service manager has opened for us, by the protocol of sd_listen_fds(3).
+
+Each has a name, which is that of the object that is to listen there, such as a virtual server; it takes
+the place of the socket that we would bind.  Runs in the starter only.  Raises nothing: what is wrong is
+added to the other mistakes of the configuration.
+"""
+
+import os
+import socket
+from collections.abc import Mapping, Sequence
+
+from popular.config.setting import quoted
+from popular.daemon.spec import Listen
+from popular.errors import Mistake, StartError, UsageError
+from popular.net.listen import bound_endpoint, prepare_tcp
+from popular.net.ringpacket import canonical
+
+FIRST = 3    # the lowest descriptor that is handed over
+
+Given = Mapping[Listen, socket.socket]
+
+_WANTED = {"tcp": "a listening TCP socket", "udp": "a UDP socket"}
+_FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6", socket.AF_UNIX: "Unix"}
+_TYPES = {socket.SOCK_STREAM: "stream", socket.SOCK_DGRAM: "datagram"}
+
+
+class _Unfit(Exception):
+    """A socket cannot be used: what was found, and what is wanted."""
+
+    def __init__(self, found: str, wanted: str) -> None:
+        super().__init__(found)
+        self.found = found
+        self.wanted = wanted
+
+
+def given_sockets(program: str, listens: Sequence[Listen], environment: Mapping[str, str],
+                  mistakes: list[Mistake]) -> dict[Listen, socket.socket]:
+    """Return the sockets that are there for this process, by what they are for; adds to `mistakes`."""
+    taken: dict[Listen, socket.socket] = {}
+    for fd, name in _handed_over(program, environment, mistakes):
+        try:
+            owned = _owned(listens, name)
+            sock = _socket(fd, owned[0].kind)
+            try:
+                listen = _find(sock, [listen for listen in owned if listen not in taken])
+                _prepare(sock, listen)
+            except _Unfit:
+                sock.close()
+                raise
+        except _Unfit as why:
+            mistakes.append(Mistake(f"{program}: socket {quoted(name)}, descriptor {fd}", why.found, why.wanted))
+        else:
+            taken[listen] = sock
+    return taken
+
+
+def _handed_over(program: str, environment: Mapping[str, str], mistakes: list[Mistake]) -> list[tuple[int, str]]:
+    """Return descriptors and names of what is meant for this process; adds to `mistakes`."""
+    if environment.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count = environment.get("LISTEN_FDS", "")
+    if not count.isascii() or not count.isdigit() or len(count) > 5:
+        mistakes.append(Mistake(f"{program}: LISTEN_FDS", quoted(count), "a number"))
+        return []
+    names = environment.get("LISTEN_FDNAMES", "").split(":") if int(count) else []
+    if len(names) != int(count):
+        mistakes.append(Mistake(f"{program}: LISTEN_FDNAMES", str(len(names)), f"{count} names, as in LISTEN_FDS"))
+        return []
+    return list(enumerate(names, FIRST))
+
+
+def _owned(listens: Sequence[Listen], name: str) -> list[Listen]:
+    """Return what the object of this name listens on; raises _Unfit when there is none."""
+    owned = [listen for listen in listens if listen.owner == name]
+    if not owned:
+        names = ", ".join(dict.fromkeys(listen.owner for listen in listens)) or "none, for nothing listens"
+        raise _Unfit("its name", f"the name of something that listens: {names}")
+    return owned
+
+
+def _socket(fd: int, kind: str) -> socket.socket:
+    """Return the socket of a descriptor; raises _Unfit when it is not of the wanted kind."""
+    try:
+        os.set_inheritable(fd, False)
+        sock = socket.socket(fileno=fd)
+    except OSError as why:
+        raise _Unfit(f"no socket ({why.strerror})", _WANTED[kind]) from why
+    is_listening = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    wanted = (socket.SOCK_DGRAM, False) if kind == "udp" else (socket.SOCK_STREAM, True)
+    if sock.family in (socket.AF_INET, socket.AF_INET6) and (sock.type, is_listening) == wanted:
+        return sock
+    found = [_FAMILIES.get(sock.family, "another family"), _TYPES.get(sock.type, "another type"),
+             "listening" if is_listening else "not listening"]
+    sock.close()
+    raise _Unfit(f"a socket: {', '.join(found)}", _WANTED[kind])
+
+
+def _find(sock: socket.socket, wanted: Sequence[Listen]) -> Listen:
+    """Return what a socket is for; raises _Unfit when its address is wanted by nobody, or nobody any more."""
+    try:
+        endpoint = canonical(bound_endpoint(sock))
+        for listen in wanted:
+            if listen.endpoint.is_numeric and canonical(listen.endpoint) == endpoint:
+                return listen
+    except (StartError, UsageError) as why:
+        raise _Unfit(str(why), "an address") from why
+    addresses = ", ".join(str(listen.endpoint) for listen in wanted) or "no further one"
+    raise _Unfit(str(endpoint), f"an address from the configuration: {addresses}")
+
+
+def _prepare(sock: socket.socket, listen: Listen) -> None:
+    """Make a socket ready, as if we had bound it; raises _Unfit."""
+    if canonical(listen.endpoint).host == "::" and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+        raise _Unfit("a socket for IPv4 too", "one for IPv6 alone (BindIPv6Only=ipv6-only)")
+    try:
+        sock.setblocking(False)
+        if listen.kind == "tcp":
+            prepare_tcp(sock, listen.backlog)
+    except OSError as why:
+        raise _Unfit(f"{listen.endpoint}: {why.strerror}", "a socket that can be used") from why
