@@ -40,6 +40,7 @@ missing() {
     command -v ip >/dev/null || echo iproute2
     command -v useradd >/dev/null || echo passwd
     command -v openssl >/dev/null || echo openssl
+    command -v systemd-analyze >/dev/null || echo systemd
     command -v testssl >/dev/null || echo testssl.sh
     command -v shellcheck >/dev/null || echo shellcheck
     [ -x /usr/sbin/logrotate ] || echo logrotate

@@ -1,0 +1,79 @@
+"""The units of etc/systemd, as systemd itself reads them: verified, and how much they leave open."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.harness.daemon import ROOT
+from tests.harness.needs import lacking, need_program
+from tests.harness.service_manager import UNITS, Unit
+
+NAMES = sorted(path.name for path in UNITS.iterdir())
+SERVICES = [name for name in NAMES if name.endswith(".service")]
+EXPOSURE = 2.0    # of 10; what is above it in each: the network, and rights that are for the work itself
+
+_SYSTEM_UNITS = Path("/usr/lib/systemd/system")
+_LEVEL = re.compile(r"Overall exposure level for \S+: ([0-9.]+)")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root folder in which the programs and units are installed as with PREFIX=/usr."""
+    need_program("systemd-analyze")
+    if not _SYSTEM_UNITS.is_dir():
+        lacking("systemd")
+    root = tmp_path_factory.mktemp("root")
+    shutil.copytree(_SYSTEM_UNITS, root / "usr/lib/systemd/system", symlinks=True)
+    shutil.copytree(UNITS, root / "etc/systemd/system")
+    shutil.copytree(ROOT / "bin", root / "usr/bin")
+    (root / "bin").mkdir()
+    for program in ("sh", "kill"):
+        (root / "bin" / program).write_text("")
+        (root / "bin" / program).chmod(0o755)
+    return root
+
+
+def analyze(root: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """Run systemd-analyze over `root`."""
+    return subprocess.run([need_program("systemd-analyze"), *words[:1], f"--root={root}", *words[1:]], text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30)
+
+
+def test_systemd_has_nothing_to_say_against_them(root: Path) -> None:
+    result = analyze(root, "verify", "--man=no", *(f"/etc/systemd/system/{name}" for name in NAMES))
+    assert (result.returncode, result.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(("old", "new"), [("WatchdogSec", "WatchdogSecs"), ("bin/pserv", "bin/no-such-program")])
+def test_it_would_say_so(root: Path, old: str, new: str) -> None:
+    unit = root / "etc/systemd/system/pserv.service"
+    text = unit.read_text()
+    try:
+        unit.write_text(text.replace(old, new))
+        assert new in analyze(root, "verify", "--man=no", f"/etc/systemd/system/{unit.name}").stdout
+    finally:
+        unit.write_text(text)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_they_leave_little_open(root: Path, name: str) -> None:
+    result = analyze(root, "security", "--offline=true", "--no-pager", name)
+    [level] = _LEVEL.findall(result.stdout)
+    assert 0.0 < float(level) <= EXPOSURE, result.stdout
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_documents_that_are_named_exist(name: str) -> None:
+    for page in Unit(name).get("Documentation", "Unit").split():
+        title, section = re.fullmatch(r"man:([a-z-]+)\(([1-8])\)", page).groups()    # type: ignore[union-attr]
+        assert (ROOT / "man" / f"{title}.{section}").exists()
+
+
+@pytest.mark.parametrize("program", ["pproxy", "pserv"])
+def test_sockets_have_the_name_of_the_sample(program: str) -> None:
+    """An object of this id stands in the sample configuration."""
+    name = Unit(f"{program}.socket").get("FileDescriptorName", "Socket")
+    assert f"#[[{name}]]" in (ROOT / "etc" / f"{program}.conf").read_text()
