@@ -7,7 +7,7 @@ import signal
 import socket
 
 from popular.daemon.estate import WORD, Estate
-from popular.daemon.rerun import Origin, run_starter
+from popular.daemon.rerun import Origin, run_orphan
 
 TOOK_OVER = "took over"    # and its version: the line of a successor that serves
 END = "end"                # and a command: the line of one that was told to end
@@ -39,11 +39,11 @@ class Heir:
         """Start it; the line is `ours` to `theirs`.  Raises OSError."""
         will = estate.write()
         try:
-            pid = run_starter(origin, [WORD, str(will)], {2: theirs.fileno()}, [will, *estate.descriptors])
+            pid, pidfd = run_orphan(origin, [WORD, str(will)], {2: theirs.fileno()}, [will, *estate.descriptors])
         finally:
             os.close(will)
         ours.setblocking(False)
-        return cls(pid, os.pidfd_open(pid), ours)
+        return cls(pid, pidfd, ours)
 
     @property
     def version(self) -> str:

@@ -6,9 +6,15 @@ It is what lies on disk now, found where the running one was found.  Master only
 import json
 import os
 import signal
+import socket
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import NoReturn
+
+from popular.proc.signals import HANDLED
+
+_MAX_SAID = 1000    # octets of a go-between
 
 _BOOTSTRAP = """\
 import importlib, json, os, sys
@@ -50,3 +56,44 @@ def run_starter(origin: Origin, words: Sequence[str], streams: Mapping[int, int]
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in places.items()])
     finally:
         os.close(null)
+
+
+def run_orphan(origin: Origin, words: Sequence[str], streams: Mapping[int, int],
+               kept: Iterable[int] = ()) -> tuple[int, int]:
+    """Do the same for a process that is not to be our child, but init's; returns its pid and a pidfd of it.
+
+    A service manager waits for the end of its own children only, and what is started here becomes its main
+    process.  Raises OSError.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)    # the handlers of the go-between are ours
+        try:
+            between = os.fork()
+            if between == 0:
+                _go_between(ours, theirs, lambda: run_starter(origin, words, streams, kept))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        try:
+            said = ours.recv(_MAX_SAID).decode()
+            if not said.isdigit():
+                raise OSError(0, said or "the new process could not be started")
+            return int(said), os.pidfd_open(int(said))    # it is still the go-between's: the number is not given anew
+        finally:
+            ours.close()
+            os.waitpid(between, 0)
+
+
+def _go_between(ours: socket.socket, theirs: socket.socket, run: Callable[[], int]) -> NoReturn:
+    """Be the parent of a process until our own parent has hold of it; what cannot be started is told."""
+    try:
+        ours.close()
+        try:
+            said = str(run())
+        except OSError as why:
+            said = f"{why.strerror}"
+        theirs.send(said.encode(), socket.MSG_NOSIGNAL)
+        theirs.recv(1)
+    finally:
+        os._exit(os.EX_OK)

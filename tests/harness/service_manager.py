@@ -27,7 +27,7 @@ from popular.addresses import Endpoint
 from popular.control.client import ControlClient, Reply, default_path
 from popular.proc.rights import own_rights
 from tests.harness.daemon import ROOT, Settings, ini_text
-from tests.harness.system import descendants_of, end_process, is_alive, wait_for
+from tests.harness.system import descendants_of, end_process, is_alive, parent_of, wait_for
 
 UNITS = ROOT / "etc" / "systemd"
 
@@ -108,6 +108,7 @@ class ServiceManager:
         self.was_barked_at = False          # the watchdog ended it
         self.killed: list[int] = []         # what was left when the main process had ended
         self.process: "subprocess.Popen[bytes] | None" = None
+        self._is_ours = True                # the main process is a child of the manager's
         self._fed_at = 0.0                  # monotonic; 0: it has not started yet
         self._sockets: list[tuple[str, Handed]] = []
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -243,7 +244,8 @@ class ServiceManager:
         assert self.unit.get("KillMode") == "mixed"
         family = self.family()
         os.kill(self.main, signal.SIGTERM)
-        self.wait(lambda: not is_alive(self.main), float(self.unit.get("TimeoutStopSec").rstrip("s")))
+        if self._is_ours:    # for the end of another's child systemd does not wait
+            self.wait(lambda: not is_alive(self.main), float(self.unit.get("TimeoutStopSec").rstrip("s")))
         self.killed = [pid for pid in family if is_alive(pid)]
         for pid in self.killed:
             end_process(pid)
@@ -283,8 +285,9 @@ class ServiceManager:
         self.told.append(told)
         if "WATCHDOG=1" in told.facts or "READY=1" in told.facts and not self._fed_at:
             self._fed_at = told.at
-        if "MAINPID" in told.pairs:
+        if "MAINPID" in told.pairs and self.main != int(told.pairs["MAINPID"]):
             self.main = int(told.pairs["MAINPID"])
+            self._is_ours = parent_of(self.main) == os.getpid()
 
     def _look_at_watchdog(self) -> None:
         """End a service that is not fed, as systemd does: ABRT, which a stopped process gets when it goes on."""
