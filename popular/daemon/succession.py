@@ -148,15 +148,15 @@ class Succession:
         if self._heir is not None:
             self._heir.end()
         self._part()
-        master.log.note(UPGRADE_FAILED, why=why[-1])
-        self._conclude(Answer(False, "the upgrade failed, this process goes on", tuple(why)))
-        is_back = self._take_back()
+        is_back = self._take_back()    # this first: whoever hears of the failure finds us in place
         if self._is_aside and is_back:
             self._is_aside = False
             master.notify.speaks = True
             master.notify.tell(f"MAINPID={os.getpid()}")
             master.come_back()
-        elif self._is_aside:    # somebody else was quicker, and serves
+        master.log.note(UPGRADE_FAILED, why=why[-1])
+        self._conclude(Answer(False, "the upgrade failed, this process goes on", tuple(why)))
+        if self._is_aside:    # somebody else was quicker, and serves
             master.shutdown_delayed()
 
     def _take_back(self) -> bool:
