@@ -73,7 +73,10 @@ def test_documents_that_are_named_exist(name: str) -> None:
 
 
 @pytest.mark.parametrize("program", ["pproxy", "pserv"])
-def test_sockets_have_the_name_of_the_sample(program: str) -> None:
-    """An object of this id stands in the sample configuration."""
-    name = Unit(f"{program}.socket").get("FileDescriptorName", "Socket")
-    assert f"#[[{name}]]" in (ROOT / "etc" / f"{program}.conf").read_text()
+def test_sockets_are_those_of_the_sample(program: str) -> None:
+    """An object of this name has these addresses in the sample configuration."""
+    unit = Unit(f"{program}.socket")
+    addresses = ", ".join(unit.values["Socket", "ListenStream"])
+    sample = (ROOT / "etc" / f"{program}.conf").read_text()
+    assert f"#[[{unit.get('FileDescriptorName', 'Socket')}]]\n" in sample
+    assert f"#address = {addresses}\n" in sample
