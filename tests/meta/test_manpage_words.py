@@ -30,15 +30,17 @@ OTHER_WORDS = {
     "add", "remove", "enable", "disable", "drained", "disabled",    # parts and states of commands
     "no", "yes", "true", "false", "being-written", "touch", "mails", "staff", "bind", "release",
     "y", "fg",                                                      # what is typed to a question, and to a shell
+    "systemctl",                                                    # of systemd
     "allowsslv2",                                                   # gone, as the page says
 }
 # Options that no --help tells, or of programs of others.
 OTHER_OPTIONS = {"nodeamon"}
 # Pages that others bring.
 FOREIGN = {
-    "cron(8)", "crypt(3)", "link(2)", "listen(2)", "sd_notify(3)", "shutdown(2)", "unlink(2)"}
+    "cron(8)", "crypt(3)", "link(2)", "listen(2)", "sd_listen_fds(3)", "sd_notify(3)",
+    "shutdown(2)", "unlink(2)"}
 # Paths that are none of ours.
-OTHER_PATHS = {"/dev/log", "/dev/null"}
+OTHER_PATHS = {"/dev/log", "/dev/null", "/etc/systemd/system"}
 # What an administrator makes, in the places that pages name.
 MADE_BY_HAND = {
     "/etc/popular/pproxy.rc", "/etc/my"}
