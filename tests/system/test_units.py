@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from popular.paths import LOGDIR, RUNDIR, SMTPFILE, SPOOLDIR
 from tests.harness.daemon import ROOT
 from tests.harness.needs import lacking, need_program
 from tests.harness.service_manager import UNITS, Unit
@@ -80,3 +81,19 @@ def test_sockets_are_those_of_the_sample(program: str) -> None:
     sample = (ROOT / "etc" / f"{program}.conf").read_text()
     assert f"#[[{unit.get('FileDescriptorName', 'Socket')}]]\n" in sample
     assert f"#address = {addresses}\n" in sample
+
+
+@pytest.mark.parametrize(("name", "path"), [
+    ("pproxy", SMTPFILE), ("pclean", SMTPFILE), ("pclean", SPOOLDIR), ("pserv", SPOOLDIR),
+])
+def test_what_is_written_by_default_can_be_written(name: str, path: str) -> None:
+    values = Unit(f"{name}.service").values["Service", "ReadWritePaths"]
+    writable = [folder.removeprefix("-") for value in values for folder in value.split()]
+    assert any(Path(path).is_relative_to(folder) for folder in writable)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_folders_are_those_of_the_programs(name: str) -> None:
+    unit = Unit(name)
+    assert f"/var/log/{unit.get('LogsDirectory')}" == LOGDIR
+    assert name == "pclean.service" or f"/var/run/{unit.get('RuntimeDirectory')}" == RUNDIR
