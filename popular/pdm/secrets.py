@@ -50,8 +50,9 @@ _ARGON2 = re.compile(r"\$(argon2id?)\$v=19\$m=([0-9]{1,9}),t=([0-9]{1,9}),p=([0-
                      r"\$[A-Za-z0-9+/]{11,128}\$[A-Za-z0-9+/]{16,256}", re.ASCII)
 
 # Master and child know them by their places.  argon2 goes by the bindings under argon2-cffi, whose own modules make
-# every fork 0.1 ms dearer.
-DRIVERS = Drivers(("binascii", "hashlib", "popular.pdm.libcrypt", "bcrypt", "_argon2_cffi_bindings"))
+# every fork 0.1 ms dearer; before its version 21.2, as in Debian 12, they were a part of it.
+ARGON2_BINDINGS = ("_argon2_cffi_bindings", "argon2._ffi")
+DRIVERS = Drivers(("binascii", "hashlib", "popular.pdm.libcrypt", "bcrypt", *ARGON2_BINDINGS))
 
 # What hmac has where OpenSSL is missing.  To import hmac is to load OpenSSL, and every fork would copy its mappings.
 compare_digest = _operator._compare_digest
@@ -162,7 +163,7 @@ def _verify_argon2(stored: str, password: bytes, scheme: str) -> bool:
     kib, passes, lanes = (int(number) for number in form.groups()[1:])
     if kib > MAX_ARGON2_KIB or kib * passes > MAX_ARGON2_WORK or lanes > MAX_ARGON2_LANES:
         raise ValueError(f"the {{{scheme}}} hash costs too much")
-    argon2 = DRIVERS.get("_argon2_cffi_bindings")
+    argon2 = next(filter(None, map(DRIVERS.get, ARGON2_BINDINGS)), None)
     if argon2 is None:
         raise ValueError(f"{{{scheme}}} needs the Python package argon2-cffi")
     library = argon2.lib

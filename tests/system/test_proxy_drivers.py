@@ -91,7 +91,7 @@ def test_a_forged_number_means_nothing(proxy: Daemon, pop: Callable[..., PopClie
     [bell] = [fd for fd, target in descriptors_of(child).items() if target in shared_pipes(proxy.pid, child)
               and is_writable(child, fd)]
     with open(f"/proc/{child}/fd/{bell}", "wb", buffering=0) as pipe:
-        for number in (3, WISHES - 1, WISHES + 5, 255):    # no state, and no driver of ours
+        for number in (3, WISHES - 1, WISHES + 6, 255):    # no state, and no driver of ours
             pipe.write(RECORD.pack(child, number))
         for number in range(256):                          # no child of its
             pipe.write(RECORD.pack(os.getpid(), number))

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import importlib
 import subprocess
 import sys
 import time
@@ -31,10 +32,11 @@ def argon(kind, password):
     return hasher.hash(password)
 
 
-def take_away(monkeypatch, driver):
-    """Let a driver be missing here."""
-    monkeypatch.setattr(secrets, "DRIVERS", Drivers((driver, "popular.pdm.libcrypt", "bcrypt")))
-    monkeypatch.setitem(sys.modules, driver, None)
+def take_away(monkeypatch, *drivers):
+    """Let drivers be missing here."""
+    monkeypatch.setattr(secrets, "DRIVERS", Drivers((*drivers, "popular.pdm.libcrypt", "bcrypt")))
+    for driver in drivers:
+        monkeypatch.setitem(sys.modules, driver, None)
 
 
 KNOWN = {    # id: (stored, password)
@@ -113,9 +115,19 @@ def test_bcrypt_looks_at_72_octets(monkeypatch, has_bcrypt):
 
 
 def test_argon2_without_its_library_is_an_error(monkeypatch):
-    take_away(monkeypatch, "_argon2_cffi_bindings")
+    take_away(monkeypatch, *secrets.ARGON2_BINDINGS)
     with pytest.raises(ValueError, match="needs the Python package argon2-cffi"):
         secrets.verify("{ARGON2ID}" + ARGON.hash("pw"), b"pw")
+
+
+def test_argon2_where_its_bindings_are_a_part_of_it(monkeypatch):
+    """As in the argon2-cffi of Debian 12."""
+    first, second = secrets.ARGON2_BINDINGS
+    bindings = importlib.import_module(first)
+    take_away(monkeypatch, first, second)
+    monkeypatch.setitem(sys.modules, second, bindings)
+    assert secrets.verify("{ARGON2ID}" + ARGON.hash("pw"), b"pw")
+    assert not secrets.verify("{ARGON2ID}" + ARGON.hash("pw"), b"px")
 
 
 @pytest.mark.parametrize("stored", ["!", "*", "!!", "*LK*", "!" + openssl("-6", "pw"), "{CRYPT}!" + BCRYPT, "{CRYPT}*"])
