@@ -5,6 +5,7 @@ VENV   ?= .venv
 PREFIX ?= /usr/local
 DESTDIR ?=
 INIT   ?=
+DIST   ?= dist
 ARGS   ?=
 ONCE   ?=
 
@@ -68,8 +69,7 @@ install: venv ## Install below DESTDIR and PREFIX for the interpreter PYTHON (IN
 	@PYTHON="$(PYTHON)" sh scripts/install.sh "$(VENV)" "$(DESTDIR)" "$(PREFIX)" "$(INIT)"
 
 dist: venv ## Make source archive and wheel in dist/
-	$(BIN)/python -m pip install -q 'build>=1,<2'
-	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --outdir "$(DIST)" .
 
 clean: ## Remove what was built; ./run and .venv too
 	rm -rf build dist run $(VENV) *.egg-info .pytest_cache .mypy_cache .hypothesis

@@ -52,7 +52,7 @@ class Daemon:
     @classmethod
     def start(cls, program: str, settings: Settings, rundir: Path, *, options: Iterable[str] = (),
               seconds: float = 20.0, name: str = "", env: Mapping[str, str] | None = None,
-              root: Path = ROOT) -> "Daemon":
+              root: Path = ROOT, python: str = sys.executable) -> "Daemon":
         """Start `program`, wait until it listens, and return it; raises StartFailed.
 
         `settings` is an INI text, or {"pserv": {variable: value}, "server": {id: {key: value}}}.
@@ -67,16 +67,21 @@ class Daemon:
         daemon_rundir.mkdir(exist_ok=True)
         logfile = rundir / f"{name}.log"
         arguments = ["-r", str(daemon_rundir), "-l", str(logfile), *_as_whoever_runs(text), *options]
-        return cls.launch(program, config, daemon_rundir, logfile, arguments, seconds=seconds, env=env, root=root)
+        return cls.launch(program, config, daemon_rundir, logfile, arguments, seconds=seconds, env=env, root=root,
+                          python=python)
 
     @classmethod
     def launch(cls, program: str, config: Path, rundir: Path, logfile: Path, options: Iterable[str] = (), *,
-               seconds: float = 20.0, env: Mapping[str, str] | None = None, root: Path = ROOT) -> "Daemon":
-        """Start `program`, which lies below `root`, with an INI file that lies there already; raises StartFailed."""
+               seconds: float = 20.0, env: Mapping[str, str] | None = None, root: Path = ROOT,
+               python: str = sys.executable) -> "Daemon":
+        """Start `program`, which lies below `root`, with an INI file that lies there already; raises StartFailed.
+
+        `python` is the interpreter.
+        """
         errfile = config.with_suffix(".err")
         read_end, write_end = os.pipe()
         try:
-            arguments = [sys.executable, str(root / "bin" / program), "-c", str(config), "--foreground",
+            arguments = [python, str(root / "bin" / program), "-c", str(config), "--foreground",
                          "--ready-fd", str(write_end), *options]
             with errfile.open("ab") as stderr:
                 process = subprocess.Popen(

@@ -1,10 +1,11 @@
-"""`pip install .` into a fresh environment brings programs, package, modules, samples and man pages."""
+"""`make dist` packs everything, and what is installed from it has programs, package, modules and papers, and serves."""
 
 import configparser
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import venv
 from pathlib import Path
 
@@ -16,24 +17,43 @@ from tests.harness.needs import lacking
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = sorted(path.name for path in (ROOT / "bin").iterdir())
 NOT_IN_SOURCES = shutil.ignore_patterns(
-    ".git", ".venv", "run", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
+    ".git", ".gitignore", ".venv", ".hypothesis", "run", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
 
 pytestmark = pytest.mark.limit(300)
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory) -> Path:
-    """A fresh environment into which POPular was installed from a copy of the sources."""
-    folder = tmp_path_factory.mktemp("packaging")
-    shutil.copytree(ROOT, folder / "popular", ignore=NOT_IN_SOURCES)
-    venv.create(folder / "venv", with_pip=False)
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q",
-           "--python", str(folder / "venv/bin/python")]
-    result = subprocess.run([*pip, "install", str(folder / "popular")], stderr=subprocess.PIPE, text=True, timeout=280)
-    if "Could not find a version" in result.stderr or "Failed to establish" in result.stderr:
+def sources(tmp_path_factory) -> Path:
+    """A copy of the sources."""
+    folder = tmp_path_factory.mktemp("packaging") / "popular"
+    shutil.copytree(ROOT, folder, ignore=NOT_IN_SOURCES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dist(sources) -> Path:
+    """The folder that `make dist` fills: a source archive, and a wheel that was built from it."""
+    pip_or_lack(sys.executable, "-m", "build", "--outdir", str(sources.parent / "dist"), str(sources))
+    return sources.parent / "dist"
+
+
+@pytest.fixture(scope="module")
+def installed(dist) -> Path:
+    """A fresh environment into which the wheel was installed."""
+    folder = dist.parent / "venv"
+    venv.create(folder, with_pip=False)
+    [wheel] = dist.glob("*.whl")
+    pip_or_lack(sys.executable, "-m", "pip", "--disable-pip-version-check", "-q",
+                "--python", str(folder / "bin/python"), "install", str(wheel))
+    return folder
+
+
+def pip_or_lack(*words: str) -> None:
+    """Run what takes packages from an index; without an index the test ends."""
+    result = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=280)
+    if "Could not find a version" in result.stdout or "Failed to establish" in result.stdout:
         lacking("a package index")
-    assert result.returncode == 0, result.stderr
-    return folder / "venv"
+    assert result.returncode == 0, result.stdout
 
 
 def run(installed: Path, *words: str) -> str:
@@ -46,6 +66,15 @@ def test_every_program_is_listed():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     assert [Path(line).name for line in setup["options"]["scripts"].split()] == PROGRAMS
+
+
+def test_the_source_archive_holds_everything(sources, dist):
+    [archive] = dist.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        packed = {member.name.partition("/")[2] for member in tar if member.isfile()}
+    wanted = {str(path.relative_to(sources)) for path in sources.rglob("*") if path.is_file()}
+    made = {name for name in packed if name == "PKG-INFO" or name.partition("/")[0].endswith(".egg-info")}
+    assert packed - made == {name for name in wanted if ".egg-info/" not in name}
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -89,3 +118,20 @@ def test_program_has_a_man_page(program):
 def test_nothing_is_missing_for_the_programs(installed):
     subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", "--python",
                     installed / "bin/python", "check"], check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+
+def test_what_is_installed_serves_a_session(installed, start, spool, make_mailbox, rundir, pop):
+    place = {"root": installed, "python": str(installed / "bin/python"), "env": {"PYTHONPATH": ""}}
+    make_mailbox("m/joe", [b"Subject: one\r\n\r\nfor joe\r\n"])
+    users = rundir / "users"
+    users.write_text("joe:{PLAIN}geheim:store::m/joe\n")
+    pserv = start("pserv", {"pserv": {"mailboxdir": spool}, "server": {"main": {"address": "127.0.0.1:0"}}}, **place)
+    pcheckd = start("pcheckd", {"pcheckd": {"mailboxdir": spool, "host": "127.0.0.1", "port": 0}}, **place)
+    pproxy = start("pproxy", {
+        "vserv": {"main": {"address": "127.0.0.1:0"}}, "pdm": {"users": {"module": "passwd", "args": users}},
+        "backend": {"store": {"protocol": "cxpop", "address": pserv.endpoint(), "checkport": pcheckd.endpoint().port}},
+    }, **place)
+    client = pop(pproxy.endpoint())
+    assert client.login("joe", "geheim").startswith(b"+OK")
+    assert client.message(1).endswith(b"for joe\r\n")
+    client.ok("QUIT")
