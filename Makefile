@@ -13,7 +13,7 @@ BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-fast check lint types layers sizes check-generated bench bench-smoke man sample install dist clean
+.PHONY: help venv run test test-fast check lint types layers sizes check-generated bench bench-smoke man sample install dist deb clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +70,9 @@ install: venv ## Install below DESTDIR and PREFIX for the interpreter PYTHON (IN
 
 dist: venv ## Make source archive and wheel in dist/
 	$(BIN)/python -m build --outdir "$(DIST)" .
+
+deb: ## Make the Debian package in dist/, on Debian; root gets what it is built with
+	@sh scripts/deb.sh "$(DIST)"
 
 clean: ## Remove what was built; ./run and .venv too
 	rm -rf build dist run $(VENV) *.egg-info .pytest_cache .mypy_cache .hypothesis

@@ -54,6 +54,13 @@ missing() {
     has_exim || echo $exim
     machine_python -c 'import ensurepip' 2>/dev/null || echo python3-venv
     command -v promtool >/dev/null || echo prometheus
+    command -v debootstrap >/dev/null || echo debootstrap
+    command -v lintian >/dev/null || echo lintian
+    [ -x /usr/bin/dpkg-buildpackage ] || echo dpkg-dev
+    [ -x /usr/bin/dh ] || echo debhelper
+    [ -x /usr/bin/dh_python3 ] || echo dh-python
+    [ -e /usr/share/doc/pybuild-plugin-pyproject ] || echo pybuild-plugin-pyproject
+    [ -e /usr/share/doc/python3-setuptools ] || echo python3-setuptools
     has_samples || samples_package || true
 }
 
