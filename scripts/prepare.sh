@@ -44,8 +44,6 @@ missing() {
     command -v testssl >/dev/null || echo testssl.sh
     command -v shellcheck >/dev/null || echo shellcheck
     [ -x /usr/sbin/logrotate ] || echo logrotate
-    command -v systemd-sysusers >/dev/null || echo systemd
-    command -v ip >/dev/null || echo iproute2
     command -v haproxy >/dev/null || echo haproxy
     command -v keepalived >/dev/null || echo keepalived
     command -v fail2ban-regex >/dev/null || echo fail2ban
@@ -75,6 +73,7 @@ has_exim() {
 services_of() {
     case $1 in
     dovecot-pop3d) echo dovecot.service dovecot.socket ;;
+    logrotate) echo logrotate.timer ;;
     postfix | haproxy | keepalived | fail2ban | prometheus) echo "$1.service" ;;
     esac
 }
