@@ -30,7 +30,7 @@ run: venv ## Run a complete mail system under ./run and show its sessions (ONCE=
 
 test: venv ## Run all tests, after getting what they need (ARGS="-k word" for some)
 	@PYTHON="$(BIN)/python" sh scripts/prepare.sh
-	$(PYTEST) $(ARGS)
+	@PYTHON="$(BIN)/python" sh scripts/test.sh $(ARGS)
 
 test-fast: venv ## Run the tests that start no daemon
 	$(PYTEST) -q tests/unit tests/meta --ignore tests/meta/test_packaging.py $(ARGS)

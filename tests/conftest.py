@@ -31,6 +31,17 @@ SEEN = pytest.StashKey[Seen]()
 IS_FULL = pytest.StashKey[bool]()
 LAST = "test_catalogue.py"    # the file of tests about what all others did
 
+# Files of tests that may run beside all others, in a run of their own: those that build from the checkout, and those
+# that keep other software busy.
+APART = frozenset((
+    "test_examples.py", "test_install.py", "test_package.py", "test_packaging.py", "test_readme.py", "test_smoke.py",
+    "test_testssl.py"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let one run leave out what another does (scripts/test.sh)."""
+    parser.addoption("--apart", choices=("only", "not"), help="only tests that may run beside others, or all others")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make orphans ours, so that a daemon's leavings are seen and reaped; ignore no signal.
@@ -50,6 +61,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     names = ("keyword", "markexpr", "deselect", "lf", "ignore", "ignore_glob")
     options = [config.getoption(name, None) for name in names]
     config.stash[IS_FULL] = is_full_run(config.args, options, {item.path for item in items}, Path(__file__).parent)
+    if part := config.getoption("--apart"):
+        left_out = [item for item in items if (item.path.name in APART) is (part == "not")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if (item.path.name in APART) is (part == "only")]
 
 
 @pytest.hookimpl(wrapper=True)

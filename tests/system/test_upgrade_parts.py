@@ -16,7 +16,7 @@ from tests.harness.daemon import Daemon, StartFailed
 from tests.harness.network import own_network
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import start_proxy, store
-from tests.harness.system import is_alive, wait_for
+from tests.harness.system import children_of, is_alive, wait_for
 from tests.harness.toyclient import is_refused
 
 NOWHERE = Endpoint("127.0.0.1", 1)
@@ -105,8 +105,8 @@ def test_certificates_are_read_by_the_new_master(start: Start, rundir: Path, aut
             with context_of(authority).wrap_socket(sock, server_hostname="mail.example.org") as tls:
                 return tls.recv(100)
 
-    upgrade(proxy)
-    assert proxy.wait() == 0
+    new = upgrade(proxy)
+    wait_for(lambda: children_of(proxy.pid) in ([], [new]), 10.0, "the children of the old master to leave")
     assert greeting().startswith(b"+OK")
     Path(pair.key).rename(rundir / "key")
     with control(proxy) as client:
