@@ -36,8 +36,8 @@ def upgrade_all(system: dict[str, Daemon]) -> None:
 
 @pytest.mark.limit(300)
 @pytest.mark.parametrize("maxuse", [1, 20], ids=["classic", "pooled"])
-def test_upgrades_in_a_row_under_load(start: Callable[..., Daemon], system: dict[str, Daemon], maxuse: int,
-                                    make_mailbox: Callable[..., Path]) -> None:
+def test_upgrades_in_a_row_under_load(system: dict[str, Daemon], maxuse: int,
+                                      make_mailbox: Callable[..., Path]) -> None:
     make_mailbox("c/casper")
     make_mailbox("x/xenia", cur=[MAIL])
     endpoint = system["pproxy"].endpoint()
