@@ -9,8 +9,9 @@ work=$(pwd)/build/deb
 
 die() { echo "deb: $*" >&2; exit 1; }
 
+# Without build-essential, which nothing is compiled with.
 unmet() {
-    dpkg-checkbuilddeps debian/control 2>&1 | sed -n 's/.*Unmet build dependencies: //p' | sed 's/ *([^)]*)//g'
+    dpkg-checkbuilddeps -I debian/control 2>&1 | sed -n 's/.*Unmet build dependencies: //p' | sed 's/ *([^)]*)//g'
 }
 
 install() {
@@ -33,7 +34,7 @@ tar -c --exclude-vcs --exclude=./.venv --exclude=./build --exclude=./dist --excl
     --exclude=__pycache__ --exclude='.*_cache' --exclude=.hypothesis . | tar -x -C "$work/popular" --no-same-owner
 chmod -R go-w "$work/popular"    # what the package's files get
 (cd "$work/popular" && env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME="$work" LC_ALL=C.UTF-8 \
-    dpkg-buildpackage --build=binary --no-sign >../log 2>&1) || {
+    dpkg-buildpackage --build=binary --no-sign --no-check-builddeps >../log 2>&1) || {
     tail -n 40 "$work/log" >&2
     die "the build failed; all of it is in $work/log"
 }

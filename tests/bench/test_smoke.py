@@ -55,8 +55,7 @@ def test_a_run_without_rivals(tmp_path):
 
 @pytest.mark.limit(120)
 def test_a_growth_run_without_rivals(rundir):
-    output, folder = rundir / "out", rundir / "tmp"
-    folder.mkdir()
+    output, folder = rundir / "out", folder_for_all(rundir)
     done = subprocess.run([sys.executable, "-m", "tests.bench", "--growth", "--smoke", "--output", str(output)],
                           cwd=ROOT, env={**os.environ, "TMPDIR": str(folder)}, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, check=False)
@@ -159,8 +158,7 @@ def test_a_proxy_of_many_parts(store, rundir):
 
 @pytest.mark.limit(120)
 def test_nothing_is_left_when_the_benchmark_is_killed(rundir):
-    folder = rundir / "tmp"
-    folder.mkdir()
+    folder = folder_for_all(rundir)
     bench = subprocess.Popen(
         [sys.executable, "-m", "tests.bench", "--smoke", "--output", str(rundir)], cwd=ROOT, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(folder)})
@@ -173,6 +171,14 @@ def test_nothing_is_left_when_the_benchmark_is_killed(rundir):
     assert wards
     wait_for(lambda: reap() is not None and not [pid for pid in wards if is_alive(pid)], 60.0, "the end of all wardens")
     assert users_of(folder) == []
+
+
+def folder_for_all(rundir: Path) -> Path:
+    """Return a folder for temporary files that daemons of another user can reach: those that root measures."""
+    rundir.chmod(0o755)
+    folder = rundir / "tmp"
+    folder.mkdir(mode=0o755)
+    return folder
 
 
 def users_of(folder: Path) -> list[int]:
