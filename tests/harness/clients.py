@@ -147,9 +147,16 @@ class Fetchmail:
 
 
 class Getmail:
-    """getmail6, storing in a Maildir."""
+    """getmail6, storing in a Maildir.
+
+    Now and then it waits for ever: it forks for each message, and a child that ends before its parent begins to wait
+    for it (a Condition, notified by the handler of SIGCHLD) is never noticed.  It then begins anew, as a user would.
+    """
 
     remembers = True
+
+    SECONDS = 25.0    # for what takes two
+    TRIES = 3
 
     def fetch(self, account: Account, *, keep: bool) -> list[bytes]:
         """Fetch what is new."""
@@ -161,7 +168,17 @@ class Getmail:
             f"[destination]\ntype = Maildir\npath = {_maildir(account)}/\n"
             f"[options]\nread_all = false\ndelete = {'false' if keep else 'true'}\n"
             "delivered_to = false\nreceived = false\n")
-        _run([program, f"--getmaildir={account.folder}", "--rcfile=getmailrc"], account)
+        before = set(account.folder.glob("oldmail-*"))
+        for number in range(1, self.TRIES + 1):
+            try:
+                _run([program, f"--getmaildir={account.folder}", "--rcfile=getmailrc"], account, seconds=self.SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                if number == self.TRIES:
+                    raise
+            _take_maildir(account)    # fetched in vain: the session ended without QUIT, and is not remembered
+            for path in set(account.folder.glob("oldmail-*")) - before:
+                path.unlink()
         return _take_maildir(account)
 
 
@@ -200,10 +217,11 @@ CLIENTS: dict[str, Client] = {
     "netpop3": NetPop3()}
 
 
-def _run(words: list[str], account: Account, good: tuple[int, ...] = (0,)) -> str:
+def _run(words: list[str], account: Account, good: tuple[int, ...] = (0,), seconds: float = 90.0) -> str:
     """Run a client with a home of its own, never as root; returns what it printed."""
     result = subprocess.run(words, cwd=account.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, timeout=90, errors="replace", **_ordinary_user(account.folder),
+                            stderr=subprocess.STDOUT, timeout=seconds, errors="replace",
+                            **_ordinary_user(account.folder),
                             env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(account.folder), "LC_ALL": "C"})
     assert result.returncode in good, f"{words[0]} ended with {result.returncode}:\n{result.stdout[-3000:]}"
     return result.stdout
