@@ -24,7 +24,7 @@ from popular.proc.child import RETIRE, Inheritance
 from popular.proc.helper import Helper, become_helper
 from popular.proc.metrics import CONTENT_TYPE, Look, exposition
 from popular.proc.signals import HANDLED
-from popular.proc.supervisor import manner
+from popular.proc.supervisor import manner, send
 
 AGAIN = 1.0          # seconds from a death, or a refused fork, to the next try
 QUIET = 60.0         # seconds between two log lines about that
@@ -61,7 +61,7 @@ class MetricsKeeper:
         wanted = self._wanted
         if self._pid and not self._is_right(wanted):
             self._leaving.add(self._pid)
-            _send(self._pid, RETIRE)
+            send(self._pid, RETIRE)
             self._pid = 0
         if not self._pid and wanted is not None and time.monotonic() >= self._due:
             self._start(wanted)
@@ -131,16 +131,9 @@ def serve(helper: Helper, listener: Listener, board: Board) -> None:
     PageServer(listener.sock, _PATH, CONTENT_TYPE, page, helper.wake_fds, helper.is_retiring).run()
 
 
-def _send(pid: int, number: signal.Signals) -> None:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        pass
-
-
 def _end(pid: int) -> None:
     """Kill a process of ours, which is there until it is reaped."""
-    _send(pid, signal.SIGKILL)
+    send(pid, signal.SIGKILL)
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:    # no descriptor is left to wait with

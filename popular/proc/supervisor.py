@@ -173,7 +173,7 @@ class Supervisor:
         """End all children by a signal."""
         for record in self._roster:
             record.is_killed = True
-            _send(record.pid, number)
+            send(record.pid, number)
 
     def end(self, pid: int) -> bool:
         """End one child by TERM, whatever it is doing; False when it is none of ours."""
@@ -181,7 +181,7 @@ class Supervisor:
         if record is None:
             return False
         record.is_killed = True
-        _send(pid, signal.SIGTERM)
+        send(pid, signal.SIGTERM)
         return True
 
     def _spawn(self) -> bool:
@@ -228,7 +228,7 @@ class Supervisor:
     def _retire(self, record: Record) -> None:
         if not record.is_leaving:
             self._roster.note_leaving(record)
-            _send(record.pid, RETIRE)
+            send(record.pid, RETIRE)
 
     def _bury(self, record: Record, code: int) -> None:
         """Strike a dead child out, and say so when its death was not in order."""
@@ -253,7 +253,7 @@ def _forget(pid: int, code: int) -> None:
     """Do nothing about the death of somebody whom nobody knows."""
 
 
-def _send(pid: int, number: signal.Signals) -> None:
+def send(pid: int, number: signal.Signals) -> None:
     """Send a signal to a child, which is there until it is reaped."""
     try:
         os.kill(pid, number)

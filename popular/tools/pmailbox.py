@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from popular.config.parser import Parser
 from popular.names import is_id, is_mailbox
 from popular.pdm.pattern import MARKS, MAX_DIGITS, Pattern, pattern_of_levels
+from popular.tools.printing import main_of
 from popular.version import VERSION
 
 USAGE, BAD_DATA = 64, 65    # exit codes
@@ -28,15 +29,7 @@ NAMESPACE = "default"       # that of a virtual server that names none
 
 def main() -> int:
     """Run `pmailbox`; returns its exit code."""
-    try:
-        code = run(sys.argv[1:])
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:    # the reader of our lines left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BAD_DATA
-    except KeyboardInterrupt:
-        return 130
+    return main_of(run, BAD_DATA)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -19,7 +19,6 @@ stderr.  Exit codes:
     66  COMMAND-FILE or DATA-FILE cannot be read
 """
 
-import os
 import re
 import shlex
 import sys
@@ -35,6 +34,7 @@ from popular.paths import pdm_dir
 from popular.pdm.api import Outcome, PdmModule, Request
 from popular.pdm.chain import Chain, Verdict
 from popular.pdm.loader import load_module
+from popular.tools.printing import main_of
 from popular.version import VERSION
 
 FAILED, USAGE, NO_INPUT = 1, 64, 66    # exit codes
@@ -45,15 +45,7 @@ _HIDDEN = re.compile(rb"[^\x21-\x5b\x5d-\x7e]")
 
 def main() -> int:
     """Run `ptestpdm`; returns its exit code."""
-    try:
-        code = run(sys.argv[1:])
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:    # the reader of our lines left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except KeyboardInterrupt:
-        return 130
+    return main_of(run, FAILED)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -9,7 +9,6 @@ import grp
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from types import TracebackType
 
 from popular.addresses import Endpoint
 from popular.net.tlscontext import KeyPair
-from tests.harness.system import descendants_of, die_with_parent, end_process, wait_for
+from tests.harness.system import die_with_parent, end_family, wait_for
 
 MAX_FOLDER = 60     # octets: Dovecot makes sockets below it, and a socket's name has 107
 
@@ -125,16 +124,7 @@ class Dovecot:
 
     def stop(self) -> None:
         """End it and everything it started, sessions too; twice is fine."""
-        family = descendants_of(self.process.pid) if self.process.poll() is None else []
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(10.0)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        for pid in family:
-            end_process(pid)
+        end_family(self.process)
 
     def maildir(self, user: str) -> Path:
         """Return the Maildir of a user."""

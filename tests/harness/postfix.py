@@ -6,7 +6,6 @@ take.  Its smtpd is chrooted, as Debian's is.
 
 import os
 import pwd
-import signal
 import smtplib
 import socket
 import subprocess
@@ -17,7 +16,7 @@ from types import TracebackType
 
 from popular.addresses import Endpoint
 from tests.harness.needs import need_program
-from tests.harness.system import descendants_of, die_with_parent, end_process, wait_for
+from tests.harness.system import die_with_parent, end_family, wait_for
 
 MASTER = "/usr/lib/postfix/sbin/master"
 
@@ -93,16 +92,7 @@ class Postfix:
 
     def stop(self) -> None:
         """End it and everything it started."""
-        family = descendants_of(self.process.pid) if self.process.poll() is None else []
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(10.0)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        for pid in family:
-            end_process(pid)
+        end_family(self.process)
 
     def __enter__(self) -> "Postfix":
         return self

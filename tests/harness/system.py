@@ -7,6 +7,7 @@ leaves behind is seen and can be cleared away, also where pid 1 reaps nothing.
 import ctypes
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -136,3 +137,17 @@ def end_process(pid: int) -> None:
     except ProcessLookupError:
         return
     wait_for(lambda: not is_alive(pid), 5.0, f"the end of process {pid}")
+
+
+def end_family(process: "subprocess.Popen[bytes]") -> None:
+    """End a server that a test started, by TERM if it hears, and then everything that it started; twice is fine."""
+    family = descendants_of(process.pid) if process.poll() is None else []
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    for pid in family:
+        end_process(pid)

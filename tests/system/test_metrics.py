@@ -19,6 +19,7 @@ from tests.harness.control import control, refused, tell
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.fake_pcheckd import FakePcheckd, Reply, always
 from tests.harness.metrics import Metrics, get, promtool, scrape, where
+from tests.harness.network import is_free
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import CASPER, PASSWORD, StartProxy, store
 from tests.harness.site import MailSite, deliver, record
@@ -53,15 +54,6 @@ def server(daemon: Daemon, *, other_than: int = 0) -> int:
 def kinds(pid: int) -> list[str]:
     """Return what the descriptors of a process lead to, without numbers, sorted."""
     return sorted(re.sub(r"\d+", "N", os.path.basename(target)) for target in descriptors_of(pid).values())
-
-
-def is_free(endpoint: Endpoint) -> bool:
-    """Tell whether nobody listens on a port."""
-    try:
-        socket.create_connection((endpoint.host, endpoint.port), 5.0).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def free_port() -> Endpoint:

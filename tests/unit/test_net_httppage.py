@@ -15,6 +15,7 @@ from popular.net import httppage
 from popular.net.httppage import MAX_REQUEST, MAX_REST, MAX_VISITS, PageServer
 from popular.net.listen import bind_tcp, bound_endpoint
 from tests.harness.metrics import get
+from tests.harness.network import is_free
 from tests.harness.system import wait_for
 
 PAGE = b"x 1\n" * 100
@@ -86,15 +87,6 @@ def read_all(sock: socket.socket) -> bytes:
     while block := sock.recv(65536):
         found += block
     return found
-
-
-def is_free(endpoint: Endpoint) -> bool:
-    """Tell whether nobody listens on a port."""
-    try:
-        socket.create_connection((endpoint.host, endpoint.port), 5.0).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def is_closed(sock: socket.socket) -> bool:

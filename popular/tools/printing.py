@@ -1,0 +1,23 @@
+"""What tools that print lines have in common: whoever reads them may leave, and the user may interrupt.
+
+Part of such tools; raises what they raise.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+_INTERRUPTED = 130    # as shells say it
+
+
+def main_of(run: Callable[[Sequence[str]], int], unread: int) -> int:
+    """Run a tool with the words of its command line; returns its exit code, `unread` when its reader left."""
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:    # the reader of our lines left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return unread
+    except KeyboardInterrupt:
+        return _INTERRUPTED
