@@ -11,6 +11,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -26,6 +27,7 @@ from tests.harness.popclient import PopClient
 from tests.harness.system import adopt_orphans, children_of, descriptors_of, end_process, is_alive, reap
 
 LIMIT_SECONDS = 60
+ENDING_SECONDS = 2.0    # for a process that has been told to end, on a busy machine
 DAEMONS = pytest.StashKey[list[Daemon]]()
 SEEN = pytest.StashKey[Seen]()
 IS_FULL = pytest.StashKey[bool]()
@@ -98,8 +100,7 @@ def _no_leaks() -> Iterator[None]:
     threads = set(threading.enumerate())
     descriptors = descriptors_of(os.getpid())
     yield
-    reap_all_but(children)
-    left = [pid for pid in children_of(os.getpid()) if pid not in children and is_alive(pid)]
+    left = those_left(children)
     for pid in left:
         end_process(pid)
     reap_all_but(children)
@@ -111,6 +112,17 @@ def _no_leaks() -> Iterator[None]:
         gc.collect()
         opened = new_descriptors(descriptors)
     assert not opened, f"descriptors left open: {opened}"
+
+
+def those_left(children: set[int]) -> list[int]:
+    """Return our processes beyond `children`, when those that are about to end have had the time for it."""
+    deadline = time.monotonic() + ENDING_SECONDS
+    while True:
+        reap_all_but(children)
+        left = [pid for pid in children_of(os.getpid()) if pid not in children and is_alive(pid)]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.01)
 
 
 def reap_all_but(children: set[int]) -> None:

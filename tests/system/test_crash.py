@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.system import children_of, descriptors_of, is_alive, wait_for, zombies_of
+from tests.harness.system import children_of, descriptors_of, is_alive, state_of, wait_for, zombies_of
 from tests.harness.toyclient import Background, Client, idle_children, start_toy
 
 USES = [pytest.param(1, id="one session a child"), pytest.param(3, id="some sessions a child")]
@@ -104,8 +104,11 @@ def test_a_busy_child_gives_its_listeners_up_when_the_master_dies(rundir, maxuse
     with Client(toy.endpoints[0]) as client:
         sockets = [target for target in descriptors_of(client.pid).values() if target.startswith("socket:")]
         assert len(sockets) == 2    # the listener and the client
-        child, family = client.pid, children_of(toy.pid)
-        os.kill(toy.pid, signal.SIGKILL)
+        child, master = client.pid, toy.pid
+        os.kill(master, signal.SIGSTOP)    # so that it forks nobody who is not in the list
+        wait_for(lambda: state_of(master) == "T", 5.0, "the master to stop")
+        family = children_of(master)
+        os.kill(master, signal.SIGKILL)
         wait_for(lambda: len([target for target in descriptors_of(client.pid).values()
                               if target.startswith("socket:")]) == 1, 5.0, "the listener to be closed")
         assert client.ask(b"on") == b"on"
