@@ -2,17 +2,15 @@
 
 import os
 import re
-import select
-import signal
 import socket
 
 from popular.daemon.estate import WORD, Estate
 from popular.daemon.rerun import Origin, run_orphan
+from popular.proc.death import kill_and_wait
 
 TOOK_OVER = "took over"    # and its version: the line of a successor that serves
 END = "end"                # and a command: the line of one that was told to end
 
-_DEATH_SECONDS = 1.0       # that the kernel may take to end a process
 _MAX_TEXT = 1 << 16        # octets that are kept of what it says
 _MAX_LINES = 20            # of its reasons, the last ones
 _BLOCK = 65536
@@ -85,13 +83,7 @@ class Heir:
 
     def end(self) -> None:
         """End it, and wait until it has let go of everything."""
-        try:
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        poll = select.poll()
-        poll.register(self._pidfd, select.POLLIN)
-        poll.poll(_DEATH_SECONDS * 1000)
+        kill_and_wait(self._pidfd)
 
     def close(self) -> None:
         """Let go of it."""

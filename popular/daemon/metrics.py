@@ -9,7 +9,6 @@ upgrade the two masters never serve both: connections wait in the listener until
 """
 
 import os
-import select
 import signal
 import time
 from typing import NoReturn
@@ -21,6 +20,7 @@ from popular.net.httppage import PageServer
 from popular.proc.board import Board
 from popular.proc.board_view import NotABoard
 from popular.proc.child import RETIRE, Inheritance
+from popular.proc.death import kill_and_wait
 from popular.proc.helper import Helper, become_helper
 from popular.proc.metrics import CONTENT_TYPE, Look, exposition
 from popular.proc.signals import HANDLED
@@ -31,7 +31,6 @@ QUIET = 60.0         # seconds between two log lines about that
 
 _PATH = "/metrics"
 _PATIENCE = 0.1      # seconds in all for slots that are being written
-_DEATH_SECONDS = 1.0    # that the kernel may take to end a process
 
 
 class MetricsKeeper:
@@ -133,12 +132,11 @@ def serve(helper: Helper, listener: Listener, board: Board) -> None:
 
 def _end(pid: int) -> None:
     """Kill a process of ours, which is there until it is reaped."""
-    send(pid, signal.SIGKILL)
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:    # no descriptor is left to wait with
-        return
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    poll.poll(_DEATH_SECONDS * 1000)
-    os.close(pidfd)
+        return send(pid, signal.SIGKILL)
+    try:
+        kill_and_wait(pidfd)
+    finally:
+        os.close(pidfd)
