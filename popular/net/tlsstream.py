@@ -12,6 +12,7 @@ when `wants` must come first, other OSErrors when the connection is lost or the 
 import errno
 import re
 import select
+import socket
 import ssl
 
 from popular.net.transport import Octets, Stream
@@ -104,7 +105,8 @@ class TlsStream:
         """Return up to `size` octets of text, none at the peer's end."""
         while not self._is_over:
             if not (self._incoming.pending or self._incoming.eof or self._tls.pending()):    # or it costs an exception
-                self._flush_alert()
+                if self._unsent or self._outgoing.pending:    # the tickets, when the client spoke first
+                    self._flush_alert()
                 self._fill()
             try:
                 text = self._tls.read(size)
@@ -139,7 +141,7 @@ class TlsStream:
             self._tls.unwrap()
         except (ssl.SSLError, ValueError):    # the peer has not ended yet, no matter; or there was no handshake
             pass
-        self._flush_alert()
+        self._flush_alert(socket.MSG_MORE)
         self.sock.shutdown(how)
 
     def close(self) -> None:
@@ -178,10 +180,10 @@ class TlsStream:
             sent = self.sock.send(self._unsent, flags)
             self._unsent = memoryview(self._unsent)[sent:] if sent < len(self._unsent) else b""
 
-    def _flush_alert(self) -> None:
+    def _flush_alert(self, flags: int = 0) -> None:
         """Send what is enciphered as far as it goes, for whoever has another error to tell."""
         try:
-            self._flush()
+            self._flush(flags)
         except OSError:
             pass
 

@@ -87,10 +87,11 @@ class Wire:
             self._input = self._receive()
             self._start = 0
 
-    def reply(self, ok: bool, text: str = "", code: str = "") -> None:
+    def reply(self, ok: bool, text: str = "", code: str = "", *, last: bool = False) -> None:
         """Send `+OK text` or `-ERR [code] text` (RFC 1939 section 3, RFC 2449 section 8) as one line.
 
-        Whatever `text` holds, the reply is one line of printable ASCII of at most 512 octets.
+        Whatever `text` holds, the reply is one line of printable ASCII of at most 512 octets.  The `last` one waits for
+        the connection's end, which follows at once, to go with it.
         """
         line = "+OK" if ok else "-ERR"
         if code:
@@ -99,7 +100,7 @@ class Wire:
             line = f"{line} {text}"
         if not (line.isascii() and line.isprintable()) or len(line) > MAX_RESPONSE:
             line = clean_line(line.encode("utf-8", "replace"))
-        self.send(line.encode("ascii") + b"\r\n")
+        self.send(line.encode("ascii") + b"\r\n", more=last)
 
     def send(self, data: Octets, *, more: bool = False) -> None:
         """Send all of `data`; raises Gone when the peer is gone or takes nothing for `idle` seconds.

@@ -92,5 +92,5 @@ class AuthorizationState(State):
     @command("QUIT")
     def quit(self) -> None:
         """Say goodbye and leave without credentials."""
-        self._wire.reply(True, "bye")
+        self._wire.reply(True, "bye", last=True)
         raise Leave(None)

@@ -152,7 +152,7 @@ class TransactionState(State):
         """UPDATE: remove what is marked, then give the one answer, then leave (RFC 1939 section 6)."""
         refusal = self._update()
         if refusal is None:
-            self._wire.reply(True, "bye")
+            self._wire.reply(True, "bye", last=True)
         else:
             self._wire.reply(False, refusal.text, refusal.code)      # not raised: the session is over all the same
         raise Leave(self.totals)

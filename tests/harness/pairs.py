@@ -19,6 +19,11 @@ def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
+def packets_from(sock: socket.socket) -> int:
+    """Return how many TCP segments came from the peer, acknowledgements too (tcp_info in linux/tcp.h)."""
+    return int.from_bytes(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 144)[140:144], "little")
+
+
 def reset(sock: socket.socket) -> None:
     """Close with a TCP reset instead of a proper end."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

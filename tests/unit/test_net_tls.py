@@ -21,6 +21,7 @@ from popular.net.tlsstream import BLOCK, TlsStream
 from popular.net.tlswire import secure
 from popular.net.wire import Wire
 from tests.harness.certificates import Authority, server_of
+from tests.harness.pairs import packets_from
 
 Do = Callable[[Any], object]
 
@@ -364,3 +365,30 @@ def test_a_stream_tells_when_it_has_more_than_the_socket(ends, authority: Author
                 got += len(stream.recv(1000))
         assert got == BLOCK
         wire.send(b"x")
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+def test_a_last_reply_and_the_end_of_tls_go_in_one_packet(ends, authority: Authority, pair: KeyPair,
+                                                          version: str) -> None:
+    client, server = ends
+
+    may_end = threading.Event()
+
+    def talk(tls: ssl.SSLSocket) -> tuple[bytes, bytes, int]:
+        tls.recv(100)
+        before = packets_from(tls)
+        may_end.set()
+        answers = tls.recv(100), tls.recv(100)
+        end = select.poll()
+        end.register(tls, select.POLLRDHUP)
+        assert end.poll(SECONDS * 1000)
+        return *answers, packets_from(tls) - before
+
+    with Client(client, authority.cafile, talk, maximum_version=ssl.TLSVersion[version]) as peer:
+        wire = wire_of(server, pair)
+        wire.reply(True, "welcome")
+        assert may_end.wait(SECONDS)
+        wire.reply(True, "bye", last=True)
+        wire.linger_close(0.0)
+    assert peer.error is None
+    assert peer.result == (b"+OK bye\r\n", b"", 1)

@@ -11,7 +11,7 @@ from popular.errors import Gone, NulByte, Refuse
 from popular.net import wire as wire_module
 from popular.net.transport import Octets
 from popular.net.wire import MAX_SURPLUS, SEND_BLOCK, Wire
-from tests.harness.pairs import PATIENCE, read_all, read_exactly, reset, tcp_pair
+from tests.harness.pairs import PATIENCE, packets_from, read_all, read_exactly, reset, tcp_pair
 
 SHORT = 0.05    # seconds: a real limit that must pass
 
@@ -362,6 +362,15 @@ def test_linger_close_without_patience_reads_what_is_there_and_waits_for_nothing
     wire.linger_close(0.0)
     assert peer.recv(100) == b"+OK bye\r\n"
     assert peer.recv(100) == b""    # an end, not a reset: all input was read
+
+
+@pytest.mark.parametrize("is_last, packets", [(True, 1), (False, 2)])
+def test_a_last_reply_goes_in_one_packet_with_the_end(is_last: bool, packets: int) -> None:
+    with tcp_pair() as (ours, theirs):
+        before, wire = packets_from(theirs), Wire(ours, idle=PATIENCE)
+        wire.reply(True, "bye", last=is_last)
+        wire.linger_close(0.0)
+        assert (read_all(theirs), packets_from(theirs) - before) == (b"+OK bye\r\n", packets)
 
 
 def test_linger_close_does_not_listen_for_ever(wire: Wire, peer: socket.socket) -> None:
