@@ -12,10 +12,12 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.control.client import ControlClient
+from popular.daemon.reload import READ_SECONDS
 from tests.harness.control import control, greeting, listening, refused, tell, variable
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, Settings
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import start_proxy, store
+from tests.harness.release import Release
 from tests.harness.system import descendants_of, is_alive, wait_for
 from tests.harness.toyclient import is_refused
 
@@ -186,6 +188,21 @@ def test_a_reading_process_that_dies_changes_nothing(proxy: Daemon) -> None:
         os.kill(pid, signal.SIGKILL)
         reply = client.receive()
     assert (reply.ok, reply.lines) == (False, ("the reading process said nothing",))
+
+
+def test_a_file_that_cannot_be_read_in_time_changes_nothing(rundir: Path, tmp_path: Path) -> None:
+    release = Release(tmp_path / "release")
+    release.edit("popular/daemon/reload.py", f"READ_SECONDS = {READ_SECONDS}", "READ_SECONDS = 1.0")
+    settings: Settings = {"pserv": {"mailboxdir": tmp_path, "maxerrors": 7},
+                          "server": {"main": {"address": "127.0.0.1:0"}}}
+    with Daemon.start("pserv", settings, rundir, env=release.env, root=release.root) as daemon:
+        config = daemon.config.read_text()
+        block(daemon)
+        assert refused(daemon, "reload").text == "the file could not be read within 1 s; nothing was changed"
+        wait_for(lambda: not reading(daemon), 10.0, "the end of the reading process")
+        daemon.config.unlink()
+        daemon.config.write_text(config.replace("maxerrors = 7", "maxerrors = 8"))
+        assert reload(daemon) == ("variable maxerrors",)
 
 
 def block(daemon: Daemon) -> Path:
