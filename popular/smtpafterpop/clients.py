@@ -123,7 +123,11 @@ def _connect(path: str, patience: float) -> sqlite3.Connection:
     """Open a database that is there; raises sqlite3.Error."""
     name = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     database = sqlite3.connect(f"file://{name}?mode=rw", uri=True, timeout=patience, isolation_level=None)
-    database.execute("PRAGMA synchronous = NORMAL")
+    try:
+        database.execute("PRAGMA synchronous = NORMAL")
+    except sqlite3.Error:
+        database.close()
+        raise
     return database
 
 
