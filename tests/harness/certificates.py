@@ -10,6 +10,9 @@ from popular.net.tlscontext import KeyPair, read_certificate, server_context
 
 _KINDS = {"ecdsa": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"], "rsa": ["-newkey", "rsa:2048"]}
 
+# Clients of Python 3.13 are strict (RFC 5280).
+_STRICT = "basicConstraints=CA:FALSE\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n"
+
 
 @dataclass(frozen=True, slots=True)
 class Authority:
@@ -21,7 +24,8 @@ class Authority:
     def make(cls, folder: Path) -> "Authority":
         """Make a new authority."""
         _openssl("req", "-x509", *_KINDS["ecdsa"], "-nodes", "-days", "30", "-subj", "/CN=Test authority",
-                 "-keyout", folder / "ca.key", "-out", folder / "ca.pem")
+                 "-addext", "keyUsage=critical,keyCertSign,cRLSign", "-keyout", folder / "ca.key",
+                 "-out", folder / "ca.pem")
         return cls(folder)
 
     @property
@@ -34,7 +38,8 @@ class Authority:
         stem = stem or f"{names[0].replace('*', 'any')}-{kind}"
         key, request, certificate, extensions = (self.folder / f"{stem}.{end}" for end in ("key", "csr", "pem", "ext"))
         _openssl("req", *_KINDS[kind], "-nodes", "-subj", f"/CN={names[0]}", "-keyout", key, "-out", request)
-        extensions.write_text("subjectAltName=" + ",".join(f"DNS:{name}" for name in names) + "\n")
+        alternatives = ",".join(f"DNS:{name}" for name in names)
+        extensions.write_text(f"subjectAltName={alternatives}\n{_STRICT}")
         _openssl("x509", "-req", "-in", request, "-CA", self.cafile, "-CAkey", self.folder / "ca.key",
                  "-CAcreateserial", "-days", str(days), "-extfile", extensions, "-out", certificate)
         return KeyPair(str(certificate), str(key))

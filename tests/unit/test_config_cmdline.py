@@ -1,6 +1,7 @@
 """The command line: what wins over what, and how wrong usage ends."""
 
 import os
+import re
 
 import pytest
 
@@ -126,7 +127,8 @@ def test_spec_3_1_h_is_the_host_and_help_has_its_long_name_only(tmp_path, capsys
     assert found.foreground
     with pytest.raises(SystemExit):
         read_config(WITH_HOST, ["--help"], f"{tmp_path}/pcheckd.conf")
-    assert "-h HOST, --host HOST" in (text := capsys.readouterr().out)
+    # The first HOST is missing from Python 3.13 on.
+    assert re.search("-h( HOST)?, --host HOST", text := capsys.readouterr().out)
     assert "-h, --help" not in text
 
 

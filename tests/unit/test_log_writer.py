@@ -158,7 +158,8 @@ def test_children_show_their_own_process_id(log: Log, path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "reason"), [
-    ("missing/pproxy", "No such file or directory"), (".", "Is a directory"), ("a\0b", "embedded null byte"),
+    ("missing/pproxy", "No such file or directory"), (".", "Is a directory"),
+    ("a\0b", "(open: )?embedded null (byte|character in path)"),    # as Python 3.11 and 3.13 say it
 ])
 def test_a_file_that_cannot_be_opened(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(StartError, match=f"^cannot open the log file .*: {reason}$"):
