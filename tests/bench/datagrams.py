@@ -21,6 +21,7 @@ from tests.bench.ward import Ward
 
 _LOST = 1.0              # seconds without an answer, then what is on its way is given up
 _CALM = 10_000.0         # questions a second
+_MAX_OPEN = 100          # of them on their way, or a flood would follow where this process had to stand still
 _MAX_BUSY = 0.9          # of its core, then the questioner is the bottleneck
 
 
@@ -70,18 +71,19 @@ class Questioner:
         taken = 0
         while taken < count:
             now = time.monotonic_ns()
-            if len(asked) < count and now >= begun + len(asked) * gap:
+            due = begun + len(asked) * gap
+            may_ask = len(asked) < min(count, taken + _MAX_OPEN)
+            if may_ask and now >= due:
                 asked.append(time.monotonic_ns())
                 self._sock.send(next(self._questions))
                 continue
-            wait = _LOST * 1000 if len(asked) == count else max(0.0, (begun + len(asked) * gap - now) / 1e6)
-            if self._poll.poll(wait):
+            if self._poll.poll((due - now) / 1e6 if may_ask else _LOST * 1000):
                 answers = self._take()
                 now = time.monotonic_ns()
                 for place in range(taken, taken + answers):
                     self.times.add((now - asked[place]) // 1000)
                 taken += answers
-            elif len(asked) == count:
+            elif not may_ask:
                 self.lost += count - taken
                 return
 
