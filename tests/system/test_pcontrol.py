@@ -227,6 +227,9 @@ def generation_of(daemon: Daemon) -> object:
     return json.loads(told)["generation"]
 
 
+PROMPT = "pcontrol> "
+
+
 class Terminal:
     """pcontrol at a terminal."""
 
@@ -239,17 +242,31 @@ class Terminal:
 
     def wait(self, text: str, seconds: float = 15.0) -> None:
         """Read until `text` has been shown since the last wait."""
+        assert self.shows(text, seconds), f"waited for {text!r}, found {self.told!r}"
+
+    def shows(self, text: str, seconds: float) -> bool:
+        """Tell whether `text` is shown in time; forgets what was shown before its end."""
         deadline = time.monotonic() + seconds
         while text not in self.told:
-            left = max(0.0, deadline - time.monotonic())
-            assert select.select([self.fd], [], [], left)[0], f"waited for {text!r}, found {self.told!r}"
+            if not select.select([self.fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                return False
             self.told += os.read(self.fd, 65536).decode()
         self.told = self.told.partition(text)[2]
+        return True
 
     def type(self, text: str) -> None:
         """Wait for the prompt, for what is typed before it may get lost, and press keys."""
-        self.wait("pcontrol> ")
+        self.wait(PROMPT)
         os.write(self.fd, text.encode())
+
+    def interrupt(self) -> None:
+        """Press ^C at the prompt, again where Python's readline misses it: just before it waits for a key."""
+        self.wait(PROMPT)
+        for _ in range(15):
+            os.write(self.fd, b"\x03")
+            if self.shows(PROMPT, 1.0):
+                self.told = PROMPT + self.told
+                return
 
     def end(self) -> int:
         """Wait for its end; returns the exit code."""
@@ -289,7 +306,7 @@ def test_spec_4_interactive_with_history_and_completion(pserv: Daemon, terminal:
     console.wait("debug session on|off")
     console.type("/nonsense\n")
     console.wait("no such command of pcontrol: /nonsense; try /h")
-    console.type("\x03")
+    console.interrupt()
     console.type("/q\n")
     assert console.end() == 0
 
