@@ -3,7 +3,7 @@
 The variable `metrics` names an address; the listener for it is opened, exchanged, inherited and closed like those of
 virtual servers, under an owner that no object can be.  The master accepts nothing there.  It forks a process that
 has this listener and no other, reads the state file's memory, and knows a little HTTP (net.httppage).  In an
-upgrade the two masters never serve both: connections wait in the listener until the new one has taken over.
+upgrade the old master's process leaves as soon as the new one has taken over; each tells of its own master only.
 
 `MetricsKeeper` runs in the master and raises nothing; `serve` in the other process.
 """

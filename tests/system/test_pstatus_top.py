@@ -270,7 +270,7 @@ def test_a_fault_of_ours_leaves_the_terminal_as_it_was(thousand: Board, fault: s
     code = ("import sys; from popular.tools.pstatus import main; from popular.tools.top import frame, watch\n"
             f"def fault(*anything, **more): raise RuntimeError('on purpose')\n{fault} = fault\nsys.exit(main())")
     command = [sys.executable, "-c", code, "--top", "-f", thousand.path, "-l", "100ms"]
-    with Terminal(command, env={"PYTHONPATH": str(ROOT)}) as terminal:
+    with Terminal(command, env={"PYTHONPATH": str(ROOT), "PYTHON_COLORS": "0"}) as terminal:
         assert terminal.wait() == 1
         assert terminal.is_as_before() and ENTER_SCREEN in terminal.written
         assert b"RuntimeError: on purpose" in terminal.written[terminal.written.rfind(LEAVE_SCREEN):]
