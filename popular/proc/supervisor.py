@@ -100,7 +100,7 @@ class Supervisor:
         return None
 
     def hear(self) -> None:
-        """Note what children report; call it before `reap`, because a corpse may have left its report."""
+        """Note what children report."""
         for pid, number in self._inheritance.doorbell.drain():
             record = self._roster.get(pid)
             if record is None:
@@ -123,6 +123,8 @@ class Supervisor:
                 return
             record = self._roster.get(pid)
             if record is not None:
+                if record.state is ChildState.BOOTING:
+                    self.hear()    # it may have been ready, and even served, since the last time
                 self._bury(record, os.waitstatus_to_exitcode(status))
             else:    # no child of the pool, or left by whoever was this process before the exec
                 self.bury_other(pid, os.waitstatus_to_exitcode(status))
