@@ -3,6 +3,7 @@
 Part of such tools; raises what they raise.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +18,15 @@ def main_of(run: Callable[[Sequence[str]], int], unread: int) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:    # the reader of our lines left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_output()
         return unread
     except KeyboardInterrupt:
         return _INTERRUPTED
+
+
+def forget_output() -> None:
+    """Let what could not be written go nowhere, or Python complains of it at the end."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

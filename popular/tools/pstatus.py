@@ -24,6 +24,7 @@ from popular.config.parser import Parser
 from popular.paths import RUNDIR
 from popular.proc.board_view import NotABoard
 from popular.tools import pstatus_json, pstatus_metrics, pstatus_table
+from popular.tools.printing import forget_output
 from popular.tools.pstatus_snapshot import Selection, Snapshot, take
 from popular.version import VERSION
 
@@ -171,14 +172,6 @@ def is_terminal() -> bool:
 def is_screen() -> bool:
     """Tell whether that terminal can be written over."""
     return is_terminal() and os.environ.get("TERM", "dumb") != "dumb"
-
-
-def forget_output() -> None:
-    """Let what could not be written go nowhere, or Python complains of it at the end."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 def complain(text: str, code: int) -> int:
