@@ -11,8 +11,8 @@ import shutil
 import signal
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,7 +24,7 @@ from tests.harness.catalogue import Seen, is_full_run
 from tests.harness.certificates import Authority
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.popclient import PopClient
-from tests.harness.system import adopt_orphans, children_of, descriptors_of, end_process, is_alive, reap
+from tests.harness.system import adopt_orphans, children_of, descriptors_of, end_process, is_alive, reap, wait_for
 
 LIMIT_SECONDS = 60
 ENDING_SECONDS = 2.0    # for a process that has been told to end, on a busy machine
@@ -116,13 +116,16 @@ def _no_leaks() -> Iterator[None]:
 
 def those_left(children: set[int]) -> list[int]:
     """Return our processes beyond `children`, when those that are about to end have had the time for it."""
-    deadline = time.monotonic() + ENDING_SECONDS
-    while True:
+    left: list[int] = []
+
+    def are_gone() -> bool:
         reap_all_but(children)
-        left = [pid for pid in children_of(os.getpid()) if pid not in children and is_alive(pid)]
-        if not left or time.monotonic() > deadline:
-            return left
-        time.sleep(0.01)
+        left[:] = [pid for pid in children_of(os.getpid()) if pid not in children and is_alive(pid)]
+        return not left
+
+    with suppress(AssertionError):    # whoever asked tells of them
+        wait_for(are_gone, ENDING_SECONDS)
+    return left
 
 
 def reap_all_but(children: set[int]) -> None:
