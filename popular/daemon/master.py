@@ -149,8 +149,7 @@ class Master:
         try:
             while not self._is_over:
                 self.watch.wait(self._soonest(self._limits.wait(self.supervisor.attend())))
-                self.supervisor.hear()    # this first: a corpse may have left its report
-                self.supervisor.reap()    # then this
+                self.supervisor.look_after()
                 self._limits.look(self.supervisor.busy)
                 for attendant in self.attendants:
                     attendant.attend()

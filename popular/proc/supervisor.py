@@ -6,7 +6,7 @@ Raises nothing: a system that refuses processes or memory makes it wait, log, an
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from popular.log.writer import Log
@@ -99,7 +99,18 @@ class Supervisor:
         self._filled_at = now
         return None
 
-    def hear(self) -> None:
+    def look_after(self) -> None:
+        """Note what children report, and bury the dead; the last reports of those are read before they are judged."""
+        dead = list(self._collect())
+        self._hear()
+        for pid, code in dead:
+            record = self._roster.get(pid)
+            if record is not None:
+                self._bury(record, code)
+            else:    # no child of the pool, or left by whoever was this process before the exec
+                self.bury_other(pid, code)
+
+    def _hear(self) -> None:
         """Note what children report."""
         for pid, number in self._inheritance.doorbell.drain():
             record = self._roster.get(pid)
@@ -112,22 +123,17 @@ class Supervisor:
             elif number >= WISHES:
                 self._fulfil(number - WISHES)
 
-    def reap(self) -> None:
-        """Collect the dead."""
-        while True:    # ends with the last dead child
+    @staticmethod
+    def _collect() -> Iterator[tuple[int, int]]:
+        """Yield pids and exit codes of the dead; ends with the last dead child."""
+        while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
-            record = self._roster.get(pid)
-            if record is not None:
-                if record.state is ChildState.BOOTING:
-                    self.hear()    # it may have been ready, and even served, since the last time
-                self._bury(record, os.waitstatus_to_exitcode(status))
-            else:    # no child of the pool, or left by whoever was this process before the exec
-                self.bury_other(pid, os.waitstatus_to_exitcode(status))
+            yield pid, os.waitstatus_to_exitcode(status)
 
     def renew(self) -> None:
         """Begin a new generation: children without a session leave at once, the others after it."""

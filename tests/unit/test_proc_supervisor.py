@@ -46,7 +46,7 @@ inheritance = Inheritance(Log("toy", Kept()), Title("toy", None), Doorbell(), De
 supervisor = Supervisor(PoolLimits(1, 1, 1, 1), inheritance, work)
 supervisor.attend()
 os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)    # it is dead, and its reports have not been read
-supervisor.reap()
+supervisor.look_after()
 print(json.dumps([Kept.names, supervisor.count, supervisor.losses, supervisor.attend()]))
 """
 
