@@ -87,7 +87,6 @@ def _build(hand: HandOver) -> Master | Lone:
     rings = [RingClient(ring.owner, socket.socket(fileno=ring.fd)) for ring in hand.rings]
     master = Master(spec, config, borrowed(listeners) if hand.is_successor else listeners, inheritance, pidfile, rings,
                     notify)
-    master.is_in_charge = not hand.is_successor
     if hand.base:
         master.base = load(hand.base, spec.schema)
     if notify.address:

@@ -116,7 +116,6 @@ class Master:
         self.board = inheritance.board
         self.pidfile = pidfile
         self.notify = notify
-        self.is_in_charge = True    # of two masters in an upgrade, one is
         self.log_number = 0         # how often the log was opened anew
         self.relatives: list[Relative] = []
         self.succession: Succession = NoSuccession()
@@ -171,6 +170,11 @@ class Master:
         """Tell whether the end has begun."""
         return self._is_over or self._ending is not None
 
+    @property
+    def is_in_charge(self) -> bool:
+        """Tell whether it is this one, of two masters in an upgrade, that serves and speaks for the daemon."""
+        return self.notify.speaks
+
     def status(self) -> str:
         """Return what is going on, for the eyes of an administrator, in one line."""
         what = self._limits.status() if self.spec.board is not None else f"children: {self.supervisor.count}"
@@ -195,7 +199,6 @@ class Master:
     def step_aside(self) -> None:
         """Take no more connections, because a successor does; sessions go on."""
         self._last_command = "upgrade"
-        self.is_in_charge = False
         self._lent = self.listeners
         self.listeners = borrowed(self.listeners)
         self.supervisor.hold()
@@ -214,8 +217,7 @@ class Master:
         self._title.set("master")
 
     def own(self, listeners: Sequence[Listener]) -> None:
-        """Have listeners that were borrowed until now, and be in charge."""
-        self.is_in_charge = True
+        """Have listeners that were borrowed until now."""
         self.listeners = list(listeners)
 
     def shutdown_all(self) -> None:
