@@ -16,6 +16,11 @@ from popular.errors import BackendError
 # connect, where one port can serve many destinations, instead of at bind.
 _IP_BIND_ADDRESS_NO_PORT = 24
 
+# Octets that may come from a backend before a client has taken those before them.  TCP opens a closed window only when
+# a sixteenth of its buffer is free, and the kernel's own choice of a size goes up to megabytes: the backend of a slow
+# client would see no progress for longer than its idle time.
+_RECEIVE_BUFFER = 256 * 1024
+
 _HINTS = {
     errno.EADDRNOTAVAIL: "; is the source address one of this host's, and are source ports left?",
     errno.EMFILE: "; too many open files",
@@ -48,6 +53,7 @@ def _prepare(sock: socket.socket, source: str | None) -> None:
     """Set what must be set before connecting; raises OSError."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
     if source is not None:
         sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
         sock.bind((source, 0))

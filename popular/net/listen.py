@@ -11,6 +11,10 @@ import socket
 from popular.addresses import Endpoint
 from popular.errors import StartError
 
+# Octets that the kernel takes from us beyond what it has sent.  A slow client's connection must become writable long
+# before an idle time is over, or whoever sends to us waits as long for us as we for the client.
+UNSENT = 256 * 1024
+
 _HINTS = {
     errno.EACCES: "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE",
     errno.EADDRINUSE: "; another program listens there",
@@ -34,11 +38,12 @@ def bind_tcp(endpoint: Endpoint, backlog: int) -> socket.socket:
 def prepare_tcp(sock: socket.socket, backlog: int) -> None:
     """Let a bound socket listen as all of ours do; raises OSError.
 
-    Accepted sockets inherit SO_KEEPALIVE (spec 1.5) and TCP_NODELAY, which saves two system calls
-    a session; they do not inherit being non-blocking.
+    Accepted sockets inherit SO_KEEPALIVE (spec 1.5), TCP_NODELAY and TCP_NOTSENT_LOWAT, which saves
+    three system calls a session; they do not inherit being non-blocking.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
     sock.listen(backlog)
 
 

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from popular.net.idleness import LOOKS, Idleness
 from popular.net.pipe import Pipe
 from popular.net.transport import Stream
 
@@ -45,7 +46,7 @@ def relay(client: Stream, server: Stream, *, to_server: bytes = b"", to_client: 
     """Move bytes until the server has closed and all it sent is delivered, a side is lost, or `idle` seconds pass.
 
     `to_server` and `to_client` were read from the other side before and go first.  `idle` is how
-    long nothing may move in either direction.  A client's half-close is passed on and the server's
+    long nothing may come from either side nor be taken by its TCP.  A client's half-close is passed on and the server's
     remaining output still delivered; a client is not kept once the server has closed.  What a side
     sent before it was lost is still delivered.  `progress` is told the octets delivered so far, to the
     server and to the client, within `TELL_AFTER` seconds of a change and not more often.
@@ -105,7 +106,7 @@ class _Flow:
     """One direction: from `source` to `sink`."""
 
     __slots__ = ("source", "sink", "pending", "pipe", "held", "moved", "reading", "lost_source", "lost_sink", "end",
-                 "tls", "_may_splice", "_sink_socket", "_source_socket", "_names")
+                 "tls", "sink_stream", "_may_splice", "_source_stream", "_names")
 
     def __init__(self, source: Stream, sink: Stream, pending: bytes,
                  source_name: str, sink_name: str) -> None:
@@ -121,8 +122,8 @@ class _Flow:
         self.end = ""                                 # why nothing more will come
         self._may_splice = isinstance(source, socket.socket) and isinstance(sink, socket.socket)
         self.tls = None if isinstance(source, socket.socket) else source
-        self._source_socket = source
-        self._sink_socket = sink
+        self._source_stream = source
+        self.sink_stream = sink
         self._names = source_name, sink_name
 
     def receive(self) -> bool:
@@ -154,7 +155,7 @@ class _Flow:
             if self.pipe is not None and not self.pending:
                 sent = self.pipe.empty(self.sink)
             else:
-                sent = self._sink_socket.send(self.pending)
+                sent = self.sink_stream.send(self.pending)
                 self.pending = memoryview(self.pending)[sent:] if sent < len(self.pending) else b""
         except BlockingIOError:
             return False
@@ -193,7 +194,7 @@ class _Flow:
                 if why.errno != errno.EINVAL:
                     raise
             self._copy_from_now_on()
-        self.pending = self._source_socket.recv(BLOCK)
+        self.pending = self._source_stream.recv(BLOCK)
         if len(self.pending) == BLOCK and self._may_splice:
             self._make_pipe()
         return len(self.pending)
@@ -218,22 +219,27 @@ class _Flow:
         self.end = end
         self.drop_pipe()
         try:
-            self._sink_socket.shutdown(socket.SHUT_WR)
+            self.sink_stream.shutdown(socket.SHUT_WR)
         except OSError:
             pass    # the sink is lost as well; its own flow will say so
 
 
 def _move(up: _Flow, down: _Flow, idle: float, report: _Report) -> bool:
-    """Wait for something to happen and do it; False when that takes longer than `idle` seconds."""
+    """Wait for something to happen and do it; False when both sides are idle for `idle` seconds."""
     now = time.monotonic()
-    until = now + idle
+    look = now + idle / LOOKS
     rest = now + KEEP_PIPE
-    while not _step(up, down, min(report.wait(now, until), rest)):
+    idleness: Idleness | None = None
+    while not _step(up, down, min(report.wait(now, look), rest)):
         now = time.monotonic()
-        if now >= until:
-            return False
+        if now >= look:
+            if idleness is None:
+                idleness = Idleness(idle, idle / LOOKS, up.sink_stream, down.sink_stream)
+            if idleness.is_over():
+                return False
+            look = now + idle / LOOKS
         if now >= rest:
-            rest = until
+            rest = float("inf")
             for flow in (up, down):
                 if not flow.held:
                     flow.drop_pipe()

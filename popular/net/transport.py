@@ -14,6 +14,11 @@ class Buffered(Protocol):
     """
 
     @property
+    def sock(self) -> "Stream":
+        """Return what it is over."""
+        ...
+
+    @property
     def pending(self) -> bool:
         """Tell whether `recv` may have something though the descriptor is not readable."""
         ...

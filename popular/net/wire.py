@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from popular.errors import Gone, NulByte, Refuse, StoreError
 from popular.names import MAX_RESPONSE, clean_line
 from popular.net.filepart import FilePart
+from popular.net.idleness import LOOKS, Idleness
 from popular.net.transport import Octets, Stream
 
 MAX_SURPLUS = 64 * 1024     # octets of an over-long line that are read to find its end
@@ -30,8 +31,8 @@ _POLL_LIMIT = 86400.0       # seconds; poll takes milliseconds in a C int
 class Wire:
     """Lines from a peer, replies to it.
 
-    `idle` is how long, in seconds, the peer may neither send nor take a byte; `deadline` is a
-    point of time.monotonic() after which nothing is waited for, None for no such limit.  Both
+    `idle` is how long, in seconds, the peer may neither send a byte nor its TCP take one; `deadline`
+    is a point of time.monotonic() after which nothing is waited for, None for no such limit.  Both
     may be set anew at any time, `maxline` (octets of a line without its end) too.
     """
 
@@ -269,11 +270,19 @@ class Wire:
         """Wait until the socket is ready for `event` (select.POLLIN, POLLOUT); raises Gone when a limit comes first."""
         if self.before_wait is not None:
             self.before_wait(self.bytes_in, self.bytes_out)
-        seconds = self.idle
-        if self.deadline is not None:
-            seconds = min(seconds, self.deadline - time.monotonic())
-        if not self._poll_for(event, seconds):
-            raise Gone("timeout")
+        idleness: Idleness | None = None
+        while not self._poll_for(event, self._patience()):
+            if self.deadline is not None and time.monotonic() >= self.deadline:
+                raise Gone("timeout")
+            if idleness is None:
+                idleness = Idleness(self.idle, self.idle / LOOKS, self.sock)
+            if idleness.is_over():
+                raise Gone("timeout")
+
+    def _patience(self) -> float:
+        """Return the seconds to wait before the next look at the limits."""
+        seconds = self.idle / LOOKS
+        return seconds if self.deadline is None else min(seconds, self.deadline - time.monotonic())
 
     def _poll_for(self, event: int, seconds: float) -> bool:
         """Tell whether `event`, or an error that the next call will name, came within `seconds`."""

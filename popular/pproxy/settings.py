@@ -21,8 +21,8 @@ LOGIN_ROWS = (
     Setting("maxline", Int(64, 8192), 255,
             "Longest command line in octets; a longer one is refused whole."),
     Setting("idletimeout", Time(0, 86400), 600.0,
-            "Time after the login without a byte from either side, then the connection is closed; "
-            "RFC 1939 asks for 10 minutes at least."),
+            "Time after the login in which neither side sends a byte or takes one, then the connection is closed; a "
+            "slow reader is not idle; RFC 1939 asks for 10 minutes at least."),
     Setting("sidprefix", Id(), None,
             "First part of every session id, up to 32 characters; the host name without its domain when not set."),
     Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that virtual servers name."),

@@ -15,8 +15,8 @@ OWN_ROWS = (
     Setting("preambletimeout", Time(0.01, 300), 10.0,
             "Time a proxy has to name the mailbox, from the connection on."),
     Setting("idletimeout", Time(0.01, 86400), 600.0,
-            "Time without a byte from the client, then the connection is closed and nothing is deleted; RFC 1939 asks "
-            "for 10 minutes at least."),
+            "Time in which the client sends no byte and takes none, then the connection is closed and nothing is "
+            "deleted; a slow reader is not idle; RFC 1939 asks for 10 minutes at least."),
     Setting("maxerrors", Int(1, 1000), 25,
             "Refused commands after which the connection is closed; an empty line counts as one."),
     Setting("maxline", Int(64, 8192), 255, "Longest command line in octets; a longer one is refused whole."),

@@ -10,7 +10,7 @@ import pytest
 from popular.addresses import Endpoint
 from popular.errors import BackendError, StartError
 from popular.net.dial import dial
-from popular.net.listen import bind_tcp, bind_udp, bound_endpoint, endpoint_of, resolve
+from popular.net.listen import UNSENT, bind_tcp, bind_udp, bound_endpoint, endpoint_of, resolve
 from tests.harness.pairs import PATIENCE
 
 LOOPBACKS = [pytest.param("127.0.0.1", id="IPv4"), pytest.param("::1", id="IPv6")]
@@ -50,6 +50,7 @@ def test_spec_1_5_accepted_sockets_have_keepalive(host: str) -> None:
             for end in (ours, theirs):
                 assert flag(end, socket.SOL_SOCKET, socket.SO_KEEPALIVE)
                 assert flag(end, socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT
             assert not os.get_blocking(ours.fileno())
             assert endpoint_of(theirs.getpeername()) == bound_endpoint(ours)
             ours.send(b"x")
