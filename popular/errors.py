@@ -14,6 +14,7 @@
      ├ PdmError      a database module cannot be loaded or used
      └ Gone          the peer closed, timed out or misbehaved: the session ends, no fault of ours
         ├ NulByte    a NUL from the network: drop at once, say nothing (spec 1.5)
+        ├ ProxyHeader  a header of the PROXY protocol, which is not spoken here
         └ NoTls      the peer's TLS is broken, or not what was agreed on
     Leave            not an error: a POP3 state hands its result to its caller
 
@@ -135,6 +136,16 @@ class NulByte(Gone):
         super().__init__("NUL byte in input")
         self.length = length
         self.data = data
+
+
+class ProxyHeader(Gone):
+    """A load balancer began with a header of the PROXY protocol (version 1 or 2), which is not spoken here.
+
+    Whatever was answered would be taken for the answer to its client's next command.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("header of the PROXY protocol")
 
 
 class NoTls(Gone):

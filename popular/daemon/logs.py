@@ -12,6 +12,7 @@ from popular.config.setting import Setting
 from popular.config.store import Config
 from popular.errors import StartError
 from popular.log.form import FORMS, Form
+from popular.log.limit import LineLimit
 from popular.log.sink import FileSink, Sink
 from popular.log.syslog import DEV_LOG, SyslogSink
 from popular.log.writer import Log
@@ -52,7 +53,7 @@ def open_sink(config: Config, rights: Rights) -> Sink:
 def inherited_log(program: str, config: Config, fd: int) -> Log:
     """Return the log whose sink the starter opened as `fd` (master)."""
     values = config.variables
-    return Log(program, _inherited_sink(config, FORMS[values.text("logformat")], fd), values.flag("debug"))
+    return Log(program, _inherited_sink(config, FORMS[values.text("logformat")], fd), values.flag("debug"), LineLimit())
 
 
 def _inherited_sink(config: Config, form: Form, fd: int) -> Sink:

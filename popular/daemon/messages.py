@@ -1,4 +1,4 @@
-"""Log messages of every daemon's master (known originals 0001 and 0004; ours 0208 to 021f)."""
+"""Log messages of every daemon's master (known originals 0001 and 0004; ours 0208 to 023f)."""
 
 from popular.log.message import ADM, BUG, ERR, INF, SOS, Message
 
@@ -94,6 +94,14 @@ UPGRADE_FAILED = Message(
 TOOK_OVER = Message(
     0x021c, INF, "took_over", "process",
     "This master has taken the place of another process, which ends with its last session.  Nothing to do.")
+PROXY_HEADER = Message(
+    0x021d, ADM, "proxy_header", "peer owner",
+    "A load balancer sent a header of the PROXY protocol to this virtual server or server, which does not speak it; "
+    "the connection was closed.  Let the balancer connect without it (HAProxy: without send-proxy).")
+LINES_LEFT_OUT = Message(
+    0x021f, ADM, "lines_left_out", "line peer seconds",
+    "A peer, or with peer='*' all of them together, has caused many lines of this name; further ones are left out for "
+    "so many seconds.  See who it is; a scan of ports does this.")
 METRICS_FAILED = Message(
     0x021e, ADM, "metrics_failed", "why delay",
     "The process that serves metrics ended by itself, or could not be started; mail is served all the same.  The next "

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from popular.addresses import Endpoint
-from popular.daemon.messages import NULL_BYTE_IN_INPUT, TLS_FAILED, TLS_STARTED
+from popular.daemon.messages import (
+    LINES_LEFT_OUT, NULL_BYTE_IN_INPUT, PROXY_HEADER, TLS_FAILED, TLS_STARTED)
 from popular.daemon.tls import Tls
-from popular.errors import Gone, NulByte
+from popular.errors import Gone, NulByte, ProxyHeader
+from popular.log.limit import Counted
+from popular.log.message import Message
 from popular.log.writer import Log
 from popular.net.wire import LINGER_SECONDS, Wire
 from popular.proc.board_layout import STATES
@@ -91,11 +94,21 @@ class Session:
             stream = tls.secure(self.wire)
         except Gone as why:
             self.is_talking = False    # whatever we said now would be no TLS
-            self.log.note(TLS_FAILED, peer=str(self.peer), why=str(why))
+            if not isinstance(why, ProxyHeader):
+                self.note_peer(TLS_FAILED, peer=str(self.peer), why=str(why))
             raise
         self.is_secure = True
         self.log.note(TLS_STARTED, peer=str(self.peer), version=stream.version, cipher=stream.cipher,
                       resumed=stream.is_resumed)
+
+    def note_peer(self, message: Message, /, **fields: object) -> None:
+        """Write an event that the peer can cause at will, unless there were too many of its kind already."""
+        limit = self.log.limit
+        counted = limit.count(message.number, self.peer.host) if limit is not None else Counted(True)
+        if counted.may_be_written:
+            self.log.note(message, **fields)
+        if limit is not None and counted.full:
+            self.log.note(LINES_LEFT_OUT, line=message.name, peer=counted.full, seconds=limit.left)
 
     def totals(self) -> dict[str, object]:
         """Return what a session's last log line says of octets and seconds."""
@@ -120,8 +133,10 @@ class Session:
         try:
             if isinstance(error, NulByte):
                 data = b"***" if self.hides_input else error.data
-                self.log.note(NULL_BYTE_IN_INPUT, ctx="client", len=error.length, data=data)
+                self.note_peer(NULL_BYTE_IN_INPUT, ctx="client", len=error.length, data=data)
                 self.wire.close()
+            elif isinstance(error, ProxyHeader):
+                self.note_peer(PROXY_HEADER, peer=str(self.peer), owner=self.connection.owner)
             elif isinstance(error, Exception) and not isinstance(error, Gone) and self._may_answer():
                 self.wire.reply(False, "internal error, please try again later", "SYS/TEMP")
         except Gone:

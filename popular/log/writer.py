@@ -9,6 +9,7 @@ import time
 
 from popular.log.event import Event
 from popular.log.form import CLASSIC, Form
+from popular.log.limit import LineLimit
 from popular.log.line import MAX_VALUE, word
 from popular.log.message import DBG, Message
 from popular.log.sink import FileSink, Sink
@@ -17,8 +18,12 @@ from popular.log.sink import FileSink, Sink
 class Log:
     """What one program tells its administrator."""
 
-    def __init__(self, program: str, sink: Sink, debug: bool = False) -> None:
-        """Write for `program` to `sink`; `debug`: also what only developers want."""
+    def __init__(self, program: str, sink: Sink, debug: bool = False, limit: LineLimit | None = None) -> None:
+        """Write for `program` to `sink`; `debug`: also what only developers want.
+
+        `limit` is for those who note what a peer can cause at will, and is asked by them.
+        """
+        self.limit = limit
         self.debug_on = debug
         self._sink = sink
         self._host = word(os.uname().nodename.partition(".")[0])

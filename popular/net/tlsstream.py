@@ -6,7 +6,8 @@ buffers in memory, so a block from the network is deciphered with few calls, and
 on its reserved descriptor.
 
 A stream looks like the part of a socket that wires and relays use, and raises as one: BlockingIOError
-when `wants` must come first, other OSErrors when the connection is lost or the peer's TLS is broken.
+when `wants` must come first, other OSErrors when the connection is lost or the peer's TLS is broken.  A handshake
+raises ProxyHeader, too.
 """
 
 import errno
@@ -15,7 +16,8 @@ import select
 import socket
 import ssl
 
-from popular.net.transport import Octets, Stream
+from popular.errors import ProxyHeader
+from popular.net.transport import PROXY_V1, PROXY_V2, Octets, Stream
 
 BLOCK = 64 * 1024       # octets taken from the network, or enciphered, at a time
 RECORD = 16 * 1024      # octets of text in one TLS record, at most
@@ -164,6 +166,8 @@ class TlsStream:
         """Take a block from the network; at its end, note it for the next read."""
         self.wants = select.POLLIN
         block = self.sock.recv(BLOCK)
+        if is_shaking_hands and block.startswith((PROXY_V1, PROXY_V2)):
+            raise ProxyHeader
         if block:
             self._incoming.write(block)
         elif is_shaking_hands:

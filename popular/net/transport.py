@@ -5,6 +5,10 @@ from typing import Protocol
 
 Octets = bytes | bytearray | memoryview
 
+# How a header of the PROXY protocol begins (HAProxy's proxy-protocol.txt, sections 2.1 and 2.2).
+PROXY_V1 = b"PROXY "
+PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"
+
 
 class Buffered(Protocol):
     """A connected stream over a socket, with buffers of its own.

@@ -3,7 +3,7 @@
 Used in the children (pproxy toward its client and its backends, pserv toward the proxy) and in
 tools.  One thread, a non-blocking socket: recv and send are tried first, and only when the kernel
 has nothing to give does `poll` wait.  Raises Gone when the peer is no longer there to talk to,
-NulByte (spec 1.5) and Refuse (an over-long line).
+NulByte (spec 1.5), ProxyHeader, and Refuse (an over-long line).
 """
 
 import errno
@@ -13,11 +13,11 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 
-from popular.errors import Gone, NulByte, Refuse, StoreError
+from popular.errors import Gone, NulByte, ProxyHeader, Refuse, StoreError
 from popular.names import MAX_RESPONSE, clean_line
 from popular.net.filepart import FilePart
 from popular.net.idleness import LOOKS, Idleness
-from popular.net.transport import Octets, Stream
+from popular.net.transport import PROXY_V2, Octets, Stream
 
 MAX_SURPLUS = 64 * 1024     # octets of an over-long line that are read to find its end
 SEND_BLOCK = 64 * 1024      # octets that `send_parts` gathers before it sends
@@ -219,6 +219,8 @@ class Wire:
                 raise Gone("closed")
             self.bytes_in += len(block)
             if 0 in block:
+                if block.startswith(PROXY_V2):
+                    raise ProxyHeader
                 raise NulByte(len(block), block)
             return block
 

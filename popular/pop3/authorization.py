@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from popular.errors import Leave, Refuse
+from popular.errors import Leave, ProxyHeader, Refuse
 from popular.net.wire import Wire
 from popular.pop3 import capability
 from popular.pop3.command import State, command
@@ -88,6 +88,11 @@ class AuthorizationState(State):
     def noop(self) -> None:
         """Do nothing; RFC 1939 has it after login only, some clients send it before."""
         self._wire.reply(True)
+
+    @command("PROXY", (0, 1), raw=True)
+    def proxy(self, header: bytes = b"") -> None:
+        """Leave without a word: a load balancer speaks, and takes an answer for that to its client's next command."""
+        raise ProxyHeader
 
     @command("QUIT")
     def quit(self) -> None:

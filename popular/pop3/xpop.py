@@ -7,8 +7,9 @@ there it is POP3 in TRANSACTION state.  Used in the children of pproxy and pserv
 
 from dataclasses import dataclass
 
-from popular.errors import Refuse, Refused
+from popular.errors import ProxyHeader, Refuse, Refused
 from popular.names import MAX_MAILBOX, clean_line, is_mailbox, is_sid
+from popular.net.transport import PROXY_V1
 from popular.net.wire import Wire
 
 MAX_FLAGS = 16        # flags on the third line
@@ -40,6 +41,8 @@ def read_preamble(wire: Wire) -> Preamble:
     How long it may take is the wire's deadline, which the caller sets.
     """
     mailbox = _line(wire, MAX_MAILBOX, "mailbox name")
+    if mailbox.startswith(PROXY_V1):
+        raise ProxyHeader
     if mailbox in _POP3_WORDS or b" " in mailbox:
         raise _refused("this port speaks XPOP, not POP3", mailbox)
     if not is_mailbox(mailbox.decode("latin-1")):

@@ -7,7 +7,7 @@ import errno
 import time
 
 from popular.daemon.session import Session
-from popular.errors import Gone, MailboxError, Refused
+from popular.errors import Gone, MailboxError, ProxyHeader, Refused
 from popular.pop3.dialogue import Dialogue
 from popular.pop3.transaction import Outcome, TransactionState
 from popular.pop3.xpop import Preamble, read_preamble
@@ -52,10 +52,11 @@ class ServSession:
                 self.session.start_tls(self.server.tls)
             preamble = read_preamble(self.wire)
         except Refused as why:
-            self.log.note(messages.PREAMBLE_REFUSED, **self.where, why=why.why)
+            self.session.note_peer(messages.PREAMBLE_REFUSED, **self.where, why=why.why)
             raise
         except Gone as why:
-            self.log.note(messages.NO_PREAMBLE, **self.where, why=str(why))
+            if not isinstance(why, ProxyHeader):
+                self.session.note_peer(messages.NO_PREAMBLE, **self.where, why=str(why))
             self.entry.count("no_preamble")
             raise
         self.wire.deadline = None

@@ -28,8 +28,8 @@ ORIGINALS = {
 
 # Which numbers each owner may take, beside the originals.
 RANGES = {
-    "popular.proc.messages": range(0x0200, 0x0220),    # shared with the daemons' skeleton
-    "popular.daemon.messages": range(0x0200, 0x0220),
+    "popular.proc.messages": range(0x0200, 0x0240),    # shared with the daemons' skeleton
+    "popular.daemon.messages": range(0x0200, 0x0240),
     "popular.pproxy.messages": range(0x0240, 0x0280),
     "popular.pserv.messages": range(0x0280, 0x02a0),
     "popular.pcheckd.messages": range(0x02a0, 0x02b0),
