@@ -19,7 +19,8 @@ from tests.harness.needs import need_program
 SECONDS = 20.0    # for one session
 
 _AGREED = re.compile(r"^(New|Reused), (\S+), Cipher is (\S+)$", re.MULTILINE)
-_SUBJECT = re.compile(r"^subject=CN = (.*)$", re.MULTILINE)
+_SUBJECT = re.compile(r"^subject=CN=(.*)$", re.MULTILINE)
+_SIGNATURE = re.compile(r"^Peer signature type: (ECDSA|RSA[-_]PSS)", re.MULTILINE | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,13 @@ class Told:
         found = _SUBJECT.search(self.text)
         assert found, self.text
         return found.group(1)
+
+    @property
+    def signature(self) -> str:
+        """How the server signed, ECDSA or RSA-PSS; some versions of openssl add curve and hash."""
+        found = _SIGNATURE.search(self.text)
+        assert found, self.text
+        return found.group(1).upper().replace("_", "-")
 
 
 class SClient:
@@ -101,4 +109,5 @@ def s_client(endpoint: Endpoint, *options: str, text: str = "QUIT\n") -> Told:
 
 
 def _command(endpoint: Endpoint, *options: str) -> list[str]:
-    return [need_program("openssl"), "s_client", "-connect", f"{endpoint.host}:{endpoint.port}", "-crlf", *options]
+    return [need_program("openssl"), "s_client", "-connect", f"{endpoint.host}:{endpoint.port}", "-crlf",
+            "-nameopt", "RFC2253", *options]
