@@ -1,7 +1,7 @@
 """Fixtures of every test, and the check that no test leaves anything behind.
 
 After each test there must be no child process, no thread and no descriptor that was not there
-before; a test may take 60 seconds, more only with the mark `limit`.  What daemons logged is noted, for
+before; a test may take 120 seconds, more only with the mark `limit`.  What daemons logged is noted, for
 the test of the catalogue of messages, which comes last.
 """
 
@@ -26,7 +26,7 @@ from tests.harness.daemon import Daemon, Settings
 from tests.harness.popclient import PopClient
 from tests.harness.system import adopt_orphans, children_of, descriptors_of, end_process, is_alive, reap, wait_for
 
-LIMIT_SECONDS = 60
+LIMIT_SECONDS = 120
 ENDING_SECONDS = 2.0    # for a process that has been told to end, on a busy machine
 DAEMONS = pytest.StashKey[list[Daemon]]()
 SEEN = pytest.StashKey[Seen]()

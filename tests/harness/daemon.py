@@ -51,7 +51,7 @@ class Daemon:
 
     @classmethod
     def start(cls, program: str, settings: Settings, rundir: Path, *, options: Iterable[str] = (),
-              seconds: float = 20.0, name: str = "", env: Mapping[str, str] | None = None,
+              seconds: float = 40.0, name: str = "", env: Mapping[str, str] | None = None,
               root: Path = ROOT, python: str = sys.executable) -> "Daemon":
         """Start `program`, wait until it listens, and return it; raises StartFailed.
 
@@ -72,7 +72,7 @@ class Daemon:
 
     @classmethod
     def launch(cls, program: str, config: Path, rundir: Path, logfile: Path, options: Iterable[str] = (), *,
-               seconds: float = 20.0, env: Mapping[str, str] | None = None, root: Path = ROOT,
+               seconds: float = 40.0, env: Mapping[str, str] | None = None, root: Path = ROOT,
                python: str = sys.executable) -> "Daemon":
         """Start `program`, which lies below `root`, with an INI file that lies there already; raises StartFailed.
 
@@ -157,14 +157,14 @@ class Daemon:
         """Send a signal to the master."""
         self.process.send_signal(number)
 
-    def wait(self, seconds: float = 15.0) -> int:
+    def wait(self, seconds: float = 40.0) -> int:
         """Wait for the master's end and return its exit code; raises AssertionError when it stays."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.program} is still there after {seconds} s") from None
 
-    def stop(self, seconds: float = 15.0) -> int:
+    def stop(self, seconds: float = 40.0) -> int:
         """End the daemon as an administrator does (TERM); returns the exit code."""
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)

@@ -19,7 +19,7 @@ from types import TracebackType
 from popular.addresses import Endpoint
 from tests.harness.system import wait_for
 
-PATIENCE = 15.0    # seconds without anything from the other side, then the script has failed
+PATIENCE = 40.0    # seconds without anything from the other side, then the script has failed
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ class Machine:
                  trace: TracebackType | None) -> None:
         self.close()
 
-    def type(self, text: str, seconds: float = 20.0) -> str:
+    def type(self, text: str, seconds: float = 40.0) -> str:
         """Type lines and return what the terminal shows until they are done.
 
         Raises AssertionError when a command fails, after which the machine is gone, or takes too long.
@@ -134,7 +134,7 @@ class Machine:
             shown += data
         return shown.removesuffix(mark).decode(errors="replace")
 
-    def wait(self, command: str, seconds: float = 15.0) -> str:
+    def wait(self, command: str, seconds: float = 40.0) -> str:
         """Type a command until it succeeds, as an impatient administrator; returns what it showed."""
         turns = int(seconds / 0.1)
         return self.type(f"n=0\nuntil {command}; do n=$((n + 1)); [ $n -lt {turns} ]; sleep 0.1; done", seconds + 5)

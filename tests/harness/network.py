@@ -11,8 +11,6 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from popular.addresses import Endpoint
-
 _CLONE_NEWNET = 0x40000000
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
@@ -33,15 +31,6 @@ def own_network() -> Iterator[None]:
             _check(_LIBC.setns(home, _CLONE_NEWNET))
     finally:
         os.close(home)
-
-
-def is_free(endpoint: Endpoint) -> bool:
-    """Tell whether nobody listens on a port."""
-    try:
-        socket.create_connection((endpoint.host, endpoint.port), 5.0).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def _check(result: int) -> None:

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-PATIENCE = 10.0    # seconds a test's own end waits before it fails
+PATIENCE = 40.0    # seconds a test's own end waits before it fails
 
 
 @contextmanager

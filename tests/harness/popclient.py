@@ -12,7 +12,7 @@ from popular.addresses import Endpoint
 class PopClient:
     """One connection to a POP3 server; raises AssertionError on answers that are not as wanted."""
 
-    def __init__(self, endpoint: Endpoint, timeout: float = 15.0, source: str = "") -> None:
+    def __init__(self, endpoint: Endpoint, timeout: float = 40.0, source: str = "") -> None:
         origin = (source, 0) if source else None
         self.sock = socket.create_connection((endpoint.host, endpoint.port), timeout, origin)
         self._buffer = b""

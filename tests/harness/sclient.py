@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from popular.addresses import Endpoint
 from tests.harness.needs import need_program
 
-SECONDS = 20.0    # for one session
+SECONDS = 40.0    # for one session
 
 _AGREED = re.compile(r"^(New|Reused), (\S+), Cipher is (\S+)$", re.MULTILINE)
 _SUBJECT = re.compile(r"^subject=CN=(.*)$", re.MULTILINE)

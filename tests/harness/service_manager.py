@@ -185,7 +185,7 @@ class ServiceManager:
 
         self.wait(is_ready, what="READY=1")
 
-    def wait(self, condition: Callable[[], object], seconds: float = 15.0, what: str = "") -> None:
+    def wait(self, condition: Callable[[], object], seconds: float = 40.0, what: str = "") -> None:
         """Do one's work until `condition` holds."""
         deadline = time.monotonic() + seconds
         while True:

@@ -14,6 +14,7 @@ from tests.harness.daemon import Daemon, ini_text
 from tests.harness.system import children_of, is_alive, title_of, wait_for
 
 TOY = Path(__file__).with_name("toy.py")
+TRIES = 100    # to find out whether somebody listens
 
 
 def start_toy(start: Callable[..., Daemon], *, options: Iterable[str] = (), **settings: object) -> Daemon:
@@ -33,7 +34,7 @@ def idle_children(master: int) -> list[int]:
 class Client:
     """One connection to the toy."""
 
-    def __init__(self, endpoint: Endpoint, timeout: float = 10.0) -> None:
+    def __init__(self, endpoint: Endpoint, timeout: float = 40.0) -> None:
         """Connect; the greeting is read when `pid` is asked for."""
         self.sock = socket.create_connection((endpoint.host, endpoint.port), timeout)
         self._pid = 0
@@ -61,7 +62,10 @@ class Client:
         """Return what comes until a line end, or until the connection ends."""
         line = b""
         while not line.endswith(b"\n"):
-            block = self.sock.recv(65536)
+            try:
+                block = self.sock.recv(65536)
+            except ConnectionResetError:
+                break
             if not block:
                 break
             line += block
@@ -87,12 +91,22 @@ class Client:
 
 
 def is_refused(endpoint: Endpoint) -> bool:
-    """Tell whether nobody listens there."""
-    try:
-        socket.create_connection((endpoint.host, endpoint.port), 5.0).close()
-    except ConnectionError:
-        return True
-    return False
+    """Tell whether nobody listens there.
+
+    Who connects while the listener is being closed may be reset, which does not tell whether there is another one: so
+    the question is asked again.  No answer at all comes from a listener whose backlog is full.
+    """
+    for _ in range(TRIES):
+        try:
+            socket.create_connection((endpoint.host, endpoint.port), 5.0).close()
+        except ConnectionRefusedError:
+            return True
+        except (ConnectionResetError, ConnectionAbortedError):
+            continue
+        except TimeoutError:
+            pass
+        return False
+    raise AssertionError(f"{endpoint} resets every connection")
 
 
 class Background:

@@ -36,7 +36,7 @@ from typing import Protocol
 from tests.harness.mailboxes import MAILBOXES, naive_stuffing
 
 FOLDER = Path(__file__).resolve().parents[1] / "transcripts"
-PATIENCE = 10.0     # seconds for one answer
+PATIENCE = 40.0     # seconds for one answer
 SHOWN = 240         # octets of a line in a failure
 
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-fA-F]{2})|\{(\d+)\*([^}]*)\}|([rn\\]))|([^\\])", re.DOTALL)

@@ -40,7 +40,7 @@ args = /etc/popular/users
 LIST = "curl -sS --user joe:secret pop3://{address}/"
 READ = LIST + "1"
 
-pytestmark = [pytest.mark.limit(90),
+pytestmark = [pytest.mark.limit(180),
               pytest.mark.skipif(os.geteuid() != 0, reason="only root can make machines")]
 
 Boot = Callable[[str], Machine]

@@ -14,16 +14,15 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
-from popular.daemon.succession import STANDBY_SECONDS
 from tests.harness.control import control, refused, tell
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.fake_pcheckd import FakePcheckd, Reply, always
 from tests.harness.metrics import Metrics, get, promtool, scrape, where
-from tests.harness.network import is_free
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import CASPER, PASSWORD, StartProxy, store
 from tests.harness.site import MailSite, deliver, record
 from tests.harness.system import children_of, descriptors_of, is_alive, title_of, wait_for
+from tests.harness.toyclient import is_refused
 
 NOWHERE = Endpoint("127.0.0.1", 1)    # a port on which nobody listens
 ANY_PORT = "127.0.0.1:0"
@@ -139,13 +138,13 @@ def test_the_variable_is_followed(proxy: StartProxy) -> None:
     assert scrape(first).get("sessions_limit", program="pproxy") == 77
     assert server(daemon) == old, "another change is none for it"
     tell(daemon, f"set metrics {second}")
-    assert is_free(first)
+    assert is_refused(first)
     assert scrape(second).get("sessions_limit", program="pproxy") == 77
     assert "in use" in refused(daemon, f"set metrics {daemon.endpoint()}").text
     assert "an address" in refused(daemon, "set metrics nonsense").text
     assert scrape(second)
     tell(daemon, "set metrics ''")
-    assert is_free(second)
+    assert is_refused(second)
     wait_for(lambda: not servers(daemon), 10.0, "its end")
     assert not daemon.log_lines("metrics_failed")
 
@@ -162,7 +161,7 @@ def test_reload_and_hup(daemon: Daemon) -> None:
     daemon.config.write_text(daemon.config.read_text().replace(f"metrics = {ANY_PORT}", f"metrics = {second}"))
     tell(daemon, "reload")
     assert scrape(second)
-    assert is_free(first)
+    assert is_refused(first)
 
 
 def test_a_visit_outlives_the_change(daemon: Daemon) -> None:
@@ -171,7 +170,7 @@ def test_a_visit_outlives_the_change(daemon: Daemon) -> None:
         sock.sendall(b"GET /metrics HTTP/1.1\r\n")
         scrape(where(daemon))    # it has been accepted
         tell(daemon, "set metrics ''")
-        assert is_free(where(daemon)) and is_alive(pid)
+        assert is_refused(where(daemon)) and is_alive(pid)
         sock.sendall(b"\r\n")
         assert sock.recv(4096).startswith(b"HTTP/1.1 200 OK\r\n")
 
@@ -184,7 +183,7 @@ def test_it_ends_with_the_master(daemon: Daemon, number: signal.Signals) -> None
         scrape(where(daemon))    # the other visit has begun
         daemon.signal(number)
         daemon.wait()
-        wait_for(lambda: is_free(where(daemon)), 3.0, "the port")
+        wait_for(lambda: is_refused(where(daemon)), 3.0, "the port")
         if number != signal.SIGKILL:
             wait_for(lambda: not is_alive(pid), 3.0, "its end, whatever it was doing")
     wait_for(lambda: not is_alive(pid), 3.0, "its end, for the visit is over")
@@ -196,7 +195,7 @@ def test_while_sessions_end_there_are_no_metrics(daemon: Daemon, pop: Pop) -> No
     client.greeting()
     daemon.signal(signal.SIGPWR)
     wait_for(lambda: not is_alive(pid), 10.0, "its end")
-    assert is_free(where(daemon))
+    assert is_refused(where(daemon))
     client.ok("QUIT")
     assert daemon.wait() == 0
     assert not daemon.log_lines("metrics_failed")
@@ -213,14 +212,15 @@ def test_an_upgrade_takes_the_address_over(daemon: Daemon, pop: Pop) -> None:
     old = server(daemon)
     tell(daemon, "upgrade")
     assert daemon.master != daemon.pid
-    wait_for(lambda: not is_alive(old), STANDBY_SECONDS - 2, "the end of the old one, before its master leaves")
+    wait_for(lambda: not is_alive(old), what="the end of the old one")
+    assert is_alive(daemon.pid), "it did not wait for the end of its master"
     found = scrape(where(daemon))
     assert found.get("sessions_limit", program="pproxy") == 77
     assert found.get("sessions_total", program="pproxy") == 0, "those of the old master are its own"
     assert found.get("start_time_seconds", program="pproxy") > before.get("start_time_seconds", program="pproxy")
     client.ok("QUIT")
     tell(daemon, "set metrics ''")
-    assert is_free(where(daemon)), "the new master owns the port"
+    assert is_refused(where(daemon)), "the new master owns the port"
     assert not daemon.log_lines("metrics_failed")
 
 

@@ -240,7 +240,7 @@ class Terminal:
             os.execve(sys.executable, [sys.executable, str(ROOT / "bin/pcontrol"), *map(str, words)],
                       {**os.environ, "TERM": "dumb", "INPUTRC": "/dev/null"})
 
-    def wait(self, text: str, seconds: float = 15.0) -> None:
+    def wait(self, text: str, seconds: float = 40.0) -> None:
         """Read until `text` has been shown since the last wait."""
         assert self.shows(text, seconds), f"waited for {text!r}, found {self.told!r}"
 

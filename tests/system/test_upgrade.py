@@ -3,7 +3,6 @@
 import os
 import select
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,18 +17,20 @@ from tests.harness.popclient import PopClient
 from tests.harness.pstatus import pstatus, status
 from tests.harness.release import Release
 from tests.harness.system import children_of, is_alive, reap, title_of, wait_for
+from tests.harness.toyclient import is_refused
 
 NEXT = "99.0"
 HANG = "import sys, time; '--succeed' in sys.argv and time.sleep(60)\n"
 MAIL = b"Subject: x\r\n\r\ntext\r\n"
 SOON = 1.0       # seconds, where the test shortens a time
+LATER = 8.0      # the same, for what takes half a second on a quiet machine
 
 
 @pytest.fixture
 def release(tmp_path: Path) -> Release:
     """A release whose masters give up and leave sooner."""
     release = Release(tmp_path / "release")
-    release.edit("popular/daemon/succession.py", f"UPGRADE_SECONDS = {UPGRADE_SECONDS}", "UPGRADE_SECONDS = 3.0")
+    release.edit("popular/daemon/succession.py", f"UPGRADE_SECONDS = {UPGRADE_SECONDS}", f"UPGRADE_SECONDS = {LATER}")
     release.edit("popular/daemon/succession.py", f"STANDBY_SECONDS = {STANDBY_SECONDS}", f"STANDBY_SECONDS = {SOON}")
     return release
 
@@ -138,8 +139,7 @@ def test_what_commands_changed_is_inherited(pserv: Daemon) -> None:
     with control(pserv) as client:
         assert client.ask("reload").lines == ("variable maxspare",)
     tell(pserv, "server remove other")
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((ports[1].host, ports[1].port), 5.0)
+    assert is_refused(ports[1])
     wants_service(pserv)
 
 
@@ -177,9 +177,9 @@ FAILING_CHILDREN = FAILING.format("""
     pytest.param("pserv/spec.py", FAILING.format("os._exit(9)"), "the new process ended before it was ready",
                  id="dead"),
     pytest.param("pserv/spec.py", FAILING_CHILDREN, "its children die", id="children"),
-    pytest.param("pserv/spec.py", "import time; time.sleep(60)", "the new process was not ready after 3 s",
+    pytest.param("pserv/spec.py", "import time; time.sleep(60)", "the new process was not ready after 8 s",
                  id="hanging-import"),
-    pytest.param("pserv/spec.py", FAILING.format("time.sleep(60)"), "the new process was not ready after 3 s",
+    pytest.param("pserv/spec.py", FAILING.format("time.sleep(60)"), "the new process was not ready after 8 s",
                  id="hanging-start"),
 ])
 def test_a_new_version_that_does_not_work_changes_nothing(release: Release, pserv: Daemon, path: str, text: str,
@@ -248,12 +248,21 @@ def moment(seconds: float) -> None:
 MOMENTS = [number * 0.06 for number in range(15)]    # seconds from the start of a successor; it takes half a second
 
 
-@pytest.mark.limit(120)
+@pytest.fixture
+def standby(release: Release) -> None:
+    """Let masters stand by for longer, however slow the machine is."""
+    release.edit("popular/daemon/succession.py", f"STANDBY_SECONDS = {SOON}", f"STANDBY_SECONDS = {2 * LATER}")
+
+
+@pytest.mark.limit(240)
+@pytest.mark.usefixtures("standby")
 def test_the_new_master_may_be_killed_at_any_moment(pserv: Daemon) -> None:
     with session(pserv) as client:
         for count, seconds in enumerate(MOMENTS, 1):
             pserv.signal(signal.SIGUSR2)
             new = started(pserv, count)
+            if count == len(MOMENTS):    # the last one is killed late, however slow the machine is
+                pserv.wait_log("took_over")
             moment(seconds)
             os.kill(new, signal.SIGKILL)
             pserv.wait_log("upgrade_failed", count=count)
@@ -304,7 +313,7 @@ def test_the_old_master_may_die_after_each_step(release: Release, pserv: Daemon,
     assert variable(pserv, "pid") == str(pserv.master)
 
 
-@pytest.mark.limit(120)
+@pytest.mark.limit(240)
 def test_the_old_master_may_be_killed_at_any_moment(release: Release, rundir: Path, spool: Path,
                                                     make_mailbox: Callable[..., Path]) -> None:
     make_mailbox("joe", cur=[MAIL])

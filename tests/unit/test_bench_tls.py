@@ -23,7 +23,7 @@ MUCH = b"x" * 300_000        # of an answer: more than the buffer and many recor
 SCRIPT = (Step(b"", b"+OK"), Step(b"STAT\r\n", b"+OK 1 "), Step(b"RETR 1\r\n", b"+OK", True, len(MUCH)),
           Step(b"QUIT\r\n", b"+OK"))
 ANSWERS = {b"STAT": b"+OK 1 17\r\n", b"RETR": b"+OK\r\n" + MUCH + b"\r\n.\r\n", b"QUIT": b"+OK\r\n"}
-SECONDS = 10.0
+SECONDS = 40.0
 
 
 class Server:

@@ -15,8 +15,8 @@ from popular.net import httppage
 from popular.net.httppage import MAX_REQUEST, MAX_REST, MAX_VISITS, PageServer
 from popular.net.listen import bind_tcp, bound_endpoint
 from tests.harness.metrics import get
-from tests.harness.network import is_free
 from tests.harness.system import wait_for
+from tests.harness.toyclient import is_refused
 
 PAGE = b"x 1\n" * 100
 GET = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -215,7 +215,7 @@ def test_a_visit_that_has_begun_is_ended_at_the_end(site: Site) -> None:
         sock.sendall(GET[:-1])
         assert get(site.endpoint)[0] == 200, "so the first was accepted, too"
         site.leave()
-        wait_for(lambda: is_free(site.endpoint), 5.0, "the port")
+        wait_for(lambda: is_refused(site.endpoint), 5.0, "the port")
         sock.sendall(GET[-1:])
         assert status(read_all(sock)) == 200
     site.thread.join(10.0)

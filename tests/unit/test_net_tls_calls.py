@@ -14,7 +14,7 @@ from popular.net.tlsstream import TlsStream
 from popular.net.transport import Octets
 from tests.harness.certificates import Authority, context_of, server_of
 
-SECONDS = 10.0
+SECONDS = 40.0
 
 
 class Noting:

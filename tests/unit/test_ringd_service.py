@@ -23,7 +23,7 @@ from popular.ringd import service as ringd
 from popular.ringd.ports import PortTable
 from popular.ringd.ranges import PortRanges
 from popular.ringd.service import Service, open_service
-from tests.harness.network import is_free
+from tests.harness.toyclient import is_refused
 
 
 class Ring:
@@ -131,10 +131,10 @@ def test_spec_8_3_a_port_is_given_shared_and_closed(ring: Ring, free: Endpoint, 
             peer.close()
     ours.close()
     call(first.release, free)
-    assert not is_free(free)
+    assert not is_refused(free)
     second.close()    # without a word, as by kill -9
     ring.turn()
-    assert is_free(free), "although `theirs` is still open somewhere"
+    assert is_refused(free), "although `theirs` is still open somewhere"
     theirs.close()
     first.close()
     events = [(line.split(" ")[8], line.split("references=")[1][0]) for line in
@@ -147,9 +147,9 @@ def test_the_backlog_is_the_clients_and_a_shut_socket_revives(ring: Ring, free: 
     first, second = RingClient.connect(ring.path), RingClient.connect(ring.path)
     ours = call(first.acquire, free, 5).result()
     ours.shutdown(socket.SHUT_RDWR)    # which no client should do
-    assert is_free(free)
+    assert is_refused(free)
     theirs = call(second.acquire, free, 5).result()
-    assert not is_free(free)
+    assert not is_refused(free)
     for thing in (ours, theirs, first, second):
         thing.close()
 
@@ -202,7 +202,7 @@ def test_spec_8_3_ports_outlive_ringd(rundir: Path, free: Endpoint) -> None:
     _, fds, _, _ = socket.recv_fds(client, 100, 1)
     with socket.socket(fileno=fds[0]):
         ring.close()
-        assert not is_free(free)
+        assert not is_refused(free)
 
 
 @pytest.mark.parametrize("packet", [b"hello\n", b"bind 1 localhost:110\n", b"bind 1 [::1%nowhere]:2000\n", b"\n",
@@ -234,7 +234,7 @@ def test_another_user_gets_nothing(ring: Ring, free: Endpoint, monkeypatch: pyte
     ring.socks[-1].connect(ring.path)
     ring.socks[-1].send(b"bind 1 %s\n" % str(free).encode())
     ring.turn()
-    assert is_free(free)
+    assert is_refused(free)
 
 
 def test_who_holds_nothing_makes_room(ring: Ring, free: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
