@@ -13,62 +13,67 @@ BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-fast check lint types layers sizes check-generated bench bench-smoke man sample install dist deb clean
+.PHONY: help venv venv-tests run test test-fast check lint types layers sizes check-generated bench bench-smoke man sample install dist deb clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  Variables: PYTHON=$(PYTHON)  VENV=$(VENV)  ARGS=(for tests or benchmark)  DESTDIR=$(DESTDIR)  PREFIX=$(PREFIX)  INIT=$(INIT)"
 
-venv: $(VENV)/.ready ## Make .venv with POPular and all it needs
+venv: $(VENV)/.ready ## Make .venv with POPular and all it needs to run
+
+venv-tests: $(VENV)/.tests ## Bring what tests and checks need into .venv, too
 
 $(VENV)/.ready: setup.cfg pyproject.toml scripts/venv.sh
 	@PYTHON="$(PYTHON)" sh scripts/venv.sh "$(VENV)"
 
+$(VENV)/.tests: $(VENV)/.ready
+	@sh scripts/venv.sh "$(VENV)" tests
+
 run: venv ## Run a complete mail system under ./run and show its sessions (ONCE=1: then end)
 	@$(BIN)/python -m demo $(if $(ONCE),--once)
 
-test: venv ## Run all tests, after getting what they need (ARGS="-k word" for some)
+test: venv-tests ## Run all tests, after getting what they need (ARGS="-k word" for some)
 	@PYTHON="$(BIN)/python" sh scripts/prepare.sh
 	@PYTHON="$(BIN)/python" sh scripts/test.sh $(ARGS)
 
-test-fast: venv ## Run the tests that start no daemon
+test-fast: venv-tests ## Run the tests that start no daemon
 	$(PYTEST) -q tests/unit tests/meta --ignore tests/meta/test_packaging.py $(ARGS)
 
 check: lint types layers sizes check-generated ## Check style, types, layers, sizes and generated files
 
-lint: venv ## Check the style (flake8)
+lint: venv-tests ## Check the style (flake8)
 	$(BIN)/python -m flake8 popular pdm_modules demo tests scripts
 
-types: venv ## Check the types (mypy, strict on the package)
+types: venv-tests ## Check the types (mypy, strict on the package)
 	$(BIN)/python -m mypy popular pdm_modules demo tests
 
-layers: venv ## Check that imports only go down
+layers: venv-tests ## Check that imports only go down
 	$(PYTEST) -q tests/meta/test_layers.py
 
-sizes: venv ## Check the lengths of files and functions
+sizes: venv-tests ## Check the lengths of files and functions
 	$(PYTEST) -q tests/meta/test_sizes.py
 
-check-generated: venv ## Check that man pages and samples are what the tables say
+check-generated: venv-tests ## Check that man pages and samples are what the tables say
 	$(PYTEST) -q tests/meta/test_generated.py
 
-bench: venv ## Measure what sessions cost, here and in other servers (ARGS="--quick"; ARGS=--help lists more)
+bench: venv-tests ## Measure what sessions cost, here and in other servers (ARGS="--quick"; ARGS=--help lists more)
 	@sh tests/bench/packages.sh
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-bench-smoke: venv ## Show in a minute that the benchmark works; its figures mean nothing
+bench-smoke: venv-tests ## Show in a minute that the benchmark works; its figures mean nothing
 	@$(BIN)/python -m tests.bench --smoke $(ARGS)
 
-man: venv ## Make the man pages anew from man/src and the tables
+man: venv-tests ## Make the man pages anew from man/src and the tables
 	$(BIN)/python scripts/generate.py man
 
-sample: venv ## Make the sample configuration anew from the tables
+sample: venv-tests ## Make the sample configuration anew from the tables
 	$(BIN)/python scripts/generate.py sample
 
 install: venv ## Install below DESTDIR and PREFIX for the interpreter PYTHON (INIT=debian or redhat: init scripts, too)
 	@PYTHON="$(PYTHON)" sh scripts/install.sh "$(VENV)" "$(DESTDIR)" "$(PREFIX)" "$(INIT)"
 
-dist: venv ## Make source archive and wheel in dist/
+dist: venv-tests ## Make source archive and wheel in dist/
 	$(BIN)/python -m build --outdir "$(DIST)" .
 
 deb: ## Make the Debian package in dist/, on Debian; root gets what it is built with

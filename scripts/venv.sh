@@ -1,10 +1,12 @@
 #!/bin/sh
-# Make the virtual environment: venv.sh FOLDER.  PYTHON names the interpreter (3.11 or later).
-# On Debian the venv module, and what the Berkeley DB module is compiled with, are packages of their own: root
-# gets them, anyone else is told their names.  Only the venv module is indispensable.
+# Make the virtual environment: venv.sh FOLDER [tests].  PYTHON names the interpreter (3.11 or later).
+# It gets what running needs, and with `tests` what tests and checks need instead.  On Debian the venv module, and
+# what the Berkeley DB module of the tests is compiled with, are packages of their own: root gets them, anyone else
+# is told their names.  Only the venv module is indispensable.
 set -eu
 
 venv=$1
+what=${2:-run}
 python=${PYTHON:-python3}
 
 say() { echo "venv: $*" >&2; }
@@ -59,33 +61,50 @@ db_packages() {
         "$1" -c 'import sys; sys.base_prefix == "/usr" and print("python%d.%d-dev" % sys.version_info[:2])'
 }
 
+get() { "$venv/bin/python" -m pip install -q --disable-pip-version-check -e "$1"; }
+
 get_db_module() {
-    if ! can_build_db "$1"; then
-        packages=$(db_packages "$1" | tr '\n' ' ')
+    if ! can_build_db "$venv/bin/python"; then
+        packages=$(db_packages "$venv/bin/python" | tr '\n' ' ')
         # shellcheck disable=SC2086  # a list of names
         if ! can_install; then
             why="it is compiled with ${packages:-the headers of Python}"
         elif ! install $packages; then
             why="these could not be installed: $packages"
-        elif ! can_build_db "$1"; then
+        elif ! can_build_db "$venv/bin/python"; then
             why="the headers of libdb and Python are not found"
         fi
     fi
     if [ -z "${why:-}" ]; then
-        "$1" -m pip install -q --disable-pip-version-check -e '.[db]' && return
+        get '.[db]' && return
         why="pip could not build it"
     fi
     say "no Berkeley DB module, and the tests of the db module will be skipped: $why"
 }
 
-[ -w . ] || die "$(pwd) is not writable for $(id -un); use a clone of your own"
-python=$(find_python)
-if ! is_new_enough "$venv/bin/python" || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
-    need_venv_module "$python"
-    say "making $venv with $("$python" -V)"
-    "$python" -m venv --clear "$venv"
-fi
-say "installing POPular and what it needs"
-"$venv/bin/python" -m pip install -q --disable-pip-version-check -e '.[test,bcrypt,argon2,top]'
-get_db_module "$venv/bin/python"
-touch "$venv/.ready"
+make_venv() {
+    [ -w . ] || die "$(pwd) is not writable for $(id -un); use a clone of your own"
+    python=$(find_python)
+    if ! is_new_enough "$venv/bin/python" || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+        need_venv_module "$python"
+        say "making $venv with $("$python" -V)"
+        "$python" -m venv --clear "$venv"
+    fi
+    say "installing POPular and what it needs"
+    get .
+    touch "$venv/.ready"
+}
+
+# Without its C extension pure-cdb needs no compiler where there is no wheel of it.
+get_for_tests() {
+    say "installing what the tests need"
+    ENABLE_DJB_HASH_CEXT=0 get '.[test,bcrypt,argon2,top]'
+    get_db_module
+    touch "$venv/.tests"
+}
+
+case $what in
+run) make_venv ;;
+tests) get_for_tests ;;
+*) die "found '$what', wanted tests or nothing" ;;
+esac
