@@ -66,6 +66,7 @@ class ObjectClass:
     name: str                        # "vserv"
     doc: str
     rows: tuple[Setting, ...]
+    is_read: bool = False            # commands do not give its values, but have them read from a file of its own
 
     def row(self, name: str) -> Setting | None:
         """Return the row called `name`."""

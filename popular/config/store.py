@@ -8,7 +8,7 @@ UsageError; a damaged hand-over raises ConfigError.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NoReturn, TypeVar
@@ -130,7 +130,7 @@ class Item:
 
     ident: str
     values: Values
-    origin: str    # FILE or COMMAND: `reload` touches what came from the file
+    origin: str    # FILE or COMMAND: who brought it; a command that changes single values leaves it the file's
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +213,24 @@ def without_item(config: Config, schema: Schema, cls: str, ident: str) -> Config
     if old is None:
         raise UsageError(f"no such {cls}: {quoted(ident)}")
     return _with_items(config, cls, tuple(each for each in config.items(cls) if each is not old))
+
+
+def given_back(config: Config, base: Config, cls: str, ident: str, keys: Sequence[str] = ()) -> Config:
+    """Return `config` in which an object has the values that `base`, the INI file as it was read, has for it.
+
+    For some keys or, without any, for all.  Raises UsageError: no such object in one of both, no such key.
+    """
+    own, files = config.item(cls, ident), base.item(cls, ident)
+    if own is None:
+        raise UsageError(f"no such {cls}: {quoted(ident)}")
+    if files is None:
+        raise UsageError(f"{cls} {ident} does not stand in the INI file")
+    unknown = [key for key in keys if key not in files.values]
+    if unknown:
+        raise UsageError(f"{cls} {ident}: no such key: {quoted(unknown[0])}")
+    values = {**own.values, **{key: files.values[key] for key in keys or files.values}}
+    item = Item(ident, Values(values), FILE if values == dict(files.values) else own.origin)
+    return _with_items(config, cls, tuple(item if each is own else each for each in config.items(cls)))
 
 
 def dump(config: Config, schema: Schema) -> str:

@@ -45,8 +45,8 @@ class Later(Protocol):
     def give_up(self) -> Answer:
         """Return what is answered when the deadline has passed."""
 
-    def abandon(self) -> None:
-        """Stop: whoever asked has gone."""
+    def abandon(self) -> bool:
+        """Stop, because whoever asked has gone; tells whether something was under way that has ended by it."""
 
 
 def parse_end(line: str) -> tuple[bool, str] | None:

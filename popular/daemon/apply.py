@@ -93,5 +93,6 @@ class Sync:
         """Answer nevertheless: children that cannot leave at once will do so soon."""
         return Answer(True, "children of an older configuration are still leaving")
 
-    def abandon(self) -> None:
+    def abandon(self) -> bool:
         """Nothing is to be stopped."""
+        return False

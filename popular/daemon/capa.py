@@ -21,7 +21,7 @@ CAPA = ObjectClass("capa", "Capability lists. One that is named elsewhere and do
                    "file of this name in capadir.", (
                        Setting("list", Lines(MAXLEN_CAPA), None,
                                "The lines of the answer to CAPA, parted by \\n.", required=True),
-                   ))
+                   ), is_read=True)
 
 commands: Commands = CommandSet()
 

@@ -6,7 +6,7 @@ Functions over the frozen Config; they run in the master.  Raise UsageError and 
 from popular.config.initext import render_ini
 from popular.config.kinds import Dir, File
 from popular.config.setting import Setting, quoted
-from popular.config.store import with_variable
+from popular.config.store import with_fact, with_variable
 from popular.control.grammar import CommandSet, Given, join_words
 from popular.daemon.desk import Commands, Desk, Result
 from popular.errors import UsageError
@@ -58,6 +58,20 @@ def set_variable(desk: Desk, given: Given) -> Result:
     if row is not None:
         want_absolute(row, text)
     config = with_variable(desk.config, desk.schema, name, text)
+    return Result("unchanged" if config == desk.config else "", config=config)
+
+
+@commands.add("unset <var...>", "Let variables have the value of the INI file again, or their default.")
+def unset(desk: Desk, given: Given) -> Result:
+    """Give variables back to the file."""
+    config = desk.config
+    for name in given.words("var"):
+        row = desk.schema.variable(name)
+        if row is None:
+            raise UsageError(f"no such variable: {quoted(name)}")
+        if row.readonly:
+            raise UsageError(f"{name} is read-only")
+        config = with_fact(config, name, desk.base.variables[name])
     return Result("unchanged" if config == desk.config else "", config=config)
 
 

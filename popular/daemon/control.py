@@ -5,7 +5,7 @@ is done.  Runs in the master's loop.  Only `open` raises, StartError.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from popular.addresses import Endpoint
 from popular.config.store import Config
@@ -18,13 +18,17 @@ from popular.daemon.accept import tls_of
 from popular.daemon.apply import Changes, Sync
 from popular.daemon.desk import Commands, Desk, Handler, Result
 from popular.daemon.master import Master
-from popular.daemon.messages import COMMAND, COMMAND_REFUSED, CONTROL_FAILED, CONTROL_STRANGER, RELOADED
-from popular.daemon.reload import Reload, merge
+from popular.daemon.messages import (
+    COMMAND, COMMAND_FAILED, COMMAND_REFUSED, CONTROL_FAILED, CONTROL_STRANGER, FILE_VALUES_UNUSED, RELOADED)
+from popular.daemon.merge import WARNING, merge
+from popular.daemon.reload import Reload
 from popular.daemon.rerun import Origin
 from popular.errors import ConfigError, PopularError, UsageError
+from popular.log.message import Message
 from popular.proc.trace import places
 
 STRANGER_SECONDS = 60.0    # between two log lines about strangers
+MAX_REASONS = 20           # of one failure in the log
 
 
 class Control:
@@ -86,6 +90,10 @@ class Control:
         except Exception as error:    # a fault in one command must not end the master
             return self._fault(shown, error)
         self._master.log.note(COMMAND, source=source, words=shown)
+        if not isinstance(answer, Answer):
+            return Awaited(answer, lambda failed: self._note_failure(COMMAND_FAILED, source, shown, failed))
+        if not answer.ok:    # an effect that was tried
+            self._note_failure(COMMAND_FAILED, source, shown, answer)
         return answer
 
     def sync(self) -> Later:
@@ -114,8 +122,9 @@ class Control:
         if result.config is not None and (result.renews or result.config != self._master.config):
             self._want_no_end()
             self._changes.put(result.config)
-        if result.effect is not None:
-            result.effect(self._master)
+        troubles = () if result.effect is None else result.effect(self._master)
+        if troubles:
+            return Answer(False, "not everything could be done", tuple(troubles))
         if result.later is not None:
             return result.later(self)
         return Answer(True, result.text, result.lines)
@@ -129,13 +138,17 @@ class Control:
             if merged.config != master.config:
                 self._changes.put(merged.config)
         except (PopularError, OSError) as why:
-            return self._refuse("reload", "reload", why)
+            return refusal(why)
         except Exception as error:    # as for any command
             return self._fault("reload", error)
         master.base = config
         master.log.note(RELOADED, changes=len(merged.changes))
         text = "reloaded" if merged.changes else "reloaded, nothing changed"
-        return Answer(True, text, (*merged.changes, *merged.notes))
+        if merged.unused:
+            names = ", ".join(each.what for each in merged.unused)
+            master.log.note(FILE_VALUES_UNUSED, count=len(merged.unused), values=names)
+            text += f"; values of the file that are not used: {len(merged.unused)}"
+        return Answer(True, text, (*merged.changes, *(f"{WARNING}{each}" for each in merged.unused)))
 
     def _want_no_end(self) -> None:
         self._master.succession.want_none()
@@ -148,16 +161,21 @@ class Control:
         listening: dict[str, list[Endpoint]] = {}
         for listener in master.listeners:
             listening.setdefault(listener.owner, []).append(listener.endpoint)
-        return Desk(master.config, master.spec.schema, self._commands, listening, master.sessions, tls_of(master.job))
+        return Desk(master.config, master.spec.schema, self._commands, listening, master.sessions, master.base,
+                    tls_of(master.job))
 
     def _refuse(self, source: str, shown: str, why: PopularError | OSError) -> Answer:
         """Log and answer a command that was not carried out."""
-        text = f"{why.strerror}" if isinstance(why, OSError) else str(why)
-        answer = Answer.refusal(text)
-        if isinstance(why, ConfigError) and len(why.mistakes) > 1:
-            answer = Answer(False, f"{len(why.mistakes)} mistakes, nothing was changed", tuple(text.splitlines()))
-        self._master.log.note(COMMAND_REFUSED, source=source, words=shown, why=answer.text)
+        answer = refusal(why)
+        self._note_failure(COMMAND_REFUSED, source, shown, answer)
         return answer
+
+    def _note_failure(self, message: Message, source: str, shown: str, answer: Answer) -> None:
+        """Log a line for each reason, for a line is cut; usages are no reasons."""
+        reasons = [line for line in answer.lines if not line.startswith("usage: ")]
+        more = [f"and {len(reasons) - MAX_REASONS} more"] if len(reasons) > MAX_REASONS else []
+        for why in [*reasons[:MAX_REASONS], *more] or [answer.text]:
+            self._master.log.note(message, source=source, words=shown, why=why)
 
     def _fault(self, shown: str, error: Exception) -> Answer:
         self._master.log.note(CONTROL_FAILED, words=shown, type=type(error).__name__, trace=places(error))
@@ -168,6 +186,49 @@ class Control:
         if now >= self._quiet_until:
             self._quiet_until = now + STRANGER_SECONDS
             self._master.log.note(CONTROL_STRANGER, uid=peer.uid, process=peer.pid)
+
+
+class Awaited:
+    """A late answer whose failure is noted when it is there."""
+
+    def __init__(self, later: Later, note: Callable[[Answer], None]) -> None:
+        """Wait for `later`; `note` is given an answer that says no."""
+        self._later = later
+        self._note = note
+
+    @property
+    def deadline(self) -> float:
+        """When to give up."""
+        return self._later.deadline
+
+    def look(self) -> Answer | None:
+        """Return the answer if it is there."""
+        answer = self._later.look()
+        return None if answer is None else self._noted(answer)
+
+    def give_up(self) -> Answer:
+        """Return what is answered when the deadline has passed."""
+        return self._noted(self._later.give_up())
+
+    def abandon(self) -> bool:
+        """Stop, if that can be stopped: whoever asked has gone."""
+        was_stopped = self._later.abandon()
+        if was_stopped:
+            self._note(Answer(False, "given up, because whoever gave the command did not wait for the answer"))
+        return was_stopped
+
+    def _noted(self, answer: Answer) -> Answer:
+        if not answer.ok:
+            self._note(answer)
+        return answer
+
+
+def refusal(why: PopularError | OSError) -> Answer:
+    """Return the answer for an error that kept a command from being carried out."""
+    text = f"{why.strerror}" if isinstance(why, OSError) else str(why)
+    if isinstance(why, ConfigError) and len(why.mistakes) > 1:
+        return Answer(False, f"{len(why.mistakes)} mistakes, nothing was changed", tuple(text.splitlines()))
+    return Answer.refusal(text)
 
 
 def _public(command: Command[Handler], desk: Desk, given: Given, words: Sequence[str]) -> str:

@@ -42,8 +42,8 @@ class Steered(Protocol):
     def shutdown_delayed(self) -> None:
         """Stop listening, wait for every child, then end."""
 
-    def reopen(self) -> None:
-        """Reopen the log, read certificates anew."""
+    def reopen(self) -> list[str]:
+        """Reopen the log, read certificates anew; returns what could not be done, a line each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class Desk:
     commands: "Commands"
     listening: Mapping[str, Sequence[Endpoint]]    # owner → where it listens now, ports of the kernel's choice told
     sessions: Sessions
+    base: Config                                   # what the INI file and the command line said when they were read
     tls: Mapping[str, Tls] = field(default_factory=dict)    # of owners of listeners
 
 
@@ -66,7 +67,7 @@ class Result:
     lines: tuple[str, ...] = ()                         # before it
     config: Config | None = None                        # to be put into force
     renews: bool = False                                # children are to be replaced also when the Config is the same
-    effect: Callable[[Steered], None] | None = None     # done before the answer
+    effect: Callable[[Steered], list[str] | None] | None = None    # done before the answer; returns what failed
     later: Callable[["Deferring"], Later] | None = None  # the answer comes later
 
 

@@ -1,4 +1,5 @@
 """Log messages of every daemon's master (known originals 0001 and 0004; ours 0208 to 023f)."""
+"""Log messages of every daemon's master (known originals 0001 and 0004; ours 0208 to 022f)."""
 
 from popular.log.message import ADM, BUG, ERR, INF, SOS, Message
 
@@ -48,8 +49,8 @@ RINGD_GONE = Message(
     "ringd ended, or dropped this daemon.  Ports from it that are open stay so; start it again before ports are added.")
 COMMAND_REFUSED = Message(
     0x0210, INF, "command_refused", "source words why",
-    "A control command was wrong or could not be carried out; nothing of it was done.  Nothing to do, unless an init "
-    "script gave it.")
+    "A control command was wrong or could not be carried out, as `why` tells; nothing of it was done.  Nothing to do, "
+    "unless an init script gave it.")
 RELOADED = Message(
     0x0211, INF, "reloaded", "changes",
     "The INI file was read again and is in force, with so many changes.  Nothing to do.")
@@ -106,3 +107,11 @@ METRICS_FAILED = Message(
     0x021e, ADM, "metrics_failed", "why delay",
     "The process that serves metrics ended by itself, or could not be started; mail is served all the same.  The next "
     "try comes after `delay` seconds.  See whether memory or processes run out.  Said once a minute at most.")
+FILE_VALUES_UNUSED = Message(
+    0x0220, ADM, "file_values_unused", "count values",
+    "So many values of the INI file are not in force after a reload: commands have set others, or they are fixed until "
+    "the next start.  The answer to reload tells for each how it would be used; unset gives them back to the file.")
+COMMAND_FAILED = Message(
+    0x0221, ADM, "command_failed", "source words why",
+    "A control command was given (see the line `command` before) and has failed, wholly or in part, as `why` tells.  "
+    "Mend that and give it again.")

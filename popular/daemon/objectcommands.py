@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from popular.config.kinds import Address, Addresses
 from popular.config.setting import ObjectClass, Setting
-from popular.config.store import COMMAND, Item, with_item, without_item
+from popular.config.store import COMMAND, Config, Item, given_back, with_item, without_item
 from popular.control.grammar import Given, join_words
 from popular.daemon.commands import want_absolute
 from popular.daemon.desk import Desk, Result
@@ -31,6 +31,23 @@ def add(desk: Desk, cls: str, given: Given, leading: Mapping[str, str]) -> Resul
 def change(desk: Desk, cls: str, ident: str, texts: Mapping[str, str]) -> Result:
     """Change some keys of an object that must exist."""
     return _put(desk, cls, ident, texts, keep=True)
+
+
+def give_back(desk: Desk, cls: str, given: Given) -> Result:
+    """Let an object have the INI file's values again: those of the keys that are named, or all."""
+    ident = given.word("id")
+    config = given_back(desk.config, desk.base, cls, ident, given.words("key"))
+    changed = _keys_that_differ(desk.config, config, cls, ident)
+    if not changed:
+        return Result(f"{cls} {ident} unchanged", config=config)
+    return Result(f"{cls} {ident} changed: {', '.join(changed)}", config=config)
+
+
+def _keys_that_differ(before: Config, after: Config, cls: str, ident: str) -> list[str]:
+    old, new = before.item(cls, ident), after.item(cls, ident)
+    if old is None or new is None:
+        return []
+    return [key for key in new.values if new.values[key] != old.values[key]]
 
 
 def remove(desk: Desk, cls: str, ident: str) -> Result:
@@ -67,8 +84,10 @@ def _put(desk: Desk, cls: str, ident: str, texts: Mapping[str, str], *, keep: bo
         row = table.row(key)
         if row is not None:
             want_absolute(row, text)
-    config = with_item(desk.config, desk.schema, cls, ident, texts, COMMAND, keep=keep)
-    old, new = desk.config.item(cls, ident), config.item(cls, ident)
+    old = desk.config.item(cls, ident)
+    origin = old.origin if keep and old is not None else COMMAND
+    config = with_item(desk.config, desk.schema, cls, ident, texts, origin, keep=keep)
+    new = config.item(cls, ident)
     if old is not None and new is not None and old.values == new.values:
         return Result(f"{cls} {ident} unchanged")
     return Result(f"{cls} {ident} {'added' if old is None else 'changed'}", config=config)

@@ -31,6 +31,13 @@ def vserv_set(desk: Desk, given: Given) -> Result:
     return objectcommands.change(desk, "vserv", given.word("id"), given.pairs)
 
 
+@commands.add("vserv unset <id> [key...]",
+              "Let a virtual server have the INI file's values again, all or those of some keys.")
+def vserv_unset(desk: Desk, given: Given) -> Result:
+    """Give a virtual server back to the file."""
+    return objectcommands.give_back(desk, "vserv", given)
+
+
 @commands.add("vserv remove <id>", "Close the ports of a virtual server at once; its running sessions go on.")
 def vserv_remove(desk: Desk, given: Given) -> Result:
     """Remove a virtual server."""
@@ -70,6 +77,12 @@ def backend_set(desk: Desk, given: Given) -> Result:
     """Change a backend."""
     objectcommands.want_numeric(given.pairs.get("address", ""), f"backend {given.word('id')}: address")
     return objectcommands.change(desk, "backend", given.word("id"), given.pairs)
+
+
+@commands.add("backend unset <id> [key...]", "Let a backend have the INI file's values again, all or those of some keys.")
+def backend_unset(desk: Desk, given: Given) -> Result:
+    """Give a backend back to the file."""
+    return objectcommands.give_back(desk, "backend", given)
 
 
 @commands.add("backend remove <id>", "Forget a backend; running sessions go on.")
@@ -122,6 +135,12 @@ def _pdm_texts(given: Given) -> dict[str, str]:
 def pdm_add(desk: Desk, given: Given) -> Result:
     """Add or replace a database module."""
     return objectcommands.add(desk, "pdm", given, _pdm_texts(given))
+
+
+@commands.add("pdm unset <id> [key...]", "Let a database module have the INI file's module and args again.")
+def pdm_unset(desk: Desk, given: Given) -> Result:
+    """Give a database module back to the file."""
+    return objectcommands.give_back(desk, "pdm", given)
 
 
 @commands.add("pdm unload <id>", "The same as pdm remove.")

@@ -31,6 +31,14 @@ class Watch:
         del self._callbacks[fd]
         self._own.remove(fd)
 
+    def keep(self, fd: int) -> None:
+        """Let no child have `fd`, which is not waited for."""
+        self._own.add(fd)
+
+    def forget(self, fd: int) -> None:
+        """Take back `keep`; call it before closing."""
+        self._own.remove(fd)
+
     def wait(self, seconds: float | None) -> None:
         """Wait for something to do, at most `seconds` (None: for ever), and do it."""
         for fd, _ in self._poll.poll(None if seconds is None else seconds * 1000):

@@ -25,6 +25,13 @@ def change(desk: Desk, given: Given) -> Result:
     return objectcommands.change(desk, "server", given.word("id"), given.pairs)
 
 
+@commands.add("server unset <id> [key...]",
+              "Let a server have the INI file's values again, all or those of some keys.")
+def unset(desk: Desk, given: Given) -> Result:
+    """Give a server back to the file."""
+    return objectcommands.give_back(desk, "server", given)
+
+
 @commands.add("server remove <id>", "Close the ports of a server at once; its running sessions go on.")
 def remove(desk: Desk, given: Given) -> Result:
     """Remove a server."""

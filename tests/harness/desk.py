@@ -36,6 +36,7 @@ class FakeMaster:
         self.schema = schema
         self.commands = commands
         self.config: Config = with_fact(default_config(schema), "pid", 4711)
+        self.base: Config = self.config    # what the file says
         self.sessions = FakeSessions()
         self.listening = listening or {}
         self.done: list[str] = []
@@ -43,7 +44,7 @@ class FakeMaster:
     @property
     def desk(self) -> Desk:
         """What a command sees now."""
-        return Desk(self.config, self.schema, self.commands, self.listening, self.sessions)
+        return Desk(self.config, self.schema, self.commands, self.listening, self.sessions, self.base)
 
     def run(self, line: str) -> Result:
         """Obey one line; raises UsageError and ConfigError."""

@@ -44,7 +44,7 @@ def edit(daemon: Daemon, *changes: tuple[str, str]) -> None:
 def reload(daemon: Daemon) -> tuple[str, ...]:
     """Reload; returns what changed."""
     [reply] = tell(daemon, "reload")
-    assert reply.text in ("reloaded", "reloaded, nothing changed")
+    assert reply.text.partition(";")[0] in ("reloaded", "reloaded, nothing changed")
     return reply.lines
 
 
@@ -87,6 +87,9 @@ def test_mistakes_change_nothing_and_are_all_told(proxy: Daemon) -> None:
     assert reply.text == "nothing was changed"
     told = "\n".join(reply.lines)
     assert all(word in told for word in ("maxerrors: found '0'", "nonsense: found an unknown key", "/no/such"))
+    lines = proxy.wait_log("command_failed", count=len(reply.lines))    # each reason has a line
+    assert all("words='reload'" in line for line in lines)
+    assert all(any(word in line for line in lines) for word in ("maxerrors", "nonsense", "/no/such"))
     assert tell(proxy, "show config") == before
     assert greeting(proxy.endpoint()) == b"POPular ready"
 
@@ -102,7 +105,8 @@ def test_a_port_that_is_refused_changes_nothing(proxy: Daemon) -> None:
     edit(proxy, ("[[main]]", f"[[two]]\naddress = 192.0.2.1:{proxy.endpoint().port}\n[[main]]\nbanner = edited"))
     assert "no interface of this host has that address" in refused(proxy, "reload").text
     assert greeting(proxy.endpoint()) == b"POPular ready"
-    assert proxy.wait_log("command_refused")
+    [line] = proxy.wait_log("command_failed")
+    assert "words='reload' why='cannot listen on 192.0.2.1" in line
 
 
 def test_a_file_that_is_gone_changes_nothing(proxy: Daemon) -> None:
@@ -115,13 +119,31 @@ def test_a_file_that_is_gone_changes_nothing(proxy: Daemon) -> None:
 def test_what_commands_did_stays(proxy: Daemon) -> None:
     tell(proxy, "set maxauthtries 9", "set maxerrors 9", "vserv set main banner=mine", "vserv add two 127.0.0.1:0")
     edit(proxy, ("[[main]]", "[[main]]\nbanner = theirs"))
-    assert reload(proxy) == ("variable maxerrors", "vserv main: stays as commands set it")
-    assert (variable(proxy, "maxauthtries"), variable(proxy, "maxerrors")) == ("9", "7")
+    assert reload(proxy) == (
+        "warning: maxerrors: '7' in the file is not used, because a command set '9'; to use it: unset maxerrors",
+        "warning: vserv main: banner: 'theirs' in the file is not used, because a command set 'mine'; "
+        "to use it: vserv unset main banner")
+    assert (variable(proxy, "maxauthtries"), variable(proxy, "maxerrors")) == ("9", "9")
     assert greeting(proxy.endpoint()) == b"mine"
     assert greeting(listening(proxy, "two")[0])
+    assert proxy.wait_log("file_values_unused count=2 values='maxerrors, vserv main: banner'")
+    tell(proxy, "unset maxerrors", "vserv unset main banner")
+    assert (variable(proxy, "maxerrors"), greeting(proxy.endpoint())) == ("7", b"theirs")
+    assert reload(proxy) == ()
     tell(proxy, "vserv remove main")
     assert reload(proxy) == ("vserv main: added",)
-    assert greeting(listening(proxy, "main")[0]) == b"theirs"
+
+
+def test_a_drained_backend_still_follows_the_file(proxy: Daemon) -> None:
+    """Its address in the file was ignored by each reload, with `nothing changed`, once it had been drained."""
+    tell(proxy, "backend drain store", "backend enable store")
+    edit(proxy, ("address = 127.0.0.1:1", "address = 127.0.0.1:2"))
+    assert reload(proxy) == ("backend store: address",)
+    tell(proxy, "backend drain store")
+    edit(proxy, ("address = 127.0.0.1:2", "address = 127.0.0.1:3"))
+    assert reload(proxy)[0] == "backend store: address"
+    [reply] = tell(proxy, "backend list")
+    assert "127.0.0.1:3" in reply.lines[0] and "drain=on" in reply.lines[0]
 
 
 def test_the_command_line_still_beats_the_file(start: Start, rundir: Path) -> None:
@@ -134,7 +156,7 @@ def test_the_command_line_still_beats_the_file(start: Start, rundir: Path) -> No
 
 def test_what_is_fixed_is_told(proxy: Daemon) -> None:
     edit(proxy, ("[pproxy]", "[pproxy]\nsessionlimit = 77"))
-    assert reload(proxy) == ("sessionlimit: stays as it is until the next start",)
+    assert reload(proxy) == ("warning: sessionlimit: '77' in the file is not used before the next start",)
     assert variable(proxy, "sessionlimit") == "10000"
 
 
@@ -178,6 +200,8 @@ def test_a_reload_whose_client_goes_is_given_up(proxy: Daemon) -> None:
         wait_for(lambda: reading(proxy), 10.0, "the reading process")
     wait_for(lambda: not reading(proxy), 10.0, "the end of the reading process")
     assert greeting(proxy.endpoint())
+    [line] = proxy.wait_log("command_failed")
+    assert "words='reload' why='given up" in line
 
 
 def test_a_reading_process_that_dies_changes_nothing(proxy: Daemon) -> None:

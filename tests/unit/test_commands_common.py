@@ -92,6 +92,16 @@ def test_set_again_changes_nothing(master):
     assert master.config == before
 
 
+def test_variables_are_given_back_to_the_file(master):
+    master.feed("set maxsession 7", "set maxline 99")
+    assert master.run("unset maxsession maxline").text == ""
+    assert master.config == master.base
+    assert master.run("unset maxsession").text == "unchanged"
+    for line, why in (("unset nix", "no such variable: 'nix'"), ("unset pid", "pid is read-only")):
+        with pytest.raises(UsageError, match=why):
+            master.run(line)
+
+
 def test_several_words_are_joined(master):
     master.run("vserv add v 127.0.0.1:0").config
     master.run("set sidprefix 'mx1'")

@@ -58,8 +58,23 @@ def test_an_object_of_the_file_stays_the_files_when_nothing_changes(master):
     master.config = with_item(master.config, SCHEMA, "vserv", "two", {"address": "127.0.0.1:1"}, FILE)
     master.run("vserv add two 127.0.0.1:1")
     assert master.config.item("vserv", "two").origin == FILE
-    master.run("vserv set two banner=x")
+    master.run("vserv set two banner=x")    # a command owns single values
+    assert master.config.item("vserv", "two").origin == FILE
+    master.run("vserv add two 127.0.0.1:1 banner=y")
     assert master.config.item("vserv", "two").origin == COMMAND
+
+
+def test_values_are_given_back_to_the_file(master):
+    master.base = master.config
+    master.feed("backend set store checkport=7 softfail=off", "backend drain store", "vserv set main banner=x",
+                "pdm add any any store %l")
+    assert master.run("backend unset store checkport").text == "backend store changed: checkport"
+    assert master.run("backend unset store").text == "backend store changed: drain, softfail"
+    assert master.run("backend unset store").text == "backend store unchanged"
+    assert master.run("vserv unset main banner").text == "vserv main changed: banner"
+    assert master.run("pdm unset any").text == "pdm any changed: args"
+    assert {cls: [(item.ident, item.values) for item in items] for cls, items in master.config.objects.items()} == {
+        cls: [(item.ident, item.values) for item in items] for cls, items in master.base.objects.items()}
 
 
 @pytest.mark.parametrize("cls, add", [("vserv", MAIN), ("backend", STORE)])
@@ -172,8 +187,11 @@ def test_servers_of_pserv(pserv):
     assert values(pserv, "server", "main")["enabled"] is False
     pserv.run("server enable main")
     assert values(pserv, "server", "main")["enabled"] is True
+    pserv.base = pserv.config
     pserv.run("server set main address=127.0.0.1:1111")
     assert values(pserv, "server", "main")["address"] == (Endpoint("127.0.0.1", 1111),)
+    assert pserv.run("server unset main").text == "server main changed: address"
+    assert values(pserv, "server", "main")["address"] == (Endpoint("127.0.0.1", 1110),)
     assert pserv.run("server remove main").text == "server main removed"
 
 
