@@ -237,37 +237,45 @@ class Master:
         self._begin_to_end("shutdown parent")
         self._is_over = True
 
-    def shutdown_delayed(self) -> None:
-        """Stop listening, wait for every child, then end."""
-        self._begin_to_end("shutdown delayed")
+    def shutdown_delayed(self, command: str = "shutdown delayed") -> None:
+        """Stop listening, wait for every child, then end; `command` asked for it."""
+        self._begin_to_end(command if self._ending is None else self._last_command)
         self.supervisor.retire_all()
         if self._ending is None:    # never soften an ending that has begun
             self._ending = Ending(None, self._give_up_waiting)
 
-    def reopen(self) -> None:
-        """Reopen the log, read certificates anew; children without a session are replaced by new ones."""
+    def reopen(self) -> list[str]:
+        """Reopen the log, read certificates anew; children without a session are replaced by new ones.
+
+        Returns what could not be done, a line each; it is in the log, too.
+        """
+        troubles: list[str] = []
         self.notify.reload_begins()
         try:
             self.log.reopen()
         except StartError as why:
             self.log.note(LOG_NOT_REOPENED, error=str(why))
+            troubles.append(str(why))
         else:
             self.log_number += 1
             self.log.note(LOG_REOPENED)
         if self._ending is None:
             if tls_of(self.job):
-                self._make_job_anew()
+                troubles += self._make_job_anew()
             self.supervisor.renew()
         self.notify.reload_ends()
+        return troubles
 
-    def _make_job_anew(self) -> None:
-        """Let new children have what stands in the files now; what cannot be read there is as it was."""
+    def _make_job_anew(self) -> list[str]:
+        """Let new children have what stands in the files now; returns what cannot be read and is as it was."""
         try:
             self.job = self.spec.make_job(self.config, self.log, self.job)
         except (ConfigError, PdmError, OSError) as why:
             self.log.note(FILES_NOT_READ, error=str(why))
-        else:
-            self.supervisor.adopt(self._work(self.job), self.spec.pool(self.config))
+            return str(why).splitlines()
+        self.supervisor.adopt(self._work(self.job), self.spec.pool(self.config))
+        return [f"{owner}: {tls.trouble}; the certificate that was read before stays in use"
+                for owner, tls in tls_of(self.job).items() if tls.trouble]
 
     def _announce(self, ready: Ready) -> bool:
         """Say that the daemon is there; False when whoever started it has given up waiting."""
@@ -332,11 +340,11 @@ class Master:
         for number in self._signals.take():
             row = self._commands.get(signal.Signals(number))
             if row is not None:
-                self._last_command = row.command
                 self.log.note(COMMAND, source=row.number.name, words=row.command)
                 getattr(self, row.method)()
 
     def _begin_to_end(self, command: str) -> None:
+        self._last_command = command
         for relative in self.relatives:
             relative.end_begins(command)
         self.notify.stopping()

@@ -140,7 +140,7 @@ class Succession:
         if heir.is_silent:
             self._fail(heir.reason(f"ended within {STANDBY_SECONDS:g} s"))
         elif time.monotonic() >= self._until:
-            self._master.shutdown_delayed()
+            self._master.shutdown_delayed("upgrade")
 
     def _fail(self, why: list[str]) -> None:
         """Go on without the successor."""
@@ -157,7 +157,7 @@ class Succession:
         master.log.note(UPGRADE_FAILED, why=why[-1])
         self._conclude(Answer(False, "the upgrade failed, this process goes on", tuple(why)))
         if self._is_aside:    # somebody else was quicker, and serves
-            master.shutdown_delayed()
+            master.shutdown_delayed("upgrade")
 
     def _take_back(self) -> bool:
         """Take back what the successor may have taken; tells whether this master is the one that runs again."""
@@ -199,5 +199,6 @@ class Attempt:
         """Answer nevertheless."""
         return Answer.refusal("the upgrade takes longer than it may")
 
-    def abandon(self) -> None:
+    def abandon(self) -> bool:
         """Nothing is to be stopped: an upgrade that was asked for goes on."""
+        return False

@@ -7,7 +7,7 @@ code of TLS is imported when the first owner has TLS, and not before.  Raises Co
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from popular.config.kinds import Choice, Files, String
@@ -26,6 +26,7 @@ OFF, STARTTLS, IMPLICIT = "off", "starttls", "implicit"
 WARN_DAYS = 21    # before a certificate ends, and each day from then on
 
 Stamp = tuple[object, ...]
+_WORDS = 4    # first parts of a stamp that are not about the content of files
 
 
 def tls_rows(*modes: str) -> tuple[Setting, ...]:
@@ -54,29 +55,30 @@ class Tls:
     secure: Callable[[Wire], "TlsStream"]        # puts a wire under TLS; raises NoTls and Gone
     certificates: "tuple[Certificate, ...]"
     stamp: Stamp                                 # what it was made of
+    trouble: str = ""                            # why it is still made of what was read before
 
 
 def load_tls(cls: str, items: Sequence[Item], former: Mapping[str, Tls], log: Log) -> dict[str, Tls]:
     """Return the TLS of each owner, an object of the class `cls`, that has it; raises ConfigError with every mistake.
 
     What of `former` is made of the same files, unchanged, stays; and so, with a line in the log, does one
-    whose files can no longer be used.
+    of the same files that can no longer be used.
     """
     found: dict[str, Tls] = {}
     mistakes: list[Mistake] = []
     for item in items:
         if item.values.text("tls") == OFF:
             continue
-        old = former.get(item.ident)
+        old, stamp = former.get(item.ident), _stamp(item)
         try:
-            stamp = _stamp(item)
-            found[item.ident] = old if old is not None and old.stamp == stamp else _make(item, stamp)
+            is_same = old is not None and old.stamp == stamp
+            found[item.ident] = replace(old, trouble="") if old and is_same else _make(item, stamp)
         except StartError as why:
-            if old is None:
+            if old is None or old.stamp[:_WORDS] != stamp[:_WORDS]:    # not the files have changed, but their names
                 mistakes.append(_mistake(cls, item, why))
             else:
                 log.note(CERTIFICATE_KEPT, owner=item.ident, why=str(why))
-                found[item.ident] = old
+                found[item.ident] = replace(old, trouble=str(why))
     if mistakes:
         raise ConfigError(mistakes)
     return found
@@ -122,7 +124,8 @@ def _pairs(item: Item) -> "list[KeyPair]":
 def _stamp(item: Item) -> Stamp:
     """Return what changes when something of it does; files that are not there count as such."""
     values = item.values
-    paths = (*values.files("certificate"), *values.files("key"))
+    clientca = str(values.get("clientca") or "")
+    paths = (*values.files("certificate"), *values.files("key"), *([clientca] if clientca else []))
     return (values.text("tls"), values.text("tlsmin"), values.optional_text("tlsciphers"), paths,
             *(_identity(path) for path in paths))
 

@@ -79,7 +79,8 @@ def backend_set(desk: Desk, given: Given) -> Result:
     return objectcommands.change(desk, "backend", given.word("id"), given.pairs)
 
 
-@commands.add("backend unset <id> [key...]", "Let a backend have the INI file's values again, all or those of some keys.")
+@commands.add("backend unset <id> [key...]",
+              "Let a backend have the INI file's values again, all or those of some keys.")
 def backend_unset(desk: Desk, given: Given) -> Result:
     """Give a backend back to the file."""
     return objectcommands.give_back(desk, "backend", given)

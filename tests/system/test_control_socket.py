@@ -46,6 +46,18 @@ def test_spec_1_3_shutdown_ends_the_daemon(start: Start, what: str, goes_on: boo
         wait_for(lambda: not any(map(is_alive, children)), 10.0, "the end of the children")
     assert toy.wait() == 0
     assert not list(toy.rundir.glob("*.ctrl"))
+    assert f" stopped command='shutdown {what}' " in toy.log_lines(" stopped ")[-1]
+
+
+def test_the_last_word_of_a_daemon_tells_what_ended_it(start: Start) -> None:
+    """It told of a HUP before, or of nothing."""
+    toy = start_toy(start)
+    toy.signal(signal.SIGHUP)
+    assert toy.wait_log("log_reopened")
+    with control(toy) as administrator:
+        assert administrator.ask("shutdown delayed").ok
+    assert toy.wait() == 0
+    assert " stopped command='shutdown delayed' " in toy.log_lines(" stopped ")[-1]
 
 
 def test_spec_1_3_shutdown_children_goes_on(start: Start) -> None:

@@ -16,7 +16,7 @@ from popular.addresses import Endpoint
 from popular.net.tlscontext import KeyPair
 from tests.harness import clients
 from tests.harness.certificates import Authority, context_of
-from tests.harness.control import tell
+from tests.harness.control import refused, tell
 from tests.harness.daemon import ROOT, Daemon, StartFailed
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import PASSWORD, XENIA, start_proxy, store
@@ -185,10 +185,38 @@ def test_a_certificate_is_replaced_at_hup(proxy, authority: Authority) -> None:
     tell(daemon, "reopen", "sync")
     second = serial()
     assert second != first
-    (authority.folder / f"{NAME}-ecdsa.pem").write_text("damaged")
-    tell(daemon, "reopen", "sync")
+    pem = authority.folder / f"{NAME}-ecdsa.pem"
+    good = pem.read_text()
+    pem.write_text("damaged")
+    reply = refused(daemon, "reopen")
+    assert reply.text == "not everything could be done"
+    assert reply.lines[0].startswith("main: ") and "the certificate that was read before stays" in reply.lines[0]
+    assert "words='reopen' why='main: " in daemon.wait_log("command_failed")[0]
     assert serial() == second
     assert "certificate_kept" in daemon.wait_log("certificate_kept")[0]
+    pem.write_text(good)
+    tell(daemon, "reopen")
+
+
+def test_a_key_that_does_not_fit_is_no_change_but_a_refusal(proxy, authority: Authority) -> None:
+    daemon = proxy("implicit")
+    other = authority.sign("other.example.org")
+    [before] = tell(daemon, "show certificates")
+    assert "key" in refused(daemon, f"vserv set main key={other.key}").text
+    assert tell(daemon, "show certificates") == [before]
+    assert tell(daemon, "vserv list")[0].lines[0].count(other.key) == 0
+
+
+def test_the_log_that_cannot_be_opened_anew_is_a_failure_of_reopen(proxy) -> None:
+    daemon = proxy("implicit")
+    daemon.logfile.rename(daemon.logfile.with_suffix(".old"))
+    daemon.logfile.mkdir()
+    try:
+        assert str(daemon.logfile) in refused(daemon, "reopen").lines[0]
+    finally:
+        daemon.logfile.rmdir()
+        daemon.logfile.with_suffix(".old").rename(daemon.logfile)
+    assert daemon.wait_log("log_not_reopened") and daemon.wait_log("command_failed")
 
 
 def test_certificates_are_shown_and_their_end_is_told(start: Start, rundir: Path, authority: Authority) -> None:
@@ -227,7 +255,7 @@ def test_what_is_read_beside_certificates_at_hup_may_be_gone(
     daemon = start_proxy(start, rundir, store(NOWHERE), pdmdir=tmp_path / "modules", vserv={
         "tls": "starttls", "certificate": pair.certificate, "key": pair.key})
     (tmp_path / "modules/pdm_passwd.py").unlink()
-    tell(daemon, "reopen", "sync")
+    assert "pdm_passwd" in refused(daemon, "reopen").lines[0]
     assert "pdm_passwd" in daemon.wait_log("files_not_read")[0]
     endpoint = daemon.endpoint()
     client = poplib.POP3(endpoint.host, endpoint.port, timeout=10)

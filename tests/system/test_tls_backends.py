@@ -11,6 +11,7 @@ import pytest
 
 from popular.addresses import Endpoint
 from tests.harness.certificates import Authority, context_of
+from tests.harness.control import refused, tell
 from tests.harness.daemon import Daemon, StartFailed
 from tests.harness.dovecot import Dovecot, NoDovecot
 from tests.harness.fake_backend import Expect, FakeBackend, Say
@@ -65,6 +66,27 @@ def test_each_certificate_of_a_server_lets_in_the_same_proxies(
         client.greeting()
         client.ok(f"USER {XENIA}")
         assert client.command(f"PASS {PASSWORD}").startswith(answer)
+
+
+def test_other_authorities_of_a_server_count_at_once(
+        start: Start, rundir: Path, make_mailbox: Callable[..., Path], spool: Path, authority: Authority,
+        pop: Callable[..., PopClient]) -> None:
+    """They were ignored until the certificate itself was another one."""
+    make_mailbox("x/xenia", new=[b"Subject: x\r\n\r\n"])
+    back, own = authority.sign("store.example.org"), authority.sign("proxy.example.org")
+    pserv = start("pserv", {"pserv": {"mailboxdir": spool}, "server": {"main": {
+        "address": "127.0.0.1:0", "tls": "implicit", "certificate": back.certificate, "key": back.key}}})
+    secured = {"tls": "implicit", "cafile": authority.cafile, "tlsname": "store.example.org", "softfail": "off"}
+    daemons = [start_proxy(start, rundir, store(pserv.endpoint(), None, **secured, **more), name=f"p{number}")
+               for number, more in enumerate([{"certificate": own.certificate, "key": own.key}, {}])]
+
+    def answers() -> list[bytes]:
+        return [pop(daemon.endpoint()).login(XENIA, PASSWORD)[:4] for daemon in daemons]
+
+    assert answers() == [b"+OK ", b"+OK "]
+    tell(pserv, f"server set main clientca={authority.cafile}")
+    assert answers() == [b"+OK ", b"-ERR"]
+    assert "No such file" in refused(pserv, "server set main clientca=/no/such.pem").text
 
 
 @pytest.mark.parametrize("backend, why", [

@@ -141,7 +141,8 @@ def test_a_list_that_a_command_read_anew_follows_the_file():
 
 def test_values_are_given_back_to_the_file():
     base = backend(DEFAULT, "10.0.0.5:110")
-    present = with_item(base, SCHEMA, "backend", "store", {"drain": "on", "address": "10.0.0.6:110"}, COMMAND, keep=True)
+    commanded = {"drain": "on", "address": "10.0.0.6:110"}
+    present = with_item(base, SCHEMA, "backend", "store", commanded, COMMAND, keep=True)
     once = given_back(present, base, "backend", "store", ("address",)).item("backend", "store")
     assert (str(once.values["address"]), once.values["drain"], once.origin) == ("10.0.0.5:110", True, COMMAND)
     assert given_back(present, base, "backend", "store") == base
