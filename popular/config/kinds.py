@@ -67,6 +67,19 @@ class Bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Off(Bool):
+    """A switch that cannot be turned on."""
+
+    wanted: ClassVar[str] = "off (also 0 false no): there is no such thing any more"
+
+    def parse(self, text: str) -> bool:
+        """Read `0 false no off` in any case."""
+        if Bool.parse(self, text):
+            raise ValueError(self.wanted)
+        return False
+
+
+@dataclass(frozen=True, slots=True)
 class Int:
     """A whole number; `high` None means that there is no upper bound but 18 digits."""
 

@@ -10,12 +10,13 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import NoReturn
 
 from popular.daemon.given import Given
 from popular.daemon.handover import Handle, HandOver
-from popular.daemon.listeners import OwnPorts, is_in_use
+from popular.daemon.listeners import OwnPorts, fall_back, is_in_use, ring_listener
 from popular.daemon.rings import StartRings
 from popular.daemon.spec import Listen, Listener
 from popular.errors import StartError
@@ -95,9 +96,9 @@ def bind_all(listens: Iterable[Listen], patience: float, rings: StartRings | Non
             if listen in given:
                 bound.append(_from_manager(listen, given[listen]))
             elif rings and listen.ringd:
-                bound.append(_from_ringd(listen, rings))
+                bound.append(_from_ringd(listen.ringd, listen, rings))
             else:
-                bound.append(_bind_patiently(listen, deadline))
+                bound.append(_bind_patiently(listen, deadline, rings))
         except StartError as why:
             refused.append(str(why))
     if refused:
@@ -109,16 +110,17 @@ def _from_manager(listen: Listen, sock: socket.socket) -> Listener:
     return Listener(listen.owner, bound_endpoint(sock), sock, listen, ours=False, given=True)
 
 
-def _from_ringd(listen: Listen, rings: StartRings) -> Listener:
-    sock = rings.bind(listen)
-    return Listener(listen.owner, bound_endpoint(sock), sock, listen, ours=False, ringd=listen.ringd)
+def _from_ringd(path: str, listen: Listen, rings: StartRings) -> Listener:
+    return ring_listener(path, listen, rings.bind(path, listen))
 
 
-def _bind_patiently(listen: Listen, deadline: float) -> Listener:
+def _bind_patiently(listen: Listen, deadline: float, rings: StartRings | None) -> Listener:
     while True:
         try:
             return OwnPorts().bind(listen)
         except StartError as why:
+            if rings is not None and not is_in_use(why):
+                return fall_back(listen, why, partial(_from_ringd, rings=rings))
             if not is_in_use(why) or time.monotonic() >= deadline:
                 raise
         time.sleep(_AGAIN)

@@ -8,7 +8,7 @@ everything as it was.
 
 import errno
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -53,16 +53,36 @@ class RingPorts(OwnPorts):
 
     def bind(self, listen: Listen) -> Listener:
         """Bind one address, or let ringd do it; raises StartError."""
-        if not listen.ringd:
+        if listen.ringd:
+            return self._ask(listen.ringd, listen)
+        try:
             return super().bind(listen)
-        sock = self._rings.acquire(listen.ringd, listen.endpoint, listen.backlog)
-        return Listener(listen.owner, bound_endpoint(sock), sock, listen, ours=False, ringd=listen.ringd)
+        except StartError as why:
+            return fall_back(listen, why, self._ask)
 
     def close(self, listener: Listener) -> None:
         """Close a listener, and release it where it came from."""
         super().close(listener)
         if listener.ringd:
             self._rings.release(listener.ringd, listener.endpoint)
+
+    def _ask(self, path: str, listen: Listen) -> Listener:
+        return ring_listener(path, listen, self._rings.acquire(path, listen.endpoint, listen.backlog))
+
+
+def ring_listener(path: str, listen: Listen, sock: socket.socket) -> Listener:
+    """Return a socket that the ringd at `path` gave as a listener."""
+    return Listener(listen.owner, bound_endpoint(sock), sock, listen, ours=False, ringd=path)
+
+
+def fall_back(listen: Listen, why: StartError, ask: Callable[[str, Listen], Listener]) -> Listener:
+    """Let the ringd that is expected open what, as `why` says, we may not; raises StartError, without one `why`."""
+    if not listen.fallback or not isinstance(why.__cause__, PermissionError):
+        raise why
+    try:
+        return ask(listen.fallback, listen)
+    except StartError as other:
+        raise StartError(f"{why}, or ringd(8), which the variable ringd names: {other}") from why
 
 
 def is_in_use(why: StartError) -> bool:

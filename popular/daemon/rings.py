@@ -30,12 +30,12 @@ class StartRings:
         """All connections, for the hand-over."""
         return tuple(self._clients.values())
 
-    def bind(self, listen: Listen) -> socket.socket:
-        """Return the listening socket that the ringd at `listen.ringd` gives; raises StartError."""
-        client = self._clients.get(listen.ringd)
+    def bind(self, path: str, listen: Listen) -> socket.socket:
+        """Return the listening socket that the ringd at `path` gives; raises StartError."""
+        client = self._clients.get(path)
         if client is None:
             with acting_as(self._rights):
-                client = self._clients[listen.ringd] = RingClient.connect(listen.ringd)
+                client = self._clients[path] = RingClient.connect(path)
         return client.acquire(listen.endpoint, listen.backlog)
 
 

@@ -36,6 +36,7 @@ class Listen:
     endpoint: Endpoint   # numeric; port 0 lets the kernel choose
     backlog: int         # of listen(2); no meaning for udp
     ringd: str = ""      # socket of the ringd that opens it; empty: we do
+    fallback: str = ""   # socket of the ringd that is asked for it when we have not the right
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Read by the starter (INI file, options, documents) and by the master (`show`, `set`).
 """
 
-from popular.config.kinds import Bool, Dir, File, Id, Int, Time
+from popular.config.kinds import Bool, Dir, File, Id, Int, Off, Time
 from popular.config.setting import Schema, Setting
 from popular.daemon.settings import METRICS_ROWS, POOL_ROWS, process_rows
 from popular.paths import CAPADIR, SMTPFILE
@@ -25,6 +25,7 @@ LOGIN_ROWS = (
             "slow reader is not idle; RFC 1939 asks for 10 minutes at least."),
     Setting("sidprefix", Id(), None,
             "First part of every session id, up to 32 characters; the host name without its domain when not set."),
+    Setting("allowsslv2", Off(), False, "Always off, because there is no SSL 2 any more; for rc files of old."),
     Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that virtual servers name."),
 )
 
@@ -39,7 +40,8 @@ BACKEND_ROWS = (
 
 PORT_ROWS = (
     Setting("ringd", File(), None,
-            "Socket of the ringd(8) that opens ports below 1024; when not set, pproxy opens them itself."),
+            "Socket of the ringd(8) that opens ports below 1024; when not set, pproxy opens them itself, and those for "
+            "which it lacks the right are opened by the ringd whose socket is in the run folder."),
 )
 
 PDM_ROWS = (

@@ -19,6 +19,7 @@ from popular.daemon.spec import DaemonSpec, Job, Listen, metrics_listens
 from popular.daemon.tls import STARTTLS, Tls, load_tls, note_ending
 from popular.errors import ConfigError, Mistake, PdmError
 from popular.log.writer import Log
+from popular.paths import RINGSOCKET
 from popular.pdm.chain import Chain
 from popular.pdm.secrets import DRIVERS
 from popular.pproxy.commands import commands
@@ -101,11 +102,13 @@ def check(config: Config) -> list[Mistake]:
 def listens(config: Config) -> list[Listen]:
     """Return where pproxy listens: every address of every virtual server, and for metrics.
 
-    ringd opens low ports of virtual servers if there is one.
+    ringd opens low ports of virtual servers if it is named; else it is asked, where it is expected, for those that we
+    may not open.
     """
     backlog = config.variables.integer("backlog")
     ringd = config.variables.optional_text("ringd") or ""
-    own = [Listen("tcp", item.ident, endpoint, backlog, ringd if 0 < endpoint.port < LOW_PORTS else "")
+    expected = "" if ringd else os.path.join(config.variables.text("rundir"), RINGSOCKET)
+    own = [Listen("tcp", item.ident, endpoint, backlog, *((ringd, expected) if 0 < endpoint.port < LOW_PORTS else ()))
            for item in config.items("vserv") for endpoint in item.values.endpoints("address")]
     return own + metrics_listens(config)
 

@@ -12,6 +12,7 @@ from popular.daemon.messages import START
 from popular.errors import Mistake
 from popular.log.writer import Log
 from popular.net.listen import bind_tcp
+from popular.paths import RINGSOCKET
 from popular.proc.capabilities import CAP_NET_BIND_SERVICE
 from popular.proc.rights import own_rights
 from popular.proc.watch import Watch
@@ -45,7 +46,7 @@ def make_service(config: Config, log: Log, watch: Watch) -> Service:
     allowed = config.variables["ports"]
     if not isinstance(allowed, PortRanges):
         raise TypeError(f"ports is a {type(allowed).__name__}")
-    path = os.path.join(config.variables.text("rundir"), "ringd.sock")
+    path = os.path.join(config.variables.text("rundir"), RINGSOCKET)
     return open_service(path, allowed, PortTable(lambda endpoint: bind_tcp(endpoint, BACKLOG)), log, watch)
 
 

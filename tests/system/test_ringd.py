@@ -191,6 +191,79 @@ def test_a_proxy_without_ringd_does_not_start(start, rundir, low):
     assert f"cannot reach ringd at {sock_of(rundir)}: No such file" in why.value.stderr
 
 
+@pytest.fixture
+def rightless(rundir: Path) -> str:
+    """A Python without the right to open low ports, as ordinary users have it; with ringd's own user id."""
+    wrapper = rundir / "python"
+    wrapper.write_text(f'#!/bin/sh\nexec setpriv --bounding-set=-net_bind_service {sys.executable} "$@"\n')
+    wrapper.chmod(0o755)
+    return str(wrapper)
+
+
+# What an administrator of the C version has (spec 1.2, 1.3, 11): variables, lists, modules, and a port below 1024.
+C_RC = """\
+# /etc/popular/pproxy.rc
+prng add /dev/urandom 32
+set allowsslv2 off
+set authtimeout 2m
+set maxsession 500
+set maxlocalload 0
+set backlog 128
+set sidprefix px
+set capadir {folder}
+capa load default
+backend add store1 CXPOP 10.0.0.5:1110
+pdm load users passwd {folder}/users
+pdm load support master {folder}/masterauth.conf
+vserv add main {port} capa=default
+show allowsslv2
+"""
+
+
+def feed(rundir: Path, text: str) -> "subprocess.CompletedProcess[str]":
+    """Send an rc file as an init script does (spec 11)."""
+    (rundir / "pproxy.rc").write_text(text)
+    return subprocess.run([sys.executable, ROOT / "bin/pcontrol", "--program=pproxy", "-r", rundir,
+                           rundir / "pproxy.rc"], capture_output=True, text=True, timeout=40, cwd="/")
+
+
+@needs_root
+def test_spec_11_the_rc_file_of_the_c_version_finds_ringd(start, rundir, start_ringd, low, rightless):
+    """Without a word of ringd in it: there was none in the C version."""
+    (rundir / "default").write_text("TOP\nUIDL\n")
+    (rundir / "users").write_text("joe:{PLAIN}secret:store1::j/joe\n")
+    rc = C_RC.format(folder=rundir, port=low)
+    start("pproxy", {}, python=rightless)
+    without = feed(rundir, rc)
+    assert without.returncode == 1
+    assert f"cannot listen on {low}: Permission denied" in without.stderr and "ringd(8)" in without.stderr
+    assert f"cannot reach ringd at {sock_of(rundir)}: No such file" in without.stderr
+    ringd = start_ringd()
+    for _ in range(2):    # a reload sends it again
+        done = feed(rundir, rc)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines()[-1] == "allowsslv2 = off"
+        assert greets(low) and counts(ringd) == ["1"]
+    refused = feed(rundir, "set allowsslv2 on\n")
+    assert refused.returncode == 1 and "allowsslv2: found 'on', wanted off" in refused.stderr
+    feed(rundir, "vserv remove main\n")
+    wait_counts(ringd, 1, 0)
+
+
+@needs_root
+def test_an_ini_file_without_ringd_finds_it_too(start, rundir, start_ringd, low, rightless):
+    settings = {"vserv": {"main": {"address": low}}}
+    with pytest.raises(StartFailed) as why:
+        start("pproxy", settings, python=rightless)
+    assert why.value.code == 69
+    assert "Permission denied" in why.value.stderr and f"cannot reach ringd at {sock_of(rundir)}" in why.value.stderr
+    ringd = start_ringd()
+    proxy = start("pproxy", settings, python=rightless)
+    assert greets(proxy.endpoint("main")) and counts(ringd) == ["1"]
+    assert proxy.stop() == 0
+    wait_counts(ringd, 1, 0)
+
+
 def test_a_port_that_ringd_may_not_open_is_told(start, rundir, start_ringd, low):
     ringd = start_ringd(ports="1-109, 1023")
     if low.port != 110:

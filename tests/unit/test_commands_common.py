@@ -2,7 +2,7 @@
 
 import pytest
 
-from popular.config.kinds import Address, Bool, Choice, Dir, File, Id, Int, String, Time
+from popular.config.kinds import Address, Bool, Choice, Dir, File, Id, Int, Off, String, Time
 from popular.config.setting import Setting
 from popular.errors import UsageError
 from popular.pproxy.commands import commands
@@ -61,6 +61,11 @@ ROWS = [pytest.param(schema, words, row, id=f"{schema.program}-{row.name}")
 @pytest.mark.parametrize(("schema", "words", "row"), ROWS)
 def test_every_variable_can_be_set_or_is_read_only(schema, words, row):
     master = FakeMaster(schema, words)
+    if isinstance(row.kind, Off):
+        with pytest.raises(UsageError, match="there is no such thing any more"):
+            master.run(f"set {row.name} on")
+        assert master.run(f"set {row.name} off").text == "unchanged"
+        return
     if row.readonly:
         with pytest.raises(UsageError, match=f"{row.name} is read-only"):
             master.run(f"set {row.name} {another(row)}")

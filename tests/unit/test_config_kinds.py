@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from popular.addresses import Endpoint
-from popular.config.kinds import Address, Addresses, Bool, Choice, Dir, File, Files, Float, Id, Int, Kind, String, Time
+from popular.config.kinds import (Address, Addresses, Bool, Choice, Dir, File, Files, Float, Id, Int, Kind, Off, String,
+                                  Time)
 
 LONG = 10 ** 9
 
@@ -19,6 +20,8 @@ LONG = 10 ** 9
     pytest.param(Bool(), "False", False, id="bool-false"),
     pytest.param(Bool(), "no", False, id="bool-no"),
     pytest.param(Bool(), "OFF", False, id="bool-off"),
+    pytest.param(Off(), "off", False, id="off"),
+    pytest.param(Off(), "0", False, id="off-0"),
     pytest.param(Int(5, 1024), "5", 5, id="int-low"),
     pytest.param(Int(5, 1024), " 1024 ", 1024, id="int-high"),
     pytest.param(Int(5, 1024), "+007", 7, id="int-zeros"),
@@ -50,6 +53,8 @@ def test_spec_1_2_accepted(kind, text, value):
     pytest.param(Bool(), "", id="bool-empty"),
     pytest.param(Bool(), "2", id="bool-2"),
     pytest.param(Bool(), "enabled", id="bool-word"),
+    pytest.param(Off(), "on", id="off-on"),
+    pytest.param(Off(), "maybe", id="off-word"),
     pytest.param(Int(5, 1024), "4", id="int-below"),
     pytest.param(Int(5, 1024), "1025", id="int-above"),
     pytest.param(Int(5, 1024), "", id="int-empty"),
