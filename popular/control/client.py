@@ -9,7 +9,8 @@ from popular.control.answer import parse_end, unstuffed
 from popular.errors import PopularError
 
 PATIENCE = 60.0           # seconds without an octet of an answer; longer than any command takes
-MAX_ANSWER = 256 << 20    # octets
+MAX_ANSWER = 80 << 20     # octets; somewhat more than a master sends
+MAX_LINES = 1_000_000     # of it
 
 _BLOCK = 65536
 
@@ -33,6 +34,8 @@ class ControlClient:
     def __init__(self, path: str, patience: float = PATIENCE) -> None:
         """Connect to the socket `path`; raises NoDaemon."""
         self._buffer = bytearray()
+        self._searched = 0    # octets of it that hold no line end
+        self._size = 0        # octets of the answer that were taken out of it
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._sock.settimeout(patience)
         try:
@@ -60,12 +63,15 @@ class ControlClient:
     def receive(self) -> Reply:
         """Return the next answer; raises NoDaemon."""
         lines: list[str] = []
+        self._size = 0
         while True:
             line = self._line()
             end = parse_end(line)
             if end is not None:
                 return Reply(*end, tuple(lines))
             lines.append(unstuffed(line))
+            if len(lines) > MAX_LINES:
+                raise NoDaemon("the answer does not end")
 
     def fileno(self) -> int:
         """Return the descriptor of the connection."""
@@ -90,7 +96,8 @@ class ControlClient:
             return False
 
     def _line(self) -> str:
-        while (end := self._buffer.find(b"\n")) < 0:
+        while (end := self._buffer.find(b"\n", self._searched)) < 0:
+            self._searched = len(self._buffer)
             try:
                 block = self._sock.recv(_BLOCK)
             except TimeoutError as why:
@@ -100,10 +107,12 @@ class ControlClient:
             if not block:
                 raise NoDaemon("the daemon closed the connection")
             self._buffer += block
-            if len(self._buffer) > MAX_ANSWER:
+            if self._size + len(self._buffer) > MAX_ANSWER:
                 raise NoDaemon("the answer does not end")
         line = bytes(self._buffer[:end]).decode("utf-8", "replace")
         del self._buffer[:end + 1]
+        self._searched = 0
+        self._size += end + 1
         return line
 
 
