@@ -117,7 +117,7 @@ def _find_from(fd: int, key: bytes, low: int, size: int, below: bytes, above: by
 
 
 def _lines(fd: int, offset: int, size: int, *, is_at_line: bool = False) -> Iterator[tuple[int, bytes]]:
-    """Yield begin and text of the lines that begin behind `offset`, or at it, comments and empty lines left out."""
+    """Yield begin and text of the entries that begin behind `offset`, or at it."""
     base, buffer, begin = offset, b"", 0    # the buffer begins at base, the line at begin in it
     is_whole = is_at_line or offset == 0
     while True:
@@ -139,7 +139,8 @@ def _lines(fd: int, offset: int, size: int, *, is_at_line: bool = False) -> Iter
 
 
 def _is_entry(line: bytes) -> bool:
-    return line not in (b"", b"\r") and not line.startswith(b"#")
+    """Tell whether a line is a user's: it has a colon and is no comment."""
+    return b":" in line and not line.startswith(b"#")
 
 
 def _last_name(fd: int, size: int) -> bytes | None:

@@ -212,7 +212,7 @@ ALIKE = st.text("ab-.", min_size=1, max_size=5).map(str.encode)
 def test_bisection_finds_what_a_linear_search_finds(source, open_bytes, names, others, fill, comments, ends):
     lines = [name + b":" + b"x" * fill + name for name in sorted(names)]
     for place in comments:
-        lines.insert(min(place, len(lines)), b"#zz: out of order" if place % 2 else b"")
+        lines.insert(min(place, len(lines)), (b"#zz: out of order", b"", b"zz has no colon")[place % 3])
     text = b"\n".join(lines) + b"\n" * ends
     fd = open_bytes(text)
     block, source.BLOCK = source.BLOCK, 16
