@@ -1,0 +1,161 @@
+"""Targets: what comes over the network and over Unix sockets.  Each raises for what must not happen, and only then."""
+
+import contextlib
+import math
+
+from popular.control.answer import Answer, parse_end, unstuffed
+from popular.control.grammar import join_words, split_words
+from popular.errors import Gone, MailcheckError, Refuse, Refused, UsageError
+from popular.mailcheck.packet import (
+    MailState, is_answer, mail_request, parse_load_answer, parse_mail_answer, parse_request)
+from popular.names import MAX_RESPONSE, is_mailbox, is_sid
+from popular.net.httppage import PageServer
+from popular.net.ringpacket import MAX_ANSWER, MAX_REQUEST, canonical, decode_answer, decode_request
+from popular.net.wire import Wire
+from popular.pop3.authorization import AuthorizationState, Credentials
+from popular.pop3.dialogue import Dialogue
+from popular.pop3.response import parse_response
+from popular.pop3.transaction import TransactionState
+from popular.pop3.xpop import preamble_lines, read_preamble
+from popular.pproxy.spec import SPEC as PPROXY
+from popular.pserv.spec import SPEC as PSERV
+from tests.fuzz.stream import MemoryStream
+from tests.harness.memory import MemoryMaildrop
+
+MESSAGES = (b"Subject: one\r\n\r\n.dot\r\n", b"no end", b"")
+
+
+def wire_lines(data: bytes) -> None:
+    """Lines of a peer: whatever the pieces, the same lines come, none with a line end or too long."""
+    limit, piece, data = data[0] if data else 1, data[1] if len(data) > 1 else 1, data[2:]
+    assert _lines(data, limit, piece) == _lines(data, limit, len(data))
+
+
+def _lines(data: bytes, limit: int, piece: int) -> list[bytes]:
+    wire = Wire(MemoryStream(data, piece), idle=1.0, maxline=limit)
+    found: list[bytes] = []
+    while True:
+        try:
+            line = wire.readline()
+        except Refuse:
+            found.append(b"refused\n")
+        except Gone:
+            return found if 0 not in data and b"\n" in data[-1:] else []    # where it ends depends on the pieces
+        else:
+            assert b"\n" not in line and len(line) <= limit
+            found.append(line)
+
+
+def authorization(data: bytes) -> None:
+    """A client before its login: each line has one answer, or credentials come out that could be anybody's."""
+    stream, dialogue = _dialogue(data)
+    with contextlib.suppress(Gone):
+        while (found := dialogue.run(AuthorizationState(dialogue.wire, offers_tls=True))) is not None:
+            if isinstance(found, Credentials):
+                assert found.user and "\n" not in found.user and b"\n" not in found.password
+    _look_at_answers(stream)
+
+
+def transaction(data: bytes) -> None:
+    """A client with a mailbox: no message goes but by DELE and QUIT."""
+    stream, dialogue = _dialogue(data)
+    maildrop = MemoryMaildrop(MESSAGES)
+    with contextlib.suppress(Gone):
+        dialogue.run(TransactionState(dialogue.wire, maildrop))
+    assert not maildrop.gone or (b"DELE" in data.upper() and b"QUIT" in data.upper())
+    assert maildrop.commits <= 1
+
+
+def _dialogue(data: bytes) -> tuple[MemoryStream, Dialogue]:
+    stream = MemoryStream(data[1:], data[0] if data else 1)
+    return stream, Dialogue(Wire(stream, idle=1.0), maxerrors=25)
+
+
+def _look_at_answers(stream: MemoryStream) -> None:
+    assert not stream.said or stream.said.endswith(b"\r\n")
+    assert all(len(line) <= MAX_RESPONSE for line in stream.said.split(b"\r\n"))
+
+
+def xpop_preamble(data: bytes) -> None:
+    """A proxy's three lines: what is accepted is well-formed and comes out of `preamble_lines` again."""
+    try:
+        found = read_preamble(Wire(MemoryStream(data[1:], data[0] if data else 1), idle=1.0))
+    except (Refused, Gone):
+        return
+    assert is_mailbox(found.mailbox) and is_sid(found.sid)
+    again = read_preamble(Wire(MemoryStream(preamble_lines(found.mailbox, found.sid, found.master), 4096), idle=1.0))
+    assert (again.mailbox, again.sid, again.master) == (found.mailbox, found.sid, found.master)
+
+
+def backend_answer(data: bytes) -> None:
+    """A backend's answer: what goes to the client is one short printable line."""
+    with contextlib.suppress(ValueError):
+        line = str(parse_response(data))
+        assert line.isascii() and line.isprintable() and len(line) <= MAX_RESPONSE
+
+
+def mailcheck(data: bytes) -> None:
+    """Datagrams of both directions: a request is taken apart, an answer is a state, a load, a refusal, or nothing."""
+    request = parse_request(data)
+    if request.letter == b"M" and is_mailbox(name := request.parameter.decode("latin-1")):
+        assert parse_request(mail_request(name)) == request and not is_answer(data)
+    with contextlib.suppress(MailcheckError):
+        state = parse_mail_answer(data)
+        assert state is None or (state in MailState and data.startswith(b"+OK "))
+    with contextlib.suppress(MailcheckError):
+        load = parse_load_answer(data)
+        assert load is None or (math.isfinite(load) and load >= 0)
+
+
+def ring_packets(data: bytes) -> None:
+    """Packets of ringd and its clients: what is understood is encoded to what is understood alike."""
+    with contextlib.suppress(UsageError):
+        request = decode_request(data)
+        assert len(data) <= MAX_REQUEST and decode_request(request.encode()) == request
+        assert canonical(canonical(request.endpoint)) == canonical(request.endpoint)
+    with contextlib.suppress(UsageError):
+        answer = decode_answer(data)
+        assert len(data) <= MAX_ANSWER
+        if answer.refusal is None or answer.refusal == answer.refusal.strip():
+            decode_answer(answer.encode())
+
+
+def control_line(data: bytes) -> None:
+    """A control command: it is one of the table, or is refused in words; its words can be joined and split again."""
+    text = data.decode("utf-8", "replace")
+    with contextlib.suppress(UsageError):
+        words = split_words(text)
+        if text.isprintable():
+            assert split_words(join_words(words)) == words
+        for commands in filter(None, (PPROXY.commands, PSERV.commands)):
+            with contextlib.suppress(UsageError):
+                commands.find(words)
+            assert 0 <= commands.known_words(words) <= len(words)
+
+
+def control_answer(data: bytes) -> None:
+    """An answer of a master: no line of it can be taken for its end, whatever text it carries."""
+    text = data.decode("utf-8", "replace")
+    parse_end(text)
+    octets = Answer(True, text[:100], tuple(text.split("|"))).render()
+    *lines, end = octets.decode("utf-8").removesuffix("\n").split("\n")
+    assert parse_end(end) is not None and all(parse_end(line) is None for line in lines)
+    for line in lines:
+        unstuffed(line)
+
+
+class _Page(PageServer):
+    """A server of one page without a socket."""
+
+    def __init__(self) -> None:
+        self._path, self._type, self._page = b"/metrics", "text/plain", lambda: b"page"
+
+    def answer(self, request: bytes) -> bytes:
+        return self._reply(request)
+
+
+def http_request(data: bytes) -> None:
+    """A request for metrics: nothing as long as it is not whole, else one HTTP answer."""
+    answer = _Page().answer(data)
+    assert not answer or answer.startswith(b"HTTP/1.")
+    assert answer or (b"\n\n" not in data and b"\n\r\n" not in data)

@@ -1,0 +1,15 @@
+"""The table of what is fuzzed: a name, a function, and inputs to begin with."""
+
+from collections.abc import Callable, Mapping
+
+from tests.fuzz import files, protocols
+
+Target = Callable[[bytes], None]
+
+TARGETS: Mapping[str, Target] = {target.__name__: target for target in (
+    protocols.wire_lines, protocols.authorization, protocols.transaction, protocols.xpop_preamble,
+    protocols.backend_answer, protocols.mailcheck, protocols.ring_packets, protocols.control_line,
+    protocols.control_answer, protocols.http_request,
+    files.file_names, files.line_ends, files.stuffing, files.cdb_file, files.passwd_file, files.master_file,
+    files.user_record, files.stored_password, files.ini_file, files.values, files.capability_list, files.state_file,
+    files.text_of_users, files.log_word)}
