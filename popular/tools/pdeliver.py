@@ -7,10 +7,13 @@ but for the original's 1:
      1  over quota
     64  wrong command line, or a name that no mailbox can have (EX_USAGE)
     67  there is no such mailbox (EX_NOUSER)
-    75  not delivered, worth a retry (EX_TEMPFAIL); also after a signal, and after any error that nobody expected, for
-        Python's own exit code would be 1
+    75  not delivered, worth a retry (EX_TEMPFAIL); also after a signal, and after any error that nobody expected
 
-TERM, INT and HUP end the delivery while it waits for input, and leave nothing behind.  Once all is read it is finished.
+A shell runs Python and watches it (see bin/pdeliver), because Python's own failures end with 1.  Whatever fails once
+the mail is in the mailbox changes nothing about 0: a retry would bring it twice.
+
+TERM, INT and HUP end the delivery while it waits for input, and leave nothing behind.  Once all is read it is
+finished.
 """
 
 import argparse
@@ -36,17 +39,26 @@ from popular.version import VERSION
 DELIVERED, OVER_QUOTA, USAGE, NO_USER, RETRY = 0, 1, 64, 67, 75    # exit codes
 
 MEBIBYTE = 1024 * 1024
+SHELL = "PDELIVER_SHELL"    # in the environment: the process id of the shell that watches
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main() -> int:
-    """Run `pdeliver`; returns its exit code."""
+    """Run `pdeliver`; returns its exit code and never raises.  What fails behind the delivery does not change it."""
+    code = RETRY
     try:
-        os.fstat(0)
-    except OSError as why:    # before anything is opened, which would become descriptor 0
-        return tell(RETRY, "standard input", str(why.strerror))
-    with InterruptibleInput(0) as source:
-        return run(sys.argv[1:], source)
+        os.fstat(0)    # before anything is opened, which would become descriptor 0
+        open_standard()
+        with InterruptibleInput(0) as source:
+            code = run(sys.argv[1:], source)
+    except SystemExit as why:    # after --help, or a wrong command line
+        code = why.code if isinstance(why.code, int) else USAGE
+        flush()
+    except OSError as why:
+        say(f"not begun, or not ended well: {why.strerror}")
+    except BaseException as why:
+        say(f"{type(why).__name__}: {why}")
+    return code
 
 
 def run(argv: Sequence[str], source: Source) -> int:
@@ -54,6 +66,14 @@ def run(argv: Sequence[str], source: Source) -> int:
     arguments = make_parser().parse_args(argv)
     log = open_log(arguments.logfile)
     log.sid = arguments.id
+    try:
+        return attempt(arguments, source, log)
+    finally:
+        close(log)
+
+
+def attempt(arguments: argparse.Namespace, source: Source, log: Log) -> int:
+    """Deliver, or log and say why not; returns the exit code."""
     try:
         return take(arguments, source, log)
     except StoreError as why:
@@ -63,8 +83,6 @@ def run(argv: Sequence[str], source: Source) -> int:
         log.note(M.DELIVERY_BUG, mailbox=arguments.mailbox, type=type(why).__name__,
                  place=f"{os.path.basename(place.filename)}:{place.lineno}")
         return tell(RETRY, arguments.mailbox, type(why).__name__)
-    finally:
-        os.close(log.fileno())
 
 
 def take(arguments: argparse.Namespace, source: Source, log: Log) -> int:
@@ -83,9 +101,19 @@ def take(arguments: argparse.Namespace, source: Source, log: Log) -> int:
             log.note(M.OVER_QUOTA, mailbox=mailbox.name, size=held.octets, number=held.number, quota=limit,
                      maxnum=arguments.maxnum)
             return tell(OVER_QUOTA, mailbox.name, "over quota")
-    delivered = deliver(mailbox, source, Form(arguments.format))
-    log.note(M.DELIVERED, mailbox=mailbox.name, size=delivered.size, name=delivered.name)
+    delivered = deliver(mailbox, source, Form(arguments.format), stay_watched)
+    try:
+        log.note(M.DELIVERED, mailbox=mailbox.name, size=delivered.size, name=delivered.name)
+    except Exception as why:    # the mail is there: an error now would bring it twice
+        say(f"{mailbox.name}: delivered and not logged: {type(why).__name__}")
     return DELIVERED
+
+
+def stay_watched(step: str) -> None:
+    """Before the mail gets its name, see that the shell is there to hand on the exit code.  Raises StoreError."""
+    shell = os.environ.get(SHELL)
+    if step == "link" and shell is not None and shell != str(os.getppid()):
+        raise StoreError("the shell that started Python was killed")
 
 
 def complain(mailbox: str, why: StoreError, log: Log) -> int:
@@ -104,6 +132,29 @@ def open_log(path: str) -> Log:
     except StartError as why:
         say(str(why))
         return Log.open("pdeliver", os.devnull)
+
+
+def close(log: Log) -> None:
+    """Close the log, which the exit code does not depend on."""
+    try:
+        os.close(log.fileno())
+    except OSError as why:
+        say(f"log file: {why.strerror}")
+
+
+def open_standard() -> None:
+    """See that standard output and error are open, or what is written there would get into a mail.  Raises OSError."""
+    while (file := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(file)
+
+
+def flush() -> None:
+    """Write out what argparse has printed; nobody need listen."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError, AttributeError):    # full, or closed
+        pass
 
 
 def tell(code: int, mailbox: str, why: str) -> int:

@@ -184,3 +184,117 @@ def deliver_until(box: Path, mail: bytes, number: signal.Signals, seconds: float
         timer.cancel()
         timer.join()
         return process.returncode
+
+
+# Whatever fails, an MTA hears "over quota" only of a full mailbox
+
+def shell_command(box: Path) -> list[str]:
+    """Return how an MTA runs pdeliver: by its name, so that the shell watches Python."""
+    return [str(ROOT / "bin" / "pdeliver"), "-m", str(box.parent), "-l", str(box.parent / "log")]
+
+
+def our_python(**more: str) -> dict[str, str]:
+    """Return an environment in which `python3` is the Python of the tests."""
+    return {**os.environ, "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}", **more}
+
+
+def under_shell(box: Path, *options: str, prepare: Prepare | None = None,
+                **environment: str) -> "subprocess.CompletedProcess[bytes]":
+    """Deliver as an MTA does."""
+    return subprocess.run([*shell_command(box), *options], input=MAIL, capture_output=True, timeout=30,
+                          preexec_fn=prepare, env=our_python(**environment), check=False)
+
+
+@pytest.mark.parametrize(("options", "code"), [
+    (("joe",), 0), (("--create", "jane"), 0), (("-Q", "0", "joe"), 0), (("--help",), 0), (("--version",), 0),
+    (("-Q", "1", "joe"), 1), (("--what",), 64), (("../joe",), 64), (("nobody",), 67)])
+def test_the_shell_hands_on_what_pdeliver_decides(box: Path, options: tuple[str, ...], code: int) -> None:
+    (box / "new" / "1000000000.1_1").write_bytes(b"x")
+    assert under_shell(box, *options).returncode == code
+
+
+@pytest.mark.parametrize("change", [
+    {"PYTHONHOME": "/nonexistent"}, {"PATH": "/nonexistent"}, {"PYTHONIOENCODING": "nonsense"}],
+    ids=lambda change: next(iter(change)))
+def test_a_python_that_cannot_start_is_75(box: Path, change: dict[str, str]) -> None:
+    result = under_shell(box, "joe", **change)
+    assert (result.returncode, messages(box)) == (75, [])
+    assert b"pdeliver: Python ended with " in result.stderr
+
+
+IMPORTS_THAT_FAIL = ("raise MemoryError", "raise KeyboardInterrupt", "raise SystemExit(1)", "raise OSError(24, 'x')",
+                     "import os; os._exit(1)", "import os; os.kill(os.getpid(), 9)", "1/0", "(", "raise BaseException")
+ENDS_AT_ONCE = ("import os; os._exit(1)", "import os; os.kill(os.getpid(), 9)")
+
+
+@pytest.mark.parametrize("text", IMPORTS_THAT_FAIL)
+@pytest.mark.parametrize("module", ["popular", "argparse", "traceback"])
+def test_an_import_that_fails_is_75(box: Path, tmp_path: Path, text: str, module: str) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / f"{module}.py").write_text(text)
+    path = str(tmp_path / "first")
+    result = under_shell(box, "joe", PYTHONPATH=path)
+    assert (result.returncode, messages(box)) == (75, [])
+    if text not in ENDS_AT_ONCE:    # then no shell is needed
+        bare = subprocess.run(command_for(box), input=MAIL, env={**os.environ, "PYTHONPATH": path},
+                              stderr=subprocess.DEVNULL, timeout=30, check=False)
+        assert (bare.returncode, messages(box)) == (75, [])
+
+
+@pytest.mark.parametrize("limit", range(13, 18))
+def test_no_more_descriptors_is_75_or_a_delivery(box: Path, limit: int) -> None:
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        for number in range(3, limit - 13 + 3):
+            os.dup2(0, number)
+
+    code = under_shell(box, "joe", prepare=few).returncode
+    assert (code, len(messages(box))) in ((75, 0), (0, 1))
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (1, 2), (0,), (0, 1, 2)], ids=str)
+def test_closed_descriptors_never_end_in_over_quota_or_in_the_mail(box: Path, closed: tuple[int, ...]) -> None:
+    def close() -> None:
+        for number in closed:
+            os.close(number)
+
+    for run in (lambda: under_shell(box, "joe", prepare=close).returncode,
+                lambda: deliver(box, MAIL, "-l", "/nonexistent/log", prepare=close)):
+        before = len(messages(box))
+        code = run()
+        assert (code, len(messages(box)) - before) == ((75, 0) if 0 in closed else (0, 1))
+    assert set(messages(box)) <= {crlf(MAIL)}
+
+
+def test_help_for_a_full_disk_is_no_over_quota() -> None:
+    with open("/dev/full", "wb") as full:
+        for command in ([str(ROOT / "bin/pdeliver")], [sys.executable, str(ROOT / "bin/pdeliver")]):
+            assert subprocess.run([*command, "--help"], stdout=full, env=our_python(), timeout=30,
+                                  check=False).returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_the_shell_hands_signals_on(box: Path, number: signal.Signals) -> None:
+    with subprocess.Popen([*shell_command(box), "joe"], stdin=subprocess.PIPE, env=our_python()) as process:
+        wait_for(lambda: drafts(box), what="a file in tmp/")
+        process.send_signal(number)
+        assert process.wait(30) == 75
+    assert (messages(box), drafts(box)) == ([], [])
+
+
+def test_python_gives_up_when_the_shell_was_killed(box: Path) -> None:
+    with subprocess.Popen([*shell_command(box), "joe"], stdin=subprocess.PIPE, env=our_python()) as process:
+        wait_for(lambda: drafts(box), what="a file in tmp/")
+        process.kill()
+        process.wait(30)
+        assert process.stdin is not None
+        process.stdin.close()    # the mail is complete, and nobody would hear that it was delivered
+        wait_for(lambda: not drafts(box), what="an end")
+    assert messages(box) == []
+
+
+def test_pdeliver_is_found_through_a_link(box: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(ROOT / "bin" / "pdeliver")
+    assert subprocess.run([link, *shell_command(box)[1:], "joe"], input=MAIL, env=our_python(), timeout=30,
+                          check=False).returncode == 0
