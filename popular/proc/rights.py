@@ -45,6 +45,18 @@ def find_rights(user: str, group: str | None) -> Rights:
     return Rights(user, entry.pw_uid, gid, tuple(sorted(os.getgrouplist(user, gid))))
 
 
+def rights_of_owner(status: os.stat_result) -> Rights:
+    """Return the rights of the user who owns what has this status, with its group as the primary one.
+
+    An owner who is no user of this system has no other groups.
+    """
+    try:
+        user = pwd.getpwuid(status.st_uid).pw_name
+    except KeyError:
+        return Rights(str(status.st_uid), status.st_uid, status.st_gid, (status.st_gid,))
+    return Rights(user, status.st_uid, status.st_gid, tuple(sorted(os.getgrouplist(user, status.st_gid))))
+
+
 def own_rights() -> Rights:
     """Return the rights this process has now."""
     uid = os.geteuid()

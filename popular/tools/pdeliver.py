@@ -14,6 +14,9 @@ the mail is in the mailbox changes nothing about 0: a retry would bring it twice
 
 TERM, INT and HUP end the delivery while it waits for input, and leave nothing behind.  Once all is read it is
 finished.
+
+Root becomes the owner of the mailbox before anything is opened, so that who is to read the mail can read it, and no
+link is followed with root's rights.
 """
 
 import argparse
@@ -28,7 +31,9 @@ from types import FrameType, TracebackType
 from popular.config.parser import Parser
 from popular.errors import StartError, StoreError
 from popular.log.writer import Log
+from popular.names import is_mailbox
 from popular.paths import LOGDIR, SPOOLDIR
+from popular.proc.rights import drop, rights_of_owner
 from popular.store.deliver import deliver
 from popular.store.lineends import Form, Source
 from popular.store.mailbox import Mailbox
@@ -64,12 +69,35 @@ def main() -> int:
 def run(argv: Sequence[str], source: Source) -> int:
     """Deliver what `source` holds as `argv` says; returns the exit code."""
     arguments = make_parser().parse_args(argv)
+    try:
+        become_owner(arguments.mailboxdir, arguments.mailbox)
+    except (OSError, StartError) as why:
+        return tell(RETRY, arguments.mailbox, str(why))
     log = open_log(arguments.logfile)
     log.sid = arguments.id
     try:
         return attempt(arguments, source, log)
     finally:
         close(log)
+
+
+def become_owner(root: str, mailbox: str) -> None:
+    """Give up root's rights for those of the owner of the mailbox, or of the folder in which it is to be made.
+
+    Where that is root, nothing is changed.  Raises OSError and StartError.
+    """
+    if os.geteuid() != 0:
+        return
+    parts = [part for part in mailbox.split("/") if part] if is_mailbox(mailbox) else []
+    places = ["/".join([root, *parts[:count]]) for count in range(len(parts), -1, -1)]
+    for place in (f"{places[0]}/new", *places):
+        try:
+            status = os.stat(place)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if status.st_uid != 0:
+            drop(rights_of_owner(status))
+        return
 
 
 def attempt(arguments: argparse.Namespace, source: Source, log: Log) -> int:

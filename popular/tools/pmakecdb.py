@@ -5,16 +5,20 @@
 TEXT (stdin if left out or `-`) has lines `USER:HASH:BACKEND:PROTOCOL:MAILBOX[:BUSER:BPASS]`, in any
 order; empty lines and lines that begin with `#` are skipped.  FILE is replaced as a whole: the new
 database is written beside it, synced to disk and renamed, so a reader sees the old or the new one.  It keeps owner
-and mode of the file that it replaces; a new one can be read by owner and group.  If a line is wrong or a
-user stands there twice, all mistakes are reported and FILE stays as it is.  Exit codes:
+and mode of the file that it replaces; a new one can be read by owner and group, and when root makes it the group is
+that of the daemons, which could not read it otherwise.  If a line is wrong or a user stands there twice, all mistakes
+are reported and FILE stays as it is.  Exit codes:
 
     0   FILE is on disk
     64  wrong command line
     65  a line of TEXT is wrong
     66  TEXT cannot be read
+    70  an error that nobody expected
     73  FILE cannot be written
 """
 
+import argparse
+import grp
 import os
 import stat
 import sys
@@ -29,8 +33,9 @@ from popular.pdm.validation import fault_of
 from popular.store.folders import sync_folder
 from popular.version import VERSION
 
-USAGE, BAD_DATA, NO_INPUT, CANNOT_CREATE = 64, 65, 66, 73    # exit codes
+USAGE, BAD_DATA, NO_INPUT, BUG, CANNOT_CREATE = 64, 65, 66, 70, 73    # exit codes
 NEW_MODE = 0o640
+GROUP = "pop"    # of the daemons, as they have it by default
 
 
 class BadText(Exception):
@@ -43,6 +48,9 @@ def main() -> int:
         return run(sys.argv[1:])
     except KeyboardInterrupt:
         return 130
+    except Exception as why:
+        complain(type(why).__name__)
+        return BUG
 
 
 def run(argv: Sequence[str]) -> int:
@@ -55,7 +63,7 @@ def run(argv: Sequence[str]) -> int:
         complain(f"{arguments.text}: {why.strerror}")
         return NO_INPUT
     try:
-        replace_file(arguments.file, parse(lines, arguments.text))
+        replace_file(arguments.file, parse(lines, arguments.text), arguments.group)
     except BadText:
         return BAD_DATA
     except (OSError, ValueError) as why:
@@ -68,12 +76,22 @@ def make_parser() -> Parser:
     """Return the parser of the options."""
     parser = Parser(prog="pmakecdb", description="Make a constant database for the module cdb.", allow_abbrev=False,
                     add_help=False)
+    parser.add_argument("-g", "--group", type=group_id, metavar="GROUP",
+                        help=f"the group of a new FILE that root makes (default {GROUP}, if there is such a group)")
     parser.add_argument("--help", action="help", help="show this help and exit")
     parser.add_argument("--version", action="version", version=f"pmakecdb {VERSION}")
     parser.add_argument("file", metavar="FILE", help="the database")
     parser.add_argument("text", metavar="TEXT", nargs="?", default="-",
                         help="lines USER:HASH:BACKEND:PROTOCOL:MAILBOX[:BUSER:BPASS]; stdin if left out")
     return parser
+
+
+def group_id(name: str) -> int:
+    """Return the number of a group.  Raises ArgumentTypeError."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"no such group '{name}'") from None
 
 
 def open_text(path: str) -> BinaryIO:
@@ -111,8 +129,11 @@ def fault_of_line(key: bytes, record: bytes) -> str:
         return str(why)
 
 
-def replace_file(path: str, content: Iterable[tuple[bytes, bytes]]) -> None:
-    """Write the database beside `path`, bring it to disk and rename it; raises what `content` raises, and OSError."""
+def replace_file(path: str, content: Iterable[tuple[bytes, bytes]], group: int | None = None) -> None:
+    """Write the database beside `path`, bring it to disk and rename it; raises what `content` raises, and OSError.
+
+    `group`: the group of a new file, if root makes it; None: that of the daemons.
+    """
     target = os.path.realpath(path)
     new = f"{target}.{os.getpid()}.new"
     fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -120,7 +141,7 @@ def replace_file(path: str, content: Iterable[tuple[bytes, bytes]]) -> None:
         with open(fd, "w+b") as output:
             cdbfile.write(output, content)
             output.flush()
-            take_rights(fd, target)
+            take_rights(fd, target, group)
             os.fsync(fd)
         os.rename(new, target)
     except BaseException:
@@ -130,11 +151,13 @@ def replace_file(path: str, content: Iterable[tuple[bytes, bytes]]) -> None:
     sync_folder(os.path.dirname(target))
 
 
-def take_rights(fd: int, old: str) -> None:
-    """Give the new file owner and mode of the one that it replaces."""
+def take_rights(fd: int, old: str, group: int | None) -> None:
+    """Give the new file owner and mode of the one that it replaces.  Raises OSError."""
     try:
         status = os.stat(old)
     except FileNotFoundError:
+        if os.geteuid() == 0:
+            give_to_group(fd, group)
         os.fchmod(fd, NEW_MODE)
         return
     if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
@@ -142,6 +165,17 @@ def take_rights(fd: int, old: str) -> None:
     os.fchmod(fd, stat.S_IMODE(status.st_mode))
 
 
+def give_to_group(fd: int, group: int | None) -> None:
+    """Let the daemons read a file of root's; without a group of theirs they are root's, or others'.  Raises OSError."""
+    if group is None:
+        try:
+            group = grp.getgrnam(GROUP).gr_gid
+        except KeyError:
+            return
+    os.fchown(fd, -1, group)
+
+
 def complain(text: str) -> None:
     """Write one line to stderr."""
-    print(f"pmakecdb: {text.encode('ascii', 'backslashreplace').decode('ascii')}", file=sys.stderr, flush=True)
+    with suppress(OSError):    # nobody need listen
+        print(f"pmakecdb: {text.encode('ascii', 'backslashreplace').decode('ascii')}", file=sys.stderr, flush=True)

@@ -199,10 +199,10 @@ def our_python(**more: str) -> dict[str, str]:
 
 
 def under_shell(box: Path, *options: str, prepare: Prepare | None = None,
-                **environment: str) -> "subprocess.CompletedProcess[bytes]":
+                environment: dict[str, str] | None = None) -> "subprocess.CompletedProcess[bytes]":
     """Deliver as an MTA does."""
     return subprocess.run([*shell_command(box), *options], input=MAIL, capture_output=True, timeout=30,
-                          preexec_fn=prepare, env=our_python(**environment), check=False)
+                          preexec_fn=prepare, env=our_python(**(environment or {})), check=False)
 
 
 @pytest.mark.parametrize(("options", "code"), [
@@ -217,7 +217,7 @@ def test_the_shell_hands_on_what_pdeliver_decides(box: Path, options: tuple[str,
     {"PYTHONHOME": "/nonexistent"}, {"PATH": "/nonexistent"}, {"PYTHONIOENCODING": "nonsense"}],
     ids=lambda change: next(iter(change)))
 def test_a_python_that_cannot_start_is_75(box: Path, change: dict[str, str]) -> None:
-    result = under_shell(box, "joe", **change)
+    result = under_shell(box, "joe", environment=change)
     assert (result.returncode, messages(box)) == (75, [])
     assert b"pdeliver: Python ended with " in result.stderr
 
@@ -233,7 +233,7 @@ def test_an_import_that_fails_is_75(box: Path, tmp_path: Path, text: str, module
     (tmp_path / "first").mkdir()
     (tmp_path / "first" / f"{module}.py").write_text(text)
     path = str(tmp_path / "first")
-    result = under_shell(box, "joe", PYTHONPATH=path)
+    result = under_shell(box, "joe", environment={"PYTHONPATH": path})
     assert (result.returncode, messages(box)) == (75, [])
     if text not in ENDS_AT_ONCE:    # then no shell is needed
         bare = subprocess.run(command_for(box), input=MAIL, env={**os.environ, "PYTHONPATH": path},
@@ -298,3 +298,57 @@ def test_pdeliver_is_found_through_a_link(box: Path, tmp_path: Path) -> None:
     link.symlink_to(ROOT / "bin" / "pdeliver")
     assert subprocess.run([link, *shell_command(box)[1:], "joe"], input=MAIL, env=our_python(), timeout=30,
                           check=False).returncode == 0
+
+
+# Root
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="root's part")
+
+
+def chown(path: Path, user: int) -> None:
+    """Give a folder and all in it to a user and group."""
+    for each in (path, *path.rglob("*")):
+        os.chown(each, user, user)
+
+
+@needs_root
+@pytest.mark.parametrize("options", [("joe",), ("--create", "joe"), ("--create", "3/2d/jane"), ("-Q", "9", "joe")],
+                         ids=lambda options: "_".join(options).replace("/", "."))
+def test_what_root_delivers_belongs_to_the_owner_of_the_mailbox(box: Path, options: tuple[str, ...]) -> None:
+    (box.parent / "log").touch()
+    chown(box.parent, 47110)
+    for folder in (box.parent, *box.parent.parents[:3]):
+        os.chmod(folder, 0o755)
+    assert under_shell(box, *options).returncode == 0
+    made = [path for path in box.parent.rglob("*") if path.is_file()]
+    assert len(made) == 2    # the mail and the log
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in box.parent.rglob("*")} == {(47110, 47110)}
+
+
+@needs_root
+def test_root_follows_no_link_of_a_user(box: Path, tmp_path: Path) -> None:
+    """The user has put a link to a folder of root's in the place of tmp/."""
+    (tmp_path / "root").mkdir(mode=0o700)
+    chown(box.parent, 47110)
+    (box / "tmp").rmdir()
+    (box / "tmp").symlink_to(tmp_path / "root")
+    for folder in (box.parent, *box.parent.parents[:3]):
+        os.chmod(folder, 0o755)
+    assert under_shell(box, "joe").returncode == 75
+    assert os.listdir(tmp_path / "root") == os.listdir(box / "new") == []
+
+
+@needs_root
+def test_root_that_cannot_become_the_owner_says_so(box: Path) -> None:
+    chown(box.parent, 47110)
+    result = subprocess.run(["setpriv", "--bounding-set", "-setuid,-setgid", "--inh-caps", "-setuid,-setgid",
+                             sys.executable, *command_for(box)[1:]], input=MAIL, capture_output=True, timeout=30,
+                            check=False)
+    assert (result.returncode, b"cannot become user 47110" in result.stderr) == (75, True)
+    assert messages(box) == []
+
+
+@needs_root
+def test_a_mailbox_of_root_stays_one(box: Path) -> None:
+    assert under_shell(box, "joe").returncode == 0
+    assert {path.stat().st_uid for path in (box / "new").iterdir()} == {0}

@@ -1,8 +1,10 @@
 """Constant databases: our reader and writer against pure-cdb, the module, damage, and pmakecdb."""
 
+import grp
 import io
 import os
 import stat
+import sys
 
 import cdblib
 import pytest
@@ -191,6 +193,26 @@ def test_pmakecdb_keeps_rights_and_replaces_as_a_whole(made):
         assert len(old.read()) > len(path.read_bytes())
     assert stat.S_IMODE(path.stat().st_mode) == 0o604
     assert path.stat().st_ino != before.st_ino
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to a group that is not its own")
+def test_a_new_file_of_root_can_be_read_by_the_daemons(made, monkeypatch, capsys):
+    monkeypatch.setattr(grp, "getgrnam", {"pop": grp.struct_group(("pop", "x", 4711, []))}.__getitem__)
+    code, path = made(TEXT)
+    assert (code, path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) == (0, 4711, 0o640)
+    os.chown(path, -1, 4712)
+    assert (made(TEXT)[0], path.stat().st_gid) == (0, 4712)    # it is the administrator's
+    path.unlink()
+    with pytest.raises(SystemExit):
+        pmakecdb.run(["--group", "none", str(path), str(path.parent / "text")])
+    assert "no such group 'none'" in capsys.readouterr().err
+
+
+def test_an_error_of_pmakecdb_that_nobody_expected_is_70(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["pmakecdb", "out", "text"])
+    monkeypatch.setattr(pmakecdb, "open_text", lambda path: 1 / 0)
+    assert pmakecdb.main() == 70
+    assert "ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_pmakecdb_brings_file_and_folder_to_disk_in_order(made, monkeypatch):
