@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from popular.errors import CommitError, MailboxError
 from popular.store.filename import size_of, with_base, with_wire_size
-from popular.store.folders import make_folder, move, sync_folder
+from popular.store.folders import add_name, make_folder, sync_folder
 from popular.store.listing import Message, Messages, unusual_messages
 from popular.store.mailbox import Mailbox
 from popular.store.whereabouts import Whereabouts
@@ -37,6 +37,7 @@ class Commit:
         self._mailbox = mailbox
         self._where = where
         self._touched: set[str] = set()    # folders to be synced
+        self._moved: list[tuple[str, str]] = []    # both paths of files that have the second name; the first is to go
         self._failures: list[str] = []     # one for each message that could not be removed
 
     def run(self, messages: Messages, size: Callable[[int], int], deleted: Set[int], read: Set[int]) -> None:
@@ -89,7 +90,7 @@ class Commit:
                 self._failures.append(f"{path}: {why.strerror}")
                 return True
             found = True
-            self._touched.add(path.rpartition("/")[0])
+            self._touched.add(_folder(path))
         return found
 
     def _mark_departure(self) -> None:
@@ -126,22 +127,60 @@ class Commit:
         self._rename(message, f"{folder}/{message.name}", f"{folder}/{with_base(message.name, message.uid)}")
 
     def _rename(self, message: Message, source: str, target: str) -> bool:
-        """Rename one file; False if it is no longer there: another session has moved it, which is as good."""
+        """Give one file another name; False if it is no longer there: another session has moved it, which is as good.
+
+        The old name goes in `_sync`; but at once in the same folder, where two names would be two messages.
+        """
         try:
-            move(source, target)
+            if not add_name(source, target):
+                self._touched.update((_folder(source), _folder(target)))
+            elif _folder(source) == _folder(target):
+                os.unlink(source)
+                self._touched.add(_folder(source))
+            else:
+                self._moved.append((source, target))
         except FileNotFoundError:
             return False
         except OSError as why:
-            self.troubles.append(Trouble("not_moved", message.name, why.strerror or type(why).__name__))
-        else:
-            self._touched.update((source.rpartition("/")[0], target.rpartition("/")[0]))
+            self._not_moved(source, why)
         return True
 
+    def _not_moved(self, path: str, why: OSError) -> None:
+        self.troubles.append(Trouble("not_moved", path.rpartition("/")[2], why.strerror or type(why).__name__))
+
     def _sync(self, removals: int) -> None:
-        """Sync each changed folder once; where that fails, no removal is sure to last."""
-        for folder in sorted(self._touched):    # cur/ first: a crash between the two leaves two names, never none
+        """Bring each changed folder to disk, those with new names before the old names go.
+
+        So a crash leaves two names, never none.  Where it fails no removal is sure to last.
+        """
+        gained = {_folder(target) for _, target in self._moved}
+        lost = self._sync_folders(gained, removals)
+        changed = self._touched - gained
+        for source, target in self._moved:
+            if _folder(target) in lost:
+                continue    # the next QUIT finds both names and completes the move
+            try:
+                os.unlink(source)
+            except FileNotFoundError:
+                continue
+            except OSError as why:
+                self._not_moved(source, why)
+            changed.add(_folder(source))
+        self._sync_folders(changed, removals)
+
+    def _sync_folders(self, folders: set[str], removals: int) -> set[str]:
+        """Sync folders, and return those where that fails."""
+        lost: set[str] = set()
+        for folder in sorted(folders):
             try:
                 sync_folder(folder)
             except OSError as why:
+                lost.add(folder)
+                self._not_moved(folder, why)
                 if removals:
                     self._failures = [f"{folder}: {why.strerror}"] * removals
+        return lost
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]

@@ -10,6 +10,11 @@ from typing import NamedTuple
 
 from popular.errors import MailboxError
 
+# linux/fcntl.h and linux/fs.h
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
+
+_LINK_REFUSED = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -76,12 +81,31 @@ def is_missing(why: MailboxError) -> bool:
 
 def make_folder(path: str) -> bool:
     """Make one folder for us alone, lasting on disk; False if it is there already.  Raises OSError."""
+    made = make_name(path)
+    sync_name(path)
+    return made
+
+
+def make_name(path: str) -> bool:
+    """Make one folder for us alone; False if it is there already.  `sync_name` makes it last.  Raises OSError."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
         return False
-    sync_folder(os.path.dirname(path))
     return True
+
+
+def sync_name(path: str) -> None:
+    """Have the name of a folder written to disk: who made it may not have come so far.  Raises OSError.
+
+    Where its parent can be neither read nor written, nobody with our rights made it: it is the administrator's.
+    """
+    parent = os.path.dirname(path)
+    try:
+        sync_folder(parent)
+    except PermissionError:
+        if os.access(parent, os.W_OK, effective_ids=True):
+            raise
 
 
 def sync_folder(path: str) -> None:
@@ -93,14 +117,35 @@ def sync_folder(path: str) -> None:
         os.close(folder)
 
 
-def move(source: str, target: str) -> None:
-    """Give a file another name, and never overwrite one (rename(2) would).  Raises OSError.
+def add_name(source: str, target: str) -> bool:
+    """Give a file the name `target` as well, and never overwrite one (rename(2) would); True: it has both names.
 
-    Where `target` is this very file already, a move that was cut off is completed.
+    Where links are refused the file is renamed, which is False; that does not overwrite either.  So they are for files
+    of other users (fs.protected_hardlinks), and by file systems that have none.  Where `target` is this very file
+    already, a move was cut off, and that is True.  Raises OSError.
     """
     try:
-        os.link(source, target, follow_symlinks=False)
+        os.link(source, target)    # link(2) follows no symbolic link
     except FileExistsError:
         if not os.path.samestat(os.lstat(source), os.lstat(target)):
             raise
-    os.unlink(source)
+    except OSError as why:
+        if why.errno not in _LINK_REFUSED or not _renamed(source, target):
+            raise
+        return False
+    return True
+
+
+def _renamed(source: str, target: str) -> bool:
+    """Rename a file unless there is one called `target`; False where the system cannot do that.  Raises OSError."""
+    import ctypes    # not in each process that lists a mailbox
+
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS):
+        return False
+    raise OSError(number, os.strerror(number), source, None, target)

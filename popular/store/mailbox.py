@@ -6,10 +6,11 @@ gives StoreError.
 
 import errno
 import os
+import time
 
 from popular.errors import MailboxError, StoreError
 from popular.names import is_mailbox
-from popular.store.folders import folder_error, has_file, is_missing, make_folder, sync_folder
+from popular.store.folders import folder_error, has_file, is_missing, make_folder, make_name, sync_name
 
 
 class Mailbox:
@@ -46,18 +47,22 @@ class Mailbox:
             raise self.missing(folder_error(self.new, why)) from why
 
     def create(self) -> None:
-        """Make the mailbox's folders below the spool where they are missing, lasting on disk.
+        """Make the mailbox's folders below the spool where they are missing; all of them last on disk then.
 
         The spool itself is never made: it may be a disk that is not mounted.  Raises MailboxError (SYS/TEMP).
         """
         folder = self.root
         try:
-            sync_folder(folder)
             for part in filter(None, self.name.split("/")):
                 folder = os.path.join(folder, part)
                 make_folder(folder)
-            for folder in (self.tmp, self.cur, self.new):    # new/ last: it makes the mailbox be there
-                make_folder(folder)
+            for folder in (self.tmp, self.cur):
+                make_name(folder)
+            folder = self.new    # last: it makes the mailbox be there
+            if make_name(folder):
+                past = time.time() - 2
+                os.utime(folder, (past, past))    # nothing was delivered there, see `store.deliver`
+            sync_name(folder)
         except OSError as why:
             raise MailboxError(folder, why.errno or errno.EIO, "SYS/TEMP") from why
 

@@ -11,7 +11,7 @@ Who removes a user first sees to it that no mail is sent to the mailbox any more
     2. tmp/ goes.  A delivery that has a file there fails, and the MTA tries again
     3. only now nothing can come any more, not even from a program that has its working directory here, and new/ tells
        whether something came since the mark was set.  If so, the folder gets its name back: accepted mail is not lost
-    4. new/, cur/, other files and the mark go, then the folder
+    4. new/, cur/ and other files go, then the mark, then the folder; each is brought to disk before the next
 
 A mailbox that is a symbolic link goes with the folder behind it: this is renamed where it lies, and the link, which
 leads nowhere then, goes last.
@@ -116,10 +116,13 @@ def _finish(aside: str, link: str = "") -> Removal:
         for entry in entries:
             if entry.name != MARKER:
                 os.unlink(entry.path)
+    sync_folder(aside)    # what is still there without the mark counts as a mailbox
     _unlink_if_there(os.path.join(aside, MARKER))
     os.rmdir(aside)
+    sync_folder(os.path.dirname(aside))
     if link and os.path.islink(link) and not os.path.exists(link):
         os.unlink(link)
+        sync_folder(os.path.dirname(link))
     return removal
 
 

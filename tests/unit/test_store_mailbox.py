@@ -1,5 +1,6 @@
 """Mailboxes: what is there, what it holds, and what the listing makes of it."""
 
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -134,6 +135,41 @@ def test_create_makes_what_is_missing(spool: Path) -> None:
     assert sorted(os.listdir(mailbox.path)) == ["cur", "new", "tmp"]
     assert os.listdir(mailbox.new) == ["1.1_6"]
     assert os.stat(mailbox.new).st_mode & 0o777 == 0o700
+
+
+def synced_by(create: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the paths of the folders that `create` brings to disk."""
+    synced: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+        create()
+    return synced
+
+
+def test_create_brings_to_disk_what_another_may_just_have_made(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mailbox = Mailbox(str(spool), NAME)
+    parents = [str(spool), *(str(spool / part) for part in ("3", "3/2d", NAME))]
+    assert sorted(set(synced_by(mailbox.create, monkeypatch))) == sorted(parents)
+    assert synced_by(mailbox.create, monkeypatch) == parents
+
+
+def test_create_leaves_folders_that_we_cannot_read_to_the_administrator(spool: Path,
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    mailbox = Mailbox(str(spool), NAME)
+    mailbox.create()
+    real = os.open
+
+    def open_but(path: str, *more: object, **keywords: object) -> int:
+        if path == str(spool / "3"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path, *more, **keywords)    # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", open_but)
+    monkeypatch.setattr(os, "access", lambda *given, **more: False)
+    mailbox.create()
+    monkeypatch.setattr(os, "access", lambda *given, **more: True)
+    with pytest.raises(MailboxError):
+        mailbox.create()
 
 
 def test_create_where_a_file_is_in_the_way(spool: Path) -> None:

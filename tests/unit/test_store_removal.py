@@ -240,3 +240,24 @@ def test_a_mark_from_the_future_removes_nothing_too_early(box: Path) -> None:
     os.utime(box / ".removed", (time.time() + 999,) * 2)
     marked = marked_at(str(box))
     assert marked is not None and marked > time.time() + 900
+
+
+def test_each_step_is_on_disk_before_the_next(spool: Path, box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    aside = spool / "a/:removed:joe"
+    steps: list[str] = []
+    real = {name: getattr(os, name) for name in ("unlink", "rmdir", "rename", "fsync")}
+
+    def noted(name: str) -> Callable[..., None]:
+        def call(subject: "str | int", *more: object) -> None:
+            path = os.readlink(f"/proc/self/fd/{subject}") if isinstance(subject, int) else subject
+            steps.append(f"{name} {os.path.relpath(path, spool)}")
+            real[name](subject, *more)
+        return call
+
+    for name in real:
+        monkeypatch.setattr(os, name, noted(name))
+    remove_mailbox(str(box))
+    monkeypatch.undo()
+    assert not aside.exists()
+    assert steps[:2] == ["rename a/joe", "fsync a"]
+    assert steps[-4:] == ["fsync a/:removed:joe", "unlink a/:removed:joe/.removed", "rmdir a/:removed:joe", "fsync a"]
