@@ -5,15 +5,15 @@ Used in pdeliver.  Raises StoreError; MailboxError where a folder is at fault.
     1. tmp/NAME is made, never an existing file, and the mail is written there, each write checked
     2. fsync and close, both checked: the text is on disk
     3. link(2) gives it its name in new/; it never overwrites (rename would).  From here on the mail is delivered
-    4. the name in tmp/ goes, and new/ is synced: the name is on disk
+    4. the name in tmp/ goes, and new/ is synced: the name is on disk.  If that cannot be done the message is taken back
 
 Whatever ends the delivery before 3, a raised error or a signal made into an exception, removes the file in tmp/.
 
 Names must not come again, not even after their message was removed, or a client that keeps mail on the server
 takes the new message for the old one.  A process id does come again, at once where each delivery has a process id
-namespace of its own.  So `TIME.PID_SIZE` is taken only if it is free (link tells what lies in new/) and nothing
-can have left new/ since TIME began: any move to cur/ shows in the time of that folder, and pserv touches cur/ when it
-removes something from new/.  Else the name has the microseconds too.
+namespace of its own.  And names are all that tells in which order messages were delivered.  So `TIME.PID_SIZE` is taken
+only if new/ has not changed since TIME began: nothing came there, and nothing left; nor cur/, where any move to it
+shows, and which is touched when something in new/ is removed.  Else the name has the microseconds too.
 """
 
 import errno
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from popular.errors import MailboxError, StoreError
 from popular.store.filename import new_name
-from popular.store.folders import folder_error, sync_folder
+from popular.store.folders import add_name, sync_folder
 from popular.store.lineends import Form, Source, message_blocks
 from popular.store.mailbox import Mailbox
 
@@ -48,8 +48,8 @@ def deliver(mailbox: Mailbox, source: Source, form: Form, step: Step = lambda na
     `step` is called with the name of what comes next: "write", "sync", "link", "unlink", "settle".  An exception
     that it raises up to and including "link" undoes the delivery.
 
-    Raises MailboxError, or StoreError (SYS/TEMP), with the mail not delivered; only if new/ cannot be synced it
-    may be there nevertheless, for a retry that brings it twice is better than a loss.
+    Raises MailboxError, or StoreError (SYS/TEMP), with the mail not delivered; only if new/ cannot be synced, and the
+    message not be removed either, it is there nevertheless: a retry that brings it twice is better than a loss.
     """
     mailbox.check()
     path, file = _make_draft(mailbox)
@@ -71,8 +71,11 @@ def deliver(mailbox: Mailbox, source: Source, form: Form, step: Step = lambda na
     step("settle")
     try:
         sync_folder(mailbox.new)
-    except OSError as why:
-        raise folder_error(mailbox.new, why) from why
+    except Exception as why:
+        _take_back(mailbox, name)
+        if not isinstance(why, OSError):
+            raise
+        raise MailboxError(mailbox.new, why.errno or errno.EIO, "SYS/TEMP") from why
     return Delivered(name, size)
 
 
@@ -106,25 +109,34 @@ def _publish(mailbox: Mailbox, path: str, size: int) -> str:
     """Give the written file a name in new/ that no message has or had; return the name.  Raises OSError."""
     for turn in range(MAX_TRIES):
         seconds, microseconds = _now()
-        is_plain = turn == 0 and not _may_be_spent(mailbox, seconds)
+        is_plain = turn == 0 and not _has_changed(mailbox, seconds)
         name = new_name(seconds, os.getpid(), size, None if is_plain else microseconds)
         try:
-            os.link(path, os.path.join(mailbox.new, name))
+            add_name(path, os.path.join(mailbox.new, name))
         except FileExistsError:
             continue
         return name
     raise FileExistsError(errno.EEXIST, "no name is free")
 
 
-def _may_be_spent(mailbox: Mailbox, seconds: int) -> bool:
-    """Tell whether a message with this time in its name may have left new/ already.  Raises OSError."""
+def _has_changed(mailbox: Mailbox, seconds: int) -> bool:
+    """Tell whether a message came to new/ or left it since the UNIX time `seconds`.  Raises OSError."""
+    for folder in (mailbox.new, mailbox.cur):
+        try:
+            if os.stat(folder).st_mtime >= seconds - MARGIN_SECONDS:
+                return True
+        except FileNotFoundError:
+            continue    # without cur/ nothing was ever moved
+    return False
+
+
+def _take_back(mailbox: Mailbox, name: str) -> None:
+    """Remove a message that is not sure to be on disk.  Raises StoreError if it stays."""
     try:
-        changed = os.stat(mailbox.cur).st_mtime
-    except FileNotFoundError:
-        return False    # nothing was ever moved
-    if changed < seconds - MARGIN_SECONDS:
-        return False
-    return changed > os.stat(mailbox.path).st_mtime    # else a cur/ untouched since it was made
+        os.unlink(os.path.join(mailbox.new, name))
+    except OSError as why:
+        raise StoreError(f"{mailbox.new}/{name}: neither brought to disk nor taken back, so it comes twice: "
+                         f"{why.strerror}") from why
 
 
 def _now() -> tuple[int, int]:

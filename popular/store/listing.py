@@ -153,7 +153,7 @@ def _told_apart(places: _Places) -> list[Message]:
         while uid in taken:
             uid, turn = twin_base(name, turn), turn + 1
         taken.add(uid)
-        messages.append(Message(uid, is_new, name, inode if sharers[rank[2]] > 1 else None, leftover))
+        messages.append(Message(uid, is_new, name, inode if sharers[rank[-1]] > 1 else None, leftover))
     return messages
 
 

@@ -56,13 +56,11 @@ class Mailbox:
             for part in filter(None, self.name.split("/")):
                 folder = os.path.join(folder, part)
                 make_folder(folder)
-            for folder in (self.tmp, self.cur):
-                make_name(folder)
-            folder = self.new    # last: it makes the mailbox be there
-            if make_name(folder):
-                past = time.time() - 2
-                os.utime(folder, (past, past))    # nothing was delivered there, see `store.deliver`
-            sync_name(folder)
+            past = time.time() - 2
+            for folder in (self.tmp, self.cur, self.new):    # new/ last: it makes the mailbox be there
+                if make_name(folder):
+                    os.utime(folder, (past, past))    # nothing has come or gone, see `store.deliver`
+            sync_name(self.new)
         except OSError as why:
             raise MailboxError(folder, why.errno or errno.EIO, "SYS/TEMP") from why
 
@@ -75,7 +73,6 @@ class Mailbox:
             os.utime(self.cur)
         except FileNotFoundError:
             make_folder(self.cur)
-            os.utime(self.cur)    # later than when it was made, which does not count
 
 
 def mail_state(root: str, name: str) -> str:

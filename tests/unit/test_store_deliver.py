@@ -1,5 +1,6 @@
 """Delivery: the whole mail or none, under a name that no message has or had."""
 
+import ctypes
 import errno
 import io
 import os
@@ -121,7 +122,91 @@ def test_a_folder_that_cannot_be_synced_asks_for_a_retry(mailbox: Mailbox, monke
     with pytest.raises(MailboxError) as caught:
         deliver(mailbox, io.BytesIO(MAIL), Form.LF)
     assert caught.value.code == "SYS/TEMP"
+    assert names(mailbox) == []    # or the retry would bring it twice
+
+
+def test_a_message_that_can_be_neither_synced_nor_taken_back_stays(mailbox: Mailbox,
+                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: str) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    def step(name: str) -> None:
+        if name == "settle":
+            monkeypatch.setattr(os, "unlink", fail)
+
+    monkeypatch.setattr(module, "sync_folder", fail)
+    with pytest.raises(StoreError, match="comes twice"):
+        deliver(mailbox, io.BytesIO(MAIL), Form.LF, step)
+    monkeypatch.undo()
     assert len(names(mailbox)) == 1    # twice is better than never
+
+
+def test_a_lack_of_memory_behind_the_link_takes_the_message_back(mailbox: Mailbox,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: str) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(module, "sync_folder", fail)
+    with pytest.raises(MemoryError):
+        deliver(mailbox, io.BytesIO(MAIL), Form.LF)
+    assert names(mailbox) == []
+
+
+# Links that are refused
+
+REFUSED = [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK]
+
+
+@pytest.fixture(params=REFUSED, ids=errno.errorcode.get)
+def no_links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that refuses links."""
+    def fail(source: str, target: str) -> None:
+        raise FileExistsError(errno.EEXIST, "") if os.path.lexists(target) else OSError(request.param, "refused")
+
+    monkeypatch.setattr(os, "link", fail)
+
+
+@pytest.mark.usefixtures("no_links")
+def test_where_links_are_refused_mail_is_renamed(mailbox: Mailbox) -> None:
+    delivered = deliver(mailbox, io.BytesIO(MAIL), Form.LF)
+    assert names(mailbox) == [delivered.name]
+    assert Path(mailbox.new, delivered.name).read_bytes() == STORED
+
+
+@pytest.mark.usefixtures("no_links")
+def test_a_rename_overwrites_nothing(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name is taken between the link that is refused and the rename."""
+    refuse = os.link
+
+    def late(source: str, target: str) -> None:
+        monkeypatch.setattr(os, "link", refuse)
+        try:
+            refuse(source, target)
+        finally:
+            Path(target).write_bytes(b"other")
+
+    monkeypatch.setattr(os, "link", late)
+    delivered = deliver(mailbox, io.BytesIO(MAIL), Form.LF)
+    assert len(names(mailbox)) == 2
+    assert {Path(mailbox.new, name).read_bytes() for name in names(mailbox)} == {b"other", STORED}
+    assert Path(mailbox.new, delivered.name).read_bytes() == STORED
+
+
+@pytest.mark.usefixtures("no_links")
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.ENOSYS, errno.EACCES, None], ids=str)
+def test_where_nothing_else_is_safe_the_mail_is_refused(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch,
+                                                        error: int | None) -> None:
+    class Libc:
+        if error is not None:
+            @staticmethod
+            def renameat2(*given: object) -> int:
+                ctypes.set_errno(error or 0)
+                return -1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda *given, **more: Libc)
+    with pytest.raises(StoreError):
+        deliver(mailbox, io.BytesIO(MAIL), Form.LF)
+    assert names(mailbox) == []
 
 
 def test_a_source_that_fails_leaves_nothing(mailbox: Mailbox) -> None:
@@ -195,8 +280,26 @@ def test_missing_folders(mailbox: Mailbox, missing: str, code: str) -> None:
 def test_many_deliveries_within_one_second(mailbox: Mailbox) -> None:
     given = [deliver(mailbox, io.BytesIO(MAIL), Form.LF).name for _ in range(100)]
     assert len(set(given)) == 100
+    assert [entry.uid for entry in MaildirMaildrop(mailbox).entries] == given
     assert names(mailbox) == sorted(given)
     assert all(is_ours(name) and size_of(name) == len(STORED) for name in given)
+
+
+@pytest.mark.parametrize("sizes", [(9, 9, 9, 9, 9), (5, 4, 300, 20, 1), (100, 99, 98, 97, 96)], ids=str)
+@pytest.mark.parametrize("pids", [(7, 7, 7, 7, 7), (99998, 99999, 100000, 1, 2)], ids=str)
+def test_mail_of_one_second_is_numbered_as_it_was_delivered(
+        mailbox: Mailbox, clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...],
+        pids: tuple[int, ...]) -> None:
+    """Process ids repeat in containers, and begin anew everywhere."""
+    second = int(time.time())
+    given = []
+    for turn, (size, pid) in enumerate(zip(sizes, pids)):
+        clock(second + turn / 10 + 0.05)
+        monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+        given.append(deliver(mailbox, io.BytesIO(b"x" * size), Form.LF).name)
+        os.utime(mailbox.new, (second + turn / 10 + 0.06,) * 2)
+    assert given[0] == f"{second}.{pids[0]}_{sizes[0] + 2}"
+    assert [entry.uid for entry in MaildirMaildrop(mailbox).entries] == given
 
 
 def test_a_name_in_new_is_never_overwritten(mailbox: Mailbox, clock: Callable[[float], None]) -> None:
@@ -217,8 +320,6 @@ def test_a_name_that_left_new_in_the_same_second_does_not_come_again(
         mailbox: Mailbox, clock: Callable[[float], None], removed: bool, master: bool) -> None:
     """The process id is the same, as in process id namespaces; so are second and size."""
     now = time.time()
-    os.utime(mailbox.path, (now - 60, now - 60))
-    os.utime(mailbox.cur, (now - 60, now - 60))
     clock(now)
     first = deliver(mailbox, io.BytesIO(MAIL), Form.LF).name
     assert first == f"{int(now)}.{os.getpid()}_{len(STORED)}"
@@ -230,19 +331,30 @@ def test_a_name_that_left_new_in_the_same_second_does_not_come_again(
 def test_the_short_name_is_back_a_second_later(mailbox: Mailbox, clock: Callable[[float], None]) -> None:
     deliver(mailbox, io.BytesIO(MAIL), Form.LF)
     MaildirMaildrop(mailbox).commit({0}, set())
-    later = int(os.stat(mailbox.cur).st_mtime) + 2
+    later = int(os.stat(mailbox.new).st_mtime) + 2
     clock(later)
     assert deliver(mailbox, io.BytesIO(MAIL), Form.LF).name == f"{later}.{os.getpid()}_{len(STORED)}"
 
 
 def test_a_clock_set_back_brings_no_name_again(mailbox: Mailbox, clock: Callable[[float], None]) -> None:
     now = time.time()
-    os.utime(mailbox.path, (0, 0))
-    os.utime(mailbox.cur, (now, now))
+    os.utime(mailbox.new, (now, now))
     clock(now - 3600)
     assert ".M" in deliver(mailbox, io.BytesIO(MAIL), Form.LF).name
 
 
-def test_without_cur_nothing_ever_left(mailbox: Mailbox) -> None:
-    os.rmdir(mailbox.cur)
+def test_the_first_mail_has_the_short_name(mailbox: Mailbox) -> None:
     assert ".M" not in deliver(mailbox, io.BytesIO(MAIL), Form.LF).name
+
+
+def test_files_of_other_programs_beside_the_folders_hide_no_change(mailbox: Mailbox,
+                                                                   clock: Callable[[float], None]) -> None:
+    """Dovecot writes its list of ids into the mailbox's folder, after it has taken a message out of new/."""
+    now = time.time()
+    clock(now)
+    first = deliver(mailbox, io.BytesIO(MAIL), Form.LF).name
+    os.rename(Path(mailbox.new, first), Path(mailbox.cur, f"{first}:2,S"))
+    later = os.stat(mailbox.new).st_mtime + 0.001
+    Path(mailbox.path, "dovecot-uidlist").touch()
+    os.utime(mailbox.path, (later, later))
+    assert deliver(mailbox, io.BytesIO(MAIL), Form.LF).name != first

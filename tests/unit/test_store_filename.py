@@ -1,6 +1,8 @@
 """Names of message files: which promise a size, what stays of them, and in what order they come."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from popular.store import filename
 
@@ -103,6 +105,26 @@ def test_with_wire_size_and_base_keep_the_flags() -> None:
 def test_rank_is_by_time_then_base_and_names_without_a_time_come_last() -> None:
     names = ["9.1_1", "10.1_1", "10.2_1", "10.2_1x", "100.M1P2.host,W=4:2,S", "1000000000.1_1", "aaa", "x.5"]
     assert sorted(reversed(names), key=filename.rank_of) == names
+
+
+@pytest.mark.parametrize("names", [
+    pytest.param(["10.7_9", "10.7.M000003_5", "10.7.M000020_1", "11.7_1"], id="ours"),
+    pytest.param(["10.999_1", "10.1000_1", "10.1000.M000001_1", "10.5.M000002_1"], id="process-ids-are-numbers"),
+    pytest.param(["10.M5P9.host,S=3:2,S", "10.M42P1.host", "10.M100000P6.host"], id="dovecot"),
+    pytest.param(["10.1_5", "10.V801I2c3M6.host", "10.7.M000007_1", "10.M8P1Q1.host"], id="mixed"),
+    pytest.param(["10.H999P1.host", "10.H5000P1.host"], id="exim"),
+    pytest.param(["10.9_1.host", "10.10_1.host"], id="procmail"),
+    pytest.param(["10.7.M1234567_1", "10.7_1", "10.8_1", "10.7.M000001_1"], id="the-number-of-a-twin-is-no-time"),
+])
+def test_within_a_second_rank_is_the_order_of_delivery_as_far_as_names_tell(names: list[str]) -> None:
+    assert sorted(reversed(names), key=filename.rank_of) == names
+
+
+@given(st.lists(st.from_regex(r"1[0-3][0-9]{0,1}\.[1-9][0-9]{0,2}(\.M[0-9]{1,8})?_[0-9]{1,2}", fullmatch=True)))
+def test_plain_names_are_sorted_by_rank_whatever_they_are(names: list[str]) -> None:
+    ranked = sorted(names, key=filename.rank_of)
+    filename.sort_plain(names)
+    assert names == ranked
 
 
 @pytest.mark.parametrize("names", [
