@@ -8,7 +8,8 @@ the namespace, `%1h` to `%8h` the next digits of a hash of the user's name, as p
 `%%` a percent sign; upper and lower case stay as the client wrote them.  For a
 mailbox, a part that is empty, begins with a dot or holds anything but `A-Z a-z 0-9 . _ - + = %`
 makes the user unknown, so that nobody can name another's folder.  With protocol=pop3 the user and
-his password go to the backend as they came; PATTERN, if given, makes the user's name there.
+his password go to the backend as they came; PATTERN, if given, makes the user's name there.  Nobody is
+shown an empty mailbox then in place of a backend that has not checked the password.
 
 It is meant for tests and for a single backend that checks passwords itself.  In a chain it accepts
 also those whom the modules before it refused: leave it out, or give it a `namespace=` of its own.
@@ -23,7 +24,7 @@ USAGE = "any BACKEND PATTERN [protocol=cxpop|xpop|pop3]"
 class Module(PdmModule):
     """Everyone's mailbox by a pattern."""
 
-    API = (1, 0)
+    API = (1, 1)
 
     def __init__(self, ident: str, args: list[str]) -> None:
         """Take BACKEND, PATTERN and the protocol; raises ValueError."""
@@ -46,11 +47,11 @@ class Module(PdmModule):
             name = self.pattern.fill(request.user, request.namespace)
             if not name:
                 return UNKNOWN
-            return Answer(Outcome.OK, Found(self.backend, "pop3", "", name, request.password))
+            return Answer(Outcome.OK, Found(self.backend, "pop3", "", name, request.password, verified=False))
         mailbox = self.pattern.mailbox(request.user, request.namespace)
         if mailbox is None:
             return UNKNOWN
         if self.protocol:
             return Answer(Outcome.OK, Found(self.backend, self.protocol, mailbox))
         # the backend's own protocol decides which of the two is used
-        return Answer(Outcome.OK, Found(self.backend, "", mailbox, request.user, request.password))
+        return Answer(Outcome.OK, Found(self.backend, "", mailbox, request.user, request.password, verified=False))

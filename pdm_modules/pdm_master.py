@@ -40,7 +40,7 @@ class Grant:
 class Module(PdmModule):
     """The master passwords of one file."""
 
-    API = (1, 0)
+    API = (1, 1)
 
     def __init__(self, ident: str, args: list[str]) -> None:
         """Take the file's name, if there is one; raises ValueError."""
@@ -64,7 +64,7 @@ class Module(PdmModule):
                 continue
             try:
                 if secrets.verify(grant.stored, request.password):
-                    return Answer(Outcome.OK, replace(found, master=True))
+                    return Answer(Outcome.OK, replace(found, master=True, verified=True))
             except ValueError as why:
                 fault = fault or f"{self.path}: line {grant.number}: {why}"
         return Answer(Outcome.FAILED, why=fault) if fault else UNKNOWN

@@ -23,7 +23,7 @@ class Module(PdmModule):
 
     # The version of popular.pdm.api that this file was written for.  POPular refuses a module of
     # another first number, or of a higher second one.
-    API = (1, 0)
+    API = (1, 1)
 
     # True for a module that may wait for a network or a lock.  This version of POPular refuses such
     # modules, as each waiting one would hold up a session.
@@ -43,7 +43,9 @@ class Module(PdmModule):
         self.password = password.encode("utf-8", "surrogateescape")
         # What POPular needs to know of a user.  With protocol "pop3", give user and password instead
         # of the mailbox; without a protocol it is the one that the backend is configured with.
-        self.found = Found(backend=backend, mailbox=mailbox)
+        # `verified` says that `check` compares the password itself; with protocol "pop3", False would leave
+        # that to the backend.
+        self.found = Found(backend=backend, mailbox=mailbox, verified=True)
 
     def open(self) -> None:
         """Open files and connections, in the process that asks, before its first question.

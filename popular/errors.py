@@ -114,7 +114,14 @@ class CommitError(StoreError):
 
 
 class BackendError(PopularError):
-    """A backend cannot be reached or does not speak its protocol."""
+    """A backend cannot be reached or does not speak its protocol.
+
+    `kind` is one of those that are counted for each backend (proc.board_layout.FAILURES).
+    """
+
+    def __init__(self, why: str, kind: str = "protocol") -> None:
+        super().__init__(why)
+        self.kind = kind
 
 
 class MailcheckError(PopularError):

@@ -25,6 +25,9 @@ _HINTS = {
     errno.EADDRNOTAVAIL: "; is the source address one of this host's, and are source ports left?",
     errno.EMFILE: "; too many open files",
 }
+# What the backend cannot help: errors of this host, counted apart.
+_LOCAL = (errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EACCES, errno.EPERM,
+          errno.EAFNOSUPPORT, errno.EINVAL)
 
 
 def dial(endpoint: Endpoint, timeout: float, source: str | None) -> socket.socket:
@@ -34,7 +37,7 @@ def dial(endpoint: Endpoint, timeout: float, source: str | None) -> socket.socke
     None leaves it to the kernel.
     """
     if not endpoint.is_numeric or not (source is None or is_ip(source)):
-        raise BackendError(f"cannot connect to {endpoint}: numeric addresses are needed here")
+        raise BackendError(f"cannot connect to {endpoint}: numeric addresses are needed here", "local")
     sock = None
     try:
         sock = socket.socket(socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET,
@@ -46,7 +49,14 @@ def dial(endpoint: Endpoint, timeout: float, source: str | None) -> socket.socke
         if sock is not None:
             sock.close()
         hint = _HINTS.get(why.errno or 0, "")
-        raise BackendError(f"cannot connect to {endpoint}: {why.strerror or why}{hint}") from why
+        raise BackendError(f"cannot connect to {endpoint}: {why.strerror or why}{hint}", _kind_of(why)) from why
+
+
+def _kind_of(why: OSError) -> str:
+    """Return the kind of failure as it is counted."""
+    if isinstance(why, TimeoutError):
+        return "timeout"
+    return "local" if why.errno in _LOCAL else "refused"
 
 
 def _prepare(sock: socket.socket, source: str | None) -> None:

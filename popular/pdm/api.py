@@ -19,7 +19,7 @@ from popular.errors import PdmError
 
 __all__ = ["API", "UNKNOWN", "Answer", "Found", "Outcome", "PdmError", "PdmModule", "Request"]
 
-API = (1, 0)    # major must match a module's, a module's minor may not be newer
+API = (1, 1)    # major must match a module's, a module's minor may not be newer
 
 
 class Outcome(Enum):
@@ -27,7 +27,7 @@ class Outcome(Enum):
 
     UNKNOWN = "unknown"    # not one of mine: ask the next module
     DENIED = "denied"      # mine, but the password is wrong or the account is closed
-    OK = "ok"              # mine, and the password is right
+    OK = "ok"              # mine, and the password is right, or the backend will check it (see Found.verified)
     FAILED = "failed"      # I cannot tell: the database is broken or away
 
 
@@ -57,6 +57,10 @@ class Found:
     user: str = ""                         # for pop3: login at the backend
     password: bytes = field(default=b"", repr=False)    # for pop3
     master: bool = False                   # a master session: becomes the XPOP flag M
+    # API 1.1.  With OK and pop3, whether the module has checked the client's password: False leaves that to the
+    # backend, and until it has done so nobody hears +OK.  None, as of modules that do not say: it has, unless what the
+    # backend gets is the client's own password.  Two places are equal whoever has checked it.
+    verified: bool | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class Record:
     """What a database says of one user."""
 
     stored: str = field(repr=False)    # the hash, in a form of popular.pdm.secrets
-    found: Found
+    found: Found                       # of somebody whose password was checked, once it was
 
 
 def file_argument(args: Sequence[str], usage: str) -> str:
@@ -68,7 +68,8 @@ def make_record(fields: Sequence[str]) -> Record:
     stored, backend, protocol, mailbox, user, password = [*fields, "", ""][:6]
     if not stored:
         raise ValueError("the record has no password")
-    return Record(stored, Found(backend, protocol, mailbox, user, password.encode("utf-8", "surrogateescape")))
+    return Record(stored, Found(backend, protocol, mailbox, user, password.encode("utf-8", "surrogateescape"),
+                                verified=True))
 
 
 def answer_to(request: Request, record: Record) -> Answer:

@@ -36,6 +36,9 @@ def fault_of(answer: Any) -> str:
     for name, kind in _TYPES:
         if not isinstance(getattr(found, name), kind):
             return f"{name} is {type(getattr(found, name)).__name__}, not {kind.__name__}"
+    verified: Any = found.verified
+    if not (verified is None or isinstance(verified, bool)):
+        return f"verified is {type(verified).__name__}, not bool or None"
     return _fault_of_place(found) or (_fault_of_login(found) if found.user or found.password else "")
 
 

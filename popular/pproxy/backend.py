@@ -1,7 +1,8 @@
 """The proxy's connection to a backend, from dialling to the answer that ends the login.
 
 Runs in the children of pproxy.  Backends are not trusted: their answers are short lines that come
-within the login timeout, or the backend counts as out of reach (BackendError).
+within the login timeout, or the backend counts as out of reach (BackendError).  Once a password was sent to a backend
+that checks it, silence and garbage are no such thing: nobody may be let in then (Unanswered).
 """
 
 import socket
@@ -19,6 +20,9 @@ from popular.pop3.xpop import preamble_lines
 from popular.pproxy.objects import Backend
 from popular.pproxy.routing import Route
 
+_OTHER_REASONS = frozenset(("IN-USE", "LOGIN-DELAY", "SYS/TEMP", "SYS/PERM"))    # RFC 2449, RFC 3206
+_KINDS = {"timeout": "timeout", "closed": "closed", "reset": "closed"}           # of failures, by what a wire says
+
 
 class LoginRefused(BackendError):
     """The backend is there and said no; `answer` is for the client."""
@@ -26,6 +30,15 @@ class LoginRefused(BackendError):
     def __init__(self, answer: Response) -> None:
         super().__init__(str(answer))
         self.answer = answer
+
+    @property
+    def is_guess(self) -> bool:
+        """Tell whether user or password may be wrong, for the backend gives no other reason."""
+        return self.answer.code.upper() not in _OTHER_REASONS
+
+
+class Unanswered(BackendError):
+    """A backend that checks the password was given one, and did not say whether it is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +52,8 @@ class BackendLink:
     def open(cls, route: Route, sid: str, place: Callable[[socket.socket], socket.socket]) -> "BackendLink":
         """Connect and log in; `place` puts the socket where the relay wants it.
 
-        Raises LoginRefused when the backend says no, BackendError when it is out of reach.
+        Raises LoginRefused when the backend says no, Unanswered when it got a password and says neither yes nor
+        no, else BackendError when it is out of reach.
         """
         backend = route.backend
         sock = place(dial(backend.address, backend.connecttimeout, backend.source))
@@ -49,7 +63,7 @@ class BackendLink:
             if backend.tls == IMPLICIT:
                 _secure(wire, backend)
             elif backend.tls == STARTTLS and route.protocol != "pop3":    # the record's protocol, not the backend's
-                raise BackendError(f"protocol {route.protocol} has no STLS")
+                raise BackendError(f"protocol {route.protocol} has no STLS", "tls")
             login = _log_in_pop3 if route.protocol == "pop3" else _log_in_xpop
             link = cls(wire, login(wire, route, sid))
         except BaseException:
@@ -66,7 +80,12 @@ class BackendLink:
 def _log_in_xpop(wire: Wire, route: Route, sid: str) -> bytes:
     """XPOP (spec 8.1): three lines, no greeting, one answer."""
     _send(wire, preamble_lines(route.mailbox, sid, route.master), "the XPOP preamble")
-    return _accepted(wire, "the XPOP preamble")
+    try:
+        return _accepted(wire, "the XPOP preamble")
+    except BackendError as why:
+        if why.kind == "timeout":
+            why.kind = "silence"
+        raise
 
 
 def _log_in_pop3(wire: Wire, route: Route, sid: str) -> bytes:
@@ -76,10 +95,18 @@ def _log_in_pop3(wire: Wire, route: Route, sid: str) -> bytes:
         raise BackendError(f"its greeting is {greeting}")
     if route.backend.tls == STARTTLS:
         _start_tls(wire, route.backend)
-    _send(wire, b"USER " + route.user.encode("utf-8", "surrogateescape") + b"\r\n", "USER")
+    user = route.user.encode("utf-8", "surrogateescape")
+    _send(wire, b"USER " + user + b"\r\n", "USER")
     _accepted(wire, "USER")
-    _send(wire, b"PASS " + route.password + b"\r\n", "PASS")
-    return clean_line(_accepted(wire, "PASS")).encode("ascii")
+    if wire.take_buffered():    # or the answer to PASS would be one that was there before
+        raise BackendError("it sent more behind its answer to USER")
+    try:
+        _send(wire, b"PASS " + route.password + b"\r\n", "PASS")
+        return clean_line(_accepted(wire, "PASS")).encode("ascii")
+    except LoginRefused:
+        raise
+    except BackendError as why:
+        raise Unanswered(str(why), "silence" if why.kind == "timeout" else why.kind) from why.__cause__
 
 
 def _start_tls(wire: Wire, backend: Backend) -> None:
@@ -87,9 +114,9 @@ def _start_tls(wire: Wire, backend: Backend) -> None:
     _send(wire, b"STLS\r\n", "STLS")
     _, response = _answer(wire, "STLS")
     if not response.ok:
-        raise BackendError(f"its answer to STLS is {response}")
-    if wire.take_buffered():
-        raise BackendError("it sent more behind its answer to STLS")    # in clear, by whoever is between us
+        raise BackendError(f"its answer to STLS is {response}", "tls")
+    if wire.take_buffered():    # in clear, by whoever is between us
+        raise BackendError("it sent more behind its answer to STLS", "tls")
     _secure(wire, backend)
 
 
@@ -98,7 +125,7 @@ def _secure(wire: Wire, backend: Backend) -> None:
     try:
         backend.secure(wire)
     except Gone as why:
-        raise BackendError(f"TLS: {why}") from why
+        raise BackendError(f"TLS: {why}", "timeout" if str(why) == "timeout" else "tls") from why
 
 
 def _accepted(wire: Wire, step: str) -> bytes:
@@ -114,7 +141,7 @@ def _answer(wire: Wire, step: str) -> tuple[bytes, Response]:
         line = wire.readline()
         return line, parse_response(line)
     except Gone as why:
-        raise BackendError(f"{why} while its answer to {step} was awaited") from why
+        raise BackendError(f"{why} while its answer to {step} was awaited", _KINDS.get(str(why), "protocol")) from why
     except (Refuse, ValueError) as why:
         raise BackendError(f"its answer to {step} is no POP3: {why}") from why
 
@@ -123,4 +150,4 @@ def _send(wire: Wire, data: bytes, step: str) -> None:
     try:
         wire.send(data)
     except Gone as why:
-        raise BackendError(f"{why} while {step} was sent") from why
+        raise BackendError(f"{why} while {step} was sent", _KINDS.get(str(why), "protocol")) from why

@@ -9,47 +9,50 @@ SESSION_START = Message(
     0x0241, INF, "session_start", "client vserv",
     "A client connected to a virtual server.  Nothing to do.")
 LOGIN = Message(
-    0x0242, INF, "login", "user namespace pdm backend protocol mailbox master",
-    "A database module authenticated the user and named his backend.  Nothing to do.")
+    0x0242, INF, "login", "user namespace pdm backend protocol mailbox master client",
+    "A database module knows the user, and named their backend.  Nothing to do.")
 LOGIN_REFUSED = Message(
     0x0243, ERR, "login_refused", "user namespace client pdm why",
-    "A login was refused: user unknown or password wrong.  Nothing to do, but many of them from one client "
-    "are an attack.")
+    "A login was refused: user unknown or password wrong, as the database modules say, or the backend, where it is "
+    "the one that checks passwords.  Nothing to do, but many of them from one client are an attack.")
 LOGIN_FAILED = Message(
     0x0244, ADM, "login_failed", "user namespace client pdm why",
     "A login could not be decided because a database module failed; the client was told to come again "
     "later.  Look at the database that the module uses.")
 ROUTE_UNUSABLE = Message(
-    0x0245, ADM, "route_unusable", "user namespace pdm why",
+    0x0245, ADM, "route_unusable", "user namespace pdm why client",
     "The user is authenticated, but his record names a backend or mailbox that cannot be used.  Mend the "
     "record, or configure the backend.")
 MAILBOX_EMPTY = Message(
-    0x0246, INF, "mailbox_empty", "backend mailbox",
+    0x0246, INF, "mailbox_empty", "backend mailbox client",
     "The mail check found no mail: the proxy plays the empty mailbox.  Nothing to do.")
 STORE_OVERLOADED = Message(
-    0x0247, ADM, "store_overloaded", "backend mailbox",
+    0x0247, ADM, "store_overloaded", "backend mailbox client",
     "pcheckd reported a load at or above its --emptyload: the proxy plays an empty mailbox.  When it lasts, "
     "the storage host needs help.")
 VSERV_DISABLED = Message(
-    0x0248, INF, "vserv_disabled", "vserv",
-    "The virtual server is disabled: its users see an empty mailbox.  Enable it when the work is done.")
+    0x0248, INF, "vserv_disabled", "vserv client",
+    "The virtual server is disabled: its users see an empty mailbox, or are told to come again later where only the "
+    "backend knows their passwords.  Enable it when the work is done.")
 BACKEND_DISABLED = Message(
-    0x0249, INF, "backend_disabled", "backend mailbox",
-    "The backend is disabled: its users see an empty mailbox.  Enable it when the work is done.")
+    0x0249, INF, "backend_disabled", "backend mailbox client",
+    "The backend is disabled: its users see an empty mailbox, or are told to come again later where only the backend "
+    "knows their passwords.  Enable it when the work is done.")
 SOFT_FAILURE = Message(
-    0x024A, ADM, "soft_failure", "backend mailbox why",
+    0x024A, ADM, "soft_failure", "backend mailbox why client",
     "The backend is out of reach; softfail is on, so the client sees an empty mailbox.  Mend the backend.")
 MAILCHECK_FAILED = Message(
-    0x024B, ADM, "mailcheck_failed", "backend mailbox why",
+    0x024B, ADM, "mailcheck_failed", "backend mailbox why client",
     "The store did not answer the mail check.  The session goes on as if there were mail.  See whether "
     "pcheckd runs there and whether its UDP port is open.")
 BACKEND_FAILED = Message(
-    0x024C, ADM, "backend_failed", "backend mailbox why",
-    "The backend is out of reach; softfail is off, so the client was told to come again later.  Mend the backend.")
+    0x024C, ADM, "backend_failed", "backend mailbox why client",
+    "The backend is out of reach, and the client was told to come again later: softfail is off, or nobody else has "
+    "checked the password, or a pop3 backend was given it and says neither yes nor no.  Mend the backend.  After a "
+    "timeout while its answer to PASS was awaited, see logintimeout: it may only delay its refusals.")
 BACKEND_REFUSED = Message(
-    0x024D, ERR, "backend_refused", "backend mailbox answer",
-    "The backend itself refused the login; its answer went to the client.  Nothing to do, unless the user's record "
-    "names a wrong mailbox or login there.")
+    0x024D, ERR, "backend_refused", "backend mailbox answer client",
+    "The backend itself refused the login; its answer went to the client.  Nothing to do, unless the user's record names a wrong mailbox or login there.")
 SESSION_END = Message(
     0x024E, INF, "session_end",
     "client vserv namespace user backend protocol outcome bytes_in bytes_out seconds times",

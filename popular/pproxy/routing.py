@@ -27,6 +27,7 @@ class Route:
     user: str                                           # pop3
     password: bytes = field(repr=False)                 # pop3
     master: bool
+    is_vouched: bool = True                             # the client's password was checked, or nobody wants to
 
     @property
     def where(self) -> str:
@@ -34,8 +35,8 @@ class Route:
         return self.mailbox if self.protocol != "pop3" else self.user
 
 
-def find_route(backends: Mapping[str, Backend], found: Found) -> Route:
-    """Return the route to what a database module `found`; raises NoRoute."""
+def find_route(backends: Mapping[str, Backend], found: Found, given: bytes = b"") -> Route:
+    """Return the route to what a database module `found` for a client who gave a password; raises NoRoute."""
     backend = backends.get(found.backend)
     if backend is None:
         raise NoRoute(f"no backend {found.backend!r} is configured")
@@ -47,4 +48,13 @@ def find_route(backends: Mapping[str, Backend], found: Found) -> Route:
             raise NoRoute("protocol pop3 needs a user for the backend, and the record has none")
     elif not is_mailbox(found.mailbox):
         raise NoRoute(f"mailbox {found.mailbox!r} is not well-formed")
-    return Route(backend, protocol, found.mailbox, found.user, found.password, found.master)
+    return Route(backend, protocol, found.mailbox, found.user, found.password, found.master,
+                 protocol != "pop3" or _is_vouched(found, given))
+
+
+def _is_vouched(found: Found, given: bytes) -> bool:
+    """Tell whether the module that `found` has checked the password that was given, before the backend does.
+
+    One that does not say has done so if the backend gets another password: then nobody else could.
+    """
+    return found.password != given if found.verified is None else found.verified

@@ -22,7 +22,7 @@ from popular.pop3.dialogue import Dialogue
 from popular.pop3.maildrop import EmptyMaildrop
 from popular.pop3.transaction import TransactionState
 from popular.pproxy import messages
-from popular.pproxy.backend import BackendLink, LoginRefused
+from popular.pproxy.backend import BackendLink, LoginRefused, Unanswered
 from popular.pproxy.objects import ProxyConfig, Vserv
 from popular.pproxy.routing import NoRoute, Route, find_route
 
@@ -57,6 +57,7 @@ class ProxySession:
         self.dialogue = Dialogue(self.wire, maxerrors=config.maxerrors, trace=session.trace)
         self.user = ""
         self.route: Route | None = None
+        self.pdm = ""          # the module that named it
         self.outcome = "no login"
         self.recorder = recorder if vserv.smtpafterpop else None
         self.unrecorded = False    # the client may send mail, but that is not written yet
@@ -131,7 +132,7 @@ class ProxySession:
 
     def authenticate(self, credentials: Credentials) -> Route:
         """Ask the database modules who this is and where his mail is; raises Refused."""
-        self.user, self.route = credentials.user, None
+        self.user, self.route, self.pdm = credentials.user, None, ""
         self.entry.call_user(self.user)
         verdict = self.chain.check(Request(
             user=credentials.user, password=credentials.password, ip=self.session.peer.host,
@@ -140,15 +141,16 @@ class ProxySession:
         match verdict:
             case Verdict(outcome=Outcome.OK, found=Found() as found):
                 try:
-                    self.route = route = find_route(self.config.backends, found)
+                    self.route = route = find_route(self.config.backends, found, credentials.password)
                 except NoRoute as why:
                     self.entry.count("logins_failed")
-                    self.log.note(messages.ROUTE_UNUSABLE, **who, why=str(why))
+                    self.log.note(messages.ROUTE_UNUSABLE, **who, why=str(why), client=self.client)
                     raise Refused("SYS/TEMP", BROKEN, str(why)) from why
+                self.pdm = verdict.module
                 self.entry.count("logins")
                 self.entry.call_backend(route.backend.ident)
                 self.log.note(messages.LOGIN, **who, backend=route.backend.ident, protocol=route.protocol,
-                              mailbox=route.where, master=route.master)
+                              mailbox=route.where, master=route.master, client=self.client)
                 return route
             case Verdict(outcome=Outcome.FAILED):
                 self.entry.count("logins_failed")
@@ -160,20 +162,20 @@ class ProxySession:
 
     def admit(self, route: Route) -> Empty | BackendLink:
         """Decide between the empty mailbox and the backend; answers the client's PASS; raises Refused."""
-        where = {"backend": route.backend.ident, "mailbox": route.where}
+        where = self.where(route)
         if not self.vserv.enabled:
-            self.log.note(messages.VSERV_DISABLED, vserv=self.vserv.ident)
-            return self.empty("vserv disabled")
+            self.log.note(messages.VSERV_DISABLED, vserv=self.vserv.ident, client=self.client)
+            return self.empty(route, "vserv disabled")
         if not route.backend.enabled:
             self.log.note(messages.BACKEND_DISABLED, **where)
-            return self.empty("backend disabled")
+            return self.empty(route, "backend disabled")
         match self.mail_state(route):
             case MailState.EMPTY:
                 self.log.note(messages.MAILBOX_EMPTY, **where)
-                return self.empty("empty")
+                return self.empty(route, "empty")
             case MailState.OVERLOADED:
                 self.log.note(messages.STORE_OVERLOADED, **where)
-                return self.empty("overloaded")
+                return self.empty(route, "overloaded")
         return self.connect(route)
 
     def mail_state(self, route: Route) -> MailState | None:
@@ -187,7 +189,7 @@ class ProxySession:
             state = ask(backend.check, route.mailbox, backend.checktimeout, backend.checktries, backend.source)
         except MailcheckError as why:
             self.entry.count("checks_failed")
-            self.log.note(messages.MAILCHECK_FAILED, backend=backend.ident, mailbox=route.mailbox, why=str(why))
+            self.log.note(messages.MAILCHECK_FAILED, **self.where(route), why=str(why))
             return None
         finally:
             self.entry.count("check_microseconds", int((time.monotonic() - asked) * 1_000_000))
@@ -197,18 +199,21 @@ class ProxySession:
     def connect(self, route: Route) -> Empty | BackendLink:
         """Log in at the backend and pass its answer on; raises Refused."""
         if route.backend.drain:
-            return self.out_of_reach(route, "it is drained")
+            return self.out_of_reach(route, BackendError("it is drained", "drained"))
         self.session.enter("connecting")
-        where = {"backend": route.backend.ident, "mailbox": route.where}
         try:
             link = BackendLink.open(route, self.session.id, self.session.child.seats.seat_backend)
         except LoginRefused as why:
             self.entry.count("backend_refused")
-            self.log.note(messages.BACKEND_REFUSED, **where, answer=str(why.answer))
+            if why.is_guess and not route.is_vouched:    # it was the client's password, which nobody knew before
+                self.log.note(messages.LOGIN_REFUSED, user=self.user, namespace=self.vserv.namespace,
+                              client=self.client, pdm=self.pdm, why=f"backend {route.backend.ident}: {why}")
+            else:
+                self.log.note(messages.BACKEND_REFUSED, **self.where(route), answer=str(why))
             raise Refused(why.answer.code, why.answer.text, str(why)) from why
         except BackendError as why:
             self.log_nul(why)
-            return self.out_of_reach(route, str(why))
+            return self.out_of_reach(route, why)
         try:
             self.wire.send(link.first_line + b"\r\n")
         except BaseException:
@@ -217,20 +222,31 @@ class ProxySession:
         self.outcome = "relayed"
         return link
 
-    def out_of_reach(self, route: Route, why: str) -> Empty:
-        """Play the empty mailbox instead of the backend, or raise Refused, as `softfail` says."""
-        where = {"backend": route.backend.ident, "mailbox": route.where, "why": why}
-        if route.backend.softfail:
-            self.log.note(messages.SOFT_FAILURE, **where)
-            return self.empty("soft failure")
-        self.log.note(messages.BACKEND_FAILED, **where)
-        raise Refused("SYS/TEMP", BROKEN, why)
+    def out_of_reach(self, route: Route, why: BackendError) -> Empty:
+        """Play the empty mailbox instead of the backend, or raise Refused, as `softfail` says.
 
-    def empty(self, outcome: str) -> Empty:
-        """Answer PASS as pserv would for a mailbox without mail."""
+        Not for a client whose password the backend was to check, nor where it has been given one and says nothing.
+        """
+        if route.backend.softfail and route.is_vouched and not isinstance(why, Unanswered):
+            self.log.note(messages.SOFT_FAILURE, **self.where(route), why=str(why))
+            return self.empty(route, "soft failure")
+        self.log.note(messages.BACKEND_FAILED, **self.where(route), why=str(why))
+        raise Refused("SYS/TEMP", BROKEN, str(why))
+
+    def empty(self, route: Route, outcome: str) -> Empty:
+        """Answer PASS as pserv would for a mailbox without mail; raises Refused when nobody has checked the password.
+
+        That is the backend's business where the module has not done so (`any` with pop3), and it was not asked.
+        """
+        if not route.is_vouched:
+            raise Refused("SYS/TEMP", BROKEN, f"{outcome}, and nobody has checked the password")
         self.outcome = outcome
         self.wire.reply(True, EMPTY_MAILBOX)
         return Empty()
+
+    def where(self, route: Route) -> dict[str, str]:
+        """Return what log lines say of a route and of who is on it."""
+        return {"backend": route.backend.ident, "mailbox": route.where, "client": self.client}
 
     def record(self, login: Empty | BackendLink, recorder: "Recorder") -> None:
         """Record that the client may send mail, if his own password was checked.
@@ -276,7 +292,8 @@ class ProxySession:
     def log_nul(self, why: BackendError) -> None:
         """Note a NUL byte from a backend (spec 1.5), of which its error is the consequence."""
         if isinstance(why.__cause__, NulByte):
-            self.log.note(NULL_BYTE_IN_INPUT, ctx="backend", len=why.__cause__.length, data=why.__cause__.data)
+            data = b"***" if isinstance(why, Unanswered) else why.__cause__.data    # it may repeat the password
+            self.log.note(NULL_BYTE_IN_INPUT, ctx="backend", len=why.__cause__.length, data=data)
 
     def log_end(self) -> None:
         """Write the line that sums the session up, and count it by the first words of its outcome."""

@@ -33,9 +33,11 @@ BACKEND_ROWS = (
     Setting("checktimeout", Time(0.01, 60), 0.5, "Time to wait for the answer to one mail check."),
     Setting("checktries", Int(1, 10), 3, "Mail checks sent before the answer is given up and the backend is called."),
     Setting("connecttimeout", Time(0.01, 300), 5.0, "Time to wait for the connection to a backend."),
-    Setting("logintimeout", Time(0.01, 300), 10.0, "Time to wait for a backend to finish the login."),
+    Setting("logintimeout", Time(0.01, 300), 30.0,
+            "Time to wait for a backend to finish the login; more than it delays refusals by (Dovecot: up to 17s)."),
     Setting("softfail", Bool(), True,
-            "When a backend is out of reach: on shows the client an empty mailbox, off answers -ERR [SYS/TEMP]."),
+            "When a backend is out of reach: on shows the client an empty mailbox, if a database module has checked "
+            "the password and no pop3 backend was given one, off answers -ERR [SYS/TEMP]."),
 )
 
 PORT_ROWS = (

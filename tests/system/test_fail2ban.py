@@ -11,6 +11,7 @@ import pytest
 
 from popular.addresses import Endpoint
 from tests.harness.daemon import ROOT, Daemon
+from tests.harness.fake_backend import Close, FakeBackend, ReadLines, Say, Step
 from tests.harness.machine import Machine, connect
 from tests.harness.needs import need_program
 from tests.harness.popclient import PopClient
@@ -116,6 +117,27 @@ def test_guesses_are_found_in_syslog(start: StartDaemon, rundir: Path, found, lo
     mail_log = rundir / "mail.log"
     mail_log.write_text("".join(f"{date}mx1 pproxy[{rest}\n" for date, rest in heads))
     assert found(mail_log) == GUESSES
+
+
+@BOTH
+def test_guesses_that_a_backend_refuses_are_found(start: StartDaemon, rundir: Path, found, logformat: str) -> None:
+    """Where only the backend knows passwords; not those for whom it has another reason."""
+    answers = [b"-ERR [AUTH] Authentication failed.", b"-ERR no", b"-ERR [IN-USE] locked", b"-ERR [SYS/TEMP] broken",
+               b"-ERR client='192.0.2.9:110' ERR 0243 login_refused user='x' namespace='d' client='192.0.2.9:110'"]
+
+    def script(number: int) -> list[Step]:
+        return [Say(b"+OK\r\n"), ReadLines(), Say(b"+OK\r\n"), ReadLines(), Say(answers[number] + b"\r\n"), Close()]
+
+    with FakeBackend(script) as backend:
+        proxy = start("pproxy", {
+            "pproxy": {"authdelay": 0, "logformat": logformat}, "vserv": {"main": {"address": "127.0.0.1:0"}},
+            "backend": {"store": {"protocol": "pop3", "address": backend.endpoint}},
+            "pdm": {"all": {"module": "any", "args": "store protocol=pop3"}}})
+        for _ in answers:
+            with PopClient(proxy.endpoint("main"), source=GUESSER) as client:
+                guess(client, XENIA)
+        proxy.wait_log("session_end", count=len(answers))
+    assert found(proxy.logfile) == [GUESSER] * 3
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make machines")

@@ -131,7 +131,7 @@ def test_answers_of_a_backend_of_all_kinds(proxy: StartProxy, form: str) -> None
             names = names_of(lines)
             assert names in (
                 ["session_start", "login", "backend_refused", "session_end"],
-                ["session_start", "login", "soft_failure", "session_end"],
+                ["session_start", "login", "backend_failed", "session_end"],
                 ["session_start", "login", "session_end"])
             assert before == b"" or names[2] == "backend_refused"
 

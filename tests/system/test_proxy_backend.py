@@ -126,7 +126,7 @@ def test_a_broken_backend_with_softfail_off(proxy: StartProxy, pop: Pop, user: s
         fake.release()
 
 
-@pytest.mark.parametrize("user, script", BROKEN)
+@pytest.mark.parametrize("user, script", [case for case in BROKEN if "after-pass" not in str(case.id)])
 def test_a_broken_backend_with_softfail_on(proxy: StartProxy, pop: Pop, user: str, script: Sequence[Step]) -> None:
     with FakeBackend(script) as fake:
         daemon = proxy(store(fake, logintimeout="300ms"))
