@@ -2,9 +2,12 @@
 
 Runs in the children of pproxy.  Backends are not trusted: their answers are short lines that come
 within the login timeout, or the backend counts as out of reach (BackendError).  Once a password was sent to a backend
-that checks it, silence and garbage are no such thing: nobody may be let in then (Unanswered).
+that checks it, silence and garbage are no such thing: nobody may be let in then (Unanswered).  A password is not shown
+to anybody, also if a backend repeats it.
 """
 
+import binascii
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -20,6 +23,8 @@ from popular.pop3.xpop import preamble_lines
 from popular.pproxy.objects import Backend
 from popular.pproxy.routing import Route
 
+MIN_PART = 6                               # octets of a password that, in an answer, are no coincidence
+WITHHELD = "(text of the backend withheld)"
 _OTHER_REASONS = frozenset(("IN-USE", "LOGIN-DELAY", "SYS/TEMP", "SYS/PERM"))    # RFC 2449, RFC 3206
 _KINDS = {"timeout": "timeout", "closed": "closed", "reset": "closed"}           # of failures, by what a wire says
 
@@ -102,7 +107,7 @@ def _log_in_pop3(wire: Wire, route: Route, sid: str) -> bytes:
         raise BackendError("it sent more behind its answer to USER")
     try:
         _send(wire, b"PASS " + route.password + b"\r\n", "PASS")
-        return clean_line(_accepted(wire, "PASS")).encode("ascii")
+        return clean_line(_accepted(wire, "PASS", route.password)).encode("ascii")
     except LoginRefused:
         raise
     except BackendError as why:
@@ -128,12 +133,33 @@ def _secure(wire: Wire, backend: Backend) -> None:
         raise BackendError(f"TLS: {why}", "timeout" if str(why) == "timeout" else "tls") from why
 
 
-def _accepted(wire: Wire, step: str) -> bytes:
-    """Return the line that says +OK to `step`; raises LoginRefused for -ERR."""
+def _accepted(wire: Wire, step: str, secret: bytes = b"") -> bytes:
+    """Return the line that says +OK to `step`; raises LoginRefused for -ERR.  A line that holds `secret` is changed."""
     line, response = _answer(wire, step)
+    if repeats(line.partition(b" ")[2], secret):
+        code = response.code if response.code.upper() in {"AUTH", *_OTHER_REASONS} else ""
+        response = Response(response.ok, code, WITHHELD)
+        line = str(response).encode("ascii")
     if not response.ok:
         raise LoginRefused(response)
     return line
+
+
+def repeats(line: bytes, secret: bytes) -> bool:
+    """Tell whether a line holds `secret`, or `MIN_PART` octets of it in a row: as it is, in other case or in a code."""
+    if not secret:
+        return False
+    lower, low_secret = line.lower(), secret.lower()
+    size = min(MIN_PART, len(secret))
+    if any(low_secret[at:at + size] in lower for at in range(len(secret) - size + 1)):
+        return True
+    # Of base64 only what the octets around cannot change: the secret may stand at any of three places in a group.
+    codes = [binascii.b2a_base64(bytes(lead) + secret)[-(-lead * 8 // 6):(lead + len(secret)) * 8 // 6]
+             for lead in range(3)]
+    if any(len(code) >= size and code in line for code in codes):
+        return True
+    quoted = re.sub(rb"%([0-9a-f]{2})", lambda found: bytes.fromhex(found[1].decode()), lower)
+    return low_secret in quoted or secret.hex().encode() in lower
 
 
 def _answer(wire: Wire, step: str) -> tuple[bytes, Response]:

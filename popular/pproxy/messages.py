@@ -52,7 +52,8 @@ BACKEND_FAILED = Message(
     "timeout while its answer to PASS was awaited, see logintimeout: it may only delay its refusals.")
 BACKEND_REFUSED = Message(
     0x024D, ERR, "backend_refused", "backend mailbox answer client",
-    "The backend itself refused the login; its answer went to the client.  Nothing to do, unless the user's record names a wrong mailbox or login there.")
+    "The backend itself refused the login; its answer went to the client, its text only if the password was not in "
+    "it.  Nothing to do, unless the user's record names a wrong mailbox or login there.")
 SESSION_END = Message(
     0x024E, INF, "session_end",
     "client vserv namespace user backend protocol outcome bytes_in bytes_out seconds times",

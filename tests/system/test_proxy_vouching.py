@@ -4,6 +4,7 @@ With `module = any` and a pop3 backend it is the backend that checks passwords, 
 answer ends with -ERR [SYS/TEMP], whatever `softfail` says.
 """
 
+import base64
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,43 @@ def test_a_password_of_the_database_that_a_backend_refuses_is_no_guess(proxy: St
         assert pop(daemon.endpoint()).login(PAUL, PASSWORD) == b"-ERR [AUTH] no"
         assert "client='127.0.0.1:" in daemon.wait_log(" backend_refused ")[0]
         assert not daemon.log_lines("login_refused")
+
+
+SECRET = b"s3 cret"    # PAUL's password at the backend
+
+
+@pytest.mark.parametrize("answer", [
+    pytest.param(b"-ERR [AUTH] bad password 's3 cret'", id="literal"),
+    pytest.param(b"-ERR wrong: S3 CRET", id="upper-case"),
+    pytest.param(b"-ERR [s3 cret] no", id="as-a-code"),
+    pytest.param(b"-ERR [AUTH s3 cret] no", id="in-a-code"),
+    pytest.param(b"-ERR [AUTH] 3 cret", id="most-of-it"),
+    pytest.param(b"-ERR [AUTH] " + base64.b64encode(SECRET), id="base64"),
+    pytest.param(b"-ERR [AUTH] " + base64.b64encode(b"\0paul@store\0" + SECRET), id="base64-plain"),
+    pytest.param(b"-ERR [AUTH] " + base64.b64encode(b"\0paul@store1\0" + SECRET), id="base64-plain-1"),
+    pytest.param(b"-ERR [AUTH] " + base64.b64encode(b"\0paul@store12\0" + SECRET), id="base64-plain-2"),
+    pytest.param(b"-ERR [AUTH] " + SECRET.hex().upper().encode(), id="hex"),
+    pytest.param(b"-ERR [AUTH] s3%20cret", id="percent"),
+    pytest.param(b"+OK welcome, s3 cret", id="in-the-welcome"),
+    pytest.param(b"what is s3 cret", id="garbage"),
+    pytest.param(b"+OK s3 cret\0", id="nul"),
+    pytest.param(b"-ERR [AUTH] s3 cret" + b"x" * 600, id="over-long"),
+])
+def test_a_password_that_a_backend_repeats_is_shown_to_nobody(proxy: StartProxy, pop: Pop, answer: bytes) -> None:
+    with FakeBackend([*UP_TO_PASS, Say(answer + b"\r\n"), Close()]) as fake:
+        daemon = proxy(store(fake), debug="on")
+        client = pop(daemon.endpoint())
+        seen = client.login(PAUL, PASSWORD)
+        client.sock.close()
+        daemon.wait_log(" session_end ")
+        log = daemon.logfile.read_bytes() + daemon.stderr().encode()
+        told = seen + b"\n" + log
+        assert seen.startswith(b"+OK" if answer.startswith(b"+OK w") else b"-ERR")
+        lower = told.lower()
+        for leak in (SECRET, b"3 cret", base64.b64encode(SECRET)[:8].lower(), SECRET.hex().encode(), b"s3%20cret",
+                     *(base64.b64encode(b"\0paul@store" + pad + b"\0" + SECRET)[-8:].lower()
+                       for pad in (b"", b"1", b"12"))):
+            assert leak not in lower, told
 
 
 def test_a_user_of_xpop_is_not_affected(proxy: StartProxy, pop: Pop) -> None:
