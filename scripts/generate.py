@@ -30,7 +30,8 @@ from popular.daemon.lone import LoneSpec  # noqa: E402
 from popular.daemon.spec import DaemonSpec  # noqa: E402
 from popular.log.message import Message  # noqa: E402
 from popular.paths import LOGDIR, RUNDIR  # noqa: E402
-from popular.proc.metrics import ACTIVE, COUNTERS, FAMILIES, STATES, UNKNOWN, Family  # noqa: E402
+from popular.proc.board_layout import FAILURES  # noqa: E402
+from popular.proc.metrics import ACTIVE, BACKEND_FAILURES, COUNTERS, FAMILIES, STATES, UNKNOWN, Family  # noqa: E402
 from popular.version import VERSION  # noqa: E402
 
 PROGRAMS = ("pproxy", "pserv", "pcheckd", "ringd")
@@ -167,17 +168,19 @@ def man_metrics(families: Iterable[Family]) -> str:
     """Return the metrics, with their labels and what is known to stand in them, as troff."""
     lines = ""
     for family in families:
-        labels = "program" + (f"\\fR, \\fI{family.label}" if family.label else "")
+        labels = "\\fR, \\fI".join(("program", *family.labels))
         values = ", ".join(values_of(family))
-        text = f"{family.help} Values of {family.label}: {values}." if values else family.help
+        text = f"{family.help} Values of {family.labels[-1]}: {values}." if values else family.help
         lines += f".TP\n\\fB{family.name}\\fR {{\\fI{labels}\\fR}} {family.kind}\n{man_text(text)}\n"
     return lines
 
 
 def values_of(family: Family) -> Iterable[str]:
-    """Return what can stand in the label of a metric, where it is no name of an object."""
+    """Return what can stand in the last label of a metric, where it is no name of an object."""
     if family == ACTIVE:
         return dict.fromkeys([*(state.name.lower() for states in STATES.values() for state in states), UNKNOWN])
+    if family == BACKEND_FAILURES:
+        return FAILURES
     return dict.fromkeys(place.value for place in COUNTERS.values() if place.family == family and place.value)
 
 

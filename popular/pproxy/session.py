@@ -227,6 +227,7 @@ class ProxySession:
 
         Not for a client whose password the backend was to check, nor where it has been given one and says nothing.
         """
+        self.session.child.count_failure(route.backend.ident, why.kind)
         if route.backend.softfail and route.is_vouched and not isinstance(why, Unanswered):
             self.log.note(messages.SOFT_FAILURE, **self.where(route), why=str(why))
             return self.empty(route, "soft failure")

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 from popular.proc.board_entry import BoardEntry
 from popular.proc.board_layout import (
-    CHANGING, CHANGING_AT, CHANGING_SIZE, FIXED, MAGIC, NAME, NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE,
-    BoardKind, Layout)
+    CHANGING, CHANGING_AT, CHANGING_SIZE, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES_AT, FIXED, MAGIC, NAME, NAMES,
+    NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, BoardKind, Layout)
 from popular.proc.board_view import Row, parse_row
 from popular.proc.sequence import Sequenced, whole_records
 from popular.version import VERSION
@@ -67,6 +67,7 @@ class Board:
         self._names: dict[tuple[str, str], int] = {}
         self._by_number: dict[int, tuple[str, str]] = {}
         self._master = memoryview(self._memory)[self.layout.row_at(-1):][:ROW_SIZE].cast("Q")
+        self._failures = memoryview(self._memory)[FAILURES_AT:][:NAMES * FAILURE_SIZE].cast("Q")
         self._columns = {name: column for column, name in enumerate(kind.counters)}
         self._header = Sequenced(self._memory, CHANGING_AT, CHANGING_SIZE)
         self._facts = Facts(os.getpid(), time.time())
@@ -133,6 +134,11 @@ class Board:
         """Add one to a counter of the master's own."""
         self._master[self._columns[counter]] += 1
 
+    def count_failure(self, number: int) -> None:
+        """Add one to a failure that a child reports, as `BoardEntry.failure` numbers it; others mean nothing."""
+        if 0 <= number < NAMES * FAILURE_COLUMNS:
+            self._failures[number] += 1
+
     def row(self, slot: int) -> Row | None:
         """Return what the child in `slot` tells of itself; None when it is not done with writing within `PATIENCE`."""
         [octets] = whole_records(self.read, self.layout.slot_at(slot), SLOT_SIZE, 1,
@@ -185,6 +191,7 @@ class Board:
     def close(self) -> None:
         """Let go of memory and file; for tests, a master ends with them."""
         self._master.release()
+        self._failures.release()
         self._header.release()
         self._memory.close()
         if self._fd >= 0:

@@ -12,8 +12,8 @@ from mmap import mmap
 
 from popular.addresses import Endpoint
 from popular.proc.board_layout import (
-    COLUMNS, LOAD_STATE_AT, MOVING, MOVING_AT, NAMED, NAMED_AT, ROW_SIZE, SEQUENCE_SIZE, SID, SID_AT, SLOT, SLOT_SIZE,
-    USER, USER_AT, BoardKind, Layout, SessionState)
+    COLUMNS, FAILURE_COLUMNS, FAILURES, LOAD_STATE_AT, MOVING, MOVING_AT, NAMED, NAMED_AT, ROW_SIZE, SEQUENCE_SIZE, SID,
+    SID_AT, SLOT, SLOT_SIZE, USER, USER_AT, BoardKind, Layout, SessionState)
 from popular.proc.sequence import Sequenced
 
 _MAX_LOAD_STATE = 2    # MAX of spec 5.3
@@ -88,6 +88,10 @@ class BoardEntry:
         number = self._names.get((self._kind.others[0], backend), 0)
         self._record.write(NAMED, NAMED_AT, self._owner, number)
         self._row[COLUMNS + number] += 1
+
+    def failure(self, backend: str, kind: str) -> int:
+        """Return the number of a kind of failure of a backend, for a report to the master, who counts them."""
+        return self._names.get((self._kind.failing, backend), 0) * FAILURE_COLUMNS + FAILURES.index(kind)
 
     def count(self, counter: str, amount: int = 1) -> None:
         """Add to one of the kind's counters."""

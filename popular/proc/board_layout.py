@@ -7,7 +7,7 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
     header         4096 octets at 0
         0   8s  POPULAR\\0
         8   8s  PROXY\\0\\0\\0 or SERVER\\0\\0
-       16   I   version: 2
+       16   I   version: 3
        20   I   octets of the header: 4096
        24   I   slots
        28   I   octets of a slot record: 384
@@ -38,6 +38,8 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
         0   8s  class of the object: vserv, backend or server
         8   64s its id
         number 0 is nobody's; it counts what found no room
+    failures       64 octets for each name, at 24576; used are those of backends, and number 0
+        0   8Q  failures of each kind, in the order of FAILURES
     slot records   384 octets each
         0   I   sequence number
         4   i   process id of the child, 0 when the slot is free
@@ -63,7 +65,7 @@ A writer first makes the second sequence number the coming even one, then the fi
 and makes the first one even.  So a reader who finds the first number even and unchanged over his
 reading has a whole record; and so has, with equal and even numbers, whoever reads a copy of the file
 that was made front to back.  Each record has one writer at a time: a child its slot and row, the
-master all others and the slots of the dead.  Rows are read without a sequence: each counter is whole.
+master all others and the slots of the dead.  Rows and failures are read without a sequence: each counter is whole.
 A row survives its child: the next one in the slot goes on counting.
 """
 
@@ -72,7 +74,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 MAGIC = b"POPULAR\0"
-VERSION = 2
+VERSION = 3
 
 HEADER_SIZE = 4096
 FIXED = struct.Struct("=8s8sIIIIQIIQIIQQQ32s64s")
@@ -95,6 +97,22 @@ SID = struct.Struct("=64s")
 SID_AT = 64
 USER = struct.Struct("=200s")
 USER_AT = 176
+
+# Why a login at a backend came to nothing.  They are few, so children report them to the master, which counts: columns
+# for each backend in each slot's row would be seven times the rest of it.
+FAILURES = (
+    "refused",     # the connection was refused, or there is no way there
+    "timeout",     # it did not answer the connection, or what came before the login, in time
+    "closed",      # it closed the connection before it answered the login
+    "tls",         # no TLS, or not what was agreed on
+    "protocol",    # what it said is no answer, or its greeting is a refusal
+    "silence",     # it was given the login and did not answer in time
+    "local",       # this host could not open a connection
+    "drained",     # it was not asked, because it is drained
+)
+FAILURE_COLUMNS = 8
+FAILURE_SIZE = FAILURE_COLUMNS * 8         # octets of the counters of one name
+FAILURES_AT = 24_576                       # a whole page behind the names
 
 SEQUENCE = struct.Struct("=I")
 SEQUENCE_SIZE = SEQUENCE.size
@@ -143,6 +161,7 @@ class BoardKind:
     others: tuple[str, ...]      # classes of other objects whose sessions are counted
     counters: tuple[str, ...]    # names of the columns
     outcomes: tuple[str, ...]    # those of them that tell how sessions ended: one for each that was not killed
+    failing: str = ""            # class of the objects whose failures are counted
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -157,7 +176,7 @@ _SERVER_OUTCOMES = ("quit", "broken_off", "refused", "no_preamble")
 PROXY = BoardKind(b"PROXY\0\0\0", "vserv", ("backend",), (
     *COMMON, *_PROXY_OUTCOMES, "logins", "logins_refused", "logins_failed", "backend_refused",
     "checks_empty", "checks_old_mail", "checks_new_mail", "checks_overloaded", "checks_failed", "check_microseconds",
-), _PROXY_OUTCOMES)
+), _PROXY_OUTCOMES, "backend")
 SERVER = BoardKind(b"SERVER\0\0", "server", (), (
     *COMMON, *_SERVER_OUTCOMES, "retrieved", "octets", "deleted", "not_deleted",
 ), _SERVER_OUTCOMES)
@@ -170,7 +189,7 @@ class Layout:
     def __init__(self, slots: int) -> None:
         """Compute it once: every child asks."""
         self.slots = slots
-        self.slots_at = _whole_pages(NAMES_AT + NAMES * NAME.size)         # offset of the slot records
+        self.slots_at = _whole_pages(FAILURES_AT + NAMES * FAILURE_SIZE)   # offset of the slot records
         self.rows_at = _whole_pages(self.slots_at + slots * SLOT_SIZE)     # offset of the rows
         self.size = self.rows_at + (slots + 1) * ROW_SIZE                  # octets of the file
 

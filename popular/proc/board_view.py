@@ -6,6 +6,7 @@ are, without NULs, for the caller to show harmlessly.  Raises NotABoard and what
 """
 
 import math
+import struct
 import sys
 import time
 from collections.abc import Mapping
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 from popular.addresses import Endpoint
 from popular.errors import PopularError
 from popular.proc.board_layout import (
-    CHANGING, CHANGING_AT, CHANGING_SIZE, COLUMNS, FIXED, KINDS, MAGIC, NAME, NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE,
-    SLOT, SLOT_SIZE, VERSION, BoardKind, Layout, SessionState)
+    CHANGING, CHANGING_AT, CHANGING_SIZE, COLUMNS, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES, FAILURES_AT, FIXED, KINDS,
+    MAGIC, NAME, NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, VERSION, BoardKind, Layout, SessionState)
 from popular.proc.sequence import Read, whole_records
 
 MAX_SLOTS = 1_000_000    # of a file that is believed
@@ -27,6 +28,8 @@ _AT_ONCE = 64            # records read together
 _PAIR = 128
 _COUNTER = (1 << 64) - 1
 _PAIR_OF_COUNTERS = (1 << _PAIR) - 1
+
+_FAILURES = struct.Struct(f"={FAILURE_COLUMNS}Q")
 
 _LATEST = 32_503_680_000.0    # the year 3000: what is later is no time
 
@@ -126,6 +129,16 @@ class BoardView:
             sums.reverse()
         counters = dict(zip(self.head.kind.counters, sums))
         return counters, {name: sums[COLUMNS + number] for number, name in self.head.names.items()}
+
+    def failures(self) -> dict[tuple[str, str], int]:
+        """Return how often each backend failed in each way, by its id and the kind; the id of others is empty."""
+        failing = self.head.kind.failing
+        if not failing:
+            return {}
+        octets = self._read(FAILURES_AT, len(self.head.names) * FAILURE_SIZE)
+        rows = _FAILURES.iter_unpack(octets[:len(octets) - len(octets) % FAILURE_SIZE])
+        return {(ident, kind): count for (number, (cls, ident)), counts in zip(self.head.names.items(), rows)
+                if number == 0 or cls == failing for kind, count in zip(FAILURES, counts)}
 
     def _read_head(self) -> Head:
         fixed = self._read(0, FIXED.size)

@@ -27,7 +27,9 @@ from popular.proc.trace import places
 RETIRE = signal.SIGUSR1    # finish the session, then leave
 SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN))
 
-WISHES = 16    # numbers on the doorbell from here on are wishes; those below are states
+# Numbers on the doorbell: states, from here on wishes, and then failures of backends.
+WISHES = 16
+FAILED = 256
 
 PAUSE = 1.0    # seconds between two tries of a child to get what the system refuses
 
@@ -110,6 +112,10 @@ class Child:
     def wish_for(self, number: int) -> None:
         """Tell the master what children to come should have, as a number that it knows the meaning of, 0 to 239."""
         self._doorbell.ring(self.pid, WISHES + number)
+
+    def count_failure(self, backend: str, kind: str) -> None:
+        """Have the master count that a login at a backend failed in one of the ways of `FAILURES`."""
+        self._doorbell.ring(self.pid, FAILED + self.entry.failure(backend, kind))
 
     def retire_with_master(self) -> None:
         """Be told to retire, as if by the master, at the moment the master dies.

@@ -28,6 +28,12 @@ class Family:
     kind: Literal["counter", "gauge"]
     help: str
     label: str = ""     # beside `program`
+    second: str = ""    # another one
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels beside `program`."""
+        return tuple(filter(None, (self.label, self.second)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +53,14 @@ class Look:
     rows: Sequence[Row | None]                    # of all slots ever used; None: never at rest
     totals: Mapping[str, int]
     per_name: Mapping[tuple[str, str], int]       # sessions by class and id
+    failures: Mapping[tuple[str, str], int]       # by backend and kind
     is_running: bool = True                       # the master is there
 
     @classmethod
     def at(cls, read: Read, patience: float) -> "Look":
         """Read everything, waiting `patience` seconds in all for writers; raises NotABoard and what `read` raises."""
         view = BoardView(read, patience)
-        return cls(view.head, view.rows(), *view.totals())
+        return cls(view.head, view.rows(), *view.totals(), view.failures())
 
 
 UP = Family("popular_up", "gauge", "Whether the daemon runs: 0 when it was killed and has left its state file.")
@@ -84,6 +91,9 @@ LOGINS = Family("popular_logins_total", "counter", "What the database said to lo
                 "result")
 BACKEND_REFUSALS = Family("popular_backend_refusals_total", "counter",
                           "Logins that the database granted and the backend refused.")
+BACKEND_FAILURES = Family(
+    "popular_backend_failures_total", "counter",
+    "Logins for which a backend was out of reach, drained, or silent, by why.", "backend", "kind")
 CHECKS = Family("popular_mail_checks_total", "counter", "What pcheckd said to mail checks; failed: it did not answer.",
                 "result")
 CHECK_TIME = Family("popular_mail_check_seconds_total", "counter", "Time spent in mail checks.")
@@ -102,8 +112,8 @@ UNNAMED = Family("popular_unnamed_sessions_total", "counter",
 
 FAMILIES = (
     UP, BUILD, STARTED, GENERATION, ACTIVE, LIMIT, LIMIT_STATE, IDLE, LOAD, LOAD_LIMIT, LOAD_STATE, SESSIONS, ENDED,
-    *PER_CLASS.values(), UNNAMED, REFUSED, RECEIVED, SENT, LOGINS, BACKEND_REFUSALS, CHECKS, CHECK_TIME, RETRIEVED,
-    RETRIEVED_BYTES, DELETED, NOT_DELETED, FORKS, FORK_FAILURES, THROTTLES, DEATHS)
+    *PER_CLASS.values(), UNNAMED, REFUSED, RECEIVED, SENT, LOGINS, BACKEND_REFUSALS, BACKEND_FAILURES, CHECKS,
+    CHECK_TIME, RETRIEVED, RETRIEVED_BYTES, DELETED, NOT_DELETED, FORKS, FORK_FAILURES, THROTTLES, DEATHS)
 
 # Every counter of board_layout.
 COUNTERS: Mapping[str, Place] = {
@@ -128,7 +138,7 @@ STATES: Mapping[str, tuple[SessionState, ...]] = {
                    SessionState.CLOSING),
 }
 
-Sample = tuple[Family, str, float]    # with the value of the label
+Sample = tuple[Family, str | tuple[str, str], float]    # with the value of the label, or of two
 
 
 def exposition(looks: Sequence[Look]) -> str:
@@ -161,6 +171,8 @@ def _samples(look: Look) -> Iterator[Sample]:
     for (cls, ident), count in look.per_name.items():
         if cls in look.head.kind.classes:
             yield PER_CLASS[cls], ident, count
+    for which, count in look.failures.items():
+        yield BACKEND_FAILURES, which, count
     yield UNNAMED, "", look.per_name.get(("", ""), 0)
 
 
@@ -185,9 +197,10 @@ def _children(look: Look) -> Iterator[Sample]:
     yield IDLE, "", sum(1 for row in look.rows if row is not None and row.state == "idle")
 
 
-def _line(family: Family, program: str, value: str, amount: float) -> str:
-    label = f',{family.label}="{_quoted(value)}"' if family.label else ""
-    return f'{family.name}{{program="{program}"{label}}} {amount}\n'
+def _line(family: Family, program: str, value: str | tuple[str, str], amount: float) -> str:
+    values = (value,) if isinstance(value, str) else value
+    labels = "".join(f',{label}="{_quoted(text)}"' for label, text in zip(family.labels, values))
+    return f'{family.name}{{program="{program}"{labels}}} {amount}\n'
 
 
 def _escaped(text: str) -> str:

@@ -10,7 +10,7 @@ import select
 import struct
 from collections.abc import Iterator
 
-_RECORD = struct.Struct("=iB")                # pid, number: of a state, or of a wish
+_RECORD = struct.Struct("=iI")                # pid, number: of a state, a wish or a failure
 _BLOCK = _RECORD.size * 1024                  # a multiple, so that no record is ever read in halves
 _MAX_BLOCKS = 64                              # read in one go, then the master looks after the rest
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from popular.log.writer import Log
 from popular.proc.board_view import Row
-from popular.proc.child import RETIRE, WISHES, Child, ChildState, Inheritance, become_child
+from popular.proc.child import FAILED, RETIRE, WISHES, Child, ChildState, Inheritance, become_child
 from popular.proc.messages import CHILD_DIED, CHILD_NOT_STARTED, FORK_FAILED
 from popular.proc.once import OnceAMinute
 from popular.proc.pool import PoolLimits, decide
@@ -120,6 +120,8 @@ class Supervisor:
                 if record.state is ChildState.BOOTING:
                     self._throttle.succeeded()
                 self._roster.note_state(record, ChildState(number))
+            elif number >= FAILED:
+                self._board.count_failure(number - FAILED)
             elif number >= WISHES:
                 self._fulfil(number - WISHES)
 

@@ -22,6 +22,7 @@ def text(snapshot: Snapshot, selection: Selection, rates: Mapping[str, float]) -
         "idle": snapshot.idle,
         "totals": dict(snapshot.totals),
         "per": {cls: _per_name(snapshot, cls) for cls in head.kind.classes},
+        "failures": _failures(snapshot),
         "others": snapshot.per_name.get(("", ""), 0),
         "slots": [_slot(slot, row, snapshot.program == "pproxy") for slot, row in selection.choose(snapshot)],
     }
@@ -33,6 +34,14 @@ def text(snapshot: Snapshot, selection: Selection, rates: Mapping[str, float]) -
 def _per_name(snapshot: Snapshot, cls: str) -> dict[str, int]:
     """Return the sessions of each object of a class by its id."""
     return {ident: count for (each, ident), count in snapshot.per_name.items() if each == cls}
+
+
+def _failures(snapshot: Snapshot) -> dict[str, dict[str, int]]:
+    """Return what went wrong with each backend, by kind."""
+    found: dict[str, dict[str, int]] = {}
+    for (backend, kind), count in snapshot.failures.items():
+        found.setdefault(backend, {})[kind] = count
+    return found
 
 
 def _slot(slot: int, row: Row | None, is_proxy: bool) -> dict[str, object]:

@@ -29,7 +29,7 @@ def tell(wanted: Wanted) -> None:
     When there is none, or a file cannot be read, an output file is removed: it would tell of what is no more.
     """
     try:
-        text = exposition([Look(one.head, one.rows, one.totals, one.per_name, one.is_running)
+        text = exposition([Look(one.head, one.rows, one.totals, one.per_name, one.failures, one.is_running)
                            for one in snapshots(wanted.paths)])
     except (OSError, NotABoard):
         if wanted.output is not None:

@@ -28,6 +28,7 @@ class Snapshot:
     moment: float                                 # seconds since 1970: now, for a copy when it was made
     is_live: bool                                 # no copy
     is_running: bool                              # its master is there
+    failures: Mapping[tuple[str, str], int]       # by backend and kind
 
     @property
     def program(self) -> str:
@@ -83,10 +84,12 @@ def take(path: str) -> Snapshot:
         is_live = (head.device, head.inode) == (here.st_dev, here.st_ino)
         rows = tuple(view.rows())
         totals, per_name = view.totals()
+        failures = view.failures()
         moment = time.time() if is_live else here.st_mtime
     finally:
         os.close(fd)
-    return Snapshot(path, head, rows, totals, per_name, moment, is_live, is_live and _exists(head.pid))
+    return Snapshot(path, head, rows, totals, per_name, moment, is_live, is_live and _exists(head.pid),
+                    failures)
 
 
 def _exists(pid: int) -> bool:

@@ -55,6 +55,10 @@ def about(snapshot: Snapshot, rates: Mapping[str, float]) -> Iterator[tuple[str,
         named = [f"{printable(ident)} {count}" for (each, ident), count in snapshot.per_name.items() if each == cls]
         if named:
             yield cls, ", ".join(named)
+    failed = [f"{printable(backend) or 'others'} {count} {kind}" for (backend, kind), count in snapshot.failures.items()
+              if count]
+    if failed:
+        yield "failed", ", ".join(failed)
     if others := snapshot.per_name.get(("", ""), 0):
         yield "others", str(others)
 

@@ -12,7 +12,7 @@ from popular.log.message import LEVELS
 from popular.mailcheck.packet import MailState
 from popular.net.ringpacket import Verb
 from popular.pdm.api import Answer, Found, Outcome, PdmModule, Request
-from popular.proc.board_layout import PROXY, SERVER, STATES
+from popular.proc.board_layout import FAILURES, PROXY, SERVER, STATES
 from popular.tools.top.keys import KEYS as KEYS_OF_TOP
 from scripts.generate import CONFIGURED, catalogue, schema_of
 from tests.harness.house import typed
@@ -71,7 +71,7 @@ def bold(page: Path) -> set[str]:
 
 def names() -> set[str]:
     """Return every word that means something in POPular."""
-    known = {*PROGRAMS, *OTHER_WORDS, *STATES, *PROXY.counters, *SERVER.counters, *KEYS, *map(str, Verb)}
+    known = {*PROGRAMS, *OTHER_WORDS, *STATES, *FAILURES, *PROXY.counters, *SERVER.counters, *KEYS, *map(str, Verb)}
     known |= {row.name for row in rows()} | {cls.name for schema in SCHEMAS.values() for cls in schema.classes}
     known |= {word for row in rows() for word in getattr(row.kind, "words", ())}
     known |= {row.name for row in catalogue()} | {level.lower() for level in LEVELS}

@@ -59,12 +59,12 @@ def mistakes(expression: str) -> Iterator[str]:
         if name not in BY_NAME:
             yield f"no metric {name}"
             continue
-        own = BY_NAME[name].label
-        labels.add(own)
+        own = BY_NAME[name].labels
+        labels.update(own)
         for label, sign, value in _MATCHER.findall(matchers):
-            if label not in {*COMMON, own}:
+            if label not in {*COMMON, *own}:
                 yield f"{name} has no label {label}"
-            elif label == own and sign == "=" and value not in [*values_of(BY_NAME[name])]:
+            elif own[-1:] == (label,) and sign == "=" and value not in [*values_of(BY_NAME[name])]:
                 yield f"{name} is never {value}"
     for names in _BY.findall(expression):
         yield from (f"no label {label}" for label in names.split(", ") if label not in labels)

@@ -97,7 +97,7 @@ def test_kinds_have_room_for_their_counters(kind):
 def test_spec_6_magic_and_version(make, kind, word):
     board = make(kind)
     head = Path(board.path).read_bytes()[:20]
-    assert head == b"POPULAR\0" + word + struct.pack("=I", 2)
+    assert head == b"POPULAR\0" + word + struct.pack("=I", 3)
 
 
 def test_numbers_stand_where_the_text_says(board, entry):
@@ -256,6 +256,37 @@ def test_the_longest_id(make):
     board = make()
     board.learn([("backend", "x" * 64)])
     assert view(board.path).head.names[1] == ("backend", "x" * 64)
+
+
+# Failures of backends
+
+def test_failures_stand_in_one_table_that_the_master_writes(board, entry):
+    child = entry(2)
+    for backend, kind, times in (("store2", "tls", 2), ("store2", "drained", 1), ("without a name", "refused", 3)):
+        for _ in range(times):
+            board.count_failure(child.failure(backend, kind))
+    octets = Path(board.path).read_bytes()
+    assert struct.unpack_from("=8Q", octets, 24576 + 3 * 64) == (0, 0, 0, 2, 0, 0, 0, 1)
+    found = view(board.path).failures()
+    assert {which: count for which, count in found.items() if count} == {
+        ("store2", "tls"): 2, ("store2", "drained"): 1, ("", "refused"): 3}
+    assert set(found) == {(backend, kind) for backend in ("", "store1", "store2") for kind in layout.FAILURES}
+
+
+@pytest.mark.parametrize("number", [-1, layout.NAMES * layout.FAILURE_COLUMNS, 2 ** 32 - 257])
+def test_a_report_of_no_failure_means_nothing(board, number):
+    board.count_failure(number)
+    assert not any(view(board.path).failures().values())
+
+
+def test_pserv_has_no_backends(make):
+    assert view(make(SERVER).path).failures() == {}
+
+
+def test_the_table_of_failures_has_its_place():
+    assert layout.NAMES_AT + layout.NAMES * layout.NAME.size <= layout.FAILURES_AT == 6 * 4096
+    assert len(layout.FAILURES) <= layout.FAILURE_COLUMNS
+    assert layout.Layout(1).slots_at == layout.FAILURES_AT + layout.NAMES * layout.FAILURE_SIZE
 
 
 # The master's part

@@ -83,7 +83,7 @@ def test_names_follow_the_conventions(family: object) -> None:
         "OpenMetrics knows a counter without its _total"
     assert not re.search("micro|milli|octets|minutes", name), "units are seconds and bytes"
     assert re.fullmatch(r"[A-Z][ -~]+\.", getattr(family, "help"))
-    assert getattr(family, "label") not in ("user", "client", "address", "mailbox", "sid", "pid")
+    assert not {"user", "client", "address", "mailbox", "sid", "pid"} & {*getattr(family, "labels")}
 
 
 # What is told
@@ -103,6 +103,8 @@ def test_pproxy(make_board: MakeBoard) -> None:
             busy.count(counter, amount)
     idle.idle()
     board.count("forks")
+    for _ in range(2):
+        board.count_failure(busy.failure("store1", "tls"))
     busy.release()
     idle.release()
     found = read(board)
@@ -113,6 +115,9 @@ def test_pproxy(make_board: MakeBoard) -> None:
     assert found.by("logins_total", "result") == {
         "granted": number["logins"], "refused": number["logins_refused"], "failed": number["logins_failed"]}
     assert found.get("backend_refusals_total", **who) == number["backend_refused"]
+    assert found.values["popular_backend_failures_total", frozenset(
+        {"program": "pproxy", "backend": "store1", "kind": "tls"}.items())] == 2
+    assert sum(found.by("backend_failures_total", "kind").values()) == 2
     assert found.by("mail_checks_total", "result") == {
         name: number[f"checks_{name}"] for name in ("empty", "old_mail", "new_mail", "overloaded", "failed")}
     assert found.get("mail_check_seconds_total", **who) == pytest.approx(number["check_microseconds"] / 1e6)

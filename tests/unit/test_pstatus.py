@@ -15,7 +15,7 @@ import pytest
 from popular.addresses import Endpoint
 from popular.proc.board import Board
 from popular.proc.board_entry import BoardEntry
-from popular.proc.board_layout import PROXY, SERVER, SessionState
+from popular.proc.board_layout import FAILURES, PROXY, SERVER, SessionState
 from popular.tools import pstatus as tool
 from popular.tools.pstatus_table import printable, size, span
 from popular.version import VERSION
@@ -38,6 +38,8 @@ def board(tmp_path: Path) -> Iterator[Board]:
     busy.call_session("px-040821121929-4712")
     busy.call_user("joe")
     busy.call_backend("store1")
+    for _ in range(2):
+        board.count_failure(busy.failure("store1", "tls"))
     busy.enter(SessionState.RELAY, 1234, 5_600_000)
     for counter, amount in (("logins", 3), ("empty", 2), ("checks_empty", 2), ("check_microseconds", 5000)):
         busy.count(counter, amount)
@@ -82,6 +84,7 @@ def test_the_table(run: Run, board: Board) -> None:
         "octets      1.2k in, 5.6M out",
         "vserv       main 1",
         "backend     store1 1",
+        "failed      store1 2 tls",
         "",
     ]
     assert [line.split() for line in out.splitlines()[-4:]] == [
@@ -173,11 +176,12 @@ def test_json(run: Run, board: Board) -> None:
     found = json.loads(out)
     assert list(found) == [
         "program", "version", "host", "file", "live", "running", "time", "pid", "started", "generation", "sessions",
-        "load", "idle", "totals", "per", "others", "slots"]
+        "load", "idle", "totals", "per", "failures", "others", "slots"]
     assert (found["program"], found["pid"], found["live"], found["running"]) == ("pproxy", os.getpid(), True, True)
     assert found["sessions"] == {"now": 1, "limit": 50, "state": "OK"}
     assert found["load"] == {"now": 18.5, "limit": 20.0, "state": "WARN"}
     assert found["per"] == {"vserv": {"main": 1}, "backend": {"store1": 1}}
+    assert found["failures"]["store1"] == dict.fromkeys(FAILURES, 0) | {"tls": 2}
     assert set(found["totals"]) == set(PROXY.counters)
     [slot] = found["slots"]
     times = [slot.pop(name) for name in ("started", "entered", "activity")]
@@ -233,8 +237,8 @@ def test_a_slot_that_is_never_at_rest(run: Run, board: Board) -> None:
     pytest.param(lambda path: os.mkfifo(path), 65, "not a state file", id="pipe"),
     pytest.param(lambda path: path.write_bytes(b""), 65, "not a state file", id="empty"),
     pytest.param(lambda path: path.write_bytes(b"POPULAR\0PROXY\0\0\0" + struct.pack("=I", 1) + bytes(5000)), 65,
-                 "a state file of version 1, wanted 2", id="original"),
-    pytest.param(lambda path: path.write_bytes(b"POPULAR\0PROXY\0\0\0" + struct.pack("=I", 2) + b"\xff" * 5000), 65,
+                 "a state file of version 1, wanted 3", id="original"),
+    pytest.param(lambda path: path.write_bytes(b"POPULAR\0PROXY\0\0\0" + struct.pack("=I", 3) + b"\xff" * 5000), 65,
                  "not a state file of pproxy or pserv", id="hostile"),
     pytest.param(lambda path: path.symlink_to(path), 1, "Too many levels of symbolic links", id="loop"),
 ])
@@ -331,7 +335,7 @@ def test_on_a_terminal_it_is_refreshed_in_place(board: Board) -> None:
     written = on_a_terminal("-f", board.path, rows=40, columns=200)
     assert written.startswith("\x1b[2J\x1b[Hpproxy ")
     screens = [screen.split("\x1b[J")[0] for screen in written.split("\x1b[H")[1:-1]]
-    assert all("px-040821121929-4712" in screen and screen.count("\r\n") == 17 for screen in screens)
+    assert all("px-040821121929-4712" in screen and screen.count("\r\n") == 18 for screen in screens)
     assert "Traceback" not in written
 
 
