@@ -8,17 +8,18 @@ INIT   ?=
 DIST   ?= dist
 ARGS   ?=
 ONCE   ?=
+RELEASE ?=
 
 BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-tests run test test-fast check lint types layers sizes check-generated bench bench-smoke man sample install dist deb clean
+.PHONY: help venv venv-tests run test test-debian test-fast check lint types layers sizes check-generated bench bench-smoke man sample install dist deb clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: PYTHON=$(PYTHON)  VENV=$(VENV)  ARGS=(for tests or benchmark)  DESTDIR=$(DESTDIR)  PREFIX=$(PREFIX)  INIT=$(INIT)"
+	@echo "  Variables: PYTHON=$(PYTHON)  VENV=$(VENV)  ARGS=(for tests or benchmark)  RELEASE=$(RELEASE)  DESTDIR=$(DESTDIR)  PREFIX=$(PREFIX)  INIT=$(INIT)"
 
 venv: $(VENV)/.ready ## Make .venv with POPular and all it needs to run
 
@@ -36,6 +37,9 @@ run: venv ## Run a complete mail system under ./run and show its sessions (ONCE=
 test: venv-tests ## Run all tests, after getting what they need (ARGS="-k word" for some)
 	@PYTHON="$(BIN)/python" sh scripts/prepare.sh
 	@PYTHON="$(BIN)/python" sh scripts/test.sh $(ARGS)
+
+test-debian: ## Run `make run ONCE=1` and `make test` on another Debian, as root (RELEASE=bookworm or trixie)
+	@sh scripts/test-debian.sh $(RELEASE)
 
 test-fast: venv-tests ## Run the tests that start no daemon
 	$(PYTEST) -q tests/unit tests/meta --ignore tests/meta/test_packaging.py $(ARGS)
@@ -64,10 +68,10 @@ bench: venv-tests ## Measure what sessions cost, here and in other servers (ARGS
 bench-smoke: venv-tests ## Show in a minute that the benchmark works; its figures mean nothing
 	@$(BIN)/python -m tests.bench --smoke $(ARGS)
 
-man: venv-tests ## Make the man pages anew from man/src and the tables
+man: venv ## Make the man pages anew from man/src and the tables
 	$(BIN)/python scripts/generate.py man
 
-sample: venv-tests ## Make the sample configuration anew from the tables
+sample: venv ## Make the sample configuration anew from the tables
 	$(BIN)/python scripts/generate.py sample
 
 install: venv ## Install below DESTDIR and PREFIX for the interpreter PYTHON (INIT=debian or redhat: init scripts, too)
