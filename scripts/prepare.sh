@@ -42,6 +42,7 @@ missing() {
     command -v openssl >/dev/null || echo openssl
     command -v systemd-analyze >/dev/null || echo systemd
     command -v testssl >/dev/null || echo testssl.sh
+    command -v socat >/dev/null || echo socat    # which testssl wants
     command -v shellcheck >/dev/null || echo shellcheck
     [ -x /usr/sbin/logrotate ] || echo logrotate
     command -v haproxy >/dev/null || echo haproxy

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_it_stays_up_until_it_is_told_to_end(folder):
 def test_it_runs_again_after_it_was_killed(folder):
     with demo(folder) as running:
         pids = masters(folder)
-        assert len(pids) == 3
+        assert len(pids) >= 3    # the POP3 backend may be one more
         running.kill()
         running.wait()
         wait_for(lambda: not any(is_alive(pid) for pid in pids), 15.0, "the end of the daemons")
@@ -87,16 +88,18 @@ def test_a_second_one_is_told_that_the_folder_is_in_use(folder):
         running.wait(30)
 
 
-def demo(folder: Path) -> "subprocess.Popen[str]":
-    """Start the demo and wait until it tells how to connect."""
-    running = subprocess.Popen(command(folder), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert running.stdout
-    for line in running.stdout:
-        if line.startswith("  Logs:"):
-            return running
-    running.kill()
-    with running:
-        raise AssertionError("the demo does not come up")
+@contextmanager
+def demo(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Start the demo and wait until it tells how to connect; killed at the end should it still be there."""
+    with subprocess.Popen(command(folder), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True) as running:
+        assert running.stdout
+        try:
+            assert any(line.startswith("  Logs:") for line in running.stdout), "the demo does not come up"
+            yield running
+        finally:
+            if running.poll() is None:
+                running.kill()
 
 
 def masters(folder: Path) -> list[int]:

@@ -356,6 +356,7 @@ def test_a_reader_who_leaves_early_is_no_error(board: Board) -> None:
 
 @pytest.mark.parametrize("shell_words, code, err", [
     pytest.param(">/dev/full", 1, "pstatus: standard output: No space left on device\n", id="full"),
+    pytest.param(">/dev/full 2>/dev/full", 1, "", id="nobody can be told, which is no fault of ours"),
     pytest.param(">&-", 0, "", id="closed"),
 ])
 def test_output_that_goes_nowhere(board: Board, shell_words: str, code: int, err: str) -> None:
