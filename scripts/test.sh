@@ -1,21 +1,27 @@
 #!/bin/sh
 # Run the tests with the interpreter PYTHON: test.sh [ARGUMENTS OF PYTEST].
 #
-# Without arguments all of them, in two runs side by side: most wait most of the time.  Those of the second run
-# work with the checkout as a whole, or with other software (see APART in tests/conftest.py); its output comes last.
+# Without arguments all of them, in three runs side by side, which share them (tests/harness/shares.py): most wait most
+# of the time.  The output of the second and the third comes last.
 set -u
 
 python=${PYTHON:-python3}
 [ $# = 0 ] || exec "$python" -m pytest "$@"
 
-log=$(mktemp) || exit 1
-"$python" -m pytest -p no:cacheprovider --apart only >"$log" 2>&1 &
-apart=$!
-trap 'kill "$apart" 2>/dev/null; rm -f "$log"' EXIT
+folder=$(mktemp -d) || exit 1
+mkdir "$folder/share"
+others=
+for number in 2 3; do
+    "$python" -m pytest -p no:cacheprovider "--share=$folder/share" >"$folder/$number" 2>&1 &
+    others="$others $!"
+done
+# shellcheck disable=SC2064,SC2086  # the processes that there are now
+trap "kill $others 2>/dev/null; rm -rf '$folder'" EXIT
 trap 'exit 130' INT TERM
 
 code=0
-"$python" -m pytest --apart not || code=$?
-wait "$apart" || code=$?
-cat "$log"
+"$python" -m pytest "--share=$folder/share" || code=$?
+for process in $others; do wait "$process" || code=$?; done
+cat "$folder/2" "$folder/3"
+"$python" -m pytest "--shared=$folder/share" tests/meta/test_catalogue.py || code=$?
 exit "$code"

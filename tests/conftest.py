@@ -18,12 +18,15 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from popular.addresses import Endpoint
 from tests.harness.catalogue import Seen, is_full_run
 from tests.harness.certificates import Authority
 from tests.harness.daemon import Daemon, Settings
+from tests.harness.needs import is_ci
 from tests.harness.popclient import PopClient
+from tests.harness.shares import LAST, note, noted, run_share
 from tests.harness.system import adopt_orphans, children_of, descriptors_of, end_process, is_alive, reap, wait_for
 
 LIMIT_SECONDS = 120
@@ -31,18 +34,12 @@ ENDING_SECONDS = 2.0    # for a process that has been told to end, on a busy mac
 DAEMONS = pytest.StashKey[list[Daemon]]()
 SEEN = pytest.StashKey[Seen]()
 IS_FULL = pytest.StashKey[bool]()
-LAST = "test_catalogue.py"    # the file of tests about what all others did
-
-# Files of tests that may run beside all others, in a run of their own: those that build from the checkout, and those
-# that keep other software busy.
-APART = frozenset((
-    "test_examples.py", "test_install.py", "test_package.py", "test_packaging.py", "test_readme.py", "test_smoke.py",
-    "test_testssl.py"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let one run leave out what another does (scripts/test.sh)."""
-    parser.addoption("--apart", choices=("only", "not"), help="only tests that may run beside others, or all others")
+    """Let runs share the tests (scripts/test.sh)."""
+    parser.addoption("--share", type=Path, metavar="FOLDER", help="run what no other run with this folder has taken")
+    parser.addoption("--shared", type=Path, metavar="FOLDER", help="the folder of such runs, which are over")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,6 +51,9 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.stash[SEEN] = Seen()
+    settings.register_profile("patient", deadline=None, derandomize=is_ci(),
+                              suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
 
 
 @pytest.hookimpl(trylast=True)
@@ -63,10 +63,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     names = ("keyword", "markexpr", "deselect", "lf", "ignore", "ignore_glob")
     options = [config.getoption(name, None) for name in names]
     config.stash[IS_FULL] = is_full_run(config.args, options, {item.path for item in items}, Path(__file__).parent)
-    if part := config.getoption("--apart"):
-        left_out = [item for item in items if (item.path.name in APART) is (part == "not")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if (item.path.name in APART) is (part == "only")]
+    if config.getoption("--share"):
+        items[:] = [item for item in items if item.path.name != LAST]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run a share of the tests, if it is to be no more than that."""
+    folder: Path | None = session.config.getoption("--share")
+    if folder is None or session.testsfailed or session.config.option.collectonly:
+        return None    # pytest does it
+    run_share(session, folder)
+    note(session.config.stash[SEEN], folder)
+    return True
 
 
 @pytest.hookimpl(wrapper=True)
@@ -221,6 +230,8 @@ def start(request: pytest.FixtureRequest, rundir: Path) -> Iterator[Callable[...
 @pytest.fixture
 def seen(request: pytest.FixtureRequest) -> Seen:
     """The messages that all tests before this one wrote; skips when they were not all."""
+    if folder := request.config.getoption("--shared"):
+        return noted(folder)
     if not request.config.stash[IS_FULL]:
         pytest.skip("only a run of all tests writes all messages")
     return request.config.stash[SEEN]

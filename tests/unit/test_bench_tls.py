@@ -147,7 +147,7 @@ def test_a_server_that_leaves_in_the_handshake_is_a_failure(pair_store: Store) -
         thread = threading.Thread(target=lambda: sock.accept()[0].close())
         thread.start()
         endpoint = Endpoint("127.0.0.1", sock.getsockname()[1])
-        plan = Plan([endpoint], [SCRIPT], 1, 0.01, 1, 0.1, OverTls(client_context(pair_store.certificate)).make)
+        plan = Plan([endpoint], [SCRIPT], 1, 0.5, 1, 0.1, OverTls(client_context(pair_store.certificate)).make)
         result = run_load(plan)
         thread.join(SECONDS)
     assert result.sessions == 0 and result.failed.total() > 0

@@ -4,12 +4,16 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from popular.addresses import Endpoint
 from tests.harness.daemon import ini_text
+from tests.harness.catalogue import Seen
 from tests.harness.mail import crlf
+from tests.harness.shares import IN_CHECKOUT, SLOW, note, noted, portions, take
 from tests.harness.system import BUSY, children_of, is_alive, state_of, wait_for
 from tests.harness.toyclient import is_refused
 
@@ -91,3 +95,29 @@ def test_a_port_that_resets_for_ever_is_told(monkeypatch):
     monkeypatch.setattr(socket, "create_connection", Connecting(ConnectionResetError()))
     with pytest.raises(AssertionError, match="resets every connection"):
         is_refused(Endpoint("127.0.0.1", 1))
+
+
+def test_a_share_is_a_file_or_those_that_build_in_the_checkout():
+    """The slow ones come first, and each file stays in one piece and in order."""
+    paths = [Path("/unit/test_a.py"), Path("/system/test_a.py"), *(Path("/system", name) for name in IN_CHECKOUT),
+             Path("/system/test_soak.py")]
+    items = [SimpleNamespace(path=path, number=number) for path in paths for number in range(2)]
+    found = portions(items)
+    assert [name for name, _ in found] == ["in the checkout", "+system+test_soak.py", "+unit+test_a.py",
+                                           "+system+test_a.py"]
+    assert [(item.path, item.number) for item in found[2][1]] == [(paths[0], 0), (paths[0], 1)]
+    assert len(found[0][1]) == 2 * len(IN_CHECKOUT)
+
+
+def test_files_of_shares_exist():
+    there = {path.name for path in Path(__file__).parents[1].rglob("test_*.py")}
+    assert {*SLOW, *IN_CHECKOUT} <= there
+
+
+def test_a_share_is_taken_once_and_tells_what_it_saw(tmp_path):
+    assert [take(tmp_path / "a"), take(tmp_path / "a"), take(tmp_path / "b")] == [True, False, True]
+    seen = Seen()
+    seen.messages = {(1, "start"), (0x20a, "log_not_reopened")}
+    note(seen, tmp_path)
+    (tmp_path / "999999.seen").write_text("2 stop\n")
+    assert noted(tmp_path).messages == seen.messages | {(2, "stop")}
