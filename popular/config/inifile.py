@@ -6,6 +6,7 @@ file are told at once, in one ConfigError.
 """
 
 import difflib
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -40,6 +41,15 @@ def read_ini(path: str, schema: Schema, config: Config) -> Config:
     Raises ConfigError with every mistake: unreadable, wrong lines, unknown or repeated names, wrong values.
     """
     return _IniFile(path, schema).fold(config)
+
+
+def digest_of(path: str) -> str:
+    """Return the SHA-256, in hex, of what stands in a file, or of as much as is read; empty when it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read(MAX_BYTES + 1)).hexdigest()
+    except (OSError, ValueError):
+        return ""
 
 
 class _IniFile:

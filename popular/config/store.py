@@ -134,12 +134,21 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """The INI file that a Config was read from."""
+
+    path: str      # absolute; there need not be such a file
+    digest: str    # SHA-256 of what stood in it, in hex; empty: there was none
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything configured."""
 
     variables: Values
     objects: Mapping[str, tuple[Item, ...]]    # by class, in the order in which they were added
     generation: int = field(default=0)         # counted up by whoever puts a new Config into force
+    source: Source | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "objects", MappingProxyType(dict(self.objects)))
@@ -238,6 +247,7 @@ def dump(config: Config, schema: Schema) -> str:
     return json.dumps({
         "program": schema.program,
         "generation": config.generation,
+        "source": None if config.source is None else [config.source.path, config.source.digest],
         "variables": _texts(schema.settings, config.variables),
         "objects": {cls.name: [[item.ident, _texts(cls.rows, item.values), item.origin]
                                for item in config.items(cls.name)] for cls in schema.classes},
@@ -257,7 +267,8 @@ def load(text: str, schema: Schema) -> Config:
         objects = {cls.name: tuple(Item(ident, _values(cls.rows, texts), origin)
                                    for ident, texts, origin in raw["objects"].get(cls.name, ()))
                    for cls in schema.classes}
-        return Config(_values(schema.settings, raw["variables"]), objects, int(raw["generation"]))
+        source = Source(*map(str, raw["source"])) if raw.get("source") else None
+        return Config(_values(schema.settings, raw["variables"]), objects, int(raw["generation"]), source)
     except (ValueError, KeyError, TypeError, AttributeError) as why:
         raise ConfigError([Mistake("hand-over from the starter", "something else", str(why))]) from None
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from popular.control.answer import parse_end, unstuffed
+from popular.control.connection import Peer
 from popular.errors import PopularError
 
 PATIENCE = 60.0           # seconds without an octet of an answer; longer than any command takes
@@ -72,6 +73,13 @@ class ControlClient:
             lines.append(unstuffed(line))
             if len(lines) > MAX_LINES:
                 raise NoDaemon("the answer does not end")
+
+    def peer(self) -> Peer:
+        """Return who listens at the other end; raises NoDaemon."""
+        try:
+            return Peer.of(self._sock)
+        except OSError as why:
+            raise NoDaemon(f"the connection is broken: {why.strerror}") from why
 
     def fileno(self) -> int:
         """Return the descriptor of the connection."""

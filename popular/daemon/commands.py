@@ -3,6 +3,7 @@
 Functions over the frozen Config; they run in the master.  Raise UsageError and ConfigError.
 """
 
+from popular.config.changes import changes, render_changes, to_json
 from popular.config.initext import render_ini
 from popular.config.kinds import Dir, File
 from popular.config.setting import Setting, quoted
@@ -20,6 +21,26 @@ commands: Commands = CommandSet()
 def show_config(desk: Desk, given: Given) -> Result:
     """Show the whole configuration."""
     return Result(lines=tuple(render_ini(desk.config, desk.schema).splitlines()))
+
+
+@commands.add("show config changed", "Show what of it differs from the INI file, as it was read last.")
+def show_config_changed(desk: Desk, given: Given) -> Result:
+    """Show what commands have changed."""
+    lines = tuple(render_changes(changes(desk.config, desk.base, desk.schema)))
+    return Result("" if lines else "nothing differs from the INI file", lines)
+
+
+@commands.add("config save", "Write what differs into the INI file, whose comments, order and layout stay; the old one "
+              "is kept beside it. pcontrol does it, with the rights of whoever runs it.")
+def config_save(desk: Desk, given: Given) -> Result:
+    """Refuse: the daemon's user may not write its INI file."""
+    raise UsageError("only pcontrol saves, for this daemon has no right to write its INI file")
+
+
+@commands.add("config changes", "Tell what differs in a form for programs, one line of JSON; it holds secrets.")
+def config_changes(desk: Desk, given: Given) -> Result:
+    """Tell pcontrol what to save."""
+    return Result(lines=(to_json(desk.schema.program, desk.base, changes(desk.config, desk.base, desk.schema)),))
 
 
 @commands.add("show certificates", "Show the certificates in use: who has it, file, days left, names.")

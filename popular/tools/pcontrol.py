@@ -15,7 +15,7 @@ from popular.config.parser import Parser
 from popular.control.client import ControlClient, NoDaemon, Reply, default_path
 from popular.control.grammar import MAX_LINE
 from popular.paths import RUNDIR
-from popular.tools.pcontrol_console import Console
+from popular.tools.pcontrol_console import Console, ask
 from popular.version import VERSION
 
 PROGRAMS = ("pproxy", "pserv")    # in this order they are tried
@@ -138,7 +138,7 @@ class Batch:
             _complain(f"{line.where}: wanted one line of at most {MAX_LINE} octets")
             self._fail()
             return
-        reply = self._client.ask(line.text)
+        reply = ask(self._client, line.text)
         show(reply, quiet=self._options.quiet, verbose=self._options.verbose)
         if not reply.ok:
             _complain(f"{line.where}: {reply.text}")

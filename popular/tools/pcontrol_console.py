@@ -64,11 +64,11 @@ class Console:
             print(f"a line has at most {MAX_LINE} octets", file=sys.stderr)
             return
         try:
-            reply = self._client.ask(line)
+            reply = ask(self._client, line)
         except NoDaemon:
             self._client.close()
             self._client = self._connect()
-            reply = self._client.ask(line)
+            reply = ask(self._client, line)
         except KeyboardInterrupt:    # the answer would be taken for that of the next command
             self._client.close()
             self._client = self._connect()
@@ -90,6 +90,15 @@ class Console:
             before = readline.get_line_buffer()[:readline.get_begidx()].split()
             self._found = candidates(before, text, self._words, self._variables)
         return f"{self._found[state]} " if state < len(self._found) else None
+
+
+def ask(client: ControlClient, line: str) -> Reply:
+    """Have a command carried out, by the daemon or, what it has no right to do, here; raises NoDaemon, ValueError."""
+    if line.split() == ["config", "save"]:
+        from popular.tools.pcontrol_save import save_config    # here: it reads INI files, which few commands need
+
+        return save_config(client)
+    return client.ask(line)
 
 
 def candidates(before: Sequence[str], text: str, commands: Sequence[Sequence[str]],

@@ -22,7 +22,8 @@ LAYERS = {
     "proc": 2, "net": 2,
     "pop3": 3, "store": 3, "mailcheck": 3, "pdm": 3, "control": 3, "smtpafterpop": 3,
     "daemon": 4,
-    "pproxy": 5, "pserv": 5, "pcheckd": 5, "ringd": 5, "tools": 5,
+    "pproxy": 5, "pserv": 5, "pcheckd": 5, "ringd": 5,
+    "tools": 6,
 }
 EXCEPTIONS = {("popular.store.maildrop", "popular.pop3.maildrop")}
 FOR_PDMS = {"popular.pdm.api", "popular.pdm.secrets", "popular.pdm.records", "popular.pdm.cdbfile",
@@ -30,7 +31,7 @@ FOR_PDMS = {"popular.pdm.api", "popular.pdm.secrets", "popular.pdm.records", "po
 
 HEAVY = {"threading", "logging", "argparse", "configobj", "subprocess", "tempfile", "concurrent", "asyncio",
          "multiprocessing", "daemon", "setproctitle"}
-HEAVY_FILES = {"main", "starter", "inifile", "cmdline", "parser", "render"}
+HEAVY_FILES = {"main", "starter", "inifile", "inisave", "cmdline", "parser", "render"}
 
 
 def sources() -> dict[str, Path]:
