@@ -137,7 +137,7 @@ class Session:
                 self.wire.close()
             elif isinstance(error, ProxyHeader):
                 self.note_peer(PROXY_HEADER, peer=str(self.peer), owner=self.connection.owner)
-            elif isinstance(error, Exception) and not isinstance(error, Gone) and self._may_answer():
+            elif error is not None and not isinstance(error, Gone) and self._may_answer():
                 self.wire.reply(False, "internal error, please try again later", "SYS/TEMP")
         except Gone:
             pass    # nobody left to hear it

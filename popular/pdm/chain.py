@@ -23,6 +23,7 @@ from popular.pdm import messages, secrets
 from popular.pdm.api import Answer, Found, Outcome, Request
 from popular.pdm.timelimit import TimeUp, limited
 from popular.pdm.validation import fault_of
+from popular.proc.signals import is_interruption
 
 SLOW_SECONDS = 1.0    # an answer that takes longer is noted
 
@@ -116,7 +117,9 @@ class Chain:
             answer = limited(self._timeout, self._put, module, question, identity)
         except TimeUp:
             return self._failed(module, request, f"no answer within {self._timeout:g} s")
-        except (Exception, SystemExit) as why:    # a module is foreign code, and its fault must not end the session
+        except BaseException as why:    # a module is foreign code, and its fault must not end the session
+            if is_interruption(why):
+                raise
             return self._failed(module, request, reason(why))
         seconds = time.monotonic() - began
         if seconds > SLOW_SECONDS:
@@ -148,7 +151,9 @@ class Chain:
             return
         try:
             limited(self._timeout, module.close)
-        except (Exception, SystemExit, TimeUp) as why:    # as in _answer
+        except BaseException as why:    # as in _answer
+            if is_interruption(why):
+                raise
             self._note(messages.PDM_FAILED, module=module.ident, user="-", why=f"close: {reason(why)}")
 
 

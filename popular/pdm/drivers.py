@@ -42,6 +42,6 @@ class Drivers:
         self._sought.add(name)
         try:
             self._loaded[name] = importlib.import_module(name)
-        except (Exception, SystemExit):    # foreign code, maybe half replaced just now; the master must not end by it
+        except BaseException:    # foreign code, maybe half replaced just now; the master must not end by it
             return False
         return True

@@ -19,6 +19,7 @@ from typing import Any
 
 from popular.errors import PdmError
 from popular.pdm.api import API, PdmModule
+from popular.proc.signals import is_interruption
 
 MAX_SOURCE = 1 << 20    # octets of a module's file
 
@@ -41,7 +42,9 @@ def load_module(directory: str, ident: str, name: str, args: Sequence[str]) -> P
         module: PdmModule = kind(ident, words)
     except ValueError as why:
         raise PdmError(f"{ident}: module {name}: {_one_line(why)}") from why
-    except Exception as why:    # foreign code: its fault is a report, not ours
+    except BaseException as why:    # foreign code: its fault is a report, not ours
+        if is_interruption(why):
+            raise
         raise PdmError(f"{ident}: {_place_in(path, why.__traceback__)}: {_one_line(why)}") from why
     module.ident, module.name, module.namespaces = ident, name, namespaces
     return module
@@ -122,8 +125,10 @@ def _execute(full_name: str, path: str, source: bytes) -> ModuleType:
     except SyntaxError as why:
         del sys.modules[full_name]
         raise PdmError(f"{why.filename or path}:{why.lineno or 0}: {why.msg}") from why
-    except (Exception, SystemExit) as why:    # foreign code: its fault is a report, not ours
+    except BaseException as why:    # foreign code: its fault is a report, not ours
         del sys.modules[full_name]
+        if is_interruption(why):
+            raise
         raise PdmError(f"{_place_in(path, why.__traceback__)}: {type(why).__name__}: {_one_line(why)}") from why
     return module
 

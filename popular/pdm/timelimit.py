@@ -2,7 +2,9 @@
 
 Used by the chain in the process that asks.  SIGALRM interrupts Python code and system calls that
 wait; it cannot interrupt a C function that computes, hence modules with such a driver look at
-`Request.deadline` themselves.
+`Request.deadline` themselves.  A call that was interrupted and went on all the same has failed, whatever
+it returns: it may have taken the interruption for a fault of its database.  One that never returns is
+ended by the master, with its process (proc.overdue).
 
 A process has one alarm.  Where nobody uses it, it is ours from the first bounded call on, in the
 children of that process too; a call then costs two system calls.  Whoever uses it has it back after
@@ -75,7 +77,10 @@ def limited(seconds: float, call: Callable[[*Ts], T], *args: *Ts) -> T:
             left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
             if left:
                 former = _Former(_ALARM.handler, was_armed, False, left, interval, time.monotonic())
-            return call(*args)
+            result = call(*args)
+            if not _ALARM.is_armed:
+                raise TimeUp
+            return result
         finally:
             _ALARM.is_armed = False
     finally:

@@ -11,6 +11,7 @@ from popular.paths import pdm_dir
 from popular.pdm.api import PdmModule
 from popular.pdm.chain import Chain
 from popular.pdm.loader import load_module
+from popular.proc.signals import is_interruption
 
 
 def load(item: Item, config: Config) -> PdmModule:
@@ -27,5 +28,7 @@ def describe(item: Item, config: Config) -> str:
     """Return `ID MODULE ARGS` with secrets masked; raises nothing."""
     try:
         return Chain([load(item, config)], 0, lambda message, **fields: None).describe()[0]
-    except PdmError:    # nobody knows which of its arguments are secret
+    except BaseException as why:    # foreign code, or a module that cannot be loaded
+        if is_interruption(why):
+            raise    # else nobody knows which of its arguments are secret
         return f"{item.ident} {item.values.text('module')} ***"

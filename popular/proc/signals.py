@@ -29,6 +29,14 @@ DEFAULT: int = _signal.SIG_DFL
 IGNORED: int = _signal.SIG_IGN
 
 
+def is_interruption(error: BaseException) -> bool:
+    """Tell whether this is ^C by whoever runs a program, and no KeyboardInterrupt that foreign code raised by itself.
+
+    In masters and children it is never ^C, for INT does there what it does without Python.
+    """
+    return isinstance(error, KeyboardInterrupt) and get_handler(signal.SIGINT) == signal.default_int_handler
+
+
 class SignalPipe:
     """The signals that one process listens to, in the order of their arrival."""
 

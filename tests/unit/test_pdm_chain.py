@@ -1,6 +1,7 @@
 """The chain: both passes, the verdict table, and what happens when a module misbehaves."""
 
 import os
+import signal
 import threading
 import time
 from typing import Any
@@ -64,6 +65,14 @@ class Notes(list):
     def __call__(self, message, **fields):
         assert isinstance(message, Message) and set(fields) == set(message.fields.split())
         self.append((message.name, fields))
+
+
+@pytest.fixture
+def int_of_a_daemon():
+    """INT as masters and children have it, where no KeyboardInterrupt is ^C."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
@@ -177,9 +186,12 @@ def test_a_module_is_asked_for_its_namespaces_only(namespace, outcome, notes):
     pytest.param(ValueError("secret"), "ValueError at ", id="the text of others is not logged"),
     pytest.param(OSError("secret"), "OSError at ", id="OSError of text"),
     pytest.param(SystemExit("secret"), "SystemExit at ", id="exits"),
+    pytest.param(KeyboardInterrupt("secret"), "KeyboardInterrupt at ", id="interrupts"),
+    pytest.param(GeneratorExit("secret"), "GeneratorExit at ", id="ends a generator"),
+    pytest.param(BaseException("secret"), "BaseException at ", id="panics"),
 ])
 @pytest.mark.parametrize("call", ["open", "check", "auth"])
-def test_an_exception_is_a_failure_with_type_and_place(error, why, call, notes):
+def test_an_exception_is_a_failure_with_type_and_place(error, why, call, notes, int_of_a_daemon):
     module = Fake(check=error if call == "check" else "denied", auth=error, opening=error if call == "open" else None)
     verdict = asked([module], notes)
     assert verdict.outcome is Outcome.FAILED and verdict.module == "fake"
@@ -342,6 +354,22 @@ def test_a_module_cannot_swallow_the_alarm_as_an_exception(notes):
         except Exception:
             return ANSWERS["ok"]
     assert asked([Fake(stubborn)], notes, timeout=0.02).outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize("told", ["unknown", "denied", "ok"])
+def test_a_module_that_swallows_the_alarm_has_failed_whatever_it_says(notes, told):
+    def stubborn():
+        try:
+            threading.Event().wait(30)
+        except BaseException:    # as a bare `except:` does
+            return ANSWERS[told]
+    verdict = asked([Fake(stubborn)], notes, timeout=0.02)
+    assert (verdict.outcome, verdict.why) == (Outcome.FAILED, "no answer within 0.02 s")
+
+
+def test_an_interruption_by_whoever_runs_a_tool_is_none_of_the_module_s(notes):
+    with pytest.raises(KeyboardInterrupt):
+        asked([Fake(KeyboardInterrupt())], notes)
 
 
 def test_outside_the_main_thread_there_is_no_alarm(notes):

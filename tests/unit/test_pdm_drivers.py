@@ -53,6 +53,11 @@ def test_the_master_tries_each_once(drivers, tmp_path):
     assert drivers.news == [], "a child of this master would tell it nothing new"
 
 
+def test_the_master_survives_one_that_panics(drivers, tmp_path):
+    (tmp_path / "driver_broken.py").write_text("raise BaseException('as pyo3 has it')\n")
+    assert not drivers.supply(2)
+
+
 @pytest.mark.parametrize("number", [3, 4, 239])
 def test_a_number_of_no_driver_means_nothing(drivers, number):
     before = set(sys.modules)
