@@ -133,7 +133,9 @@ class Master:
         self._lent: Sequence[Listener] = ()    # while a successor has taken over
         self._limits = Limits(self.board, self.log, spec.load)
         self.job = spec.make_job(config, self.log, None)
-        self.supervisor = Supervisor(spec.pool(config), inheritance, self._work(self.job), self._fulfil)
+        self.supervisor = Supervisor(spec.pool(config), inheritance, self._work(self.job), self._fulfil,
+                                     spec.login(config))
+        self.supervisor.sum_up = lambda row, how: spec.sum_up(self.config, self.log, row, how)
         self.sessions = LiveSessions(self.supervisor)
         self.follow_config()
         self._signals = SignalPipe((*self._commands, *_WAKING))
@@ -186,7 +188,7 @@ class Master:
         self.job = job
         self.listeners = list(listeners)
         self.log.debug_on = config.variables.flag("debug")
-        self.supervisor.adopt(self._work(job), limits)
+        self.supervisor.adopt(self._work(job), limits, self.spec.login(config))
         self.follow_config()
 
     def upgrade(self) -> None:
@@ -223,14 +225,14 @@ class Master:
     def shutdown_all(self) -> None:
         """End all children by TERM, those that stay by KILL; then end."""
         self._begin_to_end("shutdown all")
-        self.supervisor.kill_all(signal.SIGTERM)
+        self.supervisor.kill_all(signal.SIGTERM, "shutdown all")
         self._ending = Ending(time.monotonic() + GRACE, self._kill_the_rest)
 
     def shutdown_children(self) -> None:
         """End all children by TERM and go on."""
         for relative in self.relatives:
             relative.end_begins("shutdown children")
-        self.supervisor.kill_all(signal.SIGTERM)
+        self.supervisor.kill_all(signal.SIGTERM, "shutdown children")
 
     def shutdown_parent(self) -> None:
         """End now: idle children see the death pipe and leave, busy ones finish."""
@@ -273,7 +275,7 @@ class Master:
         except (ConfigError, PdmError, OSError) as why:
             self.log.note(FILES_NOT_READ, error=str(why))
             return str(why).splitlines()
-        self.supervisor.adopt(self._work(self.job), self.spec.pool(self.config))
+        self.supervisor.adopt(self._work(self.job), self.spec.pool(self.config), self.spec.login(self.config))
         return [f"{owner}: {tls.trouble}; the certificate that was read before stays in use"
                 for owner, tls in tls_of(self.job).items() if tls.trouble]
 
@@ -376,9 +378,10 @@ class Master:
     def _kill_the_rest(self) -> None:
         if self.supervisor.count:    # else only a predecessor is still there, which does the same
             self.log.note(CHILDREN_KILLED, count=self.supervisor.count)
-            self.supervisor.kill_all(signal.SIGKILL)
+            self.supervisor.kill_all(signal.SIGKILL, "shutdown")
         self._ending = Ending(time.monotonic() + GRACE, self._give_up_waiting)
 
     def _give_up_waiting(self) -> None:
         """Leave children that not even KILL ends (they hang in the kernel) to their fate."""
+        self.supervisor.give_up()
         self._is_over = True

@@ -130,6 +130,7 @@ class Session:
         A NUL byte: at once and without a word (spec 1.5).  An error that nobody expected: with
         -ERR [SYS/TEMP], but only where the peer takes it for an answer.
         """
+        self.child.entry.end()
         try:
             if isinstance(error, NulByte):
                 data = b"***" if self.hides_input else error.data

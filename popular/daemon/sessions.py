@@ -22,7 +22,21 @@ class LiveSessions:
     def kill(self, sid: str) -> bool:
         """End the session `sid` at once; False when there is none."""
         pid = self._supervisor.find(sid)
-        return pid is not None and self._supervisor.end(pid)
+        return pid is not None and self._supervisor.end(pid, "session kill")
+
+
+def totals_of(row: Row) -> dict[str, object]:
+    """Return what a session's last log line says of octets and seconds, of one that did not live to say it.
+
+    Of the times in its states only that of the last one is known.
+    """
+    now = time.time()
+    return {
+        "bytes_in": row.bytes_in,
+        "bytes_out": row.bytes_out,
+        "seconds": max(0.0, now - row.started),
+        "times": {row.state: max(0.0, now - row.entered)},
+    }
 
 
 def _line(row: Row, now: float) -> str:

@@ -19,7 +19,9 @@ from popular.errors import Mistake
 from popular.log.message import Message
 from popular.log.writer import Log
 from popular.proc.board_layout import BoardKind
+from popular.proc.board_view import Row
 from popular.proc.child import Child
+from popular.proc.overdue import LoginLimit
 from popular.proc.pool import PoolLimits
 
 
@@ -104,6 +106,15 @@ class Startable(Protocol):
     def import_name(self) -> str: ...
 
 
+def _say_nothing(config: Config, log: Log, row: Row, how: str) -> None:
+    """Leave sessions without a last line."""
+
+
+def _no_limit(config: Config) -> LoginLimit:
+    """Let sessions take what time they want."""
+    return LoginLimit()
+
+
 @dataclass(frozen=True, slots=True)
 class DaemonSpec:
     """One daemon: a master and its children."""
@@ -127,6 +138,9 @@ class DaemonSpec:
     # Master: get what a child wishes for, told by its number, for children to come; tells whether there is more now.
     # Must not raise or block, and children may be hostile: unknown and repeated numbers mean nothing.
     fulfil: Callable[[int], bool] | None = None
+    # Master: write the line that sums up a session whose child died before it had; given what it told, and why it died.
+    sum_up: Callable[[Config, Log, Row, str], None] = _say_nothing
+    login: Callable[[Config], LoginLimit] = _no_limit
 
     @property
     def import_name(self) -> str:

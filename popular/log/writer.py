@@ -6,6 +6,8 @@ that cannot be written never raises and never waits; only `open` and `reopen` ra
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from popular.log.event import Event
 from popular.log.form import CLASSIC, Form
@@ -43,6 +45,15 @@ class Log:
     @sid.setter
     def sid(self, sid: str) -> None:
         self._sid = word(sid[:MAX_VALUE])
+
+    @contextmanager
+    def about(self, sid: str) -> Iterator[None]:
+        """Write lines about the session `sid`, empty: none, in a process that has none itself."""
+        former, self.sid = self.sid, sid or "-"
+        try:
+            yield
+        finally:
+            self.sid = former
 
     def fileno(self) -> int:
         """Return the sink's descriptor; its number stays the same over `reopen`."""

@@ -58,7 +58,9 @@ SESSION_END = Message(
     0x024E, INF, "session_end",
     "client vserv namespace user backend protocol outcome bytes_in bytes_out seconds times",
     "A session is over.  bytes_in came from the client, bytes_out went to it; times tells the seconds spent in "
-    "each state.  Nothing to do.")
+    "each state.  When a child died within a session, or was ended by a command, its master writes this line: outcome "
+    "is `cut off:` and the reason, bytes are those of up to a second before, times has the last state only, and "
+    "protocol is empty.  Nothing to do.")
 TOO_MANY_LOGINS = Message(
     0x024F, ERR, "too_many_logins", "client tries",
     "A client was disconnected after maxauthtries refused logins.  Nothing to do, but many of them from one address "
@@ -68,3 +70,8 @@ SMTP_NOT_RECORDED = Message(
     "The database of SMTP after POP could not be made (without client), or a client that logged in could not be "
     "written to it, and mail from him may be refused until his next login.  See to the disk, to the rights of the "
     "folder, and to who keeps the database locked.  Said once a minute at most.")
+PDM_OUTPUT = Message(
+    0x0260, ADM, "pdm_output", "module line of text",
+    "A database module, or what it uses, wrote to standard output or standard error while it answered a login: this is "
+    "one line of so many, the first ten of which are logged.  The password of the login is masked.  A module has "
+    "nothing to say there: what is wrong belongs into its answer.")

@@ -7,10 +7,13 @@ AUTHORIZATION; what he sent ahead survives every change of state and goes first 
 import time
 from typing import TYPE_CHECKING
 
+from popular.config.store import Config
 from popular.daemon.messages import NULL_BYTE_IN_INPUT
 from popular.daemon.session import Session
+from popular.daemon.sessions import totals_of
 from popular.daemon.tls import IMPLICIT
 from popular.errors import BackendError, Gone, MailcheckError, NulByte, Refused
+from popular.log.writer import Log
 from popular.mailcheck.client import ask
 from popular.mailcheck.packet import MailState
 from popular.net.relay import relay
@@ -25,6 +28,7 @@ from popular.pproxy import messages
 from popular.pproxy.backend import BackendLink, LoginRefused, Unanswered
 from popular.pproxy.objects import ProxyConfig, Vserv
 from popular.pproxy.routing import NoRoute, Route, find_route
+from popular.proc.board_view import Row
 
 if TYPE_CHECKING:
     from popular.pproxy.recorder import Recorder
@@ -100,6 +104,7 @@ class ProxySession:
         """Lead the client to a mailbox; None when he quits before."""
         for attempt in range(self.config.maxauthtries):
             self.session.enter("auth")
+            self.session.child.has_login = False
             credentials = self.ask_credentials()
             if credentials is None:
                 self.outcome = "quit"
@@ -134,7 +139,7 @@ class ProxySession:
         """Ask the database modules who this is and where his mail is; raises Refused."""
         self.user, self.route, self.pdm = credentials.user, None, ""
         self.entry.call_user(self.user)
-        verdict = self.chain.check(Request(
+        verdict = self.session.child.lend(self.chain.check, Request(
             user=credentials.user, password=credentials.password, ip=self.session.peer.host,
             protocol="pop3", namespace=self.vserv.namespace))
         who = {"user": self.user, "namespace": self.vserv.namespace, "pdm": verdict.module}
@@ -148,6 +153,7 @@ class ProxySession:
                     raise Refused("SYS/TEMP", BROKEN, str(why)) from why
                 self.pdm = verdict.module
                 self.entry.count("logins")
+                self.session.child.has_login = True
                 self.entry.call_backend(route.backend.ident)
                 self.log.note(messages.LOGIN, **who, backend=route.backend.ident, protocol=route.protocol,
                               mailbox=route.where, master=route.master, client=self.client)
@@ -304,3 +310,13 @@ class ProxySession:
             user=self.user, backend=self.route.backend.ident if self.route else "",
             protocol=self.route.protocol if self.route else "", outcome=self.outcome,
             **self.session.totals())
+        self.entry.end()
+
+
+def sum_up(config: Config, log: Log, row: Row, how: str) -> None:
+    """Write the last line of a session whose child has died, `how`, from what it had told (master only)."""
+    vserv = config.item("vserv", row.owner)
+    log.note(
+        messages.SESSION_END, client=str(row.client), vserv=row.owner,
+        namespace=vserv.values.text("namespace") if vserv else "", user=row.user, backend=row.backend, protocol="",
+        outcome=f"cut off: {how}", **totals_of(row))

@@ -27,14 +27,16 @@ from popular.pproxy.messages import SHUTDOWN
 from popular.pproxy.modules import load
 from popular.pproxy.objects import ProxyConfig, proxy_config, sid_prefix
 from popular.pproxy.rehearsal import ProxyStage
-from popular.pproxy.session import ProxySession
+from popular.pproxy.session import ProxySession, sum_up
 from popular.pproxy.settings import SCHEMA
 from popular.proc.board_layout import PROXY
 from popular.proc.child import Child
+from popular.proc.overdue import LoginLimit
 
 if TYPE_CHECKING:
     from popular.pproxy.recorder import Recorder
 
+GRACE = 5.0           # seconds that a child has to answer its master
 LOW_PORTS = 1024      # ports below are root's
 MAX_SIDPREFIX = 32    # characters, so that a whole id stays below names.MAX_SID
 
@@ -143,6 +145,19 @@ def find_recorder(config: Config, log: Log, former: Job | None) -> "Recorder | N
     return recorder
 
 
+def login_limit(config: Config) -> LoginLimit:
+    """Return how long a session may be one without a login, by the master's clock.
+
+    Beyond authtimeout, a question may be under way that began in time.  Without authtimeout a client may take its
+    time, and a module what all questions of both passes together may take.
+    """
+    authtimeout, pdmtimeout = (config.variables.seconds(name) for name in ("authtimeout", "pdmtimeout"))
+    if authtimeout:
+        return LoginLimit(authtimeout + pdmtimeout, GRACE)
+    questions = 2 * len(config.items("pdm")) * pdmtimeout + GRACE
+    return LoginLimit(questions, questions, may_wait=True)
+
+
 def make_stage(config: Config, null: Log) -> ProxyStage:
     """Return where sessions are rehearsed; raises OSError, StartError."""
     return ProxyStage(null, lambda scene, chain: ProxyJob(Proxy(scene, chain, null), 1))
@@ -151,4 +166,4 @@ def make_stage(config: Config, null: Log) -> ProxyStage:
 SPEC = DaemonSpec(
     name="pproxy", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool_limits,
     start_message=START, end_message=SHUTDOWN, commands=commands, board=PROXY,
-    stage=make_stage, fulfil=DRIVERS.supply)
+    stage=make_stage, fulfil=DRIVERS.supply, sum_up=sum_up, login=login_limit)

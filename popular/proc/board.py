@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 from popular.proc.board_entry import BoardEntry
 from popular.proc.board_layout import (
-    CHANGING, CHANGING_AT, CHANGING_SIZE, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES_AT, FIXED, MAGIC, NAME, NAMES,
-    NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, BoardKind, Layout)
+    CHANGING, CHANGING_AT, CHANGING_SIZE, ENDED_AT, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES_AT, FIXED, MAGIC, NAME,
+    NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, BoardKind, Layout)
 from popular.proc.board_view import Row, parse_row
 from popular.proc.sequence import Sequenced, whole_records
 from popular.version import VERSION
@@ -144,6 +144,14 @@ class Board:
         [octets] = whole_records(self.read, self.layout.slot_at(slot), SLOT_SIZE, 1,
                                  time.monotonic() + PATIENCE)
         return None if octets is None else parse_row(octets, slot, self._by_number)
+
+    def last_words(self, slot: int) -> Row | None:
+        """Return what a dead child told of the session that it had and did not sum up; None: there was no such one."""
+        at = self.layout.slot_at(slot)
+        if self._memory[at + ENDED_AT]:
+            return None
+        row = parse_row(self.read(at, SLOT_SIZE), slot, self._by_number)    # if half written: better than nothing
+        return row if row.client is not None else None
 
     def read(self, at: int, size: int) -> bytes:
         """Return octets as they stand in the file, for whoever looks at all of it."""

@@ -12,8 +12,8 @@ from mmap import mmap
 
 from popular.addresses import Endpoint
 from popular.proc.board_layout import (
-    COLUMNS, FAILURE_COLUMNS, FAILURES, LOAD_STATE_AT, MOVING, MOVING_AT, NAMED, NAMED_AT, ROW_SIZE, SEQUENCE_SIZE, SID,
-    SID_AT, SLOT, SLOT_SIZE, USER, USER_AT, BoardKind, Layout, SessionState)
+    COLUMNS, ENDED_AT, FAILURE_COLUMNS, FAILURES, LOAD_STATE_AT, MOVING, MOVING_AT, NAMED, NAMED_AT, ROW_SIZE,
+    SEQUENCE_SIZE, SID, SID_AT, SLOT, SLOT_SIZE, USER, USER_AT, BoardKind, Layout, SessionState)
 from popular.proc.sequence import Sequenced
 
 _MAX_LOAD_STATE = 2    # MAX of spec 5.3
@@ -27,6 +27,7 @@ class BoardEntry:
         """Take the place of `slot`; `columns` are the numbers of counters, `names` those of (class, id)."""
         self._memory = memory
         self._record = Sequenced(memory, layout.slot_at(slot), SLOT_SIZE)
+        self._ended_at = layout.slot_at(slot) + ENDED_AT
         start = layout.row_at(slot)
         self._row = memoryview(memory)[start:start + ROW_SIZE].cast("Q")
         self._columns = columns
@@ -96,6 +97,10 @@ class BoardEntry:
     def count(self, counter: str, amount: int = 1) -> None:
         """Add to one of the kind's counters."""
         self._row[self._columns[counter]] += amount
+
+    def end(self) -> None:
+        """Tell that the log has the line that sums the session up: should the child die now, nobody writes another."""
+        self._memory[self._ended_at] = 1
 
     def release(self) -> None:
         """Let go of the memory, so that the board can be closed; for tests, a child ends with it."""

@@ -47,6 +47,7 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
        12   H   name of its vserv or server
        14   H   name of its backend
        16   H   port of the client
+       18   B   1: the line that sums the session up has been logged
        20   B   state: the numbers of SessionState
        24   Q   octets that came from the client
        32   Q   octets that went to it
@@ -93,6 +94,7 @@ MOVING = struct.Struct("=B3xQQdd")                    # the part of it that ever
 MOVING_AT = 20
 NAMED = struct.Struct("=HH")
 NAMED_AT = 12
+ENDED_AT = 18
 SID = struct.Struct("=64s")
 SID_AT = 64
 USER = struct.Struct("=200s")
@@ -160,7 +162,7 @@ class BoardKind:
     owner: str                   # class of the objects that own listeners
     others: tuple[str, ...]      # classes of other objects whose sessions are counted
     counters: tuple[str, ...]    # names of the columns
-    outcomes: tuple[str, ...]    # those of them that tell how sessions ended: one for each that was not killed
+    outcomes: tuple[str, ...]    # those of them that tell how sessions ended: one for each
     failing: str = ""            # class of the objects whose failures are counted
 
     @property
@@ -169,6 +171,8 @@ class BoardKind:
         return (self.owner, *self.others)
 
 
+CUT_OFF = "cut_off"    # counted by the master: the child of a session ended within it
+
 _PROXY_OUTCOMES = ("relayed", "empty", "overloaded", "vserv_disabled", "backend_disabled", "soft_failure", "refused",
                    "quit", "no_login")
 _SERVER_OUTCOMES = ("quit", "broken_off", "refused", "no_preamble")
@@ -176,10 +180,11 @@ _SERVER_OUTCOMES = ("quit", "broken_off", "refused", "no_preamble")
 PROXY = BoardKind(b"PROXY\0\0\0", "vserv", ("backend",), (
     *COMMON, *_PROXY_OUTCOMES, "logins", "logins_refused", "logins_failed", "backend_refused",
     "checks_empty", "checks_old_mail", "checks_new_mail", "checks_overloaded", "checks_failed", "check_microseconds",
-), _PROXY_OUTCOMES, "backend")
+    CUT_OFF,
+), (*_PROXY_OUTCOMES, CUT_OFF), "backend")
 SERVER = BoardKind(b"SERVER\0\0", "server", (), (
-    *COMMON, *_SERVER_OUTCOMES, "retrieved", "octets", "deleted", "not_deleted",
-), _SERVER_OUTCOMES)
+    *COMMON, *_SERVER_OUTCOMES, "retrieved", "octets", "deleted", "not_deleted", CUT_OFF,
+), (*_SERVER_OUTCOMES, CUT_OFF))
 KINDS = {kind.magic: kind for kind in (PROXY, SERVER)}
 
 

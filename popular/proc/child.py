@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NoReturn
+from typing import NoReturn, TypeVar, TypeVarTuple
 
 from popular.log.writer import Log
 from popular.proc.board import Board
@@ -24,17 +24,22 @@ from popular.proc.signals import DEFAULT, IGNORED, SignalPipe, pending, set_hand
 from popular.proc.title import Title
 from popular.proc.trace import places
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
 RETIRE = signal.SIGUSR1    # finish the session, then leave
+ASK = signal.SIGUSR2       # tell whether the session has logged in
 SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN))
 
-# Numbers on the doorbell: states, from here on wishes, and then failures of backends.
+# Numbers on the doorbell: states, answers to ASK, from WISHES on wishes, and from FAILED on failures of backends.
+LOGGED_IN = 8
+NOT_LOGGED_IN = 9    # waits for its client
 WISHES = 16
 FAILED = 256
 
 PAUSE = 1.0    # seconds between two tries of a child to get what the system refuses
 
 _DEFAULT = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPWR)
-_IGNORED = (signal.SIGPIPE, signal.SIGUSR2)
 _ENDING = frozenset((signal.SIGTERM, signal.SIGINT))
 
 
@@ -73,13 +78,16 @@ class Child:
         self.seats = inheritance.seats
         self.entry = inheritance.board.entry(slot)
         self.when_retired: Callable[[], None] | None = None
+        self.has_login = False    # the session has logged in
+        self._is_lent = False     # foreign code is at work: whether it comes back nobody knows
+        self._was_asked = False   # meanwhile
         self._state = ChildState.BOOTING
         self.title = inheritance.title.set     # shows `PROGRAM: text` as the title of the process
         self._doorbell = inheritance.doorbell
         self._death = inheritance.death
         self._once = inheritance.once
         self._is_retired = False
-        self._signals = SignalPipe((RETIRE,), self._retire)
+        self._signals = SignalPipe((RETIRE, ASK), self._obey)
 
     @property
     def state(self) -> ChildState:
@@ -107,7 +115,22 @@ class Child:
     def report(self, state: ChildState) -> None:
         """Tell the master what this child is doing now."""
         self._state = state
+        self.has_login = False
         self._doorbell.ring(self.pid, state)
+
+    def lend(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
+        """Return what `call(*args)` returns, which is foreign code: until then a master that asks gets no answer.
+
+        Signals that it blocked are let through again.
+        """
+        self._is_lent = True
+        try:
+            return call(*args)
+        finally:
+            self._is_lent = False
+            set_mask(signal.SIG_SETMASK, ())
+            if self._was_asked:
+                self._answer()
 
     def wish_for(self, number: int) -> None:
         """Tell the master what children to come should have, as a number that it knows the meaning of, 0 to 239."""
@@ -140,11 +163,20 @@ class Child:
         self.entry.release()
         self.when_retired = None
 
-    def _retire(self, number: int) -> None:
-        """Handle the signal: the flag first, then what must not wait for the end of a session."""
+    def _obey(self, number: int) -> None:
+        """Handle a signal of the master's; to retire: the flag first, then what must not wait for the session's end."""
+        if number == ASK:
+            self._answer()
+            return
         self._is_retired = True
         if self._state is ChildState.BUSY and self.when_retired is not None:
             self.when_retired()
+
+    def _answer(self) -> None:
+        """Tell the master whether the session has logged in; later, if foreign code is at work."""
+        self._was_asked = self._is_lent
+        if self._state is ChildState.BUSY and not self._is_lent:
+            self._doorbell.ring(self.pid, LOGGED_IN if self.has_login else NOT_LOGGED_IN)
 
 
 def become_child(slot: int, generation: int, inheritance: Inheritance, work: Callable[[Child], int]) -> NoReturn:
@@ -200,8 +232,7 @@ def leave_master(inheritance: Inheritance) -> None:
     signal.set_wakeup_fd(-1)                       # the master's pipe: forget it before it is closed
     for number in _DEFAULT:
         set_handler(number, DEFAULT)
-    for number in _IGNORED:
-        set_handler(number, IGNORED)
+    set_handler(signal.SIGPIPE, IGNORED)
     inheritance.masters_own.close_all()
 
 

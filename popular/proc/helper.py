@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from popular.log.writer import Log
-from popular.proc.child import RETIRE, Inheritance, leave_master, note_failure
+from popular.proc.child import ASK, RETIRE, Inheritance, leave_master, note_failure
 from popular.proc.pipes import DeathPipe
 from popular.proc.rights import prove
 from popular.proc.signals import SignalPipe, set_mask
@@ -24,7 +24,7 @@ class Helper:
         self.log = log
         self._death = death
         self._is_retired = False
-        self._signals = SignalPipe((RETIRE,), self._retire)
+        self._signals = SignalPipe((RETIRE, ASK), self._retire)
 
     @property
     def wake_fds(self) -> tuple[int, int]:
@@ -37,7 +37,7 @@ class Helper:
         return self._is_retired or self._death.is_ended()
 
     def _retire(self, number: int) -> None:
-        self._is_retired = True
+        self._is_retired = self._is_retired or number == RETIRE    # the other one asks for nothing here
 
 
 def become_helper(name: str, inheritance: Inheritance, work: Callable[[Helper], None]) -> NoReturn:

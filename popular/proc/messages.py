@@ -15,9 +15,10 @@ CHILD_SHORT = Message(
     "maxsession. Said once a minute at most.")
 CHILD_DIED = Message(
     0x0202, ADM, "child_died", "child how",
-    "A child was ended by a signal that did not come from its master, or left with an exit code that means trouble; "
-    "its session was cut off.  After KILL, see in the kernel's log whether memory ran out; after SEGV, ABRT or BUS, "
-    "suspect the library that a database module uses.")
+    "A child was ended by a signal that did not come from its master, left with an exit code that means trouble, or "
+    "left in the middle of a session, which was cut off.  After KILL, see in the kernel's log whether memory ran out; "
+    "after XCPU it has used more processor time than maxcpu; after SEGV, ABRT, BUS or an exit code, suspect a database "
+    "module or the library that it uses.")
 CHILD_NOT_STARTED = Message(
     0x0203, SOS, "child_not_started", "child how delay",
     "A child ended before it was ready for work.  The next try comes after `delay` seconds.  The lines before may tell "
@@ -26,3 +27,13 @@ FORK_FAILED = Message(
     0x0204, SOS, "fork_failed", "error children delay",
     "The system refused a new process. Raise the limits (ulimit -u, memory) or lower maxsession; the daemon goes on "
     "with the children it has and tries again after `delay` seconds. Said once a minute at most.")
+CHILD_OVERDUE = Message(
+    0x0205, ADM, "child_overdue", "child client seconds",
+    "A session had not logged in long after authtimeout was over, and its child did not say why: it was ended by KILL, "
+    "and the client has no answer.  A database module, or the library that it uses, hangs or computes for ever, and "
+    "does not heed pdmtimeout.")
+CHILD_COPIED = Message(
+    0x0206, ADM, "child_copied", "child",
+    "A database module, or the library that it uses, has copied the child by fork(2).  The copy, which wrote this "
+    "line, ends at once, for it would answer the same client.  Mend the module; it may start programs by "
+    "`subprocess`.")

@@ -47,7 +47,7 @@ class Record:
     generation: int
     state: ChildState = ChildState.BOOTING
     is_leaving: bool = False    # told to leave after its session
-    is_killed: bool = False     # ended by us
+    ending: str = ""            # why it was ended by us; empty: it was not
 
     @property
     def group(self) -> _Group:

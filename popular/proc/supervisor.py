@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from popular.log.writer import Log
+from popular.proc.board_layout import CUT_OFF
 from popular.proc.board_view import Row
-from popular.proc.child import FAILED, RETIRE, WISHES, Child, ChildState, Inheritance, become_child
-from popular.proc.messages import CHILD_DIED, CHILD_NOT_STARTED, FORK_FAILED
+from popular.proc.child import (
+    ASK, FAILED, LOGGED_IN, NOT_LOGGED_IN, RETIRE, WISHES, Child, ChildState, Inheritance, become_child)
+from popular.proc.messages import CHILD_DIED, CHILD_NOT_STARTED, CHILD_OVERDUE, FORK_FAILED
 from popular.proc.once import OnceAMinute
+from popular.proc.overdue import LoginLimit, Newcomers
 from popular.proc.pool import PoolLimits, decide
 from popular.proc.roster import Record, Roster, Slots
 from popular.proc.signals import HANDLED
@@ -32,8 +35,11 @@ class Supervisor:
     """The master's hand on its children."""
 
     def __init__(self, limits: PoolLimits, inheritance: Inheritance, work: Callable[[Child], int],
-                 fulfil: Callable[[int], None] = lambda wish: None) -> None:
-        """Begin without children; each new one does `work`; `fulfil` is given what children wish for."""
+                 fulfil: Callable[[int], None] = lambda wish: None, login: LoginLimit = LoginLimit()) -> None:
+        """Begin without children; each new one does `work`; `fulfil` is given what children wish for.
+
+        Sessions have to log in within `login`.
+        """
         self._limits = limits
         self._inheritance = inheritance
         self._work = work
@@ -46,7 +52,11 @@ class Supervisor:
         self._filled_at = 0.0     # monotonic: when there were enough idle children again
         self._times = 0           # how often in a row they did not last
         self.losses = 0           # children that failed
+        self.trouble = ""         # why the last child that failed to start did so
         self.bury_other: Callable[[int, int], None] = _forget    # given pid and exit code of the dead who are not ours
+        # Given a session that its child did not sum up in the log, because it died, and why it did.
+        self.sum_up: Callable[[Row, str], None] = _forget
+        self._newcomers = Newcomers(login)
         self._roster = Roster()
         self._slots = Slots()
         self._throttle = Throttle()
@@ -74,10 +84,15 @@ class Supervisor:
         return next((row.pid for row in self.sessions() if row.sid == sid), None)
 
     def attend(self) -> float | None:
-        """Fork what is missing, send home what is too much; call it in every turn of the loop.
+        """Fork what is missing, send home what is too much, end what is overdue; call it in every turn of the loop.
 
         Returns the seconds after which it has something to do without being woken; None: nothing.
         """
+        waits = self._end_overdue(), self._fill()
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def _fill(self) -> float | None:
+        """See to the number of children; returns as `attend` does."""
         if self._is_holding:
             return None
         census = self._roster.census()
@@ -112,6 +127,7 @@ class Supervisor:
 
     def _hear(self) -> None:
         """Note what children report."""
+        now = time.monotonic()
         for pid, number in self._inheritance.doorbell.drain():
             record = self._roster.get(pid)
             if record is None:
@@ -120,6 +136,14 @@ class Supervisor:
                 if record.state is ChildState.BOOTING:
                     self._throttle.succeeded()
                 self._roster.note_state(record, ChildState(number))
+                if number == ChildState.BUSY:
+                    self._newcomers.begin(pid, now)
+                else:
+                    self._newcomers.forget(pid)
+            elif number == LOGGED_IN:
+                self._newcomers.forget(pid)
+            elif number == NOT_LOGGED_IN:
+                self._newcomers.wait_on(pid, now)
             elif number >= FAILED:
                 self._board.count_failure(number - FAILED)
             elif number >= WISHES:
@@ -139,13 +163,17 @@ class Supervisor:
 
     def renew(self) -> None:
         """Begin a new generation: children without a session leave at once, the others after it."""
-        self.adopt(self._work, self._limits)
+        self.adopt(self._work, self._limits, self._newcomers.limit)
         self.retire_old()
 
-    def adopt(self, work: Callable[[Child], int], limits: PoolLimits) -> None:
-        """Begin a new generation: children forked from now on do `work`; the older ones stay until `retire_old`."""
+    def adopt(self, work: Callable[[Child], int], limits: PoolLimits, login: LoginLimit = LoginLimit()) -> None:
+        """Begin a new generation: children forked from now on do `work`; the older ones stay until `retire_old`.
+
+        `login` is for sessions that begin from now on.
+        """
         self._work = work
         self._limits = limits
+        self._newcomers.limit = login
         self._room = self._board.make_room(limits.limit)
         self._generation += 1
 
@@ -179,20 +207,42 @@ class Supervisor:
         for record in self._roster:
             self._retire(record)
 
-    def kill_all(self, number: signal.Signals) -> None:
-        """End all children by a signal."""
+    def kill_all(self, number: signal.Signals, why: str) -> None:
+        """End all children by a signal; `why` is for the log."""
         for record in self._roster:
-            record.is_killed = True
-            send(record.pid, number)
+            _end(record, number, why)
 
-    def end(self, pid: int) -> bool:
+    def end(self, pid: int, why: str) -> bool:
         """End one child by TERM, whatever it is doing; False when it is none of ours."""
         record = self._roster.get(pid)
         if record is None:
             return False
-        record.is_killed = True
-        send(pid, signal.SIGTERM)
+        _end(record, signal.SIGTERM, why)
         return True
+
+    def give_up(self) -> None:
+        """Sum up the sessions of children that no signal ends, because nobody will wait for these."""
+        for record in self._roster:
+            self._sum_up_session(record, record.ending)
+
+    def _end_overdue(self) -> float | None:
+        """Ask children whose sessions ought to have logged in, end those that owe an answer; returns like `attend`."""
+        now = time.monotonic()
+        ask, end = self._newcomers.take_due(now)
+        for pid in ask:
+            send(pid, ASK)
+        for pid in end:
+            record = self._roster.get(pid)
+            if record is not None and not record.ending:
+                self._note_overdue(record)
+                _end(record, signal.SIGKILL, "overdue")
+        return self._newcomers.wait(now)
+
+    def _note_overdue(self, record: Record) -> None:
+        row = self._board.row(record.slot)
+        with self._log.about(row.sid if row else ""):
+            self._log.note(CHILD_OVERDUE, child=record.pid, client=str(row.client) if row and row.client else "",
+                           seconds=time.time() - row.started if row else 0.0)
 
     def _spawn(self) -> bool:
         """Fork one child; False when there is no room or the system refuses."""
@@ -216,11 +266,11 @@ class Supervisor:
         return True
 
     def _note_no_fork(self, error: OSError | MemoryError) -> None:
+        self.trouble = getattr(error, "strerror", None) or "no memory"
         self._board.count("forks_failed")
         self._slow_down()
         if self._fork_trouble.is_due():
-            self._log.note(FORK_FAILED, error=getattr(error, "strerror", None) or "no memory", children=self.count,
-                           delay=self._throttle.delay)
+            self._log.note(FORK_FAILED, error=self.trouble, children=self.count, delay=self._throttle.delay)
 
     def _slow_down(self) -> None:
         """Note a failure to start a child."""
@@ -244,23 +294,42 @@ class Supervisor:
         """Strike a dead child out, and say so when its death was not in order."""
         self._roster.remove(record)
         self._slots.release(record.slot)
+        self._newcomers.forget(record.pid)
+        was_cut_off = self._sum_up_session(record, record.ending or manner(code))
         self._board.clear(record.slot)
-        if record.is_killed:
+        if record.ending:
             return
-        if code != os.EX_OK:
+        if code != os.EX_OK or was_cut_off:
             self.losses += 1
             self._board.count("children_died")
         is_newborn = record.state is ChildState.BOOTING and not record.is_leaving
         if is_newborn and code not in _ASKED_TO_END:
             self._slow_down()
+            self.trouble = manner(code)
             if self._start_trouble.is_due():
                 self._log.note(CHILD_NOT_STARTED, child=record.pid, how=manner(code), delay=self._throttle.delay)
-        elif code not in _LOGGED_ITSELF:
+        elif code not in _LOGGED_ITSELF or was_cut_off and code == os.EX_OK:
             self._log.note(CHILD_DIED, child=record.pid, how=manner(code))
 
+    def _sum_up_session(self, record: Record, how: str) -> bool:
+        """Have a session summed up whose child has not done so; tell whether there was one."""
+        row = self._board.last_words(record.slot) if record.state is ChildState.BUSY else None
+        if row is None or row.pid != record.pid:
+            return False
+        self._board.count(CUT_OFF)
+        with self._log.about(row.sid):
+            self.sum_up(row, how)
+        return True
 
-def _forget(pid: int, code: int) -> None:
-    """Do nothing about the death of somebody whom nobody knows."""
+
+def _forget(*facts: object) -> None:
+    """Do nothing about the death of somebody whom nobody knows, or about a session that nobody counts."""
+
+
+def _end(record: Record, number: signal.Signals, why: str) -> None:
+    """End a child by a signal, and note `why` unless it is ended already."""
+    record.ending = record.ending or why
+    send(record.pid, number)
 
 
 def send(pid: int, number: signal.Signals) -> None:

@@ -26,7 +26,9 @@ MAILBOX_CLOSED = Message(
     0x0281, INF, "mailbox_closed",
     "peer server mailbox outcome retrieved octets deleted failed bytes_in bytes_out seconds times",
     "A session is over.  octets are those of messages sent, failed are messages that could not be removed, times tells "
-    "the seconds spent in each state.  Nothing to do.")
+    "the seconds spent in each state.  When a child died within a session, or was ended by a command, its master "
+    "writes this line: outcome is `cut off:` and the reason, bytes are those of up to a second before, and what only "
+    "the child knew is 'unknown'.  Nothing to do.")
 NO_PREAMBLE = Message(
     0x0282, INF, "no_preamble", "peer server why",
     "A connection ended before it named a mailbox.  Health checks do that; many of them hint at a network fault.")
@@ -47,3 +49,7 @@ NOT_READ = Message(
     0x0287, ADM, "not_read", "mailbox times why",
     "Messages could not be read, so many times in this session; why is of the last time.  The client was told to come "
     "again later, or was cut off within the message.  See to permissions and the disk.")
+NOT_OPENED = Message(
+    0x0294, ADM, "mailbox_not_opened", "peer server mailbox why",
+    "A child ended while it was listing the mailbox; nothing was done to it.  After a command nothing is to be done; "
+    "else see the line about the child.")

@@ -6,15 +6,21 @@ Runs in the children of pserv.  The session has the id that the proxy sent, and 
 import errno
 import time
 
+from popular.config.store import Config
 from popular.daemon.session import Session
+from popular.daemon.sessions import totals_of
 from popular.errors import Gone, MailboxError, ProxyHeader, Refused
+from popular.log.writer import Log
 from popular.pop3.dialogue import Dialogue
 from popular.pop3.transaction import Outcome, TransactionState
 from popular.pop3.xpop import Preamble, read_preamble
 from popular.pserv import messages
+from popular.proc.board_view import Row
 from popular.pserv.objects import ServConfig, Server
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
+
+UNKNOWN = "unknown"    # in the last line of a session whose child has died
 
 
 class ServSession:
@@ -124,3 +130,19 @@ class ServSession:
         self.log.note(messages.MAILBOX_CLOSED, **self.where, mailbox=mailbox, outcome=outcome,
                       retrieved=totals.retrieved, octets=totals.octets, deleted=totals.deleted, failed=totals.failed,
                       **self.session.totals())
+        self.entry.end()
+
+
+def sum_up(config: Config, log: Log, row: Row, how: str) -> None:
+    """Write the last line of a session whose child has died, `how`, from what it had told (master only)."""
+    where = {"peer": str(row.client), "server": row.owner}
+    why = f"cut off: {how}"
+    match row.state:
+        case "idle" | "preamble":
+            log.note(messages.NO_PREAMBLE, **where, why=why)
+        case "opening":
+            log.note(messages.NOT_OPENED, **where, mailbox=row.user, why=why)
+        case _:
+            removed = 0 if row.state == "transaction" else UNKNOWN    # only UPDATE removes
+            log.note(messages.MAILBOX_CLOSED, **where, mailbox=row.user, outcome=why, retrieved=UNKNOWN, octets=UNKNOWN,
+                     deleted=removed, failed=removed, **totals_of(row))

@@ -21,7 +21,7 @@ from popular.pserv.commands import commands
 from popular.pserv.messages import SHUTDOWN_SERVER
 from popular.pserv.objects import ServConfig, serv_config
 from popular.pserv.rehearsal import ServStage
-from popular.pserv.session import ServSession
+from popular.pserv.session import ServSession, sum_up
 from popular.pserv.settings import SCHEMA
 
 
@@ -76,4 +76,4 @@ def make_stage(config: Config, null: Log) -> ServStage:
 SPEC = DaemonSpec(
     name="pserv", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool_limits,
     start_message=START, end_message=SHUTDOWN_SERVER, commands=commands, board=SERVER,
-    stage=make_stage)
+    stage=make_stage, sum_up=sum_up)
