@@ -8,6 +8,7 @@ an error of accept(2) that concerns one connection or a passing shortage never e
 import errno
 import gc
 import select
+import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -20,6 +21,7 @@ from popular.errors import Gone
 from popular.net.listen import accept_bare, bound_endpoint
 from popular.net.wire import LINGER_SECONDS, Wire
 from popular.proc.child import PAUSE, SHORTAGES, Child, ChildState
+from popular.proc.signals import IGNORED, set_handler
 
 _ANY_HOST = frozenset(("0.0.0.0", "::"))
 _CLOSED = frozenset((errno.EINVAL, errno.EBADF, errno.ENOTSOCK))    # shut down by the master, or closed here
@@ -48,6 +50,7 @@ class AcceptJob:
             gc.disable()    # the process ends before collecting would pay
         else:
             child.retire_with_master()
+            set_handler(signal.SIGXCPU, IGNORED)    # its processor time says nothing of any one session
         gate = Gate(listeners, child, frozenset(owner for owner, tls in self.tls.items() if tls.mode == IMPLICIT))
         child.when_retired = gate.close
         for number in range(1, self._maxuse + 1):

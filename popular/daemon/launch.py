@@ -5,7 +5,9 @@ opened with his rights, never with root's, or he could lead root elsewhere by a 
 Raises StartError with everything that was refused.
 """
 
+import math
 import os
+import resource
 import socket
 import sys
 import time
@@ -14,6 +16,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import NoReturn
 
+from popular.config.store import Config
 from popular.daemon.given import Given
 from popular.daemon.handover import Handle, HandOver
 from popular.daemon.listeners import OwnPorts, fall_back, is_in_use, ring_listener
@@ -144,6 +147,20 @@ def search_path() -> tuple[str, ...]:
     folders = [folder for folder in sys.path if os.path.isabs(folder)]
     own = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     return tuple(folders if own in folders else [own, *folders])
+
+
+def limit_children(config: Config) -> None:
+    """Limit what this process may use, and so the children of the master that it becomes.
+
+    A master needs far less memory than any child may have, and lets the signal of the other limit wait (daemon.master).
+    """
+    if "maxmemory" not in config.variables:    # a daemon of one process
+        return
+    memory, cpu = config.variables.integer("maxmemory") << 20, math.ceil(config.variables.seconds("maxcpu"))
+    for kind, limit in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_CPU, cpu)):
+        hard = resource.getrlimit(kind)[1]
+        wanted = limit if limit and (hard == resource.RLIM_INFINITY or limit < hard) else hard
+        resource.setrlimit(kind, (wanted, hard))    # the hard one stays, for a successor that is to have more
 
 
 def exec_master(hand: HandOver) -> NoReturn:

@@ -34,7 +34,7 @@ from popular.proc.notify import Notify
 from popular.proc.pidfile import PidFile
 from popular.proc.pool import PoolLimits
 from popular.proc.ready import Ready
-from popular.proc.signals import SignalPipe
+from popular.proc.signals import SignalPipe, set_mask
 from popular.proc.supervisor import Supervisor
 from popular.proc.trace import places
 from popular.proc.watch import Watch
@@ -139,6 +139,7 @@ class Master:
         self.sessions = LiveSessions(self.supervisor)
         self.follow_config()
         self._signals = SignalPipe((*self._commands, *_WAKING))
+        set_mask(signal.SIG_BLOCK, {signal.SIGXCPU})    # of a limit that is for children, who unblock all signals
         inheritance.masters_own.add(*self._signals.descriptors)
         self.watch.register(self._signals.fileno(), self._obey_signals)
         self.watch.register(inheritance.doorbell.fileno(), _wake_up)

@@ -1,6 +1,6 @@
 """Settings that every daemon has; each program puts them together with its own rows (lean: no side effects)."""
 
-from popular.config.kinds import Address, Bool, File, Id, Int, String
+from popular.config.kinds import Address, Bool, File, Id, Int, String, Time
 from popular.config.setting import Setting
 from popular.config.store import Config
 from popular.daemon.logs import log_rows
@@ -10,6 +10,7 @@ from popular.proc.pool import PoolLimits
 from popular.version import VERSION
 
 SESSIONLIMIT = 10_000    # slots of the state file
+LEAST_MEMORY = 64        # MiB, of which an idle child has the smaller part
 
 
 def process_rows(program: str) -> tuple[Setting, ...]:
@@ -38,6 +39,14 @@ POOL_ROWS = (
     Setting("backlog", Int(5, 1024), 256, "How many connections may wait to be accepted, as in listen(2)."),
     Setting("sessionlimit", Int(1, SESSIONLIMIT), SESSIONLIMIT, "The upper bound of maxsession.", readonly=True,
             at_start=True),
+    Setting("maxmemory", Int(0, 1_048_576), 1024,
+            "Memory that a child may have, in MiB (RLIMIT_DATA); one that asks for more gets an error and answers "
+            "[SYS/TEMP].  Passwords stored as Argon2 need what their records say.  At least 64; 0 is no limit.",
+            readonly=True, at_start=True),
+    Setting("maxcpu", Time(0, 86400), 600.0,
+            "Processor time that a child of one session (`maxuse` 1) may use before it is ended (RLIMIT_CPU); to relay "
+            "or send a GB takes some seconds.  0 is no limit.",
+            readonly=True, at_start=True),
     Setting("debugsession", Bool(), False, "Write messages for developers about sessions to the log."),
     Setting("maxlocalload", Int(0, 10_000), 0,
             "The system load at which new connections are refused; 0 means never."),
@@ -66,7 +75,10 @@ def load_limit(config: Config) -> int:
 def pool_mistakes(config: Config) -> list[Mistake]:
     """Return what is wrong between POOL_ROWS, for the `check` of a program."""
     minspare, maxspare = config.variables.integer("minspare"), config.variables.integer("maxspare")
-    if maxspare >= minspare:
-        return []
-    where = f"{config.variables.text('id')}: maxspare"
-    return [Mistake(where, str(maxspare), f"at least minspare, which is {minspare}")]
+    ident, memory = config.variables.text("id"), config.variables.integer("maxmemory")
+    mistakes = []
+    if maxspare < minspare:
+        mistakes.append(Mistake(f"{ident}: maxspare", str(maxspare), f"at least minspare, which is {minspare}"))
+    if 0 < memory < LEAST_MEMORY:
+        mistakes.append(Mistake(f"{ident}: maxmemory", str(memory), f"0 or at least {LEAST_MEMORY}"))
+    return mistakes

@@ -23,7 +23,8 @@ from popular.daemon.estate import WORD
 from popular.daemon.given import Given, given_sockets
 from popular.daemon.handover import HandOver
 from popular.daemon.launch import (
-    LEAVING, bind_all, check_library, claim_pidfile, exec_master, handles, make_rundir, ring_handles, search_path)
+    LEAVING, bind_all, check_library, claim_pidfile, exec_master, handles, limit_children, make_rundir, ring_handles,
+    search_path)
 from popular.daemon.logs import STDERR, open_sink
 from popular.daemon.reload import RESULT
 from popular.daemon.rings import StartRings
@@ -109,6 +110,7 @@ def _start(spec: Startable, startup: Startup, config: Config, rights: Rights, gi
     os.umask(UMASK)
     seats = Seats.reserve()    # before the listeners, which may be many: the numbers must be low
     check_library(rights)
+    limit_children(config)
     rundir = config.variables.text("rundir")
     make_rundir(rundir, rights)
     pidfile = claim_pidfile(os.path.join(rundir, f"{spec.name}.pid"), rights)

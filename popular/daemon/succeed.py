@@ -12,7 +12,7 @@ from typing import NoReturn
 from popular.config.store import Config, dump, load
 from popular.daemon.estate import WORD, Estate
 from popular.daemon.handover import HandOver
-from popular.daemon.launch import check_library, exec_master, handles, search_path
+from popular.daemon.launch import check_library, exec_master, handles, limit_children, search_path
 from popular.daemon.listeners import Exchange, OwnPorts
 from popular.daemon.spec import Listener, Startable
 from popular.errors import ConfigError, UsageError
@@ -34,6 +34,7 @@ def succeed(spec: Startable, words: list[str]) -> NoReturn:
     listeners = _listeners(spec, config, estate)
     pidfile = PidFile.claim(estate.pid_path + NEW)
     pidfile.write(os.getpid())
+    limit_children(config)
     exec_master(HandOver(
         program=spec.name, module=spec.import_name, config=dump(config, spec.schema),
         path=search_path(), prefix=sys.prefix, rights=rights, drops=False, capabilities=(), detached=True,

@@ -13,7 +13,7 @@ from popular.log.writer import Log
 from popular.proc.child import ASK, RETIRE, Inheritance, leave_master, note_failure
 from popular.proc.pipes import DeathPipe
 from popular.proc.rights import prove
-from popular.proc.signals import SignalPipe, set_mask
+from popular.proc.signals import IGNORED, SignalPipe, set_handler, set_mask
 
 
 class Helper:
@@ -49,6 +49,7 @@ def become_helper(name: str, inheritance: Inheritance, work: Callable[[Helper], 
     try:
         leave_master(inheritance)
         inheritance.doorbell.part()
+        set_handler(signal.SIGXCPU, IGNORED)    # it lives as long as it is needed
         helper = Helper(inheritance.log, inheritance.death)
         set_mask(signal.SIG_SETMASK, ())
         prove(inheritance.rights)

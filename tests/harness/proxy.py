@@ -3,6 +3,7 @@
 All users have the password `PASSWORD` and the backend `store`; their records say with which protocol.
 """
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -37,6 +38,21 @@ GOODBYE: Sequence[Step] = (
 LOGINS: Mapping[str, Sequence[Step]] = {CASPER: XPOP_LOGIN, XENIA: XPOP_LOGIN, PAUL: POP3_LOGIN}
 
 StartProxy = Callable[..., Daemon]
+StartOdd = Callable[..., Daemon]
+
+EMPTY = b"+OK 0 messages"    # what a user hears whose backend is out of reach
+FAILED = b"-ERR [SYS/TEMP]"
+
+_MODULE = """
+import os, signal, subprocess, sys, time
+from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmModule, Request
+
+OK = Answer(Outcome.OK, Found("store", "xpop", "x"))
+
+class Module(PdmModule):
+    def check(self, request: Request) -> Answer:
+{deed}
+"""
 
 
 def script_for(user: str, *after: Step) -> Sequence[Step]:
@@ -67,3 +83,16 @@ def start_proxy(start: Callable[..., Daemon], rundir: Path, backends: Mapping[st
         "backend": backends,
         "pdm": {"users": {"module": "passwd", "args": users}},
     }, options=options, name=name)
+
+
+def start_odd(start: Callable[..., Daemon], folder: Path, deed: str, **variables: object) -> Daemon:
+    """Start a pproxy whose one module, in `folder`, does `deed`: the lines of its method `check`."""
+    os.chmod(folder, 0o755)
+    module = folder / "pdm_odd.py"
+    module.write_text(_MODULE.format(deed="".join(f"        {line}\n" for line in deed.splitlines())))
+    module.chmod(0o644)
+    return start("pproxy", {
+        "pproxy": {"pdmdir": folder, "pdmtimeout": "300ms", "authdelay": 0, "sidprefix": "px", **variables},
+        "vserv": {"main": {"address": "127.0.0.1:0"}},
+        "backend": store(Endpoint("127.0.0.1", 1)), "pdm": {"odd": {"module": "odd"}},
+    })

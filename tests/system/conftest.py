@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.daemon import Daemon
-from tests.harness.proxy import StartProxy, start_proxy, store
+from tests.harness.proxy import StartOdd, StartProxy, start_odd, start_proxy, store
 
 
 @pytest.fixture
@@ -22,3 +22,9 @@ def system(start: Callable[..., Daemon], proxy: StartProxy, spool: Path) -> dict
     pserv = start("pserv", {"pserv": {"mailboxdir": spool}, "server": {"main": {"address": "127.0.0.1:0"}}})
     pcheckd = start("pcheckd", {"pcheckd": {"mailboxdir": spool, "host": "127.0.0.1", "port": 0}})
     return {"pserv": pserv, "pcheckd": pcheckd, "pproxy": proxy(store(pserv.endpoint(), pcheckd.endpoint()))}
+
+
+@pytest.fixture
+def odd(start: Callable[..., Daemon], tmp_path: Path) -> StartOdd:
+    """A function (deed, **variables) that starts a pproxy whose one module does `deed`."""
+    return partial(start_odd, start, tmp_path)
