@@ -16,7 +16,7 @@ from typing import NoReturn, TypeVar, TypeVarTuple
 from popular.log.writer import Log
 from popular.proc.board import Board
 from popular.proc.descriptors import MastersOwn, Seats
-from popular.proc.messages import CHILD_FAILED, CHILD_SHORT, GOT_TERM_SIGNAL
+from popular.proc.messages import CHILD_COPIED, CHILD_FAILED, CHILD_SHORT, GOT_TERM_SIGNAL
 from popular.proc.once import OnceAMinute
 from popular.proc.pipes import DeathPipe, Doorbell
 from popular.proc.rights import Rights, prove
@@ -186,6 +186,7 @@ def become_child(slot: int, generation: int, inheritance: Inheritance, work: Cal
     """
     code = os.EX_OSERR    # for what is no Exception, such as SystemExit: the master logs it
     try:
+        os.register_at_fork(after_in_child=lambda: _end_copy(inheritance))
         code = _live(slot, generation, inheritance, work)
     except Exception as error:    # the top of a child: a fault ends this session and no other
         code = os.EX_SOFTWARE
@@ -234,6 +235,17 @@ def leave_master(inheritance: Inheritance) -> None:
         set_handler(number, DEFAULT)
     set_handler(signal.SIGPIPE, IGNORED)
     inheritance.masters_own.close_all()
+
+
+def _end_copy(inheritance: Inheritance) -> NoReturn:
+    """End a process that foreign code has forked from a child: it would go on with the session, as its twin.
+
+    Programs are started by other calls (posix_spawn, subprocess), or end here before their exec.
+    """
+    try:
+        inheritance.log.note(CHILD_COPIED, child=os.getppid())
+    finally:
+        os._exit(os.EX_SOFTWARE)
 
 
 def note_failure(error: Exception, inheritance: Inheritance) -> None:
