@@ -51,6 +51,16 @@ class Asked(Protocol):
         """Answer in the second pass."""
 
 
+class Output(Protocol):
+    """Who takes care of what modules write to standard output and standard error."""
+
+    def catch(self) -> None:
+        """Do so from now on, in this process."""
+
+    def log(self, module: str, *secrets: bytes) -> None:
+        """Log what was caught, as said by `module`, without the `secrets`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What the modules together say of one login."""
@@ -64,11 +74,14 @@ class Verdict:
 class Chain:
     """All modules in their order."""
 
-    def __init__(self, modules: Sequence[Asked], timeout: float, note: Callable[..., None]) -> None:
+    def __init__(self, modules: Sequence[Asked], timeout: float, note: Callable[..., None],
+                 output: Output | None = None) -> None:
         """Ask `modules`, each for at most `timeout` seconds a question (0: no limit).
 
-        `note(message, **fields)` writes a row of `popular.pdm.messages`; a Log's method, usually.
+        `note(message, **fields)` writes a row of `popular.pdm.messages`; a Log's method, usually.  Without
+        `output` what modules write goes where it goes.
         """
+        self._output = output
         self._modules = tuple(modules)
         self._timeout = timeout
         self._note: Callable[..., None] = note
@@ -110,6 +123,13 @@ class Chain:
         return answers
 
     def _answer(self, module: Asked, request: Request, identity: Found | None) -> Answer:
+        """Return one module's answer, checked, and log what it wrote."""
+        answer = self._judge(module, request, identity)
+        if self._output is not None:
+            self._output.log(module.ident, request.password, answer.found.password if answer.found else b"")
+        return answer
+
+    def _judge(self, module: Asked, request: Request, identity: Found | None) -> Answer:
         """Return one module's answer, checked; whatever goes wrong is FAILED and noted."""
         began = time.monotonic()
         question = request.until(began + self._timeout) if self._timeout > 0 else request
@@ -135,6 +155,8 @@ class Chain:
     def _put(self, module: Asked, question: Request, identity: Found | None) -> Answer:
         """Put the question to a module, after opening it if need be; raises what the module raises."""
         if self._opened.get(id(module)) != os.getpid():
+            if self._output is not None:
+                self._output.catch()
             self._opened[id(module)] = os.getpid()    # this first: a half-opened module is closed when `open` fails
             module.open()
         return module.check(question) if identity is None else vouched(module.auth(question, identity), identity)
