@@ -8,18 +8,19 @@ INIT   ?=
 DIST   ?= dist
 ARGS   ?=
 ONCE   ?=
+T      ?= 60
 RELEASE ?=
 
 BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-tests run test test-debian test-fast check lint types layers sizes check-generated bench bench-smoke man sample install dist deb clean
+.PHONY: help venv venv-tests run test test-debian test-fast check lint types layers sizes check-generated bench bench-smoke fuzz man sample install dist deb clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  Variables: PYTHON=$(PYTHON)  VENV=$(VENV)  ARGS=(for tests or benchmark)  RELEASE=$(RELEASE)  DESTDIR=$(DESTDIR)  PREFIX=$(PREFIX)  INIT=$(INIT)"
+	@echo "  Variables: PYTHON=$(PYTHON)  VENV=$(VENV)  ARGS=(for tests, benchmark or fuzzing)  RELEASE=$(RELEASE)  DESTDIR=$(DESTDIR)  PREFIX=$(PREFIX)  INIT=$(INIT)"
 
 venv: $(VENV)/.ready ## Make .venv with POPular and all it needs to run
 
@@ -67,6 +68,10 @@ bench: venv-tests ## Measure what sessions cost, here and in other servers (ARGS
 
 bench-smoke: venv-tests ## Show in a minute that the benchmark works; its figures mean nothing
 	@$(BIN)/python -m tests.bench --smoke $(ARGS)
+
+fuzz: venv-tests ## Fuzz every parser that meets foreign octets, each for T seconds (ARGS=--help lists more)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[fuzz]'
+	@$(BIN)/python -m tests.fuzz --seconds $(T) $(ARGS)
 
 man: venv ## Make the man pages anew from man/src and the tables
 	$(BIN)/python scripts/generate.py man
