@@ -1,6 +1,7 @@
-"""Dovecot 2.3 as a contender: alone or as its own proxy before itself, as packaged or tuned.
+"""Dovecot as a contender: alone or as its own proxy before itself, as packaged or tuned.
 
-The configurations are configs/dovecot-*.conf.  Also the backend of everyone who is only a proxy.
+The configurations are configs/dovecot-*.conf; what 2.3 and 2.4 call differently in them is in
+tests/harness/dovecot_config.py.  Also the backend of everyone who is only a proxy.
 """
 
 import os
@@ -8,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from popular.addresses import Endpoint
-from tests.bench.foreground import HOST, CannotStart, Foreground, fill, free_port, launch, names_of
+from tests.bench.foreground import CONFIGS, HOST, CannotStart, Foreground, free_port, launch, names_of
 from tests.bench.population import PASSWORD, Store
 from tests.harness.dovecot import MAX_FOLDER, NoDovecot, find_dovecot
+from tests.harness.dovecot_config import configure
 
 TUNED = "tuned"
 
@@ -83,9 +85,9 @@ def _start(folder: Path, name: str, role: str, kind: str, owner: tuple[int, int]
         parts = ["dovecot-common.conf", role, f"dovecot-{kind}.conf", *more]
         if os.geteuid() != 0:
             parts.append("dovecot-one-user.conf")
-        texts = [fill(part, own / part, **common, **words).read_text() for part in parts]
+        template = "\n".join((CONFIGS / part).read_text() for part in parts)
         config = own / "dovecot.conf"
-        config.write_text("\n".join(texts))
-        return [program, "-F", "-c", config]
+        config.write_text(configure(template, program.language, **common, **words))
+        return [program.path, "-F", "-c", config]
 
     return launch(own, name, make)

@@ -81,6 +81,9 @@ def test_contenders_start_count_and_end(contender, rundir):
         assert sum(ward.memory().values()) > 1 << 17
         below = children_of(ward.process.pid)
         assert below
+        if not contender.workloads:     # it can do all of them
+            turn = measure_sessions("mail", ward, Setting(store, SMALL, 1, 0, 0.2, 1, 0))
+            assert turn.sessions > 0 and turn.failures == {}
     assert [pid for pid in below if is_alive(pid)] == []
     assert users_of(rundir) == []
 

@@ -1,7 +1,8 @@
 """A Dovecot of our own as POP3 backend: its own configuration, folders and port, nothing of the system's.
 
 Works as root (mail then belongs to `nobody`, because Dovecot opens no mail for uid 0) and as anyone
-else (all of Dovecot then runs as that user).  Written for Dovecot 2.3, the one in Debian 12.
+else (all of Dovecot then runs as that user).  Written for Dovecot 2.3 and 2.4, those of Debian 12 and 13;
+dovecot_config.py has their configuration languages.
 """
 
 import contextlib
@@ -15,27 +16,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from popular.addresses import Endpoint
 from popular.net.tlscontext import KeyPair
+from tests.harness.dovecot_config import VERSIONS, configure, language_of
 from tests.harness.system import die_with_parent, end_family, wait_for
 
 MAX_FOLDER = 60     # octets: Dovecot makes sockets below it, and a socket's name has 107
+LIBEXEC = ("/usr/lib", "/usr/libexec")      # where distributions install Dovecot's own folder
 
 _CONFIG = """\
+{config_version}
 base_dir = {folder}/base
 state_dir = {folder}/state
 log_path = {folder}/dovecot.log
 protocols = pop3
 listen = 127.0.0.1
-{tls}
-disable_plaintext_auth = no
 auth_mechanisms = plain
-mail_location = maildir:~/Maildir
+{maildir}
 mail_fsync = never
 first_valid_uid = 1
-pop3_uidl_format = %g
-{users}
+{uidl_from_file_name}
+{identity}
 service anvil {{
   chroot =
 }}
@@ -48,24 +51,33 @@ service pop3-login {{
     port = 0
   }}
 }}
-passdb {{
-  driver = passwd-file
-  args = scheme=plain {folder}/users
-}}
-userdb {{
-  driver = static
-  args = uid={uid} gid={gid} home={folder}/home/%u
-}}
+{passdb}
+{userdb}
 """
 _AS_ONE_USER = """\
 default_internal_user = {name}
 default_internal_group = {group}
 default_login_user = {name}
 """
+_WITHOUT_TLS = """\
+ssl = no
+{allow_cleartext}
+"""
+_WITH_TLS = """\
+ssl = required
+{certificate_and_key}
+"""
 
 
 class NoDovecot(Exception):
     """There is no Dovecot here that can be used; says why."""
+
+
+class Program(NamedTuple):
+    """The installed Dovecot."""
+
+    path: str
+    language: str       # that of its configuration: one of dovecot_config.VERSIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +104,20 @@ class Dovecot:
             for name in ("cur", "new", "tmp"):
                 (folder / "home" / user / "Maildir" / name).mkdir(parents=True, exist_ok=True)
         _give(folder / "home", uid, gid)
-        tls = f"ssl = required\nssl_cert = <{pair.certificate}\nssl_key = <{pair.key}" if pair else "ssl = no"
+        words: dict[str, object] = {"folder": folder, "users": folder / "users", "homes": folder / "home", "uid": uid,
+                                    "gid": gid, "identity": _identity()}
+        template = _CONFIG + _WITHOUT_TLS
+        if pair is not None:
+            template = _CONFIG + _WITH_TLS
+            words.update(certificate=pair.certificate, key=pair.key)
         for _ in range(5):      # another process may take the free port before Dovecot binds it
             port = _free_port()
-            (folder / "dovecot.conf").write_text(_CONFIG.format(
-                folder=folder, port=port, uid=uid, gid=gid, users=_identity(), tls=tls))
-            dovecot = cls(folder, _run(program, folder), Endpoint("127.0.0.1", port))
+            (folder / "dovecot.conf").write_text(configure(template, program.language, port=port, **words))
+            dovecot = cls(folder, _run(program.path, folder), Endpoint("127.0.0.1", port))
             if dovecot._is_up():
                 return dovecot
             dovecot.stop()
-        raise NoDovecot(f"it does not start: {dovecot.log()[-500:]}")
+        raise NoDovecot(f"Dovecot does not start: {dovecot.complaints()[-500:]}")
 
     def _is_up(self) -> bool:
         def answers() -> bool:
@@ -139,16 +155,22 @@ class Dovecot:
         path = self.folder / "dovecot.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
+    def complaints(self) -> str:
+        """Return what it said before it had a log, and its log."""
+        return (self.folder / "dovecot.err").read_text(errors="replace") + self.log()
 
-def find_dovecot() -> str:
-    """Return Dovecot's path; raises NoDovecot when it is missing or of a version not written for."""
-    program = shutil.which("dovecot", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
-    if program is None or not any(Path(folder, "dovecot/pop3").exists() for folder in ("/usr/lib", "/usr/libexec")):
+
+def find_dovecot() -> Program:
+    """Return the installed Dovecot; raises NoDovecot when it is missing or of a version not written for."""
+    path = shutil.which("dovecot", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    if path is None or not any(Path(folder, "dovecot/pop3").exists() for folder in LIBEXEC):
         raise NoDovecot("Dovecot with its POP3 server is not installed")
-    version = subprocess.run([program, "--version"], stdout=subprocess.PIPE, check=True, timeout=10).stdout
-    if not version.startswith(b"2.3."):
-        raise NoDovecot(f"Dovecot is {version.decode(errors='replace').strip()}, not 2.3")
-    return program
+    output = subprocess.run([path, "--version"], stdout=subprocess.PIPE, check=True, timeout=10).stdout
+    version = output.decode(errors="replace").strip()
+    language = language_of(version)
+    if language is None:
+        raise NoDovecot(f"Dovecot is {version}, neither {' nor '.join(VERSIONS)}")
+    return Program(path, language)
 
 
 def _run(program: str, folder: Path) -> "subprocess.Popen[bytes]":

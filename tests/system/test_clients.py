@@ -15,6 +15,7 @@ import pytest
 from popular.addresses import Endpoint
 from tests.harness.clients import CLIENTS, PASSWORD, Account
 from tests.harness.dovecot import Dovecot, NoDovecot
+from tests.harness.dovecot_config import VERSIONS
 from tests.harness.mail import crlf, sample_folder, samples
 from tests.harness.needs import lacking
 from tests.harness.site import MailSite, deliver, record
@@ -102,7 +103,7 @@ def protocol(request: pytest.FixtureRequest) -> str:
 def proxy(protocol: str, store: MailSite, front: MailSite | None) -> Endpoint:
     """The proxy of the protocol."""
     site = front if protocol == "pop3" else store
-    return site.pproxy.endpoint() if site is not None else lacking("Dovecot 2.3")
+    return site.pproxy.endpoint() if site is not None else lacking(f"Dovecot {' or '.join(VERSIONS)}")
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def wanted(folder: Path, dovecot: Dovecot | None) -> Callable[[str], list[bytes]
         known = folder / f"direct-{name}"
         if not known.exists():
             if dovecot is None:
-                lacking("Dovecot 2.3")
+                lacking(f"Dovecot {' or '.join(VERSIONS)}")
             account = Account(dovecot.endpoint, f"direct-{name}", _made(folder / f"home-{name}"))
             _remember(known, CLIENTS[name].fetch(account, keep=True))
         return sorted(path.read_bytes() for path in known.iterdir())

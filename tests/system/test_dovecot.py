@@ -38,7 +38,7 @@ def dovecot(folder: Path) -> Iterator[Dovecot]:
     try:
         server = Dovecot.start(folder / "dovecot", {"anna": INNER, "ben": INNER})
     except NoDovecot as why:
-        lacking(str(why))
+        lacking(f"a Dovecot to use ({why})")
     with server:
         for number, message in enumerate((MESSAGE, LARGE)):
             (server.maildir("anna") / "new" / f"{number}.test").write_bytes(message)

@@ -137,7 +137,7 @@ def test_a_dovecot_that_demands_tls(start: Start, rundir: Path, authority: Autho
         try:
             dovecot = Dovecot.start(folder / "d", {"paul@store": "s3 cret"}, authority.sign(NAME))
         except NoDovecot as why:
-            lacking(str(why))
+            lacking(f"a Dovecot to use ({why})")
         with dovecot:
             other = {"protocol": "pop3", "source": "127.0.0.2"}    # what comes from its own address counts as safe
             plain = start_proxy(start, rundir, store(dovecot.endpoint, None, **other), name="plain")
