@@ -128,7 +128,7 @@ def test_hostile_clients_disturb_nobody(proxy: Daemon) -> None:
     with ControlClient(path) as endless, ControlClient(path) as deaf, ControlClient(path) as half:
         half._sock.sendall(b"set maxauthtries ")
         deaf._sock.settimeout(0.2)
-        with pytest.raises(TimeoutError):
+        with pytest.raises(OSError):    # it waits in vain, or is ended
             deaf._sock.sendall(b"show config\n" * 100_000)
         with pytest.raises(OSError):
             while True:

@@ -236,7 +236,7 @@ VISITS = {
     "quit": Visit(("QUIT",), "quit"),
     "all": Visit(("RETR 1", "RETR 2", "DELE 1", "QUIT"), "quit", 2, 1),
     "gone": Visit(("RETR 1", "DELE 1"), "closed", 1, leaves=True),
-    "idle": Visit(("RETR 1",), "timeout", 1, variables=(("idletimeout", "200ms"),)),
+    "idle": Visit(("RETR 1",), "timeout", 1, variables=(("idletimeout", "1s"),)),
     "nonsense": Visit(("X", "X"), "too many errors", variables=(("maxerrors", "2"),)),
 }
 

@@ -257,7 +257,7 @@ def test_a_connection_without_preamble_is_dropped_in_time(start: Start, pop: Cal
 def test_an_idle_client_is_dropped_and_nothing_deleted(start: Start, pop: Callable[[Endpoint], PopClient], spool: Path,
                                                        make_mailbox: MakeMailbox) -> None:
     box = make_mailbox("joe", [MAIL])
-    pserv = serve(start, spool, idletimeout="200ms")
+    pserv = serve(start, spool, idletimeout="1s")
     client = pop(pserv.endpoint())
     client.xpop("joe")
     client.ok("DELE 1")
