@@ -135,6 +135,20 @@ def test_what_is_installed_is_all_there_and_the_administrator_s(package, tmp_pat
     assert pages == {f"{path.name}.gz" for path in (ROOT / "man").glob("*.[1-8]")}
 
 
+def test_units_are_where_this_release_has_its_own(package, tmp_path):
+    """Below /lib on Debian 12, whose debhelper looks there only, and below /usr/lib on Debian 13."""
+    subprocess.run(["dpkg-deb", "--raw-extract", package, tmp_path / "tree"], check=True, timeout=60)
+    listed = subprocess.run(["dpkg-query", "--listfiles", "systemd"], stdout=subprocess.PIPE, text=True, timeout=60)
+    places = {line.rpartition("/")[0] for line in listed.stdout.splitlines()
+              if line.endswith("/system/systemd-journald.service")}
+    if not places:
+        lacking("systemd")
+    units = {path.name for path in (ROOT / "etc/systemd").iterdir() if path.suffix in (".service", ".timer")}
+    found = {path for path in (tmp_path / "tree").rglob("*") if path.name in units and path.is_file()}
+    assert {f"/{path.parent.relative_to(tmp_path / 'tree')}" for path in found} == places
+    assert {path.name for path in found} == units
+
+
 def test_the_life_of_a_package(package, remake, root, pop):
     before = root.files()
     root.install(package)
