@@ -22,7 +22,11 @@ class Module(PdmModule):
     def __init__(self, ident: str, args: list[str]) -> None:
         """Take the file's name; raises ValueError."""
         super().__init__(ident, args)
-        self.path = records.file_argument(args, "cdb FILE")
+        self.path = records.file_argument(args, "cdb FILE", "the database")
+
+    def probe(self) -> None:
+        """Look for a user whom nobody has."""
+        records.probe(self.path, self.check)
 
     def check(self, request: Request) -> Answer:
         """Look the user up and compare his password."""

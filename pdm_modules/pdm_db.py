@@ -29,11 +29,16 @@ class Module(PdmModule):
     def __init__(self, ident: str, args: list[str]) -> None:
         """Take the file's name; raises ValueError, also when the driver is missing."""
         super().__init__(ident, args)
-        self.path = records.file_argument(args, "db FILE")
+        self.path = records.file_argument(args, "db FILE", "the database")
         if driver is None:
             raise ValueError("needs the Python package berkeleydb, which is not installed")
         self._database: Any = None
         self._seen: tuple[int, ...] = ()
+
+    def probe(self) -> None:
+        """Look for a user whom nobody has."""
+        records.probe(self.path, self.check)
+        self.close()
 
     def check(self, request: Request) -> Answer:
         """Look the user up and compare his password."""

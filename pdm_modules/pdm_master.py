@@ -45,9 +45,14 @@ class Module(PdmModule):
     def __init__(self, ident: str, args: list[str]) -> None:
         """Take the file's name, if there is one; raises ValueError."""
         super().__init__(ident, args)
-        self.path = records.file_argument(args or [DEFAULT], "master [FILE]")
+        self.path = records.file_argument(args or [DEFAULT], "master [FILE]", "the file of master passwords")
         self._seen: tuple[int, ...] = ()
         self._grants: tuple[Grant, ...] = ()
+
+    def probe(self) -> None:
+        """Read the file."""
+        records.prove_file(self.path)
+        self._refresh()
 
     def auth(self, request: Request, found: Found) -> Answer:
         """Vouch for a known user if the password is a master password for this client and namespace."""

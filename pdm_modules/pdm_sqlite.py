@@ -44,7 +44,7 @@ class Module(PdmModule):
     def __init__(self, ident: str, args: list[str]) -> None:
         """Take the file's name and the query, in one word or several; raises ValueError."""
         super().__init__(ident, args)
-        self.path = records.file_argument(args[:1], USAGE)
+        self.path = records.file_argument(args[:1], USAGE, "the database")
         self.query = " ".join(args[1:]).strip() or QUERY
         if self.query.split(None, 1)[0].upper() not in ("SELECT", "WITH"):
             raise ValueError(f"wanted: {USAGE}, QUERY beginning with SELECT or WITH")
@@ -57,6 +57,11 @@ class Module(PdmModule):
         self._deadline = 0.0
         self._columns: object = _OF_QUERY                    # of the row seen last,
         self._places: Sequence[int] = range(len(COLUMNS))    # and where among them those of a record are
+
+    def probe(self) -> None:
+        """Look for a user whom nobody has."""
+        records.probe(self.path, self.check)
+        self.close()
 
     def check(self, request: Request) -> Answer:
         """Look the user up and compare his password."""

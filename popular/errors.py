@@ -23,7 +23,7 @@ stands in fields of its own, because client text never holds paths, errno or cla
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class PopularError(Exception):
@@ -36,14 +36,29 @@ class UsageError(PopularError):
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One thing wrong in a configuration: where it stands, what was found, what is wanted."""
+    """One thing wrong in a configuration, in the words of whoever has to mend it."""
 
-    where: str    # "/etc/popular/pproxy.conf: [vserv] main: address"
-    found: str
-    wanted: str
+    where: str    # "/etc/popular/pproxy.conf: line 7: [vserv] main"; "[vserv] main: address"; may be empty
+    what: str     # "unknown key 'adress'; did you mean 'address'?"
 
     def __str__(self) -> str:
-        return f"{self.where}: found {self.found}, wanted {self.wanted}"
+        return f"{self.where}: {self.what}" if self.where else self.what
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a starter found wrong before it took anything (daemon.trial)."""
+
+    mistakes: list[Mistake] = field(default_factory=list)    # no daemon starts with one of them
+    faults: list[Mistake] = field(default_factory=list)      # it starts, but those who log in will not be served
+    warnings: list[Mistake] = field(default_factory=list)    # it starts, and does what the settings say
+    remarks: list[Mistake] = field(default_factory=list)     # warnings that the master itself puts into the log
+    refused: list[Mistake] = field(default_factory=list)     # the system lacks something: a folder, a right, a port
+
+    @property
+    def lists(self) -> tuple[list[Mistake], ...]:
+        """All of them, in this order."""
+        return self.mistakes, self.faults, self.warnings, self.remarks, self.refused
 
 
 class ConfigError(PopularError):

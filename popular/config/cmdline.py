@@ -78,6 +78,10 @@ def common_options(schema: Schema) -> tuple[CommonOption, ...]:
 
     A program that never detaches, and so has no option for the foreground, is a tool and listens nowhere.
     """
+    check = "check the configuration and end, with exit code 0 or 78"
+    if schema.foreground:
+        check = ("try what a start and the first login will need, with the rights of the user, and end: with exit code "
+                 "0, 78 for a wrong setting or file, or 69 when only the system lacks something, such as a free port")
     takes_h = any("-h" in row.option for row in schema.settings)
     options = (
         CommonOption(("--help",) if takes_h else ("-h", "--help"), "show a short text and end", "help"),
@@ -85,8 +89,7 @@ def common_options(schema: Schema) -> tuple[CommonOption, ...]:
         CommonOption(("-c", "--config"), f"read this INI file, which must exist; without the option "
                      f"{conf_path(schema.program)} is read if it exists", "store", "FILE", ":config"),
         CommonOption(schema.foreground, "do not detach, stay in the foreground", "store_true", dest=":foreground"),
-        CommonOption(("--check-config",), "check the configuration and end, with exit code 0 or 78", "store_true",
-                     dest=":check"),
+        CommonOption(("--check-config",), check, "store_true", dest=":check"),
         CommonOption(("--print-config",), "print the whole configuration as an INI file and end", "store_true",
                      dest=":print"),
         CommonOption(("--ready-fd",), "write \"ready\" and all addresses to this open descriptor once the ports "
@@ -159,5 +162,5 @@ def _with_options(config: Config, schema: Schema, options: dict[str, str], parse
 def _descriptor(text: str) -> int:
     """Read the number of an open descriptor."""
     if not text.isascii() or not text.isdigit() or len(text) > 6:
-        raise argparse.ArgumentTypeError(f"found {text!r}, wanted the number of an open descriptor")
+        raise argparse.ArgumentTypeError(f"{text!r} is not the number of an open descriptor")
     return int(text)

@@ -77,16 +77,16 @@ class _IniFile:
             with open(self._path, "rb") as file:
                 raw = file.read(MAX_BYTES + 1)
         except OSError as why:
-            raise ConfigError([Mistake(self._path, os.strerror(why.errno or 0), "a file that can be read")]) from None
+            raise ConfigError([Mistake(self._path, os.strerror(why.errno or 0))]) from None
         except ValueError:    # a NUL in the name
-            raise ConfigError([Mistake(quoted(self._path), "no file name", "a file that can be read")]) from None
+            raise ConfigError([Mistake(quoted(self._path), "not a file name")]) from None
         if len(raw) > MAX_BYTES:
-            raise ConfigError([Mistake(self._path, "too much", f"at most {MAX_BYTES} octets")])
+            raise ConfigError([Mistake(self._path, f"more than {MAX_BYTES} octets")])
         try:
             lines = raw.decode("utf-8-sig").split("\n")
         except UnicodeDecodeError as why:
             number = raw.count(b"\n", 0, why.start) + 1
-            raise ConfigError([Mistake(self._line(number), f"the octet {raw[why.start]:02x}", "UTF-8")]) from None
+            raise ConfigError([Mistake(self._line(number), f"the octet {raw[why.start]:02x} is not UTF-8")]) from None
         for number, line in enumerate(lines, 1):
             if len(line) > MAX_LINE:
                 self._add(self._line(number), f"{len(line)} characters", f"at most {MAX_LINE}")
@@ -175,7 +175,7 @@ class _IniFile:
         return config
 
     def _add(self, where: str, found: str, wanted: str) -> None:
-        self._mistakes.append(Mistake(where, found, wanted))
+        self._mistakes.append(Mistake(where, f"{found} is not {wanted}"))
 
     def _line(self, number: int) -> str:
         return f"{self._path}: line {number}"

@@ -2,8 +2,8 @@
 
 The INI file, the command line and the control socket all read a value with the same `parse`, so
 they cannot disagree.  Lean: imported by the starter, the master, the children and the tools.
-`parse` raises ValueError, whose text is what is wanted, such as `a time from 0s to 1h such as
-5d3h10m4s`.  For every value of a kind, `parse(show(value)) == value`.
+`parse` raises ValueError, whose text says what the value is not: `a time; write 1h` is for
+`'1 hour' is not a time; write 1h`.  For every value of a kind, `parse(show(value)) == value`.
 """
 
 import os
@@ -22,8 +22,14 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,18}(\.[0-9]{0,30})?(e[+-]?[0-9]{1,3})?", re.ASCII | re.IGNORECASE)
 _TIME = re.compile(r"(?:[0-9]{1,12}(?:ms|[dhms])){1,20}", re.ASCII)
 _TIME_PART = re.compile(r"([0-9]+)(ms|[dhms])", re.ASCII)
+_WORDS = r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*(msecs?|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d)"
+_TIME_WORDS = re.compile(_WORDS, re.ASCII | re.IGNORECASE)
+_TIME_PROSE = re.compile(rf"\s*(?:{_WORDS}(?:\s|,|and)*){{1,8}}", re.ASCII | re.IGNORECASE)
 _BARE_SECONDS = re.compile(r"[0-9]{1,12}", re.ASCII)
 _NOT_ONE_LINE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNITS = {word: unit for unit, words in (
+    ("ms", "ms msec msecs"), ("s", "s sec secs second seconds"), ("m", "m min mins minute minutes"),
+    ("h", "h hr hrs hour hours"), ("d", "d day days")) for word in words.split()}
 _MILLISECONDS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 
 
@@ -36,10 +42,10 @@ class Kind(Protocol):
 
     @property
     def wanted(self) -> str:
-        """What a value must be, for reports of mistakes and the man page: `a number from 5 to 1024`."""
+        """What a value must be: `a whole number from 5 to 1024`."""
 
     def parse(self, text: str) -> Any:
-        """Return the value that `text` stands for; raises ValueError(what is wanted)."""
+        """Return the value that `text` stands for; raises ValueError(what it is not)."""
 
     def show(self, value: Any) -> str:
         """Return the text that `parse` reads back to an equal value."""
@@ -98,10 +104,10 @@ class Int:
         """Read a decimal number within the bounds."""
         digits = text.strip()
         if not _INTEGER.fullmatch(digits):
-            raise ValueError(self.wanted)
+            raise ValueError(self.wanted)    # with the range: whoever wrote a word does not know it
         value = int(digits)
         if value < self.low or (self.high is not None and value > self.high):
-            raise ValueError(self.wanted)
+            raise ValueError(f"{self.low} or more" if self.high is None else f"between {self.low} and {self.high}")
         return value
 
     def show(self, value: int) -> str:
@@ -129,7 +135,7 @@ class Float:
             raise ValueError(self.wanted)
         value = float(digits)
         if not self.low <= value <= self.high:
-            raise ValueError(self.wanted)
+            raise ValueError(f"between {self.low:g} and {self.high:g}")
         return value
 
     def show(self, value: float) -> str:
@@ -180,10 +186,10 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The names of some files, parted by commas."""
+    """The names of some files, separated by commas."""
 
     name: ClassVar[str] = "Files"
-    wanted: ClassVar[str] = "absolute names of files, parted by commas"
+    wanted: ClassVar[str] = "a list of absolute file names, separated by commas"
 
     def parse(self, text: str) -> tuple[str, ...]:
         """Read `/NAME, /NAME, …`, at most `MAX_FILES`."""
@@ -194,7 +200,7 @@ class Files:
         return names
 
     def show(self, value: tuple[str, ...]) -> str:
-        """Return the names parted by a comma and a space."""
+        """Return the names separated by a comma and a space."""
         return ", ".join(value)
 
 
@@ -250,17 +256,29 @@ class Time:
 
     def parse(self, text: str) -> float:
         """Read `5d3h10m4s`, also with `ms`; a bare number is seconds, any `-` is refused (spec 1.2)."""
-        word = text.strip()
+        value = self._seconds(text.strip())
+        if value is None:
+            meant = self._meant(text)
+            raise ValueError(f"a time; write {meant}" if meant else self.wanted)
+        if not self.low <= value <= self.high:
+            raise ValueError(f"between {self.show(self.low)} and {self.show(self.high)}")
+        return value
+
+    def _seconds(self, word: str) -> float | None:
+        """Return the seconds of a well-formed word."""
         if _BARE_SECONDS.fullmatch(word):
             milliseconds = int(word) * 1000
         elif _TIME.fullmatch(word):
             milliseconds = sum(int(count) * _MILLISECONDS[unit] for count, unit in _TIME_PART.findall(word))
         else:
-            raise ValueError(self.wanted)
-        value = milliseconds / 1000
-        if not self.low <= value <= self.high:
-            raise ValueError(self.wanted)
-        return value
+            return None
+        return milliseconds / 1000
+
+    def _meant(self, text: str) -> str:
+        """Return how a time in other words, such as `1 hour` or `1.5 h`, is written; empty: nobody knows."""
+        parts = _TIME_WORDS.findall(text) if _TIME_PROSE.fullmatch(text) else []
+        value = sum(float(count) * _MILLISECONDS[_UNITS[unit.lower()]] for count, unit in parts) / 1000
+        return self.show(value) if parts and self.low <= value <= self.high else ""
 
     def show(self, value: float) -> str:
         """Return the span in its largest units: `1d`, `2m`, `500ms`, `1m30s`."""
@@ -306,7 +324,7 @@ class Address:
     """One host and port."""
 
     name: ClassVar[str] = "Address"
-    wanted: ClassVar[str] = "an address such as 10.0.0.5:110, [::1]:110 or store1:110"
+    wanted: ClassVar[str] = "an address and port such as 10.0.0.5:110, [::1]:110 or store1:110"
 
     def parse(self, text: str) -> Endpoint:
         """Read `HOST:PORT` or `[IPV6]:PORT`."""
@@ -322,10 +340,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """One or more addresses, parted by commas."""
+    """One or more addresses, separated by commas."""
 
     name: ClassVar[str] = "Addresses"
-    wanted: ClassVar[str] = "addresses such as 0.0.0.0:110, [::]:110, each once"
+    wanted: ClassVar[str] = "a list of addresses and ports such as 0.0.0.0:110, [::]:110, each once"
 
     def parse(self, text: str) -> tuple[Endpoint, ...]:
         """Read `HOST:PORT, HOST:PORT, …`, at most `MAX_ADDRESSES`, no port twice."""
@@ -340,7 +358,7 @@ class Addresses:
         return endpoints
 
     def show(self, value: tuple[Endpoint, ...]) -> str:
-        """Return the addresses parted by a comma and a space."""
+        """Return the addresses separated by a comma and a space."""
         return ", ".join(str(endpoint) for endpoint in value)
 
 

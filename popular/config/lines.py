@@ -23,7 +23,8 @@ class Lines:
     @property
     def wanted(self) -> str:
         """The form and the limit in words."""
-        return rf"lines parted by \n, at most {self.limit} octets, \\ for a backslash and \xNN for other octets but 00"
+        return (rf"text with lines separated by \n, at most {self.limit} octets, \\ for a backslash and \xNN for other "
+                "octets but 00")
 
     def parse(self, text: str) -> tuple[str, ...]:
         """Read lines; the last one may be ended by a separator or not."""
@@ -47,7 +48,7 @@ class Lines:
         return tuple(line.decode("utf-8", "surrogateescape") for line in lines)
 
     def show(self, value: tuple[str, ...]) -> str:
-        """Return the lines parted by `\\n`; an empty last one is ended by it too."""
+        """Return the lines separated by `\\n`; an empty last one is ended by it too."""
         text = "".join(f"{_escaped(line)}\\n" for line in value)
         return text.removesuffix("\\n") if value and value[-1] else text
 

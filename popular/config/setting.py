@@ -42,7 +42,7 @@ class Setting:
         return not self.readonly or self.at_start or bool(self.option)
 
     def parse(self, text: str) -> object:
-        """Return the value of `text`; the empty text takes an optional value away.  Raises ValueError(wanted)."""
+        """Return the value of `text`; the empty text takes an optional value away; raises ValueError."""
         if self.is_optional and not text.strip():
             return None
         value: object = self.kind.parse(text)
@@ -51,6 +51,16 @@ class Setting:
     def show(self, value: object) -> str | None:
         """Return the text of `value`, or None where an optional value is not given."""
         return None if value is None else self.kind.show(value)
+
+    def complaint(self, text: str, why: ValueError) -> str:
+        """Return what is wrong with `text`, which `parse` refused: `'0' is not between 1 and 1000`."""
+        return f"{self.found(text)} is not {why}"
+
+    @property
+    def missing(self) -> str:
+        """What is said where a required value is not given: its name and the first sentence about it."""
+        about = self.doc.partition(".  ")[0].rstrip(".")
+        return f"'{self.name}' is missing: {about[:1].lower()}{about[1:]}"
 
     def found(self, text: str) -> str:
         """Return `text` as a report of a mistake may repeat it: quoted, short, and masked when secret."""
@@ -92,6 +102,12 @@ class Schema:
             if cls.name == name:
                 return cls
         return None
+
+
+def place(*keys: str) -> str:
+    """Return where a value stands, for reports: `[vserv] main: address`, `[pproxy] user`."""
+    words = [key if key.isprintable() and len(key) <= MAX_FOUND else quoted(key) for key in keys]
+    return ": ".join([f"[{words[0]}] {words[1]}", *words[2:]]) if len(words) > 1 else f"[{words[0]}]"
 
 
 def quoted(text: str) -> str:

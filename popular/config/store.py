@@ -174,7 +174,7 @@ def with_variable(config: Config, schema: Schema, name: str, text: str, *, start
     """Return `config` with one variable set to what `text` says.
 
     `starting` is for the INI file and the command line, which may set what is read-only later.
-    Raises UsageError: no such variable, read-only, or a wrong value (what was found, what is wanted).
+    Raises UsageError: no such variable, read-only, or a wrong value.
     """
     row = schema.variable(name)
     if row is None:
@@ -200,7 +200,7 @@ def with_item(config: Config, schema: Schema, cls: str, ident: str, values: Mapp
     """
     table = _class(schema, cls)
     if not is_id(ident):
-        raise UsageError(f"{cls}: found {quoted(ident)}, wanted {Id.wanted}")
+        raise UsageError(f"{cls}: {quoted(ident)} is not {Id.wanted}")
     old = config.item(cls, ident)
     if keep and old is None:
         raise UsageError(f"no such {cls}: {ident}")
@@ -208,7 +208,7 @@ def with_item(config: Config, schema: Schema, cls: str, ident: str, values: Mapp
     item = Item(ident, Values({**start, **_parse_all(table, ident, values)}), origin)
     for row in table.rows:
         if row.required and item.values[row.name] is None:
-            raise UsageError(f"{cls} {ident}: {row.name}: found nothing, wanted {row.kind.wanted}")
+            raise UsageError(f"{cls} {ident}: {row.missing}")
     items = config.items(cls)
     if old is None:
         return _with_items(config, cls, (*items, item))
@@ -270,14 +270,14 @@ def load(text: str, schema: Schema) -> Config:
         source = Source(*map(str, raw["source"])) if raw.get("source") else None
         return Config(_values(schema.settings, raw["variables"]), objects, int(raw["generation"]), source)
     except (ValueError, KeyError, TypeError, AttributeError) as why:
-        raise ConfigError([Mistake("hand-over from the starter", "something else", str(why))]) from None
+        raise ConfigError([Mistake("hand-over from the starter", f"cannot be read: {why}")]) from None
 
 
 def _parse(row: Setting, text: str) -> object:
     try:
         return row.parse(text)
-    except ValueError as wanted:
-        raise UsageError(f"{row.name}: found {row.found(text)}, wanted {wanted}") from None
+    except ValueError as why:
+        raise UsageError(f"{row.name}: {row.complaint(text, why)}") from None
 
 
 def _parse_all(table: ObjectClass, ident: str, values: Mapping[str, str]) -> dict[str, object]:

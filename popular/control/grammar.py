@@ -69,9 +69,9 @@ class Part:
     def take_word(self, word: str) -> None:
         """Raise UsageError when `word` cannot stand here."""
         if self.choice and word not in self.choice:
-            raise UsageError(f"found {quoted(word)}, wanted one of {', '.join(self.choice)}")
+            raise UsageError(f"{quoted(word)} is not one of {', '.join(self.choice)}")
         if self.name == "id" and not is_id(word):
-            raise UsageError(f"found {quoted(word)}, wanted {Id.wanted}")
+            raise UsageError(f"{quoted(word)} is not {Id.wanted}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ def split_words(line: str) -> list[str]:
     except ValueError as why:
         raise UsageError(f"the line cannot be split into words: {why}") from None
     if len(words) > MAX_WORDS:
-        raise UsageError(f"found {len(words)} words, wanted at most {MAX_WORDS}")
+        raise UsageError(f"{len(words)} words are too many, at most {MAX_WORDS}")
     return words
 
 
@@ -228,7 +228,7 @@ def _take_pairs(left: list[str]) -> dict[str, str]:
     while left:
         key, equals, value = left[0].partition("=")
         if not equals or not _KEY.fullmatch(key):
-            raise UsageError(f"found {quoted(left[0])}, wanted key=value")
+            raise UsageError(f"{quoted(left[0])} is not key=value")
         if key in pairs:
             raise UsageError(f"{key} stands there twice")
         pairs[key] = value

@@ -50,13 +50,13 @@ def read_list(capadir: str, name: str) -> tuple[str, ...]:
     try:
         raw = _read_file(path)
     except OSError as why:
-        raise ConfigError([Mistake(path, why.strerror or "an error", "a capability list that can be read")]) from why
+        raise ConfigError([Mistake(f"capability list {path}", why.strerror or "cannot be read")]) from why
     if raw is None:
-        raise ConfigError([Mistake(path, "no regular file", "a capability list that can be read")])
+        raise ConfigError([Mistake(f"capability list {path}", "not a regular file")])
     try:
         return parse_list(raw.decode("utf-8", "surrogateescape"))
     except ValueError as wanted:
-        raise ConfigError([Mistake(path, "a list that is no use", str(wanted))]) from wanted
+        raise ConfigError([Mistake(f"capability list {path}", f"cannot be used: wanted {wanted}")]) from wanted
 
 
 def _read_file(path: str) -> bytes | None:
@@ -75,7 +75,8 @@ def list_of(item: Item, config: Config, otherwise: tuple[str, ...]) -> tuple[str
         return otherwise
     found = config.item(CAPA.name, name)
     if found is None:
-        raise ConfigError([Mistake(f"{item.ident}: capa", quoted(name), f"a list that is loaded: capa load {name}")])
+        what = f"no capability list {quoted(name)} is loaded: capa load {name}"
+        raise ConfigError([Mistake(f"{item.ident}: capa", what)])
     return found.values.lines("list")
 
 

@@ -99,7 +99,7 @@ def unset(desk: Desk, given: Given) -> Result:
 def want_absolute(row: Setting, text: str) -> None:
     """Raise UsageError for a relative file name: nobody knows from where it counts."""
     if text and isinstance(row.kind, (File, Dir)) and not text.startswith("/"):
-        raise UsageError(f"{row.name}: found {row.found(text)}, wanted a name that begins with /")
+        raise UsageError(f"{row.name}: {row.found(text)} is not a name that begins with /")
 
 
 @commands.add("help [word]", "List the commands, or those that begin with a word.")

@@ -28,9 +28,7 @@ class _Unfit(Exception):
     """A socket cannot be used: what was found, and what is wanted."""
 
     def __init__(self, found: str, wanted: str) -> None:
-        super().__init__(found)
-        self.found = found
-        self.wanted = wanted
+        super().__init__(f"it is {found}, not {wanted}")
 
 
 def given_sockets(program: str, listens: Sequence[Listen], environment: Mapping[str, str],
@@ -48,7 +46,7 @@ def given_sockets(program: str, listens: Sequence[Listen], environment: Mapping[
                 sock.close()
                 raise
         except _Unfit as why:
-            mistakes.append(Mistake(f"{program}: socket {quoted(name)}, descriptor {fd}", why.found, why.wanted))
+            mistakes.append(Mistake(f"{program}: socket {quoted(name)}, descriptor {fd}", str(why)))
         else:
             taken[listen] = sock
     return taken
@@ -60,11 +58,12 @@ def _handed_over(program: str, environment: Mapping[str, str], mistakes: list[Mi
         return []
     count = environment.get("LISTEN_FDS", "")
     if not count.isascii() or not count.isdigit() or len(count) > 5:
-        mistakes.append(Mistake(f"{program}: LISTEN_FDS", quoted(count), "a number"))
+        mistakes.append(Mistake(f"{program}: LISTEN_FDS", f"{quoted(count)} is not a number"))
         return []
     names = environment.get("LISTEN_FDNAMES", "").split(":") if int(count) else []
     if len(names) != int(count):
-        mistakes.append(Mistake(f"{program}: LISTEN_FDNAMES", str(len(names)), f"{count} names, as in LISTEN_FDS"))
+        what = f"{len(names)} names for the {count} sockets of LISTEN_FDS"
+        mistakes.append(Mistake(f"{program}: LISTEN_FDNAMES", what))
         return []
     return list(enumerate(names, FIRST))
 
@@ -73,8 +72,8 @@ def _owned(listens: Sequence[Listen], name: str) -> list[Listen]:
     """Return what the object of this name listens on; raises _Unfit when there is none."""
     owned = [listen for listen in listens if listen.owner == name]
     if not owned:
-        names = ", ".join(dict.fromkeys(listen.owner for listen in listens)) or "none, for nothing listens"
-        raise _Unfit("its name", f"the name of something that listens: {names}")
+        names = ", ".join(dict.fromkeys(listen.owner for listen in listens)) or "none: nothing listens"
+        raise _Unfit("for a name that does not listen", f"for one that does: {names}")
     return owned
 
 

@@ -23,6 +23,7 @@ from popular.daemon.listeners import OwnPorts, fall_back, is_in_use, ring_listen
 from popular.daemon.rings import StartRings
 from popular.daemon.spec import Listen, Listener
 from popular.errors import StartError
+from popular.net.holder import who_has
 from popular.net.listen import bound_endpoint
 from popular.proc.pidfile import PidFile
 from popular.proc.rights import Rights, acting_as
@@ -99,11 +100,11 @@ def bind_all(listens: Iterable[Listen], patience: float, rings: StartRings | Non
             if listen in given:
                 bound.append(_from_manager(listen, given[listen]))
             elif rings and listen.ringd:
-                bound.append(_from_ringd(listen.ringd, listen, rings))
+                bound.append(from_ringd(listen.ringd, listen, rings))
             else:
                 bound.append(_bind_patiently(listen, deadline, rings))
         except StartError as why:
-            refused.append(str(why))
+            refused.append(who_has(listen.kind, listen.endpoint, str(why)) if is_in_use(why) else str(why))
     if refused:
         raise StartError("\n".join(refused))
     return bound
@@ -113,7 +114,8 @@ def _from_manager(listen: Listen, sock: socket.socket) -> Listener:
     return Listener(listen.owner, bound_endpoint(sock), sock, listen, ours=False, given=True)
 
 
-def _from_ringd(path: str, listen: Listen, rings: StartRings) -> Listener:
+def from_ringd(path: str, listen: Listen, rings: StartRings) -> Listener:
+    """Let the ringd at `path` open a port; raises StartError."""
     return ring_listener(path, listen, rings.bind(path, listen))
 
 
@@ -123,7 +125,7 @@ def _bind_patiently(listen: Listen, deadline: float, rings: StartRings | None) -
             return OwnPorts().bind(listen)
         except StartError as why:
             if rings is not None and not is_in_use(why):
-                return fall_back(listen, why, partial(_from_ringd, rings=rings))
+                return fall_back(listen, why, partial(from_ringd, rings=rings))
             if not is_in_use(why) or time.monotonic() >= deadline:
                 raise
         time.sleep(_AGAIN)

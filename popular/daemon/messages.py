@@ -1,5 +1,4 @@
 """Log messages of every daemon's master (known originals 0001 and 0004; ours 0208 to 023f)."""
-"""Log messages of every daemon's master (known originals 0001 and 0004; ours 0208 to 022f)."""
 
 from popular.log.message import ADM, BUG, ERR, INF, SOS, Message
 
@@ -103,6 +102,11 @@ LINES_LEFT_OUT = Message(
     0x021f, ADM, "lines_left_out", "line peer seconds",
     "A peer, or with peer='*' all of them together, has caused many lines of this name; further ones are left out for "
     "so many seconds.  See who it is; a scan of ports does this.")
+START_DOUBTFUL = Message(
+    0x0230, ADM, "start_doubtful", "what",
+    "The daemon starts, but not everything that it will need is as it should be: a file of a database module that its "
+    "user cannot read, a certificate that ends soon, or nothing that listens.  --check-config says the same.  See to "
+    "what the line names.")
 METRICS_FAILED = Message(
     0x021e, ADM, "metrics_failed", "why delay",
     "The process that serves metrics ended by itself, or could not be started; mail is served all the same.  The next "

@@ -129,5 +129,5 @@ def want_numeric(endpoint: str, what: str) -> None:
     except ValueError:    # the row itself will say what is wrong
         return
     if not numeric:
-        raise UsageError(f"{what}: found {endpoint}, wanted a numeric address here; names are resolved in the INI "
+        raise UsageError(f"{what}: {endpoint} is not a numeric address; names are resolved in the INI "
                          "file, at start and by reload")

@@ -1,7 +1,7 @@
 """Settings that every daemon has; each program puts them together with its own rows (lean: no side effects)."""
 
 from popular.config.kinds import Address, Bool, File, Id, Int, String, Time
-from popular.config.setting import Setting
+from popular.config.setting import Setting, place
 from popular.config.store import Config
 from popular.daemon.logs import log_rows
 from popular.errors import Mistake
@@ -25,7 +25,8 @@ def process_rows(program: str) -> tuple[Setting, ...]:
         *log_rows(program),
         Setting("user", Id(), "pop", "The user to become when started as root.", readonly=True,
                 option=("-u", "--user")),
-        Setting("group", Id(), "pop", "The group to become when started as root.", readonly=True,
+        Setting("group", Id(), None,
+                "The group to become when started as root; the primary group of the user when not set.", readonly=True,
                 option=("-g", "--group")),
         Setting("debug", Bool(), False, "Write messages for developers to the log.", option=("--debug",)),
     )
@@ -78,7 +79,9 @@ def pool_mistakes(config: Config) -> list[Mistake]:
     ident, memory = config.variables.text("id"), config.variables.integer("maxmemory")
     mistakes = []
     if maxspare < minspare:
-        mistakes.append(Mistake(f"{ident}: maxspare", str(maxspare), f"at least minspare, which is {minspare}"))
+        mistakes.append(Mistake(place(ident, "maxspare"),
+                                f"maxspare = {maxspare} is less than minspare, which is {minspare}"))
     if 0 < memory < LEAST_MEMORY:
-        mistakes.append(Mistake(f"{ident}: maxmemory", str(memory), f"0 or at least {LEAST_MEMORY}"))
+        mistakes.append(Mistake(place(ident, "maxmemory"),
+                                f"maxmemory = {memory} is too little; write 0, or {LEAST_MEMORY} or more"))
     return mistakes

@@ -18,6 +18,7 @@ from daemon.daemon import DaemonError
 
 from popular.config.cmdline import Startup, conf_path, read_config
 from popular.config.initext import render_ini
+from popular.config.setting import place
 from popular.config.store import Config, dump
 from popular.daemon.estate import WORD
 from popular.daemon.given import Given, given_sockets
@@ -26,11 +27,14 @@ from popular.daemon.launch import (
     LEAVING, bind_all, check_library, claim_pidfile, exec_master, handles, limit_children, make_rundir, ring_handles,
     search_path)
 from popular.daemon.logs import STDERR, open_sink
+from popular.daemon.messages import START_DOUBTFUL
 from popular.daemon.reload import RESULT
 from popular.daemon.rings import StartRings
 from popular.daemon.spec import Startable
 from popular.daemon.succeed import succeed
-from popular.errors import ConfigError, Mistake, PopularError, StartError, UsageError
+from popular.daemon.trial import nothing_listens, try_as, try_files, try_folders, try_ports
+from popular.errors import ConfigError, Findings, Mistake, PopularError, StartError, UsageError
+from popular.log.writer import Log
 from popular.proc.descriptors import Seats
 from popular.proc.notify import watchdog_seconds
 from popular.proc.pidfile import PidFile
@@ -42,13 +46,16 @@ UMASK = 0o027
 _INTERRUPTED = 130    # as shells say it
 
 Prepare = Callable[[Config, list[Mistake]], Config]
+Attempt = Callable[[Config, Findings], None]
 
 
-def main(spec: Startable, argv: Sequence[str], *, prepare: Prepare | None = None) -> int:
+def main(spec: Startable, argv: Sequence[str], *, prepare: Prepare | None = None,
+         attempt: Attempt | None = None) -> int:
     """Start the daemon that `spec` describes with the words of a command line; returns the exit code.
 
     `prepare` completes the configuration with what only a starter may do, such as resolving names; it adds
-    what is wrong to a list, so that all mistakes are told at once.
+    what is wrong to a list, so that all mistakes are reported at once.  `attempt` tries, with the rights of the service
+    user, what the program's master and its children will do beyond `spec.check`.
     In the foreground it does not return: the process becomes the master.
     """
     _open_missing_streams()
@@ -57,14 +64,14 @@ def main(spec: Startable, argv: Sequence[str], *, prepare: Prepare | None = None
             succeed(spec, list(argv[1:]))
         startup = read_config(spec.schema, argv, conf_path(spec.name))
         if startup.dump:
-            return _dump(spec, startup, prepare)
+            return _dump(spec, startup, prepare, attempt)
         if startup.print:
             print(render_ini(startup.config, spec.schema), end="")
             return os.EX_OK
-        config, rights, given = _complete(spec, startup.config, prepare)
+        config, rights, given, findings = _complete(spec, startup, prepare, attempt)
         if startup.check:
-            return os.EX_OK
-        return _start(spec, startup, config, rights, given)
+            return _check(spec, startup, config, rights, given, findings)
+        return _start(spec, startup, config, rights, given, findings)
     except PopularError as why:
         _complain(spec.name, str(why))
         return _exit_code(why)
@@ -72,50 +79,91 @@ def main(spec: Startable, argv: Sequence[str], *, prepare: Prepare | None = None
         return _INTERRUPTED
 
 
-def _complete(spec: Startable, config: Config, prepare: Prepare | None) -> tuple[Config, Rights, Given]:
-    """Return the completed configuration, whose rights the daemon will have, and the sockets that it was given.
+def _complete(spec: Startable, startup: Startup, prepare: Prepare | None,
+              attempt: Attempt | None) -> tuple[Config, Rights, Given, Findings]:
+    """Return the completed configuration, whose rights the daemon will have, the sockets that it was given, and doubts.
 
-    Raises ConfigError.
+    Raises ConfigError, StartError.
     """
-    mistakes: list[Mistake] = []
-    if prepare is not None:
-        config = prepare(config, mistakes)
-    mistakes.extend(spec.check(config))
+    findings = Findings()
+    mistakes = findings.mistakes
+    config = startup.config if prepare is None else prepare(startup.config, mistakes)
     given = given_sockets(spec.name, spec.listens(config), os.environ, mistakes)
+    if not startup.foreground and not startup.dump and config.variables.text("logto") == STDERR:
+        mistakes.append(Mistake(place(spec.name, "logto"), f"logto = {STDERR} needs --foreground"))
+    rights = _rights(spec, config, mistakes)
+
+    def work(found: Findings) -> None:
+        found.mistakes.extend(spec.check(config))
+        if not startup.dump:
+            try_files(spec.name, config.variables, rights, found)
+        if attempt is not None:
+            attempt(config, found)
+
+    try:
+        check_library(rights)
+    except StartError as why:
+        findings.refused.append(Mistake("", str(why)))
+        rights = own_rights()    # with which the rest can be tried
+    try_as(rights, work, findings)
+    if not startup.check:
+        if mistakes:
+            raise ConfigError(mistakes)
+        if findings.refused:
+            raise StartError("\n".join(map(str, findings.refused)))
+    if not mistakes:
+        findings.warnings += nothing_listens(spec, startup, config)
+    return config, rights, given, findings
+
+
+def _rights(spec: Startable, config: Config, mistakes: list[Mistake]) -> Rights:
+    """Return the rights that the daemon will have, our own where those of the settings do not exist."""
     rights = own_rights()
     user, group = config.variables.optional_text("user"), config.variables.optional_text("group")
     if rights.is_root and user is not None:
         try:
-            rights = find_rights(user, group)
+            return find_rights(user, group)
         except KeyError as why:
-            found = f"{user}, {group or 'its group'} ({why.args[0]})"
-            mistakes.append(Mistake(f"{spec.name}: user, group", found, "names that exist"))
-    if mistakes:
-        raise ConfigError(mistakes)
-    return config, rights, given
+            name = "user" if "user" in why.args[0] else "group"
+            mistakes.append(Mistake(place(spec.name, name), why.args[0]))
+    return rights
 
 
-def _dump(spec: Startable, startup: Startup, prepare: Prepare | None) -> int:
-    """Print what was read, for the master that reads its file again; raises ConfigError."""
-    config, _, _ = _complete(spec, startup.config, prepare)
+def _check(spec: Startable, startup: Startup, config: Config, rights: Rights, given: Given, findings: Findings) -> int:
+    """Try the rest of what a start does, and report everything; returns the exit code that a start would have."""
+    try_folders(spec.name, config.variables, findings)
+    try_ports(spec.name, spec.listens(config), given, rights, config.variables.text("rundir"), findings)
+    for line in (*findings.mistakes, *findings.faults, *findings.refused):
+        _complain(spec.name, str(line))
+    _warn(spec.name, findings.warnings + findings.remarks)
+    if findings.mistakes or findings.faults:
+        return os.EX_CONFIG
+    return os.EX_UNAVAILABLE if findings.refused else os.EX_OK
+
+
+def _dump(spec: Startable, startup: Startup, prepare: Prepare | None, attempt: Attempt | None) -> int:
+    """Print what was read, for the master that reads its file again; raises ConfigError, StartError."""
+    config, _, _, _ = _complete(spec, startup, prepare, attempt)
     print(RESULT + json.dumps({"config": dump(config, spec.schema), "given": sorted(startup.given)}))
     return os.EX_OK
 
 
-def _start(spec: Startable, startup: Startup, config: Config, rights: Rights, given: Given) -> int:
+def _start(spec: Startable, startup: Startup, config: Config, rights: Rights, given: Given, findings: Findings) -> int:
     """Take from the system what the daemon needs, then go on as the master, or wait for it."""
     _check_descriptor(startup.ready_fd)
-    if not startup.foreground and config.variables.text("logto") == STDERR:
-        raise ConfigError([Mistake(f"{spec.name}: logto", f"{STDERR} without --foreground", "file or syslog")])
     os.umask(UMASK)
     seats = Seats.reserve()    # before the listeners, which may be many: the numbers must be low
-    check_library(rights)
     limit_children(config)
     rundir = config.variables.text("rundir")
     make_rundir(rundir, rights)
     pidfile = claim_pidfile(os.path.join(rundir, f"{spec.name}.pid"), rights)
     try:
         sink = open_sink(config, rights)
+        doubts = findings.faults + findings.warnings
+        if config.variables.text("logto") != STDERR:    # where the log says it
+            _warn(spec.name, doubts + findings.remarks)
+        for doubt in doubts:
+            Log(spec.name, sink).note(START_DOUBTFUL, what=str(doubt))
         rings = StartRings(rights)
         listeners = bind_all(spec.listens(config), LEAVING if pidfile.was_stale else 0.0, rings, given)
     except StartError:
@@ -183,7 +231,7 @@ def _check_descriptor(fd: int | None) -> None:
     try:
         os.fstat(fd)
     except OSError as why:
-        raise UsageError(f"--ready-fd: found {fd}, wanted the number of an open descriptor") from why
+        raise UsageError(f"--ready-fd: {fd} is not the number of an open descriptor") from why
 
 
 def _open_missing_streams() -> None:
@@ -192,6 +240,11 @@ def _open_missing_streams() -> None:
         if getattr(sys, name) is None:
             os.open(os.devnull, os.O_RDWR)    # the lowest free number, which is `fd`
             setattr(sys, name, open(fd, mode, encoding="utf-8", closefd=False))
+
+
+def _warn(program: str, warnings: Sequence[Mistake]) -> None:
+    for each in warnings:
+        _complain(program, f"warning: {each}")
 
 
 def _complain(program: str, text: str) -> None:

@@ -1,22 +1,24 @@
 """TLS of listeners: the rows that their owners have, and what is made of them for the children.
 
-Read by the starter (rows, `certificate_mistakes`) and by the master, which makes the contexts before it forks
+Read by the starter (rows, `try_certificates`) and by the master, which makes the contexts before it forks
 and keeps those whose files did not change: sessions that began before a reload are resumed after it.  The
 code of TLS is imported when the first owner has TLS, and not before.  Raises ConfigError.
 """
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from popular.config.kinds import Choice, Files, String
-from popular.config.setting import Setting
+from popular.config.setting import Setting, place
 from popular.config.store import Item
 from popular.daemon.messages import CERTIFICATE_ENDS, CERTIFICATE_KEPT
-from popular.errors import ConfigError, Mistake, StartError
+from popular.errors import ConfigError, Findings, Mistake, StartError
 from popular.log.writer import Log
 from popular.net.wire import Wire
+from popular.proc.rights import own_rights
 
 if TYPE_CHECKING:
     from popular.net.tlscontext import Certificate, KeyPair
@@ -84,16 +86,40 @@ def load_tls(cls: str, items: Sequence[Item], former: Mapping[str, Tls], log: Lo
     return found
 
 
-def certificate_mistakes(cls: str, items: Sequence[Item]) -> list[Mistake]:
-    """Return what is wrong with the certificates of owners, objects of the class `cls`, for the starter."""
-    mistakes: list[Mistake] = []
+def try_certificates(cls: str, items: Sequence[Item], findings: Findings) -> None:
+    """Try the certificates of owners, objects of the class `cls`; one that is over, or soon, is worth a warning."""
     for item in items:
-        if item.values.text("tls") != OFF:
-            try:
-                _make(item, ())
-            except StartError as why:
-                mistakes.append(_mistake(cls, item, why))
-    return mistakes
+        if item.values.text("tls") == OFF:
+            continue
+        try:
+            certificates = _make(item, ()).certificates
+        except StartError as why:
+            findings.mistakes.append(_mistake(cls, item, why))
+            continue
+        findings.remarks += [Mistake(place(cls, item.ident, "certificate"), f"certificate {each.path} {when}")
+                             for each in certificates if (when := _when(each))]
+
+
+def _when(certificate: "Certificate") -> str:
+    """Return what is to be said of the time in which a certificate is good; empty: nothing."""
+    days = certificate.days_left()
+    if certificate.since > time.time():
+        return f"is not valid before {time.strftime('%Y-%m-%d %H:%M', time.localtime(certificate.since))}"
+    if days < 0:
+        return f"has expired, {-days} days ago"
+    return f"expires in {days} days" if days < WARN_DAYS else ""
+
+
+def want_readable(kind: str, *paths: str) -> None:
+    """Raise StartError, with the user's name, for a file of this kind that this process may not read."""
+    for path in paths:
+        try:
+            with open(path, "rb"):
+                pass
+        except PermissionError as why:
+            raise StartError(f"{kind} {path}: user {own_rights().user!r} cannot read it") from why
+        except OSError as why:
+            raise StartError(f"{kind} {path}: {why.strerror}") from why
 
 
 def note_ending(owners: Mapping[str, Tls], log: Log) -> None:
@@ -106,7 +132,7 @@ def note_ending(owners: Mapping[str, Tls], log: Log) -> None:
 
 
 def _mistake(cls: str, item: Item, why: StartError) -> Mistake:
-    return Mistake(f"{cls}: {item.ident}: certificate", str(why), "certificates and their keys")
+    return Mistake(place(cls, item.ident), str(why))
 
 
 def _pairs(item: Item) -> "list[KeyPair]":
@@ -115,9 +141,9 @@ def _pairs(item: Item) -> "list[KeyPair]":
 
     certificates, keys = item.values.files("certificate"), item.values.files("key")
     if not certificates:
-        raise StartError("no certificate is named")
+        raise StartError(f"tls = {item.values.text('tls')} needs 'certificate'")
     if keys and len(keys) != len(certificates):
-        raise StartError(f"{len(certificates)} certificates and {len(keys)} keys")
+        raise StartError(f"'certificate' names {len(certificates)} files, 'key' {len(keys)}: each needs its own")
     return [KeyPair(*pair) for pair in zip(certificates, keys or certificates)]
 
 
@@ -142,6 +168,8 @@ def _make(item: Item, stamp: Stamp) -> Tls:
     from popular.net import tlscontext, tlswire    # here, as above
 
     values = item.values
+    want_readable("certificate", *values.files("certificate"))
+    want_readable("key", *values.files("key"))
     certificates = tuple(tlscontext.read_certificate(pair) for pair in _pairs(item))
     context = tlscontext.server_context(certificates, values.text("tlsmin"),
                                         values.optional_text("tlsciphers") or tlscontext.CIPHERS,

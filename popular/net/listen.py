@@ -35,6 +35,23 @@ def bind_tcp(endpoint: Endpoint, backlog: int) -> socket.socket:
     return sock
 
 
+def try_bind(kind: str, endpoint: Endpoint) -> socket.socket:
+    """Return a socket that has a numeric `endpoint` and does not listen: nobody is answered there.
+
+    `kind` is tcp or udp.  Raises StartError as a real one would.
+    """
+    if kind == "udp":
+        return bind_udp(endpoint)
+    sock = _socket(endpoint, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _bind(sock, endpoint)
+    except OSError as why:
+        sock.close()
+        raise _refused(endpoint, why) from why
+    return sock
+
+
 def prepare_tcp(sock: socket.socket, backlog: int) -> None:
     """Let a bound socket listen as all of ours do; raises OSError.
 

@@ -37,6 +37,7 @@ class Certificate:
     pair: KeyPair
     names: tuple[str, ...]    # DNS names, lower case, `*.` before some; IP addresses
     until: float              # seconds since 1970
+    since: float = 0.0        # the same
 
     @property
     def path(self) -> str:
@@ -117,7 +118,8 @@ def read_certificate(pair: KeyPair) -> Certificate:
             break
     found = ends[0].getpeercert()
     assert found is not None    # it was demanded
-    return Certificate(pair, _names(found), ssl.cert_time_to_seconds(str(found["notAfter"])))
+    return Certificate(pair, _names(found), ssl.cert_time_to_seconds(str(found["notAfter"])),
+                       ssl.cert_time_to_seconds(str(found["notBefore"])))
 
 
 class _Chooser:
@@ -150,6 +152,8 @@ def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
         # A key with a passphrase must not ask for it on a terminal.
         context.load_cert_chain(pair.certificate, pair.key, password=lambda: b"")
     except ssl.SSLError as why:
+        if why.reason == "KEY_VALUES_MISMATCH":
+            raise StartError(f"key {pair.key} does not belong to certificate {pair.certificate}") from why
         raise StartError(f"{pair.certificate}, {pair.key}: {reason_of(why)}") from why
     except OSError as why:
         raise StartError(f"{_unreadable(pair)}: {why.strerror}") from why

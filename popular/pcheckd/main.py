@@ -3,9 +3,11 @@
 import sys
 
 from popular.addresses import Endpoint
+from popular.config.setting import place
 from popular.config.store import Config, with_variable
 from popular.daemon.starter import main as start
-from popular.errors import Mistake, StartError
+from popular.daemon.trial import try_spool
+from popular.errors import Findings, Mistake, StartError
 from popular.net.listen import resolve
 from popular.pcheckd.settings import SCHEMA
 from popular.pcheckd.spec import SPEC
@@ -13,7 +15,7 @@ from popular.pcheckd.spec import SPEC
 
 def main() -> int:
     """Run `pcheckd`; returns its exit code."""
-    return start(SPEC, sys.argv[1:], prepare=resolve_host)
+    return start(SPEC, sys.argv[1:], prepare=resolve_host, attempt=attempt)
 
 
 def resolve_host(config: Config, mistakes: list[Mistake]) -> Config:
@@ -25,6 +27,10 @@ def resolve_host(config: Config, mistakes: list[Mistake]) -> Config:
     try:
         return with_variable(config, SCHEMA, "host", resolve(endpoint).host, starting=True)
     except StartError as why:
-        wanted = f"an address, or a name that resolves ({why})"
-        mistakes.append(Mistake("pcheckd: host", repr(host), wanted))
+        mistakes.append(Mistake(place("pcheckd", "host"), str(why)))
         return config
+
+
+def attempt(config: Config, findings: Findings) -> None:
+    """Try whether mailboxes can be reached."""
+    try_spool("pcheckd", config.variables, findings)

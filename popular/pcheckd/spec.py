@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 
 from popular.addresses import Endpoint
+from popular.config.setting import place, quoted
 from popular.config.store import Config
 from popular.daemon.messages import START
 from popular.daemon.signals import UPGRADE, SignalRow
@@ -39,7 +40,7 @@ def check(config: Config) -> list[Mistake]:
     """Return what is wrong beyond single rows: a default spool that does not exist."""
     mailboxdir = config.variables.text("mailboxdir")
     if not os.path.isdir(mailboxdir):
-        return [Mistake("pcheckd: mailboxdir", repr(mailboxdir), "a directory that exists")]
+        return [Mistake(place("pcheckd", "mailboxdir"), f"{quoted(mailboxdir)} is not a directory that exists")]
     return []
 
 

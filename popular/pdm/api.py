@@ -98,6 +98,15 @@ class PdmModule:
     def open(self) -> None:
         """Open files and connections, in the process that asks, before its first question."""
 
+    def probe(self) -> None:
+        """Try whether questions could be answered, for `--check-config`; raises what says why not.
+
+        Called after the constructor by a process that has the rights of the service user and asks nothing else.  By
+        default it opens and closes.  It must not change anything, nor count as a login.
+        """
+        self.open()
+        self.close()
+
     def close(self) -> None:
         """Let go of what `open` and the questions opened."""
 

@@ -12,15 +12,20 @@ the text never holds a hash or password.
 """
 
 import os
+import pwd
 import re
-from collections.abc import Sequence
+import shlex
+import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from popular.pdm import secrets
-from popular.pdm.api import Answer, Found, Outcome, Request
+from popular.pdm.api import Answer, Found, Outcome, PdmError, Request
 
 MAX_KEY = 255         # octets of a user's name: no client can send more
 MAX_RECORD = 4096     # octets of a record, the name included
+
+_NOBODY = Request("-popular-check-", b"", "127.0.0.1", "pop3", "default")
 
 _KEY = re.compile(rb"[^#:\n\r\0][^:\n\r\0]*")    # a name that a database can have
 
@@ -33,16 +38,51 @@ class Record:
     found: Found                       # of somebody whose password was checked, once it was
 
 
-def file_argument(args: Sequence[str], usage: str) -> str:
-    """Return the one argument of a module that wants a file with its whole path; raises ValueError.
+def file_argument(args: Sequence[str], usage: str, what: str = "a file") -> str:
+    """Return the one argument of a module, `what`, that is a file with its whole path; raises ValueError.
 
     Daemons run in another folder than the one that an administrator was in, hence the whole path.
     """
-    if len(args) != 1 or not args[0]:
-        raise ValueError(f"wanted: {usage}")
+    if not args or not args[0]:
+        raise ValueError(f"'args' is missing: {what}")
+    if len(args) != 1:
+        raise ValueError(f"one file is wanted, not {len(args)} words: {usage}")
     if not os.path.isabs(args[0]):
-        raise ValueError(f"{args[0]} is no whole path; wanted: {usage}, FILE beginning with /")
+        raise ValueError(f"{args[0]} does not begin with /: {usage}")
     return args[0]
+
+
+def probe(path: str, check: Callable[[Request], Answer]) -> None:
+    """Prove that the file of a module can be read, and written by few, and that its `check` works; raises PdmError."""
+    prove_file(path)
+    answer = check(_NOBODY)
+    if answer.outcome is Outcome.FAILED:
+        raise PdmError(f"{path}: {answer.why}")
+
+
+def prove_file(path: str) -> None:
+    """Raise PdmError unless this process can read the file `path`, and not everybody can write it."""
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+    except PermissionError:
+        raise PdmError(f"{path}: user {_own_name()!r} cannot read it") from None
+    except OSError as why:
+        raise PdmError(f"{path}: {why.strerror}") from None
+    if not stat.S_ISREG(mode):
+        raise PdmError(f"{path}: not a regular file")
+    if mode & stat.S_IWOTH:
+        raise PdmError(f"{path}: can be written by everybody: chmod o-w {shlex.quote(path)}")
+    folder = os.path.dirname(os.path.realpath(path))
+    if os.stat(folder).st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
+        raise PdmError(f"{folder}: can be written by everybody: chmod o-w {shlex.quote(folder)}")
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def key_of(user: str) -> bytes | None:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from popular.addresses import Endpoint
 from popular.config.kinds import Address, Addresses, Bool, Choice, File, Id, Int, String, Time
-from popular.config.setting import ObjectClass, Setting
+from popular.config.setting import ObjectClass, Setting, place
 from popular.config.store import Config, Item, Values
 from popular.daemon.capa import CAPA, list_of
-from popular.daemon.tls import IMPLICIT, OFF, STARTTLS, Tls, tls_rows
+from popular.daemon.tls import IMPLICIT, OFF, STARTTLS, Tls, tls_rows, want_readable
 from popular.errors import ConfigError, Mistake, StartError
 from popular.net.wire import Wire
 from popular.pop3 import capability
@@ -183,10 +183,14 @@ def _secure(item: Item) -> "Callable[[Wire], TlsStream]":
     values = item.values
     certificate, key = values.optional_text("certificate"), values.optional_text("key")
     pair = tlscontext.KeyPair(certificate, key or certificate) if certificate else None
+    cafile = values.optional_text("cafile") or ""
     name = values.optional_text("tlsname") or values.endpoint("address").host
     try:
-        context = tlscontext.client_context("1.2", values.optional_text("cafile") or "", verify=values.flag("verify"),
+        want_readable("certificate", *filter(None, (certificate,)))
+        want_readable("key", *filter(None, (key,)))
+        want_readable("authorities", *filter(None, (cafile,)))
+        context = tlscontext.client_context("1.2", cafile, verify=values.flag("verify"),
                                             pair=pair)
     except StartError as why:
-        raise ConfigError([Mistake(f"backend: {item.ident}", str(why), "files that TLS can use")]) from why
+        raise ConfigError([Mistake(place("backend", item.ident, "tls"), str(why))]) from why
     return lambda wire: tlswire.secure(wire, context, server_side=False, server_hostname=name)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from popular.addresses import is_ip
+from popular.config.setting import place, quoted
 from popular.config.store import Config
 from popular.daemon.accept import AcceptJob, tls_of
 from popular.daemon.messages import START
@@ -80,16 +81,19 @@ def check(config: Config) -> list[Mistake]:
     """Return what is wrong beyond single rows: capability lists, addresses, folders, modules that do not load."""
     mistakes = pool_mistakes(config)
     if len(sid_prefix(config)) > MAX_SIDPREFIX:
-        mistakes.append(Mistake("pproxy: sidprefix", sid_prefix(config), f"at most {MAX_SIDPREFIX} characters"))
+        mistakes.append(Mistake(place("pproxy", "sidprefix"),
+                                f"{quoted(sid_prefix(config))} has more than {MAX_SIDPREFIX} characters"))
     for item in config.items("backend"):
         source = item.values.optional_text("source")
         if source is not None and not is_ip(source):
-            mistakes.append(Mistake(f"backend: {item.ident}: source", source, "a numeric address of this host"))
+            mistakes.append(Mistake(place("backend", item.ident, "source"),
+                                    f"{quoted(source)} is not a numeric address of this host"))
         if item.values.text("tls") == STARTTLS and item.values.text("protocol") != "pop3":
-            mistakes.append(Mistake(f"backend: {item.ident}: tls", STARTTLS, "off or implicit: only pop3 has STLS"))
+            mistakes.append(Mistake(place("backend", item.ident, "tls"),
+                                    "tls = starttls needs protocol = pop3, which alone has STLS; write implicit"))
     folder = os.path.dirname(config.variables.text("smtpafterpopfile"))
     if records_clients(config) and not os.path.isdir(folder):
-        mistakes.append(Mistake("pproxy: smtpafterpopfile", folder, "a folder that exists"))
+        mistakes.append(Mistake(place("pproxy", "smtpafterpopfile"), f"no such folder: {folder}"))
     try:
         proxy_config(config)
     except ConfigError as why:
@@ -98,7 +102,7 @@ def check(config: Config) -> list[Mistake]:
         try:
             load(item, config)
         except PdmError as why:
-            mistakes.append(Mistake(f"pdm: {item.ident}", str(why), "a module that can be used"))
+            mistakes.append(Mistake(place("pdm", item.ident), str(why).removeprefix(f"{item.ident}: ")))
     return mistakes
 
 

@@ -96,6 +96,24 @@ class PidFile:
         os.close(self.fd)
 
 
+def running_pid(path: str) -> int | None:
+    """Return the pid of the master that has the lock of the pid file `path`, 0 if it is not known; None: nobody has."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.pread(fd, _MAX_SIZE, 0).strip()
+        return int(pid) if pid.isdigit() else 0
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return None
+
+
 def _lock(path: str, fd: int) -> bytes | None:
     """Lock `fd`; returns what stood in the file, None when the file was replaced meanwhile."""
     try:

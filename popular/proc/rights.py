@@ -37,11 +37,11 @@ def find_rights(user: str, group: str | None) -> Rights:
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
-        raise KeyError(f"no such user: {user}") from None
+        raise KeyError(f"no such user {user!r}; create it or give --user") from None
     try:
         gid = entry.pw_gid if group is None else grp.getgrnam(group).gr_gid
     except KeyError:
-        raise KeyError(f"no such group: {group}") from None
+        raise KeyError(f"no such group {group!r}; create it or give --group") from None
     return Rights(user, entry.pw_uid, gid, tuple(sorted(os.getgrouplist(user, gid))))
 
 
@@ -65,6 +65,14 @@ def own_rights() -> Rights:
     except KeyError:
         user = str(uid)
     return Rights(user, uid, os.getegid(), tuple(sorted(os.getgroups())))
+
+
+def group_name(gid: int) -> str:
+    """Return the name of a group, its number where it has none."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
 
 
 def drop(rights: Rights) -> None:

@@ -5,18 +5,24 @@ import sys
 from popular.config.store import Config
 from popular.daemon.capa import read_lists
 from popular.daemon.starter import main as start
-from popular.daemon.tls import certificate_mistakes
-from popular.errors import Mistake
+from popular.daemon.tls import try_certificates
+from popular.daemon.trial import try_spool
+from popular.errors import Findings, Mistake
 from popular.pserv.settings import SCHEMA
 from popular.pserv.spec import SPEC
 
 
 def main() -> int:
     """Run `pserv`; returns its exit code."""
-    return start(SPEC, sys.argv[1:], prepare=prepare)
+    return start(SPEC, sys.argv[1:], prepare=prepare, attempt=attempt)
 
 
 def prepare(config: Config, mistakes: list[Mistake]) -> Config:
-    """Return `config` with the capability lists it names; adds to `mistakes`, those of certificates too."""
-    mistakes.extend(certificate_mistakes("server", config.items("server")))
+    """Return `config` with the capability lists it names; adds to `mistakes`."""
     return read_lists(config, SCHEMA, mistakes)
+
+
+def attempt(config: Config, findings: Findings) -> None:
+    """Try certificates, and whether mailboxes can be reached."""
+    try_certificates("server", config.items("server"), findings)
+    try_spool("pserv", config.variables, findings)

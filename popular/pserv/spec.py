@@ -6,6 +6,7 @@ Read by the starter and run in the master; lean, because what is imported here s
 import os
 from dataclasses import dataclass
 
+from popular.config.setting import place, quoted
 from popular.config.store import Config
 from popular.daemon.accept import AcceptJob, tls_of
 from popular.daemon.messages import START
@@ -44,7 +45,7 @@ def check(config: Config) -> list[Mistake]:
     mistakes = pool_mistakes(config)
     mailboxdir = config.variables.text("mailboxdir")
     if not os.path.isdir(mailboxdir):
-        mistakes.append(Mistake("pserv: mailboxdir", repr(mailboxdir), "a directory that exists"))
+        mistakes.append(Mistake(place("pserv", "mailboxdir"), f"{quoted(mailboxdir)} is not a directory that exists"))
     try:
         serv_config(config)
     except ConfigError as why:

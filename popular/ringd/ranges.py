@@ -27,10 +27,10 @@ class PortRanges:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """One or more ports or ranges of ports, parted by commas."""
+    """One or more ports or ranges of ports, separated by commas."""
 
     name: ClassVar[str] = "Ports"
-    wanted: ClassVar[str] = "ports from 1 to 65535 such as 110, 995, 8000-8010"
+    wanted: ClassVar[str] = "a list of ports from 1 to 65535 such as 110, 995, 8000-8010"
 
     def parse(self, text: str) -> PortRanges:
         """Read ports and ranges, at most `MAX_RANGES`."""
@@ -40,7 +40,7 @@ class Ports:
         return PortRanges(tuple(self._range(word.strip()) for word in words))
 
     def show(self, value: PortRanges) -> str:
-        """Return ports and ranges parted by a comma and a space."""
+        """Return ports and ranges separated by a comma and a space."""
         return str(value)
 
     def _range(self, word: str) -> tuple[int, int]:

@@ -27,9 +27,9 @@ PORT_ROWS = (
 
 
 def _rows() -> tuple[Setting, ...]:
-    """Return the rows of every daemon in the words of this one; user and group have no default here."""
+    """Return the rows of every daemon in the words of this one; user has no default here."""
     rows = [replace(row, doc=OWN_ROWS.get(row.name, row.doc)) for row in process_rows("ringd")]
-    return tuple(replace(row, kind=Id(), default=None) if row.name in ("user", "group") else row for row in rows)
+    return tuple(replace(row, kind=Id(), default=None) if row.name == "user" else row for row in rows)
 
 
 SCHEMA = Schema("ringd", _rows() + PORT_ROWS)

@@ -3,9 +3,9 @@
 Read by the starter and run in ringd itself, which has no children.
 """
 
-import grp
 import os
 
+from popular.config.setting import place
 from popular.config.store import Config
 from popular.daemon.lone import LoneSpec
 from popular.daemon.messages import START
@@ -14,7 +14,7 @@ from popular.log.writer import Log
 from popular.net.listen import bind_tcp
 from popular.paths import RINGSOCKET
 from popular.proc.capabilities import CAP_NET_BIND_SERVICE
-from popular.proc.rights import own_rights
+from popular.proc.rights import group_name, own_rights
 from popular.proc.watch import Watch
 from popular.ringd.messages import SHUTDOWN_RINGD
 from popular.ringd.ports import PortTable
@@ -29,15 +29,17 @@ def check(config: Config) -> list[Mistake]:
     """Return what is wrong with user and group (starter only)."""
     user, group = config.variables.optional_text("user"), config.variables.optional_text("group")
     if user is None:
-        return [Mistake("ringd: user", "nothing", "the user that pproxy runs as (option --user)")]
+        return [Mistake(place("ringd"), "'user' is missing: the user that pproxy runs as (option --user)")]
     own = own_rights()
     if own.is_root:
         return []
     mistakes = []
     if user != own.user:
-        mistakes.append(Mistake("ringd: user", user, f"{own.user}, who starts it: only root can choose another"))
-    if group is not None and group != grp.getgrgid(own.gid).gr_name:
-        mistakes.append(Mistake("ringd: group", group, "the group that starts it: only root can choose another"))
+        mistakes.append(Mistake(place("ringd", "user"),
+                                f"{user} is not {own.user}, who starts it: only root can choose another"))
+    if group is not None and group != group_name(own.gid):
+        mistakes.append(Mistake(place("ringd", "group"),
+                                f"{group} is not {group_name(own.gid)}, who starts it: only root can choose another"))
     return mistakes
 
 

@@ -26,6 +26,7 @@ from dataclasses import asdict
 
 from popular.config.cmdline import conf_path, read_config
 from popular.config.initext import render_ini
+from popular.config.setting import place, quoted
 from popular.config.store import Config, Values
 from popular.errors import ConfigError, Mistake, StartError, StoreError
 from popular.log.writer import Log
@@ -73,12 +74,13 @@ def check(config: Config) -> None:
     variables = config.variables
     found = mistakes(config)
     if not os.path.isdir(variables.text("mailboxdir")):
-        found.append(Mistake("pclean: mailboxdir", repr(variables.text("mailboxdir")), "a directory that exists"))
+        what = f"{quoted(variables.text('mailboxdir'))} is not a directory that exists"
+        found.append(Mistake(place("pclean", "mailboxdir"), what))
     if own_rights().is_root:
         try:
-            find_rights(variables.text("user"), variables.text("group"))
+            find_rights(variables.text("user"), variables.optional_text("group"))
         except KeyError as why:
-            found.append(Mistake("pclean: user, group", str(why.args[0]), "names that exist"))
+            found.append(Mistake("[pclean] user, group", str(why.args[0])))
     if found:
         raise ConfigError(found)
 
@@ -86,7 +88,7 @@ def check(config: Config) -> None:
 def take_rights(variables: Values) -> None:
     """Stop being root, so that no file of root's gets into the spool and no link is followed with his rights."""
     if own_rights().is_root:
-        drop(find_rights(variables.text("user"), variables.text("group")))
+        drop(find_rights(variables.text("user"), variables.optional_text("group")))
 
 
 def clean(config: Config, clock: Callable[[], float]) -> int:

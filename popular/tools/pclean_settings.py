@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from popular.config.kinds import Bool, Choice, Dir, File, Id, Int, String, Time
-from popular.config.setting import ObjectClass, Schema, Setting
+from popular.config.setting import ObjectClass, Schema, Setting, place
 from popular.config.store import Config, Item
 from popular.errors import Mistake
 from popular.paths import LOGDIR, SMTPFILE, SPOOLDIR
@@ -27,7 +27,9 @@ VARIABLES = (
     Setting("logfile", File(), f"{LOGDIR}/pclean", "The log file.", option=("-l", "--logfile")),
     Setting("user", Id(), "pop", "The user to become when started as root; he must own the mailboxes.",
             option=("-u", "--user")),
-    Setting("group", Id(), "pop", "The group to become when started as root.", option=("-g", "--group")),
+    Setting("group", Id(), None,
+            "The group to become when started as root; the primary group of the user when not set.",
+            option=("-g", "--group")),
     Setting("tmpage", Time(HOUR, LONGEST), 36 * HOUR,
             "Files in tmp/ that were not written to for so long are removed."),
     Setting("removeafter", Time(0, LONGEST), 7 * DAY,
@@ -113,7 +115,7 @@ def rules_of(config: Config) -> Rules:
 
 def mistakes(config: Config) -> list[Mistake]:
     """Return what is wrong beyond single rows."""
-    return [Mistake(f"pclean: [rule] {item.ident}: mailbox", "nothing", "a pattern such as a/*")
+    return [Mistake(place("rule", item.ident, "mailbox"), "'mailbox' is missing: a pattern such as a/*")
             for item in config.items("rule") if not item.values.text("mailbox").strip()]
 
 

@@ -1,6 +1,7 @@
 """Every example in the man pages does what the page says: typed on a machine of its own, or read by the real code."""
 
 import re
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -115,6 +116,17 @@ def _ring(octets: bytes):
     return said
 
 
+def files_for(example: Example) -> Iterable[str]:
+    """Yield commands that make the files of database modules, which --check-config wants to read."""
+    for module, path in re.findall(r"^ *module = (\w+)\n *args = (/\S+)", example.text, re.MULTILINE):
+        yield f"[ -e {path} ] || install -D -m 644 /dev/null {path}"
+        if module == "sqlite":
+            yield (f"{sys.executable} -c 'import sqlite3; sqlite3.connect(\"{path}\").execute(\"CREATE TABLE IF NOT "
+                   "EXISTS users (user, namespace, password, backend, protocol, mailbox, buser, bpass)\")'")
+    if "module = master" in example.text:
+        yield "install -D -m 644 /dev/null /etc/popular/masterauth.conf"
+
+
 def commands_on_a_machine(example: Example) -> Iterable[Command]:
     """Yield what is typed for an example, and what must come of it."""
     if example.kind == "shell":
@@ -124,7 +136,8 @@ def commands_on_a_machine(example: Example) -> Iterable[Command]:
     path = {"config": f"/etc/popular/{program}.conf", "rc": f"/etc/popular/{program}.rc"}.get(example.kind, program)
     yield Command(f"cat > {path} <<'END OF EXAMPLE'\n{example.text}END OF EXAMPLE")
     if example.kind == "config":
-        yield Command(f"{program} --check-config")
+        yield from (Command(text) for text in files_for(example))
+        yield Command(f"{program} --check-config", "...")    # there may be warnings: most examples are parts of files
     elif example.kind == "rc":    # all of it may be repeated
         yield Command(f"pcontrol --program={program} {path}", "...")
         yield Command(f"pcontrol --program={program} {path}", "...")

@@ -217,6 +217,44 @@ def test_what_runs_is_not_ended_for_a_wrong_configuration(make_host):
     host.ok("pserv", "stop")
 
 
+@pytest.mark.parametrize("family, shell", [("debian", "dash"), ("redhat", "bash")])
+def test_what_runs_is_not_ended_where_the_next_login_would_fail(make_host, family, shell):
+    host = make_host("pproxy", family, shell)
+    users = host.folder / "users"
+    users.write_text("joe:x:store::joe\n")
+    host.configure("pproxy", {"vserv": {"main": {"address": PORT}}, "pproxy": {"maxerrors": 9},
+                              "backend": {"store": {"protocol": "xpop", "address": "127.0.0.1:1"}},
+                              "pdm": {"users": {"module": "passwd", "args": users}}})
+    host.ok("pproxy", "start")
+    host.ok("pproxy", "check")
+    pid = host.pid("pproxy")
+    users.unlink()
+    for action in ("restart", "try-restart", "check"):
+        done = host.run("pproxy", action)
+        assert (done.returncode, host.pid("pproxy")) == (6, pid), action
+        assert f"{users}: No such file" in done.stderr
+    users.write_text("joe:x:store::joe\n")
+    host.ok("pproxy", "restart")
+    assert host.pid("pproxy") not in (0, pid)
+    host.ok("pproxy", "stop")
+
+
+@BOTH
+def test_systemd_is_not_told_to_restart_what_would_not_start(make_host, family, shell, tmp_path):
+    host = make_host("pserv", family, shell, SYSTEMD=tmp_path)
+    host.ok("pserv", "start")
+    functions = host.folder / "functions"
+    functions.write_text("echo handed over to systemd; exit 0\n")    # as distributions' do where systemd runs
+    pid = host.pid("pserv")
+    host.configure("pserv", {"pserv": {"maxsession": "many"}, "server": {"main": {"address": PORT}}})
+    for action in ("restart", "try-restart"):
+        done = host.run("pserv", action)
+        assert (done.returncode, host.pid("pserv")) == (6, pid), action
+        assert f"not restarted, pid {pid} goes on" in done.stderr and "handed over" not in done.stdout
+    functions.unlink()
+    host.ok("pserv", "stop")
+
+
 @pytest.mark.parametrize("action, code", [
     ("reload", 7), ("force-reload", 7), ("upgrade", 7), ("try-restart", 0), ("frobnicate", 2)])
 def test_what_needs_a_running_daemon_says_so(make_host, action, code):

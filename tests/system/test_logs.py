@@ -176,7 +176,7 @@ def test_standard_error_wants_the_foreground(spool: Path, rundir: Path) -> None:
                "--logto", "stderr", "--user", "root", "--group", "root"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert (done.returncode, done.stderr) == (
-        78, "pserv: pserv: logto: found stderr without --foreground, wanted file or syslog\n")
+        78, "pserv: [pserv] logto: logto = stderr needs --foreground\n")
     assert not (rundir / "run").exists()
 
 

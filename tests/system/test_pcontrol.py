@@ -81,7 +81,7 @@ def test_spec_4_an_error_names_file_and_line(pserv: Daemon, rc: Callable[[str], 
                                              out: str) -> None:
     path = rc("# comment\nset maxline 1\nshow maxline\n")
     done = pcontrol("-r", pserv.rundir, *options, path)
-    why = "maxline: found '1', wanted a whole number from 64 to 8192"
+    why = "maxline: '1' is not between 64 and 8192"
     assert answer(done) == (code, out, f"pcontrol: {path}:2: {why}\n")
 
 

@@ -98,7 +98,7 @@ def test_modules_that_do_not_load_are_all_told_and_nobody_is_asked(site):
     assert [line.removeprefix(f"ptestpdm: {site}/commands:").partition(": ")[0] for line in err] == [
         "1", "2", "3", "4", "5", "6", "8", "9"]
     assert "pdm_nosuch.py: No such file or directory" in err[0]
-    assert "users is no whole path; wanted: passwd FILE" in err[2]
+    assert "users does not begin with /: passwd FILE" in err[2]
 
 
 def test_spec_7_4_dir_is_the_folder_of_the_modules(site):

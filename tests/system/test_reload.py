@@ -86,7 +86,7 @@ def test_mistakes_change_nothing_and_are_all_told(proxy: Daemon) -> None:
     reply = refused(proxy, "reload")
     assert reply.text == "nothing was changed"
     told = "\n".join(reply.lines)
-    assert all(word in told for word in ("maxerrors: found '0'", "nonsense: found an unknown key", "/no/such"))
+    assert all(word in told for word in ("maxerrors: '0' is not between", "nonsense: an unknown key", "/no/such"))
     lines = proxy.wait_log("command_failed", count=len(reply.lines))    # each reason has a line
     assert all("words='reload'" in line for line in lines)
     assert all(any(word in line for line in lines) for word in ("maxerrors", "nonsense", "/no/such"))
@@ -98,7 +98,7 @@ def test_mistakes_beyond_single_rows_change_nothing(proxy: Daemon) -> None:
     edit(proxy, ("[[main]]", "[[main]]\ncapa = none"), ("module = passwd", "module = no_such"))
     reply = refused(proxy, "reload")
     assert len(reply.lines) == 2
-    assert "capa/none: found No such file" in reply.lines[0] and "pdm: users" in reply.lines[1]
+    assert "capa/none: No such file" in reply.lines[0] and "[pdm] users" in reply.lines[1]
 
 
 def test_a_port_that_is_refused_changes_nothing(proxy: Daemon) -> None:

@@ -356,7 +356,7 @@ def test_spec_10_3_runs_in_the_background(rundir):
 @pytest.mark.parametrize("options, code, words", [
     pytest.param(["--help"], 0, "--user", id="help"),
     pytest.param(["--version"], 0, "ringd (POPular)", id="version"),
-    pytest.param([], 78, "ringd: user: found nothing, wanted the user that pproxy runs as", id="no user"),
+    pytest.param([], 78, "[ringd]: 'user' is missing: the user that pproxy runs as", id="no user"),
     pytest.param(["-u", "no-such-user"], 78, "no-such-user", id="a user that there is not"),
     pytest.param(["-u", "root", "-g", "no-such-group"], 78, "no-such-group", id="a group that there is not"),
     pytest.param(["--port", "110"], 64, "--port", id="an option that there is not"),

@@ -135,18 +135,18 @@ def test_mistakes_are_told_all_at_once(manage: Manage) -> None:
     manager.start()
     manager.wait(lambda: manager.exit_code() is not None, what="the end")
     assert manager.exit_code() == os.EX_CONFIG
-    lines = [line.removeprefix("pproxy: pproxy: ") for line in manager.stderr().splitlines()]
+    lines = [line.removeprefix("pproxy: ").removeprefix("pproxy: ") for line in manager.stderr().splitlines()]
     assert lines == [
-        "maxspare: found 8, wanted at least minspare, which is 9",
-        "socket 'strange', descriptor 4: found its name, wanted the name of something that listens: main, both",
-        f"socket 'main', descriptor 5: found {elsewhere}, wanted an address from the configuration: no further one",
-        "socket 'main', descriptor 6: found a socket: IPv4, stream, not listening, wanted a listening TCP socket",
-        "socket 'main', descriptor 7: found a socket: Unix, datagram, not listening, wanted a listening TCP socket",
-        "socket 'main', descriptor 8: found no socket (Socket operation on non-socket), wanted a listening TCP socket",
-        "socket 'main', descriptor 9: found a socket: IPv4, datagram, not listening, wanted a listening TCP socket",
-        "socket 'both', descriptor 10: found a socket for IPv4 too, wanted one for IPv6 alone "
+        "socket 'strange', descriptor 4: it is for a name that does not listen, not for one that does: main, both",
+        f"socket 'main', descriptor 5: it is {elsewhere}, not an address from the configuration: no further one",
+        "socket 'main', descriptor 6: it is a socket: IPv4, stream, not listening, not a listening TCP socket",
+        "socket 'main', descriptor 7: it is a socket: Unix, datagram, not listening, not a listening TCP socket",
+        "socket 'main', descriptor 8: it is no socket (Socket operation on non-socket), not a listening TCP socket",
+        "socket 'main', descriptor 9: it is a socket: IPv4, datagram, not listening, not a listening TCP socket",
+        "socket 'both', descriptor 10: it is a socket for IPv4 too, not one for IPv6 alone "
         "(BindIPv6Only=ipv6-only)",
-        f"socket 'main', descriptor 11: found {main}, wanted an address from the configuration: no further one",
+        f"socket 'main', descriptor 11: it is {main}, not an address from the configuration: no further one",
+        "[pproxy] maxspare: maxspare = 8 is less than minspare, which is 9",
     ]
     assert manager.told == []
 

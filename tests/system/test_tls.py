@@ -232,11 +232,11 @@ def test_certificates_are_shown_and_their_end_is_told(start: Start, rundir: Path
 
 
 @pytest.mark.parametrize("vserv, told", [
-    ({"tls": "implicit"}, "no certificate is named"),
-    ({"tls": "implicit", "certificate": "/no/such.pem"}, "/no/such.pem: No such file"),
-    ({"tls": "implicit", "certificate": "PEM", "key": "KEY, KEY"}, "1 certificates and 2 keys"),
+    ({"tls": "implicit"}, "[vserv] main: tls = implicit needs 'certificate'"),
+    ({"tls": "implicit", "certificate": "/no/such.pem"}, "certificate /no/such.pem: No such file"),
+    ({"tls": "implicit", "certificate": "PEM", "key": "KEY, KEY"}, "'certificate' names 1 files, 'key' 2: each needs"),
     ({"tls": "implicit", "certificate": "PEM", "key": "KEY", "tlsciphers": "NONE"}, "ciphers NONE"),
-    ({"tls": "implicit", "certificate": "mail.pem"}, "absolute names of files"),
+    ({"tls": "implicit", "certificate": "mail.pem"}, "absolute file names"),
 ])
 def test_mistakes_are_told_before_the_start(start: Start, rundir: Path, authority: Authority,
                                             vserv: dict[str, str], told: str) -> None:

@@ -70,7 +70,7 @@ def test_names_become_absolute_before_any_chdir(tmp_path, monkeypatch):
 
 
 def test_the_file_of_an_option_must_exist(tmp_path):
-    with pytest.raises(ConfigError, match="nothing.conf: found No such file or directory"):
+    with pytest.raises(ConfigError, match="nothing.conf: No such file or directory"):
         start(tmp_path, "-c", f"{tmp_path}/nothing.conf")
 
 
@@ -92,16 +92,16 @@ def test_a_wrong_file_is_a_config_error(tmp_path):
     pytest.param(["--fo", "3"], ["pproxy: unrecognized arguments: --fo 3"], id="abbreviation"),
     pytest.param(["word"], ["pproxy: unrecognized arguments: word"], id="word"),
     pytest.param(["-f"], ["pproxy: argument -f/--fork: expected one argument"], id="no-value"),
-    pytest.param(["-f", "99"], ["pproxy: -f/--fork: fork: found '99', wanted a whole number from 0 to 64"], id="value"),
-    pytest.param(["-l", ""], ["pproxy: -l/--logfile: logfile: found '', wanted a file name"], id="empty-name"),
+    pytest.param(["-f", "99"], ["pproxy: -f/--fork: fork: '99' is not between 0 and 64"], id="value"),
+    pytest.param(["-l", ""], ["pproxy: -l/--logfile: logfile: '' is not a file name"], id="empty-name"),
     pytest.param(["-f", "x", "-r", "/no/such"],
-                 ["pproxy: -f/--fork: fork: found 'x', wanted a whole number from 0 to 64",
-                  "-r/--rundir: rundir: found '/no/such', wanted a directory that exists"], id="two-mistakes"),
+                 ["pproxy: -f/--fork: fork: 'x' is not a whole number from 0 to 64",
+                  "-r/--rundir: rundir: '/no/such' is not a directory that exists"], id="two-mistakes"),
     pytest.param(["--ready-fd", "-1"],
-                 ["pproxy: argument --ready-fd: found '-1', wanted the number of an open descriptor"], id="fd-sign"),
+                 ["pproxy: argument --ready-fd: '-1' is not the number of an open descriptor"], id="fd-sign"),
     pytest.param(["--ready-fd", "x"],
-                 ["pproxy: argument --ready-fd: found 'x', wanted the number of an open descriptor"], id="fd"),
-    pytest.param(["-l", "a\udcff\n"], [r"pproxy: -l/--logfile: logfile: found '/a\udcff\n', wanted a file name"],
+                 ["pproxy: argument --ready-fd: 'x' is not the number of an open descriptor"], id="fd"),
+    pytest.param(["-l", "a\udcff\n"], [r"pproxy: -l/--logfile: logfile: '/a\udcff\n' is not a file name"],
                  id="not-utf8"),
 ])
 def test_wrong_usage_ends_with_64_before_the_file_is_read(tmp_path, monkeypatch, capsys, argv, lines):

@@ -29,7 +29,7 @@ def test_lines_are_written_on_one(value, text):
     pytest.param("a\\x00", id="NUL"), pytest.param("a\\x0a", id="LF"), pytest.param("x" * 99, id="too long"),
     pytest.param("\\n" * 51, id="too many")])
 def test_what_is_no_lines_is_refused(text):
-    with pytest.raises(ValueError, match="lines parted by"):
+    with pytest.raises(ValueError, match="lines separated by"):
         KIND.parse(text)
 
 

@@ -72,8 +72,8 @@ def test_an_address_may_be_spelled_in_another_way(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(("variables", "wrong"), [
-    pytest.param({"LISTEN_FDS": "x"}, "pproxy: LISTEN_FDS: found 'x', wanted a number", id="no number"),
-    pytest.param({"LISTEN_FDNAMES": "a:b"}, "pproxy: LISTEN_FDNAMES: found 2, wanted 1 names, as in LISTEN_FDS",
+    pytest.param({"LISTEN_FDS": "x"}, "pproxy: LISTEN_FDS: 'x' is not a number", id="no number"),
+    pytest.param({"LISTEN_FDNAMES": "a:b"}, "pproxy: LISTEN_FDNAMES: 2 names for the 1 sockets of LISTEN_FDS",
                  id="names that do not fit"),
     pytest.param({"LISTEN_PID": "1", "LISTEN_FDS": "x"}, "", id="for another process"),
     pytest.param({"LISTEN_FDS": "0", "LISTEN_FDNAMES": ""}, "", id="none"),
@@ -88,5 +88,5 @@ def test_a_daemon_that_listens_nowhere_takes_none() -> None:
     mistakes: list[Mistake] = []
     assert given_sockets("ringd", [], environment("main"), mistakes) == {}
     assert [str(mistake) for mistake in mistakes] == [
-        "ringd: socket 'main', descriptor 3: found its name, wanted the name of something that listens: "
-        "none, for nothing listens"]
+        "ringd: socket 'main', descriptor 3: it is for a name that does not listen, not for one that does: "
+        "none: nothing listens"]

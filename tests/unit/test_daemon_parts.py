@@ -60,7 +60,7 @@ def test_settings_become_limits():
 def test_spares_must_fit_together():
     assert pool_mistakes(config_with()) == []
     assert [str(each) for each in pool_mistakes(config_with(minspare="9"))] == [
-        "toy: maxspare: found 8, wanted at least minspare, which is 9"]
+        "[toy] maxspare: maxspare = 8 is less than minspare, which is 9"]
 
 
 def test_spec_1_2_read_only_variables():

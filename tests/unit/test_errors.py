@@ -7,12 +7,12 @@ from popular.errors import ConfigError, Gone, Leave, Mistake, NulByte, PopularEr
 
 
 def test_a_configuration_error_tells_every_mistake():
-    first = Mistake("pproxy.conf: [pproxy] authtimeout", "'70m'", "a time from 0s to 1h")
-    second = Mistake("pproxy.conf: line 3", "'x'", "KEY = VALUE")
+    first = Mistake("pproxy.conf: [pproxy] authtimeout", "'70m' is not a time from 0s to 1h")
+    second = Mistake("pproxy.conf: line 3", "'x' is not KEY = VALUE")
     why = ConfigError([first, second])
     assert why.mistakes == (first, second)
-    assert str(why).splitlines() == ["pproxy.conf: [pproxy] authtimeout: found '70m', wanted a time from 0s to 1h",
-                                     "pproxy.conf: line 3: found 'x', wanted KEY = VALUE"]
+    assert str(why).splitlines() == ["pproxy.conf: [pproxy] authtimeout: '70m' is not a time from 0s to 1h",
+                                     "pproxy.conf: line 3: 'x' is not KEY = VALUE"]
 
 
 def test_a_refused_login_keeps_its_reason_from_the_client():

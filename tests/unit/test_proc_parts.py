@@ -255,7 +255,8 @@ def test_other_rights_are_not():
 
 
 @pytest.mark.parametrize("user, group, text", [
-    ("no-such-user", "root", "no such user: no-such-user"), ("root", "no-such-group", "no such group: no-such-group")])
+    ("no-such-user", "root", "no such user 'no-such-user'; create it or give --user"),
+    ("root", "no-such-group", "no such group 'no-such-group'; create it or give --group")])
 def test_who_does_not_exist_is_named(user, group, text):
     with pytest.raises(KeyError, match=text):
         find_rights(user, group)
