@@ -11,6 +11,7 @@
      │  └ CommitError  some messages could not be removed      [SYS/TEMP] at QUIT
      ├ BackendError  a backend cannot be used                soft failure or [SYS/TEMP]
      ├ MailcheckError  no usable answer: treated as "has mail"
+     │  └ NoMailbox    there is none: the server decides what becomes of the user
      ├ PdmError      a database module cannot be loaded or used
      └ Gone          the peer closed, timed out or misbehaved: the session ends, no fault of ours
         ├ NulByte    a NUL from the network: drop at once, say nothing (spec 1.5)
@@ -141,6 +142,10 @@ class BackendError(PopularError):
 
 class MailcheckError(PopularError):
     """A mail check brought no usable answer."""
+
+
+class NoMailbox(MailcheckError):
+    """A mail check was answered: there is no such mailbox."""
 
 
 class PdmError(PopularError):

@@ -52,6 +52,19 @@ def digest_of(path: str) -> str:
         return ""
 
 
+def value_in(path: str, section: str, key: str) -> str | None:
+    """Return one value of another program's file, as text; None where it does not say, or cannot be read.
+
+    What is wrong with the file is for that program to tell.
+    """
+    try:
+        root = ConfigObj(path, interpolation=False, list_values=False, file_error=True, encoding="utf-8")
+        found = root[section][key]
+    except (OSError, ConfigObjError, UnicodeError, KeyError, TypeError):
+        return None
+    return unquote(found) if isinstance(found, str) else None
+
+
 class _IniFile:
     """One file while it is read: the parsed sections, and the mistakes so far."""
 

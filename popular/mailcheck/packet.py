@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from popular import names
-from popular.errors import MailcheckError
+from popular.errors import MailcheckError, NoMailbox
 
 MAX_REQUEST = 1024    # octets of a request; a mailbox name has at most names.MAX_MAILBOX
 MAX_ANSWER = 1024     # octets of an answer that are looked at
+NO_MAILBOX = "no such mailbox"
 
 _STATE = re.compile(rb"\+OK ([0-3])(?:[ \r\n]|\Z)")
 _LOAD = re.compile(rb"\+OK ([0-9]{1,9}(?:\.[0-9]{1,9})?)[ \r\n]*\Z")
@@ -119,4 +120,5 @@ def _raise_refusal(datagram: bytes) -> None:
     """Raise the server's refusal, made printable."""
     if datagram.startswith((b"-ERR ", b"-ERR\r", b"-ERR\n")) or datagram == b"-ERR":
         text = names.clean_line(datagram[4:].strip(), limit=200)
-        raise MailcheckError(f"refused by the server: {text or 'no reason given'}")
+        error = NoMailbox if text == NO_MAILBOX else MailcheckError
+        raise error(f"refused by the server: {text or 'no reason given'}")

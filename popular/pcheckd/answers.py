@@ -19,7 +19,7 @@ COMPLAINT_INTERVAL = 60.0    # seconds between two log lines of unreadable mailb
 _TOO_LONG = packet.error_answer("request too long")
 _UNKNOWN = packet.error_answer("unknown request")
 _ILLEGAL = packet.error_answer("illegal mailbox name")
-_MISSING = packet.error_answer("no such mailbox")
+_MISSING = packet.error_answer(packet.NO_MAILBOX)
 _UNREADABLE = packet.error_answer("mailbox cannot be read")
 
 
@@ -31,8 +31,8 @@ class Answers:
         """Take where the facts come from.
 
         `mail_state` is given a well-formed name and returns None for a mailbox that does not
-        exist, or raises StoreError.  `load` is the 1-minute load; at `emptyload` or more every
-        mailbox is answered with state 3; None is never.
+        exist and does not count as empty, or raises StoreError.  `load` is the 1-minute load; at
+        `emptyload` or more every mailbox is answered with state 3; None is never.
         """
         self._mail_state = mail_state
         self._load = load

@@ -3,11 +3,13 @@
 import sys
 
 from popular.addresses import Endpoint
+from popular.config.cmdline import conf_path
+from popular.config.inifile import value_in
 from popular.config.setting import place
 from popular.config.store import Config, with_variable
 from popular.daemon.starter import main as start
 from popular.daemon.trial import try_spool
-from popular.errors import Findings, Mistake, StartError
+from popular.errors import Findings, Mistake, StartError, UsageError
 from popular.net.listen import resolve
 from popular.pcheckd.settings import SCHEMA
 from popular.pcheckd.spec import SPEC
@@ -15,7 +17,28 @@ from popular.pcheckd.spec import SPEC
 
 def main() -> int:
     """Run `pcheckd`; returns its exit code."""
-    return start(SPEC, sys.argv[1:], prepare=resolve_host, attempt=attempt)
+    return start(SPEC, sys.argv[1:], prepare=prepare, attempt=attempt)
+
+
+def prepare(config: Config, mistakes: list[Mistake]) -> Config:
+    """Return `config` with a numeric host, and with `missing` as pserv has it; adds to `mistakes`."""
+    return follow_pserv(resolve_host(config, mistakes), mistakes)
+
+
+def follow_pserv(config: Config, mistakes: list[Mistake]) -> Config:
+    """Return `config` with `missing` from pserv's INI file, where its own does not say it; adds to `mistakes`.
+
+    So the administrator of a storage host says it once.
+    """
+    path = conf_path("pserv")
+    text = value_in(path, "pserv", "missing") if config.variables.optional_text("missing") is None else None
+    if text is None:
+        return config
+    try:
+        return with_variable(config, SCHEMA, "missing", text, starting=True)
+    except UsageError:
+        mistakes.append(Mistake(f"{path}: [pserv] missing", f"{text!r} is none of empty, create, refuse"))
+        return config
 
 
 def resolve_host(config: Config, mistakes: list[Mistake]) -> Config:

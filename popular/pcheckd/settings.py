@@ -3,7 +3,7 @@
 Read by the starter (INI file, options, documents) and by the master.
 """
 
-from popular.config.kinds import Dir, Float, Int, String
+from popular.config.kinds import Choice, Dir, Float, Int, String
 from popular.config.setting import Schema, Setting
 from popular.daemon.settings import process_rows
 from popular.paths import SPOOLDIR
@@ -13,6 +13,10 @@ DEFAULT_PORT = 50110
 OWN_ROWS = (
     Setting("mailboxdir", Dir(), SPOOLDIR, "Root of all mailboxes, which may lie at any depth below.",
             readonly=True, option=("-m", "--mailboxdir")),
+    Setting("missing", Choice("empty", "create", "refuse"), None,
+            "What becomes of a user whose mailbox is not there: with empty the answer is state 0 (no mail), else -ERR, "
+            "and the proxy asks pserv, which makes the mailbox or refuses the user; when not set, what pserv.conf in "
+            "/etc/popular says, and empty where it says nothing.", readonly=True, at_start=True),
     Setting("host", String(255), "0.0.0.0",
             "Address or name to listen on; 0.0.0.0 is every IPv4 address of this host, :: every IPv6 address.",
             readonly=True, option=("-h", "--host")),

@@ -24,6 +24,7 @@ from popular.pcheckd.answers import Answers
 from popular.pcheckd.messages import SHUTDOWN
 from popular.pcheckd.settings import SCHEMA
 from popular.proc.pool import PoolLimits
+from popular.store.folders import is_missing
 from popular.store.mailbox import mail_state
 
 SIGNALS = (
@@ -32,6 +33,8 @@ SIGNALS = (
     SignalRow(signal.SIGHUP, "reopen", "reopen", "Reopen the log file."),
     UPGRADE,
 )
+
+EMPTY = "empty"    # of the variable `missing`
 
 _STATES = {"none": MailState.EMPTY, "read": MailState.OLD_MAIL, "new": MailState.NEW_MAIL}
 
@@ -59,18 +62,22 @@ def pool(config: Config) -> PoolLimits:
 def make_job(config: Config, log: Log, former: Job | None) -> DatagramJob:
     """Return what the children do."""
     variables = config.variables
-    answers = Answers(lookup(variables.text("mailboxdir")), LoadAverage(), variables.optional_number("emptyload"), log)
+    look = lookup(variables.text("mailboxdir"), variables.optional_text("missing") or EMPTY)
+    answers = Answers(look, LoadAverage(), variables.optional_number("emptyload"), log)
     return DatagramJob(answers, tracer(log) if log.debug_on else None)
 
 
-def lookup(root: str) -> Callable[[str], MailState | None]:
-    """Return a function from mailbox name to state; it returns None where there is no mailbox, or raises StoreError."""
+def lookup(root: str, missing: str) -> Callable[[str], MailState | None]:
+    """Return a function from mailbox name to state; it returns None where there is no mailbox, or raises StoreError.
+
+    With `missing` = empty, a mailbox that is simply not there yet has no mail.
+    """
     def look(mailbox: str) -> MailState | None:
         try:
             return _STATES[mail_state(root, mailbox)]
         except MailboxError as why:
             if why.code == "SYS/PERM":    # missing for good, with the spool in its place
-                return None
+                return MailState.EMPTY if missing == EMPTY and is_missing(why) else None
             raise
     return look
 

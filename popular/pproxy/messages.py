@@ -45,6 +45,10 @@ MAILCHECK_FAILED = Message(
     0x024B, ADM, "mailcheck_failed", "backend mailbox why client",
     "The store did not answer the mail check.  The session goes on as if there were mail.  See whether "
     "pcheckd runs there and whether its UDP port is open.")
+NO_MAILBOX = Message(
+    0x0251, INF, "no_mailbox", "backend mailbox client",
+    "The mail check found no such mailbox.  The backend is called, which makes one, shows an empty one, or refuses the "
+    "user, as its variable `missing` says.  Nothing to do.")
 BACKEND_FAILED = Message(
     0x024C, ADM, "backend_failed", "backend mailbox why client",
     "The backend is out of reach, and the client was told to come again later: softfail is off, or nobody else has "

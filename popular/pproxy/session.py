@@ -12,7 +12,7 @@ from popular.daemon.messages import NULL_BYTE_IN_INPUT
 from popular.daemon.session import Session
 from popular.daemon.sessions import totals_of
 from popular.daemon.tls import IMPLICIT
-from popular.errors import BackendError, Gone, MailcheckError, NulByte, Refused
+from popular.errors import BackendError, Gone, MailcheckError, NoMailbox, NulByte, Refused
 from popular.log.writer import Log
 from popular.mailcheck.client import ask
 from popular.mailcheck.packet import MailState
@@ -193,6 +193,10 @@ class ProxySession:
         asked = time.monotonic()
         try:
             state = ask(backend.check, route.mailbox, backend.checktimeout, backend.checktries, backend.source)
+        except NoMailbox:    # what becomes of such users is the server's to say, and known there only
+            self.entry.count("checks_missing")
+            self.log.note(messages.NO_MAILBOX, **self.where(route))
+            return None
         except MailcheckError as why:
             self.entry.count("checks_failed")
             self.log.note(messages.MAILCHECK_FAILED, **self.where(route), why=str(why))

@@ -180,7 +180,7 @@ _SERVER_OUTCOMES = ("quit", "broken_off", "refused", "no_preamble")
 PROXY = BoardKind(b"PROXY\0\0\0", "vserv", ("backend",), (
     *COMMON, *_PROXY_OUTCOMES, "logins", "logins_refused", "logins_failed", "backend_refused",
     "checks_empty", "checks_old_mail", "checks_new_mail", "checks_overloaded", "checks_failed", "check_microseconds",
-    CUT_OFF,
+    CUT_OFF, "checks_missing",
 ), (*_PROXY_OUTCOMES, CUT_OFF), "backend")
 SERVER = BoardKind(b"SERVER\0\0", "server", (), (
     *COMMON, *_SERVER_OUTCOMES, "retrieved", "octets", "deleted", "not_deleted", CUT_OFF,

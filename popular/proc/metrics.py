@@ -94,8 +94,8 @@ BACKEND_REFUSALS = Family("popular_backend_refusals_total", "counter",
 BACKEND_FAILURES = Family(
     "popular_backend_failures_total", "counter",
     "Logins for which a backend was out of reach, drained, or silent, by why.", "backend", "kind")
-CHECKS = Family("popular_mail_checks_total", "counter", "What pcheckd said to mail checks; failed: it did not answer.",
-                "result")
+CHECKS = Family("popular_mail_checks_total", "counter",
+                "What pcheckd said to mail checks; missing: there is no mailbox; failed: it did not answer.", "result")
 CHECK_TIME = Family("popular_mail_check_seconds_total", "counter", "Time spent in mail checks.")
 RETRIEVED = Family("popular_messages_retrieved_total", "counter", "Messages that were retrieved.")
 RETRIEVED_BYTES = Family("popular_retrieved_bytes_total", "counter", "Octets of the messages that were retrieved.")
@@ -124,7 +124,7 @@ COUNTERS: Mapping[str, Place] = {
     "logins": Place(LOGINS, "granted"), "logins_refused": Place(LOGINS, "refused"),
     "logins_failed": Place(LOGINS, "failed"), "backend_refused": Place(BACKEND_REFUSALS),
     **{f"checks_{result}": Place(CHECKS, result)
-       for result in ("empty", "old_mail", "new_mail", "overloaded", "failed")},
+       for result in ("empty", "old_mail", "new_mail", "overloaded", "missing", "failed")},
     "check_microseconds": Place(CHECK_TIME, unit=_MICROSECOND),
     "retrieved": Place(RETRIEVED), "octets": Place(RETRIEVED_BYTES), "deleted": Place(DELETED),
     "not_deleted": Place(NOT_DELETED),

@@ -37,14 +37,18 @@ PREAMBLE_REFUSED = Message(
     "Somebody connected who does not speak XPOP.  Only proxies may reach this port: see that a firewall keeps all "
     "others away, and that the backend's protocol is right in pproxy.")
 MAILBOX_MISSING = Message(
-    0x0284, ADM, "mailbox_missing", "mailbox path why",
-    "A user's mailbox is not there.  Make it, or correct the user's record.")
+    0x0284, INF, "mailbox_missing", "mailbox path why",
+    "A user's mailbox is not there, as before a user's first mail; the client saw an empty one or was refused, as "
+    "`missing` says.  Nothing to do, unless the user's record is wrong or the mailbox was lost.")
 NOT_MOVED = Message(
     0x0285, ADM, "not_moved", "mailbox name why",
     "A message that was read could not be moved to cur/, so it stays new.  See to the permissions of the mailbox.")
 NOT_REMOVED = Message(
     0x0286, ADM, "not_removed", "mailbox failed deleted why",
     "Messages that the client deleted are still there, and it was told so.  See to permissions and the disk.")
+MAILBOX_MADE = Message(
+    0x0290, INF, "mailbox_made", "mailbox path",
+    "A user's mailbox was not there, and was made, as `missing = create` says.  Nothing to do.")
 NOT_READ = Message(
     0x0287, ADM, "not_read", "mailbox times why",
     "Messages could not be read, so many times in this session; why is of the last time.  The client was told to come "

@@ -43,6 +43,7 @@ class ServConfig:
     """Everything a child of pserv needs to know; times in seconds."""
 
     mailboxdir: str
+    missing: str    # what becomes of a user without mailbox: empty, create or refuse
     preambletimeout: float
     idletimeout: float
     maxerrors: int
@@ -58,6 +59,7 @@ def serv_config(config: Config, tls: Mapping[str, Tls] = MappingProxyType({})) -
     variables = config.variables
     return ServConfig(
         mailboxdir=variables.text("mailboxdir"),
+        missing=variables.text("missing"),
         preambletimeout=variables.seconds("preambletimeout"),
         idletimeout=variables.seconds("idletimeout"),
         maxerrors=variables.integer("maxerrors"),

@@ -5,6 +5,7 @@ Runs in the children of pserv.  The session has the id that the proxy sent, and 
 
 import errno
 import time
+from collections.abc import Sequence
 
 from popular.config.store import Config
 from popular.daemon.session import Session
@@ -12,15 +13,27 @@ from popular.daemon.sessions import totals_of
 from popular.errors import Gone, MailboxError, ProxyHeader, Refused
 from popular.log.writer import Log
 from popular.pop3.dialogue import Dialogue
+from popular.pop3.maildrop import EmptyMaildrop
 from popular.pop3.transaction import Outcome, TransactionState
 from popular.pop3.xpop import Preamble, read_preamble
 from popular.pserv import messages
 from popular.proc.board_view import Row
 from popular.pserv.objects import ServConfig, Server
+from popular.store.commit import Trouble
+from popular.store.folders import is_missing
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
 
 UNKNOWN = "unknown"    # in the last line of a session whose child has died
+
+
+class NoMailbox(EmptyMaildrop):
+    """What is served in place of a mailbox that is not there."""
+
+    troubles: Sequence[Trouble] = ()
+
+
+Served = MaildirMaildrop | NoMailbox
 
 
 class ServSession:
@@ -70,11 +83,17 @@ class ServSession:
         self.entry.call_user(preamble.mailbox)
         return preamble
 
-    def open(self, preamble: Preamble) -> MaildirMaildrop:
+    def open(self, preamble: Preamble) -> Served:
         """List the mailbox; raises Refused, with the reason in the log."""
         self.session.enter("opening")
+        mailbox = Mailbox(self.config.mailboxdir, preamble.mailbox)
         try:
-            return MaildirMaildrop(Mailbox(self.config.mailboxdir, preamble.mailbox), master=preamble.master)
+            try:
+                return MaildirMaildrop(mailbox, master=preamble.master)
+            except MailboxError as why:
+                if not _is_absent(why) or self.config.missing == "refuse":
+                    raise
+                return self.open_absent(mailbox, why, master=preamble.master)
         except MailboxError as why:
             self.log_mailbox(preamble.mailbox, why)
             text = "no such mailbox" if why.code == "SYS/PERM" else "mailbox cannot be opened now"
@@ -83,7 +102,16 @@ class ServSession:
             self.log.note(messages.OUT_OF_MEMORY, mailbox=preamble.mailbox)
             raise Refused("SYS/TEMP", "mailbox cannot be opened now", "out of memory") from why
 
-    def serve(self, preamble: Preamble, maildrop: MaildirMaildrop) -> None:
+    def open_absent(self, mailbox: Mailbox, why: MailboxError, *, master: bool) -> Served:
+        """Make a mailbox that is not there, or show an empty one in its place; raises MailboxError."""
+        if self.config.missing == "create":
+            mailbox.create()
+            self.log.note(messages.MAILBOX_MADE, mailbox=mailbox.name, path=mailbox.path)
+            return MaildirMaildrop(mailbox, master=master)
+        self.log.note(messages.MAILBOX_MISSING, mailbox=mailbox.name, path=why.path, why=str(why))
+        return NoMailbox()
+
+    def serve(self, preamble: Preamble, maildrop: Served) -> None:
         """Speak POP3 over the mailbox until the client leaves; raises Gone."""
         octets = maildrop.entries.octets
         count = len(maildrop.entries)
@@ -107,12 +135,12 @@ class ServSession:
         reason = str(why)
         if why.number == errno.ENAMETOOLONG:
             self.log.note(messages.NAME_TOO_LONG, mailbox=mailbox, path=why.path)
-        elif why.code == "SYS/PERM":
+        elif _is_absent(why):
             self.log.note(messages.MAILBOX_MISSING, mailbox=mailbox, path=why.path, why=reason)
         else:
             self.log.note(messages.DIR_ACCESS_FAILED, mailbox=mailbox, path=why.path, why=reason)
 
-    def log_end(self, mailbox: str, maildrop: MaildirMaildrop, totals: Outcome, outcome: str) -> None:
+    def log_end(self, mailbox: str, maildrop: Served, totals: Outcome, outcome: str) -> None:
         """Write what went wrong in the store, and the line that sums the session up."""
         for trouble in maildrop.troubles:
             row = messages.STAT_FAILED if trouble.what == "not_listed" else messages.NOT_MOVED
@@ -146,3 +174,8 @@ def sum_up(config: Config, log: Log, row: Row, how: str) -> None:
             removed = 0 if row.state == "transaction" else UNKNOWN    # only UPDATE removes
             log.note(messages.MAILBOX_CLOSED, **where, mailbox=row.user, outcome=why, retrieved=UNKNOWN, octets=UNKNOWN,
                      deleted=removed, failed=removed, **totals_of(row))
+
+
+def _is_absent(why: MailboxError) -> bool:
+    """Tell whether a mailbox is not there, while its spool is; a file in its place is something else."""
+    return why.code == "SYS/PERM" and is_missing(why)

@@ -3,7 +3,7 @@
 Read by the starter (INI file, options, documents) and by the master (`show`, `set`).
 """
 
-from popular.config.kinds import Dir, Int, Time
+from popular.config.kinds import Choice, Dir, Int, Time
 from popular.config.setting import Schema, Setting
 from popular.daemon.settings import METRICS_ROWS, POOL_ROWS, process_rows
 from popular.paths import CAPADIR, SPOOLDIR
@@ -12,6 +12,9 @@ from popular.pserv.objects import CLASSES
 OWN_ROWS = (
     Setting("mailboxdir", Dir(), SPOOLDIR, "Root of all mailboxes, which may lie at any depth below.",
             option=("-m", "--mailboxdir")),
+    Setting("missing", Choice("empty", "create", "refuse"), "empty",
+            "What becomes of a user whose mailbox is not there: empty serves an empty one, create makes it, refuse "
+            "answers -ERR [SYS/PERM]; pcheckd does what this says in the INI file."),
     Setting("preambletimeout", Time(0.01, 300), 10.0,
             "Time a proxy has to name the mailbox, from the connection on."),
     Setting("idletimeout", Time(0.01, 86400), 600.0,

@@ -122,7 +122,9 @@ def _in_both(mailbox: Mailbox, files: Callable[[str], list[_File]]) -> tuple[lis
     try:
         new = files(mailbox.new)
     except MailboxError as why:
-        raise mailbox.missing(why) from why
+        if not mailbox.lost(why):
+            raise mailbox.missing(why) from why
+        new = []
     try:
         return new, files(mailbox.cur)
     except MailboxError as why:

@@ -16,8 +16,9 @@ from popular.store.folders import folder_error, has_file, is_missing, make_folde
 class Mailbox:
     """The paths of one mailbox, and its being there.
 
-    A mailbox is there when its new/ is; cur/ may be missing, then nothing was read yet.  Symbolic links among the
-    folders are the administrator's and are followed; those among the messages are not.
+    A mailbox is there when its new/ or its cur/ is: without cur/ nothing was read yet, and a new/ that was lost is no
+    reason to hide what is in cur/.  Symbolic links among the folders are the administrator's and are followed; those
+    among the messages are not.
     """
 
     __slots__ = ("name", "root", "path", "new", "cur", "tmp")
@@ -33,6 +34,10 @@ class Mailbox:
         self.cur = f"{self.path}/cur"
         self.tmp = f"{self.path}/tmp"
 
+    def lost(self, why: MailboxError) -> bool:
+        """Tell whether new/, which failed, is simply not there, while cur/ is."""
+        return is_missing(why) and os.path.isdir(self.cur)
+
     def missing(self, why: MailboxError) -> MailboxError:
         """Return what a failure of new/ means: with the spool away, no mailbox is missing for good."""
         if why.code == "SYS/PERM" and not os.path.isdir(self.root):
@@ -40,11 +45,17 @@ class Mailbox:
         return why
 
     def check(self) -> None:
-        """Raise MailboxError unless the mailbox is there."""
+        """Raise MailboxError unless the mailbox is there; a new/ that was lost is made anew, so that mail can come."""
         try:
             os.stat(self.new)
         except OSError as why:
-            raise self.missing(folder_error(self.new, why)) from why
+            error = folder_error(self.new, why)
+            if not self.lost(error):
+                raise self.missing(error) from why
+            try:
+                make_folder(self.new)
+            except OSError as other:
+                raise MailboxError(self.new, other.errno or errno.EIO, "SYS/TEMP") from other
 
     def create(self) -> None:
         """Make the mailbox's folders below the spool where they are missing; all of them last on disk then.
@@ -85,7 +96,8 @@ def mail_state(root: str, name: str) -> str:
         if has_file(mailbox.new):
             return "new"
     except MailboxError as why:
-        raise mailbox.missing(why) from why
+        if not mailbox.lost(why):
+            raise mailbox.missing(why) from why
     try:
         return "read" if has_file(mailbox.cur) else "none"
     except MailboxError as why:

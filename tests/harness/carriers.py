@@ -71,7 +71,8 @@ class ServCarrier:
         """Start it; must be closed."""
         self.spool = spool
         self.daemon = Daemon.start("pserv", {
-            "pserv": {"mailboxdir": spool, "maxerrors": MAXERRORS}, "server": {"main": {"address": "127.0.0.1:0"}},
+            "pserv": {"mailboxdir": spool, "maxerrors": MAXERRORS, "missing": "refuse"},
+            "server": {"main": {"address": "127.0.0.1:0"}},
         }, rundir)
 
     @staticmethod

@@ -52,8 +52,9 @@ MAILBOXES = [
     pytest.param(b"*Mdot-files", b"+OK 0 no mail\n", id="dot-files-are-no-mail"),
     pytest.param(b"3/2d/joe.doe", b"+OK 2 new mail\n", id="old-form"),
     pytest.param(b"old\r\n", b"+OK 1 mail\n", id="old-form-crlf"),
-    pytest.param(b"*Mnobody", b"-ERR no such mailbox\n", id="missing"),
-    pytest.param(b"*Mno-mailbox", b"-ERR no such mailbox\n", id="a-folder-that-is-no-mailbox"),
+    pytest.param(b"*Mlost-new", b"+OK 1 mail\n", id="new-was-lost"),
+    pytest.param(b"*Mnobody", b"+OK 0 no mail\n", id="missing"),
+    pytest.param(b"*Mno-mailbox", b"+OK 0 no mail\n", id="a-folder-that-is-no-mailbox"),
     pytest.param(b"*Mfile", b"-ERR no such mailbox\n", id="a-file"),
     pytest.param(b"*M../spool/old", b"-ERR illegal mailbox name\n", id="dot-dot"),
     pytest.param(b"*M/old", b"-ERR illegal mailbox name\n", id="absolute"),
@@ -70,6 +71,7 @@ def test_spec_8_2_requests_and_answers(pcheckd: StartPcheckd, spool: Path,
     make_mailbox("empty")
     (make_mailbox("tmp-only") / "tmp/945113196.14341_5").write_bytes(MESSAGE)
     (make_mailbox("dot-files") / "new/.hidden").write_bytes(MESSAGE)
+    (make_mailbox("lost-new", cur=[MESSAGE]) / "new").rmdir()
     (spool / "no-mailbox").mkdir()
     (spool / "file").write_bytes(b"")
     endpoint = pcheckd().endpoint()
@@ -80,6 +82,20 @@ def test_spec_8_2_requests_and_answers(pcheckd: StartPcheckd, spool: Path,
         if (answer := query(endpoint, request)) != wanted:
             wrong[param.id] = answer
     assert not wrong
+
+
+@pytest.mark.parametrize(("missing", "answer"), [
+    ("empty", b"+OK 0 no mail\n"), ("create", b"-ERR no such mailbox\n"), ("refuse", b"-ERR no such mailbox\n")])
+def test_a_mailbox_that_is_missing(pcheckd: StartPcheckd, spool: Path, missing: str, answer: bytes) -> None:
+    endpoint = pcheckd(missing=missing).endpoint()
+    (spool / "file").write_bytes(b"")
+    assert query(endpoint, b"*Mnobody") == answer
+    assert query(endpoint, b"*Mfile") == b"-ERR no such mailbox\n"
+    (spool / "file").unlink()
+    assert os.listdir(spool) == [], "whoever asks makes nothing"
+    spool.rmdir()
+    assert query(endpoint, b"*Mnobody") == b"-ERR mailbox cannot be read\n", "a spool that is away is not empty"
+    spool.mkdir()
 
 
 def test_spec_8_2_load_is_the_1_minute_load(pcheckd: StartPcheckd) -> None:
@@ -129,7 +145,7 @@ def test_answers_are_not_answered(pcheckd: StartPcheckd) -> None:
             sock.send(answer)
         sock.send(b"*Mnobody")
         sock.settimeout(10.0)
-        assert sock.recv(100) == b"-ERR no such mailbox\n"    # the first answer is for the last datagram
+        assert sock.recv(100) == b"+OK 0 no mail\n"    # the first answer is for the last datagram
 
 
 def test_a_spool_that_is_away_is_no_missing_mailbox(pcheckd: StartPcheckd, spool: Path,
@@ -198,7 +214,7 @@ def test_spec_3_2_hup_reopens_the_log(pcheckd: StartPcheckd) -> None:
     wait_for(daemon.logfile.exists)
 
     def is_logged_anew() -> list[str]:
-        assert query(daemon.endpoint(), b"*Mafter-hup") == b"-ERR no such mailbox\n"
+        assert query(daemon.endpoint(), b"*Mafter-hup") == b"+OK 0 no mail\n"
         return daemon.log_lines("after-hup")
 
     wait_for(is_logged_anew)

@@ -23,13 +23,15 @@ OCTETS = {example.words[0]: octets_of(example) for example in examples_of(ROOT /
 @pytest.fixture
 def pserv(start: Start, spool: Path) -> Daemon:
     """A storage server."""
-    return start("pserv", {"pserv": {"mailboxdir": spool}, "server": {"main": {"address": "127.0.0.1:0"}}})
+    return start("pserv", {
+        "pserv": {"mailboxdir": spool, "missing": "refuse"}, "server": {"main": {"address": "127.0.0.1:0"}}})
 
 
 @pytest.fixture
 def pcheckd(start: Start, spool: Path) -> Daemon:
     """What tells of mail."""
-    return start("pcheckd", {"pcheckd": {"mailboxdir": spool, "host": "127.0.0.1", "port": 0}})
+    return start("pcheckd", {"pcheckd": {
+        "mailboxdir": spool, "missing": "refuse", "host": "127.0.0.1", "port": 0}})
 
 
 def say(endpoint: Endpoint, octets: bytes) -> bytes:

@@ -90,13 +90,56 @@ def test_spec_2_4_what_is_no_preamble_is_refused(connect: Connect, pserv: Daemon
 
 
 @pytest.mark.parametrize("name", ["jane", "joe/deep/down"])
-def test_a_mailbox_that_is_missing(connect: Connect, pserv: Daemon, make_mailbox: MakeMailbox, name: str) -> None:
+def test_a_mailbox_that_is_missing_is_empty(connect: Connect, pserv: Daemon, make_mailbox: MakeMailbox, spool: Path,
+                                            name: str) -> None:
     make_mailbox("joe")
     client = connect()
-    assert client.xpop(name, "sid-7") == b"-ERR [SYS/PERM] no such mailbox"
+    assert client.xpop(name, "sid-7") == b"+OK 0 messages (0 octets)"
+    assert client.ok("STAT") == b"0 0" and client.multi("LIST") == []
+    client.ok("QUIT")
+    (line,) = pserv.wait_log("mailbox_missing")
+    assert line.split(" ")[5:9] == ["sid-7", "INF", "0284", "mailbox_missing"]
+    pserv.wait_log("mailbox_closed")
+    assert not (spool / name).exists()
+    assert [line for line in pserv.log_lines(" sid-7 ") if " INF " not in line] == []
+
+
+def test_a_mailbox_that_is_missing_is_refused(start: Start, pop: Callable[[Endpoint], PopClient], spool: Path) -> None:
+    pserv = serve(start, spool, missing="refuse")
+    client = pop(pserv.endpoint())
+    assert client.xpop("jane", "sid-7") == b"-ERR [SYS/PERM] no such mailbox"
     assert client.rest() == b""
     (line,) = pserv.wait_log("mailbox_missing")
-    assert line.split(" ")[5:9] == ["sid-7", "ADM", "0284", "mailbox_missing"]
+    assert line.split(" ")[5:9] == ["sid-7", "INF", "0284", "mailbox_missing"]
+
+
+def test_a_mailbox_that_is_missing_is_made(start: Start, pop: Callable[[Endpoint], PopClient], spool: Path) -> None:
+    pserv = serve(start, spool, missing="create")
+    for _ in range(2):
+        client = pop(pserv.endpoint())
+        assert client.xpop("3/2d/jane", "sid-7") == b"+OK 0 messages (0 octets)"
+        client.ok("QUIT")
+    (line,) = pserv.wait_log("mailbox_made")
+    assert line.split(" ")[5:9] == ["sid-7", "INF", "0290", "mailbox_made"]
+    assert sorted(path.name for path in (spool / "3/2d/jane").iterdir()) == ["cur", "new", "tmp"]
+
+
+@pytest.mark.parametrize("missing", ["empty", "create"])
+def test_what_is_in_the_way_of_a_mailbox_is_no_empty_one(
+        start: Start, pop: Callable[[Endpoint], PopClient], spool: Path, missing: str) -> None:
+    (spool / "file").write_bytes(b"")
+    pserv = serve(start, spool, missing=missing)
+    assert pop(pserv.endpoint()).xpop("file").startswith(b"-ERR [SYS/PERM] ")
+    assert "ADM 0006 dir_access_failed mailbox='file'" in pserv.wait_log("0006")[0]
+
+
+def test_mail_in_cur_is_served_when_new_was_lost(connect: Connect, make_mailbox: MakeMailbox) -> None:
+    box = make_mailbox("joe", cur=[MAIL])
+    (box / "new").rmdir()
+    client = connect()
+    assert client.xpop("joe").startswith(b"+OK 1 messages")
+    assert client.message(1) == MAIL
+    client.ok("QUIT")
 
 
 def test_a_mailbox_that_vanishes_with_its_spool(connect: Connect, pserv: Daemon, spool: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from popular.addresses import Endpoint
-from popular.errors import MailcheckError
+from popular.errors import MailcheckError, NoMailbox
 from popular.mailcheck.client import ask, ask_load
 from popular.mailcheck.packet import MailState
 from tests.harness.fake_pcheckd import Behaviour, FakePcheckd, Reply, always, by_mailbox, in_turn
@@ -88,7 +88,7 @@ def test_no_answer(behaviour: Behaviour) -> None:
 
 def test_a_refusal_ends_the_tries_at_once() -> None:
     with FakePcheckd(always(Reply(b"-ERR no such mailbox\n"))) as fake:
-        with pytest.raises(MailcheckError, match="refused by the server: no such mailbox"):
+        with pytest.raises(NoMailbox, match="refused by the server: no such mailbox"):
             ask(fake.endpoint, "joe", LONG, 3)
         assert len(fake.asked) == 1
 

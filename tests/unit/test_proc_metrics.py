@@ -119,7 +119,7 @@ def test_pproxy(make_board: MakeBoard) -> None:
         {"program": "pproxy", "backend": "store1", "kind": "tls"}.items())] == 2
     assert sum(found.by("backend_failures_total", "kind").values()) == 2
     assert found.by("mail_checks_total", "result") == {
-        name: number[f"checks_{name}"] for name in ("empty", "old_mail", "new_mail", "overloaded", "failed")}
+        name: number[f"checks_{name}"] for name in ("empty", "old_mail", "new_mail", "overloaded", "missing", "failed")}
     assert found.get("mail_check_seconds_total", **who) == pytest.approx(number["check_microseconds"] / 1e6)
     assert found.get("forks_total", **who) == number["forks"] + 1
     assert found.get("fork_failures_total", **who) == number["forks_failed"]

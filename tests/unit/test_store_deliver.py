@@ -264,7 +264,7 @@ def test_a_kill_leaves_the_whole_mail_or_none(mailbox: Mailbox, at: str) -> None
     assert deliver(mailbox, io.BytesIO(MAIL), Form.LF).size == len(STORED)    # the rest in tmp/ is in nobody's way
 
 
-@pytest.mark.parametrize(("missing", "code"), [("", "SYS/PERM"), ("new", "SYS/PERM"), ("tmp", "SYS/TEMP")])
+@pytest.mark.parametrize(("missing", "code"), [("", "SYS/PERM"), ("tmp", "SYS/TEMP")])
 def test_missing_folders(mailbox: Mailbox, missing: str, code: str) -> None:
     if missing:
         os.rmdir(os.path.join(mailbox.path, missing))
@@ -273,6 +273,12 @@ def test_missing_folders(mailbox: Mailbox, missing: str, code: str) -> None:
     with pytest.raises(MailboxError) as caught:
         deliver(mailbox, io.BytesIO(MAIL), Form.LF)
     assert caught.value.code == code
+
+
+def test_new_that_was_lost_is_made_anew(mailbox: Mailbox) -> None:
+    os.rmdir(mailbox.new)
+    name = deliver(mailbox, io.BytesIO(MAIL), Form.LF).name
+    assert os.listdir(mailbox.new) == [name]
 
 
 # Names

@@ -10,6 +10,7 @@ import pytest
 
 from popular.errors import MailboxError, StoreError
 from popular.store.listing import list_messages
+from popular.store.maildrop import MaildirMaildrop
 from popular.store.mailbox import Mailbox, mail_state
 
 NAME = "3/2d/joe.doe"
@@ -79,10 +80,12 @@ def test_listing_stats_no_file(spool: Path, make_mailbox: MakeMailbox, monkeypat
     assert len(list_messages(Mailbox(str(spool), NAME))) == 6
 
 
-@pytest.mark.parametrize("missing", ["mailbox", "new"])
+@pytest.mark.parametrize("missing", ["mailbox", "new and cur"])
 def test_missing_mailbox_is_told_for_good(spool: Path, make_mailbox: MakeMailbox, missing: str) -> None:
-    if missing == "new":
-        (make_mailbox(NAME) / "new").rmdir()
+    if missing == "new and cur":
+        path = make_mailbox(NAME)
+        (path / "new").rmdir()
+        (path / "cur").rmdir()
     for use in (lambda: mail_state(str(spool), NAME), lambda: list_messages(Mailbox(str(spool), NAME)),
                 lambda: Mailbox(str(spool), NAME).check()):
         with pytest.raises(MailboxError) as caught:
@@ -124,6 +127,33 @@ def test_cur_may_be_missing(spool: Path, make_mailbox: MakeMailbox) -> None:
     put(path / "new", "1.1_6")
     assert mail_state(str(spool), NAME) == "new"
     assert [message.uid for message in list_messages(Mailbox(str(spool), NAME))] == ["1.1_6"]
+
+
+def test_new_may_be_lost(spool: Path, make_mailbox: MakeMailbox) -> None:
+    """Mail in cur/ is served all the same, and the next delivery makes new/ anew."""
+    path = make_mailbox(NAME)
+    put(path / "cur", "1.1_6")
+    (path / "new").rmdir()
+    mailbox = Mailbox(str(spool), NAME)
+    assert mail_state(str(spool), NAME) == "read"
+    assert [message.uid for message in list_messages(mailbox)] == ["1.1_6"]
+    drop = MaildirMaildrop(mailbox)
+    with drop.open(0) as file:
+        assert file.read() == b"text\r\n"
+    drop.commit({0}, set())
+    assert mail_state(str(spool), NAME) == "none"
+    mailbox.check()
+    assert sorted(os.listdir(path)) == ["cur", "new", "tmp"]
+
+
+def test_a_file_in_place_of_new_is_no_loss(spool: Path, make_mailbox: MakeMailbox) -> None:
+    path = make_mailbox(NAME)
+    (path / "new").rmdir()
+    put(path, "new")
+    for use in (lambda: mail_state(str(spool), NAME), lambda: list_messages(Mailbox(str(spool), NAME))):
+        with pytest.raises(MailboxError) as caught:
+            use()
+        assert caught.value.number == errno.ENOTDIR
 
 
 def test_create_makes_what_is_missing(spool: Path) -> None:
