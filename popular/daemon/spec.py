@@ -26,7 +26,7 @@ from popular.proc.pool import PoolLimits
 
 
 METRICS = "@metrics"    # owner of the listener on which metrics are served (daemon.metrics); no object has such an id
-_METRICS_BACKLOG = 16
+_METRICS_BACKLOG = 128
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """One page over HTTP, for whoever collects metrics: GET and HEAD of one path, and nothing else.
 
 Runs in the process of its own that serves metrics.  Clients are hostile: each has `SECONDS` for everything, its
-request `MAX_REQUEST` octets, and there are `MAX_VISITS` of them at once; others wait to be accepted.  What is no
-request gets a bare error, and every connection is closed after its answer.  Raises nothing but what `page` raises.
+request `MAX_REQUEST` octets.  There are `MAX_VISITS` of them at once: for one more, the oldest has to go that has not
+asked for anything yet, or else the oldest, so nobody keeps others out by saying nothing.  What is no request gets a
+bare error, and every connection is closed after its answer.  Raises nothing but what `page` raises.
 """
 
 import errno
@@ -12,7 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-MAX_VISITS = 8         # connections at once
+MAX_VISITS = 64        # connections at once
 MAX_REQUEST = 4096     # octets of a request line and its headers
 MAX_REST = 65536       # octets that a client may send in vain
 SECONDS = 5.0          # for request, answer and goodbye
@@ -69,7 +70,7 @@ class PageServer:
                 poll.register(fd, select.POLLIN)
             if now < self._deaf_until:
                 moments.append(self._deaf_until)
-            elif len(self._visits) < MAX_VISITS:
+            else:
                 poll.register(self._sock.fileno(), select.POLLIN)
         patience = max(0.0, min(moments) - now) * 1000 + 1 if moments else None
         return {fd for fd, _ in poll.poll(patience)}
@@ -84,7 +85,11 @@ class PageServer:
             self._deaf_until = time.monotonic() + PAUSE
             return why.errno not in _CLOSED
         sock.setblocking(False)
-        self._visits[sock.fileno()] = _Visit(sock, time.monotonic() + SECONDS)
+        if len(self._visits) >= MAX_VISITS:    # they stand in the order in which they came
+            visits = list(self._visits.values())
+            self._part(next((visit for visit in visits if not visit.answer), visits[0]))
+        visit = self._visits[sock.fileno()] = _Visit(sock, time.monotonic() + SECONDS)
+        self._attend(visit)    # whoever has asked already need not fear the next one
         return True
 
     def _attend(self, visit: "_Visit") -> None:

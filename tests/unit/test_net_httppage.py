@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -172,16 +173,47 @@ def test_who_says_nothing_is_dropped_and_others_are_served(make_site: Callable[.
                                                            monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httppage, "SECONDS", 3.0)
     site = make_site()
-    silent = [site.connect() for _ in range(MAX_VISITS - 1)]
+    silent = [site.connect() for _ in range(3)]
     silent[0].sendall(GET[:-1])
     assert get(site.endpoint)[0] == 200
-    assert not select.select(silent, [], [], 0)[0], "one place is left"
-    silent.append(site.connect())
-    assert get(site.endpoint)[0] == 200, "it waits until they are gone"
-    assert select.select(silent[:-1], [], [], 0)[0], "they had their time"
+    assert not select.select(silent, [], [], 0)[0], "they still have time"
     for sock in silent:
         assert sock.recv(1) == b""
         sock.close()
+
+
+def test_many_who_say_nothing_keep_nobody_out(make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest of them goes for each one more; so nobody waits for their time to be over."""
+    monkeypatch.setattr(httppage, "SECONDS", 60.0)
+    site = make_site()
+    with ExitStack() as stack:
+        reader = stack.enter_context(site.connect())
+        site.page = bytes(8 << 20)
+        reader.sendall(GET)
+        assert reader.recv(1) == b"H"
+        site.page = PAGE
+        silent = [stack.enter_context(site.connect()) for _ in range(4 * MAX_VISITS)]
+        for _ in range(3):
+            assert get(site.endpoint)[0] == 200
+        wait_for(lambda: is_closed(silent[0]), 10.0, "the end of the oldest")
+        silent[-1].sendall(GET)
+        assert status(read_all(silent[-1])) == 200, "the youngest may still ask"
+        assert read_all(reader).count(b"\0") == 8 << 20, "who is being answered is spared"
+
+
+def test_when_all_are_slow_to_read_the_oldest_goes(make_site: Callable[..., Site],
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httppage, "SECONDS", 60.0)
+    site = make_site()
+    site.page = bytes(1 << 20)
+    with ExitStack() as stack:
+        slow = [stack.enter_context(site.connect()) for _ in range(MAX_VISITS)]
+        for sock in slow:
+            sock.sendall(GET)
+            assert sock.recv(1) == b"H"
+        assert get(site.endpoint, "/")[0] == 404
+        wait_for(lambda: is_closed(slow[0]), 10.0, "the end of the oldest")
+        assert not is_closed(slow[1])
 
 
 def test_who_does_not_read_is_dropped(make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
