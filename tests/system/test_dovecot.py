@@ -2,11 +2,12 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.harness.daemon import Daemon
 from tests.harness.dovecot import Dovecot, NoDovecot
 from tests.harness.mail import crlf
 from tests.harness.needs import lacking
@@ -99,6 +100,27 @@ def test_no_password_is_logged(client, site):
     client.rest()
     site.pproxy.wait_log("session_end")
     assert INNER not in "".join(site.pproxy.log_lines())
+
+
+def test_a_refusal_that_dovecot_delays_lets_nobody_in(folder: Path, start: Callable[..., Daemon]) -> None:
+    """Its penalty grows with each guess, up to 17 s, and here we have no patience for the second one."""
+    try:
+        server = Dovecot.start(folder / "strict", {"anna": INNER})
+    except NoDovecot as why:
+        lacking(str(why))
+    with server:
+        proxy = start("pproxy", {
+            "pproxy": {"authdelay": 0, "logintimeout": "3s"}, "vserv": {"main": {"address": "127.0.0.1:0"}},
+            "backend": {"store": {"protocol": "pop3", "address": server.endpoint}},
+            "pdm": {"all": {"module": "any", "args": "store protocol=pop3"}}})
+        heard = []
+        for password in ("wrong", "another", INNER):
+            with PopClient(proxy.endpoint()) as client:
+                heard.append(client.login("anna", password))
+        assert heard[0] == b"-ERR [AUTH] Authentication failed."
+        assert heard[1].startswith(b"-ERR [SYS/TEMP] "), "and the right one may have to wait, too"
+        assert heard[2].startswith((b"-ERR [SYS/TEMP] ", b"+OK Logged in"))
+        assert proxy.log_lines("login_refused") and proxy.log_lines("backend_failed")
 
 
 def test_the_backend_ends_in_mid_session(client, site, dovecot):    # the last one: it takes the backend away

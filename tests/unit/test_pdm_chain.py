@@ -301,6 +301,7 @@ def test_good_answers(answer, notes):
     pytest.param(found(user="a", password=b"x" * 256), id="long password"),
     pytest.param(found(user="a", password="text"), id="password of text"),
     pytest.param(found(master=1), id="master a number"),
+    pytest.param(found(verified=1), id="verified a number"),
     pytest.param(Answer(Outcome.DENIED, Found("a b", "", "m")), id="denied with a wrong place"),
 ])
 def test_an_answer_that_is_not_well_formed_is_a_failure(answer, notes):

@@ -42,3 +42,17 @@ def test_no_route(found: Found, why: str) -> None:
 
 def test_a_password_is_never_shown() -> None:
     assert "secret" not in repr(find_route(BACKENDS, Found("pop3", user="joe", password=b"secret")))
+
+
+@pytest.mark.parametrize(("backend_", "verified", "password", "is_vouched"), [
+    pytest.param("pop3", True, b"given", True, id="the-module-has-checked-it"),
+    pytest.param("pop3", False, b"given", False, id="the-backend-will"),
+    pytest.param("pop3", False, b"other", False, id="the-backend-will-check-another"),
+    pytest.param("pop3", None, b"given", False, id="nobody-says-and-the-backend-could"),
+    pytest.param("pop3", None, b"other", True, id="nobody-says-and-the-backend-could-not"),
+    pytest.param("xpop", False, b"given", True, id="no-backend-checks-it"),
+    pytest.param("cxpop", None, b"given", True, id="no-backend-checks-it-nor-says-so"),
+])
+def test_who_has_checked_the_password(backend_: str, verified: bool | None, password: bytes, is_vouched: bool) -> None:
+    found = Found(backend_, "", "box", "joe", password, verified=verified)
+    assert find_route(BACKENDS, found, b"given").is_vouched is is_vouched

@@ -18,6 +18,7 @@ from dataclasses import replace
 from popular.log.writer import Log
 from popular.proc.board import Board
 from popular.proc.board_layout import PROXY
+from popular.proc.board_view import BoardView
 from popular.proc.child import ChildState, Inheritance
 from popular.proc.descriptors import MastersOwn, Seats
 from popular.proc.once import OnceAMinute
@@ -37,6 +38,7 @@ class Kept:
 
 def work(child):
     child.report(ChildState.BUSY)
+    child.count_failure("store1", "tls")    # the last words of the dead are heard, and counted
     os._exit(3)
 
 
@@ -47,6 +49,8 @@ supervisor = Supervisor(PoolLimits(1, 1, 1, 1), inheritance, work)
 supervisor.attend()
 os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)    # it is dead, and its reports have not been read
 supervisor.look_after()
+view = BoardView(inheritance.board.read)
+assert sum(view.failures().values()) == len(Kept.names) - Kept.names.count("child_not_started"), view.failures()
 print(json.dumps([Kept.names, supervisor.count, supervisor.losses, supervisor.attend()]))
 """
 
