@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from popular.config.inifile import digest_of, read_ini
+from popular.config.inifile import read_ini
 from popular.config.kinds import Bool, Dir, File
 from popular.config.parser import Parser
 from popular.config.setting import Schema, Setting
@@ -115,14 +115,13 @@ def read_config(schema: Schema, argv: Sequence[str], default_path: str) -> Start
     options = {name: text for name, text in given.items() if not name.startswith(":")}
     default = default_config(schema)
     unset = object()
-    config = replace(default, variables=Values(dict.fromkeys(default.variables, unset)))
+    config = replace(default, variables=Values(dict.fromkeys(default.variables, unset)), source=Source(path, ""))
     _with_options(config, schema, options, parser)    # wrong usage is told before the file is read
-    source = Source(path, digest_of(path))    # before it is read: one that changes meanwhile is seen to have changed
     if ":config" in given or os.path.lexists(path):
         config = read_ini(path, schema, config)
     config = _with_options(config, schema, options, parser)
     values = {name: value for name, value in config.variables.items() if value is not unset}
-    config = replace(config, variables=Values({**default.variables, **values}), source=source)
+    config = replace(config, variables=Values({**default.variables, **values}))
     return Startup(config, foreground=":foreground" in given, check=":check" in given, print=":print" in given,
                    ready_fd=given.get(":ready_fd"), config_path=path, dump=":dump" in given,
                    given=frozenset(values), argv=tuple(argv))

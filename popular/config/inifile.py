@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from configobj import ConfigObj, ConfigObjError, NestingError, Section
 from configobj.validate import ValidateError, Validator
@@ -16,7 +17,7 @@ from configobj.validate import ValidateError, Validator
 from popular.config.kinds import Dir, File, Id
 from popular.config.quoting import unquote
 from popular.config.setting import MAX_FOUND, Schema, Setting, quoted
-from popular.config.store import FILE, Config, with_item, with_variable
+from popular.config.store import FILE, Config, Source, with_item, with_variable
 from popular.errors import ConfigError, Mistake, UsageError
 from popular.names import is_id
 
@@ -43,15 +44,6 @@ def read_ini(path: str, schema: Schema, config: Config) -> Config:
     return _IniFile(path, schema).fold(config)
 
 
-def digest_of(path: str) -> str:
-    """Return the SHA-256, in hex, of what stands in a file, or of as much as is read; empty when it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.sha256(file.read(MAX_BYTES + 1)).hexdigest()
-    except (OSError, ValueError):
-        return ""
-
-
 def value_in(path: str, section: str, key: str) -> str | None:
     """Return one value of another program's file, as text; None where it does not say, or cannot be read.
 
@@ -72,6 +64,7 @@ class _IniFile:
         self._path = path
         self._schema = schema
         self._mistakes: list[Mistake] = []
+        self._digest = ""
         self._root = self._parse(self._lines())
 
     def fold(self, config: Config) -> Config:
@@ -82,7 +75,7 @@ class _IniFile:
             config = self._apply(config)
         if self._mistakes:
             raise ConfigError(self._mistakes)
-        return config
+        return replace(config, source=Source(os.path.abspath(self._path), self._digest))
 
     def _lines(self) -> list[str]:
         """Return the lines of the file without their ends."""
@@ -93,6 +86,7 @@ class _IniFile:
             raise ConfigError([Mistake(self._path, os.strerror(why.errno or 0))]) from None
         except ValueError:    # a NUL in the name
             raise ConfigError([Mistake(quoted(self._path), "not a file name")]) from None
+        self._digest = hashlib.sha256(raw).hexdigest()
         if len(raw) > MAX_BYTES:
             raise ConfigError([Mistake(self._path, f"more than {MAX_BYTES} octets")])
         try:

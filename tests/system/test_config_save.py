@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
+from popular.config.changes import Told
 from popular.control.connection import Peer
 from popular.errors import UsageError
 from popular.pproxy.settings import SCHEMA
@@ -89,7 +90,7 @@ def test_root_writes_for_another_user_where_only_root_can_write(rundir: Path) ->
     """And else with that user's rights, for a daemon that was broken into may name any file."""
     file = rundir / "pproxy.conf"
     file.write_text("[pproxy]\nmaxerrors = 7\n")
-    told = pcontrol_save.Told("pproxy", str(file), "", ())
+    told = Told("pproxy", str(file), "", ())
     nobody = Peer(1, 65534)
 
     def writes_as() -> int:
@@ -112,4 +113,4 @@ def test_root_writes_for_another_user_where_only_root_can_write(rundir: Path) ->
 @needs_root
 def test_whoever_may_not_write_is_told_what_to_do(rundir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
-    assert "user nobody may not write" in pcontrol_save._hint(pcontrol_save.Told("pproxy", "/etc/x.conf", "", ()))
+    assert "user nobody may not write" in pcontrol_save._hint(Told("pproxy", "/etc/x.conf", "", ()))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from popular.config.changes import Change, Told, changes, changes_from, render_changes, to_json
 from popular.config.iniedit import edited
-from popular.config.inifile import digest_of, read_ini
+from popular.config.inifile import read_ini
 from popular.config.inisave import save
 from popular.config.store import COMMAND, Config, Source, default_config, with_item, with_variable, without_item
 from popular.errors import UsageError
@@ -103,6 +103,11 @@ def test_what_differs_is_shown_as_an_ini_file() -> None:
     assert list(render_changes(changes(base, base, SCHEMA))) == []
 
 
+def digest_of(path: Path) -> str:
+    """Return what a Config tells of the file that it was read from."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """The INI file."""
@@ -115,7 +120,7 @@ def file(tmp_path: Path) -> Path:
 def told(file: Path, *lines: str) -> Told:
     """Return what a daemon tells that has read the file and obeyed commands."""
     config, base = present(*lines)
-    base = replace(base, source=Source(str(file), digest_of(str(file))))
+    base = replace(base, source=Source(str(file), digest_of(file)))
     return changes_from(to_json("pproxy", base, changes(config, base, SCHEMA)))
 
 
@@ -184,7 +189,8 @@ def test_whatever_is_saved_reads_back(tmp_path_factory, values, args, is_gone, i
     """`save` itself proves it, and refuses a layout that it does not understand."""
     file = tmp_path_factory.mktemp("save") / "pproxy.conf"
     file.write_text(FILE)
-    base = replace(read_ini(str(file), SCHEMA, default_config(SCHEMA)), source=Source(str(file), digest_of(str(file))))
+    base = read_ini(str(file), SCHEMA, default_config(SCHEMA))
+    assert base.source == Source(str(file), digest_of(file))
     config = base if not is_gone else without_item(base, SCHEMA, "vserv", "old")
     config = with_item(config, SCHEMA, "vserv", ident, {"address": "127.0.0.1:0", **values}, COMMAND)
     config = with_item(config, SCHEMA, "pdm", "p", {"module": "any", "args": args}, COMMAND)
@@ -193,4 +199,4 @@ def test_whatever_is_saved_reads_back(tmp_path_factory, values, args, is_gone, i
     assert {item.ident: item.values for item in after.items("vserv")} == {
         item.ident: item.values for item in config.items("vserv")}
     assert [item.values for item in after.items("pdm")] == [item.values for item in config.items("pdm")]
-    assert hashlib.sha256((file.parent / "pproxy.conf.old").read_bytes()).hexdigest() == base.source.digest
+    assert digest_of(file.parent / "pproxy.conf.old") == base.source.digest
