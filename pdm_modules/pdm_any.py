@@ -43,15 +43,21 @@ class Module(PdmModule):
 
     def check(self, request: Request) -> Answer:
         """Accept whoever has a well-formed name."""
+        found = self._place(request.user, request.namespace, request.password)
+        return UNKNOWN if found is None else Answer(Outcome.OK, found)
+
+    def find(self, user: str, namespace: str) -> Found | None:
+        """Return where the mail of whoever has a well-formed name would be."""
+        return self._place(user, namespace, b"")
+
+    def _place(self, user: str, namespace: str, password: bytes) -> Found | None:
         if self.protocol == "pop3":
-            name = self.pattern.fill(request.user, request.namespace)
-            if not name:
-                return UNKNOWN
-            return Answer(Outcome.OK, Found(self.backend, "pop3", "", name, request.password, verified=False))
-        mailbox = self.pattern.mailbox(request.user, request.namespace)
+            name = self.pattern.fill(user, namespace)
+            return Found(self.backend, "pop3", "", name, password, verified=False) if name else None
+        mailbox = self.pattern.mailbox(user, namespace)
         if mailbox is None:
-            return UNKNOWN
+            return None
         if self.protocol:
-            return Answer(Outcome.OK, Found(self.backend, self.protocol, mailbox))
+            return Found(self.backend, self.protocol, mailbox)
         # the backend's own protocol decides which of the two is used
-        return Answer(Outcome.OK, Found(self.backend, "", mailbox, request.user, request.password, verified=False))
+        return Found(self.backend, "", mailbox, user, password, verified=False)

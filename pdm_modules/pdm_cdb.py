@@ -11,13 +11,13 @@ into its place is seen at the next login.  A damaged file is FAILED.
 import os
 
 from popular.pdm import cdbfile, records
-from popular.pdm.api import UNKNOWN, Answer, PdmError, PdmModule, Request
+from popular.pdm.api import UNKNOWN, Answer, Found, PdmError, PdmModule, Request
 
 
 class Module(PdmModule):
     """The users of one constant database."""
 
-    API = (1, 0)
+    API = (1, 1)
 
     def __init__(self, ident: str, args: list[str]) -> None:
         """Take the file's name; raises ValueError."""
@@ -30,14 +30,23 @@ class Module(PdmModule):
 
     def check(self, request: Request) -> Answer:
         """Look the user up and compare his password."""
-        key = records.key_of(request.user)
+        record = self._look_up(request.user)
+        return UNKNOWN if record is None else records.answer_from(request, record)
+
+    def find(self, user: str, namespace: str) -> Found | None:
+        """Look the user up."""
+        record = self._look_up(user)
+        return None if record is None else records.found_in(record)
+
+    def _look_up(self, user: str) -> bytes | None:
+        """Return a user's record, None when there is none; raises OSError and PdmError."""
+        key = records.key_of(user)
         if key is None:
-            return UNKNOWN
+            return None
         fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            record = cdbfile.find(fd, key, records.MAX_RECORD)
+            return cdbfile.find(fd, key, records.MAX_RECORD)
         except ValueError as why:
             raise PdmError(f"{self.path}: {why}") from None
         finally:
             os.close(fd)
-        return UNKNOWN if record is None else records.answer_from(request, record)

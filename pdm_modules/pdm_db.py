@@ -13,7 +13,7 @@ import os
 from typing import Any
 
 from popular.pdm import records
-from popular.pdm.api import UNKNOWN, Answer, PdmError, PdmModule, Request
+from popular.pdm.api import UNKNOWN, Answer, Found, PdmError, PdmModule, Request
 
 try:
     import berkeleydb.db as driver
@@ -24,7 +24,7 @@ except ImportError:
 class Module(PdmModule):
     """The users of one Berkeley DB file."""
 
-    API = (1, 0)
+    API = (1, 1)
 
     def __init__(self, ident: str, args: list[str]) -> None:
         """Take the file's name; raises ValueError, also when the driver is missing."""
@@ -42,15 +42,25 @@ class Module(PdmModule):
 
     def check(self, request: Request) -> Answer:
         """Look the user up and compare his password."""
-        key = records.key_of(request.user)
+        record = self._look_up(request.user)
+        return UNKNOWN if record is None else records.answer_from(request, record)
+
+    def find(self, user: str, namespace: str) -> Found | None:
+        """Look the user up."""
+        record = self._look_up(user)
+        return None if record is None else records.found_in(record)
+
+    def _look_up(self, user: str) -> bytes | None:
+        """Return a user's record, None when there is none; raises OSError and PdmError."""
+        key = records.key_of(user)
         if key is None:
-            return UNKNOWN
+            return None
         try:
             self._refresh()
             record: bytes | None = self._database.get(key)
         except driver.DBError as why:
             raise PdmError(f"{self.path}: Berkeley DB says: {why.args[-1] if why.args else why}") from None
-        return UNKNOWN if record is None else records.answer_from(request, record)
+        return record
 
     def close(self) -> None:
         """Close the file."""

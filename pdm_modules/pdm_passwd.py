@@ -19,7 +19,7 @@ import shlex
 from collections.abc import Iterator
 
 from popular.pdm import records
-from popular.pdm.api import UNKNOWN, Answer, PdmError, PdmModule, Request
+from popular.pdm.api import UNKNOWN, Answer, Found, PdmError, PdmModule, Request
 
 MAX_UNSORTED = 1 << 20    # octets of a file that is searched from begin to end
 BLOCK = 1024              # octets read at once
@@ -33,7 +33,7 @@ class NotSorted(ValueError):
 class Module(PdmModule):
     """The users of one text file."""
 
-    API = (1, 0)
+    API = (1, 1)
 
     def __init__(self, ident: str, args: list[str]) -> None:
         """Take the file's name; raises ValueError."""
@@ -46,12 +46,22 @@ class Module(PdmModule):
 
     def check(self, request: Request) -> Answer:
         """Look the user up and compare his password."""
-        key = records.key_of(request.user)
+        record = self._look_up(request.user)
+        return UNKNOWN if record is None else records.answer_from(request, record)
+
+    def find(self, user: str, namespace: str) -> Found | None:
+        """Look the user up."""
+        record = self._look_up(user)
+        return None if record is None else records.found_in(record)
+
+    def _look_up(self, user: str) -> bytes | None:
+        """Return a user's record, None when there is none; raises OSError and PdmError."""
+        key = records.key_of(user)
         if key is None:
-            return UNKNOWN
+            return None
         fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            record = find(fd, key)
+            return find(fd, key)
         except NotSorted as why:
             name = shlex.quote(self.path)
             raise PdmError(f"{self.path}: {why}; mend it with: LC_ALL=C sort -t: -k1,1 -o {name} {name}") from None
@@ -59,7 +69,6 @@ class Module(PdmModule):
             raise PdmError(f"{self.path}: {why}") from None
         finally:
             os.close(fd)
-        return UNKNOWN if record is None else records.answer_from(request, record)
 
 
 def find(fd: int, key: bytes) -> bytes | None:

@@ -23,7 +23,7 @@ import time
 from collections.abc import Sequence
 
 from popular.pdm import records
-from popular.pdm.api import UNKNOWN, Answer, Outcome, PdmError, PdmModule, Request
+from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
 
 USAGE = "sqlite FILE [QUERY]"
 QUERY = ("SELECT password, backend, protocol, mailbox, buser, bpass FROM users "
@@ -39,7 +39,7 @@ _OF_QUERY = tuple((column, *[None] * 6) for column in COLUMNS)    # QUERY's colu
 class Module(PdmModule):
     """The users that one query finds in one SQLite database."""
 
-    API = (1, 0)
+    API = (1, 1)
 
     def __init__(self, ident: str, args: list[str]) -> None:
         """Take the file's name and the query, in one word or several; raises ValueError."""
@@ -65,12 +65,28 @@ class Module(PdmModule):
 
     def check(self, request: Request) -> Answer:
         """Look the user up and compare his password."""
+        try:
+            record = self._look_up(request)
+        except ValueError as why:
+            return Answer(Outcome.FAILED, why=str(why))
+        return UNKNOWN if record is None else records.answer_to(request, record)
+
+    def find(self, user: str, namespace: str) -> Found | None:
+        """Look the user up, with an empty address as that of the client."""
+        try:
+            record = self._look_up(Request(user, b"", "", "pop3", namespace))
+        except ValueError as why:
+            raise PdmError(str(why)) from None
+        return None if record is None else record.found
+
+    def _look_up(self, request: Request) -> records.Record | None:
+        """Return what the query finds, None for nothing; raises ValueError, OSError and PdmError."""
         user = request.user
         local, _, domain = user.rpartition("@")
         words = {"user": user, "local": local or user, "domain": domain if local else "",
                  "namespace": request.namespace, "ip": request.ip, "protocol": request.protocol}
         if not _is_text(user + request.namespace + request.ip + request.protocol):
-            return UNKNOWN    # no text in the database can be equal to it
+            return None    # no text in the database can be equal to it
         self._deadline = min(request.deadline, time.monotonic() + MAX_SECONDS)
         try:
             cursor = self._connection().execute(self.query, words)
@@ -80,16 +96,12 @@ class Module(PdmModule):
         except sqlite3.Error as why:
             raise PdmError(f"{self.path}: SQLite says: {why}") from None
         if not rows:
-            return UNKNOWN
+            return None
         if len(rows) > 1:
-            return Answer(Outcome.FAILED, why="more than one row")
-        try:
-            if columns != self._columns:
-                self._places, self._columns = places_of([column[0] for column in columns]), columns
-            record = records.make_record(fields_of(rows[0], self._places))
-        except ValueError as why:
-            return Answer(Outcome.FAILED, why=str(why))
-        return records.answer_to(request, record)
+            raise ValueError("more than one row")
+        if columns != self._columns:
+            self._places, self._columns = places_of([column[0] for column in columns]), columns
+        return records.make_record(fields_of(rows[0], self._places))
 
     def close(self) -> None:
         """Close the database."""

@@ -4,7 +4,7 @@
 their driver.  A module is a file `pdm_NAME.py` that exports one class `Module`;
 `pdm_modules/pdm_template.py` is a commented start.  The constructor runs in the master (and in the
 starter, when the configuration is checked) and may only look at its arguments; `open`, `check`,
-`auth` and `close` run in the child (or PDM worker) that asks.
+`auth`, `find` and `close` run in the child (or PDM worker) that asks.
 
 A module that cannot tell answers FAILED, or raises PdmError with a text for the log; any other
 exception is FAILED too, but the log then shows its type and place only, as its text may hold
@@ -17,9 +17,9 @@ from enum import Enum
 
 from popular.errors import PdmError
 
-__all__ = ["API", "UNKNOWN", "Answer", "Found", "Outcome", "PdmError", "PdmModule", "Request"]
+__all__ = ["API", "UNKNOWN", "Answer", "CannotFind", "Found", "Outcome", "PdmError", "PdmModule", "Request"]
 
-API = (1, 1)    # major must match a module's, a module's minor may not be newer
+API = (1, 1)    # major must match a module's, a module's minor may not be newer; 1.1 brought `find`
 
 
 class Outcome(Enum):
@@ -75,6 +75,13 @@ class Answer:
 UNKNOWN = Answer(Outcome.UNKNOWN)
 
 
+class CannotFind(PdmError):
+    """A module looks nobody up without a password."""
+
+    def __init__(self) -> None:
+        super().__init__("it looks nobody up without a password")
+
+
 class PdmModule:
     """A database module.  Override `check`, `auth` or both, and what else you need."""
 
@@ -121,3 +128,11 @@ class PdmModule:
     def auth(self, request: Request, found: Found) -> Answer:
         """Second pass, after some module denied a user that it knows: may I vouch for him?"""
         return UNKNOWN
+
+    def find(self, user: str, namespace: str) -> Found | None:
+        """Return where a user's mail is, whatever the password; None: not one of mine.
+
+        Optional, since API 1.1: for administrators (`user find`), never asked for a login.  Nobody is let in by the
+        answer, so `Found.password` may be empty.  Raises as `check` does when it cannot tell.
+        """
+        raise CannotFind

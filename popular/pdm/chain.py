@@ -20,7 +20,7 @@ from typing import Protocol
 
 from popular.errors import PdmError
 from popular.pdm import messages, secrets
-from popular.pdm.api import Answer, Found, Outcome, Request
+from popular.pdm.api import UNKNOWN, Answer, CannotFind, Found, Outcome, Request
 from popular.pdm.timelimit import TimeUp, limited
 from popular.pdm.validation import fault_of
 from popular.proc.signals import is_interruption
@@ -50,6 +50,9 @@ class Asked(Protocol):
     def auth(self, request: Request, found: Found) -> Answer:
         """Answer in the second pass."""
 
+    def find(self, user: str, namespace: str) -> Found | None:
+        """Look a user up without a password; raises CannotFind where that is not possible."""
+
 
 class Output(Protocol):
     """Who takes care of what modules write to standard output and standard error."""
@@ -69,6 +72,16 @@ class Verdict:
     found: Found | None = None    # with OK, and only then
     module: str = ""              # id of the module whose answer this is; empty when nobody knows the user
     why: str = ""                 # for the log, never for the client; no secrets
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one module said of one question."""
+
+    module: str       # its id
+    name: str         # the NAME of pdm_NAME.py
+    answer: Answer
+    is_second: bool = False    # in the second pass
 
 
 class Chain:
@@ -96,6 +109,46 @@ class Chain:
         if verdict.outcome is Outcome.UNKNOWN:
             secrets.verify_nothing(request.password)    # so that the time does not tell that there is no such user
         return verdict
+
+    def examine(self, request: Request) -> tuple[list[Step], Verdict]:
+        """Do as `check`, and return what each module said as well; never raises."""
+        names = {module.ident: module.name for module in self._modules}
+        first = self._ask(request, None)
+        steps = [Step(ident, names[ident], answer) for ident, answer in first]
+        verdict, identity = settle(first), denied_identity(first)
+        if verdict.outcome is not Outcome.OK and identity is not None:
+            second = self._ask(request, identity)
+            steps += [Step(ident, names[ident], answer, is_second=True) for ident, answer in second]
+            verdict = settle([*first, *second])
+        return steps, verdict
+
+    def find(self, user: str, namespace: str) -> list[Step]:
+        """Return where the modules say that a user's mail is, whatever the password, in their order; never raises.
+
+        OK: here; UNKNOWN: not one of mine; FAILED: it cannot tell, and why.  Only the first OK would count at a login.
+        """
+        request = Request(user, b"", "", "pop3", namespace)
+        return [Step(module.ident, module.name, self._located(module, request)) for module in self._modules
+                if not module.namespaces or namespace in module.namespaces]
+
+    def _located(self, module: Asked, request: Request) -> Answer:
+        try:
+            found = limited(self._timeout, self._put_find, module, request)
+        except CannotFind as why:
+            return Answer(Outcome.FAILED, why=str(why))
+        except TimeUp:
+            return self._failed(module, request, f"no answer within {self._timeout:g} s")
+        except (Exception, SystemExit) as why:    # as in _answer
+            return self._failed(module, request, reason(why))
+        if found is None:
+            return UNKNOWN
+        answer = Answer(Outcome.OK, found)
+        fault = fault_of(answer)
+        return Answer(Outcome.FAILED, why=f"invalid answer: {fault}") if fault else answer
+
+    def _put_find(self, module: Asked, request: Request) -> Found | None:
+        self._open(module)
+        return module.find(request.user, request.namespace)
 
     def describe(self) -> list[str]:
         """Return for each module the line that `ptestpdm` and `pdm add` take, secrets masked."""
@@ -154,12 +207,15 @@ class Chain:
 
     def _put(self, module: Asked, question: Request, identity: Found | None) -> Answer:
         """Put the question to a module, after opening it if need be; raises what the module raises."""
+        self._open(module)
+        return module.check(question) if identity is None else vouched(module.auth(question, identity), identity)
+
+    def _open(self, module: Asked) -> None:
         if self._opened.get(id(module)) != os.getpid():
             if self._output is not None:
                 self._output.catch()
             self._opened[id(module)] = os.getpid()    # this first: a half-opened module is closed when `open` fails
             module.open()
-        return module.check(question) if identity is None else vouched(module.auth(question, identity), identity)
 
     def _failed(self, module: Asked, request: Request, why: str) -> Answer:
         """Note a failure, and close the module so that the next question finds it opened anew."""

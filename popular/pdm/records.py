@@ -112,6 +112,14 @@ def make_record(fields: Sequence[str]) -> Record:
                                 verified=True))
 
 
+def found_in(raw: bytes) -> Found:
+    """Return where the mail of a user is whose record stands so in a database; raises PdmError when it is damaged."""
+    try:
+        return parse_record(raw).found
+    except ValueError as why:
+        raise PdmError(str(why)) from None
+
+
 def answer_to(request: Request, record: Record) -> Answer:
     """Return OK or DENIED, both with the place of the mail, or FAILED when the hash cannot be used."""
     try:
