@@ -94,17 +94,18 @@ def _build(hand: HandOver) -> Master | Lone:
     master.attendants.append(CertificateWatch(lambda: tls_of(master.job), log))
     if "metrics" in config.variables:
         master.attendants.append(MetricsKeeper(master, inheritance))
-    _give_control(hand, spec, master, listeners)
+    _give_control(hand, spec, master, listeners, inheritance)
     return master
 
 
-def _give_control(hand: HandOver, spec: DaemonSpec, master: Master, listeners: Sequence[Listener]) -> None:
+def _give_control(hand: HandOver, spec: DaemonSpec, master: Master, listeners: Sequence[Listener],
+                  inheritance: Inheritance) -> None:
     """Let the master be controlled and replaced; raises StartError, OSError.
 
     Its control socket is there at once, or when it has taken another's place.
     """
     origin = Origin(hand.path, hand.prefix, spec.main_name, hand.argv, hand.folder)
-    control = None if spec.commands is None else Control(master, spec.commands, origin)
+    control = None if spec.commands is None else Control(master, spec.commands, origin, inheritance)
     succession = Succession(master, origin, control.take_back if control else _do_nothing)
     master.succession = succession
     master.relatives.append(succession)

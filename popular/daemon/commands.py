@@ -3,6 +3,8 @@
 Functions over the frozen Config; they run in the master.  Raise UsageError and ConfigError.
 """
 
+from collections.abc import Mapping
+
 from popular.config.changes import changes, render_changes, to_json
 from popular.config.initext import render_ini
 from popular.config.kinds import Dir, File
@@ -174,10 +176,28 @@ def debug_session(desk: Desk, given: Given) -> Result:
     return Result(config=with_variable(desk.config, desk.schema, "debugsession", given.word("state")))
 
 
-@commands.add("session list", "List the sessions that run.")
+@commands.add("session list [key=value...]", "List the sessions that run, or those that have these values, such as "
+              "user=joe, in the words of the list.")
 def session_list(desk: Desk, given: Given) -> Result:
     """List sessions."""
-    return Result(lines=tuple(desk.sessions.lines()))
+    return Result(lines=tuple(desk.sessions.lines(_known(desk, given))))
+
+
+def _known(desk: Desk, given: Given) -> Mapping[str, str]:
+    """Return by what sessions are chosen; raises UsageError for what is not known of them."""
+    unknown = [key for key in given.pairs if key not in desk.sessions.keys]
+    if unknown:
+        raise UsageError(f"found {unknown[0]}, wanted one of {', '.join(desk.sessions.keys)}")
+    return given.pairs
+
+
+@commands.add("session kill <key=value...>", "End all sessions that have these values, such as user=joe, at once.")
+def session_kill_all(desk: Desk, given: Given) -> Result:
+    """End sessions."""
+    count = desk.sessions.kill_all(_known(desk, given))
+    if not count:
+        raise UsageError("no such session")
+    return Result(f"{count} sessions killed" if count > 1 else "1 session killed")
 
 
 @commands.add("session kill <sid>", "End a session at once.")

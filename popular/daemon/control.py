@@ -6,6 +6,7 @@ is done.  Runs in the master's loop.  Only `open` raises, StartError.
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from popular.addresses import Endpoint
 from popular.config.store import Config
@@ -17,6 +18,7 @@ from popular.control.server import ControlServer
 from popular.daemon.accept import tls_of
 from popular.daemon.apply import Changes, Sync
 from popular.daemon.desk import Commands, Desk, Handler, Result
+from popular.daemon.inquiry import Inquiry
 from popular.daemon.master import Master
 from popular.daemon.messages import (
     COMMAND, COMMAND_FAILED, COMMAND_REFUSED, CONTROL_FAILED, CONTROL_STRANGER, FILE_VALUES_UNUSED, RELOADED)
@@ -25,6 +27,7 @@ from popular.daemon.reload import Reload
 from popular.daemon.rerun import Origin
 from popular.errors import ConfigError, PopularError, UsageError
 from popular.log.message import Message
+from popular.proc.child import Inheritance
 from popular.proc.trace import places
 
 STRANGER_SECONDS = 60.0    # between two log lines about strangers
@@ -34,13 +37,15 @@ MAX_REASONS = 20           # of one failure in the log
 class Control:
     """The control socket of one master."""
 
-    def __init__(self, master: Master, commands: Commands, origin: Origin) -> None:
-        """Obey `commands`; `origin` is how the daemon was started, for reload."""
+    def __init__(self, master: Master, commands: Commands, origin: Origin, inheritance: Inheritance) -> None:
+        """Obey `commands`; `origin` is how the daemon was started, for reload; `inheritance` is for processes."""
         self._master = master
         self._commands = commands
         self._origin = origin
         self._changes = Changes(master)
+        self._inheritance = inheritance
         self._reload: Reload | None = None
+        self._inquiry: Inquiry | None = None
         self._quiet_until = 0.0       # about strangers
         rundir = master.config.variables.text("rundir")
         self._server = ControlServer(Place(rundir, master.spec.name), master.watch, self.obey, self._note_stranger)
@@ -116,6 +121,13 @@ class Control:
         if self._reload is not None and not self._reload.is_over:
             raise UsageError("the file is being read")
         return self._master.succession.begin()
+
+    def inquire(self, ask: Callable[[Any], Answer]) -> Later:
+        """Have a process of its own answer; raises UsageError when one is at it already, and OSError."""
+        if self._inquiry is not None and not self._inquiry.is_over:
+            raise UsageError("another question is being answered; try again in a moment")
+        self._inquiry = Inquiry(self._master, self._inheritance, ask)
+        return self._inquiry
 
     def _carry_out(self, result: Result) -> Answer | Later:
         """Do what a command brought; raises PopularError, and then nothing of it is done."""

@@ -7,12 +7,12 @@ programs' `commands.py` and by the master.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from popular.addresses import Endpoint
 from popular.config.setting import Schema
 from popular.config.store import Config
-from popular.control.answer import Later
+from popular.control.answer import Answer, Later
 from popular.control.grammar import CommandSet, Given
 from popular.daemon.tls import Tls
 
@@ -20,11 +20,18 @@ from popular.daemon.tls import Tls
 class Sessions(Protocol):
     """What is known of the sessions that run."""
 
-    def lines(self) -> Sequence[str]:
-        """Return one line for each session."""
+    @property
+    def keys(self) -> Sequence[str]:
+        """The names of what is known of each, by which they can be chosen."""
+
+    def lines(self, wanted: Mapping[str, str]) -> Sequence[str]:
+        """Return one line for each session that has what is `wanted`."""
 
     def kill(self, sid: str) -> bool:
         """End the session `sid`; False when there is none."""
+
+    def kill_all(self, wanted: Mapping[str, str]) -> int:
+        """End all sessions that have what is `wanted`; returns how many."""
 
 
 class Steered(Protocol):
@@ -82,6 +89,12 @@ class Deferring(Protocol):
 
     def upgrade(self) -> Later:
         """Start a successor; raises UsageError when there is one."""
+
+    def inquire(self, ask: Callable[[Any], Answer]) -> Later:
+        """Have a process of its own answer, which `ask` gets the job of the children for; raises UsageError, OSError.
+
+        For what may wait, such as databases; one at a time.
+        """
 
 
 Handler = Callable[[Desk, Given], Result]

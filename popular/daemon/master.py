@@ -136,7 +136,7 @@ class Master:
         self.supervisor = Supervisor(spec.pool(config), inheritance, self._work(self.job), self._fulfil,
                                      spec.login(config))
         self.supervisor.sum_up = lambda row, how: spec.sum_up(self.config, self.log, row, how)
-        self.sessions = LiveSessions(self.supervisor)
+        self.sessions = LiveSessions(self.supervisor, spec.board)
         self.follow_config()
         self._signals = SignalPipe((*self._commands, *_WAKING))
         set_mask(signal.SIG_BLOCK, {signal.SIGXCPU})    # of a limit that is for children, who unblock all signals

@@ -8,14 +8,13 @@ Master only.  `Reload` raises OSError when no process can be started.
 """
 
 import json
-import os
-import signal
 import time
 from collections.abc import Callable
 
 from popular.config.setting import Schema
 from popular.config.store import Config, load
 from popular.control.answer import Answer
+from popular.daemon.output import Output
 from popular.daemon.rerun import Origin, run_starter
 from popular.errors import PopularError
 from popular.proc.watch import Watch
@@ -25,7 +24,6 @@ MAX_OUTPUT = 64 << 20    # octets from the reading process
 
 RESULT = "config "       # begins the line that holds what was read
 
-_BLOCK = 65536
 Take = Callable[[Config, frozenset[str]], Answer]
 
 
@@ -36,35 +34,22 @@ class Reload:
         """Start the process; `take` puts into force what it read, `when_over` is called in the end.  Raises OSError."""
         self.deadline = time.monotonic() + READ_SECONDS
         self._schema = schema
-        self._watch = watch
         self._take = take
         self._when_over = when_over
-        self._output = bytearray()
-        self._is_ended = False
-        self._fd, write_end = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._fd, False)    # this end only: the process waits until its output is taken
-        try:
-            pid = run_starter(origin, [*origin.argv, "--dump-config"], {1: write_end, 2: write_end})
-            self._process = os.pidfd_open(pid)    # by the time it is killed, its number may be somebody else's
-        except OSError:
-            os.close(self._fd)
-            raise
-        finally:
-            os.close(write_end)
-        watch.keep(self._process)
-        watch.register(self._fd, self._read)
+        self._output = Output(watch, MAX_OUTPUT, lambda pipe: run_starter(
+            origin, [*origin.argv, "--dump-config"], {1: pipe, 2: pipe}))
 
     @property
     def is_over(self) -> bool:
         """Tell whether the file may be read again."""
-        return self._fd < 0
+        return not self._output.is_open
 
     def look(self) -> Answer | None:
         """Return the answer when everything has been read; puts it into force then."""
-        if not self._is_ended:
+        if not self._output.is_ended:
             return None
-        self._close()
-        answer = self._conclude(self._output.decode("utf-8", "replace"))
+        self._output.close()
+        answer = self._conclude(self._output.text)
         self._when_over()
         return answer
 
@@ -77,29 +62,9 @@ class Reload:
         """End the process, whose answer nobody wants any more."""
         if self.is_over:
             return False
-        try:
-            signal.pidfd_send_signal(self._process, signal.SIGKILL)
-        except ProcessLookupError:    # buried already, while another one holds the pipe open
-            pass
-        self._close()
+        self._output.kill()
         self._when_over()
         return True
-
-    def _read(self) -> None:
-        try:
-            block = os.read(self._fd, _BLOCK)
-        except BlockingIOError:
-            return
-        self._output += block
-        if not block or len(self._output) > MAX_OUTPUT:
-            self._is_ended = True
-
-    def _close(self) -> None:
-        self._watch.unregister(self._fd)
-        self._watch.forget(self._process)
-        os.close(self._process)
-        os.close(self._fd)
-        self._fd = -1
 
     def _conclude(self, output: str) -> Answer:
         lines = output.splitlines()

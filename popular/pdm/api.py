@@ -19,7 +19,7 @@ from popular.errors import PdmError
 
 __all__ = ["API", "UNKNOWN", "Answer", "CannotFind", "Found", "Outcome", "PdmError", "PdmModule", "Request"]
 
-API = (1, 1)    # major must match a module's, a module's minor may not be newer; 1.1 brought `find`
+API = (1, 1)    # major must match a module's, a module's minor may not be newer; 1.1 brought `find` and `verified`
 
 
 class Outcome(Enum):

@@ -11,6 +11,7 @@ from popular.daemon import capa, objectcommands
 from popular.daemon.commands import commands as common
 from popular.daemon.desk import Commands, Desk, Result
 from popular.errors import UsageError
+from popular.pproxy.finding import find_user
 from popular.pproxy.modules import describe
 
 commands: Commands = CommandSet(common, capa.commands)
@@ -164,6 +165,16 @@ def pdm_reload(desk: Desk, given: Given) -> Result:
 def pdm_list(desk: Desk, given: Given) -> Result:
     """List database modules."""
     return Result(lines=tuple(describe(item, desk.config) for item in desk.config.items("pdm")))
+
+
+@commands.add("user find <user> [namespace]", "Tell which database module knows a user, and where their mail is; in "
+              "one namespace, or in those of all virtual servers. No password is asked for, and nobody is let in.")
+def user_find(desk: Desk, given: Given) -> Result:
+    """Ask the modules, in a process of its own."""
+    user, namespace = given.word("user"), given.word("namespace")
+    known = dict.fromkeys(item.values.text("namespace") for item in desk.config.items("vserv"))
+    namespaces = [namespace] if namespace else list(known) or ["default"]
+    return Result(later=lambda deferring: deferring.inquire(lambda job: find_user(job.proxy, user, namespaces)))
 
 
 @commands.add("prng [words...]", "Nothing; for rc files of old.")

@@ -74,6 +74,7 @@ class ProxyJob(AcceptJob):
     def __init__(self, proxy: Proxy, maxuse: int, tls: Mapping[str, Tls] = MappingProxyType({})) -> None:
         """Take what all children share, and the TLS of virtual servers."""
         super().__init__(maxuse, proxy.serve, tls)
+        self.proxy = proxy
         self.recorder = proxy.recorder
 
 

@@ -15,9 +15,15 @@ class FakeSessions:
     def __init__(self) -> None:
         self.sids = ["a-1", "b-2"]
 
-    def lines(self) -> list[str]:
-        """Return their ids."""
-        return list(self.sids)
+    keys = ("user",)
+
+    def lines(self, wanted: Mapping[str, str]) -> list[str]:
+        """Return their ids; the user of each is what stands before its dash."""
+        return [sid for sid in self.sids if wanted.get("user", sid[0]) == sid[0]]
+
+    def kill_all(self, wanted: Mapping[str, str]) -> int:
+        """Strike some out."""
+        return sum(self.kill(sid) for sid in self.lines(wanted))
 
     def kill(self, sid: str) -> bool:
         """Strike one out."""

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,11 +13,11 @@ import pytest
 
 from popular.addresses import Endpoint
 from tests.harness.control import control, greeting, listening, refused, tell, variable
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import ROOT, Daemon
 from tests.harness.fake_backend import FakeBackend
 from tests.harness.popclient import PopClient
-from tests.harness.proxy import PASSWORD, XENIA, script_for, start_proxy, store
-from tests.harness.system import wait_for
+from tests.harness.proxy import CASPER, PASSWORD, XENIA, script_for, start_proxy, store
+from tests.harness.system import title_of, wait_for
 from tests.harness.toyclient import is_refused
 
 NOWHERE = Endpoint("127.0.0.1", 1)
@@ -215,12 +216,90 @@ def test_sessions_are_listed_and_ended(proxy: Daemon, pop: Pop) -> None:
     [reply] = tell(proxy, "session list")
     [line] = reply.lines
     sid = line.split()[0]
-    assert sid.startswith("px-") and "state='auth'" in line and "owner='main'" in line
+    assert sid.startswith("px-") and "state='auth'" in line and "vserv='main'" in line
     tell(proxy, f"session kill {sid}")
     assert client.rest() == b""
     wait_for(lambda: not tell(proxy, "session list")[0].lines, 5.0, "the master to collect the child")
     assert "no such session" in refused(proxy, f"session kill {sid}").text
     assert tell(proxy, "session list")[0].lines == ()
+
+
+def test_sessions_of_a_user_are_listed_and_ended(proxy: Daemon, pop: Pop) -> None:
+    clients = [pop(proxy.endpoint()) for _ in range(3)]
+    for client, user in zip(clients, (XENIA, XENIA, CASPER)):
+        assert client.login(user, PASSWORD).startswith(b"+OK")
+
+    def users(words: str) -> list[str]:
+        return sorted(line.partition("user='")[2].partition("'")[0] for line in tell(proxy, words)[0].lines)
+
+    assert users(f"session list user={XENIA}") == [XENIA, XENIA]
+    assert users("session list client=127.0.0.1 vserv=main") == [CASPER, XENIA, XENIA]
+    assert users(f"session list user={XENIA} vserv=other") == []
+    assert tell(proxy, f"session kill user={XENIA}")[0].text == "2 sessions killed"
+    assert [client.rest() for client in clients[:2]] == [b"", b""]
+    clients[2].ok("NOOP")
+    wait_for(lambda: not users(f"session list user={XENIA}"), 5.0, "the master to collect the children")
+    assert "no such session" in refused(proxy, f"session kill user={XENIA}").text
+    assert "wanted one of pid, state, client, vserv, user, backend" in refused(proxy, "session list owner=main").text
+
+
+def test_a_user_is_found_without_a_password(proxy: Daemon, rundir: Path) -> None:
+    """Why can't joe log in: who knows him, and what is in the way."""
+    [reply] = tell(proxy, f"user find {XENIA}")
+    assert reply.lines == (
+        "default users found module='passwd' backend='store' protocol='xpop' mailbox='x/xenia' user=''",
+        f"default users route backend='store' protocol='xpop' address='{NOWHERE}'")
+    tell(proxy, "backend drain store", "vserv disable main")
+    lines = tell(proxy, f"user find {XENIA} default")[0].lines
+    assert "backend-drained" in lines[2] and "vserv-disabled vserv='main'" in lines[3]
+    assert "no backend" in tell(proxy, "user find lost")[0].lines[1]
+    reply = refused(proxy, "user find nobody")
+    assert (reply.text, reply.lines) == ("no database module knows them", ("default users unknown module='passwd'",))
+    assert tell(proxy, "vserv set main namespace=other", "user find casper")[1].lines[0].startswith("other users found")
+    (rundir / "users").unlink()
+    reply = refused(proxy, f"user find {XENIA}")
+    assert "cannot-tell" in reply.lines[0] and "No such file" in reply.lines[0]
+    assert reply.text == "no database module finds them, but some cannot tell"
+    assert not proxy.log_lines(PASSWORD)
+
+
+HANGING = """\
+import time
+from popular.pdm.api import PdmModule, UNKNOWN
+
+class Module(PdmModule):
+    API = (1, 1)
+    def check(self, request):
+        return UNKNOWN
+    def find(self, user, namespace):
+        {find}
+"""
+
+
+@pytest.mark.may_bug
+@pytest.mark.parametrize(("find", "told"), [
+    pytest.param("time.sleep(60)", "no answer within 0.2 s", id="hangs"),
+    pytest.param("1 / 0", "ZeroDivisionError", id="fails"),
+    pytest.param("return 7", "found int, not a Found", id="nonsense"),
+    pytest.param("import os; os._exit(0)", "ended without an answer", id="dies"),
+    pytest.param("raise NotImplementedError", "NotImplementedError", id="not there"),
+])
+def test_a_module_that_cannot_find_harms_nobody(start: Start, rundir: Path, find: str, told: str) -> None:
+    modules = rundir / "modules"
+    shutil.copytree(ROOT / "pdm_modules", modules)
+    (modules / "pdm_bad.py").write_text(HANGING.format(find=find))
+    old = HANGING.partition("    def find")[0].replace("(1, 1)", "(1, 0)")
+    (modules / "pdm_old.py").write_text(old)
+    proxy = start_proxy(start, rundir, store(NOWHERE), pdmdir=modules, pdmtimeout="200ms")
+    tell(proxy, "pdm add old old")
+    lines = tell(proxy, f"user find {XENIA}")[0].lines
+    assert lines[2] == "default old cannot-tell module='old' why='it looks nobody up without a password'"
+    tell(proxy, "pdm add bad bad")
+    with control(proxy) as client:
+        reply = client.ask(f"user find {XENIA}")
+    assert told in "\n".join([*reply.lines, reply.text])
+    assert login(proxy.endpoint()).startswith(b"+OK")
+    wait_for(lambda: "asking" not in str([title_of(pid) for pid in proxy.children()]), 5.0, "the end of the process")
 
 
 def test_pserv_is_steered_alike(start: Start, spool: Path, make_mailbox: Callable[..., Path]) -> None:

@@ -160,6 +160,14 @@ def test_debug_is_a_variable(master, line, name):
 
 def test_sessions_are_listed_and_killed(master):
     assert master.run("session list").lines == ("a-1", "b-2")
+    assert master.run("session list user=b").lines == ("b-2",)
+    for line in ("session list owner=x", "session kill owner=x"):
+        with pytest.raises(UsageError, match="found owner, wanted one of user"):
+            master.run(line)
+    with pytest.raises(UsageError, match="no such session"):
+        master.run("session kill user=c")
+    assert master.run("session kill user=b").text == "1 session killed"
+    master.sessions.sids = ["a-1", "b-2"]
     master.run("session kill a-1")
     assert master.sessions.sids == ["b-2"]
     with pytest.raises(UsageError, match="no such session: 'a-1'"):
