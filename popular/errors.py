@@ -75,12 +75,16 @@ class StartError(PopularError):
 
 
 class Refuse(PopularError):
-    """A POP3 command is refused; `text` goes to the client behind `-ERR [code]`."""
+    """A POP3 command is refused; `text` goes to the client behind `-ERR [code]`.
 
-    def __init__(self, text: str, code: str = "") -> None:
+    `is_own_fault`: the client could have known better, so it counts toward `maxerrors`.
+    """
+
+    def __init__(self, text: str, code: str = "", *, is_own_fault: bool = True) -> None:
         super().__init__(text)
         self.text = text
         self.code = code
+        self.is_own_fault = is_own_fault
 
 
 class Refused(PopularError):

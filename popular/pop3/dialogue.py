@@ -12,10 +12,10 @@ from popular.pop3.command import State
 
 
 class Dialogue:
-    """The conversation with one client, over all its states; counts the refused commands."""
+    """The conversation with one client, over all its states; counts the commands refused for the client's own fault."""
 
     def __init__(self, wire: Wire, *, maxerrors: int, trace: Callable[[str], None] | None = None) -> None:
-        """Talk on `wire`; the command that is refused as number `maxerrors` ends the session.
+        """Talk on `wire`; the command that is refused as number `maxerrors`, for a fault of the client, ends the session.
 
         `trace` is told each known command before it is obeyed, without secrets.
         """
@@ -53,7 +53,7 @@ class Dialogue:
 
     def refuse(self, why: Refuse) -> None:
         """Answer a refused command; raises Gone, after another last answer, when there were too many."""
-        self.errors += 1
+        self.errors += why.is_own_fault
         if self.errors >= self._maxerrors:
             self.wire.reply(False, "too many errors")
             raise Gone("too many errors")

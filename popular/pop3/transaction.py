@@ -225,14 +225,14 @@ class TransactionState(State):
             return self._maildrop.open(index)
         except StoreError as why:
             if not why.code:
-                raise Refuse(f"message {index + 1} is gone") from why
+                raise Refuse(f"message {index + 1} is gone", is_own_fault=False) from why
             raise self._cannot_read(index, why, why.code) from why
 
     def _cannot_read(self, index: int, why: Exception, code: str = "SYS/TEMP") -> Refuse:
         """Note for the log why a message cannot be read; return what the client may know."""
         self._unreadable += 1
         self._read_error = f"message {index + 1}: {why}"
-        return Refuse(f"message {index + 1} cannot be read now", code)
+        return Refuse(f"message {index + 1} cannot be read now", code, is_own_fault=False)
 
     def _counted(self, parts: Iterator[bytes | FilePart]) -> Iterator[bytes | FilePart]:
         """Pass on what goes to the wire, adding up its octets."""

@@ -17,7 +17,8 @@ LOGIN_ROWS = (
     Setting("maxauthtries", Int(1, 100), 3,
             "Refused logins after which the connection is closed."),
     Setting("maxerrors", Int(1, 1000), 25,
-            "Refused commands after which the connection is closed; an empty line counts as one."),
+            "Commands refused for the client's own fault after which the connection is closed; an empty line counts as "
+            "one."),
     Setting("maxline", Int(64, 8192), 255,
             "Longest command line in octets; a longer one is refused whole."),
     Setting("idletimeout", Time(0, 86400), 600.0,

@@ -21,7 +21,8 @@ OWN_ROWS = (
             "Time in which the client sends no byte and takes none, then the connection is closed and nothing is "
             "deleted; a slow reader is not idle; RFC 1939 asks for 10 minutes at least."),
     Setting("maxerrors", Int(1, 1000), 25,
-            "Refused commands after which the connection is closed; an empty line counts as one."),
+            "Commands refused for the client's own fault after which the connection is closed; an empty line counts as "
+            "one, a message that the server cannot read as none."),
     Setting("maxline", Int(64, 8192), 255, "Longest command line in octets; a longer one is refused whole."),
     Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that servers name."),
 )

@@ -68,6 +68,24 @@ def test_a_message_that_cannot_be_opened(command: bytes, code: str, answer: byte
     assert maildrop.disk() == {"new": 2, "cur": 0}
 
 
+@pytest.mark.parametrize("code", ["", "SYS/TEMP", "SYS/PERM"])
+@pytest.mark.parametrize("command", [b"RETR", b"TOP"])
+def test_what_the_server_cannot_read_is_no_error_of_the_client(command: bytes, code: str) -> None:
+    maildrop = MemoryMaildrop([*MAILBOXES["one"] * 30, *MAILBOXES["three"]])
+    for index in range(30):
+        maildrop.openers[index] = lambda: refuse_to_open(code)
+    lines = b" 9\r\n" if command == b"TOP" else b"\r\n"
+    said = Session(maildrop, b"".join(b"%b %d%b" % (command, number, lines) for number in range(1, 34)) + b"QUIT\r\n").said
+    assert said.count(b"-ERR") == 30 and b"too many errors" not in said
+    assert said.count(b"From: ") == 3 and said.endswith(b"+OK bye\r\n")
+
+
+@pytest.mark.parametrize("line", [b"RETR 4", b"RETR 0", b"RETR", b"TOP 2 x", b"DELE 1", b"LIST 1", b"BAD", b""])
+def test_what_the_client_could_have_known_is_its_error(line: bytes) -> None:
+    said = Session(MemoryMaildrop(MAILBOXES["three"]), b"DELE 1\r\n" + 25 * (line + b"\r\n")).said
+    assert said.count(b"-ERR") == 25 and said.endswith(b"-ERR too many errors\r\n")
+
+
 @pytest.mark.parametrize("error", [
     pytest.param(OSError(5, BAD), id="OSError"), pytest.param(StoreError(BAD), id="StoreError")])
 def test_a_message_whose_first_octet_cannot_be_read_is_refused(error: Exception) -> None:
