@@ -65,6 +65,10 @@ class Maildrop(Protocol):
         """
         ...
 
+    def last_read(self) -> int:
+        """Return the highest number, from 1, of a message that was read in an earlier session; 0 if there is none."""
+        ...
+
     def commit(self, deleted: Set[int], read: Set[int]) -> None:
         """Make deletions and read marks lasting, synced to disk; once, at QUIT; raises StoreError."""
         ...
@@ -82,6 +86,10 @@ class EmptyMaildrop:
     def open(self, index: int) -> BinaryIO:
         """Never called: no number is valid in an empty mailbox."""
         raise AssertionError(f"an empty maildrop has no message {index}")
+
+    def last_read(self) -> int:
+        """Return 0."""
+        return 0
 
     def commit(self, deleted: Set[int], read: Set[int]) -> None:
         """Nothing to do."""

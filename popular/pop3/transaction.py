@@ -4,8 +4,8 @@ Used in the children of pserv and, over an empty maildrop, of pproxy.  Everythin
 is here: numbering, deletion marks, totals, stuffing, texts.  The maildrop owns storage only.
 
 What the RFCs leave open: RETR marks a message read, TOP does not, and RSET takes back deletion
-marks only.  LAST (RFC 1460) is the highest number that RETR was asked for, 0 after RSET.  The
-totals of STAT and LIST leave out messages marked deleted.  A message that another session took
+marks only.  LAST (RFC 1460), where a setting asks for it, is the highest number that RETR was asked for, now
+or in an earlier session; RSET resets it to that of the earlier ones.  The totals of STAT and LIST leave out messages marked deleted.  A message that another session took
 away keeps its number and its line in LIST; RETR and TOP say that it is gone.
 
 In words: a *number* is 1-based and on the wire, an *index* is 0-based and in the code; `_index` is
@@ -49,8 +49,8 @@ class TransactionState(State):
     """The messages of one client; left with an Outcome at QUIT."""
 
     def __init__(self, wire: Wire, maildrop: Maildrop, caps: Sequence[str] = capability.TRANSACTION,
-                 before_update: Callable[[], None] = lambda: None) -> None:
-        """Serve `maildrop`, which the caller has opened and closes, whatever happens."""
+                 before_update: Callable[[], None] = lambda: None, *, has_last: bool = False) -> None:
+        """Serve `maildrop`, which the caller has opened and closes, whatever happens; `has_last`: there is LAST."""
         self._wire = wire
         self._maildrop = maildrop
         self._entries = maildrop.entries
@@ -60,7 +60,8 @@ class TransactionState(State):
         self._left_octets = self._all_octets     # without messages marked deleted
         self._deleted: set[int] = set()
         self._read: set[int] = set()
-        self._last = 0
+        self._has_last = has_last
+        self._last = 0                           # highest number retrieved since the start or RSET
         self._retrieved = 0
         self._sent = 0
         self._removed = 0
@@ -132,10 +133,10 @@ class TransactionState(State):
         self._last = 0
         self._wire.reply(True, f"maildrop has {len(self._entries)} messages ({self._all_octets} octets)")
 
-    @command("LAST")
+    @command("LAST", when=lambda state: state._has_last)
     def last(self) -> None:
-        """Tell the highest number retrieved (RFC 1460)."""
-        self._wire.reply(True, str(self._last))
+        """Tell the highest number retrieved, now or in an earlier session (RFC 1460)."""
+        self._wire.reply(True, str(max(self._last, self._maildrop.last_read())))
 
     @command("NOOP")
     def noop(self) -> None:

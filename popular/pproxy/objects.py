@@ -117,6 +117,7 @@ class ProxyConfig:
     maxerrors: int
     maxline: int
     idletimeout: float
+    last: bool
     sidprefix: str
     vservs: Mapping[str, Vserv]
     backends: Mapping[str, Backend]
@@ -135,6 +136,7 @@ def proxy_config(config: Config, tls: Mapping[str, Tls] = MappingProxyType({})) 
         maxerrors=variables.integer("maxerrors"),
         maxline=variables.integer("maxline"),
         idletimeout=variables.seconds("idletimeout"),
+        last=variables.flag("last"),
         sidprefix=sid_prefix(config),
         vservs={item.ident: _vserv(item, config, tls.get(item.ident)) for item in config.items("vserv")},
         backends={item.ident: _backend(item, config) for item in config.items("backend")},

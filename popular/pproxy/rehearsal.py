@@ -47,7 +47,7 @@ class ProxyStage:
             logintimeout=_SECONDS)
         config = ProxyConfig(
             authtimeout=_SECONDS, authdelay=0.0, maxauthtries=1, maxerrors=1, maxline=255, idletimeout=_SECONDS,
-            sidprefix=_NAME, vservs={_NAME: vserv}, backends={_NAME: backend})
+            last=False, sidprefix=_NAME, vservs={_NAME: vserv}, backends={_NAME: backend})
         self.job = make_job(config, Chain([_Everyone(_NAME, [])], _SECONDS, null.note))
 
     def be_the_others(self, endpoint: Endpoint, number: int) -> None:

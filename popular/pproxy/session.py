@@ -277,7 +277,8 @@ class ProxySession:
     def play_empty_mailbox(self) -> None:
         """Be the server of an empty mailbox until the client leaves."""
         self.session.enter("empty")
-        self.dialogue.run(TransactionState(self.wire, EmptyMaildrop(), self.vserv.mail_caps))
+        self.dialogue.run(TransactionState(self.wire, EmptyMaildrop(), self.vserv.mail_caps,
+                                            has_last=self.config.last))
 
     def hand_over(self, link: BackendLink) -> None:
         """Ferry bytes between client and backend until one of them ends."""

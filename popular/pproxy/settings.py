@@ -24,6 +24,8 @@ LOGIN_ROWS = (
     Setting("idletimeout", Time(0, 86400), 600.0,
             "Time after the login in which neither side sends a byte or takes one, then the connection is closed; a "
             "slow reader is not idle; RFC 1939 asks for 10 minutes at least."),
+    Setting("last", Bool(), False,
+            "The command LAST (RFC 1460) in the empty mailbox that pproxy shows; as in pserv, which says more."),
     Setting("sidprefix", Id(), None,
             "First part of every session id, up to 32 characters; the host name without its domain when not set."),
     Setting("allowsslv2", Off(), False, "Always off, because there is no SSL 2 any more; for rc files of old."),

@@ -48,6 +48,7 @@ class ServConfig:
     idletimeout: float
     maxerrors: int
     maxline: int
+    last: bool
     servers: Mapping[str, Server]
 
 
@@ -64,6 +65,7 @@ def serv_config(config: Config, tls: Mapping[str, Tls] = MappingProxyType({})) -
         idletimeout=variables.seconds("idletimeout"),
         maxerrors=variables.integer("maxerrors"),
         maxline=variables.integer("maxline"),
+        last=variables.flag("last"),
         servers={item.ident: _server(item, config, tls.get(item.ident)) for item in config.items("server")},
     )
 

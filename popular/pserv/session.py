@@ -118,7 +118,8 @@ class ServSession:
         self.log.note(messages.MAILBOX_OPENED, **self.where, mailbox=preamble.mailbox, master=preamble.master,
                       messages=count, octets=octets)
         self.session.enter("transaction")
-        state = TransactionState(self.wire, maildrop, self.server.caps, lambda: self.session.enter("update"))
+        state = TransactionState(self.wire, maildrop, self.server.caps, lambda: self.session.enter("update"),
+                                 has_last=self.config.last)
         outcome = "broken off"
         try:
             self.wire.reply(True, f"{count} messages ({octets} octets)")

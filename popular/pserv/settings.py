@@ -3,7 +3,7 @@
 Read by the starter (INI file, options, documents) and by the master (`show`, `set`).
 """
 
-from popular.config.kinds import Choice, Dir, Int, Time
+from popular.config.kinds import Bool, Choice, Dir, Int, Time
 from popular.config.setting import Schema, Setting
 from popular.daemon.settings import METRICS_ROWS, POOL_ROWS, process_rows
 from popular.paths import CAPADIR, SPOOLDIR
@@ -24,6 +24,9 @@ OWN_ROWS = (
             "Commands refused for the client's own fault after which the connection is closed; an empty line counts as "
             "one, a message that the server cannot read as none."),
     Setting("maxline", Int(64, 8192), 255, "Longest command line in octets; a longer one is refused whole."),
+    Setting("last", Bool(), False,
+            "The command LAST (RFC 1460), which tells the highest message that was read; off: it is unknown.  Some clients "
+            "take all messages below it for fetched."),
     Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that servers name."),
 )
 

@@ -27,6 +27,8 @@ _MOMENT = re.compile(r"([0-9]{1,18})\.(?:([0-9]{1,18})(?=[._])\.?)?"
                      r"(?:(?:[#A-GI-LN-Z][0-9a-f]*){0,4}[MH]([0-9]{1,6})(?![0-9]))?", re.ASCII)
 _UID = re.compile(r"[\x21-\x7e]{1,70}")
 
+_FLAGS = ":2,"    # stands before the flags of a Maildir file
+
 Rank = tuple[int, int, int, int, str]
 
 
@@ -104,6 +106,12 @@ def with_wire_size(name: str, size: int) -> str:
     kept, colon, flags = name.partition(":")
     sized = f"{kept},W={size}{colon}{flags}"
     return sized if len(os.fsencode(sized)) <= MAX_NAME else name
+
+
+def lacks_seen(name: str) -> bool:
+    """Tell whether a name has flags and the flag `S`, which Maildir programs give to what was read, is not one."""
+    _, mark, flags = name.partition(_FLAGS)
+    return bool(mark) and "S" not in flags
 
 
 def rank_of(name: str) -> Rank:

@@ -13,7 +13,7 @@ from itertools import chain, repeat
 from typing import NamedTuple, TypeVar
 
 from popular.errors import MailboxError
-from popular.store.filename import base_of, plain_octets, rank_of, sort_plain, twin_base, uid_of
+from popular.store.filename import base_of, lacks_seen, plain_octets, rank_of, sort_plain, twin_base, uid_of
 from popular.store.folders import all_names_in, files_in, is_missing, names_in
 from popular.store.mailbox import Mailbox
 
@@ -26,6 +26,11 @@ class Message(NamedTuple):
     name: str
     inode: int | None      # None if no other message has its base, which tells enough then
     leftover: str = ""     # its second name, in new/, where a move to cur/ was cut off; else empty
+
+    @property
+    def was_read(self) -> bool:
+        """Tell whether it lies in cur/, and no flags say that nobody has read it nevertheless."""
+        return not (self.is_new or lacks_seen(self.name))
 
     @property
     def is_alone(self) -> bool:

@@ -58,6 +58,11 @@ class MaildirMaildrop:
             raise StoreError(f"{message.name}: gone", "")
         return cast(BinaryIO, file if is_ours(message.name) else CrlfReader(file))
 
+    def last_read(self) -> int:
+        """Return the highest number, from 1, of a message that was read in an earlier session; 0 if there is none."""
+        messages = self._messages
+        return next((index + 1 for index in reversed(range(len(messages))) if messages[index].was_read), 0)
+
     def commit(self, deleted: Set[int], read: Set[int]) -> None:
         """Remove `deleted`, then move what was `read` from new/ to cur/ (not in a master session); synced to disk.
 

@@ -109,7 +109,7 @@ class Mpop:
         words = [need_program("mpop"), f"--host={account.name}", f"--port={account.endpoint.port}",
                  "--auth=user", f"--user={account.user}", f"--passwordeval=echo '{PASSWORD}'", *tls,
                  f"--delivery=maildir,{_maildir(account)}", f"--uidls-file={account.folder / 'uidls'}",
-                 "--received-header=off", f"--keep={'on' if keep else 'off'}", "--only-new=on"]
+                 "--received-header=off", f"--keep={'on' if keep else 'off'}"]
         _run(words, account)
         return _take_maildir(account)
 
@@ -118,6 +118,10 @@ class Fetchmail:
     """fetchmail, handing each message to a delivery program."""
 
     remembers = True
+
+    def __init__(self, options: str) -> None:
+        """Take words for the server in its rc file; without `uidl` it believes LAST, where there is one."""
+        self.options = options
 
     def fetch(self, account: Account, *, keep: bool) -> list[bytes]:
         """Fetch what is new; fetchmail ends with 1 when there is nothing."""
@@ -129,7 +133,7 @@ class Fetchmail:
         settings = account.folder / "fetchmailrc"
         settings.write_text(
             f'set idfile "{account.folder / "ids"}"\nset pidfile "{account.folder / "pid"}"\nset invisible\n'
-            f'poll {account.name} service {account.endpoint.port} protocol pop3 uidl timeout 60 '
+            f'poll {account.name} service {account.endpoint.port} protocol pop3 {self.options} timeout 60 '
             f'no envelope bad-header accept\n'
             f'user "{account.user}" password "{PASSWORD}" {"keep" if keep else "nokeep"} '
             f'no rewrite pass8bits stripcr no mimedecode no dropstatus no dropdelivered '
@@ -213,7 +217,7 @@ class NetPop3:
 
 
 CLIENTS: dict[str, Client] = {
-    "poplib": Poplib(), "curl": Curl(), "mpop": Mpop(), "fetchmail": Fetchmail(), "getmail": Getmail(),
+    "poplib": Poplib(), "curl": Curl(), "mpop": Mpop(), "fetchmail": Fetchmail("uidl"), "getmail": Getmail(),
     "netpop3": NetPop3()}
 
 

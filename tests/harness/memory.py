@@ -56,6 +56,9 @@ class MemoryMaildrop:
             raise StoreError("no such file", "")
         return self.openers[index]() if index in self.openers else io.BytesIO(self.messages[index])
 
+    def last_read(self) -> int:
+        return max((index + 1 for index in self.seen - self.gone), default=0)
+
     def commit(self, deleted: Set[int], read: Set[int]) -> None:
         self.commits += 1
         failed = deleted & self.stuck

@@ -173,6 +173,14 @@ def test_commit_removes_and_marks(make: Callable[[Sequence[bytes]], Mailbox], de
     assert mailbox.read() == [THREE[index] for index in sorted(left & seen)]
 
 
+def test_last_read_is_the_highest_number_that_an_earlier_session_read(
+        make: Callable[[Sequence[bytes]], Mailbox]) -> None:
+    mailbox = make(THREE)
+    for reads, last in ((set(), 0), ({0}, 1), ({2}, 3), ({1}, 3)):
+        mailbox.open().commit(set(), reads)
+        assert mailbox.open().last_read() == last
+
+
 def test_a_message_that_vanished_shows_in_open_and_not_in_the_numbers(
         make: Callable[[Sequence[bytes]], Mailbox]) -> None:
     mailbox = make(THREE)

@@ -36,13 +36,14 @@ class Failing(io.BytesIO):
 class Session:
     """One ended TRANSACTION."""
 
-    def __init__(self, maildrop: Maildrop, data: bytes) -> None:
+    def __init__(self, maildrop: Maildrop, data: bytes, has_last: bool = False) -> None:
         self.totals = Outcome()
+        self.has_last = has_last
         self.conversation = Conversation(lambda wire: self.serve(wire, maildrop))
         self.said = self.conversation.exchange(data)
 
     def serve(self, wire: Wire, maildrop: Maildrop) -> object:
-        state = TransactionState(wire, maildrop, ("X",))
+        state = TransactionState(wire, maildrop, ("X",), has_last=self.has_last)
         try:
             return Dialogue(wire, maxerrors=25).run(state)
         finally:
@@ -183,6 +184,25 @@ def test_quit_has_one_answer_whatever_the_store_can_do(stuck: set[int], failed: 
     assert (session.totals.deleted, session.totals.failed) == (2 - failed, failed)
     assert session.totals.why == ("permission denied" if failed else "")
     assert maildrop.commits == 1
+
+
+@pytest.mark.parametrize("seen, commands, lasts", [
+    pytest.param(set(), b"LAST TOP_3_0 LAST RETR_2 RETR_1 LAST RSET LAST", b"0 0 2 0", id="nothing-read-before"),
+    pytest.param({1}, b"LAST RETR_1 LAST RETR_3 LAST RSET LAST", b"2 2 3 2", id="read-before"),
+    pytest.param({0, 2}, b"LAST RETR_2 LAST RSET LAST", b"3 3 3", id="last-one-read-before"),
+])
+def test_rfc_1460_last_tells_the_highest_message_read_also_in_earlier_sessions(
+        seen: set[int], commands: bytes, lasts: bytes) -> None:
+    maildrop = MemoryMaildrop(MAILBOXES["three"])
+    maildrop.seen = seen
+    data = b"".join(word.replace(b"_", b" ") + b"\r\n" for word in commands.split())
+    said = Session(maildrop, data + b"QUIT\r\n", has_last=True).said.splitlines()
+    assert [line[4:] for line in said if line[:3] == b"+OK" and line[4:].isdigit()] == lasts.split()
+
+
+def test_an_empty_maildrop_has_last_only_when_asked_for() -> None:
+    assert Session(EmptyMaildrop(), b"LAST\r\n").said == b"-ERR unknown command\r\n"
+    assert Session(EmptyMaildrop(), b"LAST\r\n", has_last=True).said == b"+OK 0\r\n"
 
 
 def test_quit_over_a_store_that_is_gone() -> None:
