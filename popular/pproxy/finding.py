@@ -38,7 +38,7 @@ def find_user(proxy: Knowing, user: str, namespaces: Sequence[str]) -> Answer:
         doubts += any(step.answer.outcome is Outcome.FAILED for step in steps)
         is_first = True
         for step in steps:
-            lines.append(f"{namespace} {_told(step)}")
+            lines.append(f"{namespace} {told(step, WORDS[step.answer.outcome])}")
             if step.answer.outcome is Outcome.OK and is_first:    # a login would go no further
                 is_first = False
                 lines += [f"{namespace} {step.module} {remark}" for remark in remarks(proxy.config, step, namespace)]
@@ -68,10 +68,11 @@ def remarks(config: ProxyConfig, step: Step, namespace: str) -> Iterator[str]:
             yield f"vserv-disabled vserv={value(vserv.ident)}: they see an empty mailbox there"
 
 
-def _told(step: Step) -> str:
+def told(step: Step, word: str) -> str:
+    """Return a line for what a module has said, `word` for short; the password for a backend is not told."""
     found = step.answer.found
-    head = f"{step.module} {WORDS[step.answer.outcome]} module={value(step.name)}"
+    head = f"{step.module} {word} module={value(step.name)}"
     if found is not None:
-        return (f"{head} backend={value(found.backend)} protocol={value(found.protocol)} "
-                f"mailbox={value(found.mailbox)} user={value(found.user)}")
+        head += (f" backend={value(found.backend)} protocol={value(found.protocol)} mailbox={value(found.mailbox)} "
+                 f"user={value(found.user)}")
     return f"{head} why={value(step.answer.why)}" if step.answer.why else head

@@ -1,6 +1,10 @@
 """ptestpdm: try database modules outside pproxy, with the same loader and the same chain (spec 7.4).
 
     ptestpdm [--debug] [-d DIR] COMMAND-FILE DATA-FILE
+    ptestpdm [--debug] [-d DIR] -c FILE [-n NAMESPACE] [--client IP] [--backend] USER
+
+The second form tries one login with the configuration of pproxy, and asks for the password; see ptestpdm_login.
+Of the first form:
 
 COMMAND-FILE has lines `ID MODULE-NAME [ARGS]...`, split into words as a shell does; DATA-FILE has
 lines `IP PROTOCOL NAMESPACE USER PASSWORD`, where the password reaches to the end of the line and may
@@ -13,12 +17,16 @@ then every user is checked.  For each one line goes to stdout:
 terminal might obey are written as `\\xNN`.  Passwords are never printed.  Why a check failed goes to
 stderr.  Exit codes:
 
-    0   all users were asked
-    1   a module was not loaded (then nobody was asked), a check failed, or a line of DATA-FILE is wrong
+    0   all users were asked; with -c: the user can log in
+    1   a module was not loaded (then nobody was asked), a check failed, or a line of DATA-FILE is wrong; with -c: the
+        user cannot log in
     64  wrong command line
     66  COMMAND-FILE or DATA-FILE cannot be read
+    69  with -c: the rights of pproxy's user cannot be had
+    78  with -c: FILE has mistakes
 """
 
+import argparse
 import re
 import shlex
 import sys
@@ -27,17 +35,17 @@ from collections.abc import Sequence
 
 from popular.addresses import is_ip
 from popular.config.parser import Parser
-from popular.errors import PdmError
+from popular.errors import ConfigError, PdmError, PopularError, UsageError
 from popular.log.message import Message
 from popular.names import is_id
-from popular.paths import pdm_dir
+from popular.paths import CONFDIR, pdm_dir
 from popular.pdm.api import Outcome, PdmModule, Request
 from popular.pdm.chain import Chain, Verdict
 from popular.pdm.loader import load_module
 from popular.tools.printing import main_of
 from popular.version import VERSION
 
-FAILED, USAGE, NO_INPUT = 1, 64, 66    # exit codes
+FAILED, USAGE, NO_INPUT, UNAVAILABLE, CONFIG = 1, 64, 66, 69, 78    # exit codes
 TIMEOUT = 10.0                         # seconds for one answer, the default of pproxy's pdmtimeout
 
 _HIDDEN = re.compile(rb"[^\x21-\x5b\x5d-\x7e]")
@@ -50,36 +58,81 @@ def main() -> int:
 
 def run(argv: Sequence[str]) -> int:
     """Load and ask as `argv` says, print the answers, and return the exit code."""
-    arguments = make_parser().parse_args(argv)
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.config is not None:
+        if len(arguments.words) != 1:
+            parser.error("with -c, wanted USER alone")
+        return run_login(arguments)
+    if len(arguments.words) != 2:
+        parser.error("wanted COMMAND-FILE and DATA-FILE, or -c FILE and USER")
+    if arguments.namespace is not None or arguments.client is not None or arguments.backend:
+        parser.error("-n, --client and --backend are only allowed with -c")
+    command_file, data_file = arguments.words
     try:
-        commands = read_lines(arguments.command_file)
-        data = read_lines(arguments.data_file)
+        commands = read_lines(command_file)
+        data = read_lines(data_file)
     except OSError as why:
         complain(f"{why.filename}: {why.strerror}")
         return NO_INPUT
-    modules, is_good = load_all(arguments.dir or pdm_dir(), arguments.command_file, commands)
+    modules, is_good = load_all(arguments.dir or pdm_dir(), command_file, commands)
     if not is_good:
         return FAILED
     chain = Chain(modules, TIMEOUT, show_note if arguments.debug else ignore_note)
     if arguments.debug:
         for line in chain.describe():
             complain(f"debug: module {line}")
-    answers = [ask(chain, f"{arguments.data_file}:{number}", line, is_debug=arguments.debug)
+    answers = [ask(chain, f"{data_file}:{number}", line, is_debug=arguments.debug)
                for number, line in data]
     chain.close()
     return 0 if all(answers) else FAILED
 
 
+def run_login(arguments: argparse.Namespace) -> int:
+    """Try one login as pproxy would, print each step, and return the exit code."""
+    from popular.tools.ptestpdm_login import Login, try_login    # here: it brings all of pproxy along
+
+    client = arguments.client or "127.0.0.1"
+    login = Login(arguments.config, arguments.words[0], arguments.namespace or "", client, arguments.dir or "",
+                  arguments.backend)
+    is_good = is_ip(client)
+    try:
+        if not is_good:
+            raise UsageError(f"--client: found {client!a}, wanted an IP address")
+        for finding in try_login(login, show_note if arguments.debug else ignore_note):
+            print(finding.line, flush=True)
+            is_good = is_good and finding.is_good
+    except (PopularError, KeyError) as why:
+        for line in str(why.args[0] if isinstance(why, KeyError) else why).splitlines():
+            complain(line)
+        return USAGE if isinstance(why, UsageError) else CONFIG if isinstance(why, ConfigError) else UNAVAILABLE
+    return 0 if is_good else FAILED
+
+
 def make_parser() -> Parser:
-    """Return the parser of the options of spec 7.4."""
-    parser = Parser(prog="ptestpdm", description="Try database modules outside pproxy.", allow_abbrev=False,
-                    add_help=False)
-    parser.add_argument("--help", action="help", help="show this help and exit")
-    parser.add_argument("--version", action="version", version=f"ptestpdm {VERSION}")
+    """Return the parser of the options of spec 7.4, and of ours for one login."""
+    parser = Parser(prog="ptestpdm", allow_abbrev=False, add_help=False,
+                    usage="ptestpdm [OPTION]... COMMAND-FILE DATA-FILE\n"
+                          "       ptestpdm [OPTION]... -c FILE [-n NAMESPACE] [--client IP] [--backend] USER",
+                    description="Try the database modules of pproxy for many users or, with -c, one login the whole "
+                                "way that it goes.",
+                    epilog="Exit code: 0 all users were asked, with -c: the user can log in; 1 a module or a check "
+                           "failed, with -c: the user cannot log in; 64 wrong usage; 66 a file cannot be read; 69 no "
+                           "rights of pproxy's user; 78 FILE has mistakes.")
+    parser.add_argument("words", metavar="COMMAND-FILE DATA-FILE | USER", nargs="*",
+                        help="required: files with lines ID MODULE-NAME [ARGS]... and IP PROTOCOL NAMESPACE USER "
+                             "PASSWORD or, with -c, the user, whose password is asked for")
+    parser.add_argument("-c", "--config", metavar="FILE", help="the INI file of pproxy, such as "
+                        f"{CONFDIR}/pproxy.conf: try one login with it")
+    parser.add_argument("-n", "--namespace", metavar="NAMESPACE",
+                        help="with -c: the namespace (default: the one of the virtual servers, if it is the same)")
+    parser.add_argument("--client", metavar="IP", help="with -c: the address of the client (default 127.0.0.1)")
+    parser.add_argument("--backend", action="store_true", help="with -c: log in at the backend, too, and leave at once")
+    parser.add_argument("-d", "--dir", metavar="DIR",
+                        help=f"the folder of the modules (default {pdm_dir()}; with -c: as FILE says)")
     parser.add_argument("--debug", action="store_true", help="tell on stderr what is loaded and how long it takes")
-    parser.add_argument("-d", "--dir", metavar="DIR", help="folder of the modules; the installed one if left out")
-    parser.add_argument("command_file", metavar="COMMAND-FILE", help="lines: ID MODULE-NAME [ARGS]...")
-    parser.add_argument("data_file", metavar="DATA-FILE", help="lines: IP PROTOCOL NAMESPACE USER PASSWORD")
+    parser.add_argument("--help", action="help", help="show this help and end")
+    parser.add_argument("--version", action="version", version=f"ptestpdm {VERSION}")
     return parser
 
 

@@ -1,0 +1,166 @@
+"""The whole way of one login, for `ptestpdm -c FILE USER`: modules, route, mail check and, if wanted, the backend.
+
+Part of the tool ptestpdm.  Everything is asked as pproxy would, with its configuration and, when root runs it, with
+the rights of its user; nobody is served and no mail is touched.  Raises PopularError, KeyError and OSError.
+"""
+
+import getpass
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from popular.config.inifile import read_ini
+from popular.config.store import Config, default_config, with_fact
+from popular.daemon.capa import read_lists
+from popular.errors import BackendError, ConfigError, Gone, MailcheckError, Mistake, PdmError, UsageError
+from popular.log.line import value
+from popular.mailcheck.client import ask
+from popular.mailcheck.packet import MailState
+from popular.pdm.api import Outcome, Request
+from popular.pdm.chain import Chain, Step
+from popular.pproxy.backend import BackendLink
+from popular.pproxy.finding import remarks, told
+from popular.pproxy.main import resolve_backends
+from popular.pproxy.modules import load
+from popular.pproxy.objects import ProxyConfig, proxy_config
+from popular.pproxy.routing import NoRoute, Route, find_route
+from popular.pproxy.settings import SCHEMA
+from popular.proc.rights import drop, find_rights
+
+MAX_PASSWORD = 4096    # octets that are read
+
+_MAIL = {MailState.EMPTY: "no-mail: they see an empty mailbox", MailState.OLD_MAIL: "read-mail",
+         MailState.NEW_MAIL: "new-mail", MailState.OVERLOADED: "overloaded: they see an empty mailbox"}
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What is to be tried."""
+
+    config: str          # the INI file of pproxy
+    user: str
+    namespace: str       # empty: that of the virtual servers, if they have the same
+    client: str          # from where
+    pdmdir: str          # empty: as the file says
+    asks_backend: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A line to show, and whether the way goes on."""
+
+    line: str
+    is_good: bool = True
+
+
+def try_login(login: Login, note: Callable[..., None]) -> Iterator[Finding]:
+    """Yield what is found on the way, step by step, until it ends; `note` is given what pproxy would log."""
+    config = _read(login)
+    namespace = login.namespace or _namespace(config)
+    password = read_password(login.user)
+    proxy = _become_proxy(config)
+    modules = []
+    for item in config.items("pdm"):
+        try:
+            modules.append(load(item, config))
+        except PdmError as why:
+            yield Finding(f"{item.ident} not-loaded why={value(str(why))}", is_good=False)
+    chain = Chain(modules, config.variables.seconds("pdmtimeout"), note)
+    steps, verdict = chain.examine(Request(login.user, password, login.client, "pop3", namespace))
+    chain.close()
+    for step in steps:
+        yield Finding(told(step, step.answer.outcome.value) + (" round=2" if step.is_second else ""))
+    yield Finding(f"login {verdict.outcome.value} namespace={value(namespace)} by={value(verdict.module)}",
+                  verdict.outcome is Outcome.OK)
+    if verdict.found is not None:
+        yield from _go_on(proxy, next(step for step in steps if step.answer.found == verdict.found
+                                      and step.module == verdict.module), namespace, asks_backend=login.asks_backend)
+
+
+def read_password(user: str) -> bytes:
+    """Return a password, from the terminal without echo or from a line of standard input."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        return getpass.getpass(f"Password of {value(user)}: ").encode("utf-8", "surrogateescape")
+    return b"" if sys.stdin is None else sys.stdin.buffer.readline(MAX_PASSWORD).rstrip(b"\r\n")
+
+
+def _read(login: Login) -> Config:
+    """Return pproxy's configuration, with numeric addresses; raises ConfigError."""
+    config = read_ini(os.path.abspath(login.config), SCHEMA, default_config(SCHEMA))
+    if login.pdmdir:
+        config = with_fact(config, "pdmdir", login.pdmdir)
+    mistakes: list[Mistake] = []
+    config = resolve_backends(read_lists(config, SCHEMA, mistakes), mistakes)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return config
+
+
+def _namespace(config: Config) -> str:
+    """Return the one namespace of all virtual servers; raises UsageError when there are several."""
+    names = list(dict.fromkeys(item.values.text("namespace") for item in config.items("vserv")))
+    if len(names) > 1:
+        raise UsageError(f"there are several namespaces: give -n and one of {', '.join(names)}")
+    return names[0] if names else "default"
+
+
+def _become_proxy(config: Config) -> ProxyConfig:
+    """Go on with the rights of pproxy's user, as far as we can; raises StartError, KeyError and ConfigError."""
+    user, group = config.variables.text("user"), config.variables.optional_text("group")
+    if os.geteuid() == 0 and user != "root":
+        drop(find_rights(user, group))
+    return proxy_config(config)
+
+
+def _go_on(proxy: ProxyConfig, step: Step, namespace: str, *, asks_backend: bool) -> Iterator[Finding]:
+    """Yield what comes after a login that was granted."""
+    assert step.answer.found is not None    # with OK
+    try:
+        route = find_route(proxy.backends, step.answer.found)
+    except NoRoute:
+        yield from (Finding(line, is_good=False) for line in remarks(proxy, step, namespace))
+        return
+    yield from map(Finding, remarks(proxy, step, namespace))
+    if route.protocol == "cxpop":
+        yield Finding(_mail_check(route))
+    if asks_backend:
+        yield _ask_backend(route)
+
+
+def _mail_check(route: Route) -> str:
+    backend = route.backend
+    try:
+        state = ask(backend.check, route.mailbox, backend.checktimeout, backend.checktries, backend.source)
+        word = _MAIL[state]
+    except MailcheckError as why:
+        word = f"no-answer: the backend is asked nevertheless why={value(str(why))}"
+    return f"mailcheck address={value(str(backend.check))} {word}"
+
+
+def _ask_backend(route: Route) -> Finding:
+    """Log in at the backend, and leave at once."""
+    try:
+        link = BackendLink.open(route, f"ptestpdm-{os.getpid()}", _place)
+    except BackendError as why:
+        return Finding(f"backend failed why={value(_masked(str(why), route))}", is_good=False)
+    try:
+        link.wire.send(b"QUIT\r\n")
+    except Gone:    # it has said what was to be known
+        pass
+    finally:
+        link.close()
+    return Finding(f"backend ok answer={value(_masked(link.first_line.decode('latin-1'), route))}")
+
+
+def _place(sock: socket.socket) -> socket.socket:
+    """Make a connection what a child's is."""
+    sock.setblocking(False)
+    return sock
+
+
+def _masked(text: str, route: Route) -> str:
+    """Return what a backend has said without the password that it was given."""
+    password = route.password.decode("latin-1")
+    return text.replace(password, "***") if password else text
