@@ -27,13 +27,13 @@ def make_board(spec: DaemonSpec, config: Config, *, publish: bool = True) -> Boa
 
     A successor does not `publish` its state file yet.
     """
-    limit = config.variables.get("sessionlimit")
-    slots = limit if isinstance(limit, int) else spec.pool(config).limit
+    limit, room = config.variables.get("sessionlimit"), spec.pool(config).limit
+    slots = limit if isinstance(limit, int) else room
     if spec.board is None:
         return Board(SERVER, slots)
     rundir = config.variables.text("rundir")
     _remove_leftovers(spec.name, rundir)
-    return Board(spec.board, slots, state_path(spec.name, rundir), publish=publish)
+    return Board(spec.board, slots, state_path(spec.name, rundir), publish=publish, room=room)
 
 
 def learn_names(board: Board, spec: DaemonSpec, config: Config) -> None:

@@ -51,10 +51,11 @@ class Facts:
 class Board:
     """Shared memory with a place for every child, and usually a file."""
 
-    def __init__(self, kind: BoardKind, slots: int, path: str = "", *, publish: bool = True) -> None:
+    def __init__(self, kind: BoardKind, slots: int, path: str = "", *, publish: bool = True, room: int = 0) -> None:
         """Make the board, and the file `path` that shows it: a new file that replaces an old one.
 
-        Without `publish` it does so only when it is told to.
+        A file system without room for `room` slots is as one that refuses the file.  Without `publish` it does so
+        only when it is told to.
         """
         self.kind = kind
         self.layout = Layout(slots)
@@ -63,7 +64,7 @@ class Board:
         self._room = slots       # slots for which the file system has room
         self._fd = -1
         self._aside = ""         # another name of the file
-        self._memory = self._make(path) if path else self._make_nameless()
+        self._memory = self._make(path, min(room, slots)) if path else self._make_nameless()
         self._names: dict[tuple[str, str], int] = {}
         self._by_number: dict[int, tuple[str, str]] = {}
         self._master = memoryview(self._memory)[self.layout.row_at(-1):][:ROW_SIZE].cast("Q")
@@ -206,13 +207,13 @@ class Board:
             os.close(self._fd)
             self._fd = -1
 
-    def _make(self, path: str) -> mmap.mmap:
+    def _make(self, path: str, room: int) -> mmap.mmap:
         """Make the file and map it; without a file when the system refuses one."""
         try:
             self._remove_leftover(self._new)
             fd = os.open(self._new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
             try:
-                return self._map(fd)
+                return self._map(fd, room)
             except BaseException:
                 os.close(fd)
                 self._remove_leftover(self._new)
@@ -227,15 +228,15 @@ class Board:
         self._sign(memory, 0, 0)
         return memory
 
-    def _map(self, fd: int) -> mmap.mmap:
-        """Give the file its size and head, and map it."""
+    def _map(self, fd: int, room: int) -> mmap.mmap:
+        """Give the file its size, room for some slots, and its head, and map it."""
         os.ftruncate(fd, self.layout.size)
-        self._reserve(fd, 0)
+        self._reserve(fd, room)
         memory = mmap.mmap(fd, self.layout.size)
         here = os.fstat(fd)
         self._sign(memory, here.st_dev, here.st_ino)
         self._fd = fd
-        self._room = 0
+        self._room = room
         return memory
 
     def _sign(self, memory: mmap.mmap, device: int, inode: int) -> None:

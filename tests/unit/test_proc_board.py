@@ -377,6 +377,23 @@ def test_without_a_folder_it_is_memory(tmp_path):
     board.close()
 
 
+def test_without_room_at_the_start_it_is_memory(tmp_path, monkeypatch):
+    def full(fd, offset, size):
+        if size > 40_000:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(board_module.os, "posix_fallocate", full)
+    board = Board(PROXY, 100, str(tmp_path / "pproxy.state"), room=50)
+    assert board.trouble == f"cannot make the state file {board.path}: No space left on device"
+    assert list(tmp_path.iterdir()) == []
+    assert board.make_room(100) == 100
+    child = board.entry(99)
+    child.idle()
+    assert row_of(board, 99).state == "idle"
+    child.release()
+    board.close()
+
+
 def test_a_full_file_system_costs_slots_not_lives(board, make, monkeypatch):
     def full(fd, offset, size):
         raise OSError(28, "No space left on device")
