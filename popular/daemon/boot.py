@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from popular.config.store import Config, load, with_fact
 from popular.daemon.accept import tls_of
+from popular.daemon.birth import Stillborn
 from popular.daemon.boards import make_board
 from popular.daemon.certificates import CertificateWatch
 from popular.daemon.control import Control
@@ -60,7 +61,12 @@ def boot(raw: Mapping[str, Any]) -> NoReturn:
     if hand.is_successor:    # it is ready when it has taken over
         ready.let_go()
     gc.freeze()    # what there is now is shared with all children, and stays shared
-    sys.exit(master.run(ready))
+    try:
+        code = master.run(ready)
+    except Stillborn as why:
+        code = os.EX_UNAVAILABLE
+        _tell_failed(hand, ready, code, str(why))
+    sys.exit(code)
 
 
 def _build(hand: HandOver) -> Master | Lone:
@@ -176,10 +182,14 @@ def _rehearse(spec: DaemonSpec, config: Config, inheritance: Inheritance) -> Non
     gc.enable()    # a child of one session disables it
 
 
-def _fail(hand: HandOver, ready: Ready, code: int, reason: str) -> NoReturn:
-    """Tell everybody who may listen, and end."""
+def _tell_failed(hand: HandOver, ready: Ready, code: int, reason: str) -> None:
     if not hand.detached:
         print(f"{hand.program}: {reason}", file=sys.stderr)
     ready.tell_failed(code, reason)
+
+
+def _fail(hand: HandOver, ready: Ready, code: int, reason: str) -> NoReturn:
+    """Tell everybody who may listen, and end."""
+    _tell_failed(hand, ready, code, reason)
     PidFile(hand.pid_path, hand.pid_fd).remove()
     sys.exit(code)

@@ -16,12 +16,13 @@ from typing import Protocol
 from popular.config.store import Config
 from popular.control.answer import Later
 from popular.daemon.accept import tls_of
+from popular.daemon.birth import Birth, Stillborn
 from popular.daemon.boards import learn_names
 from popular.daemon.limits import Limits
 from popular.daemon.listeners import Ports, RingPorts, borrowed, close_all, revive_all
 from popular.daemon.messages import (
     CHILDREN_KILLED, COMMAND, FILES_NOT_READ, LEFT_MAIN_LOOP, LOG_NOT_REOPENED, LOG_REOPENED, RUNS_AS_ROOT,
-    STATE_FILE_FAILED, UPGRADE_FAILED)
+    START_FAILED, STATE_FILE_FAILED, UPGRADE_FAILED)
 from popular.daemon.rings import MasterRings
 from popular.daemon.sessions import LiveSessions
 from popular.daemon.settings import load_limit
@@ -124,6 +125,7 @@ class Master:
         self.rings = MasterRings(self.watch, self.log, rings)
         self.ports: Ports = RingPorts(self.rings)
         self.attendants: list[Attendant] = []
+        self._own = inheritance.masters_own
         self._user = inheritance.rights
         self._title = inheritance.title
         self._commands = {row.number: row for row in spec.signals}
@@ -145,9 +147,9 @@ class Master:
         self.watch.register(inheritance.doorbell.fileno(), _wake_up)
 
     def run(self, ready: Ready) -> int:
-        """Main loop of the master.  Returns the exit code."""
-        if not self._announce(ready):
-            return os.EX_UNAVAILABLE
+        """Main loop of the master.  Returns the exit code; raises Stillborn when no child is ever ready for work."""
+        ready.keep_from_children(self._own)
+        self.attendants.insert(0, Birth(self, lambda: self._announce(ready)))
         try:
             while not self._is_over:
                 self.watch.wait(self._soonest(self._limits.wait(self.supervisor.attend())))
@@ -286,17 +288,25 @@ class Master:
         if self._user.is_root:
             self.log.note(RUNS_AS_ROOT)
         self._note(self.spec.start_message, addresses=", ".join(address for _, address in addresses))
-        if ready.tell_ready(addresses):
-            self.notify.ready()
-            return True
+        if not ready.tell_ready(addresses):
+            return False
+        self.notify.ready()
+        return True
+
+    def _die_at_birth(self, why: Stillborn) -> None:
+        """End before anybody was told that there is a daemon."""
+        self.log.note(START_FAILED, why=str(why))
+        self.supervisor.kill_all(signal.SIGKILL, "start")
         self._stop_listening()
         self.board.remove()
         self._leave_run_folder()
-        return False
 
     def _say_goodbye(self) -> None:
+        error = sys.exception()
+        if isinstance(error, Stillborn):
+            self._die_at_birth(error)
+            return
         if not self._is_over:
-            error = sys.exception()
             self.log.note(LEFT_MAIN_LOOP, type=type(error).__name__, trace=places(error))
         self._note(self.spec.end_message)
         if self.supervisor.count == 0:    # else those that go on are still to be seen

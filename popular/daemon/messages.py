@@ -24,8 +24,9 @@ LOAD_STATE = Message(
     "raise maxlocalload.")
 STATE_FILE_FAILED = Message(
     0x020d, ADM, "state_file_failed", "why",
-    "The state file, which pstatus shows, could not be made or has no room for all slots (then fewer sessions than "
-    "maxsession run).  See to the run folder and its file system, and start the daemon again.")
+    "The state file, which pstatus shows, could not be made; all is served without it.  Or, after maxsession was "
+    "raised, there is no room for all slots, and fewer sessions than maxsession run.  See to the run folder and its "
+    "file system, and start the daemon again.")
 COMMAND = Message(
     0x0208, INF, "command", "source words",
     "A command was given, by a signal or by pcontrol.  Nothing to do, unless nobody was to give it.")
@@ -119,3 +120,7 @@ COMMAND_FAILED = Message(
     0x0221, ADM, "command_failed", "source words why",
     "A control command was given (see the line `command` before) and has failed, wholly or in part, as `why` tells.  "
     "Mend that and give it again.")
+START_FAILED = Message(
+    0x023c, SOS, "start_failed", "why",
+    "The daemon has ended at its start, because no child was ready for work; whoever started it was told so.  See the "
+    "lines above, and whether memory or processes run out.")

@@ -2,7 +2,7 @@
 
 Reads options and INI file, reports all mistakes, takes lock, log and ports, detaches, and becomes
 the master by exec.  The process that was started waits until the master is ready, so that a start
-that returns 0 is a daemon that listens.  Exit codes: 64 usage, 69 the system refused something,
+that returns 0 is a daemon that accepts connections.  Exit codes: 64 usage, 69 the system refused something,
 70 the master died, 78 wrong settings.
 """
 

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from popular.proc.descriptors import MastersOwn
+
 _MAX_TEXT = 1 << 20     # octets read from the pipe
 
 
@@ -28,10 +30,18 @@ class Ready:
         """Report to `fd`; None: nobody wants to know.
 
         With `has_stderr`, descriptor 2 is the same pipe, so that whoever waits sees why an
-        interpreter died; it becomes /dev/null with the report.
+        interpreter died; it becomes /dev/null with the report, or before the first fork.
         """
         self._fd = fd
+        self._own: MastersOwn | None = None
         self._has_stderr = has_stderr
+
+    def keep_from_children(self, own: MastersOwn) -> None:
+        """Before the first fork: let no child hold the descriptor, for whoever waits reads to its end."""
+        self._free_stderr()
+        if self._fd is not None:
+            own.add(self._fd)
+            self._own = own
 
     def tell_ready(self, addresses: Iterable[tuple[str, str]]) -> bool:
         """Report success with pairs of owner and address; False when whoever waits has given up."""
@@ -57,12 +67,15 @@ class Ready:
         except OSError:
             return False
         finally:
+            if self._own is not None:
+                self._own.remove(fd)
             os.close(fd)
             self._free_stderr()
         return True
 
     def _free_stderr(self) -> None:
         if self._has_stderr:
+            self._has_stderr = False
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             os.dup2(null, 2)
             os.close(null)

@@ -52,6 +52,7 @@ class Supervisor:
         self._filled_at = 0.0     # monotonic: when there were enough idle children again
         self._times = 0           # how often in a row they did not last
         self.losses = 0           # children that failed
+        self.has_proved = False   # a child has got as far as being ready for work
         self.trouble = ""         # why the last child that failed to start did so
         self.bury_other: Callable[[int, int], None] = _forget    # given pid and exit code of the dead who are not ours
         # Given a session that its child did not sum up in the log, because it died, and why it did.
@@ -134,6 +135,7 @@ class Supervisor:
                 continue
             if number in (ChildState.IDLE, ChildState.BUSY):
                 if record.state is ChildState.BOOTING:
+                    self.has_proved = True
                     self._throttle.succeeded()
                 self._roster.note_state(record, ChildState(number))
                 if number == ChildState.BUSY:
@@ -188,11 +190,6 @@ class Supervisor:
         """Tell whether a child of an older generation may still accept a connection."""
         return any(record.generation < self._generation and record.state is not ChildState.BUSY
                    for record in self._roster)
-
-    @property
-    def has_proved(self) -> bool:
-        """Tell whether a child has got as far as being ready for work."""
-        return any(record.state is not ChildState.BOOTING for record in self._roster)
 
     def hold(self) -> None:
         """Fork no more children."""

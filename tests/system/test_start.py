@@ -226,3 +226,27 @@ def test_the_log_tells_the_start(start):
     line = toy.wait_log(" 0001 start ")[0]
     assert str(toy.endpoint()) in line
     assert wait_for(lambda: len(toy.children()) == 4)
+
+
+@pytest.mark.parametrize(("word", "why"), [
+    ("nostart", "exit code 3"), ("nofork", "Resource temporarily unavailable")])
+def test_a_start_whose_children_cannot_live_has_failed(rundir, word, why):
+    (rundir / "fault").write_text(word)
+    toy = Background(rundir, fault=rundir / "fault")
+    for options in ((), ("--foreground",)):
+        done = toy.run(*options)
+        assert (done.returncode, toy.endpoints) == (69, [])
+        assert done.stderr == f"toy: no child can be started: {why}\n"
+        assert not toy.pidfile.exists()
+    lines = toy.logfile.read_text()
+    assert lines.count(f" SOS 023c start_failed why='no child can be started: {why}'") == 2
+    assert " start version=" not in lines
+
+
+def test_children_that_are_there_before_the_start_is_reported_hold_nothing_of_it(rundir):
+    """Whoever waits with --ready-fd, or on standard error, reads to the end."""
+    toy = Background(rundir)
+    assert toy.run().returncode == 0
+    with Client(toy.endpoints[0]) as client:
+        assert [os.readlink(f"/proc/{client.pid}/fd/{fd}") for fd in (1, 2)] == ["/dev/null"] * 2
+    toy.stop()
