@@ -1,22 +1,22 @@
 """The command line of a daemon, made from the rows' options, and the way from it to a Config.
 
 Default < INI file < command line.  Starter only: argparse and configobj are heavy.  Wrong usage ends
-the process with exit code 64 and a message, --help and --version end it with 0; a wrong file raises
+the process with exit code 64 and a message, --help and --version end it with 0; an unreadable file raises
 ConfigError.
 """
 
 import argparse
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from popular.config.inifile import read_ini
+from popular.config.inifile import Reading, examine_ini
 from popular.config.kinds import Bool, Dir, File
 from popular.config.parser import Parser
-from popular.config.setting import Schema, Setting
+from popular.config.setting import Schema, Setting, place
 from popular.config.store import Config, Source, Values, default_config, with_variable
-from popular.errors import UsageError
+from popular.errors import Mistake, UsageError
 from popular.paths import CONFDIR
 from popular.version import VERSION
 
@@ -38,6 +38,8 @@ class Startup:
     dump: bool = False        # --dump-config: print what was read for a master, and end
     given: frozenset[str] = frozenset()    # the variables that file and command line set
     argv: tuple[str, ...] = ()             # the command line itself
+    mistakes: tuple[Mistake, ...] = ()     # of the file; the values that are meant are WRONG
+    places: Mapping[str, str] = field(default_factory=dict)    # `[vserv] main: address` → `FILE: line 7`
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,8 @@ def read_config(schema: Schema, argv: Sequence[str], default_path: str) -> Start
     """Return what `argv` (without the program's name) and the INI file say.
 
     The file is that of `-c`, which must exist, or `default_path`, which need not.  Relative file names
-    in `argv` become absolute.  Raises ConfigError, and SystemExit for wrong usage.
+    in `argv` become absolute.  Mistakes of the file are in the result; raises ConfigError for one that cannot be read,
+    and SystemExit for wrong usage.
     """
     parser = build_parser(schema)
     given = vars(parser.parse_args(list(argv)))
@@ -117,14 +120,18 @@ def read_config(schema: Schema, argv: Sequence[str], default_path: str) -> Start
     unset = object()
     config = replace(default, variables=Values(dict.fromkeys(default.variables, unset)), source=Source(path, ""))
     _with_options(config, schema, options, parser)    # wrong usage is told before the file is read
+    reading = Reading(config)
     if ":config" in given or os.path.lexists(path):
-        config = read_ini(path, schema, config)
+        reading = examine_ini(path, schema, config)
+        config = reading.config
+        for name in options:    # it is not the file that says what these are
+            reading.places.pop(place(schema.program, name), None)
     config = _with_options(config, schema, options, parser)
     values = {name: value for name, value in config.variables.items() if value is not unset}
     config = replace(config, variables=Values({**default.variables, **values}))
     return Startup(config, foreground=":foreground" in given, check=":check" in given, print=":print" in given,
                    ready_fd=given.get(":ready_fd"), config_path=path, dump=":dump" in given,
-                   given=frozenset(values), argv=tuple(argv))
+                   given=frozenset(values), argv=tuple(argv), mistakes=tuple(reading.mistakes), places=reading.places)
 
 
 def _add_option(parser: argparse.ArgumentParser, row: Setting) -> None:

@@ -1,38 +1,36 @@
-"""The INI file: read with configobj, checked against a configspec made from the rows.
+"""The INI file: its lines (iniscan.py), and what the rows say of its values.
 
-`[PROGRAM]` holds variables, `[CLASS]` holds one `[[ID]]` for each object.  Interpolation and lists of
-configobj are off; quoting is ours (quoting.py).  Starter only: configobj is heavy.  All mistakes of a
-file are told at once, in one ConfigError.
+`[PROGRAM]` holds variables, `[CLASS]` holds one `[[ID]]` for each object.  There is no interpolation and no lists;
+quoting is ours (quoting.py).  Starter only.  All mistakes of a file are reported at once, each with its line; a
+value that is wrong is `WRONG` in the Config, so that everything else can be checked, too.
 """
 
 import difflib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
-from configobj import ConfigObj, ConfigObjError, NestingError, Section
-from configobj.validate import ValidateError, Validator
+from configobj import ConfigObj, ConfigObjError
 
-from popular.config.kinds import Dir, File, Id
+from popular.config.iniscan import Block, Scan
+from popular.config.kinds import Choice, Dir, File, Files
 from popular.config.quoting import unquote
-from popular.config.setting import MAX_FOUND, Schema, Setting, quoted
-from popular.config.store import FILE, Config, Source, with_item, with_variable
-from popular.errors import ConfigError, Mistake, UsageError
-from popular.names import is_id
+from popular.config.setting import ObjectClass, Schema, Setting, place, quoted
+from popular.config.store import FILE, WRONG, Config, Item, Source, Values
+from popular.errors import ConfigError, Mistake
 
 MAX_BYTES = 8 << 20      # of a file
 MAX_LINE = 20_000        # characters: a file name of quotes only, each of them escaped, still fits
-MAX_PASSES = 20          # of parsing, each of which takes out what stands below wrong section lines
 
 
-class _Wrong(ValidateError):    # type: ignore[misc]    # configobj has no types
-    """A value that its row does not accept."""
+@dataclass(slots=True)
+class Reading:
+    """What a file says."""
 
-    def __init__(self, found: str, wanted: str) -> None:
-        super().__init__(wanted)
-        self.found = found
-        self.wanted = wanted
+    config: Config                                             # with what it says folded over what there was
+    mistakes: list[Mistake] = field(default_factory=list)      # in the order of their lines
+    places: dict[str, str] = field(default_factory=dict)       # `[vserv] main: address` → `FILE: line 7`
 
 
 def read_ini(path: str, schema: Schema, config: Config) -> Config:
@@ -41,13 +39,24 @@ def read_ini(path: str, schema: Schema, config: Config) -> Config:
     Relative file names in it count from its own folder, so that a later reload means the same files.
     Raises ConfigError with every mistake: unreadable, wrong lines, unknown or repeated names, wrong values.
     """
-    return _IniFile(path, schema).fold(config)
+    reading = examine_ini(path, schema, config)
+    if reading.mistakes:
+        raise ConfigError(reading.mistakes)
+    return reading.config
+
+
+def examine_ini(path: str, schema: Schema, config: Config) -> Reading:
+    """Do the same, and go on with what can be known where there are mistakes; raises ConfigError for no readable file.
+
+    Values that are wrong are WRONG, as are those that must be there and are not.
+    """
+    return _IniFile(path, schema, Reading(config)).reading
 
 
 def value_in(path: str, section: str, key: str) -> str | None:
     """Return one value of another program's file, as text; None where it does not say, or cannot be read.
 
-    What is wrong with the file is for that program to tell.
+    What is wrong with the file is for that program to report.
     """
     try:
         root = ConfigObj(path, interpolation=False, list_values=False, file_error=True, encoding="utf-8")
@@ -58,24 +67,23 @@ def value_in(path: str, section: str, key: str) -> str | None:
 
 
 class _IniFile:
-    """One file while it is read: the parsed sections, and the mistakes so far."""
+    """One file while it is read."""
 
-    def __init__(self, path: str, schema: Schema) -> None:
+    def __init__(self, path: str, schema: Schema, reading: Reading) -> None:
+        self.reading = reading
         self._path = path
-        self._schema = schema
-        self._mistakes: list[Mistake] = []
+        self._folder = os.path.dirname(os.path.abspath(path))
+        self._found: list[tuple[int, str]] = []    # line and mistake
         self._digest = ""
-        self._root = self._parse(self._lines())
-
-    def fold(self, config: Config) -> Config:
-        """Return the new Config; raises ConfigError when there was any mistake."""
-        self._check_values()
-        self._check_names()
-        if not self._mistakes:
-            config = self._apply(config)
-        if self._mistakes:
-            raise ConfigError(self._mistakes)
-        return replace(config, source=Source(os.path.abspath(self._path), self._digest))
+        scan = Scan(self._lines(), schema)
+        self._found += [(report.number, report.what) for report in scan.reports]
+        for block in scan.blocks:
+            if block.section == schema.program:
+                self._take_variables(block, schema)
+            else:
+                self._take_object(block, next(cls for cls in schema.classes if cls.name == block.section))
+        reading.config = replace(reading.config, source=Source(os.path.abspath(path), self._digest))
+        reading.mistakes += [Mistake(self._line(number), what) for number, what in sorted(self._found)]
 
     def _lines(self) -> list[str]:
         """Return the lines of the file without their ends."""
@@ -96,164 +104,64 @@ class _IniFile:
             raise ConfigError([Mistake(self._line(number), f"the octet {raw[why.start]:02x} is not UTF-8")]) from None
         for number, line in enumerate(lines, 1):
             if len(line) > MAX_LINE:
-                self._add(self._line(number), f"{len(line)} characters", f"at most {MAX_LINE}")
+                self._found.append((number, f"{len(line)} characters are too many, at most {MAX_LINE}"))
                 lines[number - 1] = ""
         return lines
-
-    def _parse(self, lines: list[str]) -> ConfigObj:
-        """Return the sections; what stands below a wrong section line is left out, for it belongs nowhere."""
-        wrong: dict[int, ConfigObjError] = {}
-        for _ in range(MAX_PASSES):
-            try:
-                root = ConfigObj(lines, interpolation=False, list_values=False, stringify=True)
-                break
-            except ConfigObjError as why:
-                root = why.config
-                headers = [error for error in why.errors if _is_header(error)]
-                wrong.update((error.line_number, error) for error in headers or why.errors)
-                if not headers:
-                    break
-                for error in headers:
-                    _blank_section(lines, error.line_number - 1)
-        for number, error in sorted(wrong.items()):
-            self._add(self._line(number), _found_line(error.line), _wanted_line(error))
-        return root
-
-    def _check_values(self) -> None:
-        """Let configobj check every known value, and turn it into its text without quotes."""
-        validator = Validator()
-        folder = os.path.dirname(os.path.abspath(self._path))
-        specs: dict[str, object] = {}
-        rows = [(self._schema.program, self._schema.settings), *((cls.name, cls.rows) for cls in self._schema.classes)]
-        for section, settings in rows:
-            spec = {}
-            for row in settings:
-                name = f"{section}_{row.name}"
-                validator.functions[name] = _checker(row, folder)
-                spec[row.name] = name
-            specs[section] = spec if section == self._schema.program else {"__many__": spec}
-        self._root.configspec = ConfigObj(specs, interpolation=False, list_values=False, _inspec=True)
-        result = self._root.validate(validator, preserve_errors=True)
-        for keys, why in _failures(result):
-            if isinstance(why, _Wrong):
-                self._add(self._place(keys), why.found, why.wanted)
-
-    def _check_names(self) -> None:
-        """Find what the rows do not know, and what they miss."""
-        program = self._schema.program
-        known = [program, *(cls.name for cls in self._schema.classes)]
-        self._check_section(self._root, (), keys=(), sections=known)
-        if isinstance(self._root.get(program), Section):
-            self._check_section(self._root[program], (program,), [row.name for row in self._schema.settings], ())
-        for cls in self._schema.classes:
-            objects = self._root.get(cls.name)
-            if not isinstance(objects, Section):
-                continue
-            self._check_section(objects, (cls.name,), keys=(), sections=None)
-            for ident in objects.sections:
-                self._check_section(objects[ident], (cls.name, ident), [row.name for row in cls.rows], ())
-                for row in cls.rows:
-                    if row.required and row.name not in objects[ident]:
-                        self._add(self._place((cls.name, ident, row.name)), "nothing", row.kind.wanted)
-
-    def _check_section(self, section: Section, place: tuple[str, ...], keys: Iterable[str],
-                       sections: Iterable[str] | None) -> None:
-        """Report names that are not among `keys` and `sections` (None: any id may be a section)."""
-        for name in section.scalars:
-            if name not in keys:
-                self._add(self._place((*place, name)), "an unknown key", _instead(name, keys, "a key"))
-        for name in section.sections:
-            if sections is None and not is_id(name):
-                self._add(self._place((*place, name)), "a wrong name", Id.wanted)
-            elif sections is not None and name not in sections:
-                self._add(self._place((*place, name)), "an unknown section", _instead(name, sections, "a section"))
-
-    def _apply(self, config: Config) -> Config:
-        """Fold the checked texts over `config`, as control commands would."""
-        program = self._schema.program
-        try:
-            for name, text in self._root[program].items():
-                config = with_variable(config, self._schema, name, text, starting=True)
-            for cls in self._schema.classes:
-                for ident, texts in self._root[cls.name].items():
-                    config = with_item(config, self._schema, cls.name, ident, dict(texts), FILE)
-        except UsageError as why:
-            self._add(self._path, "a mistake", str(why))
-        return config
-
-    def _add(self, where: str, found: str, wanted: str) -> None:
-        self._mistakes.append(Mistake(where, f"{found} is not {wanted}"))
 
     def _line(self, number: int) -> str:
         return f"{self._path}: line {number}"
 
-    def _place(self, keys: tuple[str, ...]) -> str:
-        """Return `FILE: [vserv] main: address`."""
-        words = [key if key.isprintable() and len(key) <= MAX_FOUND else quoted(key) for key in keys]
-        if len(words) > 1:
-            words[:2] = [f"[{words[0]}] {words[1]}"]
-        return f"{self._path}: {': '.join(words)}"
+    def _take_variables(self, block: Block, schema: Schema) -> None:
+        values = dict(self._values(block, schema.settings))
+        config = self.reading.config
+        self.reading.config = replace(config, variables=Values({**config.variables, **values}))
 
-
-def _checker(row: Setting, folder: str) -> Callable[[str], str]:
-    """Return the check function of one row: a value of the file to its text, with file names made absolute."""
-    def check(value: str) -> str:
-        text = unquote(value)
-        if not row.starts:
-            raise _Wrong(row.found(text), "nothing: the program itself sets it")
-        if isinstance(row.kind, (File, Dir)) and text:
-            text = os.path.join(folder, text)
-        try:
-            row.parse(text)
-        except ValueError as wanted:
-            raise _Wrong(row.found(text), str(wanted)) from None
-        return text
-    return check
-
-
-def _failures(result: object, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
-    """Walk through what `validate` returned: True, False, an exception, or a dictionary of such."""
-    if isinstance(result, Mapping):
-        for name, inner in result.items():
-            yield from _failures(inner, (*place, name))
-    elif result is not True:
-        yield place, result
-
-
-def _is_header(error: ConfigObjError) -> bool:
-    return isinstance(error, NestingError) or error.line.lstrip().startswith("[")
-
-
-def _blank_section(lines: list[str], start: int) -> None:
-    """Empty a section line and everything up to the next one."""
-    lines[start] = ""
-    for index in range(start + 1, len(lines)):
-        if lines[index].lstrip().startswith("["):
+    def _take_object(self, block: Block, cls: ObjectClass) -> None:
+        values = {row.name: row.default for row in cls.rows} | dict(self._values(block, cls.rows))
+        for row in cls.rows:
+            if row.required and values[row.name] is None:
+                self._found.append((block.number, f"{block.place}: {row.missing}"))
+                values[row.name] = WRONG
+        if not block.counts:
             return
-        lines[index] = ""
+        self.reading.places[block.place] = self._line(block.number)
+        config, item = self.reading.config, Item(block.ident, Values(values), FILE)
+        others = config.items(cls.name)
+        items = tuple(item if each.ident == item.ident else each for each in others)
+        if config.item(cls.name, item.ident) is None:
+            items = (*others, item)
+        self.reading.config = replace(config, objects={**config.objects, cls.name: items})
+
+    def _values(self, block: Block, rows: tuple[Setting, ...]) -> Iterator[tuple[str, object]]:
+        """Yield name and value of each key of a block."""
+        by_name = {row.name: row for row in rows}
+        for name, key in block.keys.items():
+            where = place(block.section, *filter(None, (block.ident,)), name)
+            if block.counts:
+                self.reading.places[where] = self._line(key.number)
+            if key.value is None:
+                yield name, WRONG
+                continue
+            try:
+                yield name, _value(by_name[name], unquote(key.value), self._folder)
+            except ValueError as why:
+                self._found.append((key.number, f"{where}: {why}"))
+                yield name, WRONG
 
 
-def _found_line(line: str) -> str:
-    """Return what a report says of a wrong line; not what stands behind `=`, for it may be secret."""
-    key, equals, _ = line.strip().partition("=")
-    return quoted(f"{key.strip()} = ...") if equals and not key.startswith("[") else quoted(line.strip())
-
-
-def _wanted_line(error: ConfigObjError) -> str:
-    """Return what is wanted in place of a wrong line."""
-    text = str(error)
-    if text.startswith("Duplicate section"):
-        return "each section once"
-    if text.startswith("Duplicate keyword"):
-        return "each key once in a section"
-    if _is_header(error):
-        return "[SECTION], or [[ID]] inside of a section"
-    if "=" in error.line:
-        return "KEY = VALUE, the value with closing quotes if it has opening ones"
-    return "[SECTION], [[ID]] or KEY = VALUE"
-
-
-def _instead(name: str, known: Iterable[str], what: str) -> str:
-    """Return a hint at a name that looks like a wrong one."""
-    near = difflib.get_close_matches(name, list(known), 1)
-    return f"{what} that exists, such as {near[0]}" if near else f"{what} that exists"
+def _value(row: Setting, text: str, folder: str) -> object:
+    """Return the value of a text of the file, file names made absolute; raises ValueError with what is wrong."""
+    if not row.starts:
+        raise ValueError("only the program itself sets it")
+    absolute = text
+    if isinstance(row.kind, (File, Dir)) and text:
+        absolute = os.path.join(folder, text)
+    elif isinstance(row.kind, Files) and text.strip():
+        absolute = ", ".join(os.path.join(folder, name.strip()) if name.strip() else "" for name in text.split(","))
+    try:
+        return row.parse(absolute)
+    except ValueError as why:
+        words = row.kind.words if isinstance(row.kind, Choice) else ()
+        near = difflib.get_close_matches(text.strip().lower(), words, 1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"{row.complaint(absolute, why)}{hint}") from None

@@ -8,7 +8,7 @@ UsageError; a damaged hand-over raises ConfigError.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NoReturn, TypeVar
@@ -16,13 +16,34 @@ from typing import NoReturn, TypeVar
 from popular.addresses import Endpoint
 from popular.config.kinds import Id
 from popular.config.setting import ObjectClass, Schema, Setting, quoted
-from popular.errors import ConfigError, Mistake, UsageError
+from popular.errors import ConfigError, Mistake, PopularError, UsageError
 from popular.names import is_id
 
 FILE = "file"          # origin of objects from the INI file
 COMMAND = "command"    # origin of objects from control commands
 
 _T = TypeVar("_T")
+
+
+class WrongValue(PopularError):
+    """A check met a value that is reported as wrong already; what depends on it cannot be checked."""
+
+
+WRONG = object()    # stands for such a value
+
+
+def sound(work: Callable[[], _T], otherwise: _T) -> _T:
+    """Return what `work` returns, or `otherwise` when it meets a wrong value."""
+    try:
+        return work()
+    except WrongValue:
+        return otherwise
+
+
+def gather(checks: Iterable[Callable[[], Iterable[Mistake]]]) -> list[Mistake]:
+    """Return what checks find; one that meets a wrong value finds nothing."""
+    nothing: Iterable[Mistake] = ()
+    return [mistake for check in checks for mistake in sound(check, nothing)]
 
 
 class Values(Mapping[str, object]):
@@ -119,6 +140,8 @@ class Values(Mapping[str, object]):
 
     def _typed(self, name: str, wanted: type[_T]) -> _T:
         value = self._values[name]
+        if value is WRONG:
+            raise WrongValue(name)
         if type(value) is not wanted:    # not isinstance: a Bool is no Int
             raise TypeError(f"{name} is {type(value).__name__}, not {wanted.__name__}")
         return value

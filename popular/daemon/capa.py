@@ -8,10 +8,11 @@ and a printed configuration holds the lists that were in force.
 
 import os
 import stat
+from functools import partial
 
 from popular.config.lines import Lines
 from popular.config.setting import ObjectClass, Schema, Setting, quoted
-from popular.config.store import COMMAND, FILE, Config, Item, with_item, without_item
+from popular.config.store import COMMAND, FILE, Config, Item, sound, with_item, without_item
 from popular.control.grammar import CommandSet, Given
 from popular.daemon.desk import Commands, Desk, Result
 from popular.errors import ConfigError, Mistake, UsageError
@@ -127,7 +128,8 @@ def show(desk: Desk, given: Given) -> Result:
 def _references(config: Config, schema: Schema) -> list[tuple[str, str]]:
     """Return `vserv main` and the list it names, for every object that names one."""
     return [(f"{cls.name} {item.ident}", name) for cls in schema.classes if cls.row("capa") is not None
-            for item in config.items(cls.name) if (name := item.values.optional_text("capa")) is not None]
+            for item in config.items(cls.name)
+            if (name := sound(partial(item.values.optional_text, "capa"), None)) is not None]
 
 
 def _with_list(config: Config, schema: Schema, name: str, lines: tuple[str, ...], origin: str) -> Config:

@@ -19,7 +19,7 @@ from daemon.daemon import DaemonError
 from popular.config.cmdline import Startup, conf_path, read_config
 from popular.config.initext import render_ini
 from popular.config.setting import place
-from popular.config.store import Config, dump
+from popular.config.store import Config, dump, gather, sound
 from popular.daemon.estate import WORD
 from popular.daemon.given import Given, given_sockets
 from popular.daemon.handover import HandOver
@@ -46,7 +46,7 @@ UMASK = 0o027
 _INTERRUPTED = 130    # as shells say it
 
 Prepare = Callable[[Config, list[Mistake]], Config]
-Attempt = Callable[[Config, Findings], None]
+Attempt = Callable[[Config, Findings, bool], None]
 
 
 def main(spec: Startable, argv: Sequence[str], *, prepare: Prepare | None = None,
@@ -55,7 +55,7 @@ def main(spec: Startable, argv: Sequence[str], *, prepare: Prepare | None = None
 
     `prepare` completes the configuration with what only a starter may do, such as resolving names; it adds
     what is wrong to a list, so that all mistakes are reported at once.  `attempt` tries, with the rights of the service
-    user, what the program's master and its children will do beyond `spec.check`.
+    user, what the program's master will do beyond `spec.check`, and if its third argument says so, its children.
     In the foreground it does not return: the process becomes the master.
     """
     _open_missing_streams()
@@ -66,6 +66,8 @@ def main(spec: Startable, argv: Sequence[str], *, prepare: Prepare | None = None
         if startup.dump:
             return _dump(spec, startup, prepare, attempt)
         if startup.print:
+            if startup.mistakes:
+                raise ConfigError(startup.mistakes)
             print(render_ini(startup.config, spec.schema), end="")
             return os.EX_OK
         config, rights, given, findings = _complete(spec, startup, prepare, attempt)
@@ -85,20 +87,21 @@ def _complete(spec: Startable, startup: Startup, prepare: Prepare | None,
 
     Raises ConfigError, StartError.
     """
-    findings = Findings()
+    findings = Findings([*startup.mistakes])
     mistakes = findings.mistakes
     config = startup.config if prepare is None else prepare(startup.config, mistakes)
-    given = given_sockets(spec.name, spec.listens(config), os.environ, mistakes)
-    if not startup.foreground and not startup.dump and config.variables.text("logto") == STDERR:
+    nothing: Given = {}
+    given = sound(lambda: given_sockets(spec.name, spec.listens(config), os.environ, mistakes), nothing)
+    if not startup.foreground and not startup.dump and sound(lambda: config.variables.text("logto"), "") == STDERR:
         mistakes.append(Mistake(place(spec.name, "logto"), f"logto = {STDERR} needs --foreground"))
-    rights = _rights(spec, config, mistakes)
+    rights = sound(lambda: _rights(spec, config, mistakes), own_rights())
 
     def work(found: Findings) -> None:
-        found.mistakes.extend(spec.check(config))
+        found.mistakes.extend(gather([lambda: spec.check(config)]))
         if not startup.dump:
-            try_files(spec.name, config.variables, rights, found)
+            sound(lambda: try_files(spec.name, config.variables, rights, found), None)
         if attempt is not None:
-            attempt(config, found)
+            attempt(config, found, not startup.dump)
 
     try:
         check_library(rights)
@@ -106,6 +109,7 @@ def _complete(spec: Startable, startup: Startup, prepare: Prepare | None,
         findings.refused.append(Mistake("", str(why)))
         rights = own_rights()    # with which the rest can be tried
     try_as(rights, work, findings)
+    _find_places(findings, startup)
     if not startup.check:
         if mistakes:
             raise ConfigError(mistakes)
@@ -114,6 +118,15 @@ def _complete(spec: Startable, startup: Startup, prepare: Prepare | None,
     if not mistakes:
         findings.warnings += nothing_listens(spec, startup, config)
     return config, rights, given, findings
+
+
+def _find_places(findings: Findings, startup: Startup) -> None:
+    """Tell file and line of what was found beyond the file itself, where it has some."""
+    for some in findings.lists:
+        for number, found in enumerate(some):
+            line = startup.places.get(found.where) or startup.places.get(found.where.rpartition(": ")[0])
+            if line is not None:
+                some[number] = Mistake(f"{line}: {found.where}", found.what)
 
 
 def _rights(spec: Startable, config: Config, mistakes: list[Mistake]) -> Rights:
@@ -131,8 +144,9 @@ def _rights(spec: Startable, config: Config, mistakes: list[Mistake]) -> Rights:
 
 def _check(spec: Startable, startup: Startup, config: Config, rights: Rights, given: Given, findings: Findings) -> int:
     """Try the rest of what a start does, and report everything; returns the exit code that a start would have."""
-    try_folders(spec.name, config.variables, findings)
-    try_ports(spec.name, spec.listens(config), given, rights, config.variables.text("rundir"), findings)
+    sound(lambda: try_folders(spec.name, config.variables, findings), None)
+    sound(lambda: try_ports(spec.name, spec.listens(config), given, rights, config.variables.text("rundir"), findings),
+          None)
     for line in (*findings.mistakes, *findings.faults, *findings.refused):
         _complain(spec.name, str(line))
     _warn(spec.name, findings.warnings + findings.remarks)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from popular.config.kinds import Choice, Files, String
 from popular.config.setting import Setting, place
-from popular.config.store import Item
+from popular.config.store import Item, WrongValue
 from popular.daemon.messages import CERTIFICATE_ENDS, CERTIFICATE_KEPT
 from popular.errors import ConfigError, Findings, Mistake, StartError
 from popular.log.writer import Log
@@ -89,10 +89,10 @@ def load_tls(cls: str, items: Sequence[Item], former: Mapping[str, Tls], log: Lo
 def try_certificates(cls: str, items: Sequence[Item], findings: Findings) -> None:
     """Try the certificates of owners, objects of the class `cls`; one that is over, or soon, is worth a warning."""
     for item in items:
-        if item.values.text("tls") == OFF:
-            continue
         try:
-            certificates = _make(item, ()).certificates
+            certificates = () if item.values.text("tls") == OFF else _make(item, ()).certificates
+        except WrongValue:
+            continue
         except StartError as why:
             findings.mistakes.append(_mistake(cls, item, why))
             continue
@@ -173,7 +173,7 @@ def _make(item: Item, stamp: Stamp) -> Tls:
     certificates = tuple(tlscontext.read_certificate(pair) for pair in _pairs(item))
     context = tlscontext.server_context(certificates, values.text("tlsmin"),
                                         values.optional_text("tlsciphers") or tlscontext.CIPHERS,
-                                        str(values.get("clientca") or ""))
+                                        (values.optional_text("clientca") or "") if "clientca" in values else "")
 
     def secure(wire: Wire) -> "TlsStream":
         return tlswire.secure(wire, context, server_side=True)

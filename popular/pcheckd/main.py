@@ -6,7 +6,7 @@ from popular.addresses import Endpoint
 from popular.config.cmdline import conf_path
 from popular.config.inifile import value_in
 from popular.config.setting import place
-from popular.config.store import Config, with_variable
+from popular.config.store import Config, WrongValue, sound, with_variable
 from popular.daemon.starter import main as start
 from popular.daemon.trial import try_spool
 from popular.errors import Findings, Mistake, StartError, UsageError
@@ -43,17 +43,19 @@ def follow_pserv(config: Config, mistakes: list[Mistake]) -> Config:
 
 def resolve_host(config: Config, mistakes: list[Mistake]) -> Config:
     """Return `config` with a numeric host, because the spec allows a name there (3.1); adds to `mistakes`."""
-    host = config.variables.text("host")
-    endpoint = Endpoint(host, config.variables.integer("port"))
-    if endpoint.is_numeric:
-        return config
     try:
+        endpoint = Endpoint(config.variables.text("host"), config.variables.integer("port"))
+        if endpoint.is_numeric:
+            return config
         return with_variable(config, SCHEMA, "host", resolve(endpoint).host, starting=True)
+    except WrongValue:
+        return config
     except StartError as why:
         mistakes.append(Mistake(place("pcheckd", "host"), str(why)))
         return config
 
 
-def attempt(config: Config, findings: Findings) -> None:
+def attempt(config: Config, findings: Findings, deep: bool) -> None:
     """Try whether mailboxes can be reached."""
-    try_spool("pcheckd", config.variables, findings)
+    if deep:
+        sound(lambda: try_spool("pcheckd", config.variables, findings), None)

@@ -2,9 +2,10 @@
 
 import os
 import sys
+from functools import partial
 
 from popular.config.setting import place
-from popular.config.store import Config, Item, with_item
+from popular.config.store import Config, Item, WrongValue, sound, with_item
 from popular.daemon.capa import read_lists
 from popular.daemon.starter import main as start
 from popular.daemon.tls import OFF, try_certificates
@@ -26,25 +27,31 @@ def main() -> int:
 
 def prepare(config: Config, mistakes: list[Mistake]) -> Config:
     """Return `config` with the capability lists it names, and numeric addresses; adds to `mistakes`."""
-    return resolve_backends(read_lists(config, SCHEMA, mistakes), mistakes)
+    return resolve_backends(sound(lambda: read_lists(config, SCHEMA, mistakes), config), mistakes)
 
 
-def attempt(config: Config, findings: Findings) -> None:
-    """Try certificates, and what the first login needs: the files of modules and for SMTP after POP."""
+def attempt(config: Config, findings: Findings, deep: bool) -> None:
+    """Try certificates, and if it shall go `deep`, the files of modules and for SMTP after POP, as a login will."""
     try_certificates("vserv", config.items("vserv"), findings)
+    if not deep:
+        return
     for item in config.items("pdm"):
-        why = why_not_asked(item, config)
+        why = sound(partial(why_not_asked, item, config), "")
         if why:
             findings.faults.append(Mistake(place("pdm", item.ident), f"module {item.values.text('module')}: {why}"))
-    path = config.variables.text("smtpafterpopfile")
-    if records_clients(config):
-        needed = path if os.path.exists(path) else os.path.dirname(path)
-        if why := why_not(needed, os.R_OK | os.W_OK):
-            what = f"{needed}: user {own_rights().user!r} cannot write to it: {why}"
-            findings.faults.append(Mistake(place("pproxy", "smtpafterpopfile"), what))
+    if why := sound(lambda: why_not_recorded(config), ""):
+        findings.faults.append(Mistake(place("pproxy", "smtpafterpopfile"), why))
     for cls in ("backend", "pdm"):
         if config.items("vserv") and not config.items(cls):
             findings.warnings.append(Mistake(f"[{cls}]", "there is none, so nobody can log in"))
+
+
+def why_not_recorded(config: Config) -> str:
+    """Return why clients cannot be recorded for SMTP after POP; empty: they can, or need not."""
+    path = config.variables.text("smtpafterpopfile")
+    needed = path if os.path.exists(path) else os.path.dirname(path)
+    why = why_not(needed, os.R_OK | os.W_OK) if records_clients(config) else ""
+    return f"{needed}: user {own_rights().user!r} cannot write to it: {why}" if why else ""
 
 
 def why_not_asked(item: Item, config: Config) -> str:
@@ -68,13 +75,15 @@ def why_not_asked(item: Item, config: Config) -> str:
 def resolve_backends(config: Config, mistakes: list[Mistake]) -> Config:
     """Return `config` with numeric backend addresses, so that no child ever asks the DNS; adds to `mistakes`."""
     for item in config.items("backend"):
-        address = item.values.endpoint("address")
-        if address.is_numeric:
-            continue
         try:
+            address = item.values.endpoint("address")
+            if address.is_numeric:
+                continue
             numeric = {"address": str(resolve(address))}
             if item.values.text("tls") != OFF and item.values.optional_text("tlsname") is None:
                 numeric["tlsname"] = address.host
+        except WrongValue:
+            continue
         except StartError as why:
             mistakes.append(Mistake(place("backend", item.ident, "address"), str(why)))
         else:

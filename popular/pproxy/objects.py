@@ -143,6 +143,18 @@ def proxy_config(config: Config, tls: Mapping[str, Tls] = MappingProxyType({})) 
     )
 
 
+def unusable(item: Item, config: Config) -> list[Mistake]:
+    """Return why a virtual server or backend cannot be made ready: its capability list, or files of its TLS."""
+    try:
+        if "protocol" not in item.values:
+            list_of(item, config, ())
+        elif item.values.text("tls") != OFF:
+            _secure(item)
+    except ConfigError as why:
+        return [*why.mistakes]
+    return []
+
+
 def sid_prefix(config: Config) -> str:
     """Return the first part of session ids: the variable, else the host name without its domain."""
     return config.variables.optional_text("sidprefix") or os.uname().nodename.partition(".")[0]

@@ -6,19 +6,20 @@ Read by the starter and run in the master; lean, because what is imported here s
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from popular.addresses import is_ip
 from popular.config.setting import place, quoted
-from popular.config.store import Config
+from popular.config.store import Config, Item, gather
 from popular.daemon.accept import AcceptJob, tls_of
 from popular.daemon.messages import START
 from popular.daemon.session import Connection, Session, new_sid
 from popular.daemon.settings import pool_limits, pool_mistakes
 from popular.daemon.spec import DaemonSpec, Job, Listen, metrics_listens
 from popular.daemon.tls import STARTTLS, Tls, load_tls, note_ending
-from popular.errors import ConfigError, Mistake, PdmError
+from popular.errors import Mistake, PdmError
 from popular.log.writer import Log
 from popular.paths import RINGSOCKET
 from popular.pdm.chain import Chain
@@ -26,7 +27,7 @@ from popular.pdm.secrets import DRIVERS
 from popular.pproxy.commands import commands
 from popular.pproxy.messages import SHUTDOWN
 from popular.pproxy.modules import load
-from popular.pproxy.objects import ProxyConfig, proxy_config, sid_prefix
+from popular.pproxy.objects import ProxyConfig, proxy_config, sid_prefix, unusable
 from popular.pproxy.output import Output
 from popular.pproxy.rehearsal import ProxyStage
 from popular.pproxy.session import ProxySession, sum_up
@@ -80,31 +81,44 @@ class ProxyJob(AcceptJob):
 
 def check(config: Config) -> list[Mistake]:
     """Return what is wrong beyond single rows: capability lists, addresses, folders, modules that do not load."""
-    mistakes = pool_mistakes(config)
+    return gather([
+        partial(pool_mistakes, config),
+        partial(_variable_mistakes, config),
+        *(partial(_backend_mistakes, item) for item in config.items("backend")),
+        *(partial(unusable, item, config) for cls in ("vserv", "backend") for item in config.items(cls)),
+        *(partial(_module_mistakes, item, config) for item in config.items("pdm")),
+    ])
+
+
+def _variable_mistakes(config: Config) -> list[Mistake]:
+    found = []
     if len(sid_prefix(config)) > MAX_SIDPREFIX:
-        mistakes.append(Mistake(place("pproxy", "sidprefix"),
-                                f"{quoted(sid_prefix(config))} has more than {MAX_SIDPREFIX} characters"))
-    for item in config.items("backend"):
-        source = item.values.optional_text("source")
-        if source is not None and not is_ip(source):
-            mistakes.append(Mistake(place("backend", item.ident, "source"),
-                                    f"{quoted(source)} is not a numeric address of this host"))
-        if item.values.text("tls") == STARTTLS and item.values.text("protocol") != "pop3":
-            mistakes.append(Mistake(place("backend", item.ident, "tls"),
-                                    "tls = starttls needs protocol = pop3, which alone has STLS; write implicit"))
+        found.append(Mistake(place("pproxy", "sidprefix"),
+                             f"{quoted(sid_prefix(config))} has more than {MAX_SIDPREFIX} characters"))
     folder = os.path.dirname(config.variables.text("smtpafterpopfile"))
     if records_clients(config) and not os.path.isdir(folder):
-        mistakes.append(Mistake(place("pproxy", "smtpafterpopfile"), f"no such folder: {folder}"))
+        found.append(Mistake(place("pproxy", "smtpafterpopfile"), f"no such folder: {folder}"))
+    return found
+
+
+def _backend_mistakes(item: Item) -> list[Mistake]:
+    found = []
+    source = item.values.optional_text("source")
+    if source is not None and not is_ip(source):
+        found.append(Mistake(place("backend", item.ident, "source"),
+                             f"{quoted(source)} is not a numeric address of this host"))
+    if item.values.text("tls") == STARTTLS and item.values.text("protocol") != "pop3":
+        found.append(Mistake(place("backend", item.ident, "tls"),
+                             "tls = starttls needs protocol = pop3, which alone has STLS; write implicit"))
+    return found
+
+
+def _module_mistakes(item: Item, config: Config) -> list[Mistake]:
     try:
-        proxy_config(config)
-    except ConfigError as why:
-        mistakes.extend(why.mistakes)
-    for item in config.items("pdm"):
-        try:
-            load(item, config)
-        except PdmError as why:
-            mistakes.append(Mistake(place("pdm", item.ident), str(why).removeprefix(f"{item.ident}: ")))
-    return mistakes
+        load(item, config)
+    except PdmError as why:
+        return [Mistake(place("pdm", item.ident), str(why).removeprefix(f"{item.ident}: "))]
+    return []
 
 
 def listens(config: Config) -> list[Listen]:

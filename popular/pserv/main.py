@@ -2,7 +2,7 @@
 
 import sys
 
-from popular.config.store import Config
+from popular.config.store import Config, sound
 from popular.daemon.capa import read_lists
 from popular.daemon.starter import main as start
 from popular.daemon.tls import try_certificates
@@ -19,10 +19,11 @@ def main() -> int:
 
 def prepare(config: Config, mistakes: list[Mistake]) -> Config:
     """Return `config` with the capability lists it names; adds to `mistakes`."""
-    return read_lists(config, SCHEMA, mistakes)
+    return sound(lambda: read_lists(config, SCHEMA, mistakes), config)
 
 
-def attempt(config: Config, findings: Findings) -> None:
+def attempt(config: Config, findings: Findings, deep: bool) -> None:
     """Try certificates, and whether mailboxes can be reached."""
     try_certificates("server", config.items("server"), findings)
-    try_spool("pserv", config.variables, findings)
+    if deep:
+        sound(lambda: try_spool("pserv", config.variables, findings), None)

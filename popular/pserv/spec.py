@@ -5,10 +5,12 @@ Read by the starter and run in the master; lean, because what is imported here s
 
 import os
 from dataclasses import dataclass
+from functools import partial
 
 from popular.config.setting import place, quoted
-from popular.config.store import Config
+from popular.config.store import Config, Item, gather
 from popular.daemon.accept import AcceptJob, tls_of
+from popular.daemon.capa import list_of
 from popular.daemon.messages import START
 from popular.daemon.session import Connection, Session
 from popular.daemon.settings import pool_limits, pool_mistakes
@@ -42,15 +44,25 @@ class Serv:
 
 def check(config: Config) -> list[Mistake]:
     """Return what is wrong beyond single rows: a default spool that does not exist, capability lists."""
-    mistakes = pool_mistakes(config)
-    mailboxdir = config.variables.text("mailboxdir")
-    if not os.path.isdir(mailboxdir):
-        mistakes.append(Mistake(place("pserv", "mailboxdir"), f"{quoted(mailboxdir)} is not a directory that exists"))
+    return gather([
+        partial(pool_mistakes, config),
+        partial(_spool_mistakes, config),
+        *(partial(_list_mistakes, item, config) for item in config.items("server")),
+    ])
+
+
+def _spool_mistakes(config: Config) -> list[Mistake]:
+    folder = config.variables.text("mailboxdir")
+    return [] if os.path.isdir(folder) else [
+        Mistake(place("pserv", "mailboxdir"), f"{quoted(folder)} is not a directory that exists")]
+
+
+def _list_mistakes(item: Item, config: Config) -> list[Mistake]:
     try:
-        serv_config(config)
+        list_of(item, config, ())
     except ConfigError as why:
-        mistakes.extend(why.mistakes)
-    return mistakes
+        return [*why.mistakes]
+    return []
 
 
 def listens(config: Config) -> list[Listen]:

@@ -23,11 +23,12 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 
 from popular.config.cmdline import conf_path, read_config
 from popular.config.initext import render_ini
 from popular.config.setting import place, quoted
-from popular.config.store import Config, Values
+from popular.config.store import Config, Values, gather
 from popular.errors import ConfigError, Mistake, StartError, StoreError
 from popular.log.writer import Log
 from popular.proc.rights import drop, find_rights, own_rights
@@ -52,10 +53,10 @@ def run(argv: Sequence[str], clock: Callable[[], float] = time.time) -> int:
     """Clean as `argv` and the INI file say, as of the time of `clock`; returns the exit code."""
     try:
         startup = read_config(SCHEMA, argv, conf_path(SCHEMA.program))
-        if startup.print:
+        if startup.print and not startup.mistakes:
             print(render_ini(startup.config, SCHEMA), end="")
             return DONE
-        check(startup.config)
+        check(startup.config, startup.mistakes)
         if startup.check:
             return DONE
         take_rights(startup.config.variables)
@@ -69,20 +70,27 @@ def run(argv: Sequence[str], clock: Callable[[], float] = time.time) -> int:
         return RETRY
 
 
-def check(config: Config) -> None:
-    """Raise ConfigError for what is wrong beyond single values."""
-    variables = config.variables
-    found = mistakes(config)
-    if not os.path.isdir(variables.text("mailboxdir")):
-        what = f"{quoted(variables.text('mailboxdir'))} is not a directory that exists"
-        found.append(Mistake(place("pclean", "mailboxdir"), what))
-    if own_rights().is_root:
-        try:
-            find_rights(variables.text("user"), variables.optional_text("group"))
-        except KeyError as why:
-            found.append(Mistake("[pclean] user, group", str(why.args[0])))
+def check(config: Config, known: Sequence[Mistake]) -> None:
+    """Raise ConfigError for the mistakes that are `known`, and for what is wrong beyond single values."""
+    found = [*known, *gather(partial(check, config) for check in (mistakes, _spool_mistakes, _user_mistakes))]
     if found:
         raise ConfigError(found)
+
+
+def _spool_mistakes(config: Config) -> list[Mistake]:
+    folder = config.variables.text("mailboxdir")
+    return [] if os.path.isdir(folder) else [
+        Mistake(place("pclean", "mailboxdir"), f"{quoted(folder)} is not a directory that exists")]
+
+
+def _user_mistakes(config: Config) -> list[Mistake]:
+    user, group = config.variables.text("user"), config.variables.optional_text("group")
+    try:
+        if own_rights().is_root:
+            find_rights(user, group)
+    except KeyError as why:
+        return [Mistake("[pclean] user, group", str(why.args[0]))]
+    return []
 
 
 def take_rights(variables: Values) -> None:

@@ -31,7 +31,7 @@ FOR_PDMS = {"popular.pdm.api", "popular.pdm.secrets", "popular.pdm.records", "po
 
 HEAVY = {"threading", "logging", "argparse", "configobj", "subprocess", "tempfile", "concurrent", "asyncio",
          "multiprocessing", "daemon", "setproctitle"}
-HEAVY_FILES = {"main", "starter", "inifile", "inisave", "cmdline", "parser", "render", "trial"}
+HEAVY_FILES = {"main", "starter", "inifile", "inisave", "cmdline", "parser", "render", "iniscan", "trial"}
 
 
 def sources() -> dict[str, Path]:

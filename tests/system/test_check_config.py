@@ -1,6 +1,7 @@
 """--check-config: it asks what the start and the first login will ask, with the rights of the service user."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -56,10 +57,15 @@ def run(folder: Path, texts: Texts | str, *options: str,
 
 
 def check(folder: Path, texts: Texts | str, *options: str, program: str = "pproxy") -> tuple[int, list[str]]:
-    """Return the exit code of --check-config and what it says."""
+    """Return the exit code of --check-config and what it says, without file and line."""
     done = run(folder, texts, "--check-config", *options, program=program)
     assert done.stdout == ""
-    return done.returncode, [line.removeprefix(f"{program}: ") for line in done.stderr.splitlines()]
+    return done.returncode, without_lines(done.stderr, program)
+
+
+def without_lines(text: str, program: str = "pproxy") -> list[str]:
+    """Return lines of standard error without the name of the program, file and line."""
+    return [re.sub(rf"^{program}: (warning: )?(/\S+: line [0-9]+: (?=\[))?", r"\1", line) for line in text.splitlines()]
 
 
 def close(path: Path) -> None:
@@ -259,8 +265,8 @@ def test_a_start_warns_of_what_logins_will_fail_by_and_logs_it(folder: Path) -> 
     done = run(folder, settings(folder))
     try:
         assert done.returncode == 0
-        assert done.stderr.splitlines() == [
-            f"pproxy: warning: [pdm] users: module passwd: {folder}/users: No such file or directory"]
+        assert without_lines(done.stderr) == [
+            f"warning: [pdm] users: module passwd: {folder}/users: No such file or directory"]
         assert "ADM 0230 start_doubtful" in (folder / "log/pproxy").read_text()
     finally:
         end(folder)

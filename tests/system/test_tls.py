@@ -236,7 +236,7 @@ def test_certificates_are_shown_and_their_end_is_told(start: Start, rundir: Path
     ({"tls": "implicit", "certificate": "/no/such.pem"}, "certificate /no/such.pem: No such file"),
     ({"tls": "implicit", "certificate": "PEM", "key": "KEY, KEY"}, "'certificate' names 1 files, 'key' 2: each needs"),
     ({"tls": "implicit", "certificate": "PEM", "key": "KEY", "tlsciphers": "NONE"}, "ciphers NONE"),
-    ({"tls": "implicit", "certificate": "mail.pem"}, "absolute file names"),
+    ({"tls": "implicit", "certificate": "mail.pem"}, "/mail.pem: No such file"),
 ])
 def test_mistakes_are_told_before_the_start(start: Start, rundir: Path, authority: Authority,
                                             vserv: dict[str, str], told: str) -> None:

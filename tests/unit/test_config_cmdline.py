@@ -80,11 +80,14 @@ def test_a_default_file_that_is_a_dangling_link_is_a_mistake(tmp_path):
         start(tmp_path)
 
 
-def test_a_wrong_file_is_a_config_error(tmp_path):
-    (tmp_path / "pproxy.conf").write_text("[pproxy]\nfork = 99\nmaxerrors = 0\n")
-    with pytest.raises(ConfigError) as caught:
-        start(tmp_path)
-    assert len(caught.value.mistakes) == 2
+def test_mistakes_of_the_file_come_beside_the_rest(tmp_path):
+    path = tmp_path / "pproxy.conf"
+    path.write_text("[pproxy]\nfork = 99\nmaxerrors = 0\nlogfile = /x\n")
+    found = start(tmp_path, "-l", "/y")
+    assert [str(mistake) for mistake in found.mistakes] == [
+        f"{path}: line 2: [pproxy] fork: '99' is not between 0 and 64",
+        f"{path}: line 3: [pproxy] maxerrors: '0' is not between 1 and 1000"]
+    assert found.places == {"[pproxy] fork": f"{path}: line 2", "[pproxy] maxerrors": f"{path}: line 3"}
 
 
 @pytest.mark.parametrize("argv, lines", [

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from popular.addresses import Endpoint
 from popular.config import inifile
-from popular.config.inifile import MAX_BYTES, read_ini
+from popular.config.inifile import MAX_BYTES, examine_ini, read_ini
 from popular.config.kinds import Address, Addresses, Bool, Choice, Dir, File, Float, Id, Int, String, Time
 from popular.config.quoting import quote, unquote
 from popular.config.initext import render_ini
 from popular.config.setting import ObjectClass, Schema, Setting
-from popular.config.store import FILE, Config, Item, Values, default_config, with_fact, with_item
+from popular.config.store import FILE, Config, Item, Values, WrongValue, default_config, with_fact, with_item
 from popular.errors import ConfigError
 
 SCHEMA = Schema("pproxy", (
@@ -127,73 +127,91 @@ def test_quoting(tmp_path, value, text):
     assert read(tmp_path, f"[pproxy]\ngreeting = {value}\n").variables.text("greeting") == text
 
 
+ADDRESSES = "a list of addresses and ports such as 0.0.0.0:110, [::]:110, each once"
+MISSING = "'address' is missing: where"
+
 MISTAKES = [
-    pytest.param("[pproxy]\nmaxsession = 0\n",
-                 "[pproxy] maxsession: found '0', wanted a whole number from 1 to 1000", id="value"),
-    pytest.param("[pproxy]\nmaxsession =\n",
-                 "[pproxy] maxsession: found '', wanted a whole number from 1 to 1000", id="no-value"),
-    pytest.param("[pproxy]\nauthtimeout = 70m\n",
-                 "[pproxy] authtimeout: found '70m', wanted a time from 0s to 1h such as 5d3h10m4s", id="bounds"),
-    pytest.param("[pproxy]\nrundir = /no/such\n",
-                 "[pproxy] rundir: found '/no/such', wanted a directory that exists", id="directory"),
-    pytest.param("[pproxy]\npid = 3\n",
-                 "[pproxy] pid: found '3', wanted nothing: the program itself sets it", id="read-only"),
-    pytest.param("[pproxy]\nmaxsesion = 3\n",
-                 "[pproxy] maxsesion: found an unknown key, wanted a key that exists, such as maxsession", id="key"),
-    pytest.param("[pproxy]\nzzz = 3\n", "[pproxy] zzz: found an unknown key, wanted a key that exists", id="no-hint"),
-    pytest.param("[proxy]\n", "proxy: found an unknown section, wanted a section that exists, such as pproxy",
-                 id="section"),
-    pytest.param("[DEFAULT]\nmaxsession = 3\n", "DEFAULT: found an unknown section, wanted a section that exists",
+    pytest.param("[pproxy]\nmaxsession = 0\n", "line 2: [pproxy] maxsession: '0' is not between 1 and 1000",
+                 id="value"),
+    pytest.param("[pproxy]\nmaxsession =\n", "line 2: [pproxy] maxsession: '' is not a whole number from 1 to 1000",
+                 id="no-value"),
+    pytest.param("[pproxy]\nauthtimeout = 70m\n", "line 2: [pproxy] authtimeout: '70m' is not between 0s and 1h",
+                 id="bounds"),
+    pytest.param("[pproxy]\n\nauthtimeout = 1 hour\n", "line 3: [pproxy] authtimeout: '1 hour' is not a time; write 1h",
+                 id="time-in-words"),
+    pytest.param("[pproxy]\nrundir = /no/such\n", "line 2: [pproxy] rundir: '/no/such' is not a directory that exists",
+                 id="directory"),
+    pytest.param("[pproxy]\npid = 3\n", "line 2: [pproxy] pid: only the program itself sets it", id="read-only"),
+    pytest.param("[pproxy]\nmaxsesion = 3\n", "line 2: [pproxy]: unknown key 'maxsesion'; did you mean 'maxsession'?",
+                 id="key"),
+    pytest.param("[pproxy]\nzzz = 3\n", "line 2: [pproxy]: unknown key 'zzz'", id="no-hint"),
+    pytest.param("[vserv]\n[[a]]\nadress = a:1\n",
+                 "line 3: [vserv] a: unknown key 'adress'; did you mean 'address'?", id="key-of-an-object"),
+    pytest.param("[vserv]\n[[a]]\naddress = a:1\nmaxsession = 3\n",
+                 "line 4: [vserv] a: unknown key 'maxsession', which belongs into [pproxy]", id="key-of-another"),
+    pytest.param("[pproxy]\nbanner = x\n", "line 2: [pproxy]: unknown key 'banner', which belongs into [vserv]",
+                 id="key-of-objects"),
+    pytest.param("[proxy]\nmaxsession = 3\n", "line 1: unknown section [proxy]; did you mean [pproxy]?", id="section"),
+    pytest.param("[DEFAULT]\nmaxsession = 3\n", "line 1: unknown section [DEFAULT]; there are pproxy, vserv, pdm",
                  id="section-DEFAULT"),
-    pytest.param("maxsession = 3\n", "maxsession: found an unknown key, wanted a key that exists", id="no-section"),
-    pytest.param("vserv = 3\n", "vserv: found an unknown key, wanted a key that exists", id="section-as-a-value"),
-    pytest.param("[vserv]\nmain = 3\n", "[vserv] main: found an unknown key, wanted a key that exists",
-                 id="object-as-a-value"),
-    pytest.param("[pproxy]\n[[maxsession]]\n",
-                 "[pproxy] maxsession: found an unknown section, wanted a section that exists", id="key-as-a-section"),
-    pytest.param("[vserv]\n[[a]]\naddress = a:1\n[[[deep]]]\n",
-                 "[vserv] a: deep: found an unknown section, wanted a section that exists", id="too-deep"),
+    pytest.param("maxsession = 3\n", "line 1: 'maxsession' stands before any section; write [pproxy] above it",
+                 id="no-section"),
+    pytest.param("vserv = 3\n", "line 1: 'vserv' stands before any section", id="section-as-a-value"),
+    pytest.param("[vserv]\nmain = 3\n", "line 2: 'main' stands in [vserv] before any [[ID]]", id="object-as-a-value"),
+    pytest.param("[vserv]\n[main]\naddress = a:1\n",
+                 "line 2: unknown section [main]; did you mean [[main]], an object of [vserv]?", id="one-bracket"),
+    pytest.param("[pproxy]\n[[maxsession]]\n", "line 2: [[maxsession]] stands in [pproxy], which has no objects",
+                 id="key-as-a-section"),
+    pytest.param("[pproxy]\n[[main]]\naddress = a:1\n",
+                 "line 2: [[main]] stands in [pproxy], which has no objects; write [vserv] above it", id="lost-object"),
+    pytest.param("[vserv]\n[[a]]\naddress = a:1\n[[[deep]]]\naddress = a:2\n",
+                 "line 4: [[[deep]]] is too deep; did you mean [[deep]]?", id="too-deep"),
     pytest.param("[vserv]\n[[a b]]\naddress = a:1\n",
-                 "[vserv] a b: found a wrong name, wanted an id of 1 to 64 letters, digits, ., - and _", id="id"),
-    pytest.param("[vserv]\n[[a]]\n", "[vserv] a: address: found nothing, wanted addresses such as 0.0.0.0:110, "
-                 "[::]:110, each once", id="required"),
-    pytest.param("[vserv]\n[[__many__]]\n[[a]]\naddress = a:1\n", "[vserv] __many__: address: found nothing, wanted "
-                 "addresses such as 0.0.0.0:110, [::]:110, each once", id="id-of-configobj"),
-    pytest.param("[vserv]\n[[a]]\naddress = a:x\n", "[vserv] a: address: found 'a:x', wanted addresses such as "
-                 "0.0.0.0:110, [::]:110, each once", id="object-value"),
-    pytest.param("[pdm]\n[[a]]\nmodule = ldap\n", "[pdm] a: module: found 'ldap', wanted one of any, passwd",
+                 "line 2: 'a b' is not an id of 1 to 64 letters, digits, ., - and _", id="id"),
+    pytest.param("[vserv]\n\n[[a]]\n", f"line 3: [vserv] a: {MISSING}", id="required"),
+    pytest.param("[vserv]\n[[__many__]]\n[[a]]\naddress = a:1\n", f"line 2: [vserv] __many__: {MISSING}",
+                 id="id-of-configobj"),
+    pytest.param("[vserv]\n[[a]]\naddress = a:x\n", f"line 3: [vserv] a: address: 'a:x' is not {ADDRESSES}",
+                 id="object-value"),
+    pytest.param("[pdm]\n[[a]]\nmodule = ldap\n", "line 3: [pdm] a: module: 'ldap' is not one of any, passwd",
                  id="choice"),
-    pytest.param("[pproxy]\nmaxsession = 3\nmaxsession = 3\n",
-                 "line 3: found 'maxsession = ...', wanted each key once in a section", id="key-twice"),
+    pytest.param("[pdm]\n[[a]]\nmodule = paswd\n",
+                 "line 3: [pdm] a: module: 'paswd' is not one of any, passwd; did you mean 'passwd'?",
+                 id="near-choice"),
+    pytest.param("[pproxy]\nmaxsession = 3\n\nmaxsession = 3\n",
+                 "line 4: [pproxy]: 'maxsession' stands here a second time, after line 2", id="key-twice"),
     pytest.param("[vserv]\n[[a]]\naddress = a:1\n[[a]]\naddress = a:2\n",
-                 "line 4: found '[[a]]', wanted each section once", id="object-twice"),
-    pytest.param("[pproxy]\n[vserv]\n[pproxy]\nmaxsession = 3\n", "line 3: found '[pproxy]', wanted each section once",
-                 id="section-twice"),
-    pytest.param("[pproxy]\nrubbish\n", "line 2: found 'rubbish', wanted [SECTION], [[ID]] or KEY = VALUE",
-                 id="rubbish"),
-    pytest.param("[pproxy\nmaxsession = 3\n", "line 1: found '[pproxy', wanted [SECTION], or [[ID]] inside of "
-                 "a section", id="bracket"),
-    pytest.param("[pproxy]]\n", "line 1: found '[pproxy]]', wanted [SECTION], or [[ID]] inside of a section",
+                 "line 4: [[a]] stands in [vserv] a second time, after line 2", id="object-twice"),
+    pytest.param("[pproxy]\n[vserv]\n[pproxy]\nmaxsession = 3\n",
+                 "line 3: [pproxy] stands here a second time, after line 1; put both together", id="section-twice"),
+    pytest.param("[pproxy]\nrubbish\n", "line 2: 'rubbish' is not [SECTION], [[ID]] or KEY = VALUE", id="rubbish"),
+    pytest.param("[pproxy]\nmaxsession: 3\n", "line 2: there is no = behind maxsession; write maxsession = VALUE",
+                 id="colon"),
+    pytest.param("[pproxy\nmaxsession = 3\n", "line 1: '[pproxy' is not closed as it is opened; write [pproxy]",
+                 id="bracket"),
+    pytest.param("[pproxy]]\nmaxsession = 3\n", "line 1: '[pproxy]]' is not closed as it is opened; write [pproxy]",
                  id="brackets"),
-    pytest.param("[[main]]\naddress = a:1\n", "line 1: found '[[main]]', wanted [SECTION], or [[ID]] inside of a "
-                 "section",
+    pytest.param("[vserv]\n[[main]\naddress = a:1\n", "line 2: '[[main]' is not closed as it is opened; write [[main]]",
+                 id="bracket-of-an-object"),
+    pytest.param("[]\n", "line 1: '[]' is not [SECTION], nor [[ID]] inside of a section", id="no-name"),
+    pytest.param("[[main]]\naddress = a:1\n", "line 1: [[main]] stands before any section; write [vserv] above it",
                  id="object-without-class"),
-    pytest.param("[pproxy]\ngreeting = \"a\n", "line 2: found 'greeting = ...', wanted KEY = VALUE, the value with "
-                 "closing quotes if it has opening ones", id="open-quote"),
-    pytest.param("[pproxy]\ngreeting = '''a\nb'''\n", "[pproxy] greeting: found 'a\\nb', wanted one line of text of "
-                 "at most 1024 characters", id="lines-in-a-value"),
-    pytest.param("[pproxy]\ngreeting = '''a\n", "line 2: found 'greeting = ...', wanted KEY = VALUE, the value with "
-                 "closing quotes if it has opening ones", id="open-lines"),
-    pytest.param(r'[pproxy]' + '\n' + r'greeting = "a\x0ab"' + '\n', r"[pproxy] greeting: found 'a\nb', wanted one "
+    pytest.param("[pproxy]\ngreeting = \"a\n",
+                 "line 2: 'greeting = ...': the value begins with quotes that are not closed", id="open-quote"),
+    pytest.param("[pproxy]\ngreeting = '''a\nb'''\n", "line 2: [pproxy] greeting: 'a\\nb' is not one line of "
+                 "text of at most 1024 characters", id="lines-in-a-value"),
+    pytest.param("[pproxy]\ngreeting = '''a\n",
+                 "line 2: 'greeting = ...': the value begins with quotes that are not closed", id="open-lines"),
+    pytest.param(r'[pproxy]' + '\n' + r'greeting = "a\x0ab"' + '\n', r"line 2: [pproxy] greeting: 'a\nb' is not one "
                  "line of text of at most 1024 characters", id="escaped-line-end"),
-    pytest.param("[pproxy]\npassword = " + "x" * 2000, "[pproxy] password: found ***, wanted one line of text of at "
+    pytest.param("[pproxy]\npassword = " + "x" * 2000, "line 2: [pproxy] password: *** is not one line of text of at "
                  "most 1024 characters", id="secret"),
-    pytest.param("[pproxy]\npassword = \"hunter2\n", "line 2: found 'password = ...', wanted KEY = VALUE, the value "
-                 "with closing quotes if it has opening ones", id="secret-in-a-wrong-line"),
-    pytest.param("[pproxy]\n#" + "x" * 20000, "line 2: found 20001 characters, wanted at most 20000", id="long-line"),
-    pytest.param(b"[pproxy]\n\ngreeting = \xfc\n", "line 3: found the octet fc, wanted UTF-8", id="latin1"),
-    pytest.param("[pproxy]\nmax\0session = 3\n", "[pproxy] 'max\\x00session': found an unknown key, wanted a key that "
-                 "exists, such as maxsession", id="nul"),
+    pytest.param("[pproxy]\npassword = \"hunter2\n",
+                 "line 2: 'password = ...': the value begins with quotes that are not closed", id="secret-in-quotes"),
+    pytest.param("[pproxy]\n#" + "x" * 20000, "line 2: 20001 characters are too many, at most 20000", id="long-line"),
+    pytest.param(b"[pproxy]\n\ngreeting = \xfc\n", "line 3: the octet fc is not UTF-8", id="latin1"),
+    pytest.param("[pproxy]\nmax\0session = 3\n",
+                 "line 2: [pproxy]: unknown key 'max\\x00session'; did you mean 'maxsession'?", id="nul"),
 ]
 
 
@@ -212,26 +230,58 @@ maxsesion = 3
     address = a:1
     address = a:2
     [[a]]
-    banner = of an object that belongs nowhere
+    baner = of an object that has another's name
     [[b]]
+    [main]
+    address = x
 [nothing]
+anything = is left alone
 [pproxy]
-maxsession = 4
+maxlocalload = -1
 [pdm]
     [[x]]
     module = ldap
+[vserv]
+    [[c]]
+    address = a:3
+    softfail = maybe
+[vserver]
+    [[d]]
+    banner = x
 """)
-    assert [line.split(", wanted")[0] for line in report] == [
-        "line 3: found 'rubbish'",
-        "line 8: found 'address = ...'",
-        "line 9: found '[[a]]'",
-        "line 13: found '[pproxy]'",
-        "[pproxy] maxsession: found '0'",
-        "[pdm] x: module: found 'ldap'",
-        "nothing: found an unknown section",
-        "[pproxy] maxsesion: found an unknown key",
-        "[vserv] b: address: found nothing",
+    assert report == [
+        "line 2: [pproxy] maxsession: '0' is not between 1 and 1000",
+        "line 3: 'rubbish' is not [SECTION], [[ID]] or KEY = VALUE",
+        "line 4: [pproxy]: unknown key 'maxsesion'; did you mean 'maxsession'?",
+        "line 8: [vserv] a: 'address' stands here a second time, after line 7",
+        "line 9: [[a]] stands in [vserv] a second time, after line 6",
+        f"line 9: [vserv] a: {MISSING}",
+        "line 10: [vserv] a: unknown key 'baner'; did you mean 'banner'?",
+        f"line 11: [vserv] b: {MISSING}",
+        "line 12: unknown section [main]; did you mean [[main]], an object of [vserv]?",
+        f"line 13: [vserv] main: address: 'x' is not {ADDRESSES}",
+        "line 14: unknown section [nothing]; there are pproxy, vserv, pdm",
+        "line 16: [pproxy] stands here a second time, after line 1; put both together",
+        "line 17: [pproxy] maxlocalload: '-1' is not between 0 and 1000",
+        "line 20: [pdm] x: module: 'ldap' is not one of any, passwd",
+        "line 21: [vserv] stands here a second time, after line 5; put both together",
+        "line 24: [vserv] c: softfail: 'maybe' is not on or off (also 1 true yes, 0 false no)",
+        "line 25: unknown section [vserver]; did you mean [vserv]?",
+        f"line 26: [vserv] d: {MISSING}",
     ]
+
+
+def test_what_is_right_is_there_beside_mistakes(tmp_path):
+    path = tmp_path / "pproxy.conf"
+    path.write_text("[pproxy]\nmaxsession = 0\ngreeting = hi\n[pdm]\n[[a]]\nmodule = any\n[[b]]\nmodule = x\n")
+    reading = examine_ini(str(path), SCHEMA, DEFAULT)
+    assert len(reading.mistakes) == 2
+    variables, (one, other) = reading.config.variables, reading.config.items("pdm")
+    assert (variables.text("greeting"), one.values.text("module")) == ("hi", "any")
+    for values, name in (variables, "maxsession"), (other.values, "module"):
+        with pytest.raises(WrongValue):
+            values.text(name)
+    assert reading.places["[pdm] a: module"] == f"{path}: line 6"
 
 
 def test_file_names_count_from_the_folder_of_the_file(tmp_path):
@@ -244,10 +294,10 @@ def test_file_names_count_from_the_folder_of_the_file(tmp_path):
 @pytest.mark.parametrize("name, found", [
     pytest.param("missing.conf", "No such file or directory", id="missing"),
     pytest.param("", "Is a directory", id="directory"),
-    pytest.param("a\0b", "no file name", id="nul"),
+    pytest.param("a\0b", "not a file name", id="nul"),
 ])
 def test_a_file_that_cannot_be_read(tmp_path, name, found):
-    with pytest.raises(ConfigError, match=f"found {found}, wanted a file that can be read"):
+    with pytest.raises(ConfigError, match=f"{found}$"):
         read_ini(f"{tmp_path}/{name}", SCHEMA, DEFAULT)
 
 
@@ -255,7 +305,7 @@ def test_a_file_without_the_right_to_read_it(tmp_path, monkeypatch):
     def refuse(path, mode):
         raise PermissionError(errno.EACCES, "Permission denied", path)
     monkeypatch.setattr(inifile, "open", refuse, raising=False)
-    with pytest.raises(ConfigError, match="found Permission denied, wanted a file that can be read"):
+    with pytest.raises(ConfigError, match="Permission denied$"):
         read(tmp_path, "")
 
 
@@ -263,7 +313,7 @@ def test_an_endless_file(tmp_path):
     path = tmp_path / "pproxy.conf"
     with path.open("wb") as file:
         file.truncate(MAX_BYTES + 1)
-    with pytest.raises(ConfigError, match=f"found too much, wanted at most {MAX_BYTES} octets"):
+    with pytest.raises(ConfigError, match=f"more than {MAX_BYTES} octets"):
         read_ini(str(path), SCHEMA, DEFAULT)
 
 

@@ -163,8 +163,8 @@ def test_a_file_that_changed_meanwhile_is_left_alone(file: Path, change, why: st
     pytest.param(Change("pproxy", "", {"user": "root"}), "user is read-only", id="fixed"),
     pytest.param(Change("pproxy", "", {"nix": "1"}), "no such variable", id="unknown"),
     pytest.param(Change("cron", "x", {"a": "b"}), "no such class", id="class"),
-    pytest.param(Change("vserv", "x]\n[pproxy", {"address": "127.0.0.1:1"}, is_new=True), "wanted an id", id="id"),
-    pytest.param(Change("vserv", "main", {"banner": "a\nuser = root"}), "wanted one line", id="two lines"),
+    pytest.param(Change("vserv", "x]\n[pproxy", {"address": "127.0.0.1:1"}, is_new=True), "is not an id", id="id"),
+    pytest.param(Change("vserv", "main", {"banner": "a\nuser = root"}), "is not one line", id="two lines"),
 ])
 def test_a_hostile_daemon_writes_nothing_that_commands_could_not(file: Path, change: Change, why: str) -> None:
     with pytest.raises(UsageError, match=why):

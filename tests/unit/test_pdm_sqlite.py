@@ -131,7 +131,7 @@ def test_what_sqlite_says_is_told(module, query, why):
 @pytest.mark.parametrize("args", [["/x", "DELETE FROM users WHERE user = :user"], ["/x", "PRAGMA x = :user"],
                                   ["/x", "SELECT password FROM users"], []])
 def test_wrong_arguments(args):
-    with pytest.raises(PdmError, match="is missing: the database|neither :user nor :local"):
+    with pytest.raises(PdmError, match="is missing: the database|wanted: sqlite FILE|neither :user nor :local"):
         make_module("sqlite", *args)
 
 

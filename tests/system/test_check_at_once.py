@@ -1,0 +1,110 @@
+"""Everything that can be known of a configuration is told at once; a daemon on which nobody can call says so."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness.certificates import Authority
+from tests.harness.daemon import ROOT, ini_text
+from tests.system import test_check_config
+from tests.system.test_check_config import check, end, run, settings
+
+IS_ROOT = os.geteuid() == 0
+folder = test_check_config.folder
+
+
+def test_what_can_be_known_is_told_at_once_with_its_line(folder: Path, authority: Authority) -> None:
+    (folder / "users").unlink()
+    path = folder / "pproxy.conf"
+    pair = authority.sign("a.example.org")
+    text = f"""[pproxy]
+rundir = {folder}/run
+logfile = {folder}/log/pproxy
+user = {'root' if IS_ROOT else ''}
+maxsesion = 3
+minspare = many
+authtimeout = 1 hour
+[vserv]
+[[main]]
+adress = 127.0.0.1:0
+tls = implicit
+[[second]]
+address = 127.0.0.1:0
+tls = implicit
+certificate = {pair.certificate}
+key = {folder}/no.key
+[pdm]
+[[users]]
+module = passwd
+args = {folder}/users
+[[others]]
+module = passwd
+[[strange]]
+module = strange
+[backend]
+[[store]]
+protocol = xpop
+address = 127.0.0.1:1
+tls = starttls
+"""
+    done = run(folder, text, "--check-config")
+    assert done.returncode == 78
+    modules = ROOT / "pdm_modules"
+    assert done.stderr.splitlines() == [f"pproxy: {path}: line {line}" for line in (
+        "5: [pproxy]: unknown key 'maxsesion'; did you mean 'maxsession'?",
+        "6: [pproxy] minspare: 'many' is not a whole number from 1 to 1000",
+        "7: [pproxy] authtimeout: '1 hour' is not a time; write 1h",
+        "10: [vserv] main: unknown key 'adress'; did you mean 'address'?",
+        "29: [backend] store: tls: tls = starttls needs protocol = pop3, which alone has STLS; write implicit",
+        "21: [pdm] others: module passwd: 'args' is missing: the users file",
+        f"23: [pdm] strange: {modules}/pdm_strange.py: No such file or directory",
+        "9: [vserv] main: tls = implicit needs 'certificate'",
+        f"12: [vserv] second: key {folder}/no.key: No such file or directory",
+        f"18: [pdm] users: module passwd: {folder}/users: No such file or directory",
+    )]
+
+
+@pytest.mark.parametrize("program, text, told", [
+    pytest.param("pproxy", "", "there is no [vserv]: no port is open until control commands add a vserv", id="pproxy"),
+    pytest.param("pserv", "", "there is no [server]: no port is open until control commands add a server", id="pserv"),
+    pytest.param("pserv", "[server]\n[[main]]\naddress = 127.0.0.1:0\nenabled = off\n",
+                 "every [server] is off: no port is open until control commands add a server", id="disabled"),
+    pytest.param("pproxy", "[vserv]\n[[main]]\naddress = 127.0.0.1:0\n", "", id="nobody can log in"),
+])
+def test_a_daemon_on_which_nobody_can_call_says_so(folder: Path, program: str, text: str, told: str) -> None:
+    text = ini_text({program: settings(folder, program)[program]}) + text
+    path = folder / f"{program}.conf"
+    wanted = [f"warning: {path}: {told}"] if told else [
+        f"warning: [{cls}]: there is none, so nobody can log in" for cls in ("backend", "pdm")]
+    assert check(folder, text, program=program) == (0, wanted)
+    done = run(folder, text, program=program)
+    try:
+        assert (done.returncode, done.stderr.splitlines()) == (0, [f"{program}: {line}" for line in wanted])
+        logged = (folder / f"log/{program}").read_text()
+        assert logged.count("ADM 0230 start_doubtful") == len(wanted)
+    finally:
+        end(folder, program)
+
+
+@pytest.mark.parametrize("names, hint", [
+    pytest.param([], "", id="none"),
+    pytest.param(["pserv.conf", "pclean.conf"], "", id="of others"),
+    pytest.param(["pproxy.cfg"], "; did you mean {}/pproxy.cfg?", id="near"),
+])
+def test_a_file_that_is_missing_at_the_default_place(folder: Path, names: list[str], hint: str) -> None:
+    place = folder / "etc"
+    place.mkdir()
+    for name in names:
+        (place / name).touch()
+    options = ["--rundir", str(folder / "run"), "--logfile", str(folder / "log/pproxy")]
+    code = ("import sys, popular.config.cmdline as cmdline; cmdline.CONFDIR = sys.argv.pop(1); "
+            "from popular.pproxy.main import main; sys.exit(main())")
+    words = [sys.executable, "-c", code, str(place), "--check-config", *options]
+    done = subprocess.run([*words, *(["-u", "root"] if IS_ROOT else [])], capture_output=True, text=True, timeout=60,
+                          check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (
+        0, f"pproxy: warning: {place}/pproxy.conf: no such file, and nothing is configured: no port is open until "
+        f"control commands add a vserv{hint.format(place)}\n")
