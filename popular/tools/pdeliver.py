@@ -45,6 +45,7 @@ DELIVERED, OVER_QUOTA, USAGE, NO_USER, RETRY = 0, 1, 64, 67, 75    # exit codes
 
 MEBIBYTE = 1024 * 1024
 SHELL = "PDELIVER_SHELL"    # in the environment: the process id of the shell that watches
+SHELLS_INPUT = 3            # the descriptor of the mail then
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -52,9 +53,10 @@ def main() -> int:
     """Run `pdeliver`; returns its exit code and never raises.  What fails behind the delivery does not change it."""
     code = RETRY
     try:
-        os.fstat(0)    # before anything is opened, which would become descriptor 0
+        mail = SHELLS_INPUT if SHELL in os.environ else 0
+        os.fstat(mail)    # before anything is opened, which would get this number
         open_standard()
-        with InterruptibleInput(0) as source:
+        with InterruptibleInput(mail) as source:
             code = run(sys.argv[1:], source)
     except SystemExit as why:    # after --help, or a wrong command line
         code = why.code if isinstance(why.code, int) else USAGE
