@@ -12,6 +12,9 @@ from typing import Protocol
 
 BLOCK = 65536    # octets read at once
 
+_SEPARATOR = b"From "    # begins a message in an mbox
+_LONGEST_BLANK = 1000    # octets that are held to see what follows
+
 
 class Source(Protocol):
     """What bytes are read from: an unbuffered file, standard input, or a test's BytesIO."""
@@ -34,13 +37,32 @@ def message_blocks(source: Source, form: Form) -> Iterator[bytes]:
 
     An empty mail is one empty line.  NET takes only CRLF for a line end where dots are concerned, so that a
     lone LF and a dot cut nothing off; reading stops at the line with the single dot, or at the end of file.
+    A first line `From …` is that of a mailbox in one file and no header, and is left out, as dovecot-lda does.
     """
     last = b""
-    for block in crlf_blocks(_undotted(source) if form is Form.NET else _blocks(source)):
+    for block in crlf_blocks(_without_separator(_undotted(source) if form is Form.NET else _blocks(source))):
         last = block if len(block) > 1 else last[-1:] + block
         yield block
     if not last.endswith(b"\r\n"):
         yield b"\n" if last.endswith(b"\r") else b"\r\n"
+
+
+def _without_separator(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the blocks without a first line `From …`; but `From :` is a header in its obsolete form (RFC 5322 4.5)."""
+    head = b""
+    for block in blocks:
+        head += block
+        if len(head) >= _LONGEST_BLANK or b"\n" in head or not _SEPARATOR.startswith(head[:len(_SEPARATOR)]):
+            break
+    if head.startswith(_SEPARATOR) and not head[len(_SEPARATOR):].lstrip(b" \t").startswith(b":"):
+        found = b""
+        while not found:
+            _, found, head = head.partition(b"\n")
+            if not found and not (head := next(blocks, b"")):
+                return
+    if head:
+        yield head
+    yield from blocks
 
 
 def crlf_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:

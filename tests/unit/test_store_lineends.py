@@ -139,3 +139,23 @@ def test_reader_closes_its_file(tmp_path: Path) -> None:
     reader.close()
     reader.close()
     assert file.closed
+
+
+@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("step", [1, 2, 5, 6, BLOCK])
+@pytest.mark.parametrize(("octets", "wanted"), [
+    pytest.param(b"From joe@example.org Mon Jan  1 00:00:00 2026\r\nSubject: x\r\n\r\n", b"Subject: x\r\n\r\n",
+                 id="mbox"),
+    pytest.param(b"From \r\nFrom b\r\n", b"From b\r\n", id="only-the-first-line"),
+    pytest.param(b"From a", b"\r\n", id="nothing-else"),
+    pytest.param(b"From " + b"a" * 70_000 + b"\r\nb\r\n", b"b\r\n", id="endless"),
+    pytest.param(b"From: a\r\n", b"From: a\r\n", id="header"),
+    pytest.param(b"From : a\r\n", b"From : a\r\n", id="obsolete-header"),
+    pytest.param(b"From \t : a\r\n", b"From \t : a\r\n", id="obsolete-header-with-blanks"),
+    pytest.param(b"From", b"From\r\n", id="too-short"),
+    pytest.param(b"from a\r\n", b"from a\r\n", id="small-letter"),
+    pytest.param(b">From a\r\n", b">From a\r\n", id="quoted"),
+    pytest.param(b"Subject: x\r\nFrom a\r\n", b"Subject: x\r\nFrom a\r\n", id="later"),
+])
+def test_the_line_of_an_mbox_is_left_out(octets: bytes, wanted: bytes, form: Form, step: int) -> None:
+    assert stored(octets, form, step) == wanted
