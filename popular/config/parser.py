@@ -7,6 +7,8 @@ import argparse
 import os
 from typing import ClassVar, NoReturn
 
+from popular.stderr import complain
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose usage errors end with `USAGE_CODE`."""
@@ -15,4 +17,5 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and end."""
-        self.exit(self.USAGE_CODE, f"{self.format_usage()}{self.prog}: {message}\nTry '{self.prog} --help'.\n")
+        complain(f"{self.format_usage()}{self.prog}: {message}\nTry '{self.prog} --help'.")
+        self.exit(self.USAGE_CODE)

@@ -46,6 +46,7 @@ from popular.proc.pipes import DeathPipe, Doorbell
 from popular.proc.ready import Ready
 from popular.proc.rights import drop, prove
 from popular.proc.title import Title, load_setproctitle
+from popular.stderr import complain
 
 
 def boot(raw: Mapping[str, Any]) -> NoReturn:
@@ -184,7 +185,7 @@ def _rehearse(spec: DaemonSpec, config: Config, inheritance: Inheritance) -> Non
 
 def _tell_failed(hand: HandOver, ready: Ready, code: int, reason: str) -> None:
     if not hand.detached:
-        print(f"{hand.program}: {reason}", file=sys.stderr)
+        complain(f"{hand.program}: {reason}")
     ready.tell_failed(code, reason)
 
 

@@ -40,6 +40,7 @@ from popular.proc.notify import watchdog_seconds
 from popular.proc.pidfile import PidFile
 from popular.proc.ready import Outcome, Ready, await_ready
 from popular.proc.rights import Rights, find_rights, own_rights
+from popular.stderr import complain
 
 PATIENCE = 30.0    # seconds from the fork to a master that is ready
 UMASK = 0o027
@@ -263,7 +264,7 @@ def _warn(program: str, warnings: Sequence[Mistake]) -> None:
 
 def _complain(program: str, text: str) -> None:
     for line in text.splitlines():
-        print(f"{program}: {line}", file=sys.stderr)
+        complain(f"{program}: {line}")
 
 
 def _exit_code(why: PopularError) -> int:

@@ -24,6 +24,7 @@ from popular.errors import MailcheckError
 from popular.mailcheck import packet
 from popular.mailcheck.client import exchange
 from popular.mailcheck.packet import MailState
+from popular.stderr import complain
 from popular.version import VERSION
 
 NO_MAIL, MAIL, FAILED, USAGE = 0, 1, 2, 3    # exit codes
@@ -55,7 +56,7 @@ def run(argv: Sequence[str]) -> int:
         answer = exchange(server, request, bytes, arguments.timeout, tries=1)
         print(printable(answer), flush=True)
     except (MailcheckError, OSError, UnicodeError) as why:
-        print(f"pcheck: {why}", file=sys.stderr)
+        complain(f"pcheck: {why}")
         return FAILED
     return judge_load(answer) if arguments.get_load else judge_mailbox(answer)
 

@@ -15,6 +15,7 @@ from popular.config.parser import Parser
 from popular.control.client import ControlClient, NoDaemon, Reply, default_path
 from popular.control.grammar import MAX_LINE
 from popular.paths import RUNDIR
+from popular.stderr import complain
 from popular.tools.pcontrol_console import Console, ask
 from popular.version import VERSION
 
@@ -180,4 +181,4 @@ def _commands(name: str, lines: Iterable[str]) -> Iterator[Line]:
 
 def _complain(text: str) -> None:
     for line in text.splitlines():
-        print(f"pcontrol: {line}", file=sys.stderr)
+        complain(f"pcontrol: {line}")

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from popular.config.parser import Parser
 from popular.names import is_id, is_mailbox
 from popular.pdm.pattern import MARKS, MAX_DIGITS, Pattern, pattern_of_levels
+from popular.stderr import complain
 from popular.tools.printing import main_of
 from popular.version import VERSION
 
@@ -40,7 +41,7 @@ def run(argv: Sequence[str]) -> int:
     for user in users(arguments.user or ["-"]):
         mailbox = pattern.mailbox(user, arguments.namespace)
         if mailbox is None or not is_mailbox(mailbox):
-            print(f"pmailbox: {user!a}: no mailbox can be made of this name", file=sys.stderr, flush=True)
+            complain(f"pmailbox: {user!a}: no mailbox can be made of this name")
             code = BAD_DATA
             continue
         line = f"{user} {mailbox}" if arguments.map else mailbox

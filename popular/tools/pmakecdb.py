@@ -26,6 +26,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import BinaryIO
 
+from popular import stderr
 from popular.config.parser import Parser
 from popular.pdm import cdbfile, records
 from popular.pdm.api import Answer, Outcome
@@ -177,5 +178,4 @@ def give_to_group(fd: int, group: int | None) -> None:
 
 def complain(text: str) -> None:
     """Write one line to stderr."""
-    with suppress(OSError):    # nobody need listen
-        print(f"pmakecdb: {text.encode('ascii', 'backslashreplace').decode('ascii')}", file=sys.stderr, flush=True)
+    stderr.complain(f"pmakecdb: {text.encode('ascii', 'backslashreplace').decode('ascii')}")

@@ -7,7 +7,6 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TextIO
 
 _INTERRUPTED = 130    # as shells say it
 
@@ -25,21 +24,9 @@ def main_of(run: Callable[[Sequence[str]], int], unread: int) -> int:
         return _INTERRUPTED
 
 
-def say_error(line: str) -> None:
-    """Write a line to standard error; where that cannot be written to, such as a terminal that is gone, to nobody."""
-    try:
-        print(line, file=sys.stderr, flush=True)
-    except OSError:
-        _forget(sys.stderr)
-
-
 def forget_output() -> None:
     """Let what could not be written go nowhere, or Python complains of it at the end."""
-    _forget(sys.stdout)
-
-
-def _forget(stream: TextIO) -> None:
-    if isinstance(stream, io.TextIOWrapper):
+    if isinstance(sys.stdout, io.TextIOWrapper):
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
+        os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)

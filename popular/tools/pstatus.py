@@ -19,12 +19,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from popular import stderr
 from popular.config.kinds import Time
 from popular.config.parser import Parser
 from popular.paths import RUNDIR
 from popular.proc.board_view import NotABoard
 from popular.tools import pstatus_json, pstatus_metrics, pstatus_table
-from popular.tools.printing import forget_output, say_error
+from popular.tools.printing import forget_output
 from popular.tools.pstatus_snapshot import Selection, Snapshot, take
 from popular.version import VERSION
 
@@ -176,7 +177,7 @@ def is_screen() -> bool:
 
 def complain(text: str, code: int) -> int:
     """Say what is wrong; returns `code`."""
-    say_error(f"pstatus: {pstatus_table.harmless(text)}")
+    stderr.complain(f"pstatus: {pstatus_table.harmless(text)}")
     return code
 
 

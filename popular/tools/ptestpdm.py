@@ -29,10 +29,10 @@ stderr.  Exit codes:
 import argparse
 import re
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 
+from popular import stderr
 from popular.addresses import is_ip
 from popular.config.parser import Parser
 from popular.errors import ConfigError, PdmError, PopularError, UsageError
@@ -224,4 +224,4 @@ def ignore_note(message: Message, **fields: object) -> None:
 
 def complain(text: str) -> None:
     """Write one line to stderr."""
-    print(f"ptestpdm: {text.encode('ascii', 'backslashreplace').decode('ascii')}", file=sys.stderr, flush=True)
+    stderr.complain(f"ptestpdm: {text.encode('ascii', 'backslashreplace').decode('ascii')}")
