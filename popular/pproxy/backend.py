@@ -100,11 +100,10 @@ def _log_in_pop3(wire: Wire, route: Route, sid: str) -> bytes:
         raise BackendError(f"its greeting is {greeting}")
     if route.backend.tls == STARTTLS:
         _start_tls(wire, route.backend)
-    user = route.user.encode("utf-8", "surrogateescape")
-    _send(wire, b"USER " + user + b"\r\n", "USER")
+    _want_no_more(wire, "its greeting")
+    _send(wire, b"USER " + route.user.encode("utf-8", "surrogateescape") + b"\r\n", "USER")
     _accepted(wire, "USER")
-    if wire.take_buffered():    # or the answer to PASS would be one that was there before
-        raise BackendError("it sent more behind its answer to USER")
+    _want_no_more(wire, "its answer to USER")
     try:
         _send(wire, b"PASS " + route.password + b"\r\n", "PASS")
         return clean_line(_accepted(wire, "PASS", route.password)).encode("ascii")
@@ -112,6 +111,16 @@ def _log_in_pop3(wire: Wire, route: Route, sid: str) -> bytes:
         raise
     except BackendError as why:
         raise Unanswered(str(why), "silence" if why.kind == "timeout" else why.kind) from why.__cause__
+
+
+def _want_no_more(wire: Wire, step: str) -> None:
+    """Raise BackendError when something came unasked: it would be taken for the answer to PASS, or to what follows."""
+    try:
+        more = wire.take_buffered() or wire.sock.recv(1)
+    except OSError:    # nothing is there; what is lost will be seen
+        return
+    if more:
+        raise BackendError(f"it sent more behind {step}")
 
 
 def _start_tls(wire: Wire, backend: Backend) -> None:

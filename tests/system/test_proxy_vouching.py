@@ -78,8 +78,14 @@ def test_silence_after_the_password_is_no_yes(proxy: StartProxy, pop: Pop, scrip
         fake.release()
 
 
-@pytest.mark.parametrize("script", [*SILENCES, pytest.param(
-    [GREETING, ReadLines(), Say(b"+OK\r\n+OK and more\r\n"), Hold(), Close()], id="an-answer-that-was-there-before")])
+AHEAD = [
+    pytest.param([GREETING, ReadLines(), Say(b"+OK\r\n+OK and more\r\n"), Hold(), Close()],
+                 id="an-answer-that-was-there-before"),
+    pytest.param([Say(b"+OK one\r\n+OK two\r\n"), ReadLines(), Say(b"+OK\r\n"), Hold(), Close()], id="two-greetings"),
+]
+
+
+@pytest.mark.parametrize("script", [*SILENCES, *AHEAD])
 def test_silence_for_a_guess(open_proxy: StartOpen, pop: Pop, script: Sequence[Step]) -> None:
     with FakeBackend(script) as fake:
         daemon = open_proxy(store(fake, protocol="pop3", logintimeout="300ms"))
