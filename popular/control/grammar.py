@@ -189,11 +189,11 @@ class CommandSet(Generic[H]):
                 best = max(best, miss.literals)
         return best
 
-    def help(self, word: str = "") -> list[str]:
-        """Return a line for each command, or for those that begin with `word`; raises UsageError for none."""
-        chosen = [command for command in self._commands if not word or command.pattern.parts[0].name == word]
+    def help(self, begin: str = "") -> list[str]:
+        """Return a line for each command whose usage begins so; raises UsageError for none."""
+        chosen = [command for command in self._commands if command.pattern.usage.startswith(begin)]
         if not chosen:
-            raise UsageError(f"no command begins with {quoted(word)}")
+            raise UsageError(f"no command begins with {quoted(begin)}")
         width = max(len(command.pattern.usage) for command in chosen)
         return [f"{command.pattern.usage:{width}}  {command.doc}" for command in chosen]
 

@@ -104,10 +104,10 @@ def want_absolute(row: Setting, text: str) -> None:
         raise UsageError(f"{row.name}: {row.found(text)} is not a name that begins with /")
 
 
-@commands.add("help [word]", "List the commands, or those that begin with a word.")
+@commands.add("help [words...]", "List the commands, or those that begin so, such as `ses` or `session k`.")
 def help_(desk: Desk, given: Given) -> Result:
     """List commands."""
-    return Result(lines=tuple(desk.commands.help(given.word("word"))))
+    return Result(lines=tuple(desk.commands.help(" ".join(given.words("words")))))
 
 
 @commands.add("version", "Tell program and version.")

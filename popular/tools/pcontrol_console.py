@@ -16,8 +16,8 @@ except ImportError:    # a Python without it: no history and no completion
     readline = None    # type: ignore[assignment]
 
 LOCAL_HELP = """\
-/h [WORD]  help on all commands, or on those that begin with WORD
-/q         quit
+/h [WORDS]  help on all commands, or on those that begin so, such as /h ses
+/q          quit
 Anything else is sent to the daemon. It answers with lines and then +OK, or with -ERR and the reason."""
 
 

@@ -125,6 +125,11 @@ def test_the_log_shows_a_set_without_secrets(master, line, shown):
 def test_help_tells_of_every_command(master):
     assert len(master.run("help").lines) == len(list(commands))
     assert [line.split("  ")[0] for line in master.run("help debug").lines] == ["debug on|off", "debug session on|off"]
+    assert [line.split("  ")[0].rstrip() for line in master.run("help session k").lines] == [
+        "session kill <key=value...>", "session kill <sid>"]
+    assert all(line.startswith("session") for line in master.run("help ses").lines)
+    with pytest.raises(UsageError, match="no command begins with 'nix'"):
+        master.run("help nix")
 
 
 def test_version_tells_program_and_version(master):
