@@ -24,6 +24,7 @@ def text(snapshot: Snapshot, selection: Selection, rates: Mapping[str, float]) -
         "per": {cls: _per_name(snapshot, cls) for cls in head.kind.classes},
         "failures": _failures(snapshot),
         "others": snapshot.per_name.get(("", ""), 0),
+        "replaced": [{"pid": each.pid, "file": each.path, "sessions": each.sessions} for each in snapshot.replaced],
         "slots": [_slot(slot, row, snapshot.program == "pproxy") for slot, row in selection.choose(snapshot)],
     }
     if rates:

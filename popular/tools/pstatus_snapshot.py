@@ -4,16 +4,27 @@ Part of the tool pstatus.  Raises NotABoard for what is no state file, OSError f
 """
 
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from popular.proc.board_layout import PROXY
 from popular.proc.board_view import BoardView, Head, NotABoard, Row
 
 PATIENCE = 0.3    # seconds in all for slots that are being written by a child that has lost its processor
+MAX_REPLACED = 10    # masters that are looked at
 LIMIT_STATES = ("OK", "WARN", "MAX")    # spec 5.3
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A master that an upgrade has replaced, and that still has sessions."""
+
+    pid: int
+    path: str        # of its state file
+    sessions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +40,7 @@ class Snapshot:
     is_live: bool                                 # no copy
     is_running: bool                              # its master is there
     failures: Mapping[tuple[str, str], int]       # by backend and kind
+    replaced: tuple[Replaced, ...] = ()           # masters before it
 
     @property
     def program(self) -> str:
@@ -88,8 +100,28 @@ def take(path: str) -> Snapshot:
         moment = time.time() if is_live else here.st_mtime
     finally:
         os.close(fd)
-    return Snapshot(path, head, rows, totals, per_name, moment, is_live, is_live and _exists(head.pid),
-                    failures)
+    snapshot = Snapshot(path, head, rows, totals, per_name, moment, is_live, is_live and _exists(head.pid), failures)
+    return replace(snapshot, replaced=tuple(_replaced(snapshot))) if is_live else snapshot
+
+
+def _replaced(snapshot: Snapshot) -> Iterator[Replaced]:
+    """Yield the masters that stand beside that of PROGRAM.state, with the sessions that they still have."""
+    folder, name = os.path.split(snapshot.path)
+    if name != f"{snapshot.program}.state":
+        return
+    aside = re.compile(rf"{snapshot.program}\.([1-9][0-9]{{0,9}})\.state", re.ASCII)
+    try:
+        found = sorted(filter(None, map(aside.fullmatch, os.listdir(folder or "."))), key=lambda each: int(each[1]))
+    except OSError:    # no right to list the folder
+        return
+    for each in found[:MAX_REPLACED]:
+        path = os.path.join(folder, each[0])
+        try:
+            other = take(path)
+        except (NotABoard, OSError):    # it has ended meanwhile
+            continue
+        if other.is_running and other.busy:
+            yield Replaced(other.head.pid, path, other.busy)
 
 
 def _exists(pid: int) -> bool:

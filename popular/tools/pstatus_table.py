@@ -60,6 +60,8 @@ def about(snapshot: Snapshot, rates: Mapping[str, float]) -> Iterator[tuple[str,
               if count]
     if failed:
         yield "failed", ", ".join(failed)
+    for each in snapshot.replaced:
+        yield "replaced", f"master {each.pid} has {each.sessions} sessions more: pstatus -f {harmless(each.path)}"
     if others := snapshot.per_name.get(("", ""), 0):
         yield "others", str(others)
 

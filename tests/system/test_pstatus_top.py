@@ -52,15 +52,16 @@ def top(board: Board | Path | str, *options: str, **more: object) -> Terminal:
 
 
 def table(lines: list[str]) -> list[list[str]]:
-    """Return the words of the rows below the heading."""
-    start = next(number for number, line in enumerate(lines) if "State" in line and "Client" in line)
+    """Return the words of the rows below the heading; none where another page is shown."""
+    start = next((number for number, line in enumerate(lines) if "state" in line and "client" in line), len(lines))
     return [words for line in lines[start + 1:-1] if (words := line.split())]
 
 
 def wait_first(terminal: Terminal, slot: int) -> list[list[str]]:
     """Wait until this slot is the first of the table; returns the rows."""
-    terminal.wait_text("State", "Client")
-    wait_for(lambda: table(terminal.lines)[0][0] == str(slot), 15.0, f"slot {slot} on top of\n{terminal.text}")
+    terminal.wait_text("state", "client")
+    wait_for(lambda: [row[0] for row in table(terminal.lines)[:1]] == [str(slot)], 15.0,
+             f"slot {slot} on top of\n{terminal.text}")
     return table(terminal.lines)
 
 
@@ -140,23 +141,23 @@ def test_cursor_details_and_help_where_no_colours_are_wanted(thousand: Board) ->
 def test_sizes(thousand: Board) -> None:
     with top(thousand) as terminal:
         terminal.wait_text("1000 sessions by slot")
-        for rows, columns, words in ((40, 120, ["Pid", "Rate", "User"]), (50, 200, ["ntH", "Age", "iDle", "sessIon"]),
-                                     (10, 30, ["sLot", "User"]), (3, 10, ["too small"]), (24, 80, ["Backend", "Out"])):
+        for rows, columns, words in ((40, 120, ["pid", "rate", "user"]), (50, 200, ["nth", "age", "idle", "session"]),
+                                     (10, 30, ["slot", "user"]), (3, 10, ["too small"]), (24, 80, ["backend", "out"])):
             terminal.resize(rows, columns)
             lines = terminal.wait_text(*words)
             if columns >= 80:
-                assert len(table(lines)) == rows - next(i for i, line in enumerate(lines) if "State" in line) - 2
+                assert len(table(lines)) == rows - next(i for i, line in enumerate(lines) if "state" in line) - 2
         terminal.screen.erase_in_display(2)    # as if another program had written there
-        assert "Client" not in terminal.text
+        assert "client" not in terminal.text
         terminal.type("\x0c")
-        terminal.wait_text("Client", "user000")
+        terminal.wait_text("client", "user000")
         leave(terminal)
 
 
 def test_pause_and_interval_in_a_terminal_with_ascii_only(tmp_path: Path) -> None:
     env = {"PYTHONIOENCODING": "ascii", "TERM": "newer-than-terminfo"}
     with board_with(tmp_path / "pproxy.state", many(3)) as board, top(board, env=env) as terminal:
-        terminal.wait_text("3 of 3 sessions", "sLot^")
+        terminal.wait_text("3 of 3 sessions", "slot^")
         terminal.type("p")
         terminal.wait_text("PAUSED")
         put(board, 1, None)

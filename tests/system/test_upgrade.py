@@ -119,12 +119,17 @@ def test_the_old_master_is_still_to_be_seen_and_told(pserv: Daemon) -> None:
             assert [line.split()[0] for line in old.ask("session list").lines] == ["test-1"]
             assert old.ask("set maxsession 7").text == "another process has taken over"
             assert old.ask("upgrade").text == "another process has taken over"
+            aside = pserv.rundir / f"pserv.{pserv.pid}.state"
+            assert f"master {pserv.pid} has 1 sessions more: pstatus -f {aside}" in " ".join(
+                pstatus("-R", pserv.rundir, "-p", "pserv").stdout.split())
+            assert status(pserv)["replaced"] == [{"pid": pserv.pid, "file": str(aside), "sessions": 1}]
             shown = pstatus("-f", pserv.rundir / f"pserv.{pserv.pid}.state")
             assert "test-1" in shown.stdout
             assert old.ask("session kill test-1").ok
         assert client.rest() == b""
     assert pserv.wait() == 0
     assert pserv.master == new
+    assert status(pserv)["replaced"] == []
 
 
 def test_what_commands_changed_is_inherited(pserv: Daemon) -> None:

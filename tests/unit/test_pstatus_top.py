@@ -127,7 +127,7 @@ def test_idle_slots_on_demand(look: Look) -> None:
 def test_each_column_has_a_letter_of_its_own_that_is_no_other_key(program: str) -> None:
     letters = [column.letter for column in columns_of(program)]
     assert len(set(letters)) == len(letters)
-    assert all(column.letter in column.heading for column in columns_of(program))
+    assert all(column.letter.lower() in column.name for column in columns_of(program))
     assert not set(letters) & {name for key in keys.KEYS for name in key.names}
 
 
@@ -278,7 +278,7 @@ def test_a_frame(look: Look) -> None:
     assert lines[2] == "rates       -"
     start = next(number for number, line in enumerate(lines) if line.startswith("shown"))
     assert lines[start] == "shown       2 sessions by slot, backend 1"
-    assert lines[start + 1].split() == "sLot^ Pid State sincE Client Vserv Backend iN Out Rate User".split()
+    assert lines[start + 1].split() == "slot^ pid state since client vserv backend in out rate user".split()
     assert lines[start + 2].split() == f"2 {os.getpid()} auth 0s 192.0.2.30:1 tls store1 9 30 - Ann".split()
     assert lines[start + 4] == "" and lines[-1].startswith(" h help  q end  < > sort ")
 
@@ -321,7 +321,7 @@ def test_pserv(tmp_path: Path) -> None:
     with board_with(tmp_path / "pserv.state", [Made("3/2d/joe", state=SessionState.TRANSACTION)], SERVER) as board:
         look = Follower(take(board.path), ANY).last
         lines = text_of(look, View(), 200, 24)
-        assert any(line.split()[-2:] == ["Mailbox", "sessIon"] for line in lines)
+        assert any(line.split()[-2:] == ["mailbox", "session"] for line in lines)
         assert any("3/2d/joe" in line and "transaction" in line for line in lines)
         assert not any("backend" in text for _, text in pages.page(HELP, look, None, 80))
 

@@ -46,11 +46,6 @@ class Column:
     is_right: bool = False
     is_descending: bool = False             # the largest first, unless it is reversed
 
-    @property
-    def heading(self) -> str:
-        """What stands above it, with its letter in upper case."""
-        return self.name.replace(self.letter.lower(), self.letter, 1)
-
 
 def columns_of(program: str) -> tuple[Column, ...]:
     """Return the columns for `pproxy` or `pserv`."""

@@ -152,8 +152,8 @@ def _heading(columns: Sequence[Column], widths: Mapping[str, int], sort: Column,
     pieces: Line = []
     for column in columns:
         style = "sorted" if column is sort else "heading"
-        text = fit(column.heading + (mark if column is sort else ""), widths[column.name], marks, right=column.is_right)
-        before, letter, after = text.partition(column.letter)
+        text = fit(column.name + (mark if column is sort else ""), widths[column.name], marks, right=column.is_right)
+        before, letter, after = text.partition(column.letter.lower())    # underlined
         pieces += [("heading", gap)] * bool(pieces) + [(style, before), (f"{style}-letter", letter), (style, after)]
     return [*pieces, ("heading", " " * (width - sum(len(text) for _, text in pieces)))]
 
