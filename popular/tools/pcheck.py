@@ -19,12 +19,12 @@ import sys
 from collections.abc import Sequence
 
 from popular.addresses import Endpoint
-from popular.config.parser import Parser
 from popular.errors import MailcheckError
 from popular.mailcheck import packet
 from popular.mailcheck.client import exchange
 from popular.mailcheck.packet import MailState
 from popular.stderr import complain
+from popular.tools.parser import ToolParser
 from popular.version import VERSION
 
 NO_MAIL, MAIL, FAILED, USAGE = 0, 1, 2, 3    # exit codes
@@ -36,7 +36,7 @@ DEFAULT_TIMEOUT = 5.0    # seconds
 _CONTROL = re.compile(r"[^\x20-\x7e]")
 
 
-class CheckParser(Parser):
+class CheckParser(ToolParser):
     """Usage errors end with the exit code of spec 3.4."""
 
     USAGE_CODE = USAGE
@@ -65,17 +65,20 @@ def make_parser() -> CheckParser:
     """Return the parser of the options of spec 3.4."""
     parser = CheckParser(
         prog="pcheck", add_help=False, allow_abbrev=False,
-        description="Ask pcheckd for the state of a mailbox or for the load.",
+        usage="pcheck [-s SERVER] [-p PORT] [-t SECONDS] (-l | -m MAILBOX)",
+        description="Ask a pcheckd by hand whether a mailbox has mail, or what the load of its host is.",
         epilog="Exit code: 0 success, with -m: no mail; 1 with -m: mail; 2 error or -ERR; 3 wrong usage.")
     parser.add_argument("-s", "--server", default=DEFAULT_SERVER,
                         help=f"address or name of the host to ask (default {DEFAULT_SERVER})")
     parser.add_argument("-p", "--port", type=port_number, default=DEFAULT_PORT,
                         help=f"UDP port to ask (default {DEFAULT_PORT})")
-    parser.add_argument("-t", "--timeout", type=seconds, default=DEFAULT_TIMEOUT,
+    parser.add_argument("-t", "--timeout", metavar="SECONDS", type=seconds, default=DEFAULT_TIMEOUT,
                         help=f"seconds to wait for the answer (default {DEFAULT_TIMEOUT:g})")
     question = parser.add_mutually_exclusive_group(required=True)
-    question.add_argument("-l", "--get-load", action="store_true", help="ask for the 1-minute load")
-    question.add_argument("-m", "--get-mailbox", metavar="MAILBOX", help="ask for the state of a mailbox")
+    question.add_argument("-l", "--get-load", action="store_true",
+                          help="ask for the 1-minute load (this or -m is required)")
+    question.add_argument("-m", "--get-mailbox", metavar="MAILBOX",
+                          help="ask for the state of a mailbox (this or -l is required)")
     parser.add_argument("--help", action="help", help="show this help and end")
     parser.add_argument("--version", action="version", version=f"pcheck {VERSION}")
     return parser

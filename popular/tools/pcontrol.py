@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from popular.config.parser import Parser
 from popular.control.client import ControlClient, NoDaemon, Reply, default_path
 from popular.control.grammar import MAX_LINE
 from popular.paths import RUNDIR
 from popular.stderr import complain
+from popular.tools.parser import ToolParser
 from popular.tools.pcontrol_console import Console, ask
 from popular.version import VERSION
 
@@ -63,21 +63,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the options of spec 4, and of our --rundir."""
-    parser = Parser(prog="pcontrol", allow_abbrev=False, usage="pcontrol [OPTION]... [FILE]...",
-                    description="Send commands to a running pproxy or pserv; - is standard input.")
+    parser = ToolParser(
+        prog="pcontrol", allow_abbrev=False, usage="pcontrol [OPTION]... [FILE]...",
+        description="Give control commands to a running pproxy or pserv: from the command line, from files, or at a "
+                    "prompt.",
+        epilog="Nothing is required: without -c and FILE, and at a terminal, commands are asked for. Exit code: 0 all "
+               "commands were carried out; 1 one was refused or has failed, or a file cannot be read; 2 no daemon "
+               "answers; 64 wrong usage. The command help lists the commands.")
     parser.add_argument("-c", "--command", metavar="CMD", action="append", default=[],
                         help="send CMD instead of reading files; may be given several times")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("-s", "--socket", metavar="FILE", help="the control socket")
+    where.add_argument("-s", "--socket", metavar="FILE",
+                       help=f"the control socket (default {RUNDIR}/pproxy.ctrl, else pserv.ctrl)")
     where.add_argument("-p", "--program", metavar="PRG", choices=PROGRAMS,
-                       help="pproxy or pserv; without it and without -s the first that runs")
+                       help="pproxy or pserv (default: the first of them that runs)")
     parser.add_argument("-r", "--rundir", metavar="DIR", default=RUNDIR,
-                        help=f"the run folder of the daemon, otherwise {RUNDIR}")
+                        help=f"the run folder of the daemon (default {RUNDIR}); of pstatus this is -R")
     parser.add_argument("-q", "--quiet", action="store_true", help="print only what was asked for, and errors")
     parser.add_argument("-v", "--verbose", action="store_true", help="print each command, and how it went")
     parser.add_argument("-i", "--ignore-errors", action="store_true", help="go on after a command that was refused")
     parser.add_argument("--version", action="version", version=f"pcontrol (POPular) {VERSION}")
-    parser.add_argument("files", metavar="FILE", nargs="*", help=argparse.SUPPRESS)
+    parser.add_argument("files", metavar="FILE", nargs="*",
+                        help="a file of commands, one a line, such as /etc/popular/pproxy.rc; - is standard input")
     return parser
 
 

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 
 from popular import stderr
 from popular.config.kinds import Time
-from popular.config.parser import Parser
 from popular.paths import RUNDIR
 from popular.proc.board_view import NotABoard
 from popular.tools import pstatus_json, pstatus_metrics, pstatus_table
+from popular.tools.parser import ToolParser
 from popular.tools.printing import forget_output
 from popular.tools.pstatus_snapshot import Selection, Snapshot, take
 from popular.version import VERSION
@@ -195,7 +195,7 @@ def read_arguments(argv: Sequence[str]) -> Wanted:
                   metrics_wanted(parser, arguments, paths))
 
 
-def metrics_wanted(parser: Parser, arguments: argparse.Namespace,
+def metrics_wanted(parser: ToolParser, arguments: argparse.Namespace,
                    paths: tuple[str, ...]) -> pstatus_metrics.Wanted | None:
     """Return what --metrics is to tell, None without it; ends with EX_USAGE for options that do not go together."""
     if not arguments.metrics:
@@ -218,22 +218,26 @@ def candidates(arguments: argparse.Namespace) -> Iterator[str]:
         yield os.path.join(rundir, f"{program}.state")
 
 
-def make_parser() -> Parser:
+def make_parser() -> ToolParser:
     """Return the parser of the options of spec 6."""
-    parser = Parser(prog="pstatus", add_help=False, allow_abbrev=False,
-                    description="Show the sessions and statistics of a running pproxy or pserv.",
-                    epilog="Exit code: 0 shown; 1 no such file; 64 wrong usage; 65 not a state file of this version; "
-                           "69 no screen for --top.")
+    parser = ToolParser(
+        prog="pstatus", add_help=False, allow_abbrev=False, usage="pstatus [OPTION]...",
+        description="Show what a running pproxy or pserv is doing: its sessions, one a line, and its totals.",
+        epilog="Nothing is required. Exit code: 0 shown; 1 no such file; 64 wrong usage; 65 not a state file of this "
+               "version; 69 no screen for --top.")
     parser.add_argument("-a", "--active", action="store_true", help="only slots that have a session")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("-f", "--file", metavar="FILE",
                        help=f"the state file, or a copy of one (default {RUNDIR}/pproxy.state, else pserv.state)")
-    which.add_argument("-p", "--program", metavar="PRG", choices=PROGRAMS, help="pproxy or pserv")
+    which.add_argument("-p", "--program", metavar="PRG", choices=PROGRAMS,
+                       help="pproxy or pserv (default: the first of them that has a state file)")
     parser.add_argument("-l", "--loop", metavar="TIME", nargs="?", type=interval, const=INTERVAL,
                         help="show it again every TIME, such as 5s or 500ms (default 1s), with rates per second")
     parser.add_argument("-r", "--range", metavar="RANGE", type=slots, default=(0, None),
-                        help="only these slots: 7, 5-10 or 5-")
-    parser.add_argument("-R", "--rundir", metavar="DIR", help=f"the folder of the state files (default {RUNDIR})")
+                        help="only these slots: 7, 5-10 or 5- (default: all); not the run folder, which is -R here and "
+                             "-r in pcontrol")
+    parser.add_argument("-R", "--rundir", metavar="DIR",
+                        help=f"the run folder, where the state files are (default {RUNDIR})")
     parser.add_argument("--json", action="store_true", help="for programs: one JSON object in a line")
     parser.add_argument("--top", action="store_true",
                         help="a live view of the whole screen, steered by keys; h shows them")
