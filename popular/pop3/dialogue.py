@@ -15,7 +15,7 @@ class Dialogue:
     """The conversation with one client, over all its states; counts the commands refused for the client's own fault."""
 
     def __init__(self, wire: Wire, *, maxerrors: int, trace: Callable[[str], None] | None = None) -> None:
-        """Talk on `wire`; the command that is refused as number `maxerrors`, for a fault of the client, ends the session.
+        """Talk on `wire`; the refusal number `maxerrors` that is for a fault of the client ends the session.
 
         `trace` is told each known command before it is obeyed, without secrets.
         """

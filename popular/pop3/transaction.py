@@ -5,8 +5,9 @@ is here: numbering, deletion marks, totals, stuffing, texts.  The maildrop owns 
 
 What the RFCs leave open: RETR marks a message read, TOP does not, and RSET takes back deletion
 marks only.  LAST (RFC 1460), where a setting asks for it, is the highest number that RETR was asked for, now
-or in an earlier session; RSET resets it to that of the earlier ones.  The totals of STAT and LIST leave out messages marked deleted.  A message that another session took
-away keeps its number and its line in LIST; RETR and TOP say that it is gone.
+or in an earlier session; RSET resets it to that of the earlier ones.  The totals of STAT and LIST leave
+out messages marked deleted.  A message that another session took away keeps its number and its line in
+LIST; RETR and TOP say that it is gone.
 
 In words: a *number* is 1-based and on the wire, an *index* is 0-based and in the code; `_index` is
 the only converter.

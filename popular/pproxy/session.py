@@ -278,7 +278,7 @@ class ProxySession:
         """Be the server of an empty mailbox until the client leaves."""
         self.session.enter("empty")
         self.dialogue.run(TransactionState(self.wire, EmptyMaildrop(), self.vserv.mail_caps,
-                                            has_last=self.config.last))
+                                           has_last=self.config.last))
 
     def hand_over(self, link: BackendLink) -> None:
         """Ferry bytes between client and backend until one of them ends."""

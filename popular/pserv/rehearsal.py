@@ -32,8 +32,9 @@ class ServStage:
         _remove_leftovers(rundir)
         self._root = os.path.join(rundir, f"{_NAME}-{os.getpid()}")
         self._mailbox = Mailbox(self._root, _NAME)
+        server = Server(_NAME, capability.TRANSACTION)
         config = ServConfig(mailboxdir=self._root, missing="refuse", preambletimeout=_SECONDS, idletimeout=_SECONDS,
-                            maxerrors=1, maxline=255, last=False, servers={_NAME: Server(_NAME, capability.TRANSACTION)})
+                            maxerrors=1, maxline=255, last=False, servers={_NAME: server})
         self.job = make_job(config)
         try:
             self._fill()

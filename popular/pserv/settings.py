@@ -25,8 +25,8 @@ OWN_ROWS = (
             "one, a message that the server cannot read as none."),
     Setting("maxline", Int(64, 8192), 255, "Longest command line in octets; a longer one is refused whole."),
     Setting("last", Bool(), False,
-            "The command LAST (RFC 1460), which tells the highest message that was read; off: it is unknown.  Some clients "
-            "take all messages below it for fetched."),
+            "The command LAST (RFC 1460), which reports the highest message that was read; off: it is unknown.  Some "
+            "clients take all messages below it for fetched."),
     Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that servers name."),
 )
 

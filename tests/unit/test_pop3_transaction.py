@@ -76,7 +76,8 @@ def test_what_the_server_cannot_read_is_no_error_of_the_client(command: bytes, c
     for index in range(30):
         maildrop.openers[index] = lambda: refuse_to_open(code)
     lines = b" 9\r\n" if command == b"TOP" else b"\r\n"
-    said = Session(maildrop, b"".join(b"%b %d%b" % (command, number, lines) for number in range(1, 34)) + b"QUIT\r\n").said
+    asked = b"".join(b"%b %d%b" % (command, number, lines) for number in range(1, 34))
+    said = Session(maildrop, asked + b"QUIT\r\n").said
     assert said.count(b"-ERR") == 30 and b"too many errors" not in said
     assert said.count(b"From: ") == 3 and said.endswith(b"+OK bye\r\n")
 
