@@ -27,7 +27,7 @@ class Answer:
     output: str    # standard output and error
 
 
-def typed(folder: Path, commands: Sequence[str], seconds: float = 50.0) -> list[Answer]:
+def typed(folder: Path, commands: Sequence[str], seconds: float = 100.0) -> list[Answer]:
     """Type the commands and return what each did; `folder` is for our own needs, and stays as empty as it was.
 
     Skips the test, with CI=true fails it, where no such machine can be had.  Raises AssertionError when the shell ended

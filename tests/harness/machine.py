@@ -162,6 +162,6 @@ class Machine:
 def connect(one: Machine, address: str, other: Machine, other_address: str) -> None:
     """Join two machines by a cable between their eth0; the addresses are in the form 10.0.0.5/24."""
     subprocess.run([need_program("ip"), "link", "add", "name", "eth0", "netns", str(one.pid), "type", "veth",
-                    "peer", "name", "eth0", "netns", str(other.pid)], check=True, timeout=10)
+                    "peer", "name", "eth0", "netns", str(other.pid)], check=True, timeout=60)
     for machine, where in ((one, address), (other, other_address)):
         machine.type(f"ip addr add {where} dev eth0\nip link set eth0 up")

@@ -109,6 +109,6 @@ def test_cron_cleans_up_where_no_timer_does(tmp_path, timer_code, is_run):
         (tmp_path / name).chmod(0o755)
     command = line.partition(" root ")[2]
     done = subprocess.run(["/bin/sh", "-c", command], env={"PATH": str(tmp_path)}, capture_output=True, text=True,
-                          timeout=10, check=False)
+                          timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (told.read_text() if told.exists() else "") == ("--resume\n" if is_run else "")

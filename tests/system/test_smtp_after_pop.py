@@ -215,9 +215,9 @@ def small_disk(file: Path) -> Iterator[None]:
     """The folder of the database as a file system of 64 KiB."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(file.parent)], check=True, timeout=10)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(file.parent)], check=True, timeout=60)
     yield
-    subprocess.run(["umount", "-l", str(file.parent)], check=True, timeout=10)
+    subprocess.run(["umount", "-l", str(file.parent)], check=True, timeout=60)
 
 
 def test_a_full_disk_refuses_nobody_and_is_told_once(small_disk: None, recording: Daemon, file: Path) -> None:

@@ -42,7 +42,7 @@ def site(proxy: StartProxy, rundir: Path) -> Iterator[Site]:
     """The example in a folder of the test, with the rights that pproxy(8) asks for."""
     postmap = need_program("postmap")
     if "sqlite" not in subprocess.run([f"{Path(postmap).parent}/postconf", "-m"], capture_output=True, text=True,
-                                      timeout=10, check=True).stdout.split():
+                                      timeout=60, check=True).stdout.split():
         lacking("Postfix's map of type sqlite")
     if os.geteuid() != 0:
         pytest.skip("Postfix needs root")
