@@ -34,6 +34,6 @@ CHILD_OVERDUE = Message(
     "does not heed pdmtimeout.")
 CHILD_COPIED = Message(
     0x0206, ADM, "child_copied", "child",
-    "A database module, or the library that it uses, has copied the child by fork(2).  The copy, which wrote this "
+    "A database module, or the library that it uses, has copied the child by fork.  The copy, which wrote this "
     "line, ends at once, for it would answer the same client.  Mend the module; it may start programs by "
     "`subprocess`.")
