@@ -33,7 +33,8 @@ MakeMailbox = Callable[..., Path]
 @pytest.fixture
 def pserv(start: Callable[..., Daemon], spool: Path) -> Daemon:
     """A running pserv."""
-    return start("pserv", {"pserv": {"mailboxdir": spool}, "server": {"main": {"address": "127.0.0.1:0"}}})
+    return start("pserv", {
+        "pserv": {"mailboxdir": spool, "missing": "refuse"}, "server": {"main": {"address": "127.0.0.1:0"}}})
 
 
 CROWD = """if True:

@@ -161,7 +161,7 @@ def test_octets_that_end_a_connection_at_once(proxy: StartProxy, form: str) -> N
 
 @FORMS
 def test_preambles_of_all_kinds(start: Callable[..., Daemon], spool: Path, form: str) -> None:
-    daemon = start("pserv", {"pserv": {"mailboxdir": spool, "logformat": form, "maxspare": 16},
+    daemon = start("pserv", {"pserv": {"mailboxdir": spool, "missing": "refuse", "logformat": form, "maxspare": 16},
                              "server": {"main": {"address": "127.0.0.1:0"}}})
     journal = Journal(daemon, form)
 
