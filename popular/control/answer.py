@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+WARNING = "warning: "    # begins a line of an answer that is +OK, but not all that was wanted
+
 _ENDS = ("+OK", "-ERR")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from popular.addresses import Endpoint
 from popular.config.store import Config
-from popular.control.answer import Answer, Later
+from popular.control.answer import WARNING, Answer, Later
 from popular.control.connection import Peer
 from popular.control.grammar import Command, Given, join_words, split_words
 from popular.control.place import Place
@@ -22,7 +22,7 @@ from popular.daemon.inquiry import Inquiry
 from popular.daemon.master import Master
 from popular.daemon.messages import (
     COMMAND, COMMAND_FAILED, COMMAND_REFUSED, CONTROL_FAILED, CONTROL_STRANGER, FILE_VALUES_UNUSED, RELOADED)
-from popular.daemon.merge import WARNING, merge
+from popular.daemon.merge import merge
 from popular.daemon.reload import Reload
 from popular.daemon.rerun import Origin
 from popular.errors import ConfigError, PopularError, UsageError

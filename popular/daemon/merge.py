@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from popular.config.setting import ObjectClass, Schema, Setting
 from popular.config.store import COMMAND, FILE, Config, Item, Values
 
-WARNING = "warning: "    # begins the line of an answer that tells of a value of the file that is not used
-
 
 @dataclass(frozen=True, slots=True)
 class Merged:

@@ -9,8 +9,8 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TextIO
 
+from popular.control.answer import WARNING
 from popular.control.client import ControlClient, NoDaemon, Reply, default_path
 from popular.control.grammar import MAX_LINE
 from popular.paths import RUNDIR
@@ -161,17 +161,18 @@ class Batch:
     def _sync(self) -> None:
         """Wait until new connections see what was changed; a daemon that was told to end need not answer."""
         try:
-            self._client.ask("sync")
+            reply = self._client.ask("sync")
+            if reply.text:
+                _complain(f"warning: not yet seen by all new connections: {reply.text}")
         except NoDaemon:
             if not self._is_ended:
                 raise
 
 
 def show(reply: Reply, *, quiet: bool, verbose: bool) -> None:
-    """Print an answer: its lines, and what stands behind +OK unless `quiet`."""
-    out: TextIO = sys.stdout if reply.ok else sys.stderr
+    """Print an answer: its lines, warnings among them as errors, and what stands behind +OK unless `quiet`."""
     for line in reply.lines:
-        print(line, file=out)
+        print(line, file=sys.stderr if not reply.ok or line.startswith(WARNING) else sys.stdout)
     if reply.ok and verbose:
         print(f"+OK {reply.text}".rstrip())
     elif reply.ok and reply.text and not quiet:

@@ -61,6 +61,14 @@ def test_a_limit_that_was_changed_live_is_made_permanent(proxy: Daemon) -> None:
     assert variable(proxy, "maxerrors") == "8"
 
 
+def test_a_value_of_the_file_that_is_not_used_is_told_as_an_error(proxy: Daemon) -> None:
+    tell(proxy, "set maxerrors 9")
+    done = pcontrol(proxy, "reload")
+    assert (done.returncode, done.stdout) == (
+        0, "reloaded, nothing changed; values of the file that are not used: 1\n")
+    assert done.stderr.startswith("warning: maxerrors: '7' in the file is not used")
+
+
 def test_a_file_that_was_edited_meanwhile_is_left_alone(proxy: Daemon) -> None:
     tell(proxy, "set maxerrors 9")
     edited = proxy.config.read_text() + "# somebody is writing here\n"
