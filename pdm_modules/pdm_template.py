@@ -53,6 +53,14 @@ class Module(PdmModule):
         If it fails, raise OSError or popular.pdm.api.PdmError; it is tried again at the next login.
         """
 
+    def probe(self) -> None:
+        """Try whether questions could be answered, for --check-config; raise what `open` raises if not.
+
+        Here: open and close.  Change nothing, and do not count it as a login.
+        """
+        self.open()
+        self.close()
+
     def close(self) -> None:
         """Let go of what `open` and the questions opened; it may be called after an `open` that failed."""
 

@@ -65,7 +65,8 @@ class CommonOption:
 def build_parser(schema: Schema) -> argparse.ArgumentParser:
     """Return the parser for one daemon; each row's option is stored under the row's name."""
     parser = Parser(prog=schema.program, allow_abbrev=False, add_help=False,
-                    usage=f"{schema.program} [OPTION]...", argument_default=argparse.SUPPRESS)
+                    usage=f"{schema.program} [OPTION]...", description=schema.purpose,
+                    argument_default=argparse.SUPPRESS)
     for option in common_options(schema):
         option.add_to(parser)
     parser.add_argument("--dump-config", dest=":dump", action="store_true", help=argparse.SUPPRESS)    # of a master
@@ -135,7 +136,9 @@ def read_config(schema: Schema, argv: Sequence[str], default_path: str) -> Start
 
 
 def _add_option(parser: argparse.ArgumentParser, row: Setting) -> None:
-    text = row.doc.replace("%", "%%")
+    default = row.show(row.default)
+    text = row.doc if isinstance(row.kind, Bool) or default is None else f"{row.doc} (default {default})"
+    text = text.replace("%", "%%")
     if isinstance(row.kind, Bool):
         parser.add_argument(*row.option, dest=row.name, action="store_const", const="on", help=text)
     else:

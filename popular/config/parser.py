@@ -15,6 +15,21 @@ class Parser(argparse.ArgumentParser):
 
     USAGE_CODE: ClassVar[int] = os.EX_USAGE
 
+    def format_help(self) -> str:
+        """Return the help: what the program is for, then its usage and options, those that are required marked."""
+        about, self.description = self.description, None
+        helps = [action.help for action in self._actions]
+        for action in self._actions:
+            if action.required and action.help and "required" not in action.help:
+                action.help += " (required)"
+        try:
+            text = super().format_help()
+        finally:
+            self.description = about
+            for action, former in zip(self._actions, helps, strict=True):
+                action.help = former
+        return f"{self.prog} - {about}\n\n{text}" if about else text
+
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and end."""
         complain(f"{self.format_usage()}{self.prog}: {message}\nTry '{self.prog} --help'.")

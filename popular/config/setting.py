@@ -91,6 +91,7 @@ class Schema:
     settings: tuple[Setting, ...]
     classes: tuple[ObjectClass, ...] = ()
     foreground: tuple[str, ...] = ("--foreground",)    # the option's names; none: a tool
+    purpose: str = ""                                  # what the program is for, on one line
 
     def variable(self, name: str) -> Setting | None:
         """Return the row of the variable `name`."""

@@ -50,7 +50,7 @@ POOL_ROWS = (
             readonly=True, at_start=True),
     Setting("debugsession", Bool(), False, "Write messages for developers about sessions to the log."),
     Setting("maxlocalload", Int(0, 10_000), 0,
-            "The system load at which new connections are refused; 0 means never."),
+            "The system load at which new connections are refused; 0 means never, unlike emptyload of pcheckd."),
 )
 
 

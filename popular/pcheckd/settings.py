@@ -24,10 +24,11 @@ OWN_ROWS = (
             readonly=True, option=("-p", "--port")),
     Setting("emptyload", Float(0, 1_000_000), None,
             "At a 1-minute load of this or more, every request for a mailbox is answered with state 3 (load too "
-            "high), and the proxies play empty mailboxes; never when not set.",
+            "high), and the proxies play empty mailboxes; never when not set, and always at 0, unlike maxlocalload.",
             readonly=True, option=("-e", "--emptyload")),
     Setting("fork", Int(0, 256), 0, "Extra processes: this number and one more answer requests.",
             readonly=True, option=("-f", "--fork")),
 )
 
-SCHEMA = Schema("pcheckd", process_rows("pcheckd") + OWN_ROWS, foreground=("--foreground", "--nodeamon"))
+SCHEMA = Schema("pcheckd", process_rows("pcheckd") + OWN_ROWS, foreground=("--foreground", "--nodeamon"),
+                purpose="Mail check daemon: tells the proxies, by UDP, whether a mailbox has mail.")

@@ -3,6 +3,7 @@
 Runs in the starter and in the master.  Raises PdmError.
 """
 
+import os
 import shlex
 
 from popular.config.store import Config, Item
@@ -16,12 +17,29 @@ from popular.proc.signals import is_interruption
 
 def load(item: Item, config: Config) -> PdmModule:
     """Return the module that an object of class `pdm` names, made with its arguments."""
-    directory = config.variables.optional_text("pdmdir") or pdm_dir()
+    directory = _folder(config.variables.optional_text("pdmdir"), item.values.text("module"))
     try:
         words = shlex.split(item.values.text("args"))
     except ValueError as why:
         raise PdmError(f"args cannot be split into words: {why}") from why
     return load_module(directory, item.ident, item.values.text("module"), words)
+
+
+def _folder(own: str | None, name: str) -> str:
+    """Return the folder of a module: the administrator's `own`, or the installed one if there is no such file there.
+
+    The loader proves either.  An own folder that cannot be read has no second: its module may be meant.
+    """
+    if own is None:
+        return pdm_dir()
+    try:
+        os.lstat(os.path.join(own, f"pdm_{name}.py"))
+    except FileNotFoundError:
+        installed = pdm_dir()
+        return installed if os.path.exists(os.path.join(installed, f"pdm_{name}.py")) else own
+    except OSError:    # the loader says what is wrong
+        pass
+    return own
 
 
 def describe(item: Item, config: Config) -> str:

@@ -65,7 +65,8 @@ BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes;
 ))
 
 PDM = ObjectClass("pdm", "Database modules, asked in the order in which they stand.", (
-    Setting("module", Id(), None, "Name of the module: pdm_NAME.py in pdmdir.", required=True),
+    Setting("module", Id(), None,
+            "Name of the module: pdm_NAME.py in pdmdir, or in the installed folder if it is not there.", required=True),
     Setting("args", String(1024), "", "Its arguments, split as a shell would; popular-pdm(7) tells them."),
 ))
 

@@ -50,7 +50,7 @@ PORT_ROWS = (
 )
 
 PDM_ROWS = (
-    Setting("pdmdir", Dir(), None, "Folder of the database modules; the installed one when not set."),
+    Setting("pdmdir", Dir(), None, "Folder of database modules of your own, looked at before the installed one."),
     Setting("pdmtimeout", Time(0.01, 300), 10.0, "Time that one database module has for one answer."),
 )
 
@@ -64,4 +64,4 @@ SMTP_ROWS = (
 
 SCHEMA = Schema("pproxy", (
     *process_rows("pproxy"), *POOL_ROWS, *METRICS_ROWS, *PORT_ROWS, *LOGIN_ROWS, *BACKEND_ROWS, *PDM_ROWS, *SMTP_ROWS),
-    CLASSES)
+    CLASSES, purpose="POP3 proxy: finds out who a client is and where their mail is, and connects them to it.")

@@ -30,4 +30,5 @@ OWN_ROWS = (
     Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that servers name."),
 )
 
-SCHEMA = Schema("pserv", process_rows("pserv") + POOL_ROWS + METRICS_ROWS + OWN_ROWS, CLASSES)
+SCHEMA = Schema("pserv", process_rows("pserv") + POOL_ROWS + METRICS_ROWS + OWN_ROWS, CLASSES,
+                purpose="Mail store server: serves the mailboxes of one host to the proxies.")

@@ -32,4 +32,5 @@ def _rows() -> tuple[Setting, ...]:
     return tuple(replace(row, kind=Id(), default=None) if row.name == "user" else row for row in rows)
 
 
-SCHEMA = Schema("ringd", _rows() + PORT_ROWS)
+SCHEMA = Schema("ringd", _rows() + PORT_ROWS,
+                purpose="Opener of low ports, such as 110, for a pproxy that is not root.")

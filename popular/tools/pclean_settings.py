@@ -74,7 +74,8 @@ RULE = ObjectClass(
                 "A mailbox that holds so many mails is over its quota; 0 means no check."),
     ))
 
-SCHEMA = Schema("pclean", VARIABLES, (RULE,), foreground=())
+SCHEMA = Schema("pclean", VARIABLES, (RULE,), foreground=(),
+                purpose="Clean up mailboxes from cron: leftovers of deliveries, old mail by rules, removed mailboxes.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,7 +222,8 @@ def make_parser() -> Parser:
                              "ends the mail (default LF)")
     parser.add_argument("-l", "--logfile", default=f"{LOGDIR}/pdeliver", metavar="FILE",
                         help=f"log file, /dev/null for no log (default {LOGDIR}/pdeliver)")
-    parser.add_argument("-i", "--id", default="-", help="stands in every log line, for one the MTA's message id")
+    parser.add_argument("-i", "--id", default="-",
+                        help="stands in every log line, for example the MTA's message id (default -)")
     parser.add_argument("--create", action="store_true", help="make the mailbox's folders where they are missing")
     parser.add_argument("--help", action="help", help="show this help and end")
     parser.add_argument("--version", action="version", version=f"pdeliver {VERSION}")

@@ -51,21 +51,21 @@ def run(argv: Sequence[str]) -> int:
 
 def make_parser() -> Parser:
     """Return the parser of the options."""
-    parser = Parser(prog="pmailbox", description="Tell which mailbox a user has by a pattern.", allow_abbrev=False,
+    parser = Parser(prog="pmailbox", description="Print which mailbox a user has by a pattern.", allow_abbrev=False,
                     add_help=False)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("-l", "--levels", type=levels, default=LEVELS, metavar="LEVELS",
                       help="folders above the mailbox: for each level its number of hexadecimal digits, parted by "
                            f"commas (default {LEVELS})")
     form.add_argument("-p", "--pattern", type=pattern, metavar="PATTERN",
-                      help=f"how the name is made: any text with {MARKS.replace('%', '%%')}")
+                      help=f"how the name is made, in place of --levels: any text with {MARKS.replace('%', '%%')}")
     parser.add_argument("-n", "--namespace", type=namespace, default=NAMESPACE, metavar="NS",
                         help=f"what %%n stands for (default {NAMESPACE})")
     parser.add_argument("--map", action="store_true", help="print the user and a space before each mailbox")
     parser.add_argument("--help", action="help", help="show this help and exit")
     parser.add_argument("--version", action="version", version=f"pmailbox {VERSION}")
     parser.add_argument("user", metavar="USER", nargs="*",
-                        help="a user as his client names him; - is standard input, one user a line")
+                        help="a user as their client names them; - is standard input, one user a line (default -)")
     return parser
 
 

@@ -75,15 +75,15 @@ def run(argv: Sequence[str]) -> int:
 
 def make_parser() -> Parser:
     """Return the parser of the options."""
-    parser = Parser(prog="pmakecdb", description="Make a constant database for the module cdb.", allow_abbrev=False,
-                    add_help=False)
+    parser = Parser(prog="pmakecdb", description="Make a constant database for the module cdb from lines of users.",
+                    allow_abbrev=False, add_help=False)
     parser.add_argument("-g", "--group", type=group_id, metavar="GROUP",
                         help=f"the group of a new FILE that root makes (default {GROUP}, if there is such a group)")
     parser.add_argument("--help", action="help", help="show this help and exit")
     parser.add_argument("--version", action="version", version=f"pmakecdb {VERSION}")
     parser.add_argument("file", metavar="FILE", help="the database")
     parser.add_argument("text", metavar="TEXT", nargs="?", default="-",
-                        help="lines USER:HASH:BACKEND:PROTOCOL:MAILBOX[:BUSER:BPASS]; stdin if left out")
+                        help="lines USER:HASH:BACKEND:PROTOCOL:MAILBOX[:BUSER:BPASS]; - is standard input (default -)")
     return parser
 
 

@@ -102,3 +102,27 @@ def test_names_of_backends_are_resolved_once_and_all_mistakes_told() -> None:
 
 def test_defaults_have_no_mistakes() -> None:
     assert check(with_fact(default_config(SCHEMA), "sidprefix", "mx1")) == []
+
+
+@pytest.mark.parametrize(("files", "module", "told"), [
+    pytest.param({}, "any", "", id="only installed"),
+    pytest.param({"any": "raise ValueError('mine')"}, "any", "{}/pdm_any.py:1: ValueError: mine", id="own first"),
+    pytest.param({}, "no_such", "{}/pdm_no_such.py: No such file", id="nowhere"),
+])
+def test_modules_are_looked_for_in_pdmdir_and_then_where_they_are_installed(
+        tmp_path: Path, files: dict[str, str], module: str, told: str) -> None:
+    tmp_path.chmod(0o755)
+    for name, text in files.items():
+        (tmp_path / f"pdm_{name}.py").write_text(text)
+        (tmp_path / f"pdm_{name}.py").chmod(0o644)
+    found = check(configured("pdm", {"module": module, "args": "store %u"}, pdmdir=str(tmp_path)))
+    assert [told.format(tmp_path) in str(mistake) for mistake in found] == ([True] if told else [])
+    assert told or not found
+
+
+def test_a_module_in_pdmdir_that_others_could_write_is_not_replaced_by_the_installed_one(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "pdm_any.py").touch()
+    (tmp_path / "pdm_any.py").chmod(0o666)
+    [mistake] = check(configured("pdm", {"module": "any", "args": "store %u"}, pdmdir=str(tmp_path)))
+    assert "chmod go-w" in str(mistake)
