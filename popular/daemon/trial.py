@@ -181,9 +181,15 @@ def try_ports(program: str, listens: Iterable[Listen], given: Given, rights: Rig
     with acting_as(rights):    # the folder is the user's: no file of root's shall be opened there by a link
         running = running_pid(os.path.join(rundir, f"{program}.pid"))
     rings = StartRings(rights)
+    ours: list[Listen] = []
     for listen in listens:
         if listen in given:
             continue
+        if clash := next((each for each in ours if _overlap(each, listen)), None):    # which only listen(2) would see
+            what = f"cannot listen on {listen.endpoint}: {clash.owner} listens on {clash.endpoint}"
+            findings.refused.append(Mistake("", what))
+        if not listen.ringd:    # which counts those who want a port
+            ours.append(listen)
         try:
             _try_port(listen, rings)
         except StartError as why:
@@ -206,6 +212,14 @@ def _try_port(listen: Listen, rings: StartRings) -> None:
         if is_in_use(why):
             raise
         fall_back(listen, why, partial(from_ringd, rings=rings)).sock.close()
+
+
+def _overlap(one: Listen, other: Listen) -> bool:
+    """Tell whether two addresses cannot both be listened on; an IPv6 socket is for IPv6 alone."""
+    hosts = one.endpoint.host, other.endpoint.host
+    return (one.kind == other.kind and one.endpoint.port == other.endpoint.port != 0
+            and one.endpoint.is_ipv6 == other.endpoint.is_ipv6 and (hosts[0] == hosts[1] or "0.0.0.0" in hosts
+                                                                    or "::" in hosts))
 
 
 def _is_ours(listen: Listen, running: int | None) -> bool:

@@ -298,6 +298,16 @@ def test_a_port_in_use_is_told_with_the_name_of_who_has_it(folder: Path, program
                 assert f"(pid {os.getpid()}) listens there" in line
 
 
+def test_addresses_of_its_own_that_overlap(folder: Path) -> None:
+    texts = settings(folder, "pserv")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    texts["server"] = {"all": {"address": f"0.0.0.0:{port}, [::]:{port}"}, "one": {"address": f"127.0.0.1:{port}"}}
+    assert check(folder, texts, program="pserv") == (69, [
+        f"cannot listen on 127.0.0.1:{port}: all listens on 0.0.0.0:{port}"])
+    assert run(folder, texts, program="pserv").returncode == 69
+
+
 def test_the_ports_of_the_daemon_itself_are_not_in_use(folder: Path) -> None:
     texts = settings(folder)
     assert run(folder, texts).returncode == 0
