@@ -15,7 +15,7 @@ BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-tests run test test-debian test-fast check lint types layers sizes check-generated bench bench-smoke fuzz man sample install dist deb clean
+.PHONY: help venv venv-tests run test test-debian test-fast check lint types layers sizes check-generated bench bench-smoke fuzz faults man sample install dist deb clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +72,9 @@ bench-smoke: venv-tests ## Show in a minute that the benchmark works; its figure
 fuzz: venv-tests ## Fuzz every parser that meets foreign octets, each for T seconds (ARGS=--help lists more)
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[fuzz]'
 	@$(BIN)/python -m tests.fuzz --seconds $(T) $(ARGS)
+
+faults: venv-tests ## Let 10,000 system calls of deliveries, QUIT, pclean and pmakecdb fail, one at a time (ARGS="-n 1000")
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 man: venv ## Make the man pages anew from man/src and the tables
 	$(BIN)/python scripts/generate.py man

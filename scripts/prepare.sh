@@ -44,6 +44,7 @@ missing() {
     command -v testssl >/dev/null || echo testssl.sh
     command -v socat >/dev/null || echo socat    # which testssl wants
     command -v shellcheck >/dev/null || echo shellcheck
+    command -v strace >/dev/null || echo strace
     [ -x /usr/sbin/logrotate ] || echo logrotate
     command -v haproxy >/dev/null || echo haproxy
     command -v keepalived >/dev/null || echo keepalived
