@@ -8,7 +8,7 @@ the namespace, `%1h` to `%8h` the next digits of a hash of the user's name, as p
 `%%` a percent sign; upper and lower case stay as the client wrote them.  For a
 mailbox, a part that is empty, begins with a dot or holds anything but `A-Z a-z 0-9 . _ - + = %`
 makes the user unknown, so that nobody can name another's folder.  With protocol=pop3 the user and
-his password go to the backend as they came; PATTERN, if given, makes the user's name there.  Nobody is
+the password go to the backend as they came; PATTERN, if given, makes the user's name there.  Nobody is
 shown an empty mailbox then in place of a backend that has not checked the password.
 
 It is meant for tests and for a single backend that checks passwords itself.  In a chain it accepts

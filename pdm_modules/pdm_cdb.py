@@ -29,7 +29,7 @@ class Module(PdmModule):
         records.probe(self.path, self.check)
 
     def check(self, request: Request) -> Answer:
-        """Look the user up and compare his password."""
+        """Look the user up and compare the password."""
         record = self._look_up(request.user)
         return UNKNOWN if record is None else records.answer_from(request, record)
 

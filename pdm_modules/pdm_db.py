@@ -41,7 +41,7 @@ class Module(PdmModule):
         self.close()
 
     def check(self, request: Request) -> Answer:
-        """Look the user up and compare his password."""
+        """Look the user up and compare the password."""
         record = self._look_up(request.user)
         return UNKNOWN if record is None else records.answer_from(request, record)
 

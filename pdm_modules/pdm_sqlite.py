@@ -64,7 +64,7 @@ class Module(PdmModule):
         self.close()
 
     def check(self, request: Request) -> Answer:
-        """Look the user up and compare his password."""
+        """Look the user up and compare the password."""
         try:
             record = self._look_up(request)
         except ValueError as why:

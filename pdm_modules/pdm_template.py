@@ -76,10 +76,10 @@ class Module(PdmModule):
 
         UNKNOWN  not one of yours: the next module is asked.
         DENIED   yours, but the password is wrong.  Give `found` too, so that a master password can
-                 open his mailbox.
+                 open their mailbox.
         OK       yours, and the password is right: give `found`.
         FAILED   you cannot tell, for the database is broken or away.  Say why, for the log.  Never
-                 say UNKNOWN or DENIED then: the client would tell his user that the password is wrong.
+                 say UNKNOWN or DENIED then: the client would tell its user that the password is wrong.
 
         Compare secrets with popular.pdm.secrets.compare_digest or verify, which take the same time whatever
         is wrong.  Do not wait beyond request.deadline (of time.monotonic()).
@@ -91,7 +91,7 @@ class Module(PdmModule):
         return Answer(Outcome.OK, self.found)
 
     def auth(self, request: Request, found: Found) -> Answer:
-        """Second pass: some module denied a user whose mail is at `found`; do you vouch for him?
+        """Second pass: some module denied a user whose mail is at `found`; do you vouch for them?
 
         Answer OK with `found`, or with one of your own, else UNKNOWN.  Leave the method out if you
         never do; a module needs `check`, `auth` or both.

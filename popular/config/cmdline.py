@@ -120,7 +120,7 @@ def read_config(schema: Schema, argv: Sequence[str], default_path: str) -> Start
     default = default_config(schema)
     unset = object()
     config = replace(default, variables=Values(dict.fromkeys(default.variables, unset)), source=Source(path, ""))
-    _with_options(config, schema, options, parser)    # wrong usage is told before the file is read
+    _with_options(config, schema, options, parser)    # wrong usage is reported before the file is read
     reading = Reading(config)
     if ":config" in given or os.path.lexists(path):
         reading = examine_ini(path, schema, config)
@@ -153,7 +153,7 @@ def metavar(row: Setting) -> str:
 
 
 def _with_options(config: Config, schema: Schema, options: dict[str, str], parser: argparse.ArgumentParser) -> Config:
-    """Fold the options over `config`; all wrong ones are told at once."""
+    """Fold the options over `config`; all wrong ones are reported at once."""
     mistakes = []
     for name, text in options.items():
         row = schema.variable(name)

@@ -3,7 +3,7 @@
     @commands.add("backend drain <id>", "Send no new sessions there.")
     def drain(desk, given): ...
 
-A pattern is words parted by spaces: `drain` stands for itself, `<id>` for one word, `<state:on|off>`
+A pattern is words separated by spaces: `drain` stands for itself, `<id>` for one word, `<state:on|off>`
 for one of some words, `[name]` for a word that may be missing, `<name...>` and `[name...]` for one or
 more and any number of words, `[key=value...]` and `<key=value...>` for pairs with keys that differ.
 Lists of words and pairs come last; words end where the first pair begins, if pairs may follow.

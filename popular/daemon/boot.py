@@ -1,7 +1,7 @@
 """The first steps of a master, right after the exec: rights, title, and what the starter handed over.
 
 Run by the starter's bootstrap text in a fresh interpreter (-I -S), and by nothing else.  What goes
-wrong here is told to whoever waits for the daemon, and ends the process with the exit code for it.
+wrong here is reported to whoever waits for the daemon, and ends the process with the exit code for it.
 """
 
 import gc

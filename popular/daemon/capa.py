@@ -21,7 +21,7 @@ from popular.pop3.capability import MAXLEN_CAPA, parse_list
 CAPA = ObjectClass("capa", "Capability lists. One that is named elsewhere and does not stand here is read from the "
                    "file of this name in capadir.", (
                        Setting("list", Lines(MAXLEN_CAPA), None,
-                               "The lines of the answer to CAPA, parted by \\n.", required=True),
+                               "The lines of the answer to CAPA, separated by \\n.", required=True),
                    ), is_read=True)
 
 commands: Commands = CommandSet()

@@ -1,7 +1,7 @@
 """What a start needs from the system: run folder, lock, ports; and the exec of the master.
 
 Runs in the starter, as root when it was started so.  Files in folders of the service user are
-opened with his rights, never with root's, or he could lead root elsewhere by a symbolic link.
+opened with that user's rights, never with root's, or root could be led elsewhere by a symbolic link.
 Raises StartError with everything that was refused.
 """
 
@@ -50,7 +50,7 @@ boot(raw)
 
 
 def check_library(rights: Rights) -> None:
-    """Make sure that the service user may read Python's modules: a Python in root's home is closed to him."""
+    """Make sure that the service user may read Python's modules: a Python in root's home is closed to them."""
     with acting_as(rights):
         for folder in search_path():
             try:

@@ -13,7 +13,7 @@ def import_dataclasses() -> None:
 
     It needs inspect only to write a text for classes that have none, and ours have one, and from Python
     3.12 on to look at annotations.  For more it gets the real module at that moment, as does everybody who
-    imports inspect himself.
+    imports inspect.
     """
     if "inspect" in sys.modules or "dataclasses" in sys.modules:
         return

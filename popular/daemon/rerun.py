@@ -86,7 +86,7 @@ def run_orphan(origin: Origin, words: Sequence[str], streams: Mapping[int, int],
 
 
 def _go_between(ours: socket.socket, theirs: socket.socket, run: Callable[[], int]) -> NoReturn:
-    """Be the parent of a process until our own parent has hold of it; what cannot be started is told."""
+    """Be the parent of a process until our own parent has hold of it; what cannot be started is reported."""
     try:
         ours.close()
         try:

@@ -38,8 +38,9 @@ def tls_rows(*modes: str) -> tuple[Setting, ...]:
                 "TLS (RFC 2595, 8314): implicit, from the first octet on, as on port 995; starttls, when a client asks "
                 "for it with STLS." if STARTTLS in modes else "TLS, from the first octet on."),
         Setting("certificate", Files(), None,
-                "PEM files of certificates, each with its chain; several parted by commas: the client gets the one for "
-                "the name that it asks for, else the first.  The service user reads them at start, reload and HUP."),
+                "PEM files of certificates, each with its chain; several separated by commas: the client gets the one "
+                "for the name that it asks for, else the first.  The service user reads them at start, reload and "
+                "HUP."),
         Setting("key", Files(), None,
                 "PEM files with their keys, in the same order, without passphrase; when not set, the keys stand in the "
                 "files of the certificates."),

@@ -60,7 +60,7 @@ def value(thing: object, limit: int = MAX_VALUE) -> str:
     bool as 0 or 1, int bare (a huge one in hex, because Python refuses to write it in decimal), float
     bare with 3 decimals or in powers of ten where that would be long, all else in single quotes with
     quotes, backslashes, control and non-ASCII octets as `\\xNN`, cut at `limit` characters; of a mapping,
-    the quotes hold `key=value` parted by spaces.
+    the quotes hold `key=value` separated by spaces.
     """
     if type(thing) is str:
         if len(thing) <= limit and not _ODD.search(thing):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 DBG = "DBG"    # for developers; always number 0000
 INF = "INF"    # normal operation: nobody need act
-ERR = "ERR"    # caused by users, a wrong password for one
+ERR = "ERR"    # caused by users, a wrong password for example
 ADM = "ADM"    # the administrator should look, not urgent
 SOS = "SOS"    # critical, act now
 BUG = "BUG"    # an internal assertion failed: ours to mend
@@ -23,7 +23,7 @@ class Message:
     number: int             # four hex digits in the log
     level: str              # one of LEVELS
     name: str               # one word, underscores inside
-    fields: str             # names of the parameters, in their order, parted by spaces
+    fields: str             # names of the parameters, in their order, separated by spaces
     help: str               # what it means and what an administrator should do
     names: tuple[str, ...] = field(init=False, repr=False, compare=False)    # of the parameters, one by one
     label: str = field(init=False, repr=False, compare=False)    # what the log file says of level, number and name

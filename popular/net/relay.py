@@ -70,7 +70,7 @@ def relay(client: Stream, server: Stream, *, to_server: bytes = b"", to_client: 
 def _run(up: "_Flow", down: "_Flow", idle: float, report: "_Report") -> str:
     """Move bytes to the end; return the reason for it."""
     first_end = ""
-    # A lost client ends the way down; what he had sent by then still goes up.
+    # A lost client ends the way down; what they had sent by then still goes up.
     while down.reading or down.held or (down.lost_sink and (up.reading or up.held)):
         if not _move(up, down, idle, report):
             return "idle"

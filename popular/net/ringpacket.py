@@ -108,7 +108,7 @@ def decode_answer(packet: bytes) -> Answer:
 def canonical(endpoint: Endpoint) -> Endpoint:
     """Return a numeric address in its one spelling, so that `[::0]:110` and `[::]:110` are one port.
 
-    Asks no DNS.  Raises UsageError when the system knows no such address, for one an unknown zone.
+    Asks no DNS.  Raises UsageError when the system knows no such address, for example an unknown zone.
     """
     try:
         found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM,

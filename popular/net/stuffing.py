@@ -45,7 +45,7 @@ def stuffed_file(fd: int, size: int) -> Iterator[bytes | FilePart]:
     """Yield the same as `stuffed` for the whole of the file `fd`, but what is long and has no dots only as FilePart.
 
     The file is read once to find the dots, and its parts are taken from it once more when they are sent: whoever can
-    write to it in between can send the reader of the mailbox anything, as he can by writing another file.  `size` is
+    write to it in between can send the reader of the mailbox anything, as by writing another file.  `size` is
     what the file's name tells; a file that ends there, within a block, is not asked whether there is more.
     """
     end = b"\r\n"    # as in `stuffed`

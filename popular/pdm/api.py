@@ -126,7 +126,7 @@ class PdmModule:
         return UNKNOWN
 
     def auth(self, request: Request, found: Found) -> Answer:
-        """Second pass, after some module denied a user that it knows: may I vouch for him?"""
+        """Second pass, after some module denied a user that it knows: may I vouch for them?"""
         return UNKNOWN
 
     def find(self, user: str, namespace: str) -> Found | None:

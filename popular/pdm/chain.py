@@ -6,7 +6,7 @@
     the end        OK, else FAILED if any module failed, else DENIED if any denied, else UNKNOWN
 
 FAILED is not UNKNOWN: the client of a broken database hears that the system is broken, never that
-his password is wrong.  A Chain is made in the master and asked in its children (or in a tool); each
+their password is wrong.  A Chain is made in the master and asked in its children (or in a tool); each
 process opens a module at the first question that it puts to it.  Nothing here raises: whatever goes
 wrong in a module is its FAILED, noted in the log.
 """
@@ -101,7 +101,7 @@ class Chain:
         self._opened: dict[int, int] = {}    # id of a module and process that opened it: nothing is used over a fork
 
     def check(self, request: Request) -> Verdict:
-        """Ask the modules who this is and whether he may; never raises."""
+        """Ask the modules who this is and whether they may; never raises."""
         answers = self._ask(request, None)
         verdict = settle(answers)
         if verdict.outcome is not Outcome.OK and (identity := denied_identity(answers)) is not None:

@@ -1,4 +1,4 @@
-"""Names of mailboxes made from names of users by a pattern, for one `%1h/%2h/%u`, which makes `9/3e/joe.doe`.
+"""Names of mailboxes made from names of users by a pattern, for example `%1h/%2h/%u`, which makes `9/3e/joe.doe`.
 
     %u  the user's name            %l  its part before the last `@`      %1h to %8h  the next so many digits
     %n  the namespace              %d  its part behind the last `@`      %%          a percent sign

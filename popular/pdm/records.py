@@ -86,7 +86,7 @@ def _own_name() -> str:
 
 
 def key_of(user: str) -> bytes | None:
-    """Return the key under which a user is looked up, or None if no database can have him."""
+    """Return the key under which a user is looked up, or None if no database can have them."""
     try:
         key = user.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

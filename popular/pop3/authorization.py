@@ -1,4 +1,4 @@
-"""The AUTHORIZATION state (RFC 1939 section 4): who is the client, and what is his password?
+"""The AUTHORIZATION state (RFC 1939 section 4): who is the client, and what is their password?
 
 Used in the children of pproxy.  The state only collects: whether the two are right, and the
 answer to PASS, is the caller's business, and so is the handshake after STLS.  AUTH is a row to be added.
@@ -20,7 +20,7 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a client says about himself."""
+    """What a client says about themselves."""
 
     user: str                                # UTF-8; octets that are not stay as surrogates (PEP 383)
     password: bytes = field(repr=False)      # as sent, blanks and all

@@ -21,7 +21,7 @@ LOGIN_FAILED = Message(
     "later.  Look at the database that the module uses.")
 ROUTE_UNUSABLE = Message(
     0x0245, ADM, "route_unusable", "user namespace pdm why client",
-    "The user is authenticated, but his record names a backend or mailbox that cannot be used.  Mend the "
+    "The user is authenticated, but their record names a backend or mailbox that cannot be used.  Mend the "
     "record, or configure the backend.")
 MAILBOX_EMPTY = Message(
     0x0246, INF, "mailbox_empty", "backend mailbox client",
@@ -72,7 +72,7 @@ TOO_MANY_LOGINS = Message(
 SMTP_NOT_RECORDED = Message(
     0x0250, ADM, "smtp_not_recorded", "client path why",
     "The database of SMTP after POP could not be made (without client), or a client that logged in could not be "
-    "written to it, and mail from him may be refused until his next login.  See to the disk, to the rights of the "
+    "written to it, and mail from them may be refused until their next login.  See to the disk, to the rights of the "
     "folder, and to who keeps the database locked.  Said once a minute at most.")
 PDM_OUTPUT = Message(
     0x0260, ADM, "pdm_output", "module line of text",

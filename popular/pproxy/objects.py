@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROTOCOLS = ("cxpop", "xpop", "pop3")
 
 VSERV = ObjectClass("vserv", "Virtual servers: addresses that clients connect to, each with its own namespace.", (
-    Setting("address", Addresses(), None, "Where it listens: HOST:PORT or [IPV6]:PORT, several parted by commas.",
+    Setting("address", Addresses(), None, "Where it listens: HOST:PORT or [IPV6]:PORT, several separated by commas.",
             required=True),
     Setting("namespace", Id(), "default", "Given to the database modules with every login."),
     Setting("banner", String(200), "POPular ready", "Text of the greeting behind +OK."),
@@ -36,7 +36,7 @@ VSERV = ObjectClass("vserv", "Virtual servers: addresses that clients connect to
     Setting("plaintextauth", Choice("on", "off", "local"), "on",
             "Whether USER and PASS are taken without TLS; local: only from this host."),
     Setting("smtpafterpop", Bool(), False,
-            "on: the address of a client that logs in is recorded, so that he may send mail for a while."),
+            "on: the address of a client that logs in is recorded, so that they may send mail for a while."),
 ))
 
 BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes; database modules name them by id.", (

@@ -1,7 +1,7 @@
 """Recording clients that logged in, so that they may send mail (SMTP after POP).
 
 Made in the master when a virtual server has `smtpafterpop`, else not even imported; used in children, when the client
-has the answer to his PASS, so that no login waits for it.  Raises nothing: what cannot be written is told once a
+has the answer to PASS, so that no login waits for it.  Raises nothing: what cannot be written is logged once a
 minute, by all children together.
 """
 

@@ -1,7 +1,7 @@
 """The story of one client of the proxy, from greeting to goodbye (spec 0.2, 1.5).
 
 Runs in the children of pproxy.  A refusal, ours or the backend's, leaves the client in
-AUTHORIZATION; what he sent ahead survives every change of state and goes first into the relay.
+AUTHORIZATION; what they sent ahead survives every change of state and goes first into the relay.
 """
 
 import time
@@ -42,7 +42,7 @@ _CHECKS = tuple(f"checks_{state.name.lower()}" for state in MailState)    # coun
 
 
 class Empty:
-    """The client is logged in and has, as far as he can see, no mail."""
+    """The client is logged in and has, as far as they can see, no mail."""
 
 
 class ProxySession:
@@ -67,7 +67,7 @@ class ProxySession:
         self.unrecorded = False    # the client may send mail, but that is not written yet
 
     def run(self) -> None:
-        """Serve the client; raises Gone when he leaves or misbehaves."""
+        """Serve the client; raises Gone when they leave or misbehave."""
         self.log.note(messages.SESSION_START, client=self.client, vserv=self.vserv.ident)
         self.session.hides_input = True
         try:
@@ -101,7 +101,7 @@ class ProxySession:
             self.wire.idle = self.config.idletimeout
 
     def log_in(self) -> Empty | BackendLink | None:
-        """Lead the client to a mailbox; None when he quits before."""
+        """Lead the client to a mailbox; None when they quit before."""
         for attempt in range(self.config.maxauthtries):
             self.session.enter("auth")
             self.session.child.has_login = False
@@ -120,7 +120,7 @@ class ProxySession:
         raise Gone("too many refused logins")
 
     def ask_credentials(self) -> Credentials | None:
-        """Lead the client to USER and PASS, under TLS if he wants it; None when he quits."""
+        """Lead the client to USER and PASS, under TLS if they want it; None when they quit."""
         while True:
             offers_tls = self.vserv.tls is not None and not self.session.is_secure
             needs_tls = not (self.session.is_secure or self.vserv.plaintextauth == "on"
@@ -136,7 +136,7 @@ class ProxySession:
             self.session.start_tls(self.vserv.tls)
 
     def authenticate(self, credentials: Credentials) -> Route:
-        """Ask the database modules who this is and where his mail is; raises Refused."""
+        """Ask the database modules who this is and where their mail is; raises Refused."""
         self.user, self.route, self.pdm = credentials.user, None, ""
         self.entry.call_user(self.user)
         verdict = self.session.child.lend(self.chain.check, Request(
@@ -260,7 +260,7 @@ class ProxySession:
         return {"backend": route.backend.ident, "mailbox": route.where, "client": self.client}
 
     def record(self, login: Empty | BackendLink, recorder: "Recorder") -> None:
-        """Record that the client may send mail, if his own password was checked.
+        """Record that the client may send mail, if their own password was checked.
 
         For protocol pop3 it is the backend that does so, for certain, and an empty mailbox was not asked for there.
         """
@@ -270,7 +270,7 @@ class ProxySession:
         self.unrecorded = not recorder.record(self.session.peer.host, self.log)
 
     def record_late(self) -> None:
-        """Try once more to record the client, when he is gone."""
+        """Try once more to record the client, when they are gone."""
         if self.recorder is not None:
             self.unrecorded = not self.recorder.record(self.session.peer.host, self.log, is_last_try=True)
 

@@ -63,7 +63,7 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
       512   256Q sessions of each name
 
 A writer first makes the second sequence number the coming even one, then the first one odd; writes;
-and makes the first one even.  So a reader who finds the first number even and unchanged over his
+and makes the first one even.  So a reader who finds the first number even and unchanged over its
 reading has a whole record; and so has, with equal and even numbers, whoever reads a copy of the file
 that was made front to back.  Each record has one writer at a time: a child its slot and row, the
 master all others and the slots of the dead.  Rows and failures are read without a sequence: each counter is whole.

@@ -76,7 +76,7 @@ class DeathPipe:
         """Have the kernel send signal `number` to this process when the master is dead.
 
         The owner of such signals belongs to the open file, which all children share; hence the
-        pipe is opened anew.  Raises OSError, for one where /proc is not mounted.
+        pipe is opened anew.  Raises OSError, for example where /proc is not mounted.
         """
         own = os.open(f"/proc/self/fd/{self._read}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:

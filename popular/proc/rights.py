@@ -16,7 +16,7 @@ from popular.errors import StartError
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """A user with his groups."""
+    """A user with their groups."""
 
     user: str
     uid: int
@@ -30,7 +30,7 @@ class Rights:
 
 
 def find_rights(user: str, group: str | None) -> Rights:
-    """Return the rights of `user` with `group` as his primary group; None: that which he has (starter only).
+    """Return the rights of `user` with `group` as primary group; None: that which they have (starter only).
 
     Raises KeyError with a text that says which of them does not exist.
     """
@@ -102,7 +102,7 @@ def prove(rights: Rights) -> None:
 
 @contextmanager
 def acting_as(rights: Rights) -> Iterator[None]:
-    """Work with the rights of another user for a while, so that no file of root's is touched for him (starter only).
+    """Work with the rights of another user for a while, so that no file of root's is touched for them (starter only).
 
     Does nothing unless this process is root's.
     """

@@ -1,6 +1,6 @@
 """Where an unexpected error came through, for one log line: places only (master and children).
 
-Never the error's text: it may hold what a client sent, a password for one.
+Never the error's text: it may hold what a client sent, a password for example.
 """
 
 import os

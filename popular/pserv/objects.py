@@ -17,8 +17,8 @@ from popular.pop3 import capability
 
 SERVER = ObjectClass("server", "Servers: addresses that proxies connect to.", (
     Setting("address", Addresses(), None,
-            "Where it listens: HOST:PORT or [IPV6]:PORT, several parted by commas.  Who can connect can read all mail: "
-            "only proxies may.", required=True),
+            "Where it listens: HOST:PORT or [IPV6]:PORT, several separated by commas.  Who can connect can read all "
+            "mail: only proxies may.", required=True),
     Setting("capa", Id(), None, "Capability list with the answer to CAPA; when not set, what is really supported."),
     Setting("enabled", Bool(), True, "off: it does not listen."),
     *tls_rows(IMPLICIT),

@@ -92,7 +92,7 @@ class PortTable:
 
 
 def _end(sock: socket.socket) -> None:
-    """End a port for every process that holds it, a forgotten child for one, so that none keeps it busy."""
+    """End a port for every process that holds it, a forgotten child for example, so that none keeps it busy."""
     try:
         sock.shutdown(socket.SHUT_RDWR)
     except OSError:    # somebody did it before

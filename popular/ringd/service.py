@@ -1,4 +1,4 @@
-"""The socket of ringd: who may ask, what he may ask for, and the answers.
+"""The socket of ringd: who may ask, what they may ask for, and the answers.
 
 Runs in ringd, with the rights of the user that it serves and CAP_NET_BIND_SERVICE.  That user is the
 only one to be served, beside root, but not to be trusted beyond that: a client can get no port that

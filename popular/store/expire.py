@@ -1,7 +1,7 @@
 """What is too old in a mailbox: files that deliveries left in tmp/, and mail by the age rules of an administrator.
 
 Used in pclean, beside running daemons and deliveries and without locks (spec 9.1).  Raises nothing: what cannot be done
-is told as a trouble, and the rest of the mailbox is done nevertheless.
+is reported as a trouble, and the rest of the mailbox is done nevertheless.
 
 The age of a message counts from the time of delivery in its name if the name is ours, else from the time of the last
 change of the file; that of a file in tmp/ always from the latter, so that a long delivery is not hurt.  A message that

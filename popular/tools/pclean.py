@@ -94,7 +94,7 @@ def _user_mistakes(config: Config) -> list[Mistake]:
 
 
 def take_rights(variables: Values) -> None:
-    """Stop being root, so that no file of root's gets into the spool and no link is followed with his rights."""
+    """Stop being root, so that no file of root's gets into the spool and no link is followed with root's rights."""
     if own_rights().is_root:
         drop(find_rights(variables.text("user"), variables.optional_text("group")))
 

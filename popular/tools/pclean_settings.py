@@ -25,7 +25,7 @@ VARIABLES = (
     Setting("mailboxdir", Dir(), SPOOLDIR, "Root of all mailboxes, which may lie at any depth below.",
             option=("-m", "--mailboxdir")),
     Setting("logfile", File(), f"{LOGDIR}/pclean", "The log file.", option=("-l", "--logfile")),
-    Setting("user", Id(), "pop", "The user to become when started as root; he must own the mailboxes.",
+    Setting("user", Id(), "pop", "The user to become when started as root; they must own the mailboxes.",
             option=("-u", "--user")),
     Setting("group", Id(), None,
             "The group to become when started as root; the primary group of the user when not set.",

@@ -11,7 +11,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 class Stop:
     """Whether a signal asked to end; a context, which takes signals while it lasts.
 
-    A signal that was ignored stays ignored, for one HUP under nohup(1).
+    A signal that was ignored stays ignored, for example HUP under nohup(1).
     """
 
     def __init__(self) -> None:

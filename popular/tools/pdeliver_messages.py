@@ -8,7 +8,7 @@ DELIVERED = Message(
 OVER_QUOTA = Message(
     0x02b1, ERR, "over_quota", "mailbox size number quota maxnum",
     "The mailbox holds as much as it may; the mail was not taken. Sizes are in octets, 0 means no limit. "
-    "The user must make room, unless he is to have more.")
+    "The user must make room, unless they are to have more.")
 NOT_DELIVERED = Message(
     0x02b2, ADM, "not_delivered", "mailbox why",
     "The mail was not taken and the MTA was told to try again. Mend what the reason says.")

@@ -1,4 +1,4 @@
-"""pmailbox: tell which mailbox a user has by a pattern: `pmailbox joe.doe` says `9/3e/joe.doe`.
+"""pmailbox: print which mailbox a user has by a pattern: `pmailbox joe.doe` says `9/3e/joe.doe`.
 
     pmailbox [--levels LEVELS | --pattern PATTERN] [--namespace NS] [--map] [USER]...
 
@@ -55,7 +55,7 @@ def make_parser() -> Parser:
                     add_help=False)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("-l", "--levels", type=levels, default=LEVELS, metavar="LEVELS",
-                      help="folders above the mailbox: for each level its number of hexadecimal digits, parted by "
+                      help="folders above the mailbox: for each level its number of hexadecimal digits, separated by "
                            f"commas (default {LEVELS})")
     form.add_argument("-p", "--pattern", type=pattern, metavar="PATTERN",
                       help=f"how the name is made, in place of --levels: any text with {MARKS.replace('%', '%%')}")
@@ -73,7 +73,7 @@ def levels(text: str) -> Pattern:
     """Read the digits of each level; raises ArgumentTypeError."""
     words = text.split(",")
     if not all(word in {*"12345678"} for word in words):
-        raise argparse.ArgumentTypeError("wanted numbers from 1 to 8, parted by commas")
+        raise argparse.ArgumentTypeError("wanted numbers from 1 to 8, separated by commas")
     if sum(map(int, words)) > MAX_DIGITS:
         raise argparse.ArgumentTypeError(f"there are {MAX_DIGITS} digits in all")
     return Pattern(pattern_of_levels([int(word) for word in words]))

@@ -172,7 +172,7 @@ def load_line(directory: str, line: str) -> PdmModule:
 
 
 def ask(chain: Chain, where: str, line: bytes, *, is_debug: bool) -> bool:
-    """Check the user of one line of DATA-FILE and print the answer; returns whether he could be checked."""
+    """Check the user of one line of DATA-FILE and print the answer; returns whether that could be done."""
     try:
         request = parse_request(line)
     except ValueError as why:

@@ -17,13 +17,13 @@ NAMESPACE = "default"
 
 
 class Person(NamedTuple):
-    """A user as our databases know him."""
+    """A user as our databases know them."""
 
     name: str
     password: str
     backend: str
     mailbox: str = ""       # at a backend that speaks cxpop
-    buser: str = ""         # and his login at one that speaks pop3
+    buser: str = ""         # and their login at one that speaks pop3
     bpass: str = ""
 
     @property

@@ -25,7 +25,7 @@ from tests.bench.ward import Ward
 from tests.bench.workloads import Setting, measure_scripts, measure_sessions
 
 SCANDIR = "bare scandir"      # the series of what nobody can do without who has no index
-GRACE = 30.0                  # seconds: who has not ended his sessions then has broken at this step
+GRACE = 30.0                  # seconds: who has not ended their sessions then has broken at this step
 MOST_LOGINS = 8_000           # users of the database who log in
 
 _OURS = ("popular-classic", "popular-pooled")

@@ -83,7 +83,7 @@ class Run(Record):
         return [name for name in self.about if name in there]
 
     def figure(self, workload: str, concurrency: int, contender: str, name: str) -> Spread | None:
-        """Return median, minimum and maximum of one figure, `cost` for one, or one of `more`."""
+        """Return median, minimum and maximum of one figure, for example `cost`, or one of `more`."""
         return Spread.of(_value(turn, name) for turn in self.select(workload, concurrency, contender))
 
     def ratio(self, workload: str, concurrency: int, ours: str, rival: str, name: str = "cost") -> float | None:

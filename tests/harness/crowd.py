@@ -68,7 +68,7 @@ def cut(endpoint: Endpoint, script: list[bytes], chance: random.Random) -> None:
             if place:
                 client.greeting()
                 client.send(text[:place])
-                if chance.random() < 0.5:       # what is waited for may never come, after half a line for one
+                if chance.random() < 0.5:       # what is waited for may never come, after half a line, for example
                     client.sock.settimeout(0.02)
                     client.sock.recv(chance.choice((1, 100, 65536)))
         except (AssertionError, OSError):

@@ -15,8 +15,8 @@ PASSWORD = "open sesame"
 CASPER = "casper"    # cxpop: a mail check first
 XENIA = "xenia"      # xpop
 PAUL = "paul"        # pop3, with another name and password at the backend
-LOST = "lost"        # his record names a backend that does not exist
-BAD = "bad"          # his record names no possible mailbox
+LOST = "lost"        # their record names a backend that does not exist
+BAD = "bad"          # their record names no possible mailbox
 
 _RECORDS = {
     CASPER: "store:cxpop:c/casper",

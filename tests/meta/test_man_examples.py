@@ -27,7 +27,7 @@ PAGES = sorted({example.page for example in EXAMPLES if example.kind in ON_A_MAC
 
 MAILBOX, SID = "3/2d/joe.doe", "p1-040821121929-4711"
 
-# What the machine of every page has, but for that on which the reader makes it himself.
+# What the machine of every page has, but for that on which the reader makes it.
 MACHINE = [
     "printf '127.0.0.1 localhost\\n10.0.0.5 store1\\n' > /etc/hosts",
     "for host in 10.0.0.5 10.0.0.6 192.0.2.1 192.0.2.2 192.0.2.3; do ip address add $host/32 dev lo || exit 1; done",

@@ -73,7 +73,7 @@ def test_each_row_is_well_formed(owner: str, constant: str, row: Message) -> Non
     assert row.level in LEVELS and row.level != "DBG"
     assert re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", row.name)
     fields = row.fields.split()
-    assert row.fields == " ".join(fields), "fields are parted by one space"
+    assert row.fields == " ".join(fields), "fields are separated by one space"
     assert len(set(fields)) == len(fields), "a field stands twice"
     assert all(re.fullmatch("[a-z][a-z0-9_]*", name) for name in fields)
     assert not {"password", "secret", "passwd"} & set(fields), "passwords have no field"

@@ -22,7 +22,7 @@ SAMPLES = ROOT / "etc/fail2ban"
 DEFAULTS = Path("/etc/fail2ban")
 NOWHERE = Endpoint("127.0.0.1", 1)
 HONEST, GUESSER = "127.0.0.2", "127.0.0.3"
-USERS = (    # who the guesser says he is; the last three would have 192.0.2.9 locked out
+USERS = (    # who the guesser claims to be; the last three would have 192.0.2.9 locked out
     XENIA,
     "x' namespace='d' client='192.0.2.9:110'",
     'x","namespace":"d","client":"192.0.2.9:110',

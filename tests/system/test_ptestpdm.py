@@ -177,7 +177,7 @@ def test_pmakecdb_told_of_a_mistake_leaves_the_database_alone(site):
 
 
 def test_readers_see_the_old_or_the_new_database_while_it_is_replaced(site):
-    """One process looks joe up all the time, another replaces the database; no lookup may miss him."""
+    """One process looks joe up all the time, another replaces the database; no lookup may miss them."""
     text = site / "the users"
     assert tool("pmakecdb", site / "users.cdb", text)[0] == 0
     code = """if True:

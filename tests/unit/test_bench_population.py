@@ -81,7 +81,7 @@ def test_both_stores_hold_the_same_messages(store, user, count, size, kind):
 
 
 def found_in(path: Path, module: str, user: str) -> Found:
-    """Return where the mail of a user is, as one of our database modules says; he must be let in."""
+    """Return where the mail of a user is, as one of our database modules says; they must be let in."""
     pdm = load_module(str(ROOT / "pdm_modules"), "users", module, [str(path)])
     try:
         answer = pdm.check(Request(user, PASSWORD.encode(), ip="127.0.0.1", protocol="pop3", namespace="default"))

@@ -129,7 +129,7 @@ def test_a_folder_that_exists_is_left_as_it_is(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root opens files for others")
 class TestRoot:
-    """What root does for the service user, and what he must not be led to."""
+    """What root does for the service user, and what root must not be led to."""
 
     POP = Rights("nobody", 65534, 65534, (65534,))
 

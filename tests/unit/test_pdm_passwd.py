@@ -51,7 +51,7 @@ def open_bytes(tmp_path):
 
 
 def big(count=100_000, width=5):
-    """Return sorted lines of many users, each with his mailbox."""
+    """Return sorted lines of many users, each with their mailbox."""
     return b"".join(b"user%0*d:{PLAIN}secret:store1::%d\n" % (width, number, number) for number in range(count))
 
 

@@ -1,4 +1,4 @@
-"""Keeping children: what a master makes of one that ended before he heard of it.
+"""Keeping children: what a master makes of one that ended before the master heard of it.
 
 Each runs in a process of its own, which collects every child that ends.
 """
