@@ -101,7 +101,7 @@ class Module(PdmModule):
     def find(self, user: str, namespace: str) -> Found | None:
         """Tell where a user's mail is without a password, for administrators (`pcontrol -c 'user find USER'`).
 
-        None means that he is not one of yours; raise OSError or PdmError when you cannot tell.  Nobody is let in by
+        None means that they are not one of yours; raise OSError or PdmError when you cannot tell.  Nobody is let in by
         it.  Leave the method out if you cannot look users up; then API may be (1, 0).
         """
         return self.found if user == self.user else None
