@@ -11,6 +11,7 @@ from tests.faults.scenes import SCENES, Scene
 FAULTS = 8    # of each scene; the whole takes half a minute
 
 
+@pytest.mark.limit(180)    # on a busy machine
 @pytest.mark.parametrize("kind", SCENES, ids=lambda kind: kind.__name__)
 def test_nothing_is_lost_or_torn_whatever_fails(tmp_path: Path, kind: type[Scene]) -> None:
     result = Stage(kind, tmp_path, 2).play(FAULTS)
