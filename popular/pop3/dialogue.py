@@ -12,7 +12,7 @@ from popular.pop3.command import State
 
 
 class Dialogue:
-    """The conversation with one client, over all its states; counts the commands refused for the client's own fault."""
+    """The conversation with one client, over all its states; counts what it did wrong."""
 
     def __init__(self, wire: Wire, *, maxerrors: int, trace: Callable[[str], None] | None = None) -> None:
         """Talk on `wire`; the refusal number `maxerrors` that is for a fault of the client ends the session.

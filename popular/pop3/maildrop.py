@@ -17,18 +17,36 @@ class Entry(NamedTuple):
 class Entries:
     """The messages of a maildrop as two columns; no object stands for a message until one is asked for."""
 
-    __slots__ = ("octets", "_sizes", "_uids")
+    __slots__ = ("octets", "_sizes", "_uids", "_true")
 
     def __init__(self, sizes: Sequence[int] = (), uids: Sequence[str] = ()) -> None:
         """Take the `size` and the `uid` of each Entry, in order."""
         self.octets = sum(sizes)
         self._sizes = sizes
         self._uids = uids
+        self._true: dict[int, int] = {}    # by index, sizes that turned out to be others
 
     @property
     def sizes(self) -> Sequence[int]:
         """The sizes of all messages."""
+        if not self._true:
+            return self._listed_sizes()
+        sizes = list(self._listed_sizes())
+        for index, size in self._true.items():
+            sizes[index] = size
+        return sizes
+
+    def correct(self, index: int, size: int) -> None:
+        """Take note of the true size of a message."""
+        self.octets += size - self[index].size
+        self._true[index] = size
+
+    def _listed_sizes(self) -> Sequence[int]:
+        """Return the sizes as they were when the maildrop was opened."""
         return self._sizes
+
+    def _listed_size(self, index: int) -> int:
+        return self._sizes[index]
 
     @property
     def uids(self) -> Sequence[str]:
@@ -39,7 +57,8 @@ class Entries:
         return len(self._uids)
 
     def __getitem__(self, index: int) -> Entry:
-        return Entry(self._sizes[index], self._uids[index])
+        size = self._true.get(index) if self._true else None
+        return Entry(self._listed_size(index) if size is None else size, self.uids[index])
 
     def __iter__(self) -> Iterator[Entry]:
         return map(Entry, self.sizes, self.uids)
@@ -48,8 +67,9 @@ class Entries:
 class Maildrop(Protocol):
     """The messages of one mailbox, fixed for the length of the session.
 
-    `entries` never changes (RFC 1939 numbering); a file that vanished meanwhile shows in
-    `open`, not in the numbers.  Nothing is changed on disk before `commit`.
+    Number and order of `entries` never change (RFC 1939 numbering); a file that vanished meanwhile shows in
+    `open`, not in the numbers.  What a size really is may be known to `open` only, which then corrects it.  No
+    message is changed on disk before `commit`.
     """
 
     @property
@@ -59,6 +79,8 @@ class Maildrop(Protocol):
 
     def open(self, index: int) -> BinaryIO:
         """Return the message's wire octets, line ends CRLF, not dot-stuffed; raises StoreError.
+
+        From now on `entries` has as its size how many there are.
 
         An io.FileIO tells that they are the octets of that file, from its first to its last: RETR then leaves
         it to the kernel to send them.

@@ -4,10 +4,11 @@ Used in the children of pserv and, over an empty maildrop, of pproxy.  Everythin
 is here: numbering, deletion marks, totals, stuffing, texts.  The maildrop owns storage only.
 
 What the RFCs leave open: RETR marks a message read, TOP does not, and RSET takes back deletion
-marks only.  LAST (RFC 1460), where a setting asks for it, is the highest number that RETR was asked for, now
-or in an earlier session; RSET resets it to that of the earlier ones.  The totals of STAT and LIST leave
-out messages marked deleted.  A message that another session took away keeps its number and its line in
-LIST; RETR and TOP say that it is gone.
+marks only.  LAST (RFC 1460), where a setting asks for it, is the highest number that RETR was
+asked for, now or in an earlier session; RSET resets it to that of the earlier ones.  The totals of
+STAT and LIST leave out messages marked deleted.  A message that another session took away keeps
+its number and its line in LIST; RETR and TOP say that it is gone.  Where a file turns out to have
+another size than was announced, RETR says the true one, and so do LIST and STAT from then on.
 
 In words: a *number* is 1-based and on the wire, an *index* is 0-based and in the code; `_index` is
 the only converter.
@@ -57,9 +58,8 @@ class TransactionState(State):
         self._entries = maildrop.entries
         self._caps = caps
         self._before_update = before_update
-        self._all_octets = self._entries.octets
-        self._left_octets = self._all_octets     # without messages marked deleted
         self._deleted: set[int] = set()
+        self._deleted_octets = 0                 # of messages marked deleted
         self._read: set[int] = set()
         self._has_last = has_last
         self._last = 0                           # highest number retrieved since the start or RSET
@@ -76,6 +76,11 @@ class TransactionState(State):
         """What was done so far; also for a session that ends by Gone."""
         return Outcome(self._retrieved, self._sent, self._removed, self._failed, self._why,
                        self._unreadable, self._read_error)
+
+    @property
+    def _left_octets(self) -> int:
+        """The octets of messages not marked deleted."""
+        return self._entries.octets - self._deleted_octets
 
     @command("STAT")
     def stat(self) -> None:
@@ -105,7 +110,7 @@ class TransactionState(State):
     def retr(self, number: bytes) -> None:
         """Send a message, which is then a read one."""
         index = self._index(number)
-        self._send_message(index, f"{self._entries[index].size} octets", None)
+        self._send_message(index, None)
         self._read.add(index)
         self._last = max(self._last, index + 1)
         self._retrieved += 1
@@ -116,23 +121,23 @@ class TransactionState(State):
         index = self._index(number)
         if not _COUNT.fullmatch(count):
             raise Refuse("not a number of lines")
-        self._send_message(index, "top of message follows", int(count))
+        self._send_message(index, int(count))
 
     @command("DELE", (1, 1), usage="needs one message number")
     def dele(self, number: bytes) -> None:
         """Mark a message deleted; it is removed at QUIT."""
         index = self._index(number)
         self._deleted.add(index)
-        self._left_octets -= self._entries[index].size
+        self._deleted_octets += self._entries[index].size
         self._wire.reply(True, f"message {index + 1} deleted")
 
     @command("RSET")
     def rset(self) -> None:
         """Take back all deletion marks; what was read stays read, and the numbers stay as they are."""
         self._deleted.clear()
-        self._left_octets = self._all_octets
+        self._deleted_octets = 0
         self._last = 0
-        self._wire.reply(True, f"maildrop has {len(self._entries)} messages ({self._all_octets} octets)")
+        self._wire.reply(True, f"maildrop has {len(self._entries)} messages ({self._left_octets} octets)")
 
     @command("LAST", when=lambda state: state._has_last)
     def last(self) -> None:
@@ -197,13 +202,15 @@ class TransactionState(State):
         """Send a multi-line answer, its first line in the same packet as what follows."""
         self._wire.send_parts(chain((f"+OK {text}\r\n".encode("ascii"),), parts))
 
-    def _send_message(self, index: int, text: str, body_lines: int | None) -> None:
+    def _send_message(self, index: int, body_lines: int | None) -> None:
         """Answer with a message, or with its header and `body_lines` lines.
 
         Raises Refuse as long as nothing was sent.  After that nothing but Gone is honest: an
         `-ERR` would become part of the message, a final dot would make it look whole.
         """
-        with self._open(index) as message:
+        message = self._open(index)
+        text = f"{self._entries[index].size} octets" if body_lines is None else "top of message follows"
+        try:
             try:
                 parts = self._parts(index, message, body_lines)
                 first = next(parts)
@@ -214,6 +221,15 @@ class TransactionState(State):
             except (OSError, StoreError) as why:
                 self._cannot_read(index, why)
                 raise Gone(f"message {index + 1} cannot be read to its end") from why
+        finally:
+            self._close(index, message)
+
+    def _close(self, index: int, message: BinaryIO) -> None:
+        """Close a message; a failure is for the log, for the client has what there was."""
+        try:
+            message.close()
+        except OSError as why:
+            self._cannot_read(index, why)
 
     def _parts(self, index: int, message: BinaryIO, body_lines: int | None) -> Iterator[bytes | FilePart]:
         """Return what goes over the wire; of a plain file that is sent whole, the kernel moves what it can."""

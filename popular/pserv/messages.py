@@ -51,9 +51,23 @@ MAILBOX_MADE = Message(
     "A user's mailbox was not there, and was made, as `missing = create` says.  Nothing to do.")
 NOT_READ = Message(
     0x0287, ADM, "not_read", "mailbox times why",
-    "Messages could not be read, so many times in this session; why is of the last time.  The client was told to come "
-    "again later, or was cut off within the message.  See to permissions and the disk.")
+    "Messages could not be read, so many times in this session, or their files not closed; why is of the last "
+    "time.  The client was told to come again later, or was cut off within the message.  See to permissions and the "
+    "disk.")
 NOT_OPENED = Message(
     0x0294, ADM, "mailbox_not_opened", "peer server mailbox why",
     "A child ended while it was listing the mailbox; nothing was done to it.  After a command nothing is to be done; "
     "else see the line about the child.")
+NOT_A_FILE = Message(
+    0x0288, ADM, "not_a_file", "mailbox name why",
+    "Among the messages of a mailbox lies something that is no file, so it is neither listed nor counted; name is of "
+    "the first one.  Move it away: it can hold no mail.")
+WRONG_SIZE = Message(
+    0x0289, ADM, "wrong_size", "mailbox name why",
+    "A file is shorter or longer than its name says; the client was told the true size and got what is there.  A "
+    "shorter one has lost its end: see to the disk, and to the program that wrote it.")
+NOT_REMEMBERED = Message(
+    0x028A, ADM, "not_remembered", "mailbox name why",
+    "The sizes of messages of other programs were counted and could not be written to the file .popular-sizes in "
+    "the folder of the mailbox, so each session counts them again.  See to its permissions, to tmp/, and to room "
+    "on the disk.")

@@ -49,6 +49,7 @@ class ServConfig:
     maxerrors: int
     maxline: int
     last: bool
+    seenflag: bool
     servers: Mapping[str, Server]
 
 
@@ -66,6 +67,7 @@ def serv_config(config: Config, tls: Mapping[str, Tls] = MappingProxyType({})) -
         maxerrors=variables.integer("maxerrors"),
         maxline=variables.integer("maxline"),
         last=variables.flag("last"),
+        seenflag=variables.flag("seenflag"),
         servers={item.ident: _server(item, config, tls.get(item.ident)) for item in config.items("server")},
     )
 

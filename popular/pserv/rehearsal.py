@@ -34,7 +34,7 @@ class ServStage:
         self._mailbox = Mailbox(self._root, _NAME)
         server = Server(_NAME, capability.TRANSACTION)
         config = ServConfig(mailboxdir=self._root, missing="refuse", preambletimeout=_SECONDS, idletimeout=_SECONDS,
-                            maxerrors=1, maxline=255, last=False, servers={_NAME: server})
+                            maxerrors=1, maxline=255, last=False, seenflag=False, servers={_NAME: server})
         self.job = make_job(config)
         try:
             self._fill()

@@ -35,6 +35,10 @@ class NoMailbox(EmptyMaildrop):
 
 Served = MaildirMaildrop | NoMailbox
 
+_TROUBLES = {
+    "not_listed": messages.STAT_FAILED, "not_moved": messages.NOT_MOVED, "not_a_file": messages.NOT_A_FILE,
+    "wrong_size": messages.WRONG_SIZE, "not_remembered": messages.NOT_REMEMBERED}
+
 
 class ServSession:
     """One session of the server."""
@@ -89,7 +93,7 @@ class ServSession:
         mailbox = Mailbox(self.config.mailboxdir, preamble.mailbox)
         try:
             try:
-                return MaildirMaildrop(mailbox, master=preamble.master)
+                return MaildirMaildrop(mailbox, master=preamble.master, flags_own=self.config.seenflag)
             except MailboxError as why:
                 if not _is_absent(why) or self.config.missing == "refuse":
                     raise
@@ -107,7 +111,7 @@ class ServSession:
         if self.config.missing == "create":
             mailbox.create()
             self.log.note(messages.MAILBOX_MADE, mailbox=mailbox.name, path=mailbox.path)
-            return MaildirMaildrop(mailbox, master=master)
+            return MaildirMaildrop(mailbox, master=master, flags_own=self.config.seenflag)
         self.log.note(messages.MAILBOX_MISSING, mailbox=mailbox.name, path=why.path, why=str(why))
         return NoMailbox()
 
@@ -144,8 +148,7 @@ class ServSession:
     def log_end(self, mailbox: str, maildrop: Served, totals: Outcome, outcome: str) -> None:
         """Write what went wrong in the store, and the line that sums the session up."""
         for trouble in maildrop.troubles:
-            row = messages.STAT_FAILED if trouble.what == "not_listed" else messages.NOT_MOVED
-            self.log.note(row, mailbox=mailbox, name=trouble.name, why=trouble.why)
+            self.log.note(_TROUBLES[trouble.what], mailbox=mailbox, name=trouble.name, why=trouble.why)
         if totals.unreadable:
             self.log.note(messages.NOT_READ, mailbox=mailbox, times=totals.unreadable, why=totals.read_error)
         if totals.failed:

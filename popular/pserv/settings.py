@@ -26,7 +26,10 @@ OWN_ROWS = (
     Setting("maxline", Int(64, 8192), 255, "Longest command line in octets; a longer one is refused whole."),
     Setting("last", Bool(), False,
             "The command LAST (RFC 1460), which reports the highest message that was read; off: it is unknown.  Some "
-            "clients take all messages below it for fetched."),
+            "clients take all messages up to it for fetched."),
+    Setting("seenflag", Bool(), False,
+            "Read messages get the Maildir flag S also where pdeliver has named them, for other programs that use the "
+            "mailboxes; such names are slower to list.  Messages of other programs always get it."),
     Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that servers name."),
 )
 

@@ -7,53 +7,56 @@ unlinks from new/, so whatever moment it is at, no second name of the message su
 """
 
 import os
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from popular.errors import CommitError, MailboxError
-from popular.store.filename import size_of, with_base, with_wire_size
+from popular.store.filename import read_name, with_base
 from popular.store.folders import add_name, make_folder, sync_folder
 from popular.store.listing import Message, Messages, unusual_messages
 from popular.store.mailbox import Mailbox
 from popular.store.whereabouts import Whereabouts
-
-Sized = tuple[Message, int]    # a message and its size on the wire
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """Something about one message that the administrator should know, and no reason to refuse anything."""
 
-    what: str    # "not_listed" or "not_moved"
+    what: str    # "not_listed", "not_a_file", "wrong_size", "not_remembered" or "not_moved"
     name: str    # the message's file
     why: str
 
 
 class Commit:
-    """The changes of one session, made once."""
+    """The changes of one session, made once; `flags_own`: names of our form get the flag `S`, too."""
 
-    def __init__(self, mailbox: Mailbox, where: Whereabouts) -> None:
+    def __init__(self, mailbox: Mailbox, where: Whereabouts, flags_own: bool = False) -> None:
         self.troubles: list[Trouble] = []
         self._mailbox = mailbox
         self._where = where
+        self._flags_own = flags_own
         self._touched: set[str] = set()    # folders to be synced
         self._moved: list[tuple[str, str]] = []    # both paths of files that have the second name; the first is to go
         self._failures: list[str] = []     # one for each message that could not be removed
 
-    def run(self, messages: Messages, size: Callable[[int], int], deleted: Set[int], read: Set[int]) -> None:
-        """Make the changes; the sets hold indexes, and `size` tells the size on the wire of the message with an index.
+    def run(self, messages: Messages, deleted: Set[int], read: Set[int]) -> None:
+        """Make the changes; the sets hold indexes.
 
         Raises CommitError if a deleted message may remain.
         """
-        removals = [(messages[index], size(index)) for index in sorted(deleted)]
-        moves = [(messages[index], size(index)) for index in sorted(read - deleted) if messages[index].is_new]
-        moved = {message.inode for message, _ in moves}
+        removals = [messages[index] for index in sorted(deleted)]
+        kept = [messages[index] for index in sorted(read - deleted)]
+        moves = [message for message in kept if message.is_new]
+        moved = {message.inode for message in moves}
         unusual = unusual_messages(messages)
         for _, message in unusual:
             if message.leftover:
                 self._complete_move(message)
         self._remove_all(removals)
         self._move_all(moves)
+        for message in kept:
+            if not (message.is_new or message.is_twin):
+                self._flag(message, f"{self._mailbox.cur}/{message.name}")
         for index, message in unusual:
             if message.is_twin and index not in deleted and message.inode not in moved:
                 self._part_twin(message)
@@ -65,11 +68,11 @@ class Commit:
         """Take away the second name of a message whose move was cut off."""
         self._rename(message, f"{self._mailbox.new}/{message.leftover}", f"{self._mailbox.cur}/{message.name}")
 
-    def _remove_all(self, removals: Sequence[Sized]) -> None:
+    def _remove_all(self, removals: Sequence[Message]) -> None:
         """Remove messages; those that are not where they were listed are looked for together, by one listing."""
-        if any(message.is_new for message, _ in removals):
+        if any(message.is_new for message in removals):
             self._mark_departure()
-        strayed = [message for message, size in removals if not self._remove(self._where.likely(message, size))]
+        strayed = [message for message in removals if not self._remove(self._where.likely(message))]
         for message in strayed:
             try:
                 path = self._where.search(message)
@@ -100,12 +103,19 @@ class Commit:
         except OSError as why:
             self.troubles.append(Trouble("not_moved", self._mailbox.cur, str(why.strerror)))
 
-    def _move_all(self, moves: Sequence[Sized]) -> None:
-        """Move messages from new/ to cur/; foreign ones get the wire size that was counted into their names."""
-        strayed = [(message, size) for message, size in moves if not self._move(message, size)]
+    def _move_all(self, moves: Sequence[Message]) -> None:
+        """Move messages from new/ to cur/; what another program has moved meanwhile is only marked as read."""
+        strayed = [message for message in moves if not self._move(message)]
         if strayed and self._made_cur():
-            for message, size in strayed:
-                self._move(message, size)
+            strayed = [message for message in strayed if not self._move(message)]
+        for message in strayed:
+            try:
+                path = self._where.search(message)
+            except MailboxError as why:
+                self.troubles.append(Trouble("not_moved", message.name, str(why)))
+            else:
+                if path is not None and path.startswith(f"{self._mailbox.cur}/"):
+                    self._flag(message, path)
 
     def _made_cur(self) -> bool:
         """Make cur/ if it is missing; tell whether it was."""
@@ -115,11 +125,30 @@ class Commit:
             self.troubles.append(Trouble("not_moved", self._mailbox.cur, str(why.strerror)))
             return False
 
-    def _move(self, message: Message, size: int) -> bool:
+    def _move(self, message: Message) -> bool:
         """Move one message to cur/; False if it, or cur/, is not there."""
         name = with_base(message.name, message.uid) if message.is_twin else message.name
-        target = with_wire_size(name, size) if size_of(name) is None else name
+        target = read_name(name, self._flags_own)
         return self._rename(message, f"{self._mailbox.new}/{message.name}", f"{self._mailbox.cur}/{target}")
+
+    def _flag(self, message: Message, path: str) -> None:
+        """Give a file in cur/ the flag of read messages, where names have flags.
+
+        In one step, or other programs would see it twice; another file with that name would have to come at this very
+        moment, and no name comes twice.
+        """
+        folder, _, name = path.rpartition("/")
+        flagged = f"{folder}/{read_name(name, self._flags_own)}"
+        if flagged == path or os.path.lexists(flagged):
+            return
+        try:
+            os.rename(path, flagged)
+        except FileNotFoundError:
+            pass    # removed or flagged by another program
+        except OSError as why:
+            self.troubles.append(Trouble("not_moved", message.name, why.strerror or type(why).__name__))
+        else:
+            self._touched.add(folder)
 
     def _part_twin(self, message: Message) -> None:
         """Give a message whose base another has a base of its own, the id that it has shown: it must keep that id."""

@@ -25,6 +25,7 @@ _WIRE_SIZE = re.compile(r"[^:]*,W=([0-9]{1,18})(?![^,:])", re.ASCII)
 # (Exim: H) is the microseconds, which need no leading zeros there, and P is the process id.
 _MOMENT = re.compile(r"([0-9]{1,18})\.(?:([0-9]{1,18})(?=[._])\.?)?"
                      r"(?:(?:[#A-GI-LN-Z][0-9a-f]*){0,4}[MH]([0-9]{1,6})(?![0-9]))?", re.ASCII)
+_DISK_SIZE = re.compile(r"[^:]*,S=([0-9]{1,18})(?![^,:])", re.ASCII)
 _UID = re.compile(r"[\x21-\x7e]{1,70}")
 
 _FLAGS = ":2,"    # stands before the flags of a Maildir file
@@ -98,20 +99,30 @@ def with_base(name: str, base: str) -> str:
     return base + name[len(base_of(name)):]
 
 
-def with_wire_size(name: str, size: int) -> str:
-    """Return the name with its wire size in it, before any flags: for a file whose size had to be counted.
-
-    A name that has no room for it stays as it is.
-    """
-    kept, colon, flags = name.partition(":")
-    sized = f"{kept},W={size}{colon}{flags}"
-    return sized if len(os.fsencode(sized)) <= MAX_NAME else name
-
-
 def lacks_seen(name: str) -> bool:
     """Tell whether a name has flags and the flag `S`, which Maildir programs give to what was read, is not one."""
     _, mark, flags = name.partition(_FLAGS)
     return bool(mark) and "S" not in flags
+
+
+def read_name(name: str, flags_own: bool) -> str:
+    """Return the name that a message gets when it was read: with the flag `S`; `flags_own`: names of our form, too.
+
+    Names of our form have no flags unless another program gave them some.  What stands before the flags never changes.
+    """
+    if not flags_own and ":" not in name and is_ours(name):
+        return name
+    kept, mark, flags = name.partition(_FLAGS)
+    if "S" in flags or not mark and ":" in name or flags and not (flags.isascii() and flags.isalpha()):
+        return name
+    seen = f"{kept}{_FLAGS}{''.join(sorted(flags + 'S'))}"
+    return seen if len(os.fsencode(seen)) <= MAX_NAME else name
+
+
+def tells_size(name: str, octets: int) -> bool:
+    """Tell whether a foreign name with `,W=` also has `,S=`, and that is right about the octets on disk."""
+    told = _DISK_SIZE.match(name)
+    return told is not None and int(told[1]) == octets and size_of(name) is not None
 
 
 def rank_of(name: str) -> Rank:

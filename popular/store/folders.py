@@ -39,21 +39,22 @@ def files_in(folder: str) -> Iterator[File]:
         raise folder_error(folder, why) from why
 
 
-def all_names_in(folder: str) -> list[str]:
-    """Return all names in a folder, of files or not: the quickest way to list it.  Raises MailboxError as above."""
-    try:
-        return os.listdir(folder)
-    except OSError as why:
-        raise folder_error(folder, why) from why
+def names_in(folder: str, strange: list[str]) -> list[str]:
+    """Return the names of what `files_in` yields; those of anything else, but for dot files, are added to `strange`.
 
-
-def names_in(folder: str) -> list[str]:
-    """Return the names of what `files_in` yields.  Raises MailboxError as it does."""
+    The quickest way to list a folder that tells files from others: the kernel says it with each name.  Raises
+    MailboxError as `files_in` does.
+    """
+    names: list[str] = []
     try:
         with os.scandir(folder) as entries:
-            return [entry.name for entry in entries if entry.name[0] != "." and entry.is_file(follow_symlinks=False)]
+            for entry in entries:
+                name = entry.name
+                if name[0] != ".":
+                    (names if entry.is_file(follow_symlinks=False) else strange).append(name)
     except OSError as why:
         raise folder_error(folder, why) from why
+    return names
 
 
 def has_file(folder: str) -> bool:

@@ -74,8 +74,18 @@ def crlf_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def wire_size(source: Source) -> int:
-    """Return how many octets `source` has with CRLF line ends; reads all of it, holds one block."""
-    return sum(len(block) for block in crlf_blocks(_blocks(source)))
+    """Return how many octets `source` has with CRLF line ends, the last one too; reads all of it, holds one block."""
+    return sum(len(block) for block in wire_blocks(source))
+
+
+def wire_blocks(source: Source) -> Iterator[bytes]:
+    """Yield a file as it goes over the wire: lines end in CRLF, the last one too; an empty file has none."""
+    last = b""
+    for block in crlf_blocks(_blocks(source)):
+        last = block if len(block) > 1 else last[-1:] + block
+        yield block
+    if last and not last.endswith(b"\r\n"):
+        yield b"\r\n"
 
 
 class CrlfReader(io.RawIOBase):
@@ -84,7 +94,7 @@ class CrlfReader(io.RawIOBase):
     def __init__(self, file: io.FileIO) -> None:
         super().__init__()
         self._file = file
-        self._blocks = crlf_blocks(_blocks(file))
+        self._blocks = wire_blocks(file)
         self._ready = memoryview(b"")
 
     def readable(self) -> bool:
@@ -105,8 +115,10 @@ class CrlfReader(io.RawIOBase):
 
     def close(self) -> None:
         """Close the file; a second time does nothing."""
-        self._file.close()
-        super().close()
+        try:
+            self._file.close()
+        finally:
+            super().close()
 
 
 def _blocks(source: Source) -> Iterator[bytes]:

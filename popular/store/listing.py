@@ -4,17 +4,17 @@ Used in the children of pserv and in pdeliver (quota).  Raises MailboxError.
 
 Nearly always all names are POPular's own, and none comes twice.  Such a mailbox is a PlainListing: nothing is made for
 each message, nothing but names is read from the folders, and the order is left until somebody needs it, which STAT does
-not.  Should something else than a file have a name of ours, it is listed; whoever opens messages must refuse it.
+not.  What is no file (a folder, a link) is never listed.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain, repeat
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from popular.errors import MailboxError
-from popular.store.filename import base_of, lacks_seen, plain_octets, rank_of, sort_plain, twin_base, uid_of
-from popular.store.folders import all_names_in, files_in, is_missing, names_in
+from popular.store.filename import base_of, is_ours, lacks_seen, plain_octets, rank_of, sort_plain, twin_base, uid_of
+from popular.store.folders import files_in, is_missing, names_in
 from popular.store.mailbox import Mailbox
 
 
@@ -39,8 +39,11 @@ class Message(NamedTuple):
 
     @property
     def is_twin(self) -> bool:
-        """Tell whether an earlier message has its base, so that its unique id is not what its name says."""
-        return not self.is_alone and self.uid != uid_of(self.name)
+        """Tell whether an earlier message has its base, and it needs one of its own to keep its unique id.
+
+        Only names of our form get another base; the ids of other twins are remembered (`store.sizelist`).
+        """
+        return not self.is_alone and is_ours(self.name) and self.uid != uid_of(self.name)
 
 
 class PlainListing:
@@ -86,19 +89,48 @@ _Places = dict[tuple[str, int], tuple[bool, str, str]]       # the same by base 
 _File = TypeVar("_File")
 
 
-def list_messages(mailbox: Mailbox) -> Messages:
+class Known(Protocol):
+    """What is remembered about a mailbox; `store.sizelist` fulfils it."""
+
+    def twins(self) -> dict[int, int]:
+        """Return which files had a base that another had, by inode, and which turn made their unique ids."""
+        ...
+
+    def keep_twins(self, twins: dict[int, int]) -> None:
+        """Remember those."""
+        ...
+
+
+class Nothing:
+    """Where nothing is remembered."""
+
+    def twins(self) -> dict[int, int]:
+        """Return none."""
+        return {}
+
+    def keep_twins(self, twins: dict[int, int]) -> None:
+        """Forget them."""
+
+
+def list_messages(mailbox: Mailbox, known: Known = Nothing(), strange: list[str] | None = None) -> Messages:
     """Return the messages by time of delivery, then by name; the order and the ids are the same at every listing.
 
     A message seen in both folders, for it was moved meanwhile, comes once.  No file is opened and none is asked
-    for its size.  Raises MailboxError.
+    for its size.  What is remembered is asked for only where names are not plain.  Names of what is no file go into
+    `strange`.  Raises MailboxError.
     """
-    new, cur = _in_both(mailbox, all_names_in)
+    others = [] if strange is None else strange
+    new, cur = _in_both(mailbox, lambda folder: names_in(folder, others))
     names = new + cur
     octets = plain_octets(names)
     if octets is not None and not _have_common(new, cur):
         return PlainListing(names, new, octets)
-    messages = _by_names(*_in_both(mailbox, names_in))
-    return _told_apart(_places(mailbox)) if messages is None else messages
+    twins = known.twins()
+    messages = None if twins else _by_names(new, cur)
+    if messages is None:
+        messages, twins = _told_apart(_places(mailbox), twins)
+        known.keep_twins(twins)
+    return messages
 
 
 def _have_common(some: list[str], others: list[str]) -> bool:
@@ -148,20 +180,29 @@ def _by_names(new: list[str], cur: list[str]) -> list[Message] | None:
     return [Message(uid, name in in_new, name, None) for uid, name in zip(uids, names)]
 
 
-def _told_apart(places: _Places) -> list[Message]:
-    """Return messages of any names, each with an id of its own, also where some have one base."""
+def _told_apart(places: _Places, twins: Mapping[int, int]) -> tuple[list[Message], dict[int, int]]:
+    """Return messages of any names, each with an id of its own, also where some have one base; and foreign twins."""
     sharers = Counter(base for base, _ in places)
     ranked = sorted((rank_of(name), is_new, name, inode, leftover)
                     for (_, inode), (is_new, name, leftover) in places.items())
+    remembered = {twin_base(name, inode + twins[inode]): inode for _, _, name, inode, _ in ranked
+                  if inode in twins and not is_ours(name)}
+    uids = {inode: uid for uid, inode in remembered.items()}
     messages: list[Message] = []
-    taken: set[str] = set()
+    found: dict[int, int] = {}
+    taken = set(remembered)
     for rank, is_new, name, inode, leftover in ranked:
-        uid, turn = uid_of(name), inode
-        while uid in taken:
-            uid, turn = twin_base(name, turn), turn + 1
-        taken.add(uid)
+        uid, turn = uid_of(name), 0
+        if inode in uids:
+            uid, turn = uids[inode], twins[inode] + 1
+        else:
+            while uid in taken:
+                uid, turn = twin_base(name, inode + turn), turn + 1
+            taken.add(uid)
+        if turn and not is_ours(name):
+            found[inode] = turn - 1
         messages.append(Message(uid, is_new, name, inode if sharers[rank[-1]] > 1 else None, leftover))
-    return messages
+    return messages, found
 
 
 def _places(mailbox: Mailbox) -> _Places:

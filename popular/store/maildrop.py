@@ -12,13 +12,16 @@ from collections.abc import Set
 from typing import BinaryIO, cast
 
 from popular.errors import StoreError
-from popular.pop3.maildrop import Entries, Entry
+from popular.pop3.maildrop import Entries
 from popular.store.commit import Commit, Trouble
-from popular.store.filename import is_ours, size_of
+from popular.store.filename import is_ours, size_of, tells_size
 from popular.store.lineends import CrlfReader, wire_size
 from popular.store.listing import Message, PlainListing, list_messages
 from popular.store.mailbox import Mailbox
+from popular.store.sizelist import NAME, SizeList
 from popular.store.whereabouts import Whereabouts
+
+_Opened = tuple[io.FileIO, os.stat_result]
 
 MAX_TROUBLES = 20    # kept for the log; a broken disk must not fill it
 
@@ -26,36 +29,43 @@ MAX_TROUBLES = 20    # kept for the log; a broken disk must not fill it
 class MaildirMaildrop:
     """The messages of one mailbox, listed once when made."""
 
-    def __init__(self, mailbox: Mailbox, *, master: bool = False) -> None:
-        """List the mailbox; the size of a foreign file that does not tell it is counted by reading it once.
+    def __init__(self, mailbox: Mailbox, *, master: bool = False, flags_own: bool = False) -> None:
+        """List the mailbox; the size of a foreign file that does not tell it is counted once.
 
-        `master`: read mail stays new (spec 7.3).  `troubles` holds what went wrong beside the raised errors.
-        Raises MailboxError.
+        `master`: read mail stays new (spec 7.3).  `flags_own`: what was read gets the flag `S` also where its name is
+        ours.  `troubles` holds what went wrong beside the raised errors.  Raises MailboxError.
         """
         self._mailbox = mailbox
         self._master = master
-        self._where = Whereabouts(mailbox)
+        self._flags_own = flags_own
+        self._where = Whereabouts(mailbox, flags_own)
+        self._list = SizeList(mailbox)
         self.troubles: list[Trouble] = []
-        self._messages = list_messages(mailbox)
+        strange: list[str] = []
+        self._messages = list_messages(mailbox, self._list, strange)
+        if strange:
+            self._trouble(Trouble("not_a_file", min(strange), f"a folder, a link or the like, of {len(strange)}"))
         self.entries: Entries
         if isinstance(self._messages, PlainListing):
             self.entries = _PlainEntries(self._messages)
         else:
             sizes, self._messages = self._sized(self._messages)
             self.entries = Entries(sizes, [message.uid for message in self._messages])
+            self._keep_list()
 
     def open(self, index: int) -> BinaryIO:
-        """Return the message's wire octets; unbuffered.
+        """Return the message's wire octets, unbuffered; an entry whose size is not that of the file is corrected.
 
         Raises StoreError: without a code if the message is gone, else SYS/TEMP.
         """
         message = self._messages[index]
         try:
-            file = self._file(message, self.entries[index].size)
+            opened = self._file(message)
+            if opened is None:
+                raise StoreError(f"{message.name}: gone", "")
+            file = self._checked(index, message.name, *opened)
         except OSError as why:
             raise StoreError(f"{message.name}: {why.strerror}") from why
-        if file is None:
-            raise StoreError(f"{message.name}: gone", "")
         return cast(BinaryIO, file if is_ours(message.name) else CrlfReader(file))
 
     def last_read(self) -> int:
@@ -68,10 +78,9 @@ class MaildirMaildrop:
 
         What is gone already counts as removed.  Raises CommitError if some remain.
         """
-        commit = Commit(self._mailbox, self._where)
+        commit = Commit(self._mailbox, self._where, self._flags_own)
         try:
-            commit.run(self._messages, lambda index: self.entries[index].size,
-                       deleted, frozenset() if self._master else read)
+            commit.run(self._messages, deleted, frozenset() if self._master else read)
         finally:
             self._trouble(*commit.troubles)
 
@@ -94,25 +103,78 @@ class MaildirMaildrop:
     def _counted(self, message: Message) -> int | None:
         """Return the wire size of a file that does not tell it; None if it is gone or cannot be read."""
         try:
-            file = self._file(message, None)
-            if file is None:
+            size = self._remembered(message)
+            if size is not None:
+                return size
+            opened = self._file(message)
+            if opened is None:
                 return None
-            with file:
-                return wire_size(file)
+            file, status = opened
+            try:
+                size = wire_size(file)
+                self._list.add(status, size)
+                return size
+            finally:
+                _close(file)
         except OSError as why:
             self._trouble(Trouble("not_listed", message.name, why.strerror or type(why).__name__))
             return None
 
-    def _file(self, message: Message, size: int | None) -> io.FileIO | None:
-        """Return the open file of a message wherever it is now; None if it is gone.  Raises OSError."""
-        for path in self._where.likely(message, size):
+    def _remembered(self, message: Message) -> int | None:
+        """Return the wire size that an earlier session counted, or None.  Raises OSError."""
+        try:
+            return self._list.size(os.lstat(self._where.likely(message)[0]))
+        except FileNotFoundError:
+            return None
+
+    def _keep_list(self) -> None:
+        """Write down what is new about the files; where that fails, it is only counted again."""
+        if self._list.is_changed:
             try:
-                return io.FileIO(path, opener=_open_plain)
+                self._list.save()
+            except OSError as why:
+                self._trouble(Trouble("not_remembered", NAME, why.strerror or type(why).__name__))
+
+    def _checked(self, index: int, name: str, file: io.FileIO, status: os.stat_result) -> io.FileIO:
+        """Return the file, with the size of its message corrected; a failure closes the file.  Raises OSError."""
+        try:
+            announced, size = self.entries[index].size, self._true_size(name, file, status)
+        except BaseException:
+            _close(file)
+            raise
+        if size != announced:
+            self.entries.correct(index, size)
+            self._trouble(Trouble("wrong_size", name, f"{announced} octets announced, {size} there"))
+        return file
+
+    def _true_size(self, name: str, file: io.FileIO, status: os.stat_result) -> int:
+        """Return how many octets the client will get of an open file, which is read only if nothing else tells.
+
+        With our names it is the size on disk, and a line end if the file lacks the last one, as a cut-off file does.
+        """
+        octets, told = status.st_size, size_of(name)
+        if is_ours(name):
+            if octets in (told, 0) or os.pread(file.fileno(), 2, max(0, octets - 2)) == b"\r\n":
+                return octets
+            return octets + 2
+        if told is not None and tells_size(name, octets):
+            return told
+        known = self._list.size(status) if told is None else None
+        if known is None:
+            known = wire_size(file)
+            file.seek(0)
+        return known
+
+    def _file(self, message: Message) -> _Opened | None:
+        """Return the open file of a message wherever it is now, and its status; None if it is gone.  Raises OSError."""
+        for path in self._where.likely(message):
+            try:
+                return _open(path)
             except FileNotFoundError:
                 continue
         moved = self._where.search(message)
         try:
-            return None if moved is None else io.FileIO(moved, opener=_open_plain)
+            return None if moved is None else _open(moved)
         except FileNotFoundError:
             return None
 
@@ -127,12 +189,15 @@ class _PlainEntries(Entries):
     __slots__ = ("_listing",)
 
     def __init__(self, listing: PlainListing) -> None:
+        super().__init__()
         self.octets = listing.octets
         self._listing = listing
 
-    @property
-    def sizes(self) -> list[int]:
+    def _listed_sizes(self) -> list[int]:
         return self._listing.sizes
+
+    def _listed_size(self, index: int) -> int:
+        return size_of(self._listing.names[index]) or 0
 
     @property
     def uids(self) -> list[str]:
@@ -141,15 +206,24 @@ class _PlainEntries(Entries):
     def __len__(self) -> int:
         return len(self._listing)
 
-    def __getitem__(self, index: int) -> Entry:
-        name = self._listing.names[index]
-        return Entry(size_of(name) or 0, name)
+
+def _close(file: io.FileIO) -> None:
+    """Close a file from which all was read."""
+    try:
+        file.close()
+    except OSError:    # nothing can be lost by it
+        pass
 
 
-def _open_plain(path: str, flags: int) -> int:
+def _without_following(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _open(path: str) -> _Opened:
     """Open a file, and nothing else that has the name of one: no link, no pipe, which would have us wait."""
-    file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if stat.S_ISREG(os.fstat(file).st_mode):
-        return file
-    os.close(file)
+    file = io.FileIO(path, opener=_without_following)
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode):
+        return file, status
+    file.close()
     raise OSError(errno.EINVAL, "not a file")

@@ -5,7 +5,7 @@ Used in the children of pserv.  Raises MailboxError.
 
 import os
 
-from popular.store.filename import base_of, size_of, with_wire_size
+from popular.store.filename import base_of, read_name
 from popular.store.listing import Message, places_now
 from popular.store.mailbox import Mailbox
 
@@ -15,20 +15,23 @@ _Times = tuple[int, int]
 class Whereabouts:
     """Paths of one mailbox's messages, and a search for those that have moved."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(self, mailbox: Mailbox, flags_own: bool = False) -> None:
+        """Look in `mailbox`; `flags_own`: names of our form get the flag `S`, too."""
         self._mailbox = mailbox
+        self._flags_own = flags_own
         self._places: dict[str, dict[int, tuple[bool, str]]] = {}
         self._listed_at: _Times | None = None
 
-    def likely(self, message: Message, size: int | None) -> list[str]:
+    def likely(self, message: Message) -> list[str]:
         """Return the paths a message may have if only POPular moved it: as listed, then where QUIT puts read mail."""
         if not message.is_new:
             return [f"{self._mailbox.cur}/{message.name}"]
         paths = [f"{self._mailbox.new}/{message.name}"]
         if message.is_alone:
             paths.append(f"{self._mailbox.cur}/{message.name}")
-            if size is not None and size_of(message.name) is None:
-                paths.append(f"{self._mailbox.cur}/{with_wire_size(message.name, size)}")
+            flagged = read_name(message.name, self._flags_own)
+            if flagged != message.name:
+                paths.append(f"{self._mailbox.cur}/{flagged}")
         return paths
 
     def search(self, message: Message) -> str | None:

@@ -250,7 +250,7 @@ def test_spec_9_1_foreign_files_are_sent_with_crlf(connect: Connect, make_mailbo
     assert client.ok("LIST 1") == b"1 %d" % len(MAIL)
     assert client.message(1) == MAIL
     client.ok("QUIT")
-    assert files(box) == [f"cur/1.M1P1.host,W={len(MAIL)}"]
+    assert files(box) == ["cur/1.M1P1.host:2,S"]
 
 
 def test_failed_deletions_are_told(connect: Connect, pserv: Daemon, make_mailbox: MakeMailbox) -> None:

@@ -76,8 +76,8 @@ def test_what_the_server_cannot_read_is_no_error_of_the_client(command: bytes, c
     for index in range(30):
         maildrop.openers[index] = lambda: refuse_to_open(code)
     lines = b" 9\r\n" if command == b"TOP" else b"\r\n"
-    asked = b"".join(b"%b %d%b" % (command, number, lines) for number in range(1, 34))
-    said = Session(maildrop, asked + b"QUIT\r\n").said
+    commands = b"".join(b"%b %d%b" % (command, number, lines) for number in range(1, 34))
+    said = Session(maildrop, commands + b"QUIT\r\n").said
     assert said.count(b"-ERR") == 30 and b"too many errors" not in said
     assert said.count(b"From: ") == 3 and said.endswith(b"+OK bye\r\n")
 
@@ -142,6 +142,23 @@ def test_every_message_in_a_file_too(messages: tuple[bytes, ...], tmp_path: Path
     assert session.said == b"".join(wanted) + b"+OK bye\r\n"
     assert session.totals.octets == sum(len(naive_stuffing(message)) + len(naive_stuffing(message, 1))
                                         for message in messages)
+
+
+class Unclosable(io.BytesIO):
+    """A message whose close() fails, once."""
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            raise OSError(5, BAD)
+
+
+def test_a_message_that_cannot_be_closed_was_sent_and_is_noted() -> None:
+    maildrop = MemoryMaildrop(MAILBOXES["one"])
+    maildrop.openers[0] = lambda: Unclosable(MAILBOXES["one"][0])
+    session = Session(maildrop, b"RETR 1\r\nQUIT\r\n")
+    assert session.said.endswith(b"\r\n.\r\n+OK bye\r\n")
+    assert (session.totals.retrieved, session.totals.unreadable) == (1, 1) and BAD in session.totals.read_error
 
 
 def test_a_file_that_is_cut_off_while_it_is_sent_drops_the_connection(tmp_path: Path,

@@ -95,11 +95,26 @@ def test_twin_base_is_a_new_id_of_the_same_form(base: str) -> None:
     assert filename.size_of(twin) == filename.size_of(base)
 
 
-def test_with_wire_size_and_base_keep_the_flags() -> None:
-    assert filename.with_wire_size("1234.host:2,S", 99) == "1234.host,W=99:2,S"
-    assert filename.with_wire_size("1234.host,S=90", 99) == "1234.host,S=90,W=99"
+def test_with_base_keeps_the_flags() -> None:
     assert filename.with_base("1234.host,S=90:2,S", "other") == "other,S=90:2,S"
     assert filename.with_base("1234.host", "other") == "other"
+
+
+@pytest.mark.parametrize(("name", "foreign", "all_names"), [
+    ("1.1_20", "1.1_20", "1.1_20:2,S"),
+    ("1.1_20:2,", "1.1_20:2,S", "1.1_20:2,S"),
+    ("1.1_20:2,FT", "1.1_20:2,FST", "1.1_20:2,FST"),
+    ("1.x.host,S=9", "1.x.host,S=9:2,S", "1.x.host,S=9:2,S"),
+    ("1.x.host:2,RSa", "1.x.host:2,RSa", "1.x.host:2,RSa"),
+    ("1.x.host:2,Fab", "1.x.host:2,FSab", "1.x.host:2,FSab"),
+    ("1.x.host:1,x", "1.x.host:1,x", "1.x.host:1,x"),
+    ("1.x.host:2,F,x=1", "1.x.host:2,F,x=1", "1.x.host:2,F,x=1"),
+    ("1." + "x" * 250, "1." + "x" * 250, "1." + "x" * 250),
+])
+def test_what_was_read_gets_the_flag_where_names_have_flags(name: str, foreign: str, all_names: str) -> None:
+    assert filename.read_name(name, False) == foreign
+    assert filename.read_name(name, True) == all_names
+    assert filename.base_of(foreign) == filename.base_of(name)
 
 
 def test_rank_is_by_time_then_base_and_names_without_a_time_come_last() -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from popular.errors import CommitError, StoreError
 from popular.pop3.maildrop import Entry
 from popular.store.filename import rank_of, size_of, uid_of
 from popular.store.listing import PlainListing, list_messages
@@ -83,25 +82,30 @@ def test_entries_are_the_same_as_columns_and_one_by_one(spool: Path, make_mailbo
         Entry, entries.sizes, entries.uids))
 
 
-def test_what_is_no_file_is_refused_by_whoever_opens_it(spool: Path, make_mailbox: MakeMailbox) -> None:
-    """Nothing but the names is looked at; no such thing is followed, waited for or taken for an empty message."""
+@pytest.mark.parametrize("more", [(), ("1700000009.x.host",)], ids=["plain", "with-a-foreign-one"])
+def test_what_is_no_file_is_not_listed_and_reported(spool: Path, make_mailbox: MakeMailbox,
+                                                    more: tuple[str, ...]) -> None:
     path = make_mailbox(NAME) / "new"
+    for name in (*more, "1700000000.1_6"):
+        (path / name).write_bytes(b"text\r\n")
     (path / "1700000001.1_5").mkdir()
     os.mkfifo(path / "1700000002.1_5")
     (path.parent / "elsewhere").write_bytes(b"text\r\n")
     (path / "1700000003.1_5").symlink_to(path.parent / "elsewhere")
     (path / "1700000004.1_5").symlink_to(path / "nowhere")
-    writer = os.open(path / "1700000002.1_5", os.O_RDWR)
-    try:
-        maildrop = MaildirMaildrop(Mailbox(str(spool), NAME))
-        assert len(maildrop.entries) == 4
-        for index in range(4):
-            with pytest.raises(StoreError) as caught:
-                maildrop.open(index)
-            assert caught.value.code == "SYS/TEMP"
-    finally:
-        os.close(writer)
-    with pytest.raises(CommitError) as told:
-        maildrop.commit({0, 2}, set())
-    assert (told.value.failed, told.value.wanted) == (1, 2)
-    assert (path.parent / "elsewhere").exists()
+    (path / ".hidden").mkdir()
+    maildrop = MaildirMaildrop(Mailbox(str(spool), NAME))
+    assert [entry.uid for entry in maildrop.entries] == ["1700000000.1_6", *more]
+    assert [(trouble.what, trouble.name) for trouble in maildrop.troubles] == [("not_a_file", "1700000001.1_5")]
+    assert "4" in maildrop.troubles[0].why
+
+
+def test_a_plain_mailbox_costs_one_scan_of_each_folder_and_no_call_for_a_message(
+        spool: Path, make_mailbox: MakeMailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(make_mailbox(NAME), 30)
+    mailbox = Mailbox(str(spool), NAME)
+    with monkeypatch.context() as patch:
+        for call in ("open", "stat", "lstat", "fstat", "listdir"):
+            patch.setattr(os, call, None)
+        count = len(MaildirMaildrop(mailbox).entries)
+    assert count == 30

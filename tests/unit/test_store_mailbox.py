@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from popular.errors import MailboxError, StoreError
+from popular.store.filename import uid_of
 from popular.store.listing import list_messages
 from popular.store.maildrop import MaildirMaildrop
 from popular.store.mailbox import Mailbox, mail_state
@@ -250,6 +251,7 @@ def test_equal_bases_of_different_files_get_ids_of_their_own(spool: Path, make_m
     uids = [message.uid for message in first]
     assert len(set(uids)) == 8
     assert {"1.1_6", "9.host", "8.alone"} <= set(uids)
-    assert [message.is_twin for message in first].count(True) == 4
+    assert [message.uid != uid_of(message.name) for message in first].count(True) == 4
+    assert {message.name for message in first if message.is_twin} == {"1.1_6", "1.1_6:2,S"}    # the others keep theirs
     assert [message.uid for message in first if message.is_alone] == ["8.alone"]
     assert list_messages(mailbox) == first

@@ -77,12 +77,12 @@ def test_foreign_file_over_the_border_of_a_block(box: Path, drop: Drop) -> None:
     assert maildrop.entries[0].size == len(read(maildrop, 0)) == BLOCK + 1 + 3 * BLOCK
 
 
-def test_the_counted_size_goes_into_the_name_at_the_move_and_the_id_stays(box: Path, drop: Drop) -> None:
+def test_the_base_of_a_foreign_name_and_the_id_stay_at_the_move(box: Path, drop: Drop) -> None:
     put(box, "new/1.x.host", octets=FOREIGN)
     maildrop = drop()
     before = list(maildrop.entries)
     maildrop.commit(set(), {0})
-    assert files(box) == ["cur/1.x.host,W=20"]
+    assert files(box) == ["cur/1.x.host:2,S"]
     assert list(drop().entries) == before
 
 
@@ -349,7 +349,7 @@ def test_a_deletion_wins_over_a_move_in_mid_air(box: Path, drop: Drop) -> None:
     put(box, "new/1.1_20", "new/2.x.host")
     maildrop = drop()
     os.link(box / "new/1.1_20", box / "cur/1.1_20")
-    os.link(box / "new/2.x.host", box / "cur/2.x.host,W=20")
+    os.link(box / "new/2.x.host", box / "cur/2.x.host:2,S")
     maildrop.commit({0, 1}, set())
     assert files(box) == []
 
