@@ -216,13 +216,13 @@ def test_a_reading_process_that_dies_changes_nothing(proxy: Daemon) -> None:
 
 def test_a_file_that_cannot_be_read_in_time_changes_nothing(rundir: Path, tmp_path: Path) -> None:
     release = Release(tmp_path / "release")
-    release.edit("popular/daemon/reload.py", f"READ_SECONDS = {READ_SECONDS}", "READ_SECONDS = 1.0")
+    release.edit("popular/daemon/reload.py", f"READ_SECONDS = {READ_SECONDS}", "READ_SECONDS = 4.0")
     settings: Settings = {"pserv": {"mailboxdir": tmp_path, "maxerrors": 7},
                           "server": {"main": {"address": "127.0.0.1:0"}}}
     with Daemon.start("pserv", settings, rundir, env=release.env, root=release.root) as daemon:
         config = daemon.config.read_text()
         block(daemon)
-        assert refused(daemon, "reload").text == "the file could not be read within 1 s; nothing was changed"
+        assert refused(daemon, "reload").text == "the file could not be read within 4 s; nothing was changed"
         wait_for(lambda: not reading(daemon), 10.0, "the end of the reading process")
         daemon.config.unlink()
         daemon.config.write_text(config.replace("maxerrors = 7", "maxerrors = 8"))
