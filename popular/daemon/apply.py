@@ -1,4 +1,4 @@
-"""Putting a new Config into force while children run: all of it, or nothing (design B5, B6; master only).
+"""Putting a new Config into force while children run: all of it, or nothing (design 5.3, 6.2; master only).
 
 The steps: check; make the job; bind the ports that are new; swap; close the ports that are gone.  Until
 the swap nothing is changed, and what was opened is closed again when a step fails; after it nothing can

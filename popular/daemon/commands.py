@@ -1,4 +1,4 @@
-"""The control commands that every daemon has (spec 1.3, design B17).
+"""The control commands that every daemon has (spec 1.3, design 6.4).
 
 Functions over the frozen Config; they run in the master.  Raise UsageError and ConfigError.
 """

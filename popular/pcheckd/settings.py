@@ -1,4 +1,4 @@
-"""The settings of pcheckd: one row per variable (spec 3.1, design B17).
+"""The settings of pcheckd: one row per variable (spec 3.1, design 6.1).
 
 Read by the starter (INI file, options, documents) and by the master.
 """

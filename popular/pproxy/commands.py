@@ -1,4 +1,4 @@
-"""The control commands of pproxy (spec 1.3, design B17): those of every daemon, capability lists, its objects.
+"""The control commands of pproxy (spec 1.3, design 6.4): those of every daemon, capability lists, its objects.
 
 Functions over the frozen Config; they run in the master.  Raise UsageError.
 """

@@ -213,7 +213,7 @@ def rehearse_child(inheritance: Inheritance, work: Callable[[Child], int]) -> bo
 
 
 def _live(slot: int, generation: int, inheritance: Inheritance, work: Callable[[Child], int]) -> int:
-    """Do the steps of the contract (design B5) in their order; returns the exit code."""
+    """Do the steps of the contract (design 4) in their order; returns the exit code."""
     leave_master(inheritance)
     child = Child(slot, generation, inheritance)   # its own handler and pipe are in before the unmasking
     early = pending() & _ENDING

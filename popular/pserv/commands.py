@@ -1,4 +1,4 @@
-"""The control commands of pserv (spec 2.2, design B17): what every daemon has, capability lists, and servers.
+"""The control commands of pserv (spec 2.2, design 6.4): what every daemon has, capability lists, and servers.
 
 Functions over the frozen Config; they run in the master.  Raise UsageError.
 """

@@ -1,4 +1,4 @@
-"""The settings of pserv: one row per variable (spec 2.2, design B17).
+"""The settings of pserv: one row per variable (spec 2.2, design 6.1).
 
 Read by the starter (INI file, options, documents) and by the master (`show`, `set`).
 """

@@ -1,4 +1,4 @@
-"""What QUIT does to a mailbox: removals, then moves from new/ to cur/, then all of it onto the disk (spec 2.4, B12).
+"""What QUIT does to a mailbox: removals, then moves from new/ to cur/, then all of it to disk (spec 2.4, design 9).
 
 Used in the children of pserv.  Raises CommitError.
 

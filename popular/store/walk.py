@@ -9,7 +9,7 @@ with a million mailboxes in one folder needs some 80 MB, one that is spread over
 No descriptor stays open.
 
 A mailbox is a folder with new/ and one of cur/ and tmp/; these three are not entered.  Symbolic links are the
-administrator's (design B12) and followed, unless they lead to a folder that is on the way already.  A folder with
+administrator's (design 9) and followed, unless they lead to a folder that is on the way already.  A folder with
 two names is walked through under both.  lost+found is not entered, it belongs to fsck(8).
 """
 

@@ -1,4 +1,4 @@
-"""The fork contract (design B5), read from /proc: what a child holds, and what it must not hold."""
+"""The fork contract (design 4), read from /proc: what a child holds, and what it must not hold."""
 
 import os
 import re

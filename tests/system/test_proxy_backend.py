@@ -1,4 +1,4 @@
-"""pproxy toward backends that refuse, misbehave, or are not there (spec 0.2: soft failure; design B4, B18)."""
+"""pproxy toward backends that refuse, misbehave, or are not there (spec 0.2: soft failure; design 7)."""
 
 import socket
 from collections.abc import Callable, Iterator, Sequence

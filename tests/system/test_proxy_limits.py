@@ -1,4 +1,4 @@
-"""What pproxy allows a client: time, tries, errors, line lengths, octets (spec 1.5; design B17)."""
+"""What pproxy allows a client: time, tries, errors, line lengths, octets (spec 1.5; design 7)."""
 
 import socket
 import time
