@@ -138,7 +138,7 @@ class Chain:
             return Answer(Outcome.FAILED, why=str(why))
         except TimeUp:
             return self._failed(module, request, f"no answer within {self._timeout:g} s")
-        except (Exception, SystemExit) as why:    # as in _answer
+        except BaseException as why:    # as in _answer
             return self._failed(module, request, reason(why))
         if found is None:
             return UNKNOWN
