@@ -90,7 +90,7 @@ def test_a_file_with_a_mistake_is_told_and_the_service_is_ready_again(manage: Ma
         conf = manager.folder / "pserv.conf"
         conf.write_text(conf.read_text().replace("[pserv]", "[pserv]\nmaxspare = many"))
         code, output = manager.reload()
-        assert code != 0 and "maxspare: found 'many'" in output
+        assert code != 0 and "maxspare: 'many' is not" in output
         manager.wait_fact("READY=1", 2)
         assert manager.names()[2:] == ["RELOADING", "MONOTONIC_USEC", "READY"]
 
