@@ -53,7 +53,7 @@ def test_the_name_in_cur_is_on_disk_before_the_one_in_new_goes(box: Path, drop: 
     monkeypatch.setattr(os, "unlink", note("unlink", os.unlink))
     monkeypatch.setattr(commit_module, "sync_folder", note("sync", lambda path: None))
     drop().commit({2}, {0, 1})
-    assert steps == ["unlink cur/3.1_20", "link cur/1.1_20", "link cur/2.x.host,W=20", "sync cur",
+    assert steps == ["unlink cur/3.1_20", "link cur/1.1_20", "link cur/2.x.host:2,S", "sync cur",
                      "unlink new/1.1_20", "unlink new/2.x.host", "sync new"]
 
 
@@ -70,10 +70,10 @@ def test_a_move_that_is_not_sure_to_last_keeps_both_names_and_is_completed_later
         maildrop = drop()
         maildrop.commit(set(), {0, 1})
     assert [(trouble.what, trouble.name) for trouble in maildrop.troubles] == [("not_moved", "cur")]
-    assert files(box) == ["cur/1.1_20", "cur/2.x.host,W=20", "new/1.1_20", "new/2.x.host"]
+    assert files(box) == ["cur/1.1_20", "cur/2.x.host:2,S", "new/1.1_20", "new/2.x.host"]
     assert [entry.uid for entry in drop().entries] == uids
     drop().commit(set(), set())
-    assert files(box) == ["cur/1.1_20", "cur/2.x.host,W=20"]
+    assert files(box) == ["cur/1.1_20", "cur/2.x.host:2,S"]
     assert [entry.uid for entry in drop().entries] == uids
 
 
@@ -89,7 +89,7 @@ def test_where_links_are_refused_read_mail_is_renamed(box: Path, drop: Drop, mon
     maildrop = drop()
     put(box, "cur/3.1_20", octets=b"another one\r\n")
     maildrop.commit(set(), {0, 1, 2})
-    assert files(box) == ["cur/1.1_20", "cur/2.x.host,W=20", "cur/3.1_20", "new/3.1_20"]
+    assert files(box) == ["cur/1.1_20", "cur/2.x.host:2,S", "cur/3.1_20", "new/3.1_20"]
     assert (box / "cur/3.1_20").read_bytes() == b"another one\r\n"
 
 
