@@ -4,16 +4,19 @@ import contextlib
 import io
 import os
 import struct
+import tempfile
 from collections.abc import Iterator
 
 from pdm_modules import pdm_master, pdm_passwd
 from popular.addresses import parse_endpoint
+from popular.config.changes import Change, changes_from
+from popular.config.iniedit import edited
 from popular.config.inifile import read_ini
 from popular.config.initext import render_ini
 from popular.config.kinds import Addresses, Bool, Float, Id, Int, Kind, String, Time
 from popular.config.lines import Lines
 from popular.config.quoting import quote, unquote
-from popular.config.store import default_config
+from popular.config.store import default_config, with_variable
 from popular.errors import ConfigError, PdmError
 from popular.log.line import MAX_VALUE, word
 from popular.net.filepart import FilePart
@@ -23,9 +26,11 @@ from popular.pop3.capability import parse_list, render
 from popular.pproxy.settings import SCHEMA
 from popular.proc.board_layout import FIXED, MAGIC, PROXY, Layout
 from popular.proc.board_view import BoardView, NotABoard
+from popular.store import sizelist
 from popular.store.filename import (
     MAX_NAME, base_of, is_ours, plain_octets, rank_of, size_of, sort_plain, time_of, twin_base, uid_of, with_base)
 from popular.store.lineends import CrlfReader, Form, message_blocks, wire_size
+from popular.store.mailbox import Mailbox
 from popular.tools import pmakecdb, ptestpdm
 
 KINDS: tuple[Kind, ...] = (
@@ -184,6 +189,43 @@ def ini_file(data: bytes) -> None:
         assert render_ini(again, SCHEMA) == render_ini(config, SCHEMA)
     finally:
         os.close(fd)
+
+
+def edited_ini_file(data: bytes) -> None:
+    """An INI file in which one value is changed in place: it reads as before, but for that value."""
+    with contextlib.suppress(ConfigError, UnicodeDecodeError), file_with(data) as fd:
+        config = read_ini(f"/proc/self/fd/{fd}", SCHEMA, default_config(SCHEMA))
+        lines = edited(data.decode("utf-8").split("\n"), (Change("pproxy", "", {"maxerrors": "77"}),))
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, "\n".join(lines).encode("utf-8"), 0)
+        try:
+            again = read_ini(f"/proc/self/fd/{fd}", SCHEMA, default_config(SCHEMA))
+        except ConfigError:
+            return    # pcontrol refuses to write that
+        wanted = render_ini(with_variable(config, SCHEMA, "maxerrors", "77"), SCHEMA)
+        assert render_ini(again, SCHEMA) == wanted or "maxerrors = 77" not in render_ini(again, SCHEMA)
+
+
+def told_changes(data: bytes) -> None:
+    """What a daemon, perhaps a hostile one, says to be changed: it is of the known form, or ValueError."""
+    with contextlib.suppress(ValueError):
+        told = changes_from(data.decode("utf-8", "replace"))
+        assert isinstance(told.path, str) and all(isinstance(change.section, str) for change in told.changes)
+
+
+def size_list(data: bytes) -> None:
+    """The sizes beside the names: numbers, or an empty list; what is written is read alike."""
+    with tempfile.TemporaryDirectory() as folder:
+        mailbox = Mailbox(folder, "box")
+        mailbox.create()
+        with open(f"{mailbox.path}/{sizelist.NAME}", "wb") as file:
+            file.write(data)
+        sizes = sizelist.SizeList(mailbox)
+        twins = sizes.twins()
+        assert all(inode >= 0 and turn >= 0 for inode, turn in twins.items())
+        sizes.keep_twins(twins)
+        sizes.save()
+        assert sizelist.SizeList(mailbox).twins() == twins
 
 
 def values(data: bytes) -> None:

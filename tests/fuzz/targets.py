@@ -11,5 +11,6 @@ TARGETS: Mapping[str, Target] = {target.__name__: target for target in (
     protocols.backend_answer, protocols.mailcheck, protocols.ring_packets, protocols.control_line,
     protocols.control_answer, protocols.http_request,
     files.file_names, files.line_ends, files.stuffing, files.cdb_file, files.passwd_file, files.master_file,
-    files.user_record, files.stored_password, files.ini_file, files.values, files.capability_list, files.state_file,
+    files.user_record, files.stored_password, files.ini_file, files.edited_ini_file, files.told_changes,
+    files.size_list, files.values, files.capability_list, files.state_file,
     files.text_of_users, files.log_word)}
