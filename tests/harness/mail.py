@@ -35,3 +35,8 @@ def crlf(message: bytes) -> bytes:
     if lines[-1] == b"":
         lines.pop()
     return b"".join(line + b"\r\n" for line in lines)
+
+
+def without_envelope(message: bytes) -> bytes:
+    """Return a message without the line with which an mbox begins it, which pdeliver leaves out."""
+    return message.partition(b"\n")[2] if message.startswith(b"From ") else message

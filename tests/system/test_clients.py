@@ -16,7 +16,7 @@ from popular.addresses import Endpoint
 from tests.harness.clients import CLIENTS, PASSWORD, Account
 from tests.harness.dovecot import Dovecot, NoDovecot
 from tests.harness.dovecot_config import VERSIONS
-from tests.harness.mail import crlf, sample_folder, samples
+from tests.harness.mail import crlf, sample_folder, samples, without_envelope
 from tests.harness.needs import lacking
 from tests.harness.site import MailSite, deliver, record
 
@@ -129,7 +129,7 @@ def wanted(folder: Path, dovecot: Dovecot | None) -> Callable[[str], list[bytes]
 
     def messages(name: str) -> list[bytes]:
         if name in FAITHFUL:
-            return sorted(crlf(message) for message in samples().values())
+            return sorted(crlf(without_envelope(message)) for message in samples().values())
         known = folder / f"direct-{name}"
         if not known.exists():
             if dovecot is None:
