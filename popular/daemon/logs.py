@@ -53,7 +53,9 @@ def open_sink(config: Config, rights: Rights) -> Sink:
 def inherited_log(program: str, config: Config, fd: int) -> Log:
     """Return the log whose sink the starter opened as `fd` (master)."""
     values = config.variables
-    return Log(program, _inherited_sink(config, FORMS[values.text("logformat")], fd), values.flag("debug"), LineLimit())
+    lines = values.integer("peerlines") if "peerlines" in values else 0    # a daemon without sessions
+    return Log(program, _inherited_sink(config, FORMS[values.text("logformat")], fd), values.flag("debug"),
+               LineLimit(lines) if lines else None)
 
 
 def _inherited_sink(config: Config, form: Form, fd: int) -> Sink:

@@ -5,6 +5,7 @@ from popular.config.setting import Setting, place
 from popular.config.store import Config
 from popular.daemon.logs import log_rows
 from popular.errors import Mistake
+from popular.log.limit import FROM_ONE
 from popular.paths import RUNDIR
 from popular.proc.pool import PoolLimits
 from popular.version import VERSION
@@ -37,6 +38,10 @@ POOL_ROWS = (
     Setting("minspare", Int(1, 1000), 4, "How many idle children are kept ready at least."),
     Setting("maxspare", Int(1, 1000), 8, "How many idle children are kept at most."),
     Setting("maxuse", Int(1, 1_000_000), 1, "How many sessions a child serves, one after the other, before it leaves."),
+    Setting("peerlines", Int(0, 100_000), FROM_ONE,
+            "How many log lines of one kind an address may cause in a minute by broken TLS, NUL bytes and wrong first "
+            "lines; all addresses together may cause 20 times as many; 0 is no limit. Lines about logins have none.",
+            readonly=True, at_start=True),
     Setting("backlog", Int(5, 1024), 256, "How many connections may wait to be accepted, as in listen(2)."),
     Setting("sessionlimit", Int(1, SESSIONLIMIT), SESSIONLIMIT, "The upper bound of maxsession.", readonly=True,
             at_start=True),

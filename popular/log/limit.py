@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass
 
 PERIOD = 60         # seconds
-FROM_ONE = 10       # lines of one kind that one address may cause in a period
-FROM_ALL = 200      # and all addresses together
+FROM_ONE = 10       # lines of one kind that one address may cause in a period, if a setting does not say otherwise
+TIMES = 20          # so many times more may all addresses together
 ALL = "*"
 
 _BUCKETS = 2048     # kinds and addresses that share one by chance share its limit
@@ -30,15 +30,16 @@ class Counted:
 class LineLimit:
     """Counts lines by kind and address."""
 
-    def __init__(self) -> None:
-        """Make the memory that this process and its children share."""
+    def __init__(self, most: int = FROM_ONE) -> None:
+        """Make the memory that this process and its children share; one address may cause `most` lines of a kind."""
+        self._most = most
         self._counts = mmap.mmap(-1, _BUCKETS * _BUCKET.size)
 
     def count(self, kind: int, host: str) -> Counted:
         """Count a line of a `kind` (its number in the catalogue) that the peer at `host` caused."""
         period = int(time.monotonic()) // PERIOD
         full = ""
-        for who, most in ((host, FROM_ONE), (ALL, FROM_ALL)):
+        for who, most in ((host, self._most), (ALL, self._most * TIMES)):
             lines = self._count(period, kind, who)
             if lines > most:
                 return Counted(False)
@@ -55,6 +56,6 @@ class LineLimit:
         """Count a line; return how many there were in this period."""
         place = hash((kind, who)) % _BUCKETS * _BUCKET.size    # the same in all processes that come from one by fork
         known, lines = _BUCKET.unpack_from(self._counts, place)
-        lines = min(lines + 1, FROM_ALL + 1) if known == period else 1
+        lines = min(lines + 1, self._most * TIMES + 1) if known == period else 1
         _BUCKET.pack_into(self._counts, place, period, lines)
         return lines

@@ -98,6 +98,20 @@ def test_a_cut_off_file_is_announced_as_what_is_there_and_logged(
     assert "ADM 0288 not_a_file mailbox='box' name='1700020002.5_1000'" in line
 
 
+def test_sizes_that_cannot_be_kept_are_counted_each_time_and_harm_nobody(
+        start: Callable[..., Daemon], pop: Pop, spool: Path, make_mailbox: Callable[..., Path]) -> None:
+    box = make_mailbox("box")
+    (box / "cur/1700000000.M1P1.mx:2,S").write_bytes(FOREIGN)
+    (box / ".popular-sizes/not empty").mkdir(parents=True)
+    pserv = serve(start, spool)
+    for _ in range(2):
+        client = pop(pserv.endpoint())
+        assert client.xpop("box").startswith(b"+OK 1 messages (43 octets)")
+        client.ok("QUIT")
+    for line in pserv.wait_log("not_remembered", count=2):
+        assert "ADM 028a not_remembered mailbox='box' name='.popular-sizes'" in line
+
+
 @pytest.mark.parametrize("seenflag", ["off", "on"])
 def test_seenflag_marks_names_of_pdeliver_too(start: Callable[..., Daemon], pop: Pop, spool: Path, seenflag: str,
                                               make_mailbox: Callable[..., Path]) -> None:

@@ -127,7 +127,7 @@ def test_spec_7_4_debug_tells_more_and_no_secret(site):
 
 def test_spec_7_4_help_and_version():
     code, out, err = tool("ptestpdm", "--help")
-    assert (code, err) == (0, "") and all(word in out for word in ("COMMAND-FILE", "DATA-FILE", "-d DIR", "--debug"))
+    assert (code, err) == (0, "") and all(word in out for word in ("COMMAND-FILE", "DATA-FILE", "--dir DIR", "--debug"))
     assert tool("ptestpdm", "--version") == (0, f"ptestpdm {VERSION}\n", "")
 
 
