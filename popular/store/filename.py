@@ -8,6 +8,7 @@ In any other name `,W=SIZE` is the size on the wire; without it the size is not 
 Pure functions, used in the children of pserv, in pdeliver and in pclean.  Nothing here raises.
 """
 
+import binascii
 import hashlib
 import os
 import re
@@ -42,6 +43,11 @@ def new_name(seconds: int, pid: int, size: int, microseconds: int | None = None)
 def base_of(name: str) -> str:
     """Return the part of a name that stays while its message is kept: up to the first `,` or `:`."""
     return name.partition(":")[0].partition(",")[0]
+
+
+def mark_of(name: str) -> int:
+    """Return a number that tells the bases of one file's names apart; not by itself those of all files."""
+    return binascii.crc32(os.fsencode(base_of(name)))
 
 
 def is_ours(name: str) -> bool:

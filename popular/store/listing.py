@@ -13,7 +13,8 @@ from itertools import chain, repeat
 from typing import NamedTuple, Protocol, TypeVar
 
 from popular.errors import MailboxError
-from popular.store.filename import base_of, is_ours, lacks_seen, plain_octets, rank_of, sort_plain, twin_base, uid_of
+from popular.store.filename import (
+    base_of, is_ours, lacks_seen, mark_of, plain_octets, rank_of, sort_plain, twin_base, uid_of)
 from popular.store.folders import files_in, is_missing, names_in
 from popular.store.mailbox import Mailbox
 
@@ -84,6 +85,7 @@ class PlainListing:
 
 
 Messages = PlainListing | list[Message]
+Twin = tuple[int, int]    # inode and the `mark_of` its base: an IMAP server's copy in a mailbox is a link to one inode
 _Place = tuple[bool, str]                                    # whether in new/, and the name there
 _Places = dict[tuple[str, int], tuple[bool, str, str]]       # the same by base and inode, and a leftover
 _File = TypeVar("_File")
@@ -92,11 +94,11 @@ _File = TypeVar("_File")
 class Known(Protocol):
     """What is remembered about a mailbox; `store.sizelist` fulfils it."""
 
-    def twins(self) -> dict[int, int]:
-        """Return which files had a base that another had, by inode, and which turn made their unique ids."""
+    def twins(self) -> dict[Twin, int]:
+        """Return which names had a base that another had, and which turn made their unique ids."""
         ...
 
-    def keep_twins(self, twins: dict[int, int]) -> None:
+    def keep_twins(self, twins: dict[Twin, int]) -> None:
         """Remember those."""
         ...
 
@@ -104,11 +106,11 @@ class Known(Protocol):
 class Nothing:
     """Where nothing is remembered."""
 
-    def twins(self) -> dict[int, int]:
+    def twins(self) -> dict[Twin, int]:
         """Return none."""
         return {}
 
-    def keep_twins(self, twins: dict[int, int]) -> None:
+    def keep_twins(self, twins: dict[Twin, int]) -> None:
         """Forget them."""
 
 
@@ -180,27 +182,27 @@ def _by_names(new: list[str], cur: list[str]) -> list[Message] | None:
     return [Message(uid, name in in_new, name, None) for uid, name in zip(uids, names)]
 
 
-def _told_apart(places: _Places, twins: Mapping[int, int]) -> tuple[list[Message], dict[int, int]]:
+def _told_apart(places: _Places, twins: Mapping[Twin, int]) -> tuple[list[Message], dict[Twin, int]]:
     """Return messages of any names, each with an id of its own, also where some have one base; and foreign twins."""
     sharers = Counter(base for base, _ in places)
     ranked = sorted((rank_of(name), is_new, name, inode, leftover)
                     for (_, inode), (is_new, name, leftover) in places.items())
-    remembered = {twin_base(name, inode + twins[inode]): inode for _, _, name, inode, _ in ranked
-                  if inode in twins and not is_ours(name)}
-    uids = {inode: uid for uid, inode in remembered.items()}
+    remembered = {twin_base(name, inode + twins[twin]): twin for _, _, name, inode, _ in ranked
+                  if twins and (twin := (inode, mark_of(name))) in twins and not is_ours(name)}
+    uids = {twin: uid for uid, twin in remembered.items()}
     messages: list[Message] = []
-    found: dict[int, int] = {}
+    found: dict[Twin, int] = {}
     taken = set(remembered)
     for rank, is_new, name, inode, leftover in ranked:
-        uid, turn = uid_of(name), 0
-        if inode in uids:
-            uid, turn = uids[inode], twins[inode] + 1
+        uid, turn, twin = uid_of(name), 0, (inode, mark_of(name))
+        if twin in uids:
+            uid, turn = uids.pop(twin), twins[twin] + 1
         else:
             while uid in taken:
                 uid, turn = twin_base(name, inode + turn), turn + 1
             taken.add(uid)
         if turn and not is_ours(name):
-            found[inode] = turn - 1
+            found[twin] = turn - 1
         messages.append(Message(uid, is_new, name, inode if sharers[rank[-1]] > 1 else None, leftover))
     return messages, found
 

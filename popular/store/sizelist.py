@@ -6,8 +6,8 @@ has, keep their unique ids by it, too.
 
 Used in the children of pserv.  Reading raises nothing: a file that is missing, cut off or wrong is an empty one.
 It holds lines, all of decimal numbers: `S INODE MTIME_NS OCTETS SIZE` tells the size on the wire of a file with OCTETS
-on disk that was last changed then; `T INODE TURN` makes the `twin_base` of INODE + TURN the unique id of a file.  The
-last line counts the others.
+on disk that was last changed then; `T INODE MARK TURN` makes the `twin_base` of INODE + TURN the unique id of the name
+of that file whose base has this mark.  The last line counts the others.
 """
 
 import os
@@ -16,6 +16,7 @@ import time
 from io import FileIO
 from stat import S_ISREG
 
+from popular.store.listing import Twin
 from popular.store.mailbox import Mailbox
 
 NAME = ".popular-sizes"    # in the folder of the mailbox; Maildir programs take no file beginning with a dot for theirs
@@ -24,7 +25,7 @@ MAX_OCTETS = 16 << 20      # of a file that is read
 
 _HEAD = b"popular-sizes 1\n"
 _SIZE = re.compile(rb"^S ([0-9]{1,20}) ([0-9]{1,20}) ([0-9]{1,18}) ([0-9]{1,18})$", re.MULTILINE)
-_TWIN = re.compile(rb"^T ([0-9]{1,20}) ([0-9]{1,9})$", re.MULTILINE)
+_TWIN = re.compile(rb"^T ([0-9]{1,20}) ([0-9]{1,10}) ([0-9]{1,9})$", re.MULTILINE)
 _END = re.compile(rb"^end ([0-9]{1,9})\n\Z", re.MULTILINE)
 
 _Key = tuple[int, int, int]    # inode, time of change in nanoseconds, octets on disk
@@ -39,7 +40,7 @@ class SizeList:
         self._mailbox = mailbox
         self._known: dict[_Key, int] = {}
         self._used: dict[_Key, int] = {}    # of files that are there
-        self._twins: dict[int, int] = {}
+        self._twins: dict[Twin, int] = {}
         self._is_loaded = False
         self._is_changed = False
 
@@ -48,12 +49,12 @@ class SizeList:
         """Tell whether there is something new to be saved."""
         return self._is_changed
 
-    def twins(self) -> dict[int, int]:
-        """Return the turns of twins by inode."""
+    def twins(self) -> dict[Twin, int]:
+        """Return the turns of twins."""
         self._load()
         return self._twins
 
-    def keep_twins(self, twins: dict[int, int]) -> None:
+    def keep_twins(self, twins: dict[Twin, int]) -> None:
         """Take note of the twins that are there."""
         self._is_changed |= twins != self._twins
         self._twins = twins
@@ -75,7 +76,7 @@ class SizeList:
     def save(self) -> None:
         """Write what is true of files that are there, in one step.  Raises OSError."""
         sizes = [b"S %d %d %d %d\n" % (*key, size) for key, size in list(self._used.items())[:MAX_LINES]]
-        twins = [b"T %d %d\n" % twin for twin in list(self._twins.items())[:MAX_LINES]]
+        twins = [b"T %d %d %d\n" % (*twin, turn) for twin, turn in list(self._twins.items())[:MAX_LINES]]
         text = b"".join([_HEAD, *sizes, *twins, b"end %d\n" % (len(sizes) + len(twins))])
         path = f"{self._mailbox.tmp}/popular-sizes.{os.getpid()}.{time.time_ns()}"
         try:
@@ -99,7 +100,7 @@ class SizeList:
             return
         self._known = {(int(inode), int(changed), int(octets)): int(size)
                        for inode, changed, octets, size in _SIZE.findall(text)}
-        self._twins = {int(inode): int(turn) for inode, turn in _TWIN.findall(text)}
+        self._twins = {(int(inode), int(mark)): int(turn) for inode, mark, turn in _TWIN.findall(text)}
 
 
 def _key(status: os.stat_result) -> _Key:

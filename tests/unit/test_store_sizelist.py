@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from popular.store import maildrop as maildrop_module
+from popular.store.filename import mark_of
 from popular.store.lineends import Source, wire_size
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
@@ -155,10 +156,25 @@ def test_foreign_twins_keep_their_names_and_ids(spool: Path, make_mailbox: Calla
         assert [entry.uid for entry in drop(box).entries] == uids[1:]
 
 
+def test_a_twin_and_another_name_of_its_file_have_ids_of_their_own(spool: Path,
+                                                                    make_mailbox: Callable[..., Path]) -> None:
+    """As after COPY of an IMAP server within one mailbox, which is a link."""
+    box = make_mailbox("jane")
+    for number, name in enumerate(("1.x.host:2,", "1.x.host:2,S", "2.y.host:2,")):
+        (box / "cur" / name).write_bytes(b"%d\r\n" % number)
+    os.link(box / "cur/1.x.host:2,", box / "cur/3.z.host:2,S")
+    os.link(box / "cur/1.x.host:2,S", box / "cur/4.z.host:2,S")
+    before = [entry.uid for entry in drop(box).entries]
+    assert len(set(before)) == 5
+    os.link(box / "cur/1.x.host:2,S", box / "cur/5.z.host:2,S")
+    for _ in range(2):
+        assert [entry.uid for entry in drop(box).entries] == [*before, "5.z.host"]
+
+
 def test_twins_that_somebody_made_up_have_ids_of_their_own(box: Path) -> None:
-    inodes = [path.stat().st_ino for folder in ("new", "cur") for path in (box / folder).iterdir()]
-    lines = b"".join(b"T %d %d\n" % (inode, 7) for inode in [*inodes, 1])
-    (box / NAME).write_bytes(b"popular-sizes 1\n" + lines + b"end %d\n" % (len(inodes) + 1))
+    twins = [(path.stat().st_ino, mark_of(path.name)) for folder in ("new", "cur") for path in (box / folder).iterdir()]
+    lines = b"".join(b"T %d %d %d\n" % (*twin, 7) for twin in [*twins, (1, 1)])
+    (box / NAME).write_bytes(b"popular-sizes 1\n" + lines + b"end %d\n" % (len(twins) + 1))
     uids = [entry.uid for entry in drop(box).entries]
     assert len(set(uids)) == 4 and "4.1_20" in uids
 
