@@ -96,8 +96,9 @@ class SizeList:
         self._is_loaded = True
         text = _read(f"{self._mailbox.path}/{NAME}")
         end = _END.search(text[-32:])
-        if not text.startswith(_HEAD) or end is None or int(end[1]) != text.count(b"\n") - 2:
-            return
+        lines = text.count(b"\n") - 2
+        if not text.startswith(_HEAD) or end is None or int(end[1]) != lines or lines > 2 * MAX_LINES:
+            return    # of more lines than we write the numbers would take half a GB
         self._known = {(int(inode), int(changed), int(octets)): int(size)
                        for inode, changed, octets, size in _SIZE.findall(text)}
         self._twins = {(int(inode), int(mark)): int(turn) for inode, mark, turn in _TWIN.findall(text)}

@@ -11,7 +11,7 @@ from popular.store.filename import mark_of
 from popular.store.lineends import Source, wire_size
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
-from popular.store.sizelist import MAX_OCTETS, NAME
+from popular.store.sizelist import MAX_LINES, MAX_OCTETS, NAME
 
 FOREIGN = b"Subject: x\n\ntext\n"
 
@@ -94,6 +94,8 @@ def test_a_mailbox_of_our_own_names_has_no_such_file(spool: Path, make_mailbox: 
     pytest.param(lambda text: text + b"\n", id="more"),
     pytest.param(lambda text: text.replace(b"S ", b"S -"), id="negative"),
     pytest.param(lambda text: b"popular-sizes 1\n" + b"S 1 1 1 1\n" * (MAX_OCTETS // 10) + b"end 1\n", id="too-large"),
+    pytest.param(lambda text: text[:text.index(b"end")] + b"S 1 1 1 1\n" * 2 * MAX_LINES + b"end %d\n" % (
+        2 * MAX_LINES + 3), id="too-many-lines"),
 ])
 def test_content_that_is_wrong_counts_as_none(box: Path, counted: list[int], spoil: Callable[[bytes], bytes]) -> None:
     drop(box)
