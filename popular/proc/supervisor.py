@@ -230,8 +230,9 @@ class Supervisor:
             send(pid, ASK)
         for pid in end:
             record = self._roster.get(pid)
-            if record is not None and not record.ending:
-                self._note_overdue(record)
+            if record is not None:    # one that was to end before, by TERM, may have blocked that
+                if not record.ending:
+                    self._note_overdue(record)
                 _end(record, signal.SIGKILL, "overdue")
         return self._newcomers.wait(now)
 

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from tests.harness.control import tell
 from tests.harness.logs import read_classic
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import EMPTY, FAILED, PASSWORD, StartOdd
@@ -69,6 +71,22 @@ def test_the_master_ends_what_never_logs_in(odd: StartOdd, pop: Pop, deed: str, 
     assert (ended.session, ended.fields["outcome"]) == (started.session, b"cut off: overdue")
     assert not is_alive(started.pid)
     assert not proxy.log_lines("child_died")
+
+
+def test_the_master_ends_what_was_to_end_and_hears_no_signal(odd: StartOdd, pop: Pop) -> None:
+    proxy = odd(DEAF, authtimeout="1s", maxuse=1000)
+    client = pop(proxy.endpoint(), timeout=40.0)
+    client.greeting()
+    client.ok("USER joe")
+    client.send(f"PASS {PASSWORD}\r\n".encode())
+    [started] = map(read_classic, proxy.log_lines(" session_start "))
+    wait_for(lambda: "SigBlk:\t0000000000000000" not in Path(f"/proc/{started.pid}/status").read_text(), 5.0)
+    tell(proxy, f"session kill {started.session}")
+    assert client.rest() == b""
+    [ended] = map(read_classic, proxy.wait_log(" session_end "))
+    assert ended.fields["outcome"] == b"cut off: session kill"
+    assert not is_alive(started.pid)
+    assert not proxy.log_lines("child_")
 
 
 def test_the_master_leaves_sessions_alone_that_have_logged_in(odd: StartOdd, pop: Pop) -> None:
