@@ -95,7 +95,7 @@ def test_a_mailbox_of_our_own_names_has_no_such_file(spool: Path, make_mailbox: 
     pytest.param(lambda text: text.replace(b"S ", b"S -"), id="negative"),
     pytest.param(lambda text: b"popular-sizes 1\n" + b"S 1 1 1 1\n" * (MAX_OCTETS // 10) + b"end 1\n", id="too-large"),
     pytest.param(lambda text: text[:text.index(b"end")] + b"S 1 1 1 1\n" * 2 * MAX_LINES + b"end %d\n" % (
-        2 * MAX_LINES + 3), id="too-many-lines"),
+                 2 * MAX_LINES + 3), id="too-many-lines"),
 ])
 def test_content_that_is_wrong_counts_as_none(box: Path, counted: list[int], spoil: Callable[[bytes], bytes]) -> None:
     drop(box)
@@ -158,8 +158,8 @@ def test_foreign_twins_keep_their_names_and_ids(spool: Path, make_mailbox: Calla
         assert [entry.uid for entry in drop(box).entries] == uids[1:]
 
 
-def test_a_twin_and_another_name_of_its_file_have_ids_of_their_own(spool: Path,
-                                                                    make_mailbox: Callable[..., Path]) -> None:
+def test_a_twin_and_another_name_of_its_file_have_ids_of_their_own(
+        spool: Path, make_mailbox: Callable[..., Path]) -> None:
     """As after COPY of an IMAP server within one mailbox, which is a link."""
     box = make_mailbox("jane")
     for number, name in enumerate(("1.x.host:2,", "1.x.host:2,S", "2.y.host:2,")):
