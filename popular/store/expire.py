@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from popular.errors import MailboxError
-from popular.store.filename import size_of, time_of
+from popular.store.filename import size_of, time_of, unread_names
 from popular.store.folders import files_in, is_missing, sync_folder
 from popular.store.mailbox import Mailbox
 
@@ -173,10 +173,11 @@ class Cleaning:
         if not self._is_older(path, name, self._ages.read):
             self._count(path, name)
             return
-        second = os.path.join(self._mailbox.new, name)
-        if _is_same(second, path):
-            self._hand.remove(second)
-            self._touched.add(self._mailbox.new)
+        for former in unread_names(name):
+            second = os.path.join(self._mailbox.new, former)
+            if _is_same(second, path):
+                self._hand.remove(second)
+                self._touched.add(self._mailbox.new)
         self._expire(path, name)
         self._touched.add(self._mailbox.cur)
         self._cleaned.read += 1

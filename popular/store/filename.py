@@ -125,6 +125,14 @@ def read_name(name: str, flags_own: bool) -> str:
     return seen if len(os.fsencode(seen)) <= MAX_NAME else name
 
 
+def unread_names(name: str) -> list[str]:
+    """Return the names from which `read_name` may have made `name`, itself first."""
+    kept, mark, flags = name.partition(_FLAGS)
+    if "S" not in flags:
+        return [name]
+    return [name, f"{kept}{mark}{flags.replace('S', '')}", *([kept] if flags == "S" else [])]
+
+
 def tells_size(name: str, octets: int) -> bool:
     """Tell whether a foreign name with `,W=` also has `,S=`, and that is right about the octets on disk."""
     told = _DISK_SIZE.match(name)

@@ -270,3 +270,14 @@ def test_it_stops_between_files_and_syncs_what_was_done(box: Path) -> None:
     cleaned = clean(box, hand=hand, is_stopped=lambda: len(hand.done) >= 3)
     assert cleaned.read == 3
     assert hand.done[-1] == "sync cur"
+
+
+@pytest.mark.parametrize(("new", "cur"), [
+    ("{}", "{}"), ("{}", "{}:2,S"), ("1.x.host", "1.x.host:2,S"), ("1.x.host,S=5:2,F", "1.x.host,S=5:2,FS"),
+    ("1.x.host:2,", "1.x.host:2,S")])
+def test_a_message_whose_move_was_cut_off_goes_with_both_names(box: Path, new: str, cur: str) -> None:
+    name = ours(91 * DAY)
+    put(box, f"cur/{cur.format(name)}", 91 * DAY, b"text\n")
+    os.link(box / "cur" / cur.format(name), box / "new" / new.format(name))
+    assert clean(box).read == 1
+    assert os.listdir(box / "cur") == os.listdir(box / "new") == []
