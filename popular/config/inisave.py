@@ -4,6 +4,7 @@ Used by pcontrol, with the rights of whoever runs it.  Raises UsageError for wha
 for a file with mistakes, and OSError.
 """
 
+import fcntl
 import hashlib
 import os
 import stat
@@ -42,6 +43,7 @@ def save(told: Told, schema: Schema) -> str:
     folder, name = os.path.split(path)
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        _want_no_other(fd, path)
         original = _read(fd, name, path)
         _want_unchanged(original, told, path)
         before = read_ini(path, schema, default_config(schema))
@@ -81,6 +83,14 @@ def holds(path: str, schema: Schema) -> bool:
     """Tell whether a file is an INI file of this program, and says something; raises ConfigError."""
     config = read_ini(path, schema, default_config(schema))
     return config != default_config(schema)
+
+
+def _want_no_other(folder: int, path: str) -> None:
+    """Keep out others that save into this folder, until the descriptor is closed: their new files have these names."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"{path}: somebody else is saving; try again") from None
 
 
 def _read(folder: int, name: str, path: str) -> _Original:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from popular.config import inisave
 from popular.config.changes import Change, Told, changes, changes_from, render_changes, to_json
 from popular.config.iniedit import edited
 from popular.config.inifile import read_ini
@@ -137,6 +138,25 @@ def test_a_file_is_written_whole_with_the_old_one_beside_it(file: Path) -> None:
     assert sorted(os.listdir(file.parent)) == ["pproxy.conf", "pproxy.conf.old"]
     save(told(file, "set maxsession 700"), SCHEMA)
     assert "=600" in (file.parent / "pproxy.conf.old").read_text()
+
+
+def test_two_never_save_at_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their new files have one name, so one could put into place what the other has not yet written."""
+    write = inisave._write
+    refused = []
+
+    def write_while_another_saves(*given):
+        monkeypatch.setattr(inisave, "_write", write)
+        with pytest.raises(UsageError) as why:
+            save(told(file, "set maxsession 700"), SCHEMA)
+        refused.append(str(why.value))
+        return write(*given)
+
+    monkeypatch.setattr(inisave, "_write", write_while_another_saves)
+    save(told(file, "set maxsession 600"), SCHEMA)
+    assert refused == [f"{file}: somebody else is saving; try again"]
+    assert file.read_text() == FILE.replace("maxsession=500", "maxsession=600")
+    save(told(file, "set maxline 99"), SCHEMA)
 
 
 def test_what_a_link_leads_to_is_written(file: Path, tmp_path: Path) -> None:
