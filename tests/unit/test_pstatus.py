@@ -134,7 +134,8 @@ def test_top_of_what_is_not_there(run: Run, path: str, code: int) -> None:
 def test_help_and_version(run: Run) -> None:
     code, out, _ = run("--help")
     assert code == 0
-    assert all(option in out for option in ("-a", "--file FILE", "-p", "--loop [TIME]", "--range RANGE", "--json", "--rundir DIR"))
+    options = ("-a", "--file FILE", "-p", "--loop [TIME]", "--range RANGE", "--json", "--rundir DIR")
+    assert all(option in out for option in options)
     assert run("--version")[:2] == (0, f"pstatus {VERSION}\n")
 
 
