@@ -31,6 +31,7 @@ SLOW_SECONDS = 1.0    # an answer that takes longer is noted
 class Asked(Protocol):
     """What the chain wants of a module: PdmModule fulfils it, and so may a stand-in for one that runs elsewhere."""
 
+    API: tuple[int, int]
     ident: str
     name: str
     namespaces: frozenset[str]
@@ -147,6 +148,8 @@ class Chain:
         return Answer(Outcome.FAILED, why=f"invalid answer: {fault}") if fault else answer
 
     def _put_find(self, module: Asked, request: Request) -> Found | None:
+        if module.API < (1, 1):    # its `find`, if it has one, is something else
+            raise CannotFind
         self._open(module)
         return module.find(request.user, request.namespace)
 

@@ -89,6 +89,20 @@ def test_a_module_without_it_cannot_tell() -> None:
         Old("old", []).find("joe", "x")
 
 
+class Lookup(PdmModule):
+    """Written for the interface before `find`, with a method of its own that has this name."""
+
+    find: Any = staticmethod(lambda user: user)
+
+
+def test_a_find_of_its_own_in_an_older_module_is_never_called() -> None:
+    notes: list[str] = []
+    chain = Chain([Lookup("old", [])], 1.0, lambda message, **fields: notes.append(message.name))
+    [step] = chain.find("joe", "x")
+    assert (step.answer.outcome, step.answer.why) == (Outcome.FAILED, "it looks nobody up without a password")
+    assert not notes
+
+
 def test_a_chain_tells_what_each_module_says(tmp_path: Path) -> None:
     notes: list[str] = []
     old, limited = Old("old", []), make_module("any", "store1", "%u", ident="limited")
