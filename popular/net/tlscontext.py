@@ -19,6 +19,7 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"    # of TLS 1.2 (RFC 9325 section 4.2); 
 _PARTIAL_CHAIN = 0x80000      # X509_V_FLAG_PARTIAL_CHAIN: the certificate itself is trusted
 _ANY_TIME = 0x200000          # X509_V_FLAG_NO_CHECK_TIME: also when it is over
 _TICKETS = 1                  # of TLS 1.3; OpenSSL would give two, for clients that open several connections at once
+_MAX_PEM = 1 << 20            # octets of a file that are looked at for what is wrong with it
 _STEPS = 10                   # of a handshake in memory, which takes four
 
 
@@ -154,9 +155,21 @@ def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
     except ssl.SSLError as why:
         if why.reason == "KEY_VALUES_MISMATCH":
             raise StartError(f"key {pair.key} does not belong to certificate {pair.certificate}") from why
-        raise StartError(f"{pair.certificate}, {pair.key}: {reason_of(why)}") from why
+        raise StartError(_unusable(pair) or f"{pair.certificate}, {pair.key}: {reason_of(why)}") from why
     except OSError as why:
         raise StartError(f"{_unreadable(pair)}: {why.strerror}") from why
+
+
+def _unusable(pair: KeyPair) -> str:
+    """Return what is wrong with which file, where OpenSSL only says `pem lib`; empty: nothing known."""
+    for path, kind in ((pair.certificate, "CERTIFICATE"), (pair.key, "PRIVATE KEY")):
+        with open(path, "rb") as file:
+            text = file.read(_MAX_PEM)
+        if f"{kind}-----".encode() not in text:
+            return f"{path}: there is no {kind.lower()} in PEM form in it"
+    if b"ENCRYPTED" in text:
+        return f"key {pair.key}: it has a passphrase, and must have none"
+    return ""
 
 
 def _unreadable(pair: KeyPair) -> str:
