@@ -88,6 +88,9 @@ def _unused_values(cls: ObjectClass, items: Sequence[Item], fresh: Mapping[str, 
 
 
 def _unused(what: str, row: Setting, says: object, holds: object, command: str) -> Unused:
+    if row.show(says) is None:
+        return Unused(what, f"the file sets nothing, and {_told(row, holds)}, which a command set, stays; "
+                            f"to drop it: {command}")
     return Unused(what, f"{_told(row, says)} in the file is not used, because a command set {_told(row, holds)}; "
                         f"to use it: {command}")
 

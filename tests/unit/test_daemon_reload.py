@@ -59,6 +59,13 @@ def test_a_value_that_is_not_used_is_told_with_the_command_that_gives_it_back():
         "maxsession: '7' in the file is not used, because a command set '9'; to use it: unset maxsession"]
 
 
+def test_a_value_that_the_file_does_not_set_is_not_called_a_value_of_the_file():
+    base = setting(DEFAULT, metrics="127.0.0.1:1")
+    merged = merge(setting(DEFAULT, metrics="127.0.0.1:2"), base, DEFAULT, frozenset(("metrics",)), SCHEMA)
+    assert [str(each) for each in merged.unused] == [
+        "metrics: the file sets nothing, and '127.0.0.1:2', which a command set, stays; to drop it: unset metrics"]
+
+
 def test_what_is_fixed_stays_and_is_told():
     present = setting(DEFAULT, logfile="/a")
     merged = merge(present, present, setting(DEFAULT, logfile="/b"), frozenset(("logfile",)), SCHEMA)
