@@ -91,7 +91,8 @@ def _unused(what: str, row: Setting, says: object, holds: object, command: str) 
     if row.show(says) is None:
         return Unused(what, f"the file sets nothing, and {_told(row, holds)}, which a command set, stays; "
                             f"to drop it: {command}")
-    return Unused(what, f"{_told(row, says)} in the file is not used, because a command set {_told(row, holds)}; "
+    where = "in the file, or by default," if says == row.default else "in the file"
+    return Unused(what, f"{_told(row, says)} {where} is not used, because a command set {_told(row, holds)}; "
                         f"to use it: {command}")
 
 
