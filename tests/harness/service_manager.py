@@ -32,6 +32,7 @@ from tests.harness.system import descendants_of, end_process, is_alive, parent_o
 UNITS = ROOT / "etc" / "systemd"
 
 BACKLOG = 7    # of the sockets that are handed over
+MOMENT = 1.0   # seconds that a process on its way out may take
 
 Handed = socket.socket | IO[str]
 
@@ -246,6 +247,9 @@ class ServiceManager:
         os.kill(self.main, signal.SIGTERM)
         if self._is_ours:    # for the end of another's child systemd does not wait
             self.wait(lambda: not is_alive(self.main), float(self.unit.get("TimeoutStopSec").rstrip("s")))
+            # Whom the main process has waited for may still be on the way out: descriptors are closed before the end.
+            until = time.monotonic() + MOMENT
+            self.wait(lambda: not any(map(is_alive, family)) or time.monotonic() > until)
         self.killed = [pid for pid in family if is_alive(pid)]
         for pid in self.killed:
             end_process(pid)
