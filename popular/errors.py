@@ -48,7 +48,7 @@ class Mistake:
 
 @dataclass(slots=True)
 class Findings:
-    """What a starter found wrong before it took anything (daemon.trial)."""
+    """What a starter found wrong before it took anything (daemon.start.trial)."""
 
     mistakes: list[Mistake] = field(default_factory=list)    # no daemon starts with one of them
     faults: list[Mistake] = field(default_factory=list)      # it starts, but those who log in will not be served
@@ -136,7 +136,7 @@ class CommitError(StoreError):
 class BackendError(PopularError):
     """A backend cannot be reached or does not speak its protocol.
 
-    `kind` is one of those that are counted for each backend (proc.board_layout.FAILURES).
+    `kind` is one of those that are counted for each backend (statefile.layout.FAILURES).
     """
 
     def __init__(self, why: str, kind: str = "protocol") -> None:

@@ -16,13 +16,18 @@ MASTERAUTH = "/etc/popular/masterauth.conf"
 SMTPFILE = "/var/lib/popular/smtpafterpop/clients.db"    # ours: where the original had it is not known
 
 
+def package_path() -> str:
+    """Return the folder that this package lies in: an entry of sys.path, but for editable installations."""
+    return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
 def pdm_dir() -> str:
     """Return the folder of the database modules.
 
     In a checkout that is `pdm_modules` beside the package, else `PREFIX/lib/popular`, where the package
     itself lies in `PREFIX/lib/pythonX.Y/site-packages` or, as on Debian, `dist-packages`.
     """
-    above = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    above = package_path()
     beside = os.path.join(above, "pdm_modules")
     if os.path.isdir(beside):
         return beside

@@ -26,16 +26,17 @@ from popular.config.render import (  # noqa: E402
     Examples, man_objects, man_options, man_settings, man_text, sample_ini)
 from popular.config.setting import Schema  # noqa: E402
 from popular.control.grammar import Pattern, Shape  # noqa: E402
-from popular.daemon.lone import LoneSpec  # noqa: E402
+from popular.daemon.master.single import LoneSpec  # noqa: E402
 from popular.daemon.spec import DaemonSpec  # noqa: E402
 from popular.log.message import Message  # noqa: E402
 from popular.paths import LOGDIR, RUNDIR  # noqa: E402
-from popular.proc.board_layout import FAILURES  # noqa: E402
-from popular.proc.metrics import ACTIVE, BACKEND_FAILURES, COUNTERS, FAMILIES, STATES, UNKNOWN, Family  # noqa: E402
+from popular.statefile.layout import FAILURES  # noqa: E402
+from popular.statefile.prometheus import (  # noqa: E402
+    ACTIVE, BACKEND_FAILURES, COUNTERS, FAMILIES, STATES, UNKNOWN, Family)
 from popular.version import VERSION  # noqa: E402
 
 PROGRAMS = ("pproxy", "pserv", "pcheckd", "ringd")
-TOOLS = {"pclean": "popular.tools.pclean_settings"}    # those with an INI file, and where their SCHEMA is
+TOOLS = {"pclean": "popular.tools.pclean.settings"}    # those with an INI file, and where their SCHEMA is
 CONFIGURED = (*PROGRAMS, *TOOLS)
 
 EXAMPLES: Mapping[str, Examples] = {

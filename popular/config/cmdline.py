@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from popular.config.inifile import Reading, examine_ini
+from popular.config.ini.file import Reading, examine_ini
 from popular.config.kinds import Bool, Dir, File
 from popular.config.parser import Parser
 from popular.config.setting import Schema, Setting, place

@@ -9,8 +9,8 @@ import textwrap
 from collections.abc import Mapping
 
 from popular.config.cmdline import common_options, metavar
+from popular.config.ini.quoting import quote
 from popular.config.kinds import Bool, Choice, Float, Int, Kind, Time
-from popular.config.quoting import quote
 from popular.config.setting import Schema, Setting
 
 WIDTH = 98        # columns of comments in a sample file

@@ -17,7 +17,7 @@ from popular.log.sink import FileSink, Sink
 from popular.log.syslog import DEV_LOG, SyslogSink
 from popular.log.writer import Log
 from popular.paths import LOGDIR
-from popular.proc.rights import Rights, acting_as
+from popular.unix.rights import Rights, acting_as
 
 FILE = "file"
 SYSLOG = "syslog"

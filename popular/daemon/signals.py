@@ -10,7 +10,7 @@ class SignalRow:
 
     number: signal.Signals
     command: str    # the control command that does the same
-    method: str     # of daemon.master.Master
+    method: str     # of daemon.master.loop.Master
     text: str       # for the man page
 
 

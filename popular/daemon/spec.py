@@ -12,20 +12,19 @@ from typing import Literal, Protocol
 from popular.addresses import Endpoint
 from popular.config.setting import Schema
 from popular.config.store import Config
-from popular.daemon.desk import Commands
-from popular.daemon.limits import LoadSource
+from popular.daemon.admin.context import Commands
+from popular.daemon.master.limits import LoadSource
 from popular.daemon.signals import SIGNALS, SignalRow
 from popular.errors import Mistake
 from popular.log.message import Message
 from popular.log.writer import Log
-from popular.proc.board_layout import BoardKind
-from popular.proc.board_view import Row
 from popular.proc.child import Child
 from popular.proc.overdue import LoginLimit
 from popular.proc.pool import PoolLimits
+from popular.statefile.layout import BoardKind
+from popular.statefile.reader import Row
 
-
-METRICS = "@metrics"    # owner of the listener on which metrics are served (daemon.metrics); no object has such an id
+METRICS = "@metrics"    # owner of the listener for metrics (daemon.master.metrics); no object has such an id
 _METRICS_BACKLOG = 128
 
 
@@ -74,7 +73,7 @@ class Job(Protocol):
 
 
 class Stage(Protocol):
-    """Where a child's life is rehearsed (daemon.rehearsal)."""
+    """Where a child's life is rehearsed (daemon.child.warmup)."""
 
     log: Log
     owner: str    # of the listener
@@ -129,7 +128,7 @@ class DaemonSpec:
     start_message: Message    # fields: any of version, pid, user, addresses
     end_message: Message      # fields: any of command, children, version, pid, user
     signals: tuple[SignalRow, ...] = SIGNALS
-    capabilities: tuple[int, ...] = ()    # kept when root's rights are given up (proc.capabilities)
+    capabilities: tuple[int, ...] = ()    # kept when root's rights are given up (unix.capabilities)
     commands: Commands | None = None    # of the control socket; None: it has none
     module: str = ""          # where `SPEC` stands; empty: popular.NAME.spec
     board: BoardKind | None = None    # what its state file holds; None: it has no state file

@@ -18,11 +18,11 @@ from popular.daemon.messages import CERTIFICATE_ENDS, CERTIFICATE_KEPT
 from popular.errors import ConfigError, Findings, Mistake, StartError
 from popular.log.writer import Log
 from popular.net.wire import Wire
-from popular.proc.rights import own_rights
+from popular.unix.rights import own_rights
 
 if TYPE_CHECKING:
-    from popular.net.tlscontext import Certificate, KeyPair
-    from popular.net.tlsstream import TlsStream
+    from popular.net.tls.context import Certificate, KeyPair
+    from popular.net.tls.stream import TlsStream
 
 OFF, STARTTLS, IMPLICIT = "off", "starttls", "implicit"
 WARN_DAYS = 21    # before a certificate ends, and each day from then on
@@ -138,7 +138,7 @@ def _mistake(cls: str, item: Item, why: StartError) -> Mistake:
 
 def _pairs(item: Item) -> "list[KeyPair]":
     """Return the files; raises StartError when their numbers differ, or there are none."""
-    from popular.net.tlscontext import KeyPair    # here, because it needs ssl, which no child without TLS shall carry
+    from popular.net.tls.context import KeyPair    # here, because it needs ssl, which no child without TLS shall carry
 
     certificates, keys = item.values.files("certificate"), item.values.files("key")
     if not certificates:
@@ -166,7 +166,8 @@ def _identity(path: str) -> tuple[int, ...]:
 
 
 def _make(item: Item, stamp: Stamp) -> Tls:
-    from popular.net import tlscontext, tlswire    # here, as above
+    from popular.net.tls import context as tlscontext    # here, as above
+    from popular.net.tls import stream as tlsstream
 
     values = item.values
     want_readable("certificate", *values.files("certificate"))
@@ -177,6 +178,6 @@ def _make(item: Item, stamp: Stamp) -> Tls:
                                         (values.optional_text("clientca") or "") if "clientca" in values else "")
 
     def secure(wire: Wire) -> "TlsStream":
-        return tlswire.secure(wire, context, server_side=True)
+        return tlsstream.secure(wire, context, server_side=True)
 
     return Tls(values.text("tls"), secure, certificates, stamp)

@@ -1,6 +1,7 @@
-"""What wires and relays speak over: a socket, or TLS over one (net.tlsstream, loaded only where there is TLS)."""
+"""What wires and relays speak over: a socket, or TLS over one (net.tls.stream, loaded only where there is TLS)."""
 
 import socket
+from dataclasses import dataclass
 from typing import Protocol
 
 Octets = bytes | bytearray | memoryview
@@ -49,3 +50,20 @@ class Buffered(Protocol):
 
 
 Stream = socket.socket | Buffered
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A part of a file that goes to a peer as it is, without passing through this process.
+
+    It is `count` octets from `start` of the open file `fd`, which must stay open until they are sent.  net.stuffing
+    names such parts, net.wire sends them.
+    """
+
+    fd: int
+    start: int
+    count: int
+
+    def __len__(self) -> int:
+        """Return the octets, as of any other part of an answer."""
+        return self.count

@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterable
 
 from popular.errors import Gone, NulByte, ProxyHeader, Refuse, StoreError
 from popular.names import MAX_RESPONSE, clean_line
-from popular.net.filepart import FilePart
 from popular.net.idleness import LOOKS, Idleness
-from popular.net.transport import PROXY_V2, Octets, Stream
+from popular.net.transport import PROXY_V2, FilePart, Octets, Stream
 
 MAX_SURPLUS = 64 * 1024     # octets of an over-long line that are read to find its end
 SEND_BLOCK = 64 * 1024      # octets that `send_parts` gathers before it sends

@@ -4,11 +4,11 @@ import sys
 
 from popular.addresses import Endpoint
 from popular.config.cmdline import conf_path
-from popular.config.inifile import value_in
+from popular.config.ini.file import value_in
 from popular.config.setting import place
 from popular.config.store import Config, WrongValue, sound, with_variable
-from popular.daemon.starter import main as start
-from popular.daemon.trial import try_spool
+from popular.daemon.start.starter import main as start
+from popular.daemon.start.trial import try_spool
 from popular.errors import Findings, Mistake, StartError, UsageError
 from popular.net.listen import resolve
 from popular.pcheckd.settings import SCHEMA

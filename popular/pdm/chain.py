@@ -23,7 +23,7 @@ from popular.pdm import messages, secrets
 from popular.pdm.api import UNKNOWN, Answer, CannotFind, Found, Outcome, Request
 from popular.pdm.timelimit import TimeUp, limited
 from popular.pdm.validation import fault_of
-from popular.proc.signals import is_interruption
+from popular.unix.signals import is_interruption
 
 SLOW_SECONDS = 1.0    # an answer that takes longer is noted
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from popular.errors import PdmError
 from popular.pdm.api import API, PdmModule
-from popular.proc.signals import is_interruption
+from popular.unix.signals import is_interruption
 
 MAX_SOURCE = 1 << 20    # octets of a module's file
 

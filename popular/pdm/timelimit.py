@@ -20,7 +20,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
-from popular.proc.signals import DEFAULT, get_handler, set_handler, set_mask
+from popular.unix.signals import DEFAULT, get_handler, set_handler, set_mask
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

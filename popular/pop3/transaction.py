@@ -22,8 +22,8 @@ from itertools import chain
 from typing import BinaryIO
 
 from popular.errors import CommitError, Gone, Leave, Refuse, StoreError
-from popular.net.filepart import FilePart
 from popular.net.stuffing import stuffed, stuffed_file
+from popular.net.transport import FilePart
 from popular.net.wire import Wire
 from popular.pop3 import capability
 from popular.pop3.command import State, command

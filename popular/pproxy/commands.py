@@ -7,9 +7,9 @@ import shlex
 
 from popular.config.store import COMMAND, with_item
 from popular.control.grammar import CommandSet, Given, join_words
-from popular.daemon import capa, objectcommands
-from popular.daemon.commands import commands as common
-from popular.daemon.desk import Commands, Desk, Result
+from popular.daemon.admin import capa, objectcommands
+from popular.daemon.admin.commands import commands as common
+from popular.daemon.admin.context import Commands, Desk, Result
 from popular.errors import UsageError
 from popular.pproxy.finding import find_user
 from popular.pproxy.modules import describe

@@ -6,10 +6,10 @@ from functools import partial
 
 from popular.config.setting import place
 from popular.config.store import Config, Item, WrongValue, sound, with_item
-from popular.daemon.capa import read_lists
-from popular.daemon.starter import main as start
+from popular.daemon.admin.capa import read_lists
+from popular.daemon.start.starter import main as start
+from popular.daemon.start.trial import why_not
 from popular.daemon.tls import OFF, try_certificates
-from popular.daemon.trial import why_not
 from popular.errors import Findings, Mistake, PdmError, StartError
 from popular.net.listen import resolve
 from popular.pdm.chain import reason
@@ -17,7 +17,7 @@ from popular.pdm.timelimit import TimeUp, limited
 from popular.pproxy.modules import load
 from popular.pproxy.settings import SCHEMA
 from popular.pproxy.spec import SPEC, records_clients
-from popular.proc.rights import own_rights
+from popular.unix.rights import own_rights
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ from popular.paths import pdm_dir
 from popular.pdm.api import PdmModule
 from popular.pdm.chain import Chain
 from popular.pdm.loader import load_module
-from popular.proc.signals import is_interruption
+from popular.unix.signals import is_interruption
 
 
 def load(item: Item, config: Config) -> PdmModule:

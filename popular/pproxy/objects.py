@@ -14,14 +14,14 @@ from popular.addresses import Endpoint
 from popular.config.kinds import Address, Addresses, Bool, Choice, File, Id, Int, String, Time
 from popular.config.setting import ObjectClass, Setting, place
 from popular.config.store import Config, Item, Values
-from popular.daemon.capa import CAPA, list_of
+from popular.daemon.admin.capa import CAPA, list_of
 from popular.daemon.tls import IMPLICIT, OFF, STARTTLS, Tls, tls_rows, want_readable
 from popular.errors import ConfigError, Mistake, StartError
 from popular.net.wire import Wire
 from popular.pop3 import capability
 
 if TYPE_CHECKING:
-    from popular.net.tlsstream import TlsStream
+    from popular.net.tls.stream import TlsStream
 
 PROTOCOLS = ("cxpop", "xpop", "pop3")
 
@@ -193,7 +193,9 @@ def _backend(item: Item, config: Config) -> Backend:
 
 def _secure(item: Item) -> "Callable[[Wire], TlsStream]":
     """Return what puts a wire to a backend under TLS; raises ConfigError."""
-    from popular.net import tlscontext, tlswire    # here, because it needs ssl, which no child without TLS shall carry
+    # Here, because both need ssl, which no child without TLS shall carry.
+    from popular.net.tls import context as tlscontext
+    from popular.net.tls import stream as tlsstream
 
     values = item.values
     certificate, key = values.optional_text("certificate"), values.optional_text("key")
@@ -208,4 +210,4 @@ def _secure(item: Item) -> "Callable[[Wire], TlsStream]":
                                             pair=pair)
     except StartError as why:
         raise ConfigError([Mistake(place("backend", item.ident, "tls"), str(why))]) from why
-    return lambda wire: tlswire.secure(wire, context, server_side=False, server_hostname=name)
+    return lambda wire: tlsstream.secure(wire, context, server_side=False, server_hostname=name)

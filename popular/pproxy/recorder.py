@@ -9,9 +9,9 @@ import mmap
 import struct
 import time
 
+from popular.log.once import OnceAMinute
 from popular.log.writer import Log
 from popular.pproxy.messages import SMTP_NOT_RECORDED
-from popular.proc.once import OnceAMinute
 from popular.smtpafterpop.clients import Clients, ClientsError
 
 # Seconds to wait for another writer.  One of ours has done in less than a millisecond, but with 200 at once some wait

@@ -1,6 +1,6 @@
 """Where sessions of pproxy are rehearsed: users, a mail check and a backend that are none.
 
-Runs in the master at its start, before it has children (daemon.rehearsal); raises OSError and StartError.
+Runs in the master at its start, before it has children (daemon.child.warmup); raises OSError and StartError.
 """
 
 import socket

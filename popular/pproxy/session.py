@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from popular.config.store import Config
+from popular.daemon.admin.sessions import totals_of
+from popular.daemon.child.session import Session
 from popular.daemon.messages import NULL_BYTE_IN_INPUT
-from popular.daemon.session import Session
-from popular.daemon.sessions import totals_of
 from popular.daemon.tls import IMPLICIT
 from popular.errors import BackendError, Gone, MailcheckError, NoMailbox, NulByte, Refused
 from popular.log.writer import Log
@@ -28,7 +28,7 @@ from popular.pproxy import messages
 from popular.pproxy.backend import BackendLink, LoginRefused, Unanswered
 from popular.pproxy.objects import ProxyConfig, Vserv
 from popular.pproxy.routing import NoRoute, Route, find_route
-from popular.proc.board_view import Row
+from popular.statefile.reader import Row
 
 if TYPE_CHECKING:
     from popular.pproxy.recorder import Recorder

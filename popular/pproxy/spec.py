@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from popular.addresses import is_ip
 from popular.config.setting import place, quoted
 from popular.config.store import Config, Item, gather
-from popular.daemon.accept import AcceptJob, tls_of
+from popular.daemon.child.accept import AcceptJob, tls_of
+from popular.daemon.child.session import Connection, Session, new_sid
 from popular.daemon.messages import START
-from popular.daemon.session import Connection, Session, new_sid
 from popular.daemon.settings import pool_limits, pool_mistakes
 from popular.daemon.spec import DaemonSpec, Job, Listen, metrics_listens
 from popular.daemon.tls import STARTTLS, Tls, load_tls, note_ending
@@ -32,9 +32,9 @@ from popular.pproxy.output import Output
 from popular.pproxy.rehearsal import ProxyStage
 from popular.pproxy.session import ProxySession, sum_up
 from popular.pproxy.settings import SCHEMA
-from popular.proc.board_layout import PROXY
 from popular.proc.child import Child
 from popular.proc.overdue import LoginLimit
+from popular.statefile.layout import PROXY
 
 if TYPE_CHECKING:
     from popular.pproxy.recorder import Recorder

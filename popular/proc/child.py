@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NoReturn, TypeVar, TypeVarTuple
 
+from popular.log.once import OnceAMinute
+from popular.log.trace import places
 from popular.log.writer import Log
-from popular.proc.board import Board
-from popular.proc.descriptors import MastersOwn, Seats
 from popular.proc.messages import CHILD_COPIED, CHILD_FAILED, CHILD_SHORT, GOT_TERM_SIGNAL
-from popular.proc.once import OnceAMinute
 from popular.proc.pipes import DeathPipe, Doorbell
-from popular.proc.rights import Rights, prove
-from popular.proc.signals import DEFAULT, IGNORED, SignalPipe, pending, set_handler, set_mask
-from popular.proc.title import Title
-from popular.proc.trace import places
+from popular.statefile.writer import Board
+from popular.unix.descriptors import MastersOwn, Seats
+from popular.unix.rights import Rights, prove
+from popular.unix.signals import DEFAULT, IGNORED, SignalPipe, pending, set_handler, set_mask
+from popular.unix.title import Title
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -196,7 +196,7 @@ def become_child(slot: int, generation: int, inheritance: Inheritance, work: Cal
 
 
 def rehearse_child(inheritance: Inheritance, work: Callable[[Child], int]) -> bool:
-    """Do in the master, before it has children, what a child does (daemon.rehearsal); False when it failed.
+    """Do in the master, before it has children, what a child does (daemon.child.warmup); False when it failed.
 
     Resets all signals.
     """

@@ -12,8 +12,8 @@ from typing import NoReturn
 from popular.log.writer import Log
 from popular.proc.child import ASK, RETIRE, Inheritance, leave_master, note_failure
 from popular.proc.pipes import DeathPipe
-from popular.proc.rights import prove
-from popular.proc.signals import IGNORED, SignalPipe, set_handler, set_mask
+from popular.unix.rights import prove
+from popular.unix.signals import IGNORED, SignalPipe, set_handler, set_mask
 
 
 class Helper:

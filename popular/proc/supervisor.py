@@ -9,18 +9,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from popular.log.once import OnceAMinute
 from popular.log.writer import Log
-from popular.proc.board_layout import CUT_OFF
-from popular.proc.board_view import Row
 from popular.proc.child import (
     ASK, FAILED, LOGGED_IN, NOT_LOGGED_IN, RETIRE, WISHES, Child, ChildState, Inheritance, become_child)
 from popular.proc.messages import CHILD_DIED, CHILD_NOT_STARTED, CHILD_OVERDUE, FORK_FAILED
-from popular.proc.once import OnceAMinute
 from popular.proc.overdue import LoginLimit, Newcomers
 from popular.proc.pool import PoolLimits, decide
-from popular.proc.roster import Record, Roster, Slots
-from popular.proc.signals import HANDLED
+from popular.proc.table import Record, Roster, Slots
 from popular.proc.throttle import Throttle
+from popular.statefile.layout import CUT_OFF
+from popular.statefile.reader import Row
+from popular.unix.signals import HANDLED
 
 MAX_FORKS = 16      # in one turn, so that signals never wait long
 RUSH = 0.05         # seconds: when idle children are too few again so soon,

@@ -7,7 +7,7 @@ a child.  What is registered here belongs to the master and is closed in its chi
 import select
 from collections.abc import Callable
 
-from popular.proc.descriptors import MastersOwn
+from popular.unix.descriptors import MastersOwn
 
 
 class Watch:

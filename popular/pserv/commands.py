@@ -4,9 +4,9 @@ Functions over the frozen Config; they run in the master.  Raise UsageError.
 """
 
 from popular.control.grammar import CommandSet, Given
-from popular.daemon import capa, objectcommands
-from popular.daemon.commands import commands as common
-from popular.daemon.desk import Commands, Desk, Result
+from popular.daemon.admin import capa, objectcommands
+from popular.daemon.admin.commands import commands as common
+from popular.daemon.admin.context import Commands, Desk, Result
 
 commands: Commands = CommandSet(common, capa.commands)
 

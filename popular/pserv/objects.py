@@ -11,7 +11,7 @@ from types import MappingProxyType
 from popular.config.kinds import Addresses, Bool, File, Id
 from popular.config.setting import ObjectClass, Setting
 from popular.config.store import Config, Item
-from popular.daemon.capa import CAPA, list_of
+from popular.daemon.admin.capa import CAPA, list_of
 from popular.daemon.tls import IMPLICIT, Tls, tls_rows
 from popular.pop3 import capability
 

@@ -1,6 +1,6 @@
 """Where sessions of pserv are rehearsed: a mailbox in the run folder with one message, and a client who reads it.
 
-Runs in the master at its start, before it has children (daemon.rehearsal); raises OSError.
+Runs in the master at its start, before it has children (daemon.child.warmup); raises OSError.
 """
 
 import os

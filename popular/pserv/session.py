@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 
 from popular.config.store import Config
-from popular.daemon.session import Session
-from popular.daemon.sessions import totals_of
+from popular.daemon.admin.sessions import totals_of
+from popular.daemon.child.session import Session
 from popular.errors import Gone, MailboxError, ProxyHeader, Refused
 from popular.log.writer import Log
 from popular.pop3.dialogue import Dialogue
@@ -17,8 +17,8 @@ from popular.pop3.maildrop import EmptyMaildrop
 from popular.pop3.transaction import Outcome, TransactionState
 from popular.pop3.xpop import Preamble, read_preamble
 from popular.pserv import messages
-from popular.proc.board_view import Row
 from popular.pserv.objects import ServConfig, Server
+from popular.statefile.reader import Row
 from popular.store.commit import Trouble
 from popular.store.folders import is_missing
 from popular.store.mailbox import Mailbox

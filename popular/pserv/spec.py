@@ -9,16 +9,15 @@ from functools import partial
 
 from popular.config.setting import place, quoted
 from popular.config.store import Config, Item, gather
-from popular.daemon.accept import AcceptJob, tls_of
-from popular.daemon.capa import list_of
+from popular.daemon.admin.capa import list_of
+from popular.daemon.child.accept import AcceptJob, tls_of
+from popular.daemon.child.session import Connection, Session
 from popular.daemon.messages import START
-from popular.daemon.session import Connection, Session
 from popular.daemon.settings import pool_limits, pool_mistakes
 from popular.daemon.spec import DaemonSpec, Job, Listen, metrics_listens
 from popular.daemon.tls import load_tls, note_ending
 from popular.errors import ConfigError, Mistake
 from popular.log.writer import Log
-from popular.proc.board_layout import SERVER
 from popular.proc.child import Child
 from popular.pserv.commands import commands
 from popular.pserv.messages import SHUTDOWN_SERVER
@@ -26,6 +25,7 @@ from popular.pserv.objects import ServConfig, serv_config
 from popular.pserv.rehearsal import ServStage
 from popular.pserv.session import ServSession, sum_up
 from popular.pserv.settings import SCHEMA
+from popular.statefile.layout import SERVER
 
 
 @dataclass(frozen=True, slots=True)

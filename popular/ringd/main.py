@@ -2,7 +2,7 @@
 
 import sys
 
-from popular.daemon.starter import main as start
+from popular.daemon.start.starter import main as start
 from popular.ringd.spec import SPEC
 
 

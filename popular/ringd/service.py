@@ -13,9 +13,9 @@ import time
 from dataclasses import dataclass
 
 from popular.errors import StartError, UsageError
+from popular.log.once import OnceAMinute
 from popular.log.writer import Log
 from popular.net.ringpacket import MAX_REQUEST, Answer, Request, Verb, canonical, decode_request
-from popular.proc.once import OnceAMinute
 from popular.proc.watch import Watch
 from popular.ringd.messages import CLIENT_DROPPED, CLIENT_REFUSED, PORT_GIVEN, PORT_REFUSED, PORT_RETURNED
 from popular.ringd.ports import PortTable

@@ -7,20 +7,20 @@ import os
 
 from popular.config.setting import place
 from popular.config.store import Config
-from popular.daemon.lone import LoneSpec
+from popular.daemon.master.single import LoneSpec
 from popular.daemon.messages import START
 from popular.errors import Mistake
 from popular.log.writer import Log
 from popular.net.listen import bind_tcp
 from popular.paths import RINGSOCKET
-from popular.proc.capabilities import CAP_NET_BIND_SERVICE
-from popular.proc.rights import group_name, own_rights
 from popular.proc.watch import Watch
 from popular.ringd.messages import SHUTDOWN_RINGD
 from popular.ringd.ports import PortTable
 from popular.ringd.ranges import PortRanges
 from popular.ringd.service import Service, open_service
 from popular.ringd.settings import SCHEMA
+from popular.unix.capabilities import CAP_NET_BIND_SERVICE
+from popular.unix.rights import group_name, own_rights
 
 BACKLOG = 256    # until the client says what it wants
 

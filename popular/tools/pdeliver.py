@@ -33,12 +33,12 @@ from popular.errors import StartError, StoreError
 from popular.log.writer import Log
 from popular.names import is_mailbox
 from popular.paths import LOGDIR, SPOOLDIR
-from popular.proc.rights import drop, rights_of_owner
 from popular.store.deliver import deliver
 from popular.store.lineends import Form, Source
 from popular.store.mailbox import Mailbox
 from popular.store.quota import usage
 from popular.tools import pdeliver_messages as M
+from popular.unix.rights import drop, rights_of_owner
 from popular.version import VERSION
 
 DELIVERED, OVER_QUOTA, USAGE, NO_USER, RETRY = 0, 1, 64, 67, 75    # exit codes

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from popular.config.inifile import read_ini
+from popular.config.ini.file import read_ini
 from popular.config.store import Config, default_config, with_fact
-from popular.daemon.capa import read_lists
+from popular.daemon.admin.capa import read_lists
 from popular.errors import BackendError, ConfigError, Gone, MailcheckError, Mistake, PdmError, UsageError
 from popular.log.line import value
 from popular.mailcheck.client import ask
@@ -27,7 +27,7 @@ from popular.pproxy.modules import load
 from popular.pproxy.objects import ProxyConfig, proxy_config
 from popular.pproxy.routing import NoRoute, Route, find_route
 from popular.pproxy.settings import SCHEMA
-from popular.proc.rights import drop, find_rights
+from popular.unix.rights import drop, find_rights
 
 MAX_PASSWORD = 4096    # octets that are read
 

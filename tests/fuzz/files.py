@@ -10,22 +10,22 @@ from collections.abc import Iterator
 from pdm_modules import pdm_master, pdm_passwd
 from popular.addresses import parse_endpoint
 from popular.config.changes import Change, changes_from
-from popular.config.iniedit import edited
-from popular.config.inifile import read_ini
-from popular.config.initext import render_ini
+from popular.config.ini.edit import edited
+from popular.config.ini.file import read_ini
+from popular.config.ini.quoting import quote, unquote
+from popular.config.ini.text import render_ini
 from popular.config.kinds import Addresses, Bool, Float, Id, Int, Kind, String, Time
 from popular.config.lines import Lines
-from popular.config.quoting import quote, unquote
 from popular.config.store import default_config, with_variable
 from popular.errors import ConfigError, PdmError
 from popular.log.line import MAX_VALUE, word
-from popular.net.filepart import FilePart
 from popular.net.stuffing import stuffed, stuffed_file
+from popular.net.transport import FilePart
 from popular.pdm import cdbfile, records, secrets
 from popular.pop3.capability import parse_list, render
 from popular.pproxy.settings import SCHEMA
-from popular.proc.board_layout import FIXED, MAGIC, PROXY, Layout
-from popular.proc.board_view import BoardView, NotABoard
+from popular.statefile.layout import FIXED, MAGIC, PROXY, Layout
+from popular.statefile.reader import BoardView, NotABoard
 from popular.store import sizelist
 from popular.store.filename import (
     MAX_NAME, base_of, is_ours, plain_octets, rank_of, size_of, sort_plain, time_of, twin_base, uid_of, with_base)

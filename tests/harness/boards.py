@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from popular.addresses import Endpoint
-from popular.proc.board import Board
-from popular.proc.board_layout import PROXY, BoardKind, SessionState
+from popular.statefile.layout import PROXY, BoardKind, SessionState
+from popular.statefile.writer import Board
 
 
 @dataclass(frozen=True, slots=True)

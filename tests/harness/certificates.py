@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from popular.net.tlscontext import KeyPair, read_certificate, server_context
+from popular.net.tls.context import KeyPair, read_certificate, server_context
 
 _KINDS = {"ecdsa": ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"], "rsa": ["-newkey", "rsa:2048"]}
 

@@ -6,7 +6,7 @@ from popular.addresses import Endpoint
 from popular.config.setting import Schema
 from popular.config.store import Config, default_config, with_fact
 from popular.control.grammar import split_words
-from popular.daemon.desk import Commands, Desk, Result
+from popular.daemon.admin.context import Commands, Desk, Result
 
 
 class FakeSessions:

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from popular.addresses import Endpoint
-from popular.net.tlscontext import KeyPair
+from popular.net.tls.context import KeyPair
 from tests.harness.dovecot_config import VERSIONS, configure, language_of
 from tests.harness.system import die_with_parent, end_family, wait_for
 

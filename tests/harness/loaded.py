@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from popular.daemon.limits import LoadSource
+from popular.daemon.master.limits import LoadSource
 from popular.daemon.spec import DaemonSpec
 from tests.harness.daemon import Daemon, Settings
 

@@ -12,5 +12,5 @@ from tests.harness.loaded import loaded
 SPEC = loaded(REAL, "tests.harness.loaded_pserv")
 
 if __name__ == "__main__":
-    from popular.daemon.starter import main
+    from popular.daemon.start.starter import main
     sys.exit(main(SPEC, sys.argv[1:]))

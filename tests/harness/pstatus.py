@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from popular.proc.board_view import Row
-from popular.tools.pstatus_snapshot import take
+from popular.statefile.reader import Row
+from popular.tools.pstatus.snapshot import take
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.system import wait_for
 

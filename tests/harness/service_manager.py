@@ -25,7 +25,7 @@ from typing import IO
 
 from popular.addresses import Endpoint
 from popular.control.client import ControlClient, Reply, default_path
-from popular.proc.rights import own_rights
+from popular.unix.rights import own_rights
 from tests.harness.daemon import ROOT, Settings, ini_text
 from tests.harness.system import descendants_of, end_process, is_alive, parent_of, wait_for
 

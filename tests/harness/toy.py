@@ -23,11 +23,11 @@ from popular.config.kinds import Addresses, File
 from popular.config.setting import Schema, Setting
 from popular.config.store import Config
 from popular.control.grammar import CommandSet, Given
-from popular.daemon.accept import AcceptJob
-from popular.daemon.commands import commands as common
-from popular.daemon.desk import Commands, Desk, Result
+from popular.daemon.admin.commands import commands as common
+from popular.daemon.admin.context import Commands, Desk, Result
+from popular.daemon.child.accept import AcceptJob
+from popular.daemon.child.session import Connection
 from popular.daemon.messages import START
-from popular.daemon.session import Connection
 from popular.daemon.settings import POOL_ROWS, pool_limits, pool_mistakes, process_rows
 from popular.daemon.spec import DaemonSpec, Job, Listen
 from popular.errors import PdmError
@@ -132,7 +132,7 @@ SPEC = DaemonSpec(
 
 def main() -> int:
     """Be the starter; heavy, so that it is imported here."""
-    from popular.daemon.starter import main as start
+    from popular.daemon.start.starter import main as start
     return start(SPEC, sys.argv[1:])
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from popular.config.cmdline import common_options
-from popular.config.inifile import read_ini
-from popular.config.initext import render_ini
+from popular.config.ini.file import read_ini
+from popular.config.ini.text import render_ini
 from popular.config.setting import Schema, Setting
 from popular.config.store import default_config, dump, load
 from scripts import generate

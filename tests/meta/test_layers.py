@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = {
     "errors": 0, "version": 0, "paths": 0, "names": 0, "addresses": 0, "stderr": 0,
-    "config": 1, "log": 1,
+    "config": 1, "log": 1, "unix": 1, "statefile": 1,
     "proc": 2, "net": 2,
     "pop3": 3, "store": 3, "mailcheck": 3, "pdm": 3, "control": 3, "smtpafterpop": 3,
     "daemon": 4,
@@ -31,7 +31,7 @@ FOR_PDMS = {"popular.pdm.api", "popular.pdm.secrets", "popular.pdm.records", "po
 
 HEAVY = {"threading", "logging", "argparse", "configobj", "subprocess", "tempfile", "concurrent", "asyncio",
          "multiprocessing", "daemon", "setproctitle"}
-HEAVY_FILES = {"main", "starter", "inifile", "inisave", "cmdline", "parser", "render", "iniscan", "trial"}
+HEAVY_FILES = {"main", "starter", "file", "save", "cmdline", "parser", "render", "scan", "trial"}
 
 
 def sources() -> dict[str, Path]:
@@ -152,8 +152,8 @@ def test_the_layer_rule_itself(module, source, is_good):
     pytest.param("import socket, select", True, id="light"),
     pytest.param("import logging.handlers", False, id="heavy"),
     pytest.param("def f():\n    import subprocess", False, id="heavy inside"),
-    pytest.param("from popular.config.inifile import read_ini", False, id="a starter's file"),
-    pytest.param("from popular.config import inifile", False, id="a starter's file by its package"),
+    pytest.param("from popular.config.ini.file import read_ini", False, id="a starter's file"),
+    pytest.param("from popular.config.ini import file", False, id="a starter's file by its package"),
 ])
 def test_the_lean_rule_itself(source, is_good):
-    assert (heavy("popular.net.wire", source, {"popular.config.inifile"}) == []) is is_good
+    assert (heavy("popular.net.wire", source, {"popular.config.ini.file"}) == []) is is_good

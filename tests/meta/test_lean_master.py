@@ -29,8 +29,8 @@ def test_a_child_has_nothing_that_dataclasses_do_without(modules):
 
 
 def test_the_list_is_that_of_the_right_process(modules):
-    assert {"popular.daemon.master", "popular.proc.child", "tests.harness.toy"} <= set(modules[0])
-    assert "popular.daemon.starter" not in modules[0]
+    assert {"popular.daemon.master.loop", "popular.proc.child", "tests.harness.toy"} <= set(modules[0])
+    assert "popular.daemon.start.starter" not in modules[0]
 
 
 def test_a_session_imports_nothing(modules):

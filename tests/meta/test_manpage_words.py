@@ -12,8 +12,8 @@ from popular.log.message import LEVELS
 from popular.mailcheck.packet import MailState
 from popular.net.ringpacket import Verb
 from popular.pdm.api import Answer, Found, Outcome, PdmModule, Request
-from popular.proc.board_layout import FAILURES, PROXY, SERVER, STATES
-from popular.tools.top.keys import KEYS as KEYS_OF_TOP
+from popular.statefile.layout import FAILURES, PROXY, SERVER, STATES
+from popular.tools.pstatus.top.keys import KEYS as KEYS_OF_TOP
 from scripts.generate import CONFIGURED, catalogue, schema_of
 from tests.harness.house import typed
 from tests.harness.logs import KEYS
@@ -81,7 +81,7 @@ def names() -> set[str]:
               for word in re.findall(r"[a-z]+", command.pattern.usage)}
     known |= {name for cls in (Request, Found, Answer, Outcome, PdmModule) for name in dir(cls)}
     known |= {field.name for cls in (Request, Found, Answer) for field in dataclasses.fields(cls)}
-    known |= set(re.findall(r'"([a-z]+)"', (ROOT / "popular/tools/pstatus_json.py").read_text()))
+    known |= set(re.findall(r'"([a-z]+)"', (ROOT / "popular/tools/pstatus/document.py").read_text()))
     known |= {word.lower() for key in KEYS_OF_TOP for word in re.findall(r"\w+", key.shown)}
     known |= {"rate", "top"}    # a column of the live view, the extra for it
     known |= {"file", "mail", "syslog", "stderr", "times"}    # kinds and places of logs

@@ -12,8 +12,8 @@ import pytest
 from popular.config.setting import Setting
 from popular.control.grammar import Command
 from popular.log.message import LEVELS
-from popular.proc.board_layout import PROXY, SERVER, STATES
-from popular.tools import pclean_stop
+from popular.statefile.layout import PROXY, SERVER, STATES
+from popular.tools.pclean import stop as pclean_stop
 from scripts.generate import catalogue, spec_of
 from tests.meta.test_generated import SCHEMAS
 
@@ -142,7 +142,7 @@ def test_counters() -> None:
 
 
 def test_keys_of_json() -> None:
-    source = (ROOT / "popular/tools/pstatus_json.py").read_text()
+    source = (ROOT / "popular/tools/pstatus/document.py").read_text()
     told = set(re.findall(r"[a-z_]+", section("pstatus", "JSON")))
     assert set(re.findall(r'"([a-z_]+)": ', source)) <= told
 

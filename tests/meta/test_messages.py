@@ -37,7 +37,7 @@ RANGES = {
     "popular.tools.messages": range(0x02b0, 0x02c0),
     "popular.pdm.messages": range(0x02c0, 0x02e0),
     "popular.ringd.messages": range(0x02e0, 0x02f0),
-    "popular.tools.pclean_messages": range(0x02f0, 0x0300),
+    "popular.tools.pclean.messages": range(0x02f0, 0x0300),
 }
 
 # Numbers of messages that are no longer sent.  They are never used again.

@@ -213,9 +213,9 @@ def test_modules_that_are_named_are_there():
 
 
 @pytest.mark.parametrize("words, lost", [
-    ("the contract (proc.child), popular.proc.child, see `daemon.lean`.", []),
+    ("the contract (proc.child), popular.proc.child, see `daemon.start.slim`.", []),
     ("the contract (proc.kid), popular.proc.kid.", ["proc.kid", "popular.proc.kid"]),
-    ("daemon.master.Master and daemon.matter.Master", ["daemon.matter"]),
+    ("daemon.master.loop.Master and daemon.matter.Master", ["daemon.matter"]),
     ("pserv.state, pcheckd.conf and pproxy.log are files", []),
 ])
 def test_lost_modules_are_found(words, lost):

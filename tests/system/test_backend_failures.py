@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from popular.proc.board_layout import FAILURES
+from popular.statefile.layout import FAILURES
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.fake_backend import Close, FakeBackend, Hold, ReadLines, Say, Step
 from tests.harness.metrics import Metrics, promtool, scrape, where

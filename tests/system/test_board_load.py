@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
-from popular.proc.board_view import NotABoard, Row
-from popular.tools.pstatus_snapshot import take
+from popular.statefile.reader import NotABoard, Row
+from popular.tools.pstatus.snapshot import take
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.fake_backend import FakeBackend
 from tests.harness.fake_pcheckd import FakePcheckd, Reply, always

@@ -80,7 +80,7 @@ def be_newer(popular: Path) -> None:
 
 def be_broken(popular: Path) -> None:
     """Let no daemon start."""
-    with (popular / "daemon/starter.py").open("a") as file:
+    with (popular / "daemon/start/starter.py").open("a") as file:
         file.write('raise RuntimeError("not today")\n')
 
 

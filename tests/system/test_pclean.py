@@ -17,7 +17,7 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.store.mailbox import Mailbox
-from popular.tools import pclean_screen
+from popular.tools.pclean import screen as pclean_screen
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.popclient import PopClient
 from tests.harness.system import wait_for

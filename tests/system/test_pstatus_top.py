@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from popular.proc.board import Board
-from popular.tools.pstatus_snapshot import Selection, take
-from popular.tools.top.frame import frame
-from popular.tools.top.text import FANCY
-from popular.tools.top.view import View, chosen
-from popular.tools.top.watch import Follower
+from popular.statefile.writer import Board
+from popular.tools.pstatus.snapshot import Selection, take
+from popular.tools.pstatus.top.frame import frame
+from popular.tools.pstatus.top.text import FANCY
+from popular.tools.pstatus.top.view import View, chosen
+from popular.tools.pstatus.top.watch import Follower
 from tests.harness.boards import Made, board_with, many, put
 from tests.harness.control import tell
 from tests.harness.daemon import ROOT
@@ -268,7 +268,8 @@ def test_signals_leave_the_terminal_as_it_was(thousand: Board, number: signal.Si
 
 @pytest.mark.parametrize("fault", ["watch.Follower.look", "frame.frame"])
 def test_a_fault_of_ours_leaves_the_terminal_as_it_was(thousand: Board, fault: str) -> None:
-    code = ("import sys; from popular.tools.pstatus import main; from popular.tools.top import frame, watch\n"
+    code = ("import sys; from popular.tools.pstatus.main import main; "
+            "from popular.tools.pstatus.top import frame, watch\n"
             f"def fault(*anything, **more): raise RuntimeError('on purpose')\n{fault} = fault\nsys.exit(main())")
     command = [sys.executable, "-c", code, "--top", "-f", thousand.path, "-l", "100ms"]
     with Terminal(command, env={"PYTHONPATH": str(ROOT), "PYTHON_COLORS": "0"}) as terminal:
@@ -326,7 +327,8 @@ def test_without_a_terminal(thousand: Board) -> None:
 
 
 def test_without_the_library_all_but_top_works(thousand: Board) -> None:
-    code = "import sys; sys.modules['prompt_toolkit'] = None; from popular.tools.pstatus import main; sys.exit(main())"
+    code = ("import sys; sys.modules['prompt_toolkit'] = None; "
+            "from popular.tools.pstatus.main import main; sys.exit(main())")
 
     def run(*options: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run([sys.executable, "-c", code, "-f", thousand.path, *options], capture_output=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from popular.daemon.master import GRACE
+from popular.daemon.master.loop import GRACE
 from tests.harness.system import descriptors_of, is_alive, title_of, wait_for
 from tests.harness.toyclient import Background, Client, idle_children, is_refused, start_toy
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
-from popular.net.tlscontext import KeyPair
+from popular.net.tls.context import KeyPair
 from tests.harness import clients
 from tests.harness.certificates import Authority, context_of
 from tests.harness.control import refused, tell

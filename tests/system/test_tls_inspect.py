@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
-from popular.net.tlscontext import KeyPair
+from popular.net.tls.context import KeyPair
 from tests.harness.certificates import Authority
 from tests.harness.control import tell
 from tests.harness.daemon import Daemon

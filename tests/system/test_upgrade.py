@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from popular.control.client import ControlClient
-from popular.daemon.succession import STANDBY_SECONDS, UPGRADE_SECONDS
+from popular.daemon.upgrade.old_master import STANDBY_SECONDS, UPGRADE_SECONDS
 from popular.version import VERSION
 from tests.harness.control import control, listening, refused, tell, variable
 from tests.harness.daemon import Daemon, Settings
@@ -30,8 +30,9 @@ LATER = 8.0      # the same, for what takes half a second on a quiet machine
 def release(tmp_path: Path) -> Release:
     """A release whose masters give up and leave sooner."""
     release = Release(tmp_path / "release")
-    release.edit("popular/daemon/succession.py", f"UPGRADE_SECONDS = {UPGRADE_SECONDS}", f"UPGRADE_SECONDS = {LATER}")
-    release.edit("popular/daemon/succession.py", f"STANDBY_SECONDS = {STANDBY_SECONDS}", f"STANDBY_SECONDS = {SOON}")
+    old_master = "popular/daemon/upgrade/old_master.py"
+    release.edit(old_master, f"UPGRADE_SECONDS = {UPGRADE_SECONDS}", f"UPGRADE_SECONDS = {LATER}")
+    release.edit(old_master, f"STANDBY_SECONDS = {STANDBY_SECONDS}", f"STANDBY_SECONDS = {SOON}")
     return release
 
 
@@ -177,7 +178,7 @@ FAILING_CHILDREN = FAILING.format("""
 @pytest.mark.parametrize(("path", "text", "why"), [
     pytest.param("pserv/spec.py", "raise RuntimeError('broken')", "RuntimeError: broken", id="import"),
     pytest.param("pserv/main.py", "def (:", "SyntaxError: invalid syntax", id="syntax"),
-    pytest.param("daemon/boot.py", "raise ImportError('no boot')", "ImportError: no boot", id="boot"),
+    pytest.param("daemon/start/boot.py", "raise ImportError('no boot')", "ImportError: no boot", id="boot"),
     pytest.param("pserv/spec.py", FAILING.format("raise StartError('no job')"), "no job", id="start"),
     pytest.param("pserv/spec.py", FAILING.format("os._exit(9)"), "the new process ended before it was ready",
                  id="dead"),
@@ -256,7 +257,7 @@ MOMENTS = [number * 0.06 for number in range(15)]    # seconds from the start of
 @pytest.fixture
 def standby(release: Release) -> None:
     """Let masters stand by for longer, however slow the machine is."""
-    release.edit("popular/daemon/succession.py", f"STANDBY_SECONDS = {SOON}", f"STANDBY_SECONDS = {2 * LATER}")
+    release.edit("popular/daemon/upgrade/old_master.py", f"STANDBY_SECONDS = {SOON}", f"STANDBY_SECONDS = {2 * LATER}")
 
 
 @pytest.mark.limit(240)
@@ -287,7 +288,7 @@ DEATH = "; __import__('os').kill(__import__('os').getpid(), 9)"
     "master.pidfile.publish(if_stale=self._is_gone)", "master.board.publish()", "            self._open_socket()",
     "master.own(self._listeners)", "self._tell(f\"{TOOK_OVER} {VERSION}\\n\")"])
 def test_the_new_master_may_die_after_each_step(release: Release, pserv: Daemon, step: str) -> None:
-    release.edit("popular/daemon/predecessor.py", f"{step}\n", f"{step}{DEATH}\n")
+    release.edit("popular/daemon/upgrade/new_master.py", f"{step}\n", f"{step}{DEATH}\n")
     with session(pserv) as client:
         pserv.signal(signal.SIGUSR2)
         pserv.wait_log("upgrade_failed")
@@ -302,12 +303,12 @@ def test_the_new_master_may_die_after_each_step(release: Release, pserv: Daemon,
     "master.watch.register(ours.fileno(), self._heir.hear)", "self._is_aside = True", "self._master.step_aside()",
     "self._master.log.note(UPGRADED, process=heir.pid, version=heir.version)"])
 def test_the_old_master_may_die_after_each_step(release: Release, pserv: Daemon, step: str) -> None:
-    good = (release.root / "popular/daemon/succession.py").read_text()
-    release.edit("popular/daemon/succession.py", f"{step}\n", f"{step}{DEATH}\n")
+    good = (release.root / "popular/daemon/upgrade/old_master.py").read_text()
+    release.edit("popular/daemon/upgrade/old_master.py", f"{step}\n", f"{step}{DEATH}\n")
     upgrade(pserv)    # to a master that will die so
     old = pserv.master
     assert pserv.wait() == 0, "the first master has left, and will not come back"
-    (release.root / "popular/daemon/succession.py").write_text(good)
+    (release.root / "popular/daemon/upgrade/old_master.py").write_text(good)
     with session(pserv) as client:
         os.kill(old, signal.SIGUSR2)
         wait_for(lambda: not is_alive(old), 10.0, "the end of the middle master")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
-from popular.net.tlscontext import KeyPair
+from popular.net.tls.context import KeyPair
 from tests.bench.load import LoadResult, Plan, run_load
 from tests.bench.population import Store
 from tests.bench.scripts import Step

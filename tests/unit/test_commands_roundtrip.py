@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from popular.config.inifile import read_ini
+from popular.config.ini.file import read_ini
 from popular.config.kinds import MAX_TEXT, Bool, Choice, Dir, File, Id, Int, String, Time
 from popular.config.lines import Lines
 from popular.config.setting import Schema, Setting

@@ -8,11 +8,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from popular.addresses import Endpoint
-from popular.config import inifile
-from popular.config.inifile import MAX_BYTES, examine_ini, read_ini
+from popular.config.ini import file as inifile
+from popular.config.ini.file import MAX_BYTES, examine_ini, read_ini
+from popular.config.ini.quoting import quote, unquote
+from popular.config.ini.text import render_ini
 from popular.config.kinds import Address, Addresses, Bool, Choice, Dir, File, Float, Id, Int, String, Time
-from popular.config.quoting import quote, unquote
-from popular.config.initext import render_ini
 from popular.config.setting import ObjectClass, Schema, Setting
 from popular.config.store import FILE, Config, Item, Values, WrongValue, default_config, with_fact, with_item
 from popular.errors import ConfigError

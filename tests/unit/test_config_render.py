@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from popular.config.inifile import read_ini
-from popular.config.initext import render_ini
+from popular.config.ini.file import read_ini
+from popular.config.ini.text import render_ini
 from popular.config.kinds import Addresses, Bool, Dir, Id, Int, String, Time
 from popular.config.render import man_objects, man_options, man_settings, sample_ini
 from popular.config.setting import ObjectClass, Schema, Setting

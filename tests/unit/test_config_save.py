@@ -9,11 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from popular.config import inisave
 from popular.config.changes import Change, Told, changes, changes_from, render_changes, to_json
-from popular.config.iniedit import edited
-from popular.config.inifile import read_ini
-from popular.config.inisave import save
+from popular.config.ini import save as inisave
+from popular.config.ini.edit import edited
+from popular.config.ini.file import read_ini
+from popular.config.ini.save import save
 from popular.config.store import COMMAND, Config, Source, default_config, with_item, with_variable, without_item
 from popular.errors import UsageError
 from popular.pproxy.settings import SCHEMA

@@ -18,8 +18,8 @@ from popular.control.grammar import MAX_LINE
 from popular.control.place import MAX_PATH, Place
 from popular.control.server import MAX_CONNECTIONS, ControlServer
 from popular.errors import StartError
-from popular.proc.descriptors import MastersOwn
 from popular.proc.watch import Watch
+from popular.unix.descriptors import MastersOwn
 
 
 class Later:

@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 import pytest
 
-from popular.daemon import accept
-from popular.daemon.accept import AcceptJob, Gate
-from popular.daemon.session import Connection
+from popular.daemon.child import accept
+from popular.daemon.child.accept import AcceptJob, Gate
+from popular.daemon.child.session import Connection
 from popular.daemon.spec import Listen, Listener
 from popular.net.listen import bound_endpoint
-from popular.proc.board import Board
-from popular.proc.board_layout import SERVER
 from popular.proc.child import ChildState
-from popular.proc.descriptors import Seats
+from popular.statefile.layout import SERVER
+from popular.statefile.writer import Board
+from popular.unix.descriptors import Seats
 
 
 class FakeChild:

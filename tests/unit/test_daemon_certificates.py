@@ -8,8 +8,8 @@ from popular.config.store import FILE, Item, Values
 from popular.daemon import certificates
 from popular.daemon.certificates import DAY, CertificateWatch
 from popular.daemon.tls import STARTTLS, load_tls
-from popular.net import tlscontext
-from popular.net.tlscontext import Certificate, KeyPair
+from popular.net.tls import context as tlscontext
+from popular.net.tls.context import Certificate, KeyPair
 from tests.harness.certificates import Authority
 
 

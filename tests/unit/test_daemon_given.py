@@ -8,9 +8,9 @@ from contextlib import ExitStack
 import pytest
 
 from popular.addresses import Endpoint
-from popular.daemon import given
-from popular.daemon.given import given_sockets
 from popular.daemon.spec import Listen
+from popular.daemon.start import activation as given
+from popular.daemon.start.activation import given_sockets
 from popular.errors import Mistake
 
 

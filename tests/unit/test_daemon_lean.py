@@ -21,5 +21,5 @@ ROOT = Path(__file__).resolve().parents[2]
 ])
 def test_dataclasses_without_inspect(program, told):
     words = [sys.executable, "-I", "-S", "-c",
-             f"import sys; sys.path.insert(0, {str(ROOT)!r}); from popular.daemon.lean import *; {program}"]
+             f"import sys; sys.path.insert(0, {str(ROOT)!r}); from popular.daemon.start.slim import *; {program}"]
     assert subprocess.run(words, capture_output=True, text=True, timeout=20).stdout.strip() == told

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from popular.daemon import limits as limits_module
-from popular.daemon.limits import Limits, LimitState, LoadSource, changes
+from popular.daemon.master import limits as limits_module
+from popular.daemon.master.limits import Limits, LimitState, LoadSource, changes
 from popular.log.writer import Log
-from popular.proc.board import Board
-from popular.proc.board_layout import SERVER
+from popular.statefile.layout import SERVER
+from popular.statefile.writer import Board
 from tests.harness.system import wait_for
 
 OK, WARN, MAX = LimitState

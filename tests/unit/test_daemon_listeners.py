@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from popular.addresses import Endpoint
-from popular.daemon.listeners import Exchange, OwnPorts, close_all
+from popular.daemon.master.listeners import Exchange, OwnPorts, close_all
 from popular.daemon.spec import Listen, Listener
 from popular.errors import StartError
 from tests.harness.toyclient import is_refused

@@ -10,19 +10,20 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.config.store import default_config, with_variable
-from popular.daemon import launch
-from popular.daemon.handover import Handle, HandOver
+from popular.daemon.child.session import new_sid
 from popular.daemon.logs import open_sink
-from popular.daemon.master import Master
-from popular.daemon.session import new_sid
+from popular.daemon.master.loop import Master
 from popular.daemon.settings import pool_limits, pool_mistakes
 from popular.daemon.signals import SIGNALS
 from popular.daemon.spec import DaemonSpec, Listen
+from popular.daemon.start import launch
+from popular.daemon.start.handover import Handle, HandOver
 from popular.errors import StartError
 from popular.names import is_sid
-from popular.proc.descriptors import Seats
+from popular.paths import package_path
 from popular.proc.pool import PoolLimits
-from popular.proc.rights import Rights, own_rights
+from popular.unix.descriptors import Seats
+from popular.unix.rights import Rights, own_rights
 from tests.harness.toy import SCHEMA, SPEC
 
 
@@ -84,7 +85,7 @@ def test_the_module_of_a_spec_goes_by_its_name():
 
 
 def test_the_master_s_search_path_is_absolute_and_finds_this_package(monkeypatch):
-    root = os.path.dirname(os.path.dirname(os.path.dirname(launch.__file__)))
+    root = package_path()
     monkeypatch.setattr(sys, "path", ["", "relative", "/x"])
     assert launch.search_path() == (root, "/x")
     monkeypatch.setattr(sys, "path", ["/x", root])

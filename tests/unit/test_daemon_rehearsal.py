@@ -14,17 +14,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 SCRIPT = """
 import importlib, json, os, signal, sys, tempfile
-from popular.daemon import rehearsal
-from popular.log.writer import Log
-from popular.proc.board import Board
 from popular.config.store import default_config, with_fact
-from popular.proc import board_layout
+from popular.daemon.child import warmup as rehearsal
+from popular.log.once import OnceAMinute
+from popular.log.writer import Log
 from popular.proc.child import Inheritance
-from popular.proc.descriptors import MastersOwn, Seats
-from popular.proc.once import OnceAMinute
 from popular.proc.pipes import DeathPipe, Doorbell
-from popular.proc.rights import own_rights
-from popular.proc.title import Title
+from popular.statefile import layout as board_layout
+from popular.statefile.writer import Board
+from popular.unix.descriptors import MastersOwn, Seats
+from popular.unix.rights import own_rights
+from popular.unix.title import Title
 
 
 class Kept:

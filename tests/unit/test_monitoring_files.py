@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from popular.proc.metrics import FAMILIES
+from popular.statefile.prometheus import FAMILIES
 from scripts.generate import values_of
 from tests.harness.metrics import promtool
 

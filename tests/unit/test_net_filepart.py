@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from popular.errors import Gone, StoreError
-from popular.net.filepart import FilePart
+from popular.net.transport import FilePart
 from popular.net.wire import Wire
 from tests.harness.pairs import PATIENCE, read_all, read_exactly, reset, tcp_pair
 

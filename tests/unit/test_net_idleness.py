@@ -11,7 +11,7 @@ import pytest
 from popular.errors import Gone
 from popular.net.idleness import Idleness
 from popular.net.relay import relay
-from popular.net.tlswire import secure
+from popular.net.tls.stream import secure
 from popular.net.wire import Wire
 from tests.harness.certificates import Authority, context_of, server_of
 from tests.harness.pairs import PATIENCE, tcp_pair

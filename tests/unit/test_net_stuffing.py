@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from popular.net import stuffing
-from popular.net.filepart import FilePart
 from popular.net.stuffing import stuffed, stuffed_file
+from popular.net.transport import FilePart
 
 
 class Blocks(io.BytesIO):

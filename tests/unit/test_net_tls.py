@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 
 from popular.errors import Gone, NoTls
-from popular.net.filepart import FilePart
 from popular.net.relay import relay
-from popular.net.tlscontext import KeyPair, client_context
-from popular.net.tlsstream import BLOCK, TlsStream
-from popular.net.tlswire import secure
+from popular.net.tls.context import KeyPair, client_context
+from popular.net.tls.stream import BLOCK, TlsStream, secure
+from popular.net.transport import FilePart
 from popular.net.wire import Wire
 from tests.harness.certificates import Authority, server_of
 from tests.harness.pairs import packets_from

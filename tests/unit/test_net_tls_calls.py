@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from popular.net.tlscontext import KeyPair
-from popular.net.tlsstream import TlsStream
+from popular.net.tls.context import KeyPair
+from popular.net.tls.stream import TlsStream
 from popular.net.transport import Octets
 from tests.harness.certificates import Authority, context_of, server_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from popular.errors import StartError
-from popular.net.tlscontext import KeyPair, read_certificate
+from popular.net.tls.context import KeyPair, read_certificate
 from tests.harness.certificates import Authority, server_of
 
 NAME = "mail.example.org"

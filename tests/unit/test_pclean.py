@@ -11,9 +11,9 @@ import pytest
 from popular.config.cmdline import read_config
 from popular.config.store import Config
 from popular.store.mailbox import Mailbox
-from popular.tools import pclean, pclean_run
-from popular.tools.pclean_screen import Screen
-from popular.tools.pclean_settings import SCHEMA, mistakes, rules_of
+from popular.tools.pclean import main as pclean, run as pclean_run
+from popular.tools.pclean.screen import Screen
+from popular.tools.pclean.settings import SCHEMA, mistakes, rules_of
 
 HOUR = 3600
 DAY = 24 * HOUR

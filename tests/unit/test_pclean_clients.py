@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from popular.smtpafterpop.clients import Clients
-from popular.tools import pclean
+from popular.tools.pclean import main as pclean
 
 NOW = 1_700_000_000
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
-from popular.proc import board as board_module
-from popular.proc import board_layout as layout
-from popular.proc.board import Board
-from popular.proc.board_layout import PROXY, SERVER, BoardKind, SessionState
-from popular.proc.board_view import BoardView, Row
+from popular.statefile import writer as board_module
+from popular.statefile import layout as layout
+from popular.statefile.layout import PROXY, SERVER, BoardKind, SessionState
+from popular.statefile.reader import BoardView, Row
+from popular.statefile.writer import Board
 
 CLIENT = Endpoint("192.0.2.7", 50123)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from popular.proc import board_layout as layout
+from popular.statefile import layout as layout
 
 
 @pytest.mark.parametrize("form, size", [

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
-from popular.proc import board_layout as layout
-from popular.proc.board import Board
-from popular.proc.board_layout import PROXY, Layout
-from popular.proc.board_view import BoardView, NotABoard, Row
-from popular.proc.sequence import Sequenced, whole_records
+from popular.statefile import layout as layout
+from popular.statefile.layout import PROXY, Layout
+from popular.statefile.reader import BoardView, NotABoard, Row
+from popular.statefile.seqlock import Sequenced, whole_records
+from popular.statefile.writer import Board
 
 CLIENT = Endpoint("192.0.2.7", 50123)
 

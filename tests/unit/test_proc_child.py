@@ -6,15 +6,15 @@ import signal
 
 import pytest
 
+from popular.log.once import OnceAMinute
 from popular.log.writer import Log
-from popular.proc.board import Board
-from popular.proc.board_layout import SERVER
 from popular.proc.child import Child, ChildState, Inheritance, become_child
-from popular.proc.descriptors import MastersOwn, Seats
-from popular.proc.once import OnceAMinute
 from popular.proc.pipes import DeathPipe, Doorbell
-from popular.proc.rights import Rights, own_rights
-from popular.proc.title import Title
+from popular.statefile.layout import SERVER
+from popular.statefile.writer import Board
+from popular.unix.descriptors import MastersOwn, Seats
+from popular.unix.rights import Rights, own_rights
+from popular.unix.title import Title
 
 
 class Birthplace:

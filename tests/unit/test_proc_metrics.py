@@ -7,10 +7,10 @@ from dataclasses import fields, replace
 import pytest
 
 from popular.addresses import Endpoint
-from popular.proc.board import Board
-from popular.proc.board_layout import KINDS, PROXY, SERVER, BoardKind, SessionState
-from popular.proc.board_view import Head
-from popular.proc.metrics import COUNTERS, FAMILIES, STATES, Look, exposition, program_of
+from popular.statefile.layout import KINDS, PROXY, SERVER, BoardKind, SessionState
+from popular.statefile.prometheus import COUNTERS, FAMILIES, STATES, Look, exposition, program_of
+from popular.statefile.reader import Head
+from popular.statefile.writer import Board
 from popular.version import VERSION
 from tests.harness.metrics import Metrics, promtool
 

@@ -8,16 +8,16 @@ import socket
 import pytest
 
 from popular.errors import StartError
-from popular.proc.descriptors import MastersOwn, Seats
-from popular.proc.once import OnceAMinute
-from popular.proc.pidfile import AlreadyRunning, PidFile
+from popular.log.once import OnceAMinute
+from popular.log.trace import MAX_PLACES, places
 from popular.proc.pipes import DeathPipe, Doorbell
-from popular.proc.ready import Outcome, Ready, await_ready
-from popular.proc.rights import Rights, acting_as, drop, find_rights, own_rights, prove
-from popular.proc.signals import SignalPipe
-from popular.proc.title import Title, load_setproctitle
-from popular.proc.trace import MAX_PLACES, places
 from popular.proc.watch import Watch
+from popular.unix.descriptors import MastersOwn, Seats
+from popular.unix.pidfile import AlreadyRunning, PidFile
+from popular.unix.ready import Outcome, Ready, await_ready
+from popular.unix.rights import Rights, acting_as, drop, find_rights, own_rights, prove
+from popular.unix.signals import SignalPipe
+from popular.unix.title import Title, load_setproctitle
 
 IS_ROOT = os.geteuid() == 0
 
@@ -340,7 +340,7 @@ def test_a_file_that_was_replaced_while_locking_is_opened_again(tmp_path, monkey
             path.touch()
         return real(name, **more)
 
-    monkeypatch.setattr("popular.proc.pidfile.os.stat", replacing)
+    monkeypatch.setattr("popular.unix.pidfile.os.stat", replacing)
     claimed = PidFile.claim(str(path))
     assert os.fstat(claimed.fd).st_ino == path.stat().st_ino
     os.close(claimed.fd)

@@ -4,7 +4,7 @@ import pytest
 
 from popular.proc.child import ChildState
 from popular.proc.pool import Census, Decision, PoolLimits, decide
-from popular.proc.roster import Record, Roster, Slots
+from popular.proc.table import Record, Roster, Slots
 from popular.proc.throttle import FIRST, LONGEST, Throttle
 
 LIMITS = PoolLimits(minspare=4, maxspare=8, limit=20, maxuse=1)

@@ -15,18 +15,18 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import json, os
 from dataclasses import replace
+from popular.log.once import OnceAMinute
 from popular.log.writer import Log
-from popular.proc.board import Board
-from popular.proc.board_layout import PROXY
-from popular.proc.board_view import BoardView
 from popular.proc.child import ChildState, Inheritance
-from popular.proc.descriptors import MastersOwn, Seats
-from popular.proc.once import OnceAMinute
 from popular.proc.pipes import DeathPipe, Doorbell
 from popular.proc.pool import PoolLimits
-from popular.proc.rights import own_rights
 from popular.proc.supervisor import Supervisor
-from popular.proc.title import Title
+from popular.statefile.layout import PROXY
+from popular.statefile.reader import BoardView
+from popular.statefile.writer import Board
+from popular.unix.descriptors import MastersOwn, Seats
+from popular.unix.rights import own_rights
+from popular.unix.title import Title
 
 
 class Kept:

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from popular.addresses import Endpoint
-from popular.proc.board import Board
-from popular.proc.board_entry import BoardEntry
-from popular.proc.board_layout import FAILURES, PROXY, SERVER, SessionState
-from popular.tools import pstatus as tool
-from popular.tools.pstatus_table import printable, size, span
+from popular.statefile.layout import FAILURES, PROXY, SERVER, SessionState
+from popular.statefile.slot import BoardEntry
+from popular.statefile.writer import Board
+from popular.tools.pstatus import main as tool
+from popular.tools.pstatus.table import printable, size, span
 from popular.version import VERSION
 from tests.harness.pstatus import PSTATUS, pstatus
 from tests.harness.system import wait_for

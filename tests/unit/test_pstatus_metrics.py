@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from popular.proc.board import Board
-from popular.proc.board_layout import PROXY, SERVER
-from popular.proc.metrics import Look, exposition
-from popular.tools import pstatus as tool
+from popular.statefile.layout import PROXY, SERVER
+from popular.statefile.prometheus import Look, exposition
+from popular.statefile.writer import Board
+from popular.tools.pstatus import main as tool
 from tests.harness.metrics import Metrics, promtool
 from tests.harness.pstatus import pstatus
 

@@ -12,18 +12,18 @@ import pytest
 import wcwidth
 
 from popular.addresses import Endpoint
-from popular.proc.board import Board
-from popular.proc.board_layout import PROXY, SERVER, SessionState
-from popular.proc.board_view import Row
-from popular.tools.pstatus_snapshot import Selection, take
-from popular.tools.top import keys, pages
-from popular.tools.top.columns import Session, address_key, column_widths, columns_of, gap_in
-from popular.tools.top.filters import Filters
-from popular.tools.top.frame import frame
-from popular.tools.top.kill import socket_beside
-from popular.tools.top.text import FANCY, PLAIN, fit, marks_for, shown, shown_line
-from popular.tools.top.view import DETAIL, HELP, TABLE, Look, View, chosen, settled
-from popular.tools.top.watch import Follower
+from popular.statefile.layout import PROXY, SERVER, SessionState
+from popular.statefile.reader import Row
+from popular.statefile.writer import Board
+from popular.tools.pstatus.snapshot import Selection, take
+from popular.tools.pstatus.top import keys, pages
+from popular.tools.pstatus.top.columns import Session, address_key, column_widths, columns_of, gap_in
+from popular.tools.pstatus.top.filters import Filters
+from popular.tools.pstatus.top.frame import frame
+from popular.tools.pstatus.top.kill import socket_beside
+from popular.tools.pstatus.top.text import FANCY, PLAIN, fit, marks_for, shown, shown_line
+from popular.tools.pstatus.top.view import DETAIL, HELP, TABLE, Look, View, chosen, settled
+from popular.tools.pstatus.top.watch import Follower
 from tests.harness.boards import Made, board_with, many, put
 
 ANY = Selection()

@@ -1,4 +1,4 @@
-"""daemon.rings: the connections to ringd that a starter and a master hold, and which ports pproxy asks for."""
+"""daemon.master.rings: the connections to ringd that a starter and a master hold, and which ports pproxy asks for."""
 
 import json
 import os
@@ -9,19 +9,19 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.config.store import default_config, with_item, with_variable
-from popular.daemon import launch
-from popular.daemon.handover import Handle, HandOver
-from popular.daemon.rings import MasterRings, StartRings
+from popular.daemon.master.rings import MasterRings, StartRings
 from popular.daemon.spec import Listen
+from popular.daemon.start import launch
+from popular.daemon.start.handover import Handle, HandOver
 from popular.errors import StartError
 from popular.log.writer import Log
 from popular.net.listen import bind_tcp
 from popular.net.ringclient import RingClient
 from popular.pproxy.settings import SCHEMA
 from popular.pproxy.spec import listens
-from popular.proc.descriptors import MastersOwn, Seats
-from popular.proc.rights import own_rights
 from popular.proc.watch import Watch
+from popular.unix.descriptors import MastersOwn, Seats
+from popular.unix.rights import own_rights
 
 POP, HIGH = Endpoint("127.0.0.1", 110), Endpoint("127.0.0.1", 8110)
 

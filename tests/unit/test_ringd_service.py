@@ -17,12 +17,12 @@ from popular.log.writer import Log
 from popular.net.listen import bind_tcp, bound_endpoint
 from popular.net.ringclient import RingClient
 from popular.net.ringpacket import Answer
-from popular.proc.descriptors import MastersOwn
 from popular.proc.watch import Watch
 from popular.ringd import service as ringd
 from popular.ringd.ports import PortTable
 from popular.ringd.ranges import PortRanges
 from popular.ringd.service import Service, open_service
+from popular.unix.descriptors import MastersOwn
 from tests.harness.toyclient import is_refused
 
 

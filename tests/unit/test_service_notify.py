@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from popular.daemon.limits import Limits, LoadSource
-from popular.daemon.vitals import STATUS_SECONDS, Vitals
+from popular.daemon.master.heartbeat import STATUS_SECONDS, Vitals
+from popular.daemon.master.limits import Limits, LoadSource
 from popular.log.sink import FileSink
 from popular.log.writer import Log
-from popular.proc.board import Board
-from popular.proc.board_layout import SERVER
-from popular.proc.notify import Notify, watchdog_seconds
+from popular.statefile.layout import SERVER
+from popular.statefile.writer import Board
+from popular.unix.notify import Notify, watchdog_seconds
 
 Hear = Callable[[], list[str]]
 
@@ -45,7 +45,7 @@ def hear(address: str) -> Iterator[Hear]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time that vitals see, in its one item."""
     now = [1000.0]
-    monkeypatch.setattr("popular.daemon.vitals.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("popular.daemon.master.heartbeat.time.monotonic", lambda: now[0])
     return now
 
 

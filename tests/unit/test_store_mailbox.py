@@ -11,8 +11,8 @@ import pytest
 from popular.errors import MailboxError, StoreError
 from popular.store.filename import uid_of
 from popular.store.listing import list_messages
-from popular.store.maildrop import MaildirMaildrop
 from popular.store.mailbox import Mailbox, mail_state
+from popular.store.maildrop import MaildirMaildrop
 
 NAME = "3/2d/joe.doe"
 MakeMailbox = Callable[..., Path]

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from popular.control.place import Place, answers
-from popular.daemon.estate import Estate
-from popular.daemon.heir import Heir
+from popular.daemon.upgrade.estate import Estate
+from popular.daemon.upgrade.heir import Heir
 from popular.errors import UsageError
-from popular.proc.board import Board
-from popular.proc.board_layout import SERVER
-from popular.proc.notify import Notify
-from popular.proc.pidfile import NEW, AlreadyRunning, PidFile
+from popular.statefile.layout import SERVER
+from popular.statefile.writer import Board
+from popular.unix.notify import Notify
+from popular.unix.pidfile import NEW, AlreadyRunning, PidFile
 from tests.harness.daemon import ROOT
 
 

@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from popular.tools import pcheck, pcontrol, pstatus, ptestpdm
+from popular.tools import pcheck, pcontrol, ptestpdm
+
+from popular.tools.pstatus import main as pstatus
 
 PARSERS = {"pcheck": pcheck.make_parser, "pcontrol": pcontrol.build_parser, "pstatus": pstatus.make_parser,
            "ptestpdm": ptestpdm.make_parser}

@@ -1,0 +1,1 @@
+"""INI files: reading, writing, and saving the changes of commands."""

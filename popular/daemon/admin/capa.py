@@ -1,0 +1,136 @@
+"""Capability lists: files in capadir that the administrator wrote (spec 9.2), held in the Config.
+
+A list is an object of class `capa`: its id is the file's name, its value the lines.  The starter reads
+those that some object names (`read_lists`), `capa load` reads one in the master; children and new
+configurations use what was read.  So an edited or removed file changes nothing until it is loaded again,
+and a printed configuration holds the lists that were in force.
+"""
+
+import os
+import stat
+from functools import partial
+
+from popular.config.lines import Lines
+from popular.config.setting import ObjectClass, Schema, Setting, quoted
+from popular.config.store import COMMAND, FILE, Config, Item, sound, with_item, without_item
+from popular.control.grammar import CommandSet, Given
+from popular.daemon.admin.context import Commands, Desk, Result
+from popular.errors import ConfigError, Mistake, UsageError
+from popular.pop3.capability import MAXLEN_CAPA, parse_list
+
+CAPA = ObjectClass("capa", "Capability lists. One that is named elsewhere and does not stand here is read from the "
+                   "file of this name in capadir.", (
+                       Setting("list", Lines(MAXLEN_CAPA), None,
+                               "The lines of the answer to CAPA, separated by \\n.", required=True),
+                   ), is_read=True)
+
+commands: Commands = CommandSet()
+
+
+def read_lists(config: Config, schema: Schema, mistakes: list[Mistake]) -> Config:
+    """Return `config` with the lists that objects name and that it lacks; adds to `mistakes` what cannot be read.
+
+    A list that cannot be read is there without lines, so that nobody else complains of it.
+    """
+    named = dict.fromkeys(name for _, name in _references(config, schema))
+    for name in named:
+        if config.item(CAPA.name, name) is not None:
+            continue
+        lines: tuple[str, ...] = ()
+        try:
+            lines = read_list(config.variables.text("capadir"), name)
+        except ConfigError as why:
+            mistakes.extend(why.mistakes)
+        config = _with_list(config, schema, name, lines, FILE)
+    return config
+
+
+def read_list(capadir: str, name: str) -> tuple[str, ...]:
+    """Return the lines of the file `name`; raises ConfigError when it cannot be read or used."""
+    path = os.path.join(capadir, name)
+    try:
+        raw = _read_file(path)
+    except OSError as why:
+        raise ConfigError([Mistake(f"capability list {path}", why.strerror or "cannot be read")]) from why
+    if raw is None:
+        raise ConfigError([Mistake(f"capability list {path}", "not a regular file")])
+    try:
+        return parse_list(raw.decode("utf-8", "surrogateescape"))
+    except ValueError as wanted:
+        raise ConfigError([Mistake(f"capability list {path}", f"cannot be used: wanted {wanted}")]) from wanted
+
+
+def _read_file(path: str) -> bytes | None:
+    """Return the octets of a file, a little more than a list may have; None for what is no regular file."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)    # a pipe must not hold us up
+    try:
+        return os.read(fd, MAXLEN_CAPA * 2) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+    finally:
+        os.close(fd)
+
+
+def list_of(item: Item, config: Config, otherwise: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the list that `item` names, `otherwise` when it names none; raises ConfigError."""
+    name = item.values.optional_text("capa")
+    if name is None:
+        return otherwise
+    found = config.item(CAPA.name, name)
+    if found is None:
+        what = f"no capability list {quoted(name)} is loaded: capa load {name}"
+        raise ConfigError([Mistake(f"{item.ident}: capa", what)])
+    return found.values.lines("list")
+
+
+@commands.add("capa load <id>", "Read a capability list from the file of this name in capadir, or read it anew.")
+def load(desk: Desk, given: Given) -> Result:
+    """Read one list."""
+    name = given.word("id")
+    lines = read_list(desk.config.variables.text("capadir"), name)
+    old = desk.config.item(CAPA.name, name)
+    if old is not None and old.values.lines("list") == lines:
+        return Result(f"capa {name} unchanged")
+    origin = COMMAND if old is None else old.origin    # one that the INI file needs stays the file's
+    config = _with_list(desk.config, desk.schema, name, lines, origin)
+    return Result(f"capa {name} {'loaded' if old is None else 'changed'}", config=config)
+
+
+@commands.add("capa unload <id>", "Forget a capability list that nothing names.")
+def unload(desk: Desk, given: Given) -> Result:
+    """Forget one list."""
+    name = given.word("id")
+    if desk.config.item(CAPA.name, name) is None:
+        return Result(f"unchanged: no capa {name}")
+    users = [user for user, used in _references(desk.config, desk.schema) if used == name]
+    if users:
+        raise UsageError(f"capa {name} is in use: {', '.join(users)}")
+    return Result(f"capa {name} unloaded", config=without_item(desk.config, desk.schema, CAPA.name, name))
+
+
+@commands.add("capa list", "List the capability lists that are loaded, and what uses them.")
+def list_(desk: Desk, given: Given) -> Result:
+    """List ids, sizes and users."""
+    references = _references(desk.config, desk.schema)
+    return Result(lines=tuple(
+        " ".join([item.ident, f"lines={len(item.values.lines('list'))}",
+                  *(user.replace(" ", "=") for user, name in references if name == item.ident)])
+        for item in desk.config.items(CAPA.name)))
+
+
+@commands.add("capa show <id>", "Show the lines of a capability list.")
+def show(desk: Desk, given: Given) -> Result:
+    """Show one list."""
+    item = desk.config.item(CAPA.name, given.word("id"))
+    if item is None:
+        raise UsageError(f"no such capa: {given.word('id')}")
+    return Result(lines=item.values.lines("list"))
+
+
+def _references(config: Config, schema: Schema) -> list[tuple[str, str]]:
+    """Return `vserv main` and the list it names, for every object that names one."""
+    return [(f"{cls.name} {item.ident}", name) for cls in schema.classes if cls.row("capa") is not None
+            for item in config.items(cls.name)
+            if (name := sound(partial(item.values.optional_text, "capa"), None)) is not None]
+
+
+def _with_list(config: Config, schema: Schema, name: str, lines: tuple[str, ...], origin: str) -> Config:
+    return with_item(config, schema, CAPA.name, name, {"list": Lines(MAXLEN_CAPA).show(lines)}, origin)

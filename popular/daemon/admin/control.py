@@ -1,0 +1,248 @@
+"""What a master does with the words that come over its control socket.
+
+Each line is matched, masked, carried out, logged and answered; whatever is wrong with it, nothing of it
+is done.  Runs in the master's loop.  Only `open` raises, StartError.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from popular.addresses import Endpoint
+from popular.config.store import Config
+from popular.control.answer import WARNING, Answer, Later
+from popular.control.connection import Peer
+from popular.control.grammar import Command, Given, join_words, split_words
+from popular.control.place import Place
+from popular.control.server import ControlServer
+from popular.daemon.admin.apply import Changes, Sync
+from popular.daemon.admin.context import Commands, Desk, Handler, Result
+from popular.daemon.admin.inquiry import Inquiry
+from popular.daemon.admin.merge import merge
+from popular.daemon.admin.reload import Reload
+from popular.daemon.child.accept import tls_of
+from popular.daemon.master.loop import Master
+from popular.daemon.messages import (
+    COMMAND, COMMAND_FAILED, COMMAND_REFUSED, CONTROL_FAILED, CONTROL_STRANGER, FILE_VALUES_UNUSED, RELOADED)
+from popular.daemon.upgrade.rerun import Origin
+from popular.errors import ConfigError, PopularError, UsageError
+from popular.log.message import Message
+from popular.log.trace import places
+from popular.proc.child import Inheritance
+
+STRANGER_SECONDS = 60.0    # between two log lines about strangers
+MAX_REASONS = 20           # of one failure in the log
+
+
+class Control:
+    """The control socket of one master."""
+
+    def __init__(self, master: Master, commands: Commands, origin: Origin, inheritance: Inheritance) -> None:
+        """Obey `commands`; `origin` is how the daemon was started, for reload; `inheritance` is for processes."""
+        self._master = master
+        self._commands = commands
+        self._origin = origin
+        self._changes = Changes(master)
+        self._inheritance = inheritance
+        self._reload: Reload | None = None
+        self._inquiry: Inquiry | None = None
+        self._quiet_until = 0.0       # about strangers
+        rundir = master.config.variables.text("rundir")
+        self._server = ControlServer(Place(rundir, master.spec.name), master.watch, self.obey, self._note_stranger)
+
+    def open(self) -> None:
+        """Begin to listen; raises StartError."""
+        self._server.open()
+
+    def open_replacing(self) -> None:
+        """Begin to listen in the place of a master that still listens; raises StartError."""
+        self._server.open(replacing=True)
+
+    def take_back(self) -> None:
+        """Be found again after a successor had taken the place; raises OSError."""
+        self._server.take_back()
+
+    def close(self) -> None:
+        """End all connections and take the socket away."""
+        self._server.close()
+
+    def patience(self, now: float) -> float | None:
+        """Return the seconds after which `attend` is due although nothing comes; None: never."""
+        waits = (self._server.patience(now), self._changes.patience(now))
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def attend(self) -> None:
+        """Go on with what is under way."""
+        self._server.attend()
+        self._changes.attend(self._server.is_quiet)
+
+    def obey(self, line: str, peer: Peer) -> Answer | Later:
+        """Do what one line says."""
+        source = f"uid {peer.uid}"
+        words: list[str] = []
+        shown = "***"
+        try:
+            words = split_words(line)
+            if not words:
+                return Answer(True)
+            shown = join_words(words[:self._commands.known_words(words)]) + " ***"
+            command, given = self._commands.find(words)
+            desk = self._desk()
+            shown = _public(command, desk, given, words)
+            answer = self._carry_out(command.handler(desk, given))
+        except (PopularError, OSError) as why:
+            return self._refuse(source, shown, why)
+        except Exception as error:    # a fault in one command must not end the master
+            return self._fault(shown, error)
+        self._master.log.note(COMMAND, source=source, words=shown)
+        if not isinstance(answer, Answer):
+            return Awaited(answer, lambda failed: self._note_failure(COMMAND_FAILED, source, shown, failed))
+        if not answer.ok:    # an effect that was tried
+            self._note_failure(COMMAND_FAILED, source, shown, answer)
+        return answer
+
+    def sync(self) -> Later:
+        """Wait until new connections see the Config."""
+        return Sync(self._changes, self._master.supervisor)
+
+    def reload(self) -> Later:
+        """Read the INI file again; raises UsageError when that is going on already, OSError."""
+        if self._reload is not None and not self._reload.is_over:
+            raise UsageError("the file is being read already")
+        self._want_no_end()
+        master = self._master
+        self._reload = Reload(self._origin, master.spec.schema, master.watch, self._take_file,
+                              master.notify.reload_ends)
+        master.notify.reload_begins()
+        return self._reload
+
+    def upgrade(self) -> Later:
+        """Start a successor; raises UsageError when there is one, or a file is being read, and OSError."""
+        if self._reload is not None and not self._reload.is_over:
+            raise UsageError("the file is being read")
+        return self._master.succession.begin()
+
+    def inquire(self, ask: Callable[[Any], Answer]) -> Later:
+        """Have a process of its own answer; raises UsageError when one is at it already, and OSError."""
+        if self._inquiry is not None and not self._inquiry.is_over:
+            raise UsageError("another question is being answered; try again in a moment")
+        self._inquiry = Inquiry(self._master, self._inheritance, ask)
+        return self._inquiry
+
+    def _carry_out(self, result: Result) -> Answer | Later:
+        """Do what a command brought; raises PopularError, and then nothing of it is done."""
+        if result.config is not None and (result.renews or result.config != self._master.config):
+            self._want_no_end()
+            self._changes.put(result.config)
+        troubles = () if result.effect is None else result.effect(self._master)
+        if troubles:
+            return Answer(False, "not everything could be done", tuple(troubles))
+        if result.later is not None:
+            return result.later(self)
+        return Answer(True, result.text, result.lines)
+
+    def _take_file(self, config: Config, given: frozenset[str]) -> Answer:
+        """Put into force what was read from the file; the answer says what changed."""
+        master = self._master
+        try:
+            self._want_no_end()
+            merged = merge(master.config, master.base, config, given, master.spec.schema)
+            if merged.config != master.config:
+                self._changes.put(merged.config)
+        except (PopularError, OSError) as why:
+            return refusal(why)
+        except Exception as error:    # as for any command
+            return self._fault("reload", error)
+        master.base = config
+        master.log.note(RELOADED, changes=len(merged.changes))
+        text = "reloaded" if merged.changes else "reloaded, nothing changed"
+        if merged.unused:
+            names = ", ".join(each.what for each in merged.unused)
+            master.log.note(FILE_VALUES_UNUSED, count=len(merged.unused), values=names)
+            text += f"; values of the file that are not used: {len(merged.unused)}"
+        return Answer(True, text, (*merged.changes, *(f"{WARNING}{each}" for each in merged.unused)))
+
+    def _want_no_end(self) -> None:
+        self._master.succession.want_none()
+        if self._master.is_ending:
+            raise UsageError("the daemon is ending")
+
+    def _desk(self) -> Desk:
+        """Return what a command sees."""
+        master = self._master
+        listening: dict[str, list[Endpoint]] = {}
+        for listener in master.listeners:
+            listening.setdefault(listener.owner, []).append(listener.endpoint)
+        return Desk(master.config, master.spec.schema, self._commands, listening, master.sessions, master.base,
+                    tls_of(master.job))
+
+    def _refuse(self, source: str, shown: str, why: PopularError | OSError) -> Answer:
+        """Log and answer a command that was not carried out."""
+        answer = refusal(why)
+        self._note_failure(COMMAND_REFUSED, source, shown, answer)
+        return answer
+
+    def _note_failure(self, message: Message, source: str, shown: str, answer: Answer) -> None:
+        """Log a line for each reason, for a line is cut; usages are no reasons."""
+        reasons = [line for line in answer.lines if not line.startswith("usage: ")]
+        more = [f"and {len(reasons) - MAX_REASONS} more"] if len(reasons) > MAX_REASONS else []
+        for why in [*reasons[:MAX_REASONS], *more] or [answer.text]:
+            self._master.log.note(message, source=source, words=shown, why=why)
+
+    def _fault(self, shown: str, error: Exception) -> Answer:
+        self._master.log.note(CONTROL_FAILED, words=shown, type=type(error).__name__, trace=places(error))
+        return Answer.refusal("internal error, nothing was changed; the log tells more")
+
+    def _note_stranger(self, peer: Peer) -> None:
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + STRANGER_SECONDS
+            self._master.log.note(CONTROL_STRANGER, uid=peer.uid, process=peer.pid)
+
+
+class Awaited:
+    """A late answer whose failure is noted when it is there."""
+
+    def __init__(self, later: Later, note: Callable[[Answer], None]) -> None:
+        """Wait for `later`; `note` is given an answer that says no."""
+        self._later = later
+        self._note = note
+
+    @property
+    def deadline(self) -> float:
+        """When to give up."""
+        return self._later.deadline
+
+    def look(self) -> Answer | None:
+        """Return the answer if it is there."""
+        answer = self._later.look()
+        return None if answer is None else self._noted(answer)
+
+    def give_up(self) -> Answer:
+        """Return what is answered when the deadline has passed."""
+        return self._noted(self._later.give_up())
+
+    def abandon(self) -> bool:
+        """Stop, if that can be stopped: whoever asked has gone."""
+        was_stopped = self._later.abandon()
+        if was_stopped:
+            self._note(Answer(False, "given up, because whoever gave the command did not wait for the answer"))
+        return was_stopped
+
+    def _noted(self, answer: Answer) -> Answer:
+        if not answer.ok:
+            self._note(answer)
+        return answer
+
+
+def refusal(why: PopularError | OSError) -> Answer:
+    """Return the answer for an error that kept a command from being carried out."""
+    text = f"{why.strerror}" if isinstance(why, OSError) else str(why)
+    if isinstance(why, ConfigError) and len(why.mistakes) > 1:
+        return Answer(False, f"{len(why.mistakes)} mistakes, nothing was changed", tuple(text.splitlines()))
+    return Answer.refusal(text)
+
+
+def _public(command: Command[Handler], desk: Desk, given: Given, words: Sequence[str]) -> str:
+    """Return the words of a command as the log may show them."""
+    return join_words(words) if command.mask is None else command.mask(desk, given)

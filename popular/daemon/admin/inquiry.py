@@ -1,0 +1,86 @@
+"""Asking what may take its time, such as databases: a process of its own does it, forked from the master.
+
+Master only, but for what `_say` does.  `Inquiry` raises OSError when no process can be started.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from popular.control.answer import Answer
+from popular.daemon.admin.output import Output
+from popular.daemon.master.loop import Master
+from popular.daemon.spec import Job
+from popular.proc.child import Inheritance
+from popular.proc.helper import become_helper
+from popular.unix.signals import HANDLED
+
+ASK_SECONDS = 30.0
+MAX_OUTPUT = 1 << 20    # octets
+
+Ask = Callable[[Job], Answer]
+
+
+class Inquiry:
+    """The late answer to a command that has `ask` answered by a process of its own."""
+
+    def __init__(self, master: Master, inheritance: Inheritance, ask: Ask) -> None:
+        """Start the process; `ask` gets the master's job.  Raises OSError."""
+        self.deadline = time.monotonic() + ASK_SECONDS
+        self._output = Output(master.watch, MAX_OUTPUT, lambda pipe: _fork(master, inheritance, ask, pipe))
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether the process has ended."""
+        return not self._output.is_open
+
+    def look(self) -> Answer | None:
+        """Return the answer when it is there."""
+        if not self._output.is_ended:
+            return None
+        self._output.close()
+        try:
+            raw = json.loads(self._output.text)
+            return Answer(raw["ok"] is True, str(raw["text"]), tuple(map(str, raw["lines"])))
+        except (ValueError, KeyError, TypeError):
+            return Answer.refusal("the process that was to find out ended without an answer; see the log")
+
+    def give_up(self) -> Answer:
+        """End the process."""
+        self._output.kill()
+        return Answer.refusal(f"there was no answer within {ASK_SECONDS:g} s")
+
+    def abandon(self) -> bool:
+        """End the process, whose answer nobody wants any more."""
+        if self.is_over:
+            return False
+        self._output.kill()
+        return True
+
+
+def _fork(master: Master, inheritance: Inheritance, ask: Ask, pipe: int) -> int:
+    """Return the pid of a new process that writes what `ask` answers into `pipe`; raises OSError."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _say(master, inheritance, ask, pipe)
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _say(master: Master, inheritance: Inheritance, ask: Ask, pipe: int) -> NoReturn:
+    """Be the process: let go of all listeners, ask, and write."""
+    def work(helper: object) -> None:
+        answer = ask(master.job)
+        text = json.dumps({"ok": answer.ok, "text": answer.text, "lines": answer.lines})
+        with open(pipe, "w", encoding="ascii") as file:
+            file.write(text)
+
+    for listener in master.listeners:
+        listener.sock.close()
+    become_helper("asking", inheritance, work)

@@ -1,0 +1,133 @@
+"""Commands over configured objects, the same for every class: the programs' `commands.py` give them their words.
+
+Functions over the frozen Config; they run in the master.  Raise UsageError.
+"""
+
+from collections.abc import Callable, Mapping
+
+from popular.config.kinds import Address, Addresses
+from popular.config.setting import ObjectClass, Setting
+from popular.config.store import COMMAND, Config, Item, given_back, with_item, without_item
+from popular.control.grammar import Given, join_words
+from popular.daemon.admin.commands import want_absolute
+from popular.daemon.admin.context import Desk, Result
+from popular.errors import UsageError
+
+SWITCHES = ("enabled", "drain")    # what an operator turns; `add` leaves them as they are unless it names them
+
+
+def add(desk: Desk, cls: str, given: Given, leading: Mapping[str, str]) -> Result:
+    """Create or replace the object `<id>`; `leading` are the keys that are given without their names."""
+    twice = [key for key in leading if key in given.pairs]
+    if twice:
+        raise UsageError(f"{twice[0]} stands there twice")
+    ident = given.word("id")
+    old = desk.config.item(cls, ident)
+    kept = {} if old is None else {row.name: row.show(old.values[row.name]) or "" for row in _table(desk, cls).rows
+                                   if row.name in SWITCHES}
+    return _put(desk, cls, ident, {**kept, **leading, **given.pairs})
+
+
+def change(desk: Desk, cls: str, ident: str, texts: Mapping[str, str]) -> Result:
+    """Change some keys of an object that must exist."""
+    return _put(desk, cls, ident, texts, keep=True)
+
+
+def give_back(desk: Desk, cls: str, given: Given) -> Result:
+    """Let an object have the INI file's values again: those of the keys that are named, or all."""
+    ident = given.word("id")
+    config = given_back(desk.config, desk.base, cls, ident, given.words("key"))
+    changed = _keys_that_differ(desk.config, config, cls, ident)
+    if not changed:
+        return Result(f"{cls} {ident} unchanged", config=config)
+    return Result(f"{cls} {ident} changed: {', '.join(changed)}", config=config)
+
+
+def _keys_that_differ(before: Config, after: Config, cls: str, ident: str) -> list[str]:
+    old, new = before.item(cls, ident), after.item(cls, ident)
+    if old is None or new is None:
+        return []
+    return [key for key in new.values if new.values[key] != old.values[key]]
+
+
+def remove(desk: Desk, cls: str, ident: str) -> Result:
+    """Remove an object; one that is not there is no mistake, because commands may be repeated."""
+    if desk.config.item(cls, ident) is None:
+        return Result(f"unchanged: no {cls} {ident}")
+    return Result(f"{cls} {ident} removed", config=without_item(desk.config, desk.schema, cls, ident))
+
+
+def listed(desk: Desk, cls: str, leading: tuple[str, ...]) -> Result:
+    """List the objects of a class in the words of `add`, addresses as they are bound."""
+    table = _table(desk, cls)
+    return Result(lines=tuple(_line(desk, table, item, leading) for item in desk.config.items(cls)))
+
+
+def addresses(words: tuple[str, ...]) -> str:
+    """Return the text of an Addresses value for the words of a command, with commas or without."""
+    return ", ".join(word for each in words for word in each.split(",") if word)
+
+
+def mask(command: str, cls: str) -> Callable[[Desk, Given], str]:
+    """Return the mask of a command that takes pairs: values of secret rows are not logged."""
+    def public(desk: Desk, given: Given) -> str:
+        rows = {row.name: row for row in _table(desk, cls).rows}
+        words = [word for values in given.values.values() for word in values]
+        pairs = [f"{key}={'***' if key not in rows or rows[key].secret else text}" for key, text in given.pairs.items()]
+        return join_words([*command.split(), *words, *pairs])
+    return public
+
+
+def _put(desk: Desk, cls: str, ident: str, texts: Mapping[str, str], *, keep: bool = False) -> Result:
+    table = _table(desk, cls)
+    for key, text in texts.items():
+        row = table.row(key)
+        if row is not None:
+            want_absolute(row, text)
+    old = desk.config.item(cls, ident)
+    origin = old.origin if keep and old is not None else COMMAND
+    config = with_item(desk.config, desk.schema, cls, ident, texts, origin, keep=keep)
+    new = config.item(cls, ident)
+    if old is not None and new is not None and old.values == new.values:
+        return Result(f"{cls} {ident} unchanged")
+    return Result(f"{cls} {ident} {'added' if old is None else 'changed'}", config=config)
+
+
+def _table(desk: Desk, cls: str) -> ObjectClass:
+    table = desk.schema.object_class(cls)
+    if table is None:
+        raise UsageError(f"no such class of objects: {cls}")
+    return table
+
+
+def _line(desk: Desk, table: ObjectClass, item: Item, leading: tuple[str, ...]) -> str:
+    words = [item.ident]
+    for name in leading:
+        row = table.row(name)
+        if row is not None:
+            words += _leading_words(desk, row, item)
+    for row in table.rows:
+        text = row.show(item.values[row.name])
+        if row.name not in leading and text is not None:
+            words.append(f"{row.name}={'***' if row.secret else text}")
+    return join_words(words)
+
+
+def _leading_words(desk: Desk, row: Setting, item: Item) -> list[str]:
+    if isinstance(row.kind, Addresses):
+        bound = desk.listening.get(item.ident)
+        return [str(endpoint) for endpoint in bound or item.values.endpoints(row.name)]
+    if isinstance(row.kind, Address):
+        return [str(item.values.endpoint(row.name))]
+    return [row.show(item.values[row.name]) or ""]
+
+
+def want_numeric(endpoint: str, what: str) -> None:
+    """Raise UsageError for a host name: the master never asks the DNS."""
+    try:
+        numeric = Address().parse(endpoint).is_numeric
+    except ValueError:    # the row itself will say what is wrong
+        return
+    if not numeric:
+        raise UsageError(f"{what}: {endpoint} is not a numeric address; names are resolved in the INI "
+                         "file, at start and by reload")

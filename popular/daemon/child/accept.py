@@ -1,0 +1,181 @@
+"""The work of a child that accepts connections: wait, accept, serve, and leave or wait again.
+
+Runs in children of pproxy and pserv.  Waiting is an epoll set of the child's own with
+EPOLLEXCLUSIVE on the listeners, so that one connection wakes one child.  Raises what `serve` raises;
+an error of accept(2) that concerns one connection or a passing shortage never ends a child.
+"""
+
+import errno
+import gc
+import select
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from popular.addresses import Endpoint
+from popular.daemon.child.session import Connection
+from popular.daemon.spec import Job, Listener
+from popular.daemon.tls import IMPLICIT, Tls
+from popular.errors import Gone
+from popular.net.listen import accept_bare, bound_endpoint
+from popular.net.wire import LINGER_SECONDS, Wire
+from popular.proc.child import PAUSE, SHORTAGES, Child, ChildState
+from popular.unix.signals import IGNORED, set_handler
+
+_ANY_HOST = frozenset(("0.0.0.0", "::"))
+_CLOSED = frozenset((errno.EINVAL, errno.EBADF, errno.ENOTSOCK))    # shut down by the master, or closed here
+# What accept(2) reports about a connection that died before it was accepted.
+_PASSING = frozenset((
+    errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN,
+    errno.EHOSTUNREACH, errno.ENONET, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ETIMEDOUT, errno.ECONNRESET))
+
+_EVENTS = 8    # looked at in one go; the usual size of the buffer, for 1,023, is three pages of memory
+
+Serve = Callable[[Connection, Child], None]
+
+
+class AcceptJob:
+    """Serve `maxuse` connections, one after the other."""
+
+    def __init__(self, maxuse: int, serve: Serve, tls: Mapping[str, Tls] = MappingProxyType({})) -> None:
+        """Take the function that serves one connection, and the TLS of the listeners' owners."""
+        self.tls = tls
+        self._maxuse = maxuse
+        self._serve = serve
+
+    def run(self, child: Child, listeners: Sequence[Listener]) -> int:
+        """Work until the child has done its share or is to leave; returns 0."""
+        if self._maxuse == 1:
+            gc.disable()    # the process ends before collecting would pay
+        else:
+            child.retire_with_master()
+            set_handler(signal.SIGXCPU, IGNORED)    # its processor time says nothing of any one session
+        gate = Gate(listeners, child, frozenset(owner for owner, tls in self.tls.items() if tls.mode == IMPLICIT))
+        child.when_retired = gate.close
+        for number in range(1, self._maxuse + 1):
+            accepted = gate.next()
+            if accepted is None:
+                break
+            child.report(ChildState.BUSY)
+            if number == self._maxuse or child.retiring:    # will not accept again: must not hold the port
+                gate.close()
+            self._serve_one(accepted, number, child)
+            if number == self._maxuse or child.retiring:
+                break
+            child.title("idle")
+            child.entry.idle()
+            child.report(ChildState.IDLE)
+        gate.close()
+        return 0
+
+    def _serve_one(self, accepted: "tuple[Listener, socket.socket, Endpoint]", number: int, child: Child) -> None:
+        listener, sock, peer = accepted
+        try:
+            local = bound_endpoint(sock) if listener.endpoint.host in _ANY_HOST else listener.endpoint
+            self._serve(Connection(sock, peer, local, listener.owner, number), child)
+        finally:
+            sock.close()
+
+
+def refuse(sock: socket.socket) -> None:
+    """Tell a new connection to come again later, and close it; whoever is there may have begun to speak."""
+    wire = Wire(sock, idle=LINGER_SECONDS)
+    try:
+        wire.reply(False, "system load too high, please try again later", "SYS/TEMP")
+    except Gone:
+        pass
+    finally:
+        wire.linger_close()
+
+
+def tls_of(job: Job | None) -> Mapping[str, Tls]:
+    """Return the TLS that a job has, for the one that follows it."""
+    return job.tls if isinstance(job, AcceptJob) else MappingProxyType({})
+
+
+class Gate:
+    """The listeners of one child, and its waiting for a connection."""
+
+    def __init__(self, listeners: Sequence[Listener], child: Child, mute: frozenset[str] = frozenset()) -> None:
+        """Watch `listeners`, and the descriptors that tell `child` to leave; raises OSError.
+
+        On listeners of the owners in `mute` nothing can be said in clear.
+        """
+        self._child = child
+        self._mute = mute
+        self._listeners = {listener.sock.fileno(): listener for listener in listeners}
+        self._waits_for_none = not listeners    # for the end only: nothing is configured yet
+        self._epoll = select.epoll()
+        for fd in child.wake_fds:
+            self._epoll.register(fd, select.EPOLLIN)
+        for fd in self._listeners:
+            self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+
+    def next(self) -> "tuple[Listener, socket.socket, Endpoint] | None":
+        """Wait for a connection and accept it; None when it is time to leave.
+
+        At load state MAX each connection is refused (spec 5.3).  A child that is told to leave looks once
+        more: the kernel may have woken it, and nobody else, for a connection that is waiting already.
+        """
+        is_last = False
+        while self._listeners or self._waits_for_none:
+            for fd, _ in self._epoll.poll(0 if is_last else None, _EVENTS):    # a child told to leave is woken at once
+                listener = self._listeners.get(fd)
+                accepted = None if listener is None else self._accept(listener)
+                if accepted is None:
+                    continue
+                if not self._child.entry.must_refuse:
+                    return accepted
+                self._child.entry.count("load_refused")
+                if accepted[0].owner in self._mute:
+                    accepted[1].close()
+                else:
+                    refuse(accepted[1])
+            if is_last:
+                return None
+            self._child.forget_alarms()           # this first: a signal that comes behind it wakes the next wait
+            is_last = self._child.retiring      # then this
+        return None
+
+    def close(self) -> None:
+        """Give the listeners up; twice is fine.  Also called by the signal handler in mid-session."""
+        listeners, self._listeners = self._listeners, {}
+        self._waits_for_none = False
+        for listener in listeners.values():
+            listener.sock.close()
+        self._epoll.close()
+
+    def _accept(self, listener: Listener) -> "tuple[Listener, socket.socket, Endpoint] | None":
+        try:
+            fd, family, peer = accept_bare(listener.sock)
+            sock = self._child.seats.seat_client(fd, family)
+        except BlockingIOError:    # another child was quicker
+            return None
+        except OSError as error:
+            self._accept_failed(listener, error)
+            return None
+        return listener, sock, peer
+
+    def _accept_failed(self, listener: Listener, error: OSError) -> None:
+        if error.errno in _CLOSED:
+            self._drop(listener)
+        elif error.errno in SHORTAGES:
+            self._child.note_shortage(error)
+            self._rest()
+        elif error.errno not in _PASSING:
+            raise error
+
+    def _drop(self, listener: Listener) -> None:
+        """Stop watching a listener on which nothing will come any more."""
+        for fd, known in list(self._listeners.items()):
+            if known is listener:
+                del self._listeners[fd]
+                self._epoll.unregister(fd)
+
+    def _rest(self) -> None:
+        """Wait before the next try, so that a shortage does not become a busy loop; leaves at once when told to."""
+        poll = select.poll()
+        for fd in self._child.wake_fds:
+            poll.register(fd, select.POLLIN)
+        poll.poll(PAUSE * 1000)

@@ -1,0 +1,167 @@
+"""One connection in any program: what every session has.
+
+Runs in a child.  The programs' own sessions hold a `Session` and tell the story.
+"""
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from popular.addresses import Endpoint
+from popular.daemon.messages import (
+    LINES_LEFT_OUT, NULL_BYTE_IN_INPUT, PROXY_HEADER, TLS_FAILED, TLS_STARTED)
+from popular.daemon.tls import Tls
+from popular.errors import Gone, NulByte, ProxyHeader
+from popular.log.limit import Counted
+from popular.log.message import Message
+from popular.log.writer import Log
+from popular.net.wire import LINGER_SECONDS, Wire
+from popular.proc.child import Child
+from popular.statefile.layout import STATES
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An accepted connection."""
+
+    sock: socket.socket    # non-blocking, on the client's reserved descriptor
+    peer: Endpoint
+    local: Endpoint
+    owner: str             # of the listener: the id of a vserv or server
+    number: int            # of this child's connections, from 1
+
+
+class Session:
+    """What one connection has from its first octet to its last; a context that ends closed."""
+
+    def __init__(self, connection: Connection, child: Child, log: Log, *, sid: str, idle: float, maxline: int) -> None:
+        """Begin the session `sid`; `idle` seconds and `maxline` octets are the limits of its wire."""
+        self.connection = connection
+        self.child = child
+        self.log = log
+        self.peer = connection.peer
+        self.wire = Wire(connection.sock, idle=idle, maxline=maxline)
+        self.started = time.monotonic()
+        self.times: dict[str, float] = {}    # seconds spent in each state that was left
+        self.is_talking = True               # we speak POP3 with the peer; False once the relay owns the stream
+        self.is_secure = False               # under TLS
+        self.hides_input = False             # what the peer sends may hold a password: it is not logged
+        self._state = ""
+        self._entered = self.started
+        self._id = sid
+        log.sid = sid
+        child.entry.begin(self.peer, connection.owner, sid if sid != "-" else "")
+        self.wire.before_wait = child.entry.progress
+
+    @property
+    def id(self) -> str:
+        """The session id; pserv learns it from the preamble and sets it then."""
+        return self._id
+
+    @id.setter
+    def id(self, sid: str) -> None:
+        self._id = sid
+        self.log.sid = sid
+        if sid != "-":
+            self.child.entry.call_session(sid)
+
+    def enter(self, state: str) -> None:
+        """Go to another state, one of SessionState: the time in the old one is noted, the new one is shown."""
+        now = time.monotonic()
+        if self._state:
+            self.times[self._state] = self.times.get(self._state, 0.0) + now - self._entered
+        self._state = state
+        self._entered = now
+        self.child.entry.enter(STATES[state], self.wire.bytes_in, self.wire.bytes_out)
+        self.child.title(f"{state} {self._id} {self.peer.host}")
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether the peer is on this host."""
+        host = self.peer.host
+        return host == self.connection.local.host or host == "::1" or host.startswith("127.")
+
+    @property
+    def trace(self) -> Callable[[str], None] | None:
+        """Whom to tell each command, None unless `debug` is on."""
+        return self._note_command if self.log.debug_on else None
+
+    def start_tls(self, tls: Tls) -> None:
+        """Do the handshake as server, within the limits of the wire; raises NoTls and Gone."""
+        try:
+            stream = tls.secure(self.wire)
+        except Gone as why:
+            self.is_talking = False    # whatever we said now would be no TLS
+            if not isinstance(why, ProxyHeader):
+                self.note_peer(TLS_FAILED, peer=str(self.peer), why=str(why))
+            raise
+        self.is_secure = True
+        self.log.note(TLS_STARTED, peer=str(self.peer), version=stream.version, cipher=stream.cipher,
+                      resumed=stream.is_resumed)
+
+    def note_peer(self, message: Message, /, **fields: object) -> None:
+        """Write an event that the peer can cause at will, unless there were too many of its kind already."""
+        limit = self.log.limit
+        counted = limit.count(message.number, self.peer.host) if limit is not None else Counted(True)
+        if counted.may_be_written:
+            self.log.note(message, **fields)
+        if limit is not None and counted.full:
+            self.log.note(LINES_LEFT_OUT, line=message.name, peer=counted.full, seconds=limit.left)
+
+    def totals(self) -> dict[str, object]:
+        """Return what a session's last log line says of octets and seconds."""
+        self.enter("closing")
+        return {
+            "bytes_in": self.wire.bytes_in,
+            "bytes_out": self.wire.bytes_out,
+            "seconds": time.monotonic() - self.started,
+            "times": dict(self.times),
+        }
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> bool:
+        """Close in the way that `error` asks for; the peer's doings end here, ours go on to the top of the child.
+
+        A NUL byte: at once and without a word (spec 1.5).  An error that nobody expected: with
+        -ERR [SYS/TEMP], but only where the peer takes it for an answer.
+        """
+        self.child.entry.end()
+        try:
+            if isinstance(error, NulByte):
+                data = b"***" if self.hides_input else error.data
+                self.note_peer(NULL_BYTE_IN_INPUT, ctx="client", len=error.length, data=data)
+                self.wire.close()
+            elif isinstance(error, ProxyHeader):
+                self.note_peer(PROXY_HEADER, peer=str(self.peer), owner=self.connection.owner)
+            elif error is not None and not isinstance(error, Gone) and self._may_answer():
+                self.wire.reply(False, "internal error, please try again later", "SYS/TEMP")
+        except Gone:
+            pass    # nobody left to hear it
+        finally:
+            self.child.entry.progress(self.wire.bytes_in, self.wire.bytes_out)
+            # Without an error, and not at a relay's end, the client has said QUIT.
+            self.wire.linger_close(0.0 if error is None and self.is_talking else LINGER_SECONDS)
+        if error is None or isinstance(error, Gone):
+            self.log.sid = "-"
+            return True
+        return False    # the id stays in the log: whoever catches the error logs it with it
+
+    def _may_answer(self) -> bool:
+        return self.is_talking and not self.wire.is_unfinished
+
+    def _note_command(self, line: str) -> None:
+        self.log.debug("command", line=line)
+
+
+def new_sid(prefix: str, pid: int, number: int, now: float | None = None) -> str:
+    """Return the id of a child's session `number` (from 1) that starts at `now` (seconds since 1970; None: now).
+
+    PREFIX-YYMMDDHHMMSS-PID in local time, and from a child's second session on `.N` behind (spec 5.1).
+    """
+    stamp = time.strftime("%y%m%d%H%M%S", time.localtime(now))
+    return f"{prefix}-{stamp}-{pid}" + (f".{number}" if number > 1 else "")

@@ -1,0 +1,1 @@
+"""The master: one loop, and what has its turn in it."""

@@ -1,0 +1,125 @@
+"""Session state and load state (spec 5.3): how near a daemon is to its limits, and who is told (master only).
+
+Both have states OK, WARN and MAX.  Every change is logged and shown on the board.  The session state
+refuses nobody by itself: connections are taken while a slot is free.  At load state MAX the children,
+who see it on the board, refuse new connections.  Raises nothing.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from popular.daemon.messages import LOAD_STATE, SESSION_STATE
+from popular.log.writer import Log
+from popular.mailcheck.load import read_load
+from popular.statefile.writer import Board
+
+
+class LimitState(IntEnum):
+    """How near a number is to its limit."""
+
+    OK = 0
+    WARN = 1
+    MAX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSource:
+    """Where the system load is read, and how often."""
+
+    path: str = "/proc/loadavg"
+    interval: float = 5.0    # seconds; the kernel makes a new number every five
+
+
+def changes(state: LimitState, value: float, limit: float) -> Iterator[LimitState]:
+    """Yield the states that follow on `state` for `value`, one after the other; none when it stays (spec 5.3).
+
+    OK to WARN at 90 % of the limit, WARN to MAX at 100 %, MAX to WARN below 90 %, WARN to OK below 80 %.
+    A limit of 0 is no limit.
+    """
+    while (following := _following(state, value, limit)) is not state:
+        state = following
+        yield state
+
+
+def _following(state: LimitState, value: float, limit: float) -> LimitState:
+    if limit <= 0:
+        return LimitState(max(state - 1, LimitState.OK))
+    match state:
+        case LimitState.OK if value * 10 >= limit * 9:
+            return LimitState.WARN
+        case LimitState.WARN if value >= limit:
+            return LimitState.MAX
+        case LimitState.WARN if value * 10 < limit * 8:
+            return LimitState.OK
+        case LimitState.MAX if value * 10 < limit * 9:
+            return LimitState.WARN
+    return state
+
+
+class Limits:
+    """The two states of a running daemon."""
+
+    def __init__(self, board: Board, log: Log, source: LoadSource) -> None:
+        """Begin with both OK and without limits."""
+        self.session_state = LimitState.OK
+        self.load_state = LimitState.OK
+        self._board = board
+        self._log = log
+        self._source = source
+        self._maxsession = 0
+        self._maxload = 0.0
+        self._busy = 0
+        self._load_at: float | None = None    # monotonic: when the load is read next
+
+    def configure(self, maxsession: int, maxload: float) -> None:
+        """Take the limits of a new configuration; 0 is no limit."""
+        self._maxsession, self._maxload = maxsession, maxload
+        self._board.tell(maxsession=maxsession, maxlocalload=maxload)
+        self._judge_sessions()
+        self._load_at = None
+        if maxload > 0:
+            self._read_load()
+        else:
+            self._judge_load(0.0)
+
+    def status(self) -> str:
+        """Return the number of sessions, its limit and what is not OK, in words."""
+        sessions = f"sessions: {self._busy} of {self._maxsession}"
+        if self.session_state is not LimitState.OK:
+            sessions += f" ({self.session_state.name})"
+        return sessions if self.load_state is LimitState.OK else f"{sessions}, load: {self.load_state.name}"
+
+    def look(self, busy: int) -> None:
+        """Judge `busy` sessions, and the load when it is time; call it in every turn of the loop."""
+        if busy != self._busy:
+            self._busy = busy
+            self._judge_sessions()
+        if self._load_at is not None and time.monotonic() >= self._load_at:
+            self._read_load()
+
+    def wait(self, seconds: float | None) -> float | None:
+        """Return how long the master may wait that would wait for `seconds` (None: for ever)."""
+        if self._load_at is None:
+            return seconds
+        left = max(0.0, self._load_at - time.monotonic())
+        return left if seconds is None else min(left, seconds)
+
+    def _judge_sessions(self) -> None:
+        for state in changes(self.session_state, self._busy, self._maxsession):
+            self.session_state = state
+            self._board.tell(session_state=int(state))
+            self._log.note(SESSION_STATE, state=state.name, sessions=self._busy, limit=self._maxsession)
+
+    def _read_load(self) -> None:
+        self._load_at = time.monotonic() + self._source.interval
+        load = read_load(self._source.path)
+        self._board.tell(load=load)
+        self._judge_load(load)
+
+    def _judge_load(self, load: float) -> None:
+        for state in changes(self.load_state, load, self._maxload):
+            self.load_state = state
+            self._board.tell(load_state=int(state))
+            self._log.note(LOAD_STATE, state=state.name, load=load, limit=self._maxload)

@@ -1,0 +1,211 @@
+"""Listeners: binding them, exchanging them while children run, and closing them for every process.
+
+The starter binds; the master exchanges.  A port that goes away is shut down, not only closed, because
+children that have a session hold it too: it would accept connections that nobody serves.  What another
+master or a service manager goes on with is only closed.  Raises StartError; a failed exchange leaves
+everything as it was.
+"""
+
+import errno
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from popular.addresses import Endpoint
+from popular.daemon.master.rings import MasterRings
+from popular.daemon.spec import Listen, Listener
+from popular.errors import StartError
+from popular.net.listen import bind_tcp, bind_udp, bound_endpoint
+
+
+class Ports(Protocol):
+    """Where listeners come from and where they go."""
+
+    def bind(self, listen: Listen) -> Listener:
+        """Bind one address; raises StartError."""
+
+    def close(self, listener: Listener) -> None:
+        """Close a listener for every process that holds it, if it is ours alone."""
+
+
+class OwnPorts:
+    """Ports that this process binds itself."""
+
+    def bind(self, listen: Listen) -> Listener:
+        """Bind one address; raises StartError."""
+        endpoint = listen.endpoint
+        sock = bind_udp(endpoint) if listen.kind == "udp" else bind_tcp(endpoint, listen.backlog)
+        return Listener(listen.owner, bound_endpoint(sock), sock, listen)
+
+    def close(self, listener: Listener) -> None:
+        """Close a listener for every process; one that others may go on with is only closed here."""
+        _silence(listener)
+        listener.sock.close()
+
+
+class RingPorts(OwnPorts):
+    """The same for a master: ports that a Listen wants from ringd come from there, and go back."""
+
+    def __init__(self, rings: MasterRings) -> None:
+        """Ask over the connections `rings`."""
+        self._rings = rings
+
+    def bind(self, listen: Listen) -> Listener:
+        """Bind one address, or let ringd do it; raises StartError."""
+        if listen.ringd:
+            return self._ask(listen.ringd, listen)
+        try:
+            return super().bind(listen)
+        except StartError as why:
+            return fall_back(listen, why, self._ask)
+
+    def close(self, listener: Listener) -> None:
+        """Close a listener, and release it where it came from."""
+        super().close(listener)
+        if listener.ringd:
+            self._rings.release(listener.ringd, listener.endpoint)
+
+    def _ask(self, path: str, listen: Listen) -> Listener:
+        return ring_listener(path, listen, self._rings.acquire(path, listen.endpoint, listen.backlog))
+
+
+def ring_listener(path: str, listen: Listen, sock: socket.socket) -> Listener:
+    """Return a socket that the ringd at `path` gave as a listener."""
+    return Listener(listen.owner, bound_endpoint(sock), sock, listen, ours=False, ringd=path)
+
+
+def fall_back(listen: Listen, why: StartError, ask: Callable[[str, Listen], Listener]) -> Listener:
+    """Let the ringd that is expected open what, as `why` says, we may not; raises StartError, without one `why`."""
+    if not listen.fallback or not isinstance(why.__cause__, PermissionError):
+        raise why
+    try:
+        return ask(listen.fallback, listen)
+    except StartError as other:
+        raise StartError(f"{why}, or ringd(8), which the variable ringd names: {other}") from why
+
+
+def is_in_use(why: StartError) -> bool:
+    """Tell whether an address was refused because somebody has it."""
+    return isinstance(why.__cause__, OSError) and why.__cause__.errno == errno.EADDRINUSE
+
+
+def close_all(listeners: Iterable[Listener], ports: Ports) -> None:
+    """Close listeners so that no port of ours accepts and hangs."""
+    for listener in listeners:
+        ports.close(listener)
+
+
+def borrowed(listeners: Iterable[Listener]) -> list[Listener]:
+    """Return listeners that another master goes on with: they are only to be closed here."""
+    return [replace(listener, ours=False, ringd="") for listener in listeners]
+
+
+def revive_all(listeners: Iterable[Listener]) -> None:
+    """Let those listen again that somebody has shut down; raises StartError for the first that cannot."""
+    for listener in listeners:
+        if listener.is_tcp and not listener.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            _revive(listener)
+
+
+class Exchange:
+    """The way from the listeners there are to those that are wanted: all of it, or nothing."""
+
+    def __init__(self, present: Sequence[Listener], wanted: Sequence[Listen], ports: Ports) -> None:
+        """Plan; nothing is done yet."""
+        self._ports = ports
+        places: dict[tuple[str, Endpoint], list[Listener]] = {}
+        for each in present:
+            places.setdefault((each.listen.kind, each.listen.endpoint), []).append(each)
+        self._kept = [_keep(places, listen) for listen in wanted]
+        self._leaving = [each for left in places.values() for each in left]
+        self._wanted = wanted
+        self._bound: list[Listener] = []
+        self._silenced: list[Listener] = []
+        self.listeners: list[Listener] = []    # the outcome of `begin`
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether no port comes or goes."""
+        return not self._leaving and None not in self._kept
+
+    def begin(self) -> None:
+        """Bind what is missing; raises StartError after `undo`."""
+        try:
+            self.listeners = [kept or self._bind_new(listen)
+                              for kept, listen in zip(self._kept, self._wanted, strict=True)]
+            for listener in self.listeners:
+                _relisten(listener)
+        except StartError:
+            self.undo()
+            raise
+
+    @property
+    def disturbed(self) -> bool:
+        """Tell whether a port was silent for a moment: children stopped watching it and must be replaced."""
+        return bool(self._silenced)
+
+    def undo(self) -> None:
+        """Close what was bound, and let what was silenced listen again."""
+        close_all(self._bound, self._ports)
+        for listener in self._silenced:
+            _revive(listener)
+
+    def finish(self) -> None:
+        """Close what is no longer wanted."""
+        close_all(self._leaving, self._ports)
+
+    def _bind_new(self, listen: Listen) -> Listener:
+        try:
+            listener = self._ports.bind(listen)
+        except StartError as why:
+            if not is_in_use(why) or not self._silence_rivals(listen):
+                raise
+            listener = self._ports.bind(listen)
+        self._bound.append(listener)
+        return listener
+
+    def _silence_rivals(self, listen: Listen) -> bool:
+        """Let go of leaving ports that overlap with `listen`, such as 0.0.0.0:110 with 127.0.0.1:110."""
+        rivals = [each for each in self._leaving
+                  if each.ours and each.is_tcp and each.endpoint.port == listen.endpoint.port]
+        for rival in rivals:
+            _silence(rival)
+        self._silenced += rivals
+        return bool(rivals)
+
+
+def _keep(places: dict[tuple[str, Endpoint], list[Listener]], listen: Listen) -> Listener | None:
+    """Take a present listener for `listen` out of its place; a port of the kernel's choice stays with its owner."""
+    same = places.get((listen.kind, listen.endpoint), [])
+    owned = [number for number, each in enumerate(same) if each.owner == listen.owner]
+    found = next(iter(owned or (range(len(same)) if listen.endpoint.port else ())), None)
+    return None if found is None else replace(same.pop(found), owner=listen.owner, listen=listen)
+
+
+def _relisten(listener: Listener) -> None:
+    """Set the backlog, which may have changed, anew."""
+    if listener.is_tcp:
+        try:
+            listener.sock.listen(listener.listen.backlog)
+        except OSError as why:
+            raise StartError(f"cannot listen on {listener.endpoint}: {why.strerror}") from why
+
+
+def _revive(listener: Listener) -> None:
+    """Let a silenced listener listen again; raises StartError when somebody else was quicker."""
+    endpoint = listener.endpoint
+    try:
+        if listener.listen.endpoint.port == 0:    # the kernel took its number back with the shutdown
+            listener.sock.bind((endpoint.host, endpoint.port))
+        listener.sock.listen(listener.listen.backlog)
+    except OSError as why:
+        raise StartError(f"cannot listen again on {endpoint}: {why.strerror}") from why
+
+
+def _silence(listener: Listener) -> None:
+    if listener.ours and listener.is_tcp:
+        try:
+            listener.sock.shutdown(socket.SHUT_RDWR)
+        except OSError:    # shut down before
+            pass

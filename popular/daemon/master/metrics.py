@@ -1,0 +1,141 @@
+"""The process that serves metrics: the master keeps one alive, beside the children and outside their limits.
+
+The variable `metrics` names an address; the listener for it is opened, exchanged, inherited and closed like those of
+virtual servers, under an owner that no object can be.  The master accepts nothing there.  It forks a process that
+has this listener and no other, reads the state file's memory, and knows a little HTTP (net.httppage).  In an
+upgrade the old master's process leaves as soon as the new one has taken over; each tells of its own master only.
+
+`MetricsKeeper` runs in the master and raises nothing; `serve` in the other process.
+"""
+
+import os
+import signal
+import time
+from typing import NoReturn
+
+from popular.daemon.master.loop import Master
+from popular.daemon.messages import METRICS_FAILED
+from popular.daemon.spec import METRICS, Listener
+from popular.net.httppage import PageServer
+from popular.proc.child import RETIRE, Inheritance
+from popular.proc.helper import Helper, become_helper
+from popular.proc.supervisor import manner, send
+from popular.statefile.prometheus import CONTENT_TYPE, Look, exposition
+from popular.statefile.reader import NotABoard
+from popular.statefile.writer import Board
+from popular.unix.signals import HANDLED, kill_and_wait
+
+AGAIN = 1.0          # seconds from a death, or a refused fork, to the next try
+QUIET = 60.0         # seconds between two log lines about that
+
+_PATH = "/metrics"
+_PATIENCE = 0.1      # seconds in all for slots that are being written
+
+
+class MetricsKeeper:
+    """An attendant of the master: sees to it that one process serves metrics where that is wanted."""
+
+    def __init__(self, master: Master, inheritance: Inheritance) -> None:
+        """Begin; the first process is started when the master's loop runs."""
+        self._master = master
+        self._inheritance = inheritance
+        self._pid = 0                     # of the process that serves
+        self._has: Listener | None = None    # its listener
+        self._log_number = 0              # and its log file
+        self._leaving: set[int] = set()   # processes that were told to leave
+        self._due = 0.0                   # monotonic: when one may be started
+        self._quiet_until = 0.0
+        master.supervisor.bury_other = self._bury
+
+    def patience(self, now: float) -> float | None:
+        """Return the seconds until one is to start, or at once to leave; None: all is as it should be."""
+        wanted = self._wanted
+        if self._pid:
+            return None if self._is_right(wanted) else 0.0
+        return None if wanted is None else max(0.0, self._due - now)
+
+    def attend(self) -> None:
+        """Start one, or tell one to leave whose listener or log is no longer that of the master."""
+        wanted = self._wanted
+        if self._pid and not self._is_right(wanted):
+            self._leaving.add(self._pid)
+            send(self._pid, RETIRE)
+            self._pid = 0
+        if not self._pid and wanted is not None and time.monotonic() >= self._due:
+            self._start(wanted)
+
+    def close(self) -> None:
+        """End them all, and see them dead: their port shall be free."""
+        for pid in {*self._leaving, self._pid} - {0}:
+            _end(pid)
+
+    @property
+    def _wanted(self) -> Listener | None:
+        """The listener of a master that is in charge; asked for in every turn, and listeners may be many."""
+        master = self._master
+        if not master.is_in_charge or master.config.variables["metrics"] is None:
+            return None
+        return next((each for each in reversed(master.listeners) if each.owner == METRICS), None)
+
+    def _is_right(self, wanted: Listener | None) -> bool:
+        return (wanted is not None and self._has is not None and wanted.sock is self._has.sock
+                and self._log_number == self._master.log_number)
+
+    def _start(self, listener: Listener) -> None:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become(listener)
+            self._pid, self._has, self._log_number = pid, listener, self._master.log_number
+        except (OSError, MemoryError) as why:
+            self._fail(getattr(why, "strerror", None) or "no memory")
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _become(self, listener: Listener) -> NoReturn:
+        """Be the process: let go of all other listeners first."""
+        for other in self._master.listeners:
+            if other is not listener:
+                other.sock.close()
+        board = self._inheritance.board
+        become_helper("metrics", self._inheritance, lambda helper: serve(helper, listener, board))
+
+    def _bury(self, pid: int, code: int) -> None:
+        """Note a death; it is logged, but for one that was to leave, or whose listener was closed."""
+        self._leaving.discard(pid)
+        if pid == self._pid:
+            is_loss = self._is_right(self._wanted)
+            self._pid, self._has = 0, None
+            if is_loss:
+                self._fail(manner(code))
+
+    def _fail(self, why: str) -> None:
+        now = time.monotonic()
+        self._due = now + AGAIN
+        if now >= self._quiet_until:
+            self._quiet_until = now + QUIET
+            self._master.log.note(METRICS_FAILED, why=why, delay=AGAIN)
+
+
+def serve(helper: Helper, listener: Listener, board: Board) -> None:
+    """Serve what `board` tells until it is time to leave."""
+    def page() -> bytes | None:
+        try:
+            return exposition([Look.at(board.read, _PATIENCE)]).encode("utf-8", "backslashreplace")
+        except NotABoard:    # the master has lost its processor while it was writing
+            return None
+
+    PageServer(listener.sock, _PATH, CONTENT_TYPE, page, helper.wake_fds, helper.is_retiring).run()
+
+
+def _end(pid: int) -> None:
+    """Kill a process of ours, which is there until it is reaped."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:    # no descriptor is left to wait with
+        return send(pid, signal.SIGKILL)
+    try:
+        kill_and_wait(pidfd)
+    finally:
+        os.close(pidfd)

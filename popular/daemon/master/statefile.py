@@ -1,0 +1,53 @@
+"""Which board a daemon has (spec 6): a state file for those that have one, memory without a file for others.
+
+Runs in the master, before its first child.  Raises nothing: without a state file a daemon serves all the same.
+"""
+
+import os
+import re
+
+from popular.config.store import Config
+from popular.daemon.spec import DaemonSpec
+from popular.statefile.layout import SERVER
+from popular.statefile.writer import Board
+
+
+def state_path(program: str, rundir: str) -> str:
+    """Return where the state file of a daemon lies."""
+    return os.path.join(rundir, f"{program}.state")
+
+
+def aside_path(program: str, rundir: str) -> str:
+    """Return where the state file of this master lies when a successor's has taken its place."""
+    return os.path.join(rundir, f"{program}.{os.getpid()}.state")
+
+
+def make_board(spec: DaemonSpec, config: Config, *, publish: bool = True) -> Board:
+    """Return the board of a new master, large enough for all children there may ever be.
+
+    A successor does not `publish` its state file yet.
+    """
+    limit, room = config.variables.get("sessionlimit"), spec.pool(config).limit
+    slots = limit if isinstance(limit, int) else room
+    if spec.board is None:
+        return Board(SERVER, slots)
+    rundir = config.variables.text("rundir")
+    _remove_leftovers(spec.name, rundir)
+    return Board(spec.board, slots, state_path(spec.name, rundir), publish=publish, room=room)
+
+
+def learn_names(board: Board, spec: DaemonSpec, config: Config) -> None:
+    """Let the board count the sessions of all objects of a configuration that are counted."""
+    if spec.board is not None:
+        board.learn((cls, item.ident) for cls in spec.board.classes for item in config.items(cls))
+
+
+def _remove_leftovers(program: str, rundir: str) -> None:
+    """Remove the state files that masters set aside and could not remove: they were killed."""
+    name = re.compile(rf"{re.escape(program)}\.([1-9][0-9]{{0,9}})\.state", re.ASCII)
+    try:
+        for found in filter(None, map(name.fullmatch, os.listdir(rundir))):
+            if not os.path.exists(f"/proc/{found[1]}"):
+                os.unlink(os.path.join(rundir, found[0]))
+    except OSError:    # they do no harm
+        pass

@@ -1,0 +1,1 @@
+"""From the options of a start to a running master."""

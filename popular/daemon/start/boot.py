@@ -1,0 +1,196 @@
+"""The first steps of a master, right after the exec: rights, title, and what the starter handed over.
+
+Run by the starter's bootstrap text in a fresh interpreter (-I -S), and by nothing else.  What goes
+wrong here is reported to whoever waits for the daemon, and ends the process with the exit code for it.
+"""
+
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from popular.config.store import Config, load, with_fact
+from popular.daemon.admin.control import Control
+from popular.daemon.certificates import CertificateWatch
+from popular.daemon.child.accept import tls_of
+from popular.daemon.child.warmup import rehearse
+from popular.daemon.logs import inherited_log
+from popular.daemon.master.birth import Stillborn
+from popular.daemon.master.heartbeat import Vitals
+from popular.daemon.master.listeners import borrowed
+from popular.daemon.master.loop import Master
+from popular.daemon.master.metrics import MetricsKeeper
+from popular.daemon.master.single import Lone, LoneSpec
+from popular.daemon.master.statefile import make_board
+from popular.daemon.spec import DaemonSpec, Listen, Listener
+from popular.daemon.start.handover import Handle, HandOver
+from popular.daemon.upgrade.new_master import Predecessor
+from popular.daemon.upgrade.old_master import Succession
+from popular.daemon.upgrade.rerun import Origin
+from popular.errors import ConfigError, PdmError, PopularError, StartError
+from popular.log.once import OnceAMinute
+from popular.log.sink import FileSink
+from popular.log.writer import Log
+from popular.net.listen import bound_endpoint
+from popular.net.ringclient import RingClient
+from popular.proc.child import Inheritance
+from popular.proc.pipes import DeathPipe, Doorbell
+from popular.statefile.writer import Board
+from popular.stderr import complain
+from popular.unix.descriptors import MastersOwn
+from popular.unix.notify import Notify
+from popular.unix.pidfile import PidFile
+from popular.unix.ready import Ready
+from popular.unix.rights import drop, prove
+from popular.unix.title import Title, load_setproctitle
+
+
+def boot(raw: Mapping[str, Any]) -> NoReturn:
+    """Become the master described by `raw`, the parsed hand-over, and run until the end."""
+    hand = HandOver.from_raw(raw)
+    ready = Ready(hand.ready_fd, hand.detached)
+    try:
+        master = _build(hand)
+    except (ConfigError, PdmError) as why:
+        _fail(hand, ready, os.EX_CONFIG, str(why))
+    except (PopularError, OSError) as why:
+        _fail(hand, ready, os.EX_UNAVAILABLE, str(why))
+    if hand.is_successor:    # it is ready when it has taken over
+        ready.let_go()
+    gc.freeze()    # what there is now is shared with all children, and stays shared
+    try:
+        code = master.run(ready)
+    except Stillborn as why:
+        code = os.EX_UNAVAILABLE
+        _tell_failed(hand, ready, code, str(why))
+    sys.exit(code)
+
+
+def _build(hand: HandOver) -> Master | Lone:
+    """Make the daemon of what was handed over; rights first."""
+    _take_rights(hand)
+    for fd in hand.descriptors:
+        os.set_inheritable(fd, False)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())    # whatever the one who started us had masked
+    sys.prefix = hand.prefix
+    spec = _spec(hand.module)
+    title = Title(spec.name, load_setproctitle())
+    title.set("master")
+    config = with_fact(load(hand.config, spec.schema), "pid", os.getpid())
+    log = inherited_log(spec.name, config, hand.log_fd)
+    listeners = [_listener(listen, handle)
+                 for listen, handle in zip(spec.listens(config), hand.handles, strict=True)]
+    pidfile = PidFile(hand.pid_path, hand.pid_fd)
+    notify = Notify(hand.notify, not hand.is_successor, hand.watchdog)
+    if isinstance(spec, LoneSpec):
+        return Lone(spec, config, log, hand.rights, pidfile, notify)
+    inheritance = _inheritance(hand, log, title, make_board(spec, config, publish=not hand.is_successor))
+    gc.collect()    # before the rehearsal: it also empties Python's lists of free objects
+    _rehearse(spec, config, inheritance)
+    rings = [RingClient(ring.owner, socket.socket(fileno=ring.fd)) for ring in hand.rings]
+    master = Master(spec, config, borrowed(listeners) if hand.is_successor else listeners, inheritance, pidfile, rings,
+                    notify)
+    if hand.base:
+        master.base = load(hand.base, spec.schema)
+    if notify.address:
+        master.attendants.append(Vitals(notify, master.status))
+    master.attendants.append(CertificateWatch(lambda: tls_of(master.job), log))
+    if "metrics" in config.variables:
+        master.attendants.append(MetricsKeeper(master, inheritance))
+    _give_control(hand, spec, master, listeners, inheritance)
+    return master
+
+
+def _give_control(hand: HandOver, spec: DaemonSpec, master: Master, listeners: Sequence[Listener],
+                  inheritance: Inheritance) -> None:
+    """Let the master be controlled and replaced; raises StartError, OSError.
+
+    Its control socket is there at once, or when it has taken another's place.
+    """
+    origin = Origin(hand.path, hand.prefix, spec.main_name, hand.argv, hand.folder)
+    control = None if spec.commands is None else Control(master, spec.commands, origin, inheritance)
+    succession = Succession(master, origin, control.take_back if control else _do_nothing)
+    master.succession = succession
+    master.relatives.append(succession)
+    master.attendants.append(succession)
+    if hand.channel is not None:
+        predecessor = Predecessor(master, listeners, socket.socket(fileno=hand.channel),
+                                  control.open_replacing if control else _do_nothing)
+        master.relatives.append(predecessor)
+        master.attendants.append(predecessor)
+    elif control:
+        control.open()
+    if control:
+        master.attendants.append(control)
+
+
+def _do_nothing() -> None:
+    """Stand for what is done with a control socket, where there is none."""
+
+
+def _take_rights(hand: HandOver) -> None:
+    """Give up root's rights, but for the capabilities that the daemon keeps; raises StartError."""
+    if not hand.capabilities:
+        if hand.drops:
+            drop(hand.rights)
+    else:
+        from popular.unix import capabilities    # here, because it needs ctypes, which no child shall carry
+        if hand.drops:
+            capabilities.survive_change_of_user()
+            drop(hand.rights)
+        capabilities.keep_only(hand.capabilities)
+    prove(hand.rights)
+
+
+def _spec(module: str) -> DaemonSpec | LoneSpec:
+    """Import the program's own module."""
+    spec = importlib.import_module(module).SPEC
+    if not isinstance(spec, DaemonSpec | LoneSpec):
+        raise StartError(f"{module}.SPEC is neither DaemonSpec nor LoneSpec")
+    return spec
+
+
+def _listener(listen: Listen, handle: Handle) -> Listener:
+    sock = socket.socket(fileno=handle.fd)
+    sock.setblocking(False)
+    return Listener(listen.owner, bound_endpoint(sock), sock, listen, ours=not (handle.ringd or handle.given),
+                    ringd=handle.ringd, given=handle.given)
+
+
+def _inheritance(hand: HandOver, log: Log, title: Title, board: Board) -> Inheritance:
+    """Open what master and children share, and register what is the master's alone."""
+    own = MastersOwn()
+    death = DeathPipe()
+    own.add(hand.pid_fd, death.masters_end, *board.descriptors)
+    return Inheritance(log, title, Doorbell(), death, own, hand.rights, hand.seats, OnceAMinute(), board)
+
+
+def _rehearse(spec: DaemonSpec, config: Config, inheritance: Inheritance) -> None:
+    """Let a program that has a stage play on it; without one, or without what it needs, nothing is rehearsed."""
+    if spec.stage is None or spec.board is None:
+        return
+    with open(os.devnull, "ab", buffering=0) as null:
+        try:
+            stage = spec.stage(config, Log(spec.name, FileSink(null.fileno())))
+        except (OSError, StartError):
+            return
+        rehearse(stage, spec.board, inheritance)
+    inheritance.title.set("master")
+    gc.enable()    # a child of one session disables it
+
+
+def _tell_failed(hand: HandOver, ready: Ready, code: int, reason: str) -> None:
+    if not hand.detached:
+        complain(f"{hand.program}: {reason}")
+    ready.tell_failed(code, reason)
+
+
+def _fail(hand: HandOver, ready: Ready, code: int, reason: str) -> NoReturn:
+    """Tell everybody who may listen, and end."""
+    _tell_failed(hand, ready, code, reason)
+    PidFile(hand.pid_path, hand.pid_fd).remove()
+    sys.exit(code)

@@ -1,0 +1,183 @@
+"""What a start needs from the system: run folder, lock, ports; and the exec of the master.
+
+Runs in the starter, as root when it was started so.  Files in folders of the service user are
+opened with that user's rights, never with root's, or root could be led elsewhere by a symbolic link.
+Raises StartError with everything that was refused.
+"""
+
+import math
+import os
+import resource
+import socket
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import NoReturn
+
+from popular.config.store import Config
+from popular.daemon.master.listeners import OwnPorts, fall_back, is_in_use, ring_listener
+from popular.daemon.master.rings import StartRings
+from popular.daemon.spec import Listen, Listener
+from popular.daemon.start.activation import Given
+from popular.daemon.start.handover import Handle, HandOver
+from popular.errors import StartError
+from popular.net.holder import who_has
+from popular.net.listen import bound_endpoint
+from popular.paths import package_path
+from popular.unix.pidfile import PidFile
+from popular.unix.rights import Rights, acting_as
+
+LEAVING = 5.0      # seconds that children of a killed master have to leave its ports
+_AGAIN = 0.05      # seconds between two tries to bind
+
+# Room for process titles: setproctitle overwrites arguments and environment and nothing else.
+_PADDING = {"POPULAR_PADDING": "." * 400}
+# Functions of libraries are looked up at the start, and not by each child at its first call, in a copied page.
+_LINKING = {"LD_BIND_NOW": "1"}
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH")    # and LC_*: libraries read them
+
+_BOOTSTRAP = """\
+import json, sys
+with open(int(sys.argv[2]), "rb") as hand:
+    raw = json.load(hand)
+sys.path[:] = raw["path"]
+from popular.daemon.start.slim import import_dataclasses
+import_dataclasses()
+from popular.daemon.start.boot import boot
+boot(raw)
+"""
+
+
+def check_library(rights: Rights) -> None:
+    """Make sure that the service user may read Python's modules: a Python in root's home is closed to them."""
+    with acting_as(rights):
+        for folder in search_path():
+            try:
+                os.stat(folder)
+            except PermissionError:
+                raise StartError(f"user {rights.user} may not read {folder}, where modules of Python are") from None
+            except OSError:    # no such folder, which is in order for a path
+                continue
+
+
+def make_rundir(path: str, rights: Rights) -> None:
+    """Make the run folder when it is missing; it will belong to the service user."""
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        return
+    except OSError as why:
+        raise StartError(f"cannot make the run folder {path}: {why.strerror}") from why
+    if os.geteuid() == 0:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        os.fchown(fd, rights.uid, rights.gid)
+        os.close(fd)
+
+
+def claim_pidfile(path: str, rights: Rights) -> PidFile:
+    """Lock the pid file; raises AlreadyRunning when the daemon runs."""
+    with acting_as(rights):
+        pidfile = PidFile.claim(path)
+        pidfile.write(os.getpid())
+    return pidfile
+
+
+def bind_all(listens: Iterable[Listen], patience: float, rings: StartRings | None = None,
+             given: Given = MappingProxyType({})) -> list[Listener]:
+    """Bind everything, or let ringd do it; raises StartError with every address that was refused, a line for each.
+
+    What a service manager has `given` is bound already.
+
+    For `patience` seconds a port in use is tried again: the children of a master that was killed
+    need a moment to see it and leave.
+    """
+    deadline = time.monotonic() + patience
+    bound: list[Listener] = []
+    refused: list[str] = []
+    for listen in listens:
+        try:
+            if listen in given:
+                bound.append(_from_manager(listen, given[listen]))
+            elif rings and listen.ringd:
+                bound.append(from_ringd(listen.ringd, listen, rings))
+            else:
+                bound.append(_bind_patiently(listen, deadline, rings))
+        except StartError as why:
+            refused.append(who_has(listen.kind, listen.endpoint, str(why)) if is_in_use(why) else str(why))
+    if refused:
+        raise StartError("\n".join(refused))
+    return bound
+
+
+def _from_manager(listen: Listen, sock: socket.socket) -> Listener:
+    return Listener(listen.owner, bound_endpoint(sock), sock, listen, ours=False, given=True)
+
+
+def from_ringd(path: str, listen: Listen, rings: StartRings) -> Listener:
+    """Let the ringd at `path` open a port; raises StartError."""
+    return ring_listener(path, listen, rings.bind(path, listen))
+
+
+def _bind_patiently(listen: Listen, deadline: float, rings: StartRings | None) -> Listener:
+    while True:
+        try:
+            return OwnPorts().bind(listen)
+        except StartError as why:
+            if rings is not None and not is_in_use(why):
+                return fall_back(listen, why, partial(from_ringd, rings=rings))
+            if not is_in_use(why) or time.monotonic() >= deadline:
+                raise
+        time.sleep(_AGAIN)
+
+
+def handles(listeners: Sequence[Listener]) -> tuple[Handle, ...]:
+    """Return the listeners as they are handed over."""
+    return tuple(Handle(each.owner, each.sock.fileno(), each.ringd, each.given) for each in listeners)
+
+
+def ring_handles(rings: StartRings) -> tuple[Handle, ...]:
+    """Return the connections to ringd as they are handed over."""
+    return tuple(Handle(client.path, client.fileno()) for client in rings.clients)
+
+
+def search_path() -> tuple[str, ...]:
+    """Return sys.path for the master: absolute folders only, and this package's in any case.
+
+    An editable installation is found by a finder, not by a path, hence the package's own folder.
+    """
+    folders = [folder for folder in sys.path if os.path.isabs(folder)]
+    own = package_path()
+    return tuple(folders if own in folders else [own, *folders])
+
+
+def limit_children(config: Config) -> None:
+    """Limit what this process may use, and so the children of the master that it becomes.
+
+    A master needs far less memory than any child may have, and blocks the signal of the other limit
+    (daemon.master.loop).
+    """
+    if "maxmemory" not in config.variables:    # a daemon of one process
+        return
+    memory, cpu = config.variables.integer("maxmemory") << 20, math.ceil(config.variables.seconds("maxcpu"))
+    for kind, limit in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_CPU, cpu)):
+        hard = resource.getrlimit(kind)[1]
+        wanted = limit if limit and (hard == resource.RLIM_INFINITY or limit < hard) else hard
+        resource.setrlimit(kind, (wanted, hard))    # the hard one stays, for a successor that is to have more
+
+
+def exec_master(hand: HandOver) -> NoReturn:
+    """Become the master in a fresh interpreter: isolated, without site, without the starter's modules.
+
+    The first argument must be the interpreter's own path, because it finds its library by it.
+    """
+    fd = hand.write()
+    wanted = sorted({0, 1, 2, fd, *hand.descriptors})    # python-daemon leaves the first three to be closed by an exec
+    for each in wanted:
+        os.set_inheritable(each, True)
+    for last, following in zip(wanted, (*wanted[1:], os.sysconf("SC_OPEN_MAX"))):
+        os.closerange(last + 1, following)    # what came from whoever started us, such as a script's lock file
+    kept = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT or name.startswith("LC_")}
+    words = [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, hand.program, str(fd)]
+    os.execve(sys.executable, words, {**kept, **_LINKING, **_PADDING})

@@ -1,0 +1,273 @@
+"""The starter: everything heavy, and everything that can fail for whoever starts a daemon.
+
+Reads options and INI file, reports all mistakes, takes lock, log and ports, detaches, and becomes
+the master by exec.  The process that was started waits until the master is ready, so that a start
+that returns 0 is a daemon that accepts connections.  Exit codes: 64 usage, 69 the system refused something,
+70 the master died, 78 wrong settings.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NoReturn
+
+from daemon import DaemonContext
+from daemon.daemon import DaemonError
+
+from popular.config.cmdline import Startup, conf_path, read_config
+from popular.config.ini.text import render_ini
+from popular.config.setting import place
+from popular.config.store import Config, dump, gather, sound
+from popular.daemon.admin.reload import RESULT
+from popular.daemon.logs import STDERR, open_sink
+from popular.daemon.master.rings import StartRings
+from popular.daemon.messages import START_DOUBTFUL
+from popular.daemon.spec import Startable
+from popular.daemon.start.activation import Given, given_sockets
+from popular.daemon.start.handover import HandOver
+from popular.daemon.start.launch import (
+    LEAVING, bind_all, check_library, claim_pidfile, exec_master, handles, limit_children, make_rundir, ring_handles,
+    search_path)
+from popular.daemon.start.trial import nothing_listens, try_as, try_files, try_folders, try_ports
+from popular.daemon.upgrade.estate import WORD
+from popular.daemon.upgrade.succeed import succeed
+from popular.errors import ConfigError, Findings, Mistake, PopularError, StartError, UsageError
+from popular.log.writer import Log
+from popular.stderr import complain
+from popular.unix.descriptors import Seats
+from popular.unix.notify import watchdog_seconds
+from popular.unix.pidfile import PidFile
+from popular.unix.ready import Outcome, Ready, await_ready
+from popular.unix.rights import Rights, find_rights, own_rights
+
+PATIENCE = 30.0    # seconds from the fork to a master that is ready
+UMASK = 0o027
+_INTERRUPTED = 130    # as shells say it
+
+Prepare = Callable[[Config, list[Mistake]], Config]
+Attempt = Callable[[Config, Findings, bool], None]
+
+
+def main(spec: Startable, argv: Sequence[str], *, prepare: Prepare | None = None,
+         attempt: Attempt | None = None) -> int:
+    """Start the daemon that `spec` describes with the words of a command line; returns the exit code.
+
+    `prepare` completes the configuration with what only a starter may do, such as resolving names; it adds
+    what is wrong to a list, so that all mistakes are reported at once.  `attempt` tries, with the rights of the service
+    user, what the program's master will do beyond `spec.check`, and if its third argument says so, its children.
+    In the foreground it does not return: the process becomes the master.
+    """
+    _open_missing_streams()
+    try:
+        if argv[:1] == [WORD]:
+            succeed(spec, list(argv[1:]))
+        startup = read_config(spec.schema, argv, conf_path(spec.name))
+        if startup.dump:
+            return _dump(spec, startup, prepare, attempt)
+        if startup.print:
+            if startup.mistakes:
+                raise ConfigError(startup.mistakes)
+            print(render_ini(startup.config, spec.schema), end="")
+            return os.EX_OK
+        config, rights, given, findings = _complete(spec, startup, prepare, attempt)
+        if startup.check:
+            return _check(spec, startup, config, rights, given, findings)
+        return _start(spec, startup, config, rights, given, findings)
+    except PopularError as why:
+        _complain(spec.name, str(why))
+        return _exit_code(why)
+    except KeyboardInterrupt:    # while waiting: the master sees that nobody waits, and ends
+        return _INTERRUPTED
+
+
+def _complete(spec: Startable, startup: Startup, prepare: Prepare | None,
+              attempt: Attempt | None) -> tuple[Config, Rights, Given, Findings]:
+    """Return the completed configuration, whose rights the daemon will have, the sockets that it was given, and doubts.
+
+    Raises ConfigError, StartError.
+    """
+    findings = Findings([*startup.mistakes])
+    mistakes = findings.mistakes
+    config = startup.config if prepare is None else prepare(startup.config, mistakes)
+    nothing: Given = {}
+    given = sound(lambda: given_sockets(spec.name, spec.listens(config), os.environ, mistakes), nothing)
+    if not startup.foreground and not startup.dump and sound(lambda: config.variables.text("logto"), "") == STDERR:
+        mistakes.append(Mistake(place(spec.name, "logto"), f"logto = {STDERR} needs --foreground"))
+    rights = sound(lambda: _rights(spec, config, mistakes), own_rights())
+
+    def work(found: Findings) -> None:
+        found.mistakes.extend(gather([lambda: spec.check(config)]))
+        if not startup.dump:
+            sound(lambda: try_files(spec.name, config.variables, rights, found), None)
+        if attempt is not None:
+            attempt(config, found, not startup.dump)
+
+    try:
+        check_library(rights)
+    except StartError as why:
+        findings.refused.append(Mistake("", str(why)))
+        rights = own_rights()    # with which the rest can be tried
+    try_as(rights, work, findings)
+    _find_places(findings, startup)
+    if not startup.check:
+        if mistakes:
+            raise ConfigError(mistakes)
+        if findings.refused:
+            raise StartError("\n".join(map(str, findings.refused)))
+    if not mistakes:
+        findings.warnings += nothing_listens(spec, startup, config)
+    return config, rights, given, findings
+
+
+def _find_places(findings: Findings, startup: Startup) -> None:
+    """Tell file and line of what was found beyond the file itself, where it has some."""
+    for some in findings.lists:
+        for number, found in enumerate(some):
+            line = startup.places.get(found.where) or startup.places.get(found.where.rpartition(": ")[0])
+            if line is not None:
+                some[number] = Mistake(f"{line}: {found.where}", found.what)
+
+
+def _rights(spec: Startable, config: Config, mistakes: list[Mistake]) -> Rights:
+    """Return the rights that the daemon will have, our own where those of the settings do not exist."""
+    rights = own_rights()
+    user, group = config.variables.optional_text("user"), config.variables.optional_text("group")
+    if rights.is_root and user is not None:
+        try:
+            return find_rights(user, group)
+        except KeyError as why:
+            name = "user" if "user" in why.args[0] else "group"
+            mistakes.append(Mistake(place(spec.name, name), why.args[0]))
+    return rights
+
+
+def _check(spec: Startable, startup: Startup, config: Config, rights: Rights, given: Given, findings: Findings) -> int:
+    """Try the rest of what a start does, and report everything; returns the exit code that a start would have."""
+    sound(lambda: try_folders(spec.name, config.variables, findings), None)
+    sound(lambda: try_ports(spec.name, spec.listens(config), given, rights, config.variables.text("rundir"), findings),
+          None)
+    for line in (*findings.mistakes, *findings.faults, *findings.refused):
+        _complain(spec.name, str(line))
+    _warn(spec.name, findings.warnings + findings.remarks)
+    if findings.mistakes or findings.faults:
+        return os.EX_CONFIG
+    return os.EX_UNAVAILABLE if findings.refused else os.EX_OK
+
+
+def _dump(spec: Startable, startup: Startup, prepare: Prepare | None, attempt: Attempt | None) -> int:
+    """Print what was read, for the master that reads its file again; raises ConfigError, StartError."""
+    config, _, _, _ = _complete(spec, startup, prepare, attempt)
+    print(RESULT + json.dumps({"config": dump(config, spec.schema), "given": sorted(startup.given)}))
+    return os.EX_OK
+
+
+def _start(spec: Startable, startup: Startup, config: Config, rights: Rights, given: Given, findings: Findings) -> int:
+    """Take from the system what the daemon needs, then go on as the master, or wait for it."""
+    _check_descriptor(startup.ready_fd)
+    os.umask(UMASK)
+    seats = Seats.reserve()    # before the listeners, which may be many: the numbers must be low
+    limit_children(config)
+    rundir = config.variables.text("rundir")
+    make_rundir(rundir, rights)
+    pidfile = claim_pidfile(os.path.join(rundir, f"{spec.name}.pid"), rights)
+    try:
+        sink = open_sink(config, rights)
+        doubts = findings.faults + findings.warnings
+        if config.variables.text("logto") != STDERR:    # where the log says it
+            _warn(spec.name, doubts + findings.remarks)
+        for doubt in doubts:
+            Log(spec.name, sink).note(START_DOUBTFUL, what=str(doubt))
+        rings = StartRings(rights)
+        listeners = bind_all(spec.listens(config), LEAVING if pidfile.was_stale else 0.0, rings, given)
+    except StartError:
+        pidfile.remove()
+        raise
+    hand = HandOver(
+        program=spec.name, module=spec.import_name, config=dump(config, spec.schema),
+        path=search_path(), prefix=sys.prefix, rights=rights, drops=os.geteuid() == 0,
+        capabilities=spec.capabilities, detached=not startup.foreground,
+        log_fd=sink.fileno(), pid_path=pidfile.path, pid_fd=pidfile.fd,
+        ready_fd=startup.ready_fd, seats=seats, handles=handles(listeners), rings=ring_handles(rings),
+        argv=startup.argv, folder=os.getcwd(), notify=os.environ.get("NOTIFY_SOCKET", ""),
+        watchdog=watchdog_seconds(os.environ, os.getpid()))
+    if startup.foreground:
+        exec_master(hand)
+    return _detach(hand)
+
+
+def _detach(hand: HandOver) -> int:
+    """Go on as the master in the background; returns in the process that was started, with its exit code."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(read_end)
+        _become_daemon(hand, write_end)
+    os.close(write_end)
+    try:
+        outcome = await_ready(read_end, PATIENCE)
+    finally:
+        os.close(read_end)    # a master that is not ready by now ends when it sees that
+    os.waitpid(pid, 0)
+    if outcome.code != os.EX_OK:
+        _complain(hand.program, outcome.text)
+    else:
+        _pass_on(outcome, hand.ready_fd)
+    return outcome.code
+
+
+def _become_daemon(hand: HandOver, ready_fd: int) -> NoReturn:
+    """Detach and exec, in the forked process; failures go to the process that waits.
+
+    python-daemon only detaches: changing the user and signal handling are the master's.
+    """
+    try:
+        hand = replace(hand, ready_fd=ready_fd)
+        DaemonContext(files_preserve=hand.descriptors, signal_map={}, umask=UMASK, detach_process=True).open()
+        PidFile(hand.pid_path, hand.pid_fd).write(os.getpid())
+        os.dup2(ready_fd, 2)    # an interpreter that dies at once can say why
+        exec_master(hand)
+    except (OSError, StartError, DaemonError) as why:
+        Ready(ready_fd).tell_failed(os.EX_UNAVAILABLE, f"cannot detach: {why}")
+    finally:
+        os._exit(os.EX_UNAVAILABLE)
+
+
+def _pass_on(outcome: Outcome, fd: int | None) -> None:
+    """Tell whoever gave --ready-fd what the master said."""
+    lines = [line.partition(" ") for line in outcome.text.splitlines()]
+    Ready(fd).tell_ready((owner, address) for owner, _, address in lines)
+
+
+def _check_descriptor(fd: int | None) -> None:
+    if fd is None:
+        return
+    try:
+        os.fstat(fd)
+    except OSError as why:
+        raise UsageError(f"--ready-fd: {fd} is not the number of an open descriptor") from why
+
+
+def _open_missing_streams() -> None:
+    """Put /dev/null where standard descriptors are closed, or listeners would take their numbers."""
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)    # the lowest free number, which is `fd`
+            setattr(sys, name, open(fd, mode, encoding="utf-8", closefd=False))
+
+
+def _warn(program: str, warnings: Sequence[Mistake]) -> None:
+    for each in warnings:
+        _complain(program, f"warning: {each}")
+
+
+def _complain(program: str, text: str) -> None:
+    for line in text.splitlines():
+        complain(f"{program}: {line}")
+
+
+def _exit_code(why: PopularError) -> int:
+    if isinstance(why, UsageError):
+        return os.EX_USAGE
+    return os.EX_CONFIG if isinstance(why, ConfigError) else os.EX_UNAVAILABLE

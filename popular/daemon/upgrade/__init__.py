@@ -1,0 +1,1 @@
+"""Replacing a running master by one of another version, without losing a session."""

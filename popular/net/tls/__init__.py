@@ -1,0 +1,1 @@
+"""TLS: contexts, streams that do not block, the handshake on a wire."""

@@ -1,0 +1,197 @@
+"""Reading a state file: whoever wrote it, and in whatever state it is (see board_layout).
+
+Used by pstatus, and by the master for `session list`.  The content is hostile: sizes are those of the
+layout, numbers are clipped, and nothing is believed that does not fit; texts are handed on as they
+are, without NULs, for the caller to show harmlessly.  Raises NotABoard and what `read` raises.
+"""
+
+import math
+import struct
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from popular.addresses import Endpoint
+from popular.errors import PopularError
+from popular.statefile.layout import (
+    CHANGING, CHANGING_AT, CHANGING_SIZE, COLUMNS, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES, FAILURES_AT, FIXED, KINDS,
+    MAGIC, NAME, NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, VERSION, BoardKind, Layout, SessionState)
+from popular.statefile.seqlock import Read, whole_records
+
+MAX_SLOTS = 1_000_000    # of a file that is believed
+
+_AT_ONCE = 64            # records read together
+
+# A row is added as one large number, because adding 320 counters one by one takes 12 us a slot.  Every other
+# counter is masked out, so that each has the 64 bits of its neighbour for what it overflows.
+_PAIR = 128
+_COUNTER = (1 << 64) - 1
+_PAIR_OF_COUNTERS = (1 << _PAIR) - 1
+
+_FAILURES = struct.Struct(f"={FAILURE_COLUMNS}Q")
+
+_LATEST = 32_503_680_000.0    # the year 3000: what is later is no time
+
+
+class NotABoard(PopularError):
+    """The file is no state file, or one of another version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One slot at one moment; times in seconds since 1970, 0.0 for none."""
+
+    slot: int
+    pid: int = 0
+    state: str = "free"          # a name of SessionState in lower case, or `?` and a number
+    sessions: int = 0            # of this child, with the one that runs
+    sid: str = ""
+    client: Endpoint | None = None
+    owner: str = ""              # id of the vserv or server
+    backend: str = ""
+    user: str = ""               # in pserv the mailbox
+    bytes_in: int = 0            # from the client
+    bytes_out: int = 0
+    started: float = 0.0
+    entered: float = 0.0         # the state
+    activity: float = 0.0        # octets moved last
+
+    @property
+    def has_session(self) -> bool:
+        """Tell whether the slot serves somebody."""
+        return self.state not in ("free", "idle")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a state file says of its daemon."""
+
+    kind: BoardKind
+    slots: int
+    device: int
+    inode: int
+    version: str
+    host: str
+    pid: int
+    started: float
+    generation: int
+    slots_used: int
+    maxsession: int
+    maxlocalload: float
+    load: float
+    session_state: int
+    load_state: int
+    names: Mapping[int, tuple[str, str]]    # number to class and id
+
+
+class BoardView:
+    """One look at a state file."""
+
+    def __init__(self, read: Read, patience: float = 0.0) -> None:
+        """Read the header by `read`, a function from offset and size to octets; raises NotABoard.
+
+        `patience` is how many seconds this view waits in all for writers that stopped in the middle.
+        """
+        self._read = read
+        self._deadline = time.monotonic() + patience
+        self.head = self._read_head()
+        self._layout = Layout(self.head.slots)
+
+    def rows(self, first: int = 0, last: int | None = None) -> list[Row | None]:
+        """Return the slots from `first` to `last` that were ever used.
+
+        None stands for a slot that is never at rest, such as one whose writer died in the copy of a file.
+        """
+        end = self.head.slots_used if last is None else min(self.head.slots_used, last + 1)
+        found: list[Row | None] = []
+        for start in range(first, end, _AT_ONCE):
+            count = min(_AT_ONCE, end - start)
+            records = whole_records(self._read, self._layout.slot_at(start), SLOT_SIZE, count, self._deadline)
+            found += [None if octets is None else parse_row(octets, start + index, self.head.names)
+                      for index, octets in enumerate(records)]
+        return found
+
+    def totals(self) -> tuple[dict[str, int], dict[tuple[str, str], int]]:
+        """Return the counters by name, and the sessions by class and id, summed up over all slots."""
+        pairs = (COLUMNS + len(self.head.names) + 1) // 2    # the rest of a row is not used
+        every_other = sum(_COUNTER << _PAIR * pair for pair in range(pairs))
+        low = high = 0
+        rows = self.head.slots_used + 1    # the master's is the first
+        for start in range(0, rows, _AT_ONCE):
+            block = self._read(self._layout.row_at(start - 1), min(_AT_ONCE, rows - start) * ROW_SIZE)
+            for at in range(0, len(block) - len(block) % ROW_SIZE, ROW_SIZE):
+                row = int.from_bytes(block[at:at + pairs * _PAIR // 8], sys.byteorder)
+                low += row & every_other
+                high += row >> 64 & every_other
+        sums = [number >> _PAIR * pair & _PAIR_OF_COUNTERS for pair in range(pairs) for number in (low, high)]
+        if sys.byteorder == "big":
+            sums.reverse()
+        counters = dict(zip(self.head.kind.counters, sums))
+        return counters, {name: sums[COLUMNS + number] for number, name in self.head.names.items()}
+
+    def failures(self) -> dict[tuple[str, str], int]:
+        """Return how often each backend failed in each way, by its id and the kind; the id of others is empty."""
+        failing = self.head.kind.failing
+        if not failing:
+            return {}
+        octets = self._read(FAILURES_AT, len(self.head.names) * FAILURE_SIZE)
+        rows = _FAILURES.iter_unpack(octets[:len(octets) - len(octets) % FAILURE_SIZE])
+        return {(ident, kind): count for (number, (cls, ident)), counts in zip(self.head.names.items(), rows)
+                if number == 0 or cls == failing for kind, count in zip(FAILURES, counts)}
+
+    def _read_head(self) -> Head:
+        fixed = self._read(0, FIXED.size)
+        if len(fixed) < FIXED.size or not fixed.startswith(MAGIC):
+            raise NotABoard("not a state file")
+        _, magic, version, *places, device, inode, program, host = FIXED.unpack(fixed)
+        if version != VERSION:
+            raise NotABoard(f"a state file of version {version}, wanted {VERSION}")
+        slots = places[1]
+        if magic not in KINDS or not 0 < slots <= MAX_SLOTS or tuple(places) != Layout(slots).places()[1:]:
+            raise NotABoard("not a state file of pproxy or pserv")
+        if len(self._read(Layout(slots).size - 1, 1)) != 1:
+            raise NotABoard("a state file that was cut off")
+        [octets] = whole_records(self._read, CHANGING_AT, CHANGING_SIZE, 1, self._deadline)
+        if octets is None:
+            raise NotABoard("a state file whose header was being written")
+        pid, started, generation, used, names, maxsession, maxload, load, session_state, load_state = \
+            CHANGING.unpack_from(octets, SEQUENCE_SIZE)
+        return Head(KINDS[magic], slots, device, inode, _text(program), _text(host), pid, _moment(started), generation,
+                    min(used, slots), maxsession, _amount(maxload), _amount(load), session_state, load_state,
+                    self._read_names(min(names, NAMES)))
+
+    def _read_names(self, count: int) -> dict[int, tuple[str, str]]:
+        octets = self._read(NAMES_AT, count * NAME.size)
+        octets = octets[:len(octets) - len(octets) % NAME.size]
+        return {number: (_text(cls), _text(ident)) for number, (cls, ident) in enumerate(NAME.iter_unpack(octets))}
+
+
+def parse_row(octets: bytes, slot: int, names: Mapping[int, tuple[str, str]]) -> Row:
+    """Return what a whole slot record says."""
+    (pid, sessions, owner, backend, port, state, bytes_in, bytes_out, activity, entered, started, sid, client,
+     user) = SLOT.unpack_from(octets, SEQUENCE_SIZE)
+    host = _text(client)
+    return Row(slot, pid, _state(state), sessions, _text(sid), Endpoint(host, port) if host else None,
+               names.get(owner, ("", ""))[1], names.get(backend, ("", ""))[1], _text(user), bytes_in, bytes_out,
+               _moment(started), _moment(entered), _moment(activity))
+
+
+def _state(number: int) -> str:
+    try:
+        return SessionState(number).name.lower()
+    except ValueError:
+        return f"?{number}"
+
+
+def _text(octets: bytes) -> str:
+    """Return a text field; octets that are not UTF-8 become `\\xNN`."""
+    return octets.partition(b"\0")[0].decode("utf-8", "backslashreplace")
+
+
+def _amount(number: float) -> float:
+    return number if math.isfinite(number) and number >= 0 else 0.0
+
+
+def _moment(number: float) -> float:
+    return number if 0 <= number < _LATEST else 0.0    # nan is not in between

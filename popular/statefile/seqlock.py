@@ -1,0 +1,78 @@
+"""Records in shared memory that one process writes and others read without locks (see board_layout).
+
+Used by the master and its children for what they write, and by readers.  Raises nothing.
+"""
+
+import time
+from collections.abc import Callable
+from mmap import mmap
+from struct import Struct
+
+from popular.statefile.layout import SEQUENCE, SEQUENCE_SIZE
+
+Read = Callable[[int, int], bytes]    # offset and size to octets
+
+TRIES = 100       # readings of a record that is being written; a writer needs a microsecond,
+PAUSE = 0.0005    # seconds; but it may have lost its processor in the middle, and gets it back later
+
+_WRAP = 0xffffffff
+
+
+class Sequenced:
+    """The writing end of one record."""
+
+    __slots__ = ("_memory", "_start", "_numbers", "_sequence")
+
+    def __init__(self, memory: mmap, start: int, size: int) -> None:
+        """Take over the record at `start`; a writer before may have died in the middle of writing."""
+        self._memory = memory
+        self._start = start
+        self._numbers = memoryview(memory)[start:start + size].cast("I")    # the first and the last are the sequence
+        self._sequence = self._numbers[0] & ~1
+
+    def write(self, form: Struct, offset: int, *values: object) -> None:
+        """Write a part of the record, in octets from its start."""
+        numbers, sequence = self._numbers, self._sequence
+        self._sequence = following = (sequence + 2) & _WRAP
+        numbers[-1] = following        # this first, for whoever copies the file
+        numbers[0] = sequence + 1
+        form.pack_into(self._memory, self._start + offset, *values)
+        numbers[0] = following
+
+    def release(self) -> None:
+        """Let go of the memory."""
+        self._numbers.release()
+
+
+def whole_records(read: Read, start: int, size: int, count: int, deadline: float = 0.0) -> list[bytes | None]:
+    """Return `count` records as they were at one moment each; None for one that is never at rest.
+
+    Until `deadline` (time.monotonic()) waits for writers that stopped in the middle; without one never waits.
+    """
+    before = read(start, size * count)
+    octets = read(start, size * count)
+    after = read(start, size * count)
+    found: list[bytes | None] = []
+    for offset in range(0, size * count, size):
+        parts = [block[offset:offset + size] for block in (before, octets, after)]
+        found.append(parts[1] if _is_whole(*parts) else _try_again(read, start + offset, size, deadline))
+    return found
+
+
+def _try_again(read: Read, start: int, size: int, deadline: float) -> bytes | None:
+    tries = 0
+    while tries < TRIES or time.monotonic() < deadline:
+        parts = read(start, size), read(start, size), read(start, size)
+        if _is_whole(*parts):
+            return parts[1]
+        tries += 1
+        if tries > TRIES:
+            time.sleep(PAUSE)
+    return None
+
+
+def _is_whole(before: bytes, octets: bytes, after: bytes) -> bool:
+    """Tell whether nobody wrote from the first reading to the last one."""
+    first = before[:SEQUENCE_SIZE]
+    number = SEQUENCE.unpack(first)[0] if len(first) == SEQUENCE_SIZE else 1
+    return not number & 1 and first == octets[:SEQUENCE_SIZE] == after[:SEQUENCE_SIZE] == octets[-SEQUENCE_SIZE:]

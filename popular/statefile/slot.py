@@ -1,0 +1,127 @@
+"""A child's own place on the board: one slot record and one row of counters (children; see board_layout).
+
+Cheap, because every session writes here many times: some octets into shared memory and a look at the
+clock, no system calls.  Raises nothing but KeyError for a counter that the kind of board has not.
+Passwords are never told.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from mmap import mmap
+
+from popular.addresses import Endpoint
+from popular.statefile.layout import (
+    COLUMNS, ENDED_AT, FAILURE_COLUMNS, FAILURES, LOAD_STATE_AT, MOVING, MOVING_AT, NAMED, NAMED_AT, ROW_SIZE,
+    SEQUENCE_SIZE, SID, SID_AT, SLOT, SLOT_SIZE, USER, USER_AT, BoardKind, Layout, SessionState)
+from popular.statefile.seqlock import Sequenced
+
+_MAX_LOAD_STATE = 2    # MAX of spec 5.3
+
+
+class BoardEntry:
+    """What one child tells of itself."""
+
+    def __init__(self, memory: mmap, layout: Layout, slot: int, kind: BoardKind, columns: Mapping[str, int],
+                 names: Mapping[tuple[str, str], int]) -> None:
+        """Take the place of `slot`; `columns` are the numbers of counters, `names` those of (class, id)."""
+        self._memory = memory
+        self._record = Sequenced(memory, layout.slot_at(slot), SLOT_SIZE)
+        self._ended_at = layout.slot_at(slot) + ENDED_AT
+        start = layout.row_at(slot)
+        self._row = memoryview(memory)[start:start + ROW_SIZE].cast("Q")
+        self._columns = columns
+        self._in_column, self._out_column = columns["bytes_in"], columns["bytes_out"]
+        self._kind = kind
+        self._names = names
+        self._sessions = 0
+        self._owner = 0
+        self._state = SessionState.IDLE
+        self._entered = 0.0
+        self._activity = 0.0
+        self._bytes_in = 0
+        self._bytes_out = 0
+
+    @property
+    def must_refuse(self) -> bool:
+        """Tell whether the load state is MAX, so that new connections are refused (spec 5.3)."""
+        return self._memory[LOAD_STATE_AT] >= _MAX_LOAD_STATE
+
+    def idle(self) -> None:
+        """Tell that this child waits for a connection."""
+        self._state = SessionState.IDLE
+        self._entered = now = time.time()
+        self._record.write(SLOT, SEQUENCE_SIZE, os.getpid(), self._sessions, 0, 0, 0, SessionState.IDLE, 0, 0,
+                           now, now, 0.0, b"", b"", b"")
+
+    def begin(self, client: Endpoint, owner: str, sid: str = "") -> None:
+        """Tell that a session begins on a listener of the object `owner`; the rest is told when it is known."""
+        self._sessions += 1
+        self._owner = self._names.get((self._kind.owner, owner), 0)
+        self._bytes_in = self._bytes_out = 0
+        self._entered = self._activity = now = time.time()
+        self._record.write(SLOT, SEQUENCE_SIZE, os.getpid(), self._sessions, self._owner, 0, client.port, self._state,
+                           0, 0, now, now, now, _octets(sid), _octets(client.host), b"")
+        self.count("sessions")
+        self._row[COLUMNS + self._owner] += 1
+
+    def enter(self, state: SessionState, bytes_in: int, bytes_out: int) -> None:
+        """Tell a new state, with the octets that the client sent and got so far."""
+        self._state = state
+        self._entered = time.time()
+        self._move(bytes_in, bytes_out, self._entered)
+
+    def progress(self, bytes_in: int, bytes_out: int) -> None:
+        """Tell the octets so far; when they are what they were, nothing is written."""
+        if bytes_in != self._bytes_in or bytes_out != self._bytes_out:
+            self._move(bytes_in, bytes_out, time.time())
+
+    def call_session(self, sid: str) -> None:
+        """Tell the session id, once it is known."""
+        self._record.write(SID, SID_AT, _octets(sid))
+
+    def call_user(self, user: str) -> None:
+        """Tell who the user is, or says to be."""
+        self._record.write(USER, USER_AT, _octets(user, USER.size))
+
+    def call_backend(self, backend: str) -> None:
+        """Tell which backend the user has, and count the session there."""
+        number = self._names.get((self._kind.others[0], backend), 0)
+        self._record.write(NAMED, NAMED_AT, self._owner, number)
+        self._row[COLUMNS + number] += 1
+
+    def failure(self, backend: str, kind: str) -> int:
+        """Return the number of a kind of failure of a backend, for a report to the master, who counts them."""
+        return self._names.get((self._kind.failing, backend), 0) * FAILURE_COLUMNS + FAILURES.index(kind)
+
+    def count(self, counter: str, amount: int = 1) -> None:
+        """Add to one of the kind's counters."""
+        self._row[self._columns[counter]] += amount
+
+    def end(self) -> None:
+        """Tell that the log has the line that sums the session up: should the child die now, nobody writes another."""
+        self._memory[self._ended_at] = 1
+
+    def release(self) -> None:
+        """Let go of the memory, so that the board can be closed; for tests, a child ends with it."""
+        self._row.release()
+        self._record.release()
+
+    def _move(self, bytes_in: int, bytes_out: int, now: float) -> None:
+        """Write the moving part, and add to the totals what has come since the last time."""
+        if bytes_in > self._bytes_in:
+            self._row[self._in_column] += bytes_in - self._bytes_in
+            self._bytes_in = bytes_in
+            self._activity = now
+        if bytes_out > self._bytes_out:
+            self._row[self._out_column] += bytes_out - self._bytes_out
+            self._bytes_out = bytes_out
+            self._activity = now
+        self._record.write(MOVING, MOVING_AT, self._state, self._bytes_in, self._bytes_out, self._activity,
+                           self._entered)
+
+
+def _octets(text: str, limit: int = 64) -> bytes:
+    """Return `text` for a field of `limit` octets; a cut character is left out whole."""
+    octets = text.encode("utf-8", "surrogateescape")
+    return octets if len(octets) <= limit else octets[:limit].decode("utf-8", "ignore").encode("utf-8")

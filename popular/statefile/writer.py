@@ -1,0 +1,269 @@
+"""The master's side of the state file: making it, what it tells of itself, and clearing up after the dead.
+
+The board is for eyes: pstatus reads the file, and nobody here decides by what a child has written.
+Made in the master before the first fork; the map is inherited by all children.  A file that cannot be
+made is no reason not to serve: then the board is memory without a file, and `trouble` says why.
+Raises nothing later.
+"""
+
+import mmap
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from popular.statefile.layout import (
+    CHANGING, CHANGING_AT, CHANGING_SIZE, ENDED_AT, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES_AT, FIXED, MAGIC, NAME,
+    NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, BoardKind, Layout)
+from popular.statefile.reader import Row, parse_row
+from popular.statefile.seqlock import Sequenced, whole_records
+from popular.statefile.slot import BoardEntry
+from popular.version import VERSION
+
+PATIENCE = 0.005    # seconds that the master waits for a child that has lost its processor while it was writing
+
+_NO_ROOM = "no room"
+
+_FREE = (0,) * 11 + (b"",) * 3
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The part of the header that changes."""
+
+    pid: int
+    started: float        # seconds since 1970
+    generation: int = 0
+    slots_used: int = 0
+    names: int = 1
+    maxsession: int = 0
+    maxlocalload: float = 0.0
+    load: float = 0.0
+    session_state: int = 0
+    load_state: int = 0
+
+    def values(self) -> tuple[object, ...]:
+        """Return them in the order of the file."""
+        return (self.pid, self.started, self.generation, self.slots_used, self.names, self.maxsession,
+                self.maxlocalload, self.load, self.session_state, self.load_state)
+
+
+class Board:
+    """Shared memory with a place for every child, and usually a file."""
+
+    def __init__(self, kind: BoardKind, slots: int, path: str = "", *, publish: bool = True, room: int = 0) -> None:
+        """Make the board, and the file `path` that shows it: a new file that replaces an old one.
+
+        A file system without room for `room` slots is as one that refuses the file.  Without `publish` it does so
+        only when it is told to.
+        """
+        self.kind = kind
+        self.layout = Layout(slots)
+        self.path = path
+        self.trouble = ""        # why there is no file, or no room in it
+        self._room = slots       # slots for which the file system has room
+        self._fd = -1
+        self._aside = ""         # another name of the file
+        self._memory = self._make(path, min(room, slots)) if path else self._make_nameless()
+        self._names: dict[tuple[str, str], int] = {}
+        self._by_number: dict[int, tuple[str, str]] = {}
+        self._master = memoryview(self._memory)[self.layout.row_at(-1):][:ROW_SIZE].cast("Q")
+        self._failures = memoryview(self._memory)[FAILURES_AT:][:NAMES * FAILURE_SIZE].cast("Q")
+        self._columns = {name: column for column, name in enumerate(kind.counters)}
+        self._header = Sequenced(self._memory, CHANGING_AT, CHANGING_SIZE)
+        self._facts = Facts(os.getpid(), time.time())
+        self.tell()
+        if publish:
+            self.publish()
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Descriptors that are the master's alone."""
+        return () if self._fd < 0 else (self._fd,)
+
+    def entry(self, slot: int) -> BoardEntry:
+        """Return the place of the child in `slot`; called in the child."""
+        return BoardEntry(self._memory, self.layout, slot, self.kind, self._columns, self._names)
+
+    def tell(self, **facts: object) -> None:
+        """Change some of the Facts."""
+        self._facts = replace(self._facts, **facts)    # type: ignore[arg-type]
+        self._header.write(CHANGING, SEQUENCE_SIZE, *self._facts.values())
+
+    def learn(self, names: Iterable[tuple[str, str]]) -> None:
+        """Give numbers to objects (class, id) of a new configuration.
+
+        Known ones keep theirs, because older children go on using them; what finds no room is counted
+        under number 0.
+        """
+        for name in names:
+            number = len(self._names) + 1
+            if name in self._names or number >= NAMES:
+                continue
+            cls, ident = name
+            NAME.pack_into(self._memory, NAMES_AT + number * NAME.size, cls.encode("ascii"), ident.encode("utf-8"))
+            self._names[name] = number
+            self._by_number[number] = name
+        self.tell(names=len(self._names) + 1)
+
+    def make_room(self, slots: int) -> int:
+        """Return for how many slots there is room: `slots`, or fewer when the file system is full.
+
+        Writing to a mapped page without room would end the writer (SIGBUS), so it is reserved first.
+        """
+        slots = min(slots, self.layout.slots)
+        if self._fd >= 0 and slots > self._room:
+            try:
+                self._reserve(self._fd, slots)
+                self._room = slots
+                if self.trouble.startswith(_NO_ROOM):    # another trouble stays: the file may be where nobody finds it
+                    self.trouble = ""
+            except OSError as why:
+                self.trouble = f"{_NO_ROOM} for {slots} slots in {self.path}: {why.strerror}"
+        return min(slots, self._room)
+
+    def use(self, slot: int) -> None:
+        """Note that `slot` is about to get a child."""
+        if slot >= self._facts.slots_used:
+            self.tell(slots_used=slot + 1)
+
+    def clear(self, slot: int) -> None:
+        """Free the record of a dead child, who may have left it half written."""
+        Sequenced(self._memory, self.layout.slot_at(slot), SLOT_SIZE).write(SLOT, SEQUENCE_SIZE, *_FREE)
+
+    def count(self, counter: str) -> None:
+        """Add one to a counter of the master's own."""
+        self._master[self._columns[counter]] += 1
+
+    def count_failure(self, number: int) -> None:
+        """Add one to a failure that a child reports, as `BoardEntry.failure` numbers it; others mean nothing."""
+        if 0 <= number < NAMES * FAILURE_COLUMNS:
+            self._failures[number] += 1
+
+    def row(self, slot: int) -> Row | None:
+        """Return what the child in `slot` tells of itself; None when it is not done with writing within `PATIENCE`."""
+        [octets] = whole_records(self.read, self.layout.slot_at(slot), SLOT_SIZE, 1,
+                                 time.monotonic() + PATIENCE)
+        return None if octets is None else parse_row(octets, slot, self._by_number)
+
+    def last_words(self, slot: int) -> Row | None:
+        """Return what a dead child told of the session that it had and did not sum up; None: there was no such one."""
+        at = self.layout.slot_at(slot)
+        if self._memory[at + ENDED_AT]:
+            return None
+        row = parse_row(self.read(at, SLOT_SIZE), slot, self._by_number)    # if half written: better than nothing
+        return row if row.client is not None else None
+
+    def read(self, at: int, size: int) -> bytes:
+        """Return octets as they stand in the file, for whoever looks at all of it."""
+        return self._memory[at:at + size]
+
+    def publish(self) -> None:
+        """Put the file where it is looked for, in the place of another; where that is refused, `trouble` says why."""
+        if self._fd < 0:
+            return
+        try:
+            os.rename(self._new, self.path)
+        except OSError as why:
+            self.trouble = f"cannot make the state file {self.path}: {why.strerror}"
+
+    def set_aside(self, path: str) -> None:
+        """Give the file the name `path` too, under which it is found when another has taken its place."""
+        if self._fd >= 0 and self._is_ours(self.path):
+            try:
+                os.link(self.path, path)
+                self._aside = path
+            except OSError as why:
+                self.trouble = f"cannot name the state file {path}: {why.strerror}"
+
+    def put_back(self) -> None:
+        """Put the file back where it was before another took its place, or was about to; drop its other name."""
+        aside, self._aside = self._aside, ""
+        try:
+            self._remove_leftover(self._new)
+            if aside and self._is_ours(self.path):
+                os.unlink(aside)
+            elif aside:
+                os.rename(aside, self.path)
+        except OSError as why:
+            self.trouble = f"cannot put the state file {self.path} back: {why.strerror}"
+
+    def remove(self) -> None:
+        """Take the file away at an orderly end, when no child is left to tell anything."""
+        for path in (self.path, self._aside, self._new):
+            try:
+                if self._fd >= 0 and path and self._is_ours(path):
+                    os.unlink(path)
+            except OSError:    # gone already; a left-over file does no harm
+                pass
+
+    def close(self) -> None:
+        """Let go of memory and file; for tests, a master ends with them."""
+        self._master.release()
+        self._failures.release()
+        self._header.release()
+        self._memory.close()
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _make(self, path: str, room: int) -> mmap.mmap:
+        """Make the file and map it; without a file when the system refuses one."""
+        try:
+            self._remove_leftover(self._new)
+            fd = os.open(self._new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+            try:
+                return self._map(fd, room)
+            except BaseException:
+                os.close(fd)
+                self._remove_leftover(self._new)
+                raise
+        except OSError as why:
+            self.trouble = f"cannot make the state file {path}: {why.strerror}"
+            return self._make_nameless()
+
+    def _make_nameless(self) -> mmap.mmap:
+        """Make memory that no file shows; metrics are read from it all the same."""
+        memory = mmap.mmap(-1, self.layout.size)
+        self._sign(memory, 0, 0)
+        return memory
+
+    def _map(self, fd: int, room: int) -> mmap.mmap:
+        """Give the file its size, room for some slots, and its head, and map it."""
+        os.ftruncate(fd, self.layout.size)
+        self._reserve(fd, room)
+        memory = mmap.mmap(fd, self.layout.size)
+        here = os.fstat(fd)
+        self._sign(memory, here.st_dev, here.st_ino)
+        self._fd = fd
+        self._room = room
+        return memory
+
+    def _sign(self, memory: mmap.mmap, device: int, inode: int) -> None:
+        """Write the part of the header that never changes."""
+        FIXED.pack_into(memory, 0, MAGIC, self.kind.magic, *self.layout.places(), device, inode,
+                        VERSION.encode("ascii"), os.uname().nodename.encode("utf-8", "replace"))
+
+    def _reserve(self, fd: int, slots: int) -> None:
+        """Get room for so many slots; the rest of the file stays a hole."""
+        os.posix_fallocate(fd, 0, self.layout.slot_at(slots))
+        os.posix_fallocate(fd, self.layout.rows_at, (slots + 1) * ROW_SIZE)
+
+    @property
+    def _new(self) -> str:
+        """The name of the file until it is published."""
+        return self.path and f"{self.path}.new"
+
+    def _is_ours(self, path: str) -> bool:
+        """Tell whether the file `path` is this board's."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), os.stat(path, follow_symlinks=False))
+        except FileNotFoundError:
+            return False
+
+    @staticmethod
+    def _remove_leftover(path: str) -> None:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass

@@ -1,0 +1,1 @@
+"""pclean(8), which removes old messages and mailboxes."""

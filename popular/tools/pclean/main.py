@@ -1,0 +1,195 @@
+"""pclean: clean up a spool, from cron(8), beside running daemons and deliveries (spec 10.2).
+
+A tool of its own process; nothing else imports it.  It removes old files from tmp/, expires mail by the rules of
+its INI file, removes mailboxes that are marked as removed, and lists those that are empty or over quota.  Before that
+it removes the records of SMTP after POP that are over.  One run at a time works on a spool: a lock on the folder
+mailboxdir itself sees to that, so no lock file is left by anybody.
+Exit codes:
+
+     0  all is done
+     1  all is done, but some mailboxes, folders or databases had errors, which are in the log
+    64  wrong command line
+    70  an error that nobody expected
+    75  not begun, because another run has the lock or the spool or the log cannot be used; or ended by a signal: with
+        --resume the next run goes on
+    78  the configuration is wrong
+"""
+
+import fcntl
+import math
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+
+from popular.config.cmdline import conf_path, read_config
+from popular.config.ini.text import render_ini
+from popular.config.setting import place, quoted
+from popular.config.store import Config, Values, gather
+from popular.errors import ConfigError, Mistake, StartError, StoreError
+from popular.log.writer import Log
+from popular.tools.pclean import messages as M
+from popular.tools.pclean.clients import expire_clients
+from popular.tools.pclean.run import Run
+from popular.tools.pclean.screen import Screen, say
+from popular.tools.pclean.settings import SCHEMA, mistakes, rules_of
+from popular.tools.pclean.state import Milestones, StateError, StateFile
+from popular.tools.pclean.stop import Stop
+from popular.unix.rights import drop, find_rights, own_rights
+
+DONE, ERRORS, BUG, RETRY, CONFIG = 0, 1, 70, 75, 78    # exit codes
+STATE_NAME = ".pclean"    # in the spool; a file, so no mailbox
+
+
+def main() -> int:
+    """Run `pclean`; returns its exit code."""
+    return run(sys.argv[1:])
+
+
+def run(argv: Sequence[str], clock: Callable[[], float] = time.time) -> int:
+    """Clean as `argv` and the INI file say, as of the time of `clock`; returns the exit code."""
+    try:
+        startup = read_config(SCHEMA, argv, conf_path(SCHEMA.program))
+        if startup.print and not startup.mistakes:
+            print(render_ini(startup.config, SCHEMA), end="")
+            return DONE
+        check(startup.config, startup.mistakes)
+        if startup.check:
+            return DONE
+        take_rights(startup.config.variables)
+        return clean(startup.config, clock)
+    except ConfigError as why:
+        for mistake in why.mistakes:
+            say(str(mistake))
+        return CONFIG
+    except StartError as why:
+        say(str(why))
+        return RETRY
+
+
+def check(config: Config, known: Sequence[Mistake]) -> None:
+    """Raise ConfigError for the mistakes that are `known`, and for what is wrong beyond single values."""
+    found = [*known, *gather(partial(check, config) for check in (mistakes, _spool_mistakes, _user_mistakes))]
+    if found:
+        raise ConfigError(found)
+
+
+def _spool_mistakes(config: Config) -> list[Mistake]:
+    folder = config.variables.text("mailboxdir")
+    return [] if os.path.isdir(folder) else [
+        Mistake(place("pclean", "mailboxdir"), f"{quoted(folder)} is not a directory that exists")]
+
+
+def _user_mistakes(config: Config) -> list[Mistake]:
+    user, group = config.variables.text("user"), config.variables.optional_text("group")
+    try:
+        if own_rights().is_root:
+            find_rights(user, group)
+    except KeyError as why:
+        return [Mistake("[pclean] user, group", str(why.args[0]))]
+    return []
+
+
+def take_rights(variables: Values) -> None:
+    """Stop being root, so that no file of root's gets into the spool and no link is followed with root's rights."""
+    if own_rights().is_root:
+        drop(find_rights(variables.text("user"), variables.optional_text("group")))
+
+
+def clean(config: Config, clock: Callable[[], float]) -> int:
+    """Clean the spool; returns the exit code.  Raises StartError."""
+    variables = config.variables
+    is_dry = variables.flag("dryrun")
+    log = Log.open("pclean", os.devnull if is_dry else variables.text("logfile"))
+    spool = -1
+    try:
+        if not is_dry:    # which may look beside a run that works
+            spool = lock(variables.text("mailboxdir"))
+        screen = Screen()
+        with Stop() as stop:
+            cleaner = Run(variables, rules_of(config), log, screen, stop, clock)
+            cleaner.totals.errors += not expire_clients(variables, log, screen, int(clock()))
+            return work(cleaner, variables, log, screen, stop)
+    except StartError as why:
+        log.note(M.CLEAN_REFUSED, why=str(why))
+        raise
+    finally:
+        if spool >= 0:
+            os.close(spool)
+        os.close(log.fileno())
+
+
+def lock(spool: str) -> int:
+    """Return a descriptor of the spool's folder that keeps other runs out while it is open; raises StartError."""
+    folder = -1
+    try:
+        folder = os.open(spool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as why:
+        if folder >= 0:
+            os.close(folder)
+        reason = "another pclean works on it" if isinstance(why, BlockingIOError) else why.strerror
+        raise StartError(f"{spool}: {reason}") from why
+    return folder
+
+
+def work(cleaner: Run, variables: Values, log: Log, screen: Screen, stop: Stop) -> int:
+    """Go through the spool, from the start or where the last run ended; returns the exit code.  Raises StartError."""
+    root = variables.text("mailboxdir")
+    file = StateFile(variables.optional_text("statefile") or os.path.join(root, STATE_NAME), root)
+
+    def complain(why: StateError) -> None:
+        say(f"{file.path}: {why}")
+        log.note(M.STATE_LOST, path=file.path, why=str(why))
+
+    after = ""
+    if variables.flag("resume"):
+        try:
+            after = file.read()
+        except StateError as why:
+            complain(why)
+    log.note(M.CLEAN_START, mailboxdir=root, after=after)
+    started = time.monotonic()
+    interval = math.inf if variables.flag("dryrun") else variables.seconds("statetime")
+    milestones = Milestones(file, interval, time.monotonic, complain)
+    try:
+        cleaner.go(after, milestones)
+    except StoreError as why:
+        raise StartError(str(why)) from why
+    except Exception as why:    # a line in the log, not a traceback in a mail of cron
+        return tell_bug(why, cleaner.last, log)
+    finally:
+        screen.clear()
+    return conclude(cleaner, milestones, log, screen, stop.signal, time.monotonic() - started)
+
+
+def conclude(cleaner: Run, milestones: Milestones, log: Log, screen: Screen, signal: str, seconds: float) -> int:
+    """Tell what the run did, and write down how far it came; returns the exit code."""
+    totals = asdict(cleaner.totals)
+    if cleaner.is_talkative:
+        screen.line("in all: " + ", ".join(f"{name} {count}" for name, count in totals.items()))
+    if signal:
+        if not cleaner.is_dry:
+            milestones.write(cleaner.last)
+        say(f"ended by {signal}" + (f"; to be resumed behind {cleaner.last}" if cleaner.last else ""))
+        del totals["empty"], totals["overquota"]
+        log.note(M.CLEAN_CUT, signal=signal, after=cleaner.last, seconds=seconds, **totals)
+        return RETRY
+    if not cleaner.is_dry:
+        milestones.finish()
+    log.note(M.CLEAN_END, seconds=seconds, **totals)
+    if totals["errors"]:
+        say(f"{totals['errors']} mailboxes, folders or databases with errors, see the log")
+    return ERRORS if totals["errors"] else DONE
+
+
+def tell_bug(why: Exception, mailbox: str, log: Log) -> int:
+    """Log an error that nobody expected; returns the exit code."""
+    place = traceback.extract_tb(why.__traceback__)[-1]
+    log.note(M.CLEAN_BUG, after=mailbox, type=type(why).__name__,
+             place=f"{os.path.basename(place.filename)}:{place.lineno}")
+    say(f"{type(why).__name__} behind {mailbox or 'the start'}; see the log")
+    return BUG

@@ -1,0 +1,207 @@
+"""One run of pclean through the spool: what is found by the walk is cleaned, removed or told.
+
+Raises MailboxError if the spool itself cannot be read; whatever is wrong with one mailbox is logged and counted.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from popular.config.store import Values
+from popular.errors import StoreError
+from popular.log.message import Message
+from popular.log.writer import Log
+from popular.store.expire import Cleaned, Cleaning, Hand, IdleHand, WorkingHand
+from popular.store.mailbox import Mailbox
+from popular.store.removal import Removal, finish_removal, marked_at, obstacle, remove_mailbox
+from popular.store.walk import Found, Kind, Walk
+from popular.tools.pclean import messages as M
+from popular.tools.pclean.screen import Screen
+from popular.tools.pclean.settings import ALL, EMPTY, OVER_QUOTA, Rule, Rules
+from popular.tools.pclean.state import Milestones
+from popular.tools.pclean.stop import Stop
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a run did so far."""
+
+    mailboxes: int = 0
+    tmp: int = 0
+    read: int = 0
+    unread: int = 0
+    removed: int = 0
+    octets: int = 0
+    empty: int = 0
+    overquota: int = 0
+    errors: int = 0
+
+
+class TellingHand:
+    """Tells of each file that another hand removes."""
+
+    def __init__(self, hand: Hand, screen: Screen) -> None:
+        self._hand = hand
+        self._screen = screen
+
+    def remove(self, path: str) -> None:
+        """Remove a file.  Raises OSError."""
+        self._hand.remove(path)
+        self._screen.line(f"    {path}")
+
+    def mark_departure(self, mailbox: Mailbox) -> None:
+        """Note that messages will leave new/.  Raises OSError."""
+        self._hand.mark_departure(mailbox)
+
+    def sync(self, folder: str) -> None:
+        """Have the names in a folder written to disk.  Raises OSError."""
+        self._hand.sync(folder)
+
+
+class Run:
+    """A run over one spool."""
+
+    def __init__(self, variables: Values, rules: Rules, log: Log, screen: Screen, stop: Stop,
+                 clock: Callable[[], float] = time.time) -> None:
+        """Prepare to clean as the variables and rules say; ages count from now, by `clock`."""
+        self.totals = Totals()
+        self.last = ""    # the mailbox that was done last
+        self._root = variables.text("mailboxdir")
+        self._pause = variables.seconds("pause")
+        self._grace = variables.seconds("removeafter")
+        self.is_dry = variables.flag("dryrun")
+        self.is_talkative = self.is_dry or variables.flag("verbose")    # tells each mailbox
+        self._report = variables.text("report")
+        self._rules = rules
+        self._log = log
+        self._screen = screen
+        self._stop = stop
+        self._now = clock()
+        hand: Hand = IdleHand() if self.is_dry else WorkingHand()
+        self._hand = TellingHand(hand, screen) if variables.flag("verbose") else hand
+
+    def go(self, after: str, milestones: Milestones) -> None:
+        """Do all that comes behind the mailbox `after`, unless a signal ends it."""
+        self.last = after
+        for found in Walk(self._root, after):
+            if self._stop.is_wanted():
+                break
+            self._take(found)
+            if found.kind is not Kind.MAILBOX:
+                continue
+            self.totals.mailboxes += 1
+            self._screen.progress(self.totals.mailboxes, found.name)
+            if self._stop.is_wanted():
+                break    # perhaps in the middle of this one
+            self.last = found.name
+            milestones.reach(found.name)
+            self._stop.wait(self._pause)
+
+    def _take(self, found: Found) -> None:
+        """Do what is to be done about one thing that was found."""
+        match found.kind:
+            case Kind.MAILBOX:
+                self._take_mailbox(found)
+            case Kind.LEFTOVER:
+                self._remove(found, finish_removal, lambda path: "")
+            case Kind.ODD_NAME:
+                self._note(f"{found.path}: no mailbox can have this name", M.ODD_NAME, path=found.path)
+            case Kind.LOOP:
+                self._note(f"{found.path}: a link that leads back", M.LINK_LOOP, path=found.path)
+            case Kind.UNREADABLE:
+                self.totals.errors += 1
+                self._note(f"{found.path}: {found.why}", M.FOLDER_UNREADABLE, path=found.path, why=found.why)
+
+    def _take_mailbox(self, found: Found) -> None:
+        """Remove a mailbox that is due, else clean it."""
+        rule = self._rules.of(found.name)
+        if found.is_marked and self._is_due(found, rule):
+            if self._remove(found, remove_mailbox, obstacle):
+                return
+        wants_size = bool(rule.quota) and self._report in (OVER_QUOTA, ALL)
+        cleaned = Cleaning(Mailbox(self._root, found.name), rule.ages, self._now, self._hand,
+                           wants_size=wants_size, is_stopped=self._stop.is_wanted).run()
+        self._add(found.name, cleaned)
+        if not cleaned.failures and not self._stop.is_wanted():
+            self._tell_state(found.name, rule, cleaned)
+
+    def _is_due(self, found: Found, rule: Rule) -> bool:
+        """Tell whether a marked mailbox is to be removed now."""
+        try:
+            marked = marked_at(found.path)
+        except StoreError as why:
+            self._fail(found.name, 1, str(why))
+            return False
+        if marked is None or self._now - marked < self._grace:
+            return False
+        if rule.keeps:
+            self._keep(found.name, "its rule says keep")
+        return not rule.keeps
+
+    def _remove(self, found: Found, act: Callable[[str], Removal], check: Callable[[str], str]) -> bool:
+        """Remove a mailbox, in a dry run only `check` it; tells whether nothing more is to be done to it."""
+        try:
+            removal = Removal(check(found.path)) if self.is_dry else act(found.path)
+        except StoreError as why:
+            self._fail(found.name, 1, str(why))
+            return True
+        if removal.obstacle:
+            self._keep(found.name, removal.obstacle)
+            return False
+        self.totals.removed += 1
+        self.totals.octets += removal.octets
+        if self.is_talkative:
+            self._screen.line(f"{found.name}: would remove the mailbox" if self.is_dry else
+                              f"{found.name}: the mailbox was removed, {removal.mails} mails, {removal.octets} octets")
+        self._record(M.MAILBOX_REMOVED, mailbox=found.name, mails=removal.mails, octets=removal.octets)
+        return True
+
+    def _add(self, mailbox: str, cleaned: Cleaned) -> None:
+        """Count and tell what was done to a mailbox."""
+        totals = self.totals
+        totals.tmp += cleaned.tmp
+        totals.read += cleaned.read
+        totals.unread += cleaned.unread
+        totals.octets += cleaned.octets
+        if cleaned.removed:
+            if self.is_talkative:
+                self._screen.line(f"{mailbox}: {self._removed} {cleaned.tmp} files in tmp, {cleaned.read} read and "
+                                  f"{cleaned.unread} unread mails, {cleaned.octets} octets")
+            self._record(M.MAILBOX_CLEANED, mailbox=mailbox, tmp=cleaned.tmp, read=cleaned.read,
+                         unread=cleaned.unread, octets=cleaned.octets)
+        if cleaned.failures:
+            self._fail(mailbox, cleaned.failures, cleaned.troubles[0])
+
+    def _tell_state(self, mailbox: str, rule: Rule, cleaned: Cleaned) -> None:
+        """Report a mailbox that is empty or over quota, if that is asked for."""
+        if self._report in (EMPTY, ALL) and not cleaned.number:
+            self.totals.empty += 1
+            self._screen.line(f"empty {mailbox}")
+        if self._report in (OVER_QUOTA, ALL) and rule.is_over(cleaned.number, cleaned.size):
+            self.totals.overquota += 1
+            size = f" {cleaned.size} octets" if rule.quota else ""
+            self._screen.line(f"overquota {mailbox} {cleaned.number} mails{size}")
+
+    def _keep(self, mailbox: str, why: str) -> None:
+        """Tell of a mailbox that is marked as removed and stays."""
+        self._note(f"{mailbox}: marked as removed and kept: {why}", M.MAILBOX_KEPT, mailbox=mailbox, why=why)
+
+    def _fail(self, mailbox: str, failures: int, why: str) -> None:
+        """Tell of errors in a mailbox."""
+        self.totals.errors += 1
+        self._note(f"{mailbox}: {failures} errors, the first: {why}", M.CLEAN_FAILED, mailbox=mailbox,
+                   failures=failures, why=why)
+
+    @property
+    def _removed(self) -> str:
+        return "would remove" if self.is_dry else "removed"
+
+    def _note(self, text: str, message: Message, **fields: object) -> None:
+        """Tell of something that is wrong: in the log, or on standard output in a dry run."""
+        if self.is_dry:
+            self._screen.line(text)
+        self._record(message, **fields)
+
+    def _record(self, message: Message, **fields: object) -> None:
+        if not self.is_dry:
+            self._log.note(message, **fields)

@@ -1,0 +1,1 @@
+"""pstatus(1), which shows what state files tell."""

@@ -1,0 +1,61 @@
+"""What pstatus tells a program: one JSON object in one line of ASCII; its keys are in the man page.
+
+Part of the tool pstatus; pure functions.
+"""
+
+import json
+from collections.abc import Mapping
+
+from popular.statefile.reader import Row
+from popular.tools.pstatus.snapshot import LIMIT_STATES, Selection, Snapshot
+
+
+def text(snapshot: Snapshot, selection: Selection, rates: Mapping[str, float]) -> str:
+    """Return the line, without its end."""
+    head = snapshot.head
+    found: dict[str, object] = {
+        "program": snapshot.program, "version": head.version, "host": head.host, "file": snapshot.path,
+        "live": snapshot.is_live, "running": snapshot.is_running, "time": round(snapshot.moment, 3),
+        "pid": head.pid, "started": round(head.started, 3), "generation": head.generation,
+        "sessions": {"now": snapshot.busy, "limit": head.maxsession, "state": _state(head.session_state)},
+        "load": {"now": head.load, "limit": head.maxlocalload, "state": _state(head.load_state)},
+        "idle": snapshot.idle,
+        "totals": dict(snapshot.totals),
+        "per": {cls: _per_name(snapshot, cls) for cls in head.kind.classes},
+        "failures": _failures(snapshot),
+        "others": snapshot.per_name.get(("", ""), 0),
+        "replaced": [{"pid": each.pid, "file": each.path, "sessions": each.sessions} for each in snapshot.replaced],
+        "slots": [_slot(slot, row, snapshot.program == "pproxy") for slot, row in selection.choose(snapshot)],
+    }
+    if rates:
+        found["rates"] = {name: round(rate, 3) for name, rate in rates.items()}
+    return json.dumps(found, allow_nan=False)
+
+
+def _per_name(snapshot: Snapshot, cls: str) -> dict[str, int]:
+    """Return the sessions of each object of a class by its id."""
+    return {ident: count for (each, ident), count in snapshot.per_name.items() if each == cls}
+
+
+def _failures(snapshot: Snapshot) -> dict[str, dict[str, int]]:
+    """Return what went wrong with each backend, by kind."""
+    found: dict[str, dict[str, int]] = {}
+    for (backend, kind), count in snapshot.failures.items():
+        found.setdefault(backend, {})[kind] = count
+    return found
+
+
+def _slot(slot: int, row: Row | None, is_proxy: bool) -> dict[str, object]:
+    """Return one slot; `state` is null when it was being written all the time."""
+    if row is None:
+        return {"slot": slot, "state": None}
+    whose = {"vserv": row.owner, "backend": row.backend, "user": row.user} if is_proxy else \
+        {"server": row.owner, "mailbox": row.user}
+    return {
+        "slot": slot, "pid": row.pid, "state": row.state, "number": row.sessions, "sid": row.sid,
+        "client": str(row.client) if row.client else "", **whose, "bytes_in": row.bytes_in, "bytes_out": row.bytes_out,
+        "started": round(row.started, 3), "entered": round(row.entered, 3), "activity": round(row.activity, 3)}
+
+
+def _state(number: int) -> str:
+    return LIMIT_STATES[number] if number < len(LIMIT_STATES) else f"?{number}"

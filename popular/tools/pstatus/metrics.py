@@ -1,0 +1,78 @@
+"""What pstatus tells Prometheus, by way of the textfile collector of its node_exporter.
+
+Part of the tool pstatus.  Raises NotABoard for what is no state file, OSError for what cannot be read or written.
+"""
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from popular.statefile.prometheus import Look, exposition
+from popular.statefile.reader import NotABoard
+from popular.tools.pstatus.snapshot import Snapshot, take
+
+_MODE = 0o644    # the collector is another user
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be told."""
+
+    paths: Sequence[str]    # state files; those that are not there are left out
+    output: str | None      # None: standard output
+
+
+def tell(wanted: Wanted) -> None:
+    """Tell the metrics of all daemons that are there.
+
+    When there is none, or a file cannot be read, an output file is removed: it would tell of what is no more.
+    """
+    try:
+        text = exposition([Look(one.head, one.rows, one.totals, one.per_name, one.failures, one.is_running)
+                           for one in snapshots(wanted.paths)])
+    except (OSError, NotABoard):
+        if wanted.output is not None:
+            _remove(wanted.output)
+        raise
+    if wanted.output is None:
+        print(text, end="", flush=True)
+    else:
+        replace(wanted.output, text)
+
+
+def snapshots(paths: Sequence[str]) -> list[Snapshot]:
+    """Read those state files that are there; raises FileNotFoundError when none is."""
+    found: list[Snapshot] = []
+    for path in paths:
+        try:
+            found.append(take(path))
+        except FileNotFoundError:
+            continue
+        except NotABoard as why:
+            raise NotABoard(f"{path}: {why}") from why
+    if not found:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), paths[-1])
+    return found
+
+
+def replace(path: str, text: str) -> None:
+    """Write a file in the place of another, so that nobody ever reads a part of it."""
+    fresh = f"{path}.new"    # not *.prom: nobody collects it
+    _remove(fresh)
+    try:
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+        with open(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+            os.fchmod(fd, _MODE)
+            file.write(text)
+        os.rename(fresh, path)
+    except OSError as why:
+        _remove(fresh)
+        raise OSError(why.errno, why.strerror, path) from why
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:    # is not there, or the folder is closed to us, which writing tells
+        pass

@@ -1,0 +1,137 @@
+"""One look at a state file, for pstatus: everything that is shown, read at nearly one moment.
+
+Part of the tool pstatus.  Raises NotABoard for what is no state file, OSError for what cannot be read.
+"""
+
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from popular.statefile.layout import PROXY
+from popular.statefile.reader import BoardView, Head, NotABoard, Row
+
+PATIENCE = 0.3    # seconds in all for slots that are being written by a child that has lost its processor
+MAX_REPLACED = 10    # masters that are looked at
+LIMIT_STATES = ("OK", "WARN", "MAX")    # spec 5.3
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """A master that an upgrade has replaced, and that still has sessions."""
+
+    pid: int
+    path: str        # of its state file
+    sessions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A state file at one moment."""
+
+    path: str
+    head: Head
+    rows: tuple[Row | None, ...]                  # of all slots ever used; None: never at rest
+    totals: Mapping[str, int]
+    per_name: Mapping[tuple[str, str], int]       # sessions by class and id
+    moment: float                                 # seconds since 1970: now, for a copy when it was made
+    is_live: bool                                 # no copy
+    is_running: bool                              # its master is there
+    failures: Mapping[tuple[str, str], int]       # by backend and kind
+    replaced: tuple[Replaced, ...] = ()           # masters before it
+
+    @property
+    def program(self) -> str:
+        """The name of the daemon."""
+        return "pproxy" if self.head.kind is PROXY else "pserv"
+
+    @property
+    def busy(self) -> int:
+        """Slots with a session."""
+        return sum(1 for row in self.rows if row is None or row.has_session)
+
+    @property
+    def idle(self) -> int:
+        """Children that wait for a connection."""
+        return sum(1 for row in self.rows if row is not None and row.state == "idle")
+
+    def rates(self, before: "Snapshot | None") -> dict[str, float]:
+        """Return how much each counter grew in a second since `before`; empty for another daemon's run."""
+        if before is None or (before.head.pid, before.head.started) != (self.head.pid, self.head.started):
+            return {}
+        seconds = self.moment - before.moment
+        if seconds <= 0:
+            return {}
+        return {name: max(0, count - before.totals.get(name, 0)) / seconds for name, count in self.totals.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which slots are shown."""
+
+    active: bool = False        # only those with a session
+    first: int = 0
+    last: int | None = None     # None: to the end
+
+    def choose(self, snapshot: Snapshot) -> Iterator[tuple[int, Row | None]]:
+        """Yield number and row of the slots to show."""
+        for slot, row in enumerate(snapshot.rows):
+            if slot < self.first or (self.last is not None and slot > self.last):
+                continue
+            if not self.active or row is None or row.has_session:
+                yield slot, row
+
+
+def take(path: str) -> Snapshot:
+    """Read the state file `path`, or a copy of one."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)    # a pipe has nobody who would write
+    try:
+        here = os.fstat(fd)
+        if not stat.S_ISREG(here.st_mode):
+            raise NotABoard("not a state file")
+        view = BoardView(lambda at, size: os.pread(fd, size, at), PATIENCE)
+        head = view.head
+        is_live = (head.device, head.inode) == (here.st_dev, here.st_ino)
+        rows = tuple(view.rows())
+        totals, per_name = view.totals()
+        failures = view.failures()
+        moment = time.time() if is_live else here.st_mtime
+    finally:
+        os.close(fd)
+    snapshot = Snapshot(path, head, rows, totals, per_name, moment, is_live, is_live and _exists(head.pid), failures)
+    return replace(snapshot, replaced=tuple(_replaced(snapshot))) if is_live else snapshot
+
+
+def _replaced(snapshot: Snapshot) -> Iterator[Replaced]:
+    """Yield the masters that stand beside that of PROGRAM.state, with the sessions that they still have."""
+    folder, name = os.path.split(snapshot.path)
+    if name != f"{snapshot.program}.state":
+        return
+    aside = re.compile(rf"{snapshot.program}\.([1-9][0-9]{{0,9}})\.state", re.ASCII)
+    try:
+        found = sorted(filter(None, map(aside.fullmatch, os.listdir(folder or "."))), key=lambda each: int(each[1]))
+    except OSError:    # no right to list the folder
+        return
+    for each in found[:MAX_REPLACED]:
+        path = os.path.join(folder, each[0])
+        try:
+            other = take(path)
+        except (NotABoard, OSError):    # it has ended meanwhile
+            continue
+        if other.is_running and other.busy:
+            yield Replaced(other.head.pid, path, other.busy)
+
+
+def _exists(pid: int) -> bool:
+    """Tell whether there is such a process."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,171 @@
+"""What pstatus shows a person: some lines about the daemon, then a line for each slot.
+
+Part of the tool pstatus; pure functions.  Texts come from clients and are hostile: what a terminal
+might obey, and the spaces that part columns, are shown as `\\xNN`.
+"""
+
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from popular.statefile.reader import Row
+from popular.tools.pstatus.snapshot import LIMIT_STATES, Selection, Snapshot
+
+WIDTH = 120        # of the lines about the daemon, where there is no terminal
+MAX_TEXT = 40      # characters of one text in a column
+
+_LABEL = 11
+_RIGHT = frozenset(("slot", "pid", "nth", "age", "since", "idle", "in", "out"))
+
+_LINES: Mapping[str, tuple[tuple[str, str], ...]] = {    # label to counters and words; what is 0 is left out
+    "logins": (("logins", "granted"), ("logins_refused", "refused"), ("logins_failed", "failed"),
+               ("backend_refused", "refused by the backend")),
+    "mail check": (("checks_empty", "without mail"), ("checks_old_mail", "with read mail"),
+                   ("checks_new_mail", "with new mail"), ("checks_missing", "without mailbox"),
+                   ("checks_overloaded", "overloaded"),
+                   ("checks_failed", "unanswered")),
+    "messages": (("retrieved", "retrieved"), ("deleted", "deleted"), ("not_deleted", "not removed")),
+    "children": (("forks", "forked"), ("forks_failed", "forks failed"), ("throttles", "throttled"),
+                 ("children_died", "died")),
+}
+_EMPTY = ("empty", "overloaded", "vserv_disabled", "backend_disabled", "soft_failure")
+
+
+def lines(snapshot: Snapshot, selection: Selection, rates: Mapping[str, float], width: int = WIDTH) -> list[str]:
+    """Return all lines, the table as wide as it needs to be."""
+    found = [line for label, text in about(snapshot, rates) for line in _wrapped(label, text, width)]
+    return [*found, "", *table(snapshot, selection)]
+
+
+def about(snapshot: Snapshot, rates: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """Yield labels and texts about the daemon as a whole."""
+    head = snapshot.head
+    status = "running" if snapshot.is_running else "not running" if snapshot.is_live else "a copy of the file"
+    yield snapshot.program, (f"{printable(head.version)} on {printable(head.host)}, master {head.pid} ({status}), "
+                             f"up {span(snapshot.moment - head.started)}, configuration {head.generation}")
+    yield "now", (f"{snapshot.busy} of {head.maxsession} sessions ({_state(head.session_state)}), "
+                  f"{snapshot.idle} idle children, load {head.load:.2f}"
+                  + (f" of {head.maxlocalload:g} ({_state(head.load_state)})" if head.maxlocalload else ""))
+    yield "sessions", _outcomes(snapshot, rates)
+    for label, counters in _LINES.items():
+        known = [(name, word) for name, word in counters if name in snapshot.totals]
+        if known:
+            yield label, _amounts(known, snapshot, rates) + _mean_time(label, snapshot)
+    yield "octets", (f"{size(snapshot.totals['bytes_in'])}{_rate(rates, 'bytes_in', size)} in, "
+                     f"{size(snapshot.totals['bytes_out'])}{_rate(rates, 'bytes_out', size)} out")
+    for cls in snapshot.head.kind.classes:
+        named = [f"{printable(ident)} {count}" for (each, ident), count in snapshot.per_name.items() if each == cls]
+        if named:
+            yield cls, ", ".join(named)
+    failed = [f"{printable(backend) or 'others'} {count} {kind}" for (backend, kind), count in snapshot.failures.items()
+              if count]
+    if failed:
+        yield "failed", ", ".join(failed)
+    for each in snapshot.replaced:
+        yield "replaced", f"master {each.pid} has {each.sessions} sessions more: pstatus -f {harmless(each.path)}"
+    if others := snapshot.per_name.get(("", ""), 0):
+        yield "others", str(others)
+
+
+def table(snapshot: Snapshot, selection: Selection) -> Iterator[str]:
+    """Yield the lines of the slots, a headline first."""
+    is_proxy = snapshot.program == "pproxy"
+    headline = ("slot", "pid", "nth", "state", "age", "since", "idle", "client", snapshot.head.kind.owner,
+                *(("backend",) if is_proxy else ()), "in", "out", "user" if is_proxy else "mailbox", "session")
+    cells = [_cells(slot, row, snapshot.moment, is_proxy) for slot, row in selection.choose(snapshot)]
+    widths = [max(map(len, column)) for column in zip(headline, *cells)]
+    for line in (headline, *cells):
+        yield "  ".join(text.rjust(width) if name in _RIGHT else text.ljust(width)
+                        for name, text, width in zip(headline, line, widths)).rstrip()
+
+
+def printable(text: str) -> str:
+    """Return a text that harms no terminal and is one word; a long one is cut."""
+    shown = harmless(text).replace(" ", "\\x20")
+    return shown if len(shown) <= MAX_TEXT else shown[:MAX_TEXT - 2] + ".."
+
+
+def harmless(text: str) -> str:
+    """Return a text of which a terminal shows every character and obeys none."""
+    return "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def span(seconds: float) -> str:
+    """Return a time in its two largest units: `5s`, `3m10s`, `2h05m`, `3d04h`."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def size(octets: float) -> str:
+    """Return a number of octets in at most five characters and a letter."""
+    if octets < 1000:
+        return f"{octets:.0f}"
+    for letter in "kMGTP":
+        octets /= 1000
+        if octets < 1000:
+            break
+    return f"{octets:.1f}{letter}"
+
+
+def _cells(slot: int, row: Row | None, now: float, is_proxy: bool) -> Sequence[str]:
+    """Return the cells of one slot; a dash for what there is none of."""
+    if row is None:
+        return (str(slot), "-", "-", "being-written", *["-"] * (10 if is_proxy else 9))
+    has_session = row.has_session
+    return (
+        str(slot), str(row.pid or "-"), str(row.sessions or "-"), printable(row.state),
+        span(now - row.started) if has_session else "-",
+        span(now - row.entered) if row.entered else "-",
+        span(now - row.activity) if has_session else "-",
+        printable(str(row.client)) if row.client else "-", printable(row.owner) or "-",
+        *((printable(row.backend) or "-",) if is_proxy else ()),
+        size(row.bytes_in) if has_session else "-", size(row.bytes_out) if has_session else "-",
+        printable(row.user) or "-", printable(row.sid) or "-")
+
+
+def _outcomes(snapshot: Snapshot, rates: Mapping[str, float]) -> str:
+    """Return how many sessions there were and how they ended."""
+    outcomes = [(name, name.replace("_", " ")) for name in snapshot.head.kind.outcomes]
+    text = f"{snapshot.totals['sessions']}{_rate(rates, 'sessions')} begun; {_amounts(outcomes, snapshot, rates)}"
+    played = sum(snapshot.totals.get(name, 0) for name in _EMPTY)
+    if played:
+        text += f"; {played} empty mailboxes played"
+    refused = snapshot.totals["load_refused"]
+    return text + (f"; {refused} more refused for the load" if refused else "")
+
+
+def _amounts(counters: Iterable[tuple[str, str]], snapshot: Snapshot, rates: Mapping[str, float]) -> str:
+    found = [f"{snapshot.totals[name]} {word}{_rate(rates, name)}" for name, word in counters if snapshot.totals[name]]
+    return ", ".join(found) or "none"
+
+
+def _mean_time(label: str, snapshot: Snapshot) -> str:
+    """Return what a mail check took on average."""
+    if label != "mail check":
+        return ""
+    checks = sum(count for name, count in snapshot.totals.items() if name.startswith("checks_"))
+    return f"; {snapshot.totals['check_microseconds'] / checks / 1000:.1f} ms each" if checks else ""
+
+
+def _rate(rates: Mapping[str, float], name: str, show: Callable[[float], str] = "{:.1f}".format) -> str:
+    rate = rates.get(name, 0.0)
+    return f" (+{show(rate)}/s)" if rate else ""
+
+
+def _state(number: int) -> str:
+    return LIMIT_STATES[number] if number < len(LIMIT_STATES) else f"?{number}"
+
+
+def _wrapped(label: str, text: str, width: int) -> list[str]:
+    return textwrap.wrap(f"{label:<{_LABEL}} {text}", max(width, 40), subsequent_indent=" " * (_LABEL + 1),
+                         break_on_hyphens=False)
+
+
+def _escaped(char: str) -> str:
+    number = ord(char)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"

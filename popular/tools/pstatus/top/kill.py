@@ -1,0 +1,39 @@
+"""Ending a session by the daemon's control socket, which lies beside its state file.
+
+Part of the tool pstatus --top.  Raises nothing: whatever comes of it is told in words.
+"""
+
+import os
+import re
+
+from popular.control.client import ControlClient, NoDaemon, default_path
+from popular.control.grammar import join_words
+from popular.tools.pstatus.snapshot import Snapshot
+
+PATIENCE = 5.0    # seconds that a daemon has for its answer; the screen stands still meanwhile
+
+
+def kill(snapshot: Snapshot, sid: str) -> str:
+    """Have the daemon of a state file end its session `sid`; returns what it says, or what is in the way."""
+    path = socket_beside(snapshot)
+    try:
+        with ControlClient(path, PATIENCE) as client:
+            reply = client.ask(join_words(["session", "kill", sid]))
+    except (NoDaemon, ValueError) as why:
+        return f"not killed: {str(why).removeprefix(f'{path}: ')} ({path})"
+    return reply.text if reply.ok else f"not killed: {reply.text}"
+
+
+def socket_beside(snapshot: Snapshot) -> str:
+    """Return where the daemon of a state file listens; also that which an upgrade has replaced, PROGRAM.PID.state."""
+    folder, name = os.path.split(snapshot.path)
+    if re.fullmatch(rf"{snapshot.program}\.[0-9]+\.state", name, re.ASCII):
+        return os.path.join(folder, f"{name.removesuffix('.state')}.ctrl")
+    return default_path(folder, snapshot.program)
+
+
+def why_not(snapshot: Snapshot, sid: str) -> str:
+    """Return why a session cannot be ended; empty when it can be tried."""
+    if not snapshot.is_running:
+        return "there is no daemon that could end it"
+    return "" if sid else "this session has no id yet"

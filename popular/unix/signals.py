@@ -1,0 +1,97 @@
+"""Signals as bytes in a pipe: a handler notes and wakes, all work is done in the loop.
+
+Master and children each make one `SignalPipe` of their own.  Python's own wake-up descriptor
+writes the number of every signal into the pipe in the C handler, so nothing is lost between a
+signal and the poll that waits for it.  Raises OSError when no descriptor is left.
+"""
+
+import importlib
+import os
+import select
+import signal
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any
+
+# Every signal that a master handles; masked across a fork.  Not all there are: Python takes 0.2 ms to name them.
+HANDLED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPWR, signal.SIGCHLD,
+           signal.SIGUSR1, signal.SIGUSR2)
+
+_BLOCK = 4096    # octets read at once; each is one signal
+_DEATH_SECONDS = 1.0    # that the kernel may take to end a process
+
+# What stands behind the functions of these names in `signal`, which make an enum member of each number that goes in or
+# comes out: 60 calls in a child that sets ten handlers.  These take and return bare numbers, and want them.
+_signal: Any = importlib.import_module("_signal")
+set_handler: Callable[[int, Any], Any] = _signal.signal
+get_handler: Callable[[int], Any] = _signal.getsignal
+set_mask: Callable[[int, Iterable[int]], set[int]] = _signal.pthread_sigmask
+pending: Callable[[], set[int]] = _signal.sigpending
+DEFAULT: int = _signal.SIG_DFL
+IGNORED: int = _signal.SIG_IGN
+
+
+def is_interruption(error: BaseException) -> bool:
+    """Tell whether this is ^C by whoever runs a program, and no KeyboardInterrupt that foreign code raised by itself.
+
+    In masters and children it is never ^C, for INT does there what it does without Python.
+    """
+    return isinstance(error, KeyboardInterrupt) and get_handler(signal.SIGINT) == signal.default_int_handler
+
+
+class SignalPipe:
+    """The signals that one process listens to, in the order of their arrival."""
+
+    def __init__(self, numbers: Iterable[int], on_signal: Callable[[int], None] | None = None) -> None:
+        """Listen to `numbers` from now on.
+
+        `on_signal` is called in the handler itself, for the rare thing that cannot wait for a
+        loop; it must be short, and raise nothing.
+        """
+        self._on_signal = on_signal
+        self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for number in numbers:
+            set_handler(number, self._handle)
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """Both ends, for the list of what a child must close."""
+        return self._read, self._write
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when a signal has arrived."""
+        return self._read
+
+    def take(self) -> list[int]:
+        """Return the signals that arrived since the last call, each once."""
+        seen: dict[int, None] = {}
+        while True:
+            try:
+                block = os.read(self._read, _BLOCK)
+            except BlockingIOError:
+                return list(seen)
+            seen.update(dict.fromkeys(block))
+            if len(block) < _BLOCK:
+                return list(seen)
+
+    def close(self) -> None:
+        """Stop waking up; the handlers stay until their owner replaces them."""
+        signal.set_wakeup_fd(-1)
+        os.close(self._read)
+        os.close(self._write)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._on_signal is not None:
+            self._on_signal(number)
+
+
+def kill_and_wait(pidfd: int) -> None:
+    """Kill the process of this descriptor, and wait until it has let go of everything; one that is dead is fine."""
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.poll(_DEATH_SECONDS * 1000)
