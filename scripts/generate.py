@@ -26,7 +26,7 @@ from popular.config.render import (  # noqa: E402
     Examples, man_objects, man_options, man_settings, man_text, sample_ini)
 from popular.config.setting import Schema  # noqa: E402
 from popular.control.grammar import Pattern, Shape  # noqa: E402
-from popular.daemon.master.single import LoneSpec  # noqa: E402
+from popular.daemon.master.single import SingleProcessSpec  # noqa: E402
 from popular.daemon.spec import DaemonSpec  # noqa: E402
 from popular.log.message import Message  # noqa: E402
 from popular.paths import LOGDIR, RUNDIR  # noqa: E402
@@ -117,12 +117,12 @@ def man_page(program: str, template: str) -> str:
     return _TABLE.sub(lambda mark: tables[mark[1]](), text)
 
 
-def man_signals(spec: DaemonSpec | LoneSpec) -> str:
+def man_signals(spec: DaemonSpec | SingleProcessSpec) -> str:
     """Return the signals that a master obeys as troff."""
     return "".join(f".TP\n.B {row.number.name}\n{man_text(row.text)}\n" for row in spec.signals)
 
 
-def man_commands(spec: DaemonSpec | LoneSpec) -> str:
+def man_commands(spec: DaemonSpec | SingleProcessSpec) -> str:
     """Return the control commands of a daemon as troff."""
     commands = spec.commands if isinstance(spec, DaemonSpec) else None
     return "".join(f".TP\n{_man_pattern(command.pattern)}\n{man_text(command.doc)}\n" for command in commands or ())
@@ -193,9 +193,9 @@ def catalogue() -> list[Message]:
     return sorted(rows, key=lambda row: row.number)
 
 
-def spec_of(program: str) -> DaemonSpec | LoneSpec:
+def spec_of(program: str) -> DaemonSpec | SingleProcessSpec:
     """Return what makes one daemon."""
-    spec: DaemonSpec | LoneSpec = importlib.import_module(f"popular.{program}.spec").SPEC
+    spec: DaemonSpec | SingleProcessSpec = importlib.import_module(f"popular.{program}.spec").SPEC
     return spec
 
 

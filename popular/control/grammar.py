@@ -1,7 +1,7 @@
 """The control language: patterns of commands, and how a line is matched against them (spec 1.3).
 
     @commands.add("backend drain <id>", "Send no new sessions there.")
-    def drain(desk, given): ...
+    def drain(context, given): ...
 
 A pattern is words separated by spaces: `drain` stands for itself, `<id>` for one word, `<state:on|off>`
 for one of some words, `[name]` for a word that may be missing, `<name...>` and `[name...]` for one or

@@ -9,7 +9,7 @@ from popular.config.store import COMMAND, with_item
 from popular.control.grammar import CommandSet, Given, join_words
 from popular.daemon.admin import capa, objectcommands
 from popular.daemon.admin.commands import commands as common
-from popular.daemon.admin.context import Commands, Desk, Result
+from popular.daemon.admin.context import CommandContext, Commands, Result
 from popular.errors import UsageError
 from popular.pproxy.finding import find_user
 from popular.pproxy.modules import describe
@@ -20,108 +20,108 @@ commands: Commands = CommandSet(common, capa.commands)
 @commands.add("vserv add <id> <address...> [key=value...]",
               "Listen on some addresses; create or replace a virtual server.",
               objectcommands.mask("vserv add", "vserv"))
-def vserv_add(desk: Desk, given: Given) -> Result:
+def vserv_add(context: CommandContext, given: Given) -> Result:
     """Add or replace a virtual server."""
-    return objectcommands.add(desk, "vserv", given, {"address": objectcommands.addresses(given.words("address"))})
+    return objectcommands.add(context, "vserv", given, {"address": objectcommands.addresses(given.words("address"))})
 
 
 @commands.add("vserv set <id> <key=value...>", "Change some keys of a virtual server.",
               objectcommands.mask("vserv set", "vserv"))
-def vserv_set(desk: Desk, given: Given) -> Result:
+def vserv_set(context: CommandContext, given: Given) -> Result:
     """Change a virtual server."""
-    return objectcommands.change(desk, "vserv", given.word("id"), given.pairs)
+    return objectcommands.change(context, "vserv", given.word("id"), given.pairs)
 
 
 @commands.add("vserv unset <id> [key...]",
               "Let a virtual server have the INI file's values again, all or those of some keys.")
-def vserv_unset(desk: Desk, given: Given) -> Result:
+def vserv_unset(context: CommandContext, given: Given) -> Result:
     """Give a virtual server back to the file."""
-    return objectcommands.give_back(desk, "vserv", given)
+    return objectcommands.give_back(context, "vserv", given)
 
 
 @commands.add("vserv remove <id>", "Close the ports of a virtual server at once; its running sessions go on.")
-def vserv_remove(desk: Desk, given: Given) -> Result:
+def vserv_remove(context: CommandContext, given: Given) -> Result:
     """Remove a virtual server."""
-    return objectcommands.remove(desk, "vserv", given.word("id"))
+    return objectcommands.remove(context, "vserv", given.word("id"))
 
 
 @commands.add("vserv enable <id>", "Serve its users again.")
-def vserv_enable(desk: Desk, given: Given) -> Result:
+def vserv_enable(context: CommandContext, given: Given) -> Result:
     """Enable a virtual server."""
-    return objectcommands.change(desk, "vserv", given.word("id"), {"enabled": "on"})
+    return objectcommands.change(context, "vserv", given.word("id"), {"enabled": "on"})
 
 
 @commands.add("vserv disable <id>", "Show its users an empty mailbox.")
-def vserv_disable(desk: Desk, given: Given) -> Result:
+def vserv_disable(context: CommandContext, given: Given) -> Result:
     """Disable a virtual server."""
-    return objectcommands.change(desk, "vserv", given.word("id"), {"enabled": "off"})
+    return objectcommands.change(context, "vserv", given.word("id"), {"enabled": "off"})
 
 
 @commands.add("vserv list", "List the virtual servers in the words of add, with the ports they are bound to.")
-def vserv_list(desk: Desk, given: Given) -> Result:
+def vserv_list(context: CommandContext, given: Given) -> Result:
     """List virtual servers."""
-    return objectcommands.listed(desk, "vserv", ("address",))
+    return objectcommands.listed(context, "vserv", ("address",))
 
 
 @commands.add("backend add <id> <protocol> <address> [key=value...]", "Create or replace a backend.",
               objectcommands.mask("backend add", "backend"))
-def backend_add(desk: Desk, given: Given) -> Result:
+def backend_add(context: CommandContext, given: Given) -> Result:
     """Add or replace a backend."""
     address = given.word("address")
     objectcommands.want_numeric(address, f"backend {given.word('id')}: address")
-    return objectcommands.add(desk, "backend", given, {"protocol": given.word("protocol"), "address": address})
+    return objectcommands.add(context, "backend", given, {"protocol": given.word("protocol"), "address": address})
 
 
 @commands.add("backend set <id> <key=value...>", "Change some keys of a backend.",
               objectcommands.mask("backend set", "backend"))
-def backend_set(desk: Desk, given: Given) -> Result:
+def backend_set(context: CommandContext, given: Given) -> Result:
     """Change a backend."""
     objectcommands.want_numeric(given.pairs.get("address", ""), f"backend {given.word('id')}: address")
-    return objectcommands.change(desk, "backend", given.word("id"), given.pairs)
+    return objectcommands.change(context, "backend", given.word("id"), given.pairs)
 
 
 @commands.add("backend unset <id> [key...]",
               "Let a backend have the INI file's values again, all or those of some keys.")
-def backend_unset(desk: Desk, given: Given) -> Result:
+def backend_unset(context: CommandContext, given: Given) -> Result:
     """Give a backend back to the file."""
-    return objectcommands.give_back(desk, "backend", given)
+    return objectcommands.give_back(context, "backend", given)
 
 
 @commands.add("backend remove <id>", "Forget a backend; running sessions go on.")
-def backend_remove(desk: Desk, given: Given) -> Result:
+def backend_remove(context: CommandContext, given: Given) -> Result:
     """Remove a backend."""
-    return objectcommands.remove(desk, "backend", given.word("id"))
+    return objectcommands.remove(context, "backend", given.word("id"))
 
 
 @commands.add("backend enable <id>", "Use a backend that was disabled or drained.")
-def backend_enable(desk: Desk, given: Given) -> Result:
+def backend_enable(context: CommandContext, given: Given) -> Result:
     """Enable a backend."""
-    return objectcommands.change(desk, "backend", given.word("id"), {"enabled": "on", "drain": "off"})
+    return objectcommands.change(context, "backend", given.word("id"), {"enabled": "on", "drain": "off"})
 
 
 @commands.add("backend disable <id>", "Show its users an empty mailbox.")
-def backend_disable(desk: Desk, given: Given) -> Result:
+def backend_disable(context: CommandContext, given: Given) -> Result:
     """Disable a backend."""
-    return objectcommands.change(desk, "backend", given.word("id"), {"enabled": "off"})
+    return objectcommands.change(context, "backend", given.word("id"), {"enabled": "off"})
 
 
 @commands.add("backend drain <id>", "Send no new sessions there, as if it were out of reach; running ones finish.")
-def backend_drain(desk: Desk, given: Given) -> Result:
+def backend_drain(context: CommandContext, given: Given) -> Result:
     """Drain a backend."""
-    return objectcommands.change(desk, "backend", given.word("id"), {"drain": "on"})
+    return objectcommands.change(context, "backend", given.word("id"), {"drain": "on"})
 
 
 @commands.add("backend list", "List the backends in the words of add.")
-def backend_list(desk: Desk, given: Given) -> Result:
+def backend_list(context: CommandContext, given: Given) -> Result:
     """List backends."""
-    return objectcommands.listed(desk, "backend", ("protocol", "address"))
+    return objectcommands.listed(context, "backend", ("protocol", "address"))
 
 
-def _pdm_masked(desk: Desk, given: Given) -> str:
+def _pdm_masked(context: CommandContext, given: Given) -> str:
     """Return `pdm add` with the arguments as the module itself shows them."""
     ident, module = given.word("id"), given.word("module")
     try:
-        config = with_item(desk.config, desk.schema, "pdm", ident, _pdm_texts(given), COMMAND)
+        config = with_item(context.config, context.schema, "pdm", ident, _pdm_texts(given), COMMAND)
     except UsageError:
         return join_words(("pdm", "add", ident, module, "***"))
     return f"pdm add {describe(next(item for item in config.items('pdm') if item.ident == ident), config)}"
@@ -134,50 +134,50 @@ def _pdm_texts(given: Given) -> dict[str, str]:
 @commands.add("pdm load <id> <module> [args...]", "The same as pdm add.", _pdm_masked)
 @commands.add("pdm add <id> <module> [args...]",
               "Load a database module, asked after those there are; or replace one in its place.", _pdm_masked)
-def pdm_add(desk: Desk, given: Given) -> Result:
+def pdm_add(context: CommandContext, given: Given) -> Result:
     """Add or replace a database module."""
-    return objectcommands.add(desk, "pdm", given, _pdm_texts(given))
+    return objectcommands.add(context, "pdm", given, _pdm_texts(given))
 
 
 @commands.add("pdm unset <id> [key...]", "Let a database module have the INI file's module and args again.")
-def pdm_unset(desk: Desk, given: Given) -> Result:
+def pdm_unset(context: CommandContext, given: Given) -> Result:
     """Give a database module back to the file."""
-    return objectcommands.give_back(desk, "pdm", given)
+    return objectcommands.give_back(context, "pdm", given)
 
 
 @commands.add("pdm unload <id>", "The same as pdm remove.")
 @commands.add("pdm remove <id>", "Unload a database module.")
-def pdm_remove(desk: Desk, given: Given) -> Result:
+def pdm_remove(context: CommandContext, given: Given) -> Result:
     """Remove a database module."""
-    return objectcommands.remove(desk, "pdm", given.word("id"))
+    return objectcommands.remove(context, "pdm", given.word("id"))
 
 
 @commands.add("pdm reload [id]", "Load one or all database modules anew, and open their databases anew.")
-def pdm_reload(desk: Desk, given: Given) -> Result:
+def pdm_reload(context: CommandContext, given: Given) -> Result:
     """Replace the children, so that new ones open everything."""
     ident = given.word("id")
-    if ident and desk.config.item("pdm", ident) is None:
+    if ident and context.config.item("pdm", ident) is None:
         raise UsageError(f"no such pdm: {ident}")
-    return Result("reloaded", config=desk.config, renews=True)
+    return Result("reloaded", config=context.config, renews=True)
 
 
 @commands.add("pdm list", "List the database modules in the order in which they are asked, secrets masked.")
-def pdm_list(desk: Desk, given: Given) -> Result:
+def pdm_list(context: CommandContext, given: Given) -> Result:
     """List database modules."""
-    return Result(lines=tuple(describe(item, desk.config) for item in desk.config.items("pdm")))
+    return Result(lines=tuple(describe(item, context.config) for item in context.config.items("pdm")))
 
 
 @commands.add("user find <user> [namespace]", "Tell which database module knows a user, and where their mail is; in "
               "one namespace, or in those of all virtual servers. No password is asked for, and nobody is let in.")
-def user_find(desk: Desk, given: Given) -> Result:
+def user_find(context: CommandContext, given: Given) -> Result:
     """Ask the modules, in a process of its own."""
     user, namespace = given.word("user"), given.word("namespace")
-    known = dict.fromkeys(item.values.text("namespace") for item in desk.config.items("vserv"))
+    known = dict.fromkeys(item.values.text("namespace") for item in context.config.items("vserv"))
     namespaces = [namespace] if namespace else list(known) or ["default"]
     return Result(later=lambda deferring: deferring.inquire(lambda job: find_user(job.proxy, user, namespaces)))
 
 
 @commands.add("prng [words...]", "Nothing; for rc files of old.")
-def prng(desk: Desk, given: Given) -> Result:
+def prng(context: CommandContext, given: Given) -> Result:
     """Say that it is not needed."""
     return Result("no longer needed: the system's random numbers are used")

@@ -212,7 +212,7 @@ class ProxySession:
             return self.out_of_reach(route, BackendError("it is drained", "drained"))
         self.session.enter("connecting")
         try:
-            link = BackendLink.open(route, self.session.id, self.session.child.seats.seat_backend)
+            link = BackendLink.open(route, self.session.id, self.session.child.reserved.place_backend)
         except LoginRefused as why:
             self.entry.count("backend_refused")
             if why.is_guess and not route.is_vouched:    # it was the client's password, which nobody knew before

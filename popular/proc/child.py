@@ -19,7 +19,7 @@ from popular.log.writer import Log
 from popular.proc.messages import CHILD_COPIED, CHILD_FAILED, CHILD_SHORT, GOT_TERM_SIGNAL
 from popular.proc.pipes import DeathPipe, Doorbell
 from popular.statefile.writer import Board
-from popular.unix.descriptors import MastersOwn, Seats
+from popular.unix.descriptors import MastersOwn, ReservedDescriptors
 from popular.unix.rights import Rights, prove
 from popular.unix.signals import DEFAULT, IGNORED, SignalPipe, pending, set_handler, set_mask
 from popular.unix.title import Title
@@ -61,7 +61,7 @@ class Inheritance:
     death: DeathPipe
     masters_own: MastersOwn
     rights: Rights
-    seats: Seats
+    reserved: ReservedDescriptors
     once: OnceAMinute        # for the log lines of shortages, shared by all children
     board: Board
 
@@ -75,7 +75,7 @@ class Child:
         self.slot = slot
         self.generation = generation
         self.log = inheritance.log
-        self.seats = inheritance.seats
+        self.reserved = inheritance.reserved
         self.entry = inheritance.board.entry(slot)
         self.when_retired: Callable[[], None] | None = None
         self.has_login = False    # the session has logged in

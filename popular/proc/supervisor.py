@@ -13,10 +13,10 @@ from popular.log.once import OnceAMinute
 from popular.log.writer import Log
 from popular.proc.child import (
     ASK, FAILED, LOGGED_IN, NOT_LOGGED_IN, RETIRE, WISHES, Child, ChildState, Inheritance, become_child)
+from popular.proc.childtable import ChildTable, Record, Slots
 from popular.proc.messages import CHILD_DIED, CHILD_NOT_STARTED, CHILD_OVERDUE, FORK_FAILED
 from popular.proc.overdue import LoginLimit, Newcomers
 from popular.proc.pool import PoolLimits, decide
-from popular.proc.table import Record, Roster, Slots
 from popular.proc.throttle import Throttle
 from popular.statefile.layout import CUT_OFF
 from popular.statefile.reader import Row
@@ -58,7 +58,7 @@ class Supervisor:
         # Given a session that its child did not sum up in the log, because it died, and why it did.
         self.sum_up: Callable[[Row, str], None] = _forget
         self._newcomers = Newcomers(login)
-        self._roster = Roster()
+        self._table = ChildTable()
         self._slots = Slots()
         self._throttle = Throttle()
         self._fork_trouble = OnceAMinute()
@@ -68,16 +68,16 @@ class Supervisor:
     @property
     def count(self) -> int:
         """How many children live."""
-        return len(self._roster)
+        return len(self._table)
 
     @property
     def busy(self) -> int:
         """How many children have a session."""
-        return self._roster.census().busy
+        return self._table.census().busy
 
     def sessions(self) -> list[Row]:
         """Return what the children that have a session tell of it; the process ids are ours, the rest is theirs."""
-        rows = [(record, self._board.row(record.slot)) for record in self._roster if record.state is ChildState.BUSY]
+        rows = [(record, self._board.row(record.slot)) for record in self._table if record.state is ChildState.BUSY]
         return [replace(row, pid=record.pid) for record, row in rows if row is not None and row.has_session]
 
     def find(self, sid: str) -> int | None:
@@ -96,7 +96,7 @@ class Supervisor:
         """See to the number of children; returns as `attend` does."""
         if self._is_holding:
             return None
-        census = self._roster.census()
+        census = self._table.census()
         now = time.monotonic()
         decision = decide(self._limits, census, self._times >= RUSH_TIMES and now < self._filled_at + RUSH)
         self._retire_idle(decision.retire)
@@ -107,7 +107,7 @@ class Supervisor:
             if not self._spawn():
                 break
         if self._throttle.is_troubled:
-            is_trying = self._roster.census().booting > 0    # its report or its death wakes us
+            is_trying = self._table.census().booting > 0    # its report or its death wakes us
             return None if is_trying else max(SHORTEST_WAIT, self._throttle.wait(time.monotonic()))
         if allowed > MAX_FORKS:
             return 0.0
@@ -120,7 +120,7 @@ class Supervisor:
         dead = list(self._collect())
         self._hear()
         for pid, code in dead:
-            record = self._roster.get(pid)
+            record = self._table.get(pid)
             if record is not None:
                 self._bury(record, code)
             else:    # no child of the pool, or left by whoever was this process before the exec
@@ -130,14 +130,14 @@ class Supervisor:
         """Note what children report."""
         now = time.monotonic()
         for pid, number in self._inheritance.doorbell.drain():
-            record = self._roster.get(pid)
+            record = self._table.get(pid)
             if record is None:
                 continue
             if number in (ChildState.IDLE, ChildState.BUSY):
                 if record.state is ChildState.BOOTING:
                     self.has_proved = True
                     self._throttle.succeeded()
-                self._roster.note_state(record, ChildState(number))
+                self._table.note_state(record, ChildState(number))
                 if number == ChildState.BUSY:
                     self._newcomers.begin(pid, now)
                 else:
@@ -181,7 +181,7 @@ class Supervisor:
 
     def retire_old(self) -> None:
         """Tell children of older generations to leave, now or after their session."""
-        for record in self._roster:
+        for record in self._table:
             if record.generation < self._generation:
                 self._retire(record)
 
@@ -189,7 +189,7 @@ class Supervisor:
     def has_old_spares(self) -> bool:
         """Tell whether a child of an older generation may still accept a connection."""
         return any(record.generation < self._generation and record.state is not ChildState.BUSY
-                   for record in self._roster)
+                   for record in self._table)
 
     def hold(self) -> None:
         """Fork no more children."""
@@ -201,17 +201,17 @@ class Supervisor:
 
     def retire_all(self) -> None:
         """Tell all children to leave, now or after their session."""
-        for record in self._roster:
+        for record in self._table:
             self._retire(record)
 
     def kill_all(self, number: signal.Signals, why: str) -> None:
         """End all children by a signal; `why` is for the log."""
-        for record in self._roster:
+        for record in self._table:
             _end(record, number, why)
 
     def end(self, pid: int, why: str) -> bool:
         """End one child by TERM, whatever it is doing; False when it is none of ours."""
-        record = self._roster.get(pid)
+        record = self._table.get(pid)
         if record is None:
             return False
         _end(record, signal.SIGTERM, why)
@@ -219,7 +219,7 @@ class Supervisor:
 
     def give_up(self) -> None:
         """Sum up the sessions of children that no signal ends, because nobody will wait for these."""
-        for record in self._roster:
+        for record in self._table:
             self._sum_up_session(record, record.ending)
 
     def _end_overdue(self) -> float | None:
@@ -229,7 +229,7 @@ class Supervisor:
         for pid in ask:
             send(pid, ASK)
         for pid in end:
-            record = self._roster.get(pid)
+            record = self._table.get(pid)
             if record is not None:    # one that was to end before, by TERM, may have blocked that
                 if not record.ending:
                     self._note_overdue(record)
@@ -253,7 +253,7 @@ class Supervisor:
             pid = os.fork()
             if pid == 0:
                 become_child(slot, self._generation, self._inheritance, self._work)
-            self._roster.add(Record(pid, slot, self._generation))
+            self._table.add(Record(pid, slot, self._generation))
             self._board.count("forks")
         except (OSError, MemoryError) as error:
             self._slots.release(slot)
@@ -279,18 +279,18 @@ class Supervisor:
         """Send some idle children home, the latest first: low slots stay in use."""
         if wanted <= 0:
             return
-        idle = [record for record in self._roster if record.group == "idle"]
+        idle = [record for record in self._table if record.group == "idle"]
         for record in sorted(idle, key=lambda record: record.slot)[-wanted:]:
             self._retire(record)
 
     def _retire(self, record: Record) -> None:
         if not record.is_leaving:
-            self._roster.note_leaving(record)
+            self._table.note_leaving(record)
             send(record.pid, RETIRE)
 
     def _bury(self, record: Record, code: int) -> None:
         """Strike a dead child out, and say so when its death was not in order."""
-        self._roster.remove(record)
+        self._table.remove(record)
         self._slots.release(record.slot)
         self._newcomers.forget(record.pid)
         was_cut_off = self._sum_up_session(record, record.ending or manner(code))

@@ -7,7 +7,7 @@ import os
 
 from popular.config.setting import place
 from popular.config.store import Config
-from popular.daemon.master.single import LoneSpec
+from popular.daemon.master.single import SingleProcessSpec
 from popular.daemon.messages import START
 from popular.errors import Mistake
 from popular.log.writer import Log
@@ -52,6 +52,6 @@ def make_service(config: Config, log: Log, watch: Watch) -> Service:
     return open_service(path, allowed, PortTable(lambda endpoint: bind_tcp(endpoint, BACKLOG)), log, watch)
 
 
-SPEC = LoneSpec(
+SPEC = SingleProcessSpec(
     name="ringd", schema=SCHEMA, check=check, make_service=make_service, start_message=START,
     end_message=SHUTDOWN_RINGD, capabilities=(CAP_NET_BIND_SERVICE,))

@@ -35,7 +35,7 @@ class MastersOwn:
         self._fds.clear()
 
 
-class SeatedSocket(socket.socket):
+class PlacedSocket(socket.socket):
     """A socket on a reserved number, which it gives back when it closes, without a moment of being free."""
 
     spare: int = -1    # an open descriptor of /dev/null
@@ -44,15 +44,15 @@ class SeatedSocket(socket.socket):
         """Close the connection; the number is reserved again."""
         if self.fileno() < 0:
             return
-        seat = self.detach()
+        number = self.detach()
         try:
-            os.dup2(self.spare, seat, inheritable=False)
+            os.dup2(self.spare, number, inheritable=False)
         except OSError:
-            os.close(seat)
+            os.close(number)
 
 
 @dataclass(frozen=True, slots=True)
-class Seats:
+class ReservedDescriptors:
     """Reserved descriptor numbers: one for the client, one for the backend."""
 
     client: int
@@ -60,7 +60,7 @@ class Seats:
     spare: int
 
     @classmethod
-    def reserve(cls) -> "Seats":
+    def reserve(cls) -> "ReservedDescriptors":
         """Take the lowest numbers that are free; raises OSError."""
         spare = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         return cls(os.dup(spare), os.dup(spare), spare)
@@ -70,11 +70,11 @@ class Seats:
         """All numbers, for the hand-over to another program."""
         return self.client, self.backend, self.spare
 
-    def seat_client(self, fd: int, family: int) -> socket.socket:
+    def place_client(self, fd: int, family: int) -> socket.socket:
         """Move the client's connection, a bare descriptor, to its number; the socket does not block."""
         return self._seat(fd, family, self.client)
 
-    def seat_backend(self, sock: socket.socket) -> socket.socket:
+    def place_backend(self, sock: socket.socket) -> socket.socket:
         """Move the backend's connection to its number; `sock` is closed; the new one does not block."""
         family = sock.family
         return self._seat(sock.detach(), family, self.backend)
@@ -85,7 +85,7 @@ class Seats:
         finally:
             os.close(fd)
         # All three are told, so that the kernel is not asked for them.
-        seated = SeatedSocket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, number)
-        seated.spare = self.spare
-        seated.setblocking(False)    # not inherited from a listener
-        return seated
+        placed = PlacedSocket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, number)
+        placed.spare = self.spare
+        placed.setblocking(False)    # not inherited from a listener
+        return placed

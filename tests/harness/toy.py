@@ -24,7 +24,7 @@ from popular.config.setting import Schema, Setting
 from popular.config.store import Config
 from popular.control.grammar import CommandSet, Given
 from popular.daemon.admin.commands import commands as common
-from popular.daemon.admin.context import Commands, Desk, Result
+from popular.daemon.admin.context import CommandContext, Commands, Result
 from popular.daemon.child.accept import AcceptJob
 from popular.daemon.child.session import Connection
 from popular.daemon.messages import START
@@ -119,7 +119,7 @@ commands: Commands = CommandSet(common)
 
 
 @commands.add("fault", "Fail as no command should.")
-def fail(desk: Desk, given: Given) -> Result:
+def fail(context: CommandContext, given: Given) -> Result:
     """Raise what nobody expects."""
     raise KeyError("secret")
 

@@ -149,7 +149,8 @@ def test_keys_of_json() -> None:
 
 @pytest.mark.parametrize("program", sorted({*PROGRAMS} - {*DAEMONS}))
 def test_exit_codes_of_tools(program: str) -> None:
-    text = importlib.import_module(f"popular.tools.{program}").__doc__ or ""
+    is_folder = (ROOT / "popular/tools" / program).is_dir()
+    text = importlib.import_module(f"popular.tools.{program}{'.main' if is_folder else ''}").__doc__ or ""
     codes = re.findall(r"(?:^ +|: |, |,\n)(\d{1,2}) +[A-Za-z-]", text.partition("Exit codes")[2], re.MULTILINE)
     assert [head.removeprefix(".B ") for head in heads(section(program, "EXIT STATUS"))] == codes
 

@@ -57,19 +57,19 @@ class Server:
             return
 
 
-def play(answers, **more):
+def play(answers, seconds=0.1, **more):
     """Play sessions for a moment; returns what was seen."""
     with Server(answers) as server:
-        return run_load(Plan([server.endpoint], [SCRIPT], 2, 0.1, **more))
+        return run_load(Plan([server.endpoint], [SCRIPT], 2, seconds, **more))
 
 
 def test_good_sessions_are_counted():
-    result = play(GOOD)
+    result = play(GOOD, seconds=1.0)    # time for a session on a busy machine, too
     assert result.failed == {}
     assert result.sessions == result.times.total() >= result.in_time > 0
     octets = len(b"+OK ready\r\n") + sum(len(part) for parts in GOOD.values() for part in parts)
     assert result.octets == octets * result.sessions
-    assert len(result.cpu) == 2 and result.seconds >= 0.1
+    assert len(result.cpu) == 2 and result.seconds >= 1.0
 
 
 def test_sessions_go_to_all_addresses_in_turn():

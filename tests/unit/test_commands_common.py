@@ -10,7 +10,7 @@ from popular.pproxy.settings import SCHEMA
 from popular.pserv.commands import commands as pserv_commands
 from popular.pserv.settings import SCHEMA as PSERV
 from popular.version import VERSION
-from tests.harness.desk import FakeMaster
+from tests.harness.context import FakeMaster
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from popular.pproxy.commands import commands
 from popular.pproxy.settings import SCHEMA
 from popular.pserv.commands import commands as pserv_commands
 from popular.pserv.settings import SCHEMA as PSERV
-from tests.harness.desk import FakeMaster
+from tests.harness.context import FakeMaster
 
 MAIN = "vserv add main 127.0.0.1:110 [::1]:110 namespace=example.org banner='hello there'"
 STORE = "backend add store xpop 10.0.0.1:1110"

@@ -19,7 +19,7 @@ from popular.pproxy.commands import commands as pproxy_commands
 from popular.pproxy.settings import SCHEMA as PPROXY
 from popular.pserv.commands import commands as pserv_commands
 from popular.pserv.settings import SCHEMA as PSERV
-from tests.harness.desk import FakeMaster
+from tests.harness.context import FakeMaster
 
 IDS = st.sampled_from(["main", "b-2", "c.d_e", "X"])
 WORDS = st.text("abz09 .,;:!#'\"\\=[]{}%$&()<>|~`^*?/-_+@\téß漢", max_size=30)

@@ -15,7 +15,7 @@ from popular.net.listen import bound_endpoint
 from popular.proc.child import ChildState
 from popular.statefile.layout import SERVER
 from popular.statefile.writer import Board
-from popular.unix.descriptors import Seats
+from popular.unix.descriptors import ReservedDescriptors
 
 
 class FakeChild:
@@ -26,7 +26,7 @@ class FakeChild:
         self.reports, self.titles, self.shortages = [], [], []
         self.when_retired = None
         self.wakes = os.pipe()
-        self.seats = Seats.reserve()
+        self.reserved = ReservedDescriptors.reserve()
         self.board = Board(SERVER, 1)
         self.entry = self.board.entry(0)
         self.with_master = 0
@@ -59,7 +59,7 @@ class FakeChild:
         pass
 
     def close(self):
-        for fd in (*self.wakes, *self.seats.descriptors):
+        for fd in (*self.wakes, *self.reserved.descriptors):
             os.close(fd)
 
 
@@ -203,7 +203,7 @@ def test_a_child_serves_its_share_and_leaves(child, listen, connect, monkeypatch
 
     def serve(connection, own):
         served.append(connection)
-        assert connection.sock.fileno() == child.seats.client
+        assert connection.sock.fileno() == child.reserved.client
         assert connection.sock.gettimeout() == 0
         is_last = connection.number == maxuse
         assert (listener.sock.fileno() == -1) == is_last    # no port is held that nobody will accept on

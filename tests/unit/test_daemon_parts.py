@@ -17,12 +17,12 @@ from popular.daemon.settings import pool_limits, pool_mistakes
 from popular.daemon.signals import SIGNALS
 from popular.daemon.spec import DaemonSpec, Listen
 from popular.daemon.start import launch
-from popular.daemon.start.handover import Handle, HandOver
+from popular.daemon.start.handover import HandOver, Handle
 from popular.errors import StartError
 from popular.names import is_sid
 from popular.paths import package_path
 from popular.proc.pool import PoolLimits
-from popular.unix.descriptors import Seats
+from popular.unix.descriptors import ReservedDescriptors
 from popular.unix.rights import Rights, own_rights
 from tests.harness.toy import SCHEMA, SPEC
 
@@ -38,8 +38,8 @@ def test_a_hand_over_arrives_as_it_was():
     hand = HandOver(
         program="toy", module="tests.harness.toy", config="{}", path=("/a", "/b c"), prefix="/v",
         rights=Rights("pop", 10, 20, (20, 30)), drops=True, detached=False, log_fd=7,
-        pid_path="/p", pid_fd=8, ready_fd=None, seats=Seats(4, 5, 3), handles=(Handle("main", 9), Handle("alt", 10)),
-        argv=("-c", "x y"), folder="/f")
+        pid_path="/p", pid_fd=8, ready_fd=None, reserved=ReservedDescriptors(4, 5, 3),
+        handles=(Handle("main", 9), Handle("alt", 10)), argv=("-c", "x y"), folder="/f")
     with open(hand.write(), "rb") as file:
         assert HandOver.from_raw(json.load(file)) == hand
     assert hand.descriptors == [7, 8, 4, 5, 3, 9, 10]

@@ -22,7 +22,7 @@ from popular.proc.child import Inheritance
 from popular.proc.pipes import DeathPipe, Doorbell
 from popular.statefile import layout as board_layout
 from popular.statefile.writer import Board
-from popular.unix.descriptors import MastersOwn, Seats
+from popular.unix.descriptors import MastersOwn, ReservedDescriptors
 from popular.unix.rights import own_rights
 from popular.unix.title import Title
 
@@ -41,7 +41,7 @@ rundir = tempfile.mkdtemp()
 config = with_fact(default_config(spec.schema), "rundir", rundir)
 log = Log(spec.name, Kept())
 inheritance = Inheritance(log, Title(spec.name, None), Doorbell(), DeathPipe(), MastersOwn(), own_rights(),
-                          Seats.reserve(), OnceAMinute(), Board(spec.board, 1))
+                          ReservedDescriptors.reserve(), OnceAMinute(), Board(spec.board, 1))
 before = os.listdir("/proc/self/fd")
 stage = spec.stage(config, log)
 rehearsal.LONGEST = 0.3

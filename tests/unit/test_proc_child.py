@@ -12,7 +12,7 @@ from popular.proc.child import Child, ChildState, Inheritance, become_child
 from popular.proc.pipes import DeathPipe, Doorbell
 from popular.statefile.layout import SERVER
 from popular.statefile.writer import Board
-from popular.unix.descriptors import MastersOwn, Seats
+from popular.unix.descriptors import MastersOwn, ReservedDescriptors
 from popular.unix.rights import Rights, own_rights
 from popular.unix.title import Title
 
@@ -23,7 +23,8 @@ class Birthplace:
     def __init__(self, path):
         self.path = path
         self.log = Log.open("toy", str(path))
-        self.doorbell, self.death, self.once, self.seats = Doorbell(), DeathPipe(), OnceAMinute(), Seats.reserve()
+        self.doorbell, self.death, self.once = Doorbell(), DeathPipe(), OnceAMinute()
+        self.reserved = ReservedDescriptors.reserve()
         self.own = MastersOwn()
         self.own.add(self.doorbell.fileno(), self.death.masters_end)
         self.rights = own_rights()
@@ -32,7 +33,7 @@ class Birthplace:
     def bear(self, work, before=lambda: None):
         """Fork a child that does `work`, and `before` while signals are masked; returns exit code and reports."""
         inheritance = Inheritance(self.log, Title("toy", self.titles.append), self.doorbell, self.death, self.own,
-                                  self.rights, self.seats, self.once, Board(SERVER, 8))
+                                  self.rights, self.reserved, self.once, Board(SERVER, 8))
         mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
         pid = os.fork()
         if pid == 0:
@@ -48,7 +49,7 @@ class Birthplace:
     def close(self):
         self.own.close_all()
         for fd in (self.log.fileno(), self.doorbell._write, self.death.fileno(), self.once.fileno(),
-                   *self.seats.descriptors):
+                   *self.reserved.descriptors):
             os.close(fd)
 
 

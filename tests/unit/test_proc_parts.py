@@ -12,7 +12,7 @@ from popular.log.once import OnceAMinute
 from popular.log.trace import MAX_PLACES, places
 from popular.proc.pipes import DeathPipe, Doorbell
 from popular.proc.watch import Watch
-from popular.unix.descriptors import MastersOwn, Seats
+from popular.unix.descriptors import MastersOwn, ReservedDescriptors
 from popular.unix.pidfile import AlreadyRunning, PidFile
 from popular.unix.ready import Outcome, Ready, await_ready
 from popular.unix.rights import Rights, acting_as, drop, find_rights, own_rights, prove
@@ -160,37 +160,37 @@ def test_a_callback_may_take_another_one_out():
 
 
 @pytest.fixture
-def seats():
-    seats = Seats.reserve()
-    yield seats
-    for fd in seats.descriptors:
+def reserved():
+    reserved = ReservedDescriptors.reserve()
+    yield reserved
+    for fd in reserved.descriptors:
         os.close(fd)
 
 
-def test_a_connection_sits_on_its_number_and_gives_it_back(seats):
+def test_a_connection_sits_on_its_number_and_gives_it_back(reserved):
     ours, peer = socket.socketpair()
     with peer:
         old = ours.detach()
-        seated = seats.seat_client(old, socket.AF_UNIX)
-        assert seated.fileno() == seats.client != old
+        placed = reserved.place_client(old, socket.AF_UNIX)
+        assert placed.fileno() == reserved.client != old
         with pytest.raises(OSError):
             os.fstat(old)
-        assert seated.gettimeout() == 0
-        assert not os.get_inheritable(seats.client)
-        seated.send(b"x")
+        assert placed.gettimeout() == 0
+        assert not os.get_inheritable(reserved.client)
+        placed.send(b"x")
         assert peer.recv(1) == b"x"
-        seated.close()
-        seated.close()
+        placed.close()
+        placed.close()
         assert peer.recv(1) == b""
-        assert os.readlink(f"/proc/self/fd/{seats.client}") == "/dev/null"
+        assert os.readlink(f"/proc/self/fd/{reserved.client}") == "/dev/null"
 
 
-def test_client_and_backend_have_seats_of_their_own(seats):
+def test_client_and_backend_have_descriptors_of_their_own(reserved):
     a, b = socket.socketpair()
-    client, backend = seats.seat_client(a.detach(), socket.AF_UNIX), seats.seat_backend(b)
+    client, backend = reserved.place_client(a.detach(), socket.AF_UNIX), reserved.place_backend(b)
     assert b.fileno() == -1
     assert backend.gettimeout() == 0
-    assert len({client.fileno(), backend.fileno(), seats.spare}) == 3
+    assert len({client.fileno(), backend.fileno(), reserved.spare}) == 3
     client.send(b"x")
     assert backend.recv(1) == b"x"
     client.close()

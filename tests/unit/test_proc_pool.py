@@ -3,8 +3,8 @@
 import pytest
 
 from popular.proc.child import ChildState
+from popular.proc.childtable import ChildTable, Record, Slots
 from popular.proc.pool import Census, Decision, PoolLimits, decide
-from popular.proc.table import Record, Roster, Slots
 from popular.proc.throttle import FIRST, LONGEST, Throttle
 
 LIMITS = PoolLimits(minspare=4, maxspare=8, limit=20, maxuse=1)
@@ -76,22 +76,22 @@ def test_slots_above_a_lowered_limit_are_not_given():
     assert slots.claim(4) == 2
 
 
-def test_the_roster_counts_as_things_change():
-    roster = Roster()
+def test_the_table_counts_as_things_change():
+    table = ChildTable()
     first, second = Record(11, 0, 0), Record(12, 1, 0)
-    roster.add(first)
-    roster.add(second)
-    assert roster.census() == Census(booting=2)
-    roster.note_state(first, ChildState.IDLE)
-    roster.note_leaving(first)
-    assert roster.census() == Census(booting=1, leaving=1)
-    roster.note_state(first, ChildState.BUSY)    # it took a last connection
-    roster.note_state(second, ChildState.BUSY)
-    assert roster.census() == Census(busy=2)
-    roster.note_state(second, ChildState.IDLE)
-    roster.remove(first)
-    assert roster.census() == Census(idle=1)
-    assert (len(roster), roster.get(11), roster.get(12)) == (1, None, second)
+    table.add(first)
+    table.add(second)
+    assert table.census() == Census(booting=2)
+    table.note_state(first, ChildState.IDLE)
+    table.note_leaving(first)
+    assert table.census() == Census(booting=1, leaving=1)
+    table.note_state(first, ChildState.BUSY)    # it took a last connection
+    table.note_state(second, ChildState.BUSY)
+    assert table.census() == Census(busy=2)
+    table.note_state(second, ChildState.IDLE)
+    table.remove(first)
+    assert table.census() == Census(idle=1)
+    assert (len(table), table.get(11), table.get(12)) == (1, None, second)
 
 
 def test_the_throttle_doubles_up_to_its_longest():

@@ -24,7 +24,7 @@ from popular.proc.supervisor import Supervisor
 from popular.statefile.layout import PROXY
 from popular.statefile.reader import BoardView
 from popular.statefile.writer import Board
-from popular.unix.descriptors import MastersOwn, Seats
+from popular.unix.descriptors import MastersOwn, ReservedDescriptors
 from popular.unix.rights import own_rights
 from popular.unix.title import Title
 
@@ -44,7 +44,7 @@ def work(child):
 
 rights = own_rights()
 inheritance = Inheritance(Log("toy", Kept()), Title("toy", None), Doorbell(), DeathPipe(), MastersOwn(),
-                          {rights}, Seats.reserve(), OnceAMinute(), Board(PROXY, 1))
+                          {rights}, ReservedDescriptors.reserve(), OnceAMinute(), Board(PROXY, 1))
 supervisor = Supervisor(PoolLimits(1, 1, 1, 1), inheritance, work)
 supervisor.attend()
 os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)    # it is dead, and its reports have not been read

@@ -12,7 +12,7 @@ from popular.config.store import default_config, with_item, with_variable
 from popular.daemon.master.rings import MasterRings, StartRings
 from popular.daemon.spec import Listen
 from popular.daemon.start import launch
-from popular.daemon.start.handover import Handle, HandOver
+from popular.daemon.start.handover import HandOver, Handle
 from popular.errors import StartError
 from popular.log.writer import Log
 from popular.net.listen import bind_tcp
@@ -20,7 +20,7 @@ from popular.net.ringclient import RingClient
 from popular.pproxy.settings import SCHEMA
 from popular.pproxy.spec import listens
 from popular.proc.watch import Watch
-from popular.unix.descriptors import MastersOwn, Seats
+from popular.unix.descriptors import MastersOwn, ReservedDescriptors
 from popular.unix.rights import own_rights
 
 POP, HIGH = Endpoint("127.0.0.1", 110), Endpoint("127.0.0.1", 8110)
@@ -167,8 +167,8 @@ def test_every_refusal_is_told(made: list[FakeClient]) -> None:
 def test_the_hand_over_has_the_connections() -> None:
     hand = HandOver(
         program="pproxy", module="popular.pproxy.spec", config="{}", path=(), prefix="/", rights=own_rights(),
-        drops=False, detached=False, log_fd=7, pid_path="/p", pid_fd=8, ready_fd=None, seats=Seats(4, 5, 3),
-        handles=(Handle("main", 9, "/a"),), rings=(Handle("/a", 10),))
+        drops=False, detached=False, log_fd=7, pid_path="/p", pid_fd=8, ready_fd=None,
+        reserved=ReservedDescriptors(4, 5, 3), handles=(Handle("main", 9, "/a"),), rings=(Handle("/a", 10),))
     with open(hand.write(), "rb") as file:
         assert HandOver.from_raw(json.load(file)) == hand
     assert hand.descriptors[-2:] == [9, 10]

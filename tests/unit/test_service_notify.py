@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from popular.daemon.master.heartbeat import STATUS_SECONDS, Vitals
+from popular.daemon.master.heartbeat import STATUS_SECONDS, Heartbeat
 from popular.daemon.master.limits import Limits, LoadSource
 from popular.log.sink import FileSink
 from popular.log.writer import Log
@@ -43,7 +43,7 @@ def hear(address: str) -> Iterator[Hear]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time that vitals see, in its one item."""
+    """The time that heartbeat see, in its one item."""
     now = [1000.0]
     monkeypatch.setattr("popular.daemon.master.heartbeat.time.monotonic", lambda: now[0])
     return now
@@ -84,7 +84,7 @@ def test_what_the_watchdog_wants(environment: dict[str, str], seconds: float) ->
 
 
 def test_the_watchdog_is_fed_when_it_is_due(address: str, hear: Hear, clock: list[float]) -> None:
-    signs = Vitals(Notify(address, watchdog=10.0), str)
+    signs = Heartbeat(Notify(address, watchdog=10.0), str)
     signs.attend()
     assert hear() == ["WATCHDOG=1"] and signs.patience(clock[0]) == 5.0
     clock[0] += 4.9
@@ -98,7 +98,7 @@ def test_the_watchdog_is_fed_when_it_is_due(address: str, hear: Hear, clock: lis
 
 def test_a_status_is_told_when_it_changes_and_not_too_often(address: str, hear: Hear, clock: list[float]) -> None:
     status = ["one"]
-    signs = Vitals(Notify(address), lambda: status[0])
+    signs = Heartbeat(Notify(address), lambda: status[0])
     assert signs.patience(clock[0]) == 0.0
     signs.attend()
     assert hear() == ["STATUS=one"] and signs.patience(clock[0]) is None
@@ -114,7 +114,7 @@ def test_a_status_is_told_when_it_changes_and_not_too_often(address: str, hear: 
 
 def test_of_two_masters_one_speaks(address: str, hear: Hear, clock: list[float]) -> None:
     notify = Notify(address, False, 10.0)
-    signs = Vitals(notify, lambda: "one")
+    signs = Heartbeat(notify, lambda: "one")
     signs.attend()
     assert hear() == [] and signs.patience(clock[0]) is None
     notify.speaks = True

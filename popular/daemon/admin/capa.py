@@ -14,7 +14,7 @@ from popular.config.lines import Lines
 from popular.config.setting import ObjectClass, Schema, Setting, quoted
 from popular.config.store import COMMAND, FILE, Config, Item, sound, with_item, without_item
 from popular.control.grammar import CommandSet, Given
-from popular.daemon.admin.context import Commands, Desk, Result
+from popular.daemon.admin.context import CommandContext, Commands, Result
 from popular.errors import ConfigError, Mistake, UsageError
 from popular.pop3.capability import MAXLEN_CAPA, parse_list
 
@@ -82,44 +82,44 @@ def list_of(item: Item, config: Config, otherwise: tuple[str, ...]) -> tuple[str
 
 
 @commands.add("capa load <id>", "Read a capability list from the file of this name in capadir, or read it anew.")
-def load(desk: Desk, given: Given) -> Result:
+def load(context: CommandContext, given: Given) -> Result:
     """Read one list."""
     name = given.word("id")
-    lines = read_list(desk.config.variables.text("capadir"), name)
-    old = desk.config.item(CAPA.name, name)
+    lines = read_list(context.config.variables.text("capadir"), name)
+    old = context.config.item(CAPA.name, name)
     if old is not None and old.values.lines("list") == lines:
         return Result(f"capa {name} unchanged")
     origin = COMMAND if old is None else old.origin    # one that the INI file needs stays the file's
-    config = _with_list(desk.config, desk.schema, name, lines, origin)
+    config = _with_list(context.config, context.schema, name, lines, origin)
     return Result(f"capa {name} {'loaded' if old is None else 'changed'}", config=config)
 
 
 @commands.add("capa unload <id>", "Forget a capability list that nothing names.")
-def unload(desk: Desk, given: Given) -> Result:
+def unload(context: CommandContext, given: Given) -> Result:
     """Forget one list."""
     name = given.word("id")
-    if desk.config.item(CAPA.name, name) is None:
+    if context.config.item(CAPA.name, name) is None:
         return Result(f"unchanged: no capa {name}")
-    users = [user for user, used in _references(desk.config, desk.schema) if used == name]
+    users = [user for user, used in _references(context.config, context.schema) if used == name]
     if users:
         raise UsageError(f"capa {name} is in use: {', '.join(users)}")
-    return Result(f"capa {name} unloaded", config=without_item(desk.config, desk.schema, CAPA.name, name))
+    return Result(f"capa {name} unloaded", config=without_item(context.config, context.schema, CAPA.name, name))
 
 
 @commands.add("capa list", "List the capability lists that are loaded, and what uses them.")
-def list_(desk: Desk, given: Given) -> Result:
+def list_(context: CommandContext, given: Given) -> Result:
     """List ids, sizes and users."""
-    references = _references(desk.config, desk.schema)
+    references = _references(context.config, context.schema)
     return Result(lines=tuple(
         " ".join([item.ident, f"lines={len(item.values.lines('list'))}",
                   *(user.replace(" ", "=") for user, name in references if name == item.ident)])
-        for item in desk.config.items(CAPA.name)))
+        for item in context.config.items(CAPA.name)))
 
 
 @commands.add("capa show <id>", "Show the lines of a capability list.")
-def show(desk: Desk, given: Given) -> Result:
+def show(context: CommandContext, given: Given) -> Result:
     """Show one list."""
-    item = desk.config.item(CAPA.name, given.word("id"))
+    item = context.config.item(CAPA.name, given.word("id"))
     if item is None:
         raise UsageError(f"no such capa: {given.word('id')}")
     return Result(lines=item.values.lines("list"))

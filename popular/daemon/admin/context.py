@@ -1,6 +1,6 @@
 """What a control command sees and what it brings: the seam between the commands and the master.
 
-A command is a function `(Desk, Given) -> Result` over the frozen Config; it changes nothing itself.  What
+A command is a function `(CommandContext, Given) -> Result` over the frozen Config; it changes nothing itself.  What
 it wants done beyond a new Config is an effect, a function of the `Steered` master.  Lean: read by the
 programs' `commands.py` and by the master.
 """
@@ -54,7 +54,7 @@ class Steered(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class CommandContext:
     """What a command sees."""
 
     config: Config
@@ -97,5 +97,5 @@ class Deferring(Protocol):
         """
 
 
-Handler = Callable[[Desk, Given], Result]
+Handler = Callable[[CommandContext, Given], Result]
 Commands = CommandSet[Handler]

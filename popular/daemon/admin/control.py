@@ -16,7 +16,7 @@ from popular.control.grammar import Command, Given, join_words, split_words
 from popular.control.place import Place
 from popular.control.server import ControlServer
 from popular.daemon.admin.apply import Changes, Sync
-from popular.daemon.admin.context import Commands, Desk, Handler, Result
+from popular.daemon.admin.context import CommandContext, Commands, Handler, Result
 from popular.daemon.admin.inquiry import Inquiry
 from popular.daemon.admin.merge import merge
 from popular.daemon.admin.reload import Reload
@@ -87,9 +87,9 @@ class Control:
                 return Answer(True)
             shown = join_words(words[:self._commands.known_words(words)]) + " ***"
             command, given = self._commands.find(words)
-            desk = self._desk()
-            shown = _public(command, desk, given, words)
-            answer = self._carry_out(command.handler(desk, given))
+            context = self._context()
+            shown = _public(command, context, given, words)
+            answer = self._carry_out(command.handler(context, given))
         except (PopularError, OSError) as why:
             return self._refuse(source, shown, why)
         except Exception as error:    # a fault in one command must not end the master
@@ -167,14 +167,14 @@ class Control:
         if self._master.is_ending:
             raise UsageError("the daemon is ending")
 
-    def _desk(self) -> Desk:
+    def _context(self) -> CommandContext:
         """Return what a command sees."""
         master = self._master
         listening: dict[str, list[Endpoint]] = {}
         for listener in master.listeners:
             listening.setdefault(listener.owner, []).append(listener.endpoint)
-        return Desk(master.config, master.spec.schema, self._commands, listening, master.sessions, master.base,
-                    tls_of(master.job))
+        return CommandContext(master.config, master.spec.schema, self._commands, listening, master.sessions,
+                              master.base, tls_of(master.job))
 
     def _refuse(self, source: str, shown: str, why: PopularError | OSError) -> Answer:
         """Log and answer a command that was not carried out."""
@@ -243,6 +243,6 @@ def refusal(why: PopularError | OSError) -> Answer:
     return Answer.refusal(text)
 
 
-def _public(command: Command[Handler], desk: Desk, given: Given, words: Sequence[str]) -> str:
+def _public(command: Command[Handler], context: CommandContext, given: Given, words: Sequence[str]) -> str:
     """Return the words of a command as the log may show them."""
-    return join_words(words) if command.mask is None else command.mask(desk, given)
+    return join_words(words) if command.mask is None else command.mask(context, given)

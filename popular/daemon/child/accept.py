@@ -149,7 +149,7 @@ class Gate:
     def _accept(self, listener: Listener) -> "tuple[Listener, socket.socket, Endpoint] | None":
         try:
             fd, family, peer = accept_bare(listener.sock)
-            sock = self._child.seats.seat_client(fd, family)
+            sock = self._child.reserved.place_client(fd, family)
         except BlockingIOError:    # another child was quicker
             return None
         except OSError as error:

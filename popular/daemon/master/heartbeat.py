@@ -12,7 +12,7 @@ from popular.unix.notify import Notify
 STATUS_SECONDS = 5.0    # between two lines of status; one that does not change is told once
 
 
-class Vitals:
+class Heartbeat:
     """What is told again and again (master.Attendant)."""
 
     def __init__(self, notify: Notify, status: Callable[[], str]) -> None:

@@ -113,7 +113,7 @@ class Master:
         self.config = config
         self.base = config    # what the file said when it was read last
         self.log = inheritance.log
-        self.seats = inheritance.seats
+        self.reserved = inheritance.reserved
         self.board = inheritance.board
         self.pidfile = pidfile
         self.notify = notify

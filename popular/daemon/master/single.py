@@ -1,7 +1,7 @@
 """A daemon of one process, without children: its description and its loop.
 
 Started, handed over and ended as every daemon (see starter.py and boot.py); instead of a Master it
-becomes a `Lone`, in whose loop a service answers whoever comes.  For what has little to do and must
+becomes a `SingleProcess`, in whose loop a service answers whoever comes.  For what has little to do and must
 hold state, such as ringd.  Lean.
 """
 
@@ -15,7 +15,7 @@ from typing import Protocol
 
 from popular.config.setting import Schema
 from popular.config.store import Config
-from popular.daemon.master.heartbeat import Vitals
+from popular.daemon.master.heartbeat import Heartbeat
 from popular.daemon.messages import COMMAND, LEFT_MAIN_LOOP, LOG_NOT_REOPENED, LOG_REOPENED
 from popular.daemon.signals import SignalRow
 from popular.daemon.spec import Listen
@@ -41,7 +41,7 @@ SIGNALS = (
 
 
 class Service(Protocol):
-    """What a lone daemon does: it has entered its descriptors into the Watch."""
+    """What a daemon of one process does: it has entered its descriptors into the Watch."""
 
     address: str    # where it is found, for the log
 
@@ -51,7 +51,7 @@ class Service(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LoneSpec:
+class SingleProcessSpec:
     """One daemon without children; the names that are in DaemonSpec too mean the same."""
 
     name: str
@@ -74,10 +74,10 @@ class LoneSpec:
         return []
 
 
-class Lone:
+class SingleProcess:
     """The running daemon."""
 
-    def __init__(self, spec: LoneSpec, config: Config, log: Log, rights: Rights, pidfile: PidFile,
+    def __init__(self, spec: SingleProcessSpec, config: Config, log: Log, rights: Rights, pidfile: PidFile,
                  notify: Notify) -> None:
         """Open the service; raises StartError, OSError."""
         self._spec = spec
@@ -85,7 +85,7 @@ class Lone:
         self._rights = rights
         self._pidfile = pidfile
         self._notify = notify
-        self._vitals = Vitals(notify, str)    # without a status
+        self._heartbeat = Heartbeat(notify, str)    # without a status
         self._commands = {row.number: row for row in spec.signals}
         self._watch = Watch(MastersOwn())
         self._signals = SignalPipe(self._commands)
@@ -103,8 +103,8 @@ class Lone:
         self._notify.ready()
         try:
             while not self._last_command:
-                self._watch.wait(self._vitals.patience(time.monotonic()))
-                self._vitals.attend()
+                self._watch.wait(self._heartbeat.patience(time.monotonic()))
+                self._heartbeat.attend()
         finally:
             self._say_goodbye()
         return os.EX_OK

@@ -20,14 +20,14 @@ from popular.daemon.child.accept import tls_of
 from popular.daemon.child.warmup import rehearse
 from popular.daemon.logs import inherited_log
 from popular.daemon.master.birth import Stillborn
-from popular.daemon.master.heartbeat import Vitals
+from popular.daemon.master.heartbeat import Heartbeat
 from popular.daemon.master.listeners import borrowed
 from popular.daemon.master.loop import Master
 from popular.daemon.master.metrics import MetricsKeeper
-from popular.daemon.master.single import Lone, LoneSpec
+from popular.daemon.master.single import SingleProcess, SingleProcessSpec
 from popular.daemon.master.statefile import make_board
 from popular.daemon.spec import DaemonSpec, Listen, Listener
-from popular.daemon.start.handover import Handle, HandOver
+from popular.daemon.start.handover import HandOver, Handle
 from popular.daemon.upgrade.new_master import Predecessor
 from popular.daemon.upgrade.old_master import Succession
 from popular.daemon.upgrade.rerun import Origin
@@ -70,7 +70,7 @@ def boot(raw: Mapping[str, Any]) -> NoReturn:
     sys.exit(code)
 
 
-def _build(hand: HandOver) -> Master | Lone:
+def _build(hand: HandOver) -> Master | SingleProcess:
     """Make the daemon of what was handed over; rights first."""
     _take_rights(hand)
     for fd in hand.descriptors:
@@ -86,8 +86,8 @@ def _build(hand: HandOver) -> Master | Lone:
                  for listen, handle in zip(spec.listens(config), hand.handles, strict=True)]
     pidfile = PidFile(hand.pid_path, hand.pid_fd)
     notify = Notify(hand.notify, not hand.is_successor, hand.watchdog)
-    if isinstance(spec, LoneSpec):
-        return Lone(spec, config, log, hand.rights, pidfile, notify)
+    if isinstance(spec, SingleProcessSpec):
+        return SingleProcess(spec, config, log, hand.rights, pidfile, notify)
     inheritance = _inheritance(hand, log, title, make_board(spec, config, publish=not hand.is_successor))
     gc.collect()    # before the rehearsal: it also empties Python's lists of free objects
     _rehearse(spec, config, inheritance)
@@ -97,7 +97,7 @@ def _build(hand: HandOver) -> Master | Lone:
     if hand.base:
         master.base = load(hand.base, spec.schema)
     if notify.address:
-        master.attendants.append(Vitals(notify, master.status))
+        master.attendants.append(Heartbeat(notify, master.status))
     master.attendants.append(CertificateWatch(lambda: tls_of(master.job), log))
     if "metrics" in config.variables:
         master.attendants.append(MetricsKeeper(master, inheritance))
@@ -146,11 +146,11 @@ def _take_rights(hand: HandOver) -> None:
     prove(hand.rights)
 
 
-def _spec(module: str) -> DaemonSpec | LoneSpec:
+def _spec(module: str) -> DaemonSpec | SingleProcessSpec:
     """Import the program's own module."""
     spec = importlib.import_module(module).SPEC
-    if not isinstance(spec, DaemonSpec | LoneSpec):
-        raise StartError(f"{module}.SPEC is neither DaemonSpec nor LoneSpec")
+    if not isinstance(spec, DaemonSpec | SingleProcessSpec):
+        raise StartError(f"{module}.SPEC is neither DaemonSpec nor SingleProcessSpec")
     return spec
 
 
@@ -166,7 +166,7 @@ def _inheritance(hand: HandOver, log: Log, title: Title, board: Board) -> Inheri
     own = MastersOwn()
     death = DeathPipe()
     own.add(hand.pid_fd, death.masters_end, *board.descriptors)
-    return Inheritance(log, title, Doorbell(), death, own, hand.rights, hand.seats, OnceAMinute(), board)
+    return Inheritance(log, title, Doorbell(), death, own, hand.rights, hand.reserved, OnceAMinute(), board)
 
 
 def _rehearse(spec: DaemonSpec, config: Config, inheritance: Inheritance) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from popular.unix.descriptors import Seats
+from popular.unix.descriptors import ReservedDescriptors
 from popular.unix.rights import Rights
 
 
@@ -39,7 +39,7 @@ class HandOver:
     pid_path: str
     pid_fd: int
     ready_fd: int | None
-    seats: Seats
+    reserved: ReservedDescriptors
     handles: tuple[Handle, ...]
     argv: tuple[str, ...] = ()            # the words of the start, for reload
     folder: str = "/"                     # from which relative names among them count
@@ -59,7 +59,7 @@ class HandOver:
     def descriptors(self) -> list[int]:
         """All descriptors that go over the exec."""
         ready = [] if self.ready_fd is None else [self.ready_fd]
-        return [self.log_fd, self.pid_fd, *ready, *self.seats.descriptors,
+        return [self.log_fd, self.pid_fd, *ready, *self.reserved.descriptors,
                 *(handle.fd for handle in (*self.handles, *self.rings))]
 
     def write(self) -> int:
@@ -76,7 +76,7 @@ class HandOver:
             "capabilities": tuple(raw["capabilities"]),
             "argv": tuple(raw["argv"]),
             "rights": Rights(**{**rights, "groups": tuple(rights["groups"])}),
-            "seats": Seats(**raw["seats"]),
+            "reserved": ReservedDescriptors(**raw["reserved"]),
             "handles": tuple(Handle(**handle) for handle in raw["handles"]),
             "rings": tuple(Handle(**handle) for handle in raw["rings"]),
         })

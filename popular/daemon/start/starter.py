@@ -36,7 +36,7 @@ from popular.daemon.upgrade.succeed import succeed
 from popular.errors import ConfigError, Findings, Mistake, PopularError, StartError, UsageError
 from popular.log.writer import Log
 from popular.stderr import complain
-from popular.unix.descriptors import Seats
+from popular.unix.descriptors import ReservedDescriptors
 from popular.unix.notify import watchdog_seconds
 from popular.unix.pidfile import PidFile
 from popular.unix.ready import Outcome, Ready, await_ready
@@ -167,7 +167,7 @@ def _start(spec: Startable, startup: Startup, config: Config, rights: Rights, gi
     """Take from the system what the daemon needs, then go on as the master, or wait for it."""
     _check_descriptor(startup.ready_fd)
     os.umask(UMASK)
-    seats = Seats.reserve()    # before the listeners, which may be many: the numbers must be low
+    reserved = ReservedDescriptors.reserve()    # before the listeners, which may be many: the numbers must be low
     limit_children(config)
     rundir = config.variables.text("rundir")
     make_rundir(rundir, rights)
@@ -189,7 +189,7 @@ def _start(spec: Startable, startup: Startup, config: Config, rights: Rights, gi
         path=search_path(), prefix=sys.prefix, rights=rights, drops=os.geteuid() == 0,
         capabilities=spec.capabilities, detached=not startup.foreground,
         log_fd=sink.fileno(), pid_path=pidfile.path, pid_fd=pidfile.fd,
-        ready_fd=startup.ready_fd, seats=seats, handles=handles(listeners), rings=ring_handles(rings),
+        ready_fd=startup.ready_fd, reserved=reserved, handles=handles(listeners), rings=ring_handles(rings),
         argv=startup.argv, folder=os.getcwd(), notify=os.environ.get("NOTIFY_SOCKET", ""),
         watchdog=watchdog_seconds(os.environ, os.getpid()))
     if startup.foreground:

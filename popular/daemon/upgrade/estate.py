@@ -16,7 +16,7 @@ from popular.daemon.spec import Listen, Listener
 from popular.daemon.start.handover import Handle, write_memory
 from popular.errors import UsageError
 from popular.net.listen import bound_endpoint
-from popular.unix.descriptors import Seats
+from popular.unix.descriptors import ReservedDescriptors
 
 WORD = "--succeed"    # on the command line of a successor, before the number of a descriptor; for nobody else
 
@@ -61,7 +61,7 @@ class Estate:
     base: str                  # the same: what the file said when it was read last
     log_fd: int
     pid_path: str
-    seats: Seats
+    reserved: ReservedDescriptors
     heirlooms: tuple[Heirloom, ...]
     rings: tuple[Handle, ...]     # connections to ringd, by the names of their sockets
     argv: tuple[str, ...]         # the words of the start, for reload
@@ -72,7 +72,7 @@ class Estate:
     @property
     def descriptors(self) -> list[int]:
         """All descriptors that the successor inherits, itself aside."""
-        return [self.channel, self.log_fd, *self.seats.descriptors, *(each.fd for each in self.heirlooms),
+        return [self.channel, self.log_fd, *self.reserved.descriptors, *(each.fd for each in self.heirlooms),
                 *(ring.fd for ring in self.rings)]
 
     def write(self) -> int:
@@ -87,7 +87,7 @@ class Estate:
                 raw = json.loads(file.read(_MAX_SIZE))
             estate = cls(**{
                 **_known(cls, raw),
-                "seats": Seats(**raw["seats"]),
+                "reserved": ReservedDescriptors(**raw["reserved"]),
                 "heirlooms": tuple(Heirloom(**_known(Heirloom, each)) for each in raw["heirlooms"]),
                 "rings": tuple(Handle(**_known(Handle, each)) for each in raw["rings"]),
                 "argv": tuple(raw["argv"]),

@@ -23,7 +23,7 @@ from popular.config.store import dump
 from popular.control.answer import Answer
 from popular.daemon.master.loop import Master
 from popular.daemon.master.statefile import aside_path
-from popular.daemon.messages import UPGRADE_BEGUN, UPGRADE_FAILED, UPGRADED
+from popular.daemon.messages import UPGRADED, UPGRADE_BEGUN, UPGRADE_FAILED
 from popular.daemon.start.handover import Handle
 from popular.daemon.upgrade.estate import Estate, Heirloom
 from popular.daemon.upgrade.heir import Heir
@@ -120,7 +120,7 @@ class Succession:
         return Estate(
             program=master.spec.name, channel=channel, config=dump(master.config, schema),
             base=dump(master.base, schema), log_fd=master.log.fileno(), pid_path=master.pidfile.path,
-            seats=master.seats, heirlooms=tuple(map(Heirloom.of, master.listeners)),
+            reserved=master.reserved, heirlooms=tuple(map(Heirloom.of, master.listeners)),
             rings=tuple(Handle(ring.path, ring.fileno()) for ring in master.rings.clients),
             argv=self._origin.argv, folder=self._origin.folder, notify=master.notify.address,
             watchdog=master.notify.watchdog)

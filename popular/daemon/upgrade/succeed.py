@@ -38,10 +38,10 @@ def succeed(spec: Startable, words: list[str]) -> NoReturn:
     exec_master(HandOver(
         program=spec.name, module=spec.import_name, config=dump(config, spec.schema),
         path=search_path(), prefix=sys.prefix, rights=rights, drops=False, capabilities=(), detached=True,
-        log_fd=estate.log_fd, pid_path=pidfile.path, pid_fd=pidfile.fd, ready_fd=estate.channel, seats=estate.seats,
-        handles=handles(listeners), rings=estate.rings, argv=estate.argv, folder=estate.folder,
-        base=dump(load(estate.base, spec.schema), spec.schema), channel=estate.channel, notify=estate.notify,
-        watchdog=estate.watchdog))
+        log_fd=estate.log_fd, pid_path=pidfile.path, pid_fd=pidfile.fd, ready_fd=estate.channel,
+        reserved=estate.reserved, handles=handles(listeners), rings=estate.rings, argv=estate.argv,
+        folder=estate.folder, base=dump(load(estate.base, spec.schema), spec.schema), channel=estate.channel,
+        notify=estate.notify, watchdog=estate.watchdog))
 
 
 def _listeners(spec: Startable, config: Config, estate: Estate) -> list[Listener]:

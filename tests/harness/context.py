@@ -6,7 +6,7 @@ from popular.addresses import Endpoint
 from popular.config.setting import Schema
 from popular.config.store import Config, default_config, with_fact
 from popular.control.grammar import split_words
-from popular.daemon.admin.context import Commands, Desk, Result
+from popular.daemon.admin.context import CommandContext, Commands, Result
 
 
 class FakeSessions:
@@ -48,14 +48,14 @@ class FakeMaster:
         self.done: list[str] = []
 
     @property
-    def desk(self) -> Desk:
+    def context(self) -> CommandContext:
         """What a command sees now."""
-        return Desk(self.config, self.schema, self.commands, self.listening, self.sessions, self.base)
+        return CommandContext(self.config, self.schema, self.commands, self.listening, self.sessions, self.base)
 
     def run(self, line: str) -> Result:
         """Obey one line; raises UsageError and ConfigError."""
         command, given = self.commands.find(split_words(line))
-        result = command.handler(self.desk, given)
+        result = command.handler(self.context, given)
         if result.config is not None:
             self.config = result.config
         return result
@@ -64,7 +64,7 @@ class FakeMaster:
         """Return what the log shows of a line."""
         command, given = self.commands.find(split_words(line))
         assert command.mask is not None
-        return command.mask(self.desk, given)
+        return command.mask(self.context, given)
 
     def feed(self, *lines: str) -> "FakeMaster":
         """Obey lines; returns itself."""

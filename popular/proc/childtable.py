@@ -55,7 +55,7 @@ class Record:
         return "leaving" if self.is_leaving and self.state is not ChildState.BUSY else _GROUPS[self.state]
 
 
-class Roster:
+class ChildTable:
     """All living children."""
 
     def __init__(self) -> None:
