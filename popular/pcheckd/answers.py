@@ -4,17 +4,15 @@ Used in the children of pcheckd, for every datagram of the network, most of them
 some from anyone.  Raises nothing; a mailbox that cannot be read is logged, once a minute at most.
 """
 
-import time
 from collections.abc import Callable
 
 from popular import names
 from popular.errors import StoreError
+from popular.log.once import OnceAMinute
 from popular.log.writer import Log
 from popular.mailcheck import packet
 from popular.mailcheck.packet import MailState
 from popular.pcheckd import messages
-
-COMPLAINT_INTERVAL = 60.0    # seconds between two log lines of unreadable mailboxes
 
 _TOO_LONG = packet.error_answer("request too long")
 _UNKNOWN = packet.error_answer("unknown request")
@@ -38,7 +36,7 @@ class Answers:
         self._load = load
         self._emptyload = emptyload
         self._log = log
-        self._silent_until = 0.0    # time.monotonic()
+        self._complaints = OnceAMinute()
 
     def __call__(self, datagram: bytes) -> bytes | None:
         """Return the answer to `datagram`; None for silence."""
@@ -68,8 +66,6 @@ class Answers:
         return _MISSING if state is None else packet.mail_answer(state)
 
     def _complain(self, mailbox: str, why: StoreError) -> None:
-        """Log an unreadable mailbox, unless another one was logged a short while ago."""
-        now = time.monotonic()
-        if now >= self._silent_until:
-            self._silent_until = now + COMPLAINT_INTERVAL
+        """Log an unreadable mailbox, once a minute at most."""
+        if self._complaints.is_due():
             self._log.note(messages.MAILBOX_UNREADABLE, mailbox=mailbox, why=str(why))

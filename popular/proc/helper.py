@@ -1,19 +1,20 @@
-"""Becoming a process that helps a daemon beside its children: no slot, no sessions, not in the pool.
+"""Processes that help a daemon beside its children: no slot, no sessions, not in the pool.
 
-`become_helper` runs in such a process only, entered with all signals masked, and never returns; as in a child,
-nothing of the master's runs twice.
+The master starts one with `fork_helper`.  What it does runs in such a process only; as in a child, nothing of the
+master's runs twice.
 """
 
 import os
 import signal
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from popular.log.writer import Log
 from popular.proc.child import ASK, RETIRE, Inheritance, leave_master, note_failure
 from popular.proc.pipes import DeathPipe
 from popular.unix.rights import prove
-from popular.unix.signals import IGNORED, SignalPipe, set_handler, set_mask
+from popular.unix.signals import HANDLED, IGNORED, SignalPipe, set_handler, set_mask
 
 
 class Helper:
@@ -40,13 +41,28 @@ class Helper:
         self._is_retired = self._is_retired or number == RETIRE    # the other one asks for nothing here
 
 
-def become_helper(name: str, inheritance: Inheritance, work: Callable[[Helper], None]) -> NoReturn:
-    """Turn this just forked process into one that does `work` and shows `name` as its title, and then ends.
+def fork_helper(name: str, inheritance: Inheritance, unneeded: Iterable[socket.socket],
+                work: Callable[[Helper], None]) -> int:
+    """Fork a process that closes `unneeded`, does `work`, and ends; returns its pid.  Raises OSError, MemoryError.
 
-    TERM ends it at once, `RETIRE` and the master's death when its work sees that.
+    It shows `name` as its title.  TERM ends it at once; `RETIRE` and the master's death end it when its work sees that.
     """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become_helper(name, inheritance, unneeded, work)
+        return pid
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _become_helper(name: str, inheritance: Inheritance, unneeded: Iterable[socket.socket],
+                   work: Callable[[Helper], None]) -> NoReturn:
     code = os.EX_OSERR
     try:
+        for sock in unneeded:
+            sock.close()
         leave_master(inheritance)
         inheritance.doorbell.part()
         set_handler(signal.SIGXCPU, IGNORED)    # it lives as long as it is needed

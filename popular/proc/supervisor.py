@@ -63,7 +63,6 @@ class Supervisor:
         self._throttle = Throttle()
         self._fork_trouble = OnceAMinute()
         self._start_trouble = OnceAMinute()
-        inheritance.masters_own.add(self._fork_trouble.fileno(), self._start_trouble.fileno())
 
     @property
     def count(self) -> int:

@@ -66,7 +66,6 @@ class Service:
             self._forget(client)
         self._watch.unregister(self._sock.fileno())
         self._sock.close()
-        os.close(self._once.fileno())
         try:
             os.unlink(self.address)
         except OSError:    # somebody cleared the folder

@@ -26,7 +26,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from types import FrameType, TracebackType
+from types import TracebackType
 
 from popular.config.parser import Parser
 from popular.errors import StartError, StoreError
@@ -39,6 +39,7 @@ from popular.store.mailbox import Mailbox
 from popular.store.quota import usage
 from popular.tools import pdeliver_messages as M
 from popular.unix.rights import drop, rights_of_owner
+from popular.unix.signals import SignalPipe
 from popular.version import VERSION
 
 DELIVERED, OVER_QUOTA, USAGE, NO_USER, RETRY = 0, 1, 64, 67, 75    # exit codes
@@ -241,39 +242,29 @@ def amount(text: str) -> int:
 class InterruptibleInput:
     """A descriptor to read a mail from, until a signal asks to stop; a context, behind which signals are ignored.
 
-    The handlers do nothing but let Python write to a pipe, which is looked at before each read: so a signal is never
-    too early for a read to see it, and nothing is ever torn in the middle.  A signal that was ignored stays ignored.
+    Signals go to a pipe, which is looked at before each read: so a signal is never too early for a read to see it, and
+    nothing is ever torn in the middle.  A signal that was ignored stays ignored.
     """
 
     def __init__(self, file: int) -> None:
         self._file = file
 
     def __enter__(self) -> "InterruptibleInput":
-        self._told, self._teller = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(self._teller)
-        for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, _noted)
+        self._signals = SignalPipe(each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN)
         self._poll = select.poll()
         self._poll.register(self._file, select.POLLIN)
-        self._poll.register(self._told, select.POLLIN)
+        self._poll.register(self._signals, select.POLLIN)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         for number in SIGNALS:    # what is decided stands: ended now, a delivered mail would come twice
             signal.signal(number, signal.SIG_IGN)
-        signal.set_wakeup_fd(-1)
-        os.close(self._told)
-        os.close(self._teller)
+        self._signals.close()
 
     def read(self, size: int, /) -> bytes:
         """Return up to `size` octets, none at the end; raises OSError, and StoreError after a signal."""
-        if any(file == self._told for file, _ in self._poll.poll()):
-            number = os.read(self._told, 1)[0]
-            raise StoreError(f"ended by signal {signal.Signals(number).name}")
+        self._poll.poll()
+        if arrived := self._signals.take():
+            raise StoreError(f"ended by signal {signal.Signals(arrived[0]).name}")
         return os.read(self._file, size)
-
-
-def _noted(number: int, frame: FrameType | None) -> None:
-    """Do nothing: the number is in the pipe."""

@@ -49,7 +49,7 @@ def pipes(pid):
     return found
 
 
-IDLE = ["null"] * 4 + ["toy.err"] * 2 + ["toy.log", "memfd:popular-once (deleted)", "anon_inode:[eventpoll]"]
+IDLE = ["null"] * 4 + ["toy.err"] * 2 + ["toy.log", "anon_inode:[eventpoll]"]
 IDLE += ["socket:[N]"]         # the listener
 IDLE += ["pipe:[N]"] * 4       # doorbell (w), death pipe (r), own signals (r and w)
 

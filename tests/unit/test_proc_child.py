@@ -48,7 +48,7 @@ class Birthplace:
 
     def close(self):
         self.own.close_all()
-        for fd in (self.log.fileno(), self.doorbell._write, self.death.fileno(), self.once.fileno(),
+        for fd in (self.log.fileno(), self.doorbell._write, self.death.fileno(),
                    *self.reserved.descriptors):
             os.close(fd)
 

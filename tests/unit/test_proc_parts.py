@@ -202,14 +202,12 @@ def test_once_a_minute_is_once_for_all_processes():
     assert once.is_due()
     assert not once.is_due()
     assert in_child(lambda: once.is_due()) == 0
-    os.close(once.fileno())
 
 
 def test_once_comes_again_when_its_time_is_over():
     once = OnceAMinute(0.0)
     assert once.is_due()
     assert once.is_due()
-    os.close(once.fileno())
 
 
 def test_titles_begin_with_the_program():

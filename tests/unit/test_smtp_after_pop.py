@@ -188,7 +188,6 @@ def recorder(file: Path) -> Recorder:
 def close(recorder: Recorder, log: Log) -> None:
     """End what a process has until its end."""
     recorder._clients.close()
-    os.close(recorder._once.fileno())
     os.close(log.fileno())
 
 

@@ -4,7 +4,6 @@ Each line is matched, masked, carried out, logged and answered; whatever is wron
 is done.  Runs in the master's loop.  Only `open` raises, StartError.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,11 +26,11 @@ from popular.daemon.messages import (
 from popular.daemon.upgrade.rerun import Origin
 from popular.errors import ConfigError, PopularError, UsageError
 from popular.log.message import Message
+from popular.log.once import OnceAMinute
 from popular.log.trace import places
 from popular.proc.child import Inheritance
 
-STRANGER_SECONDS = 60.0    # between two log lines about strangers
-MAX_REASONS = 20           # of one failure in the log
+MAX_REASONS = 20    # of one failure in the log
 
 
 class Control:
@@ -46,7 +45,7 @@ class Control:
         self._inheritance = inheritance
         self._reload: Reload | None = None
         self._inquiry: Inquiry | None = None
-        self._quiet_until = 0.0       # about strangers
+        self._strangers = OnceAMinute()
         rundir = master.config.variables.text("rundir")
         self._server = ControlServer(Place(rundir, master.spec.name), master.watch, self.obey, self._note_stranger)
 
@@ -194,9 +193,7 @@ class Control:
         return Answer.refusal("internal error, nothing was changed; the log tells more")
 
     def _note_stranger(self, peer: Peer) -> None:
-        now = time.monotonic()
-        if now >= self._quiet_until:
-            self._quiet_until = now + STRANGER_SECONDS
+        if self._strangers.is_due():
             self._master.log.note(CONTROL_STRANGER, uid=peer.uid, process=peer.pid)
 
 

@@ -1,22 +1,18 @@
 """Asking what may take its time, such as databases: a process of its own does it, forked from the master.
 
-Master only, but for what `_say` does.  `Inquiry` raises OSError when no process can be started.
+Master only, but for what that process does.  `Inquiry` raises OSError when no process can be started.
 """
 
 import json
-import os
-import signal
 import time
 from collections.abc import Callable
-from typing import NoReturn
 
 from popular.control.answer import Answer
 from popular.daemon.admin.output import Output
 from popular.daemon.master.loop import Master
 from popular.daemon.spec import Job
 from popular.proc.child import Inheritance
-from popular.proc.helper import become_helper
-from popular.unix.signals import HANDLED
+from popular.proc.helper import fork_helper
 
 ASK_SECONDS = 30.0
 MAX_OUTPUT = 1 << 20    # octets
@@ -63,24 +59,10 @@ class Inquiry:
 
 def _fork(master: Master, inheritance: Inheritance, ask: Ask, pipe: int) -> int:
     """Return the pid of a new process that writes what `ask` answers into `pipe`; raises OSError."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
-    try:
-        pid = os.fork()
-        if pid == 0:
-            _say(master, inheritance, ask, pipe)
-        return pid
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _say(master: Master, inheritance: Inheritance, ask: Ask, pipe: int) -> NoReturn:
-    """Be the process: let go of all listeners, ask, and write."""
     def work(helper: object) -> None:
         answer = ask(master.job)
         text = json.dumps({"ok": answer.ok, "text": answer.text, "lines": answer.lines})
         with open(pipe, "w", encoding="ascii") as file:
             file.write(text)
 
-    for listener in master.listeners:
-        listener.sock.close()
-    become_helper("asking", inheritance, work)
+    return fork_helper("asking", inheritance, (listener.sock for listener in master.listeners), work)

@@ -11,22 +11,21 @@ upgrade the old master's process leaves as soon as the new one has taken over; e
 import os
 import signal
 import time
-from typing import NoReturn
 
 from popular.daemon.master.loop import Master
 from popular.daemon.messages import METRICS_FAILED
 from popular.daemon.spec import METRICS, Listener
+from popular.log.once import OnceAMinute
 from popular.net.httppage import PageServer
 from popular.proc.child import RETIRE, Inheritance
-from popular.proc.helper import Helper, become_helper
+from popular.proc.helper import Helper, fork_helper
 from popular.proc.supervisor import manner, send
 from popular.statefile.prometheus import CONTENT_TYPE, Look, exposition
 from popular.statefile.reader import NotABoard
 from popular.statefile.writer import Board
-from popular.unix.signals import HANDLED, kill_and_wait
+from popular.unix.signals import kill_and_wait
 
 AGAIN = 1.0          # seconds from a death, or a refused fork, to the next try
-QUIET = 60.0         # seconds between two log lines about that
 
 _PATH = "/metrics"
 _PATIENCE = 0.1      # seconds in all for slots that are being written
@@ -44,7 +43,7 @@ class MetricsKeeper:
         self._log_number = 0              # and its log file
         self._leaving: set[int] = set()   # processes that were told to leave
         self._due = 0.0                   # monotonic: when one may be started
-        self._quiet_until = 0.0
+        self._trouble = OnceAMinute()
         master.supervisor.bury_other = self._bury
 
     def patience(self, now: float) -> float | None:
@@ -82,24 +81,13 @@ class MetricsKeeper:
                 and self._log_number == self._master.log_number)
 
     def _start(self, listener: Listener) -> None:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+        others = (other.sock for other in self._master.listeners if other is not listener)
+        board = self._inheritance.board
         try:
-            pid = os.fork()
-            if pid == 0:
-                self._become(listener)
-            self._pid, self._has, self._log_number = pid, listener, self._master.log_number
+            self._pid = fork_helper("metrics", self._inheritance, others, lambda helper: serve(helper, listener, board))
+            self._has, self._log_number = listener, self._master.log_number
         except (OSError, MemoryError) as why:
             self._fail(getattr(why, "strerror", None) or "no memory")
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def _become(self, listener: Listener) -> NoReturn:
-        """Be the process: let go of all other listeners first."""
-        for other in self._master.listeners:
-            if other is not listener:
-                other.sock.close()
-        board = self._inheritance.board
-        become_helper("metrics", self._inheritance, lambda helper: serve(helper, listener, board))
 
     def _bury(self, pid: int, code: int) -> None:
         """Note a death; it is logged, but for one that was to leave, or whose listener was closed."""
@@ -111,10 +99,8 @@ class MetricsKeeper:
                 self._fail(manner(code))
 
     def _fail(self, why: str) -> None:
-        now = time.monotonic()
-        self._due = now + AGAIN
-        if now >= self._quiet_until:
-            self._quiet_until = now + QUIET
+        self._due = time.monotonic() + AGAIN
+        if self._trouble.is_due():
             self._master.log.note(METRICS_FAILED, why=why, delay=AGAIN)
 
 

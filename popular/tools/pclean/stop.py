@@ -1,9 +1,10 @@
 """The signals that end pclean: they are noted, and looked at where it can stop without tearing anything."""
 
-import os
 import select
 import signal
-from types import FrameType, TracebackType
+from types import TracebackType
+
+from popular.unix.signals import SignalPipe
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -18,19 +19,16 @@ class Stop:
         self.signal = ""    # the name of the first that came
 
     def __enter__(self) -> "Stop":
-        self._told, self._teller = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._former_fd = signal.set_wakeup_fd(self._teller)
-        self._former = {number: signal.signal(number, self._note) for number in SIGNALS
-                        if signal.getsignal(number) is not signal.SIG_IGN}
+        former = {number: signal.getsignal(number) for number in SIGNALS}
+        self._former = {number: handler for number, handler in former.items() if handler is not signal.SIG_IGN}
+        self._pipe = SignalPipe(self._former, self._note)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         for number, handler in self._former.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(self._former_fd)
-        os.close(self._told)
-        os.close(self._teller)
+        self._pipe.close()
 
     def is_wanted(self) -> bool:
         """Tell whether to end."""
@@ -39,7 +37,7 @@ class Stop:
     def wait(self, seconds: float) -> None:
         """Sleep, but no longer than until a signal comes."""
         if seconds and not self.signal:
-            select.select([self._told], [], [], seconds)
+            select.select([self._pipe], [], [], seconds)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int) -> None:
         self.signal = self.signal or signal.Signals(number).name
