@@ -250,7 +250,7 @@ def test_systemd_is_not_told_to_restart_what_would_not_start(make_host, family, 
     for action in ("restart", "try-restart"):
         done = host.run("pserv", action)
         assert (done.returncode, host.pid("pserv")) == (6, pid), action
-        assert f"not restarted, pid {pid} goes on" in done.stderr and "handed over" not in done.stdout
+        assert f"not restarted, pid {pid} keeps running" in done.stderr and "handed over" not in done.stdout
     functions.unlink()
     host.ok("pserv", "stop")
 
