@@ -3,16 +3,16 @@
     any BACKEND PATTERN [protocol=cxpop|xpop]      the mailbox is PATTERN
     any BACKEND [PATTERN] protocol=pop3            the backend checks user and password itself
 
-In PATTERN `%u` is the user's name, `%l` its part before the last `@`, `%d` the part behind it, `%n`
-the namespace, `%1h` to `%8h` the next digits of a hash of the user's name, as pmailbox makes them, and
-`%%` a percent sign; upper and lower case stay as the client wrote them.  For a
-mailbox, a part that is empty, begins with a dot or holds anything but `A-Z a-z 0-9 . _ - + = %`
-makes the user unknown, so that nobody can name another's folder.  With protocol=pop3 the user and
-the password go to the backend as they came; PATTERN, if given, makes the user's name there.  Nobody is
-shown an empty mailbox then in place of a backend that has not checked the password.
+In PATTERN `%u` is the user's name, `%l` its part before the last `@`, `%d` the part after it, `%n`
+the namespace, `%1h` to `%8h` the next digits of a hash of the user's name, as in pmailbox, and `%%` a
+percent sign; case is kept as the client sent it.  For a mailbox, a part that is empty, begins with a
+dot or contains anything but `A-Z a-z 0-9 . _ - + = %` makes the user unknown, so that nobody can name
+the folder of another user.  With protocol=pop3 the backend gets user and password unchanged; PATTERN,
+if given, makes the user's name there.  In this case nobody sees an empty mailbox in place of a backend
+that has not checked the password.
 
-It is meant for tests and for a single backend that checks passwords itself.  In a chain it accepts
-also those whom the modules before it refused: leave it out, or give it a `namespace=` of its own.
+The module is meant for tests and for a single backend that checks passwords itself.  In a chain it also
+accepts users whom earlier modules refused: leave it out, or give it its own `namespace=`.
 """
 
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmModule, Request
@@ -22,7 +22,7 @@ USAGE = "any BACKEND PATTERN [protocol=cxpop|xpop|pop3]"
 
 
 class Module(PdmModule):
-    """Everyone's mailbox by a pattern."""
+    """A mailbox for everyone, by a pattern."""
 
     API = (1, 1)
 
@@ -42,12 +42,12 @@ class Module(PdmModule):
         self.pattern = Pattern(words[1])
 
     def check(self, request: Request) -> Answer:
-        """Accept whoever has a well-formed name."""
+        """Accept everyone with a well-formed name."""
         found = self._place(request.user, request.namespace, request.password)
         return UNKNOWN if found is None else Answer(Outcome.OK, found)
 
     def find(self, user: str, namespace: str) -> Found | None:
-        """Return where the mail of whoever has a well-formed name would be."""
+        """Return where the mail of a user with a well-formed name would be."""
         return self._place(user, namespace, b"")
 
     def _place(self, user: str, namespace: str, password: bytes) -> Found | None:
@@ -59,5 +59,5 @@ class Module(PdmModule):
             return None
         if self.protocol:
             return Found(self.backend, self.protocol, mailbox)
-        # the backend's own protocol decides which of the two is used
+        # the backend's own protocol decides whether the mailbox or the user is used
         return Found(self.backend, "", mailbox, user, password, verified=False)

@@ -4,8 +4,8 @@
 
 The key is the user's name, the data `HASH:BACKEND:PROTOCOL:MAILBOX[:BUSER:BPASS]` as
 `popular.pdm.records` describes, without a line end.  `pmakecdb FILE < users` makes one from the text
-that the module passwd reads.  The file is opened for each question, so a database that was renamed
-into its place is seen at the next login.  A damaged file is FAILED.
+that the module passwd reads.  The file is opened for each query, so a database renamed into place is
+seen at the next login.  A damaged file is FAILED.
 """
 
 import os
@@ -25,7 +25,7 @@ class Module(PdmModule):
         self.path = records.file_argument(args, "cdb FILE", "the database")
 
     def probe(self) -> None:
-        """Look for a user whom nobody has."""
+        """Look up a user that does not exist."""
         records.probe(self.path, self.check)
 
     def check(self, request: Request) -> Answer:

@@ -3,10 +3,10 @@
     db FILE
 
 The key is the user's name, the data `HASH:BACKEND:PROTOCOL:MAILBOX[:BUSER:BPASS]` as
-`popular.pdm.records` describes; neither has a NUL or line end behind it.  The file is opened read-only and
-without an environment, once in each process, and again when it was changed or replaced.  Replace it by
-rename: a Berkeley DB file that is written meanwhile may be read half changed.  It needs the Python
-package berkeleydb (`pip install popular[db]`); where there is none, use `cdb`.
+`popular.pdm.records` describes; neither ends in a NUL or line end.  The file is opened read-only and
+without an environment, once in each process, and again after it was changed or replaced.  Replace it by
+rename: a Berkeley DB file may be read half changed while it is being written.  The module needs the
+Python package berkeleydb (`pip install popular[db]`); without it, use `cdb`.
 """
 
 import os
@@ -36,7 +36,7 @@ class Module(PdmModule):
         self._seen: tuple[int, ...] = ()
 
     def probe(self) -> None:
-        """Look for a user whom nobody has."""
+        """Look up a user that does not exist."""
         records.probe(self.path, self.check)
         self.close()
 
@@ -69,7 +69,7 @@ class Module(PdmModule):
             database.close()
 
     def _refresh(self) -> None:
-        """Open the file, anew if it is another one than last time; raises OSError and DBError."""
+        """Open the file, again if it is not the same as last time; raises OSError and DBError."""
         status = os.stat(self.path)
         seen = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
         if self._database is not None and seen == self._seen:

@@ -7,9 +7,9 @@ IP is an address, a network such as `10.0.0.0/8` (IPv6 in brackets: `[2001:db8::
 NAMESPACE is one namespace or `*`; CRYPTED is a form of `popular.pdm.secrets`.
 
 The module answers in the second pass only: it vouches for a user whom another module knows and
-whose own password did not match, when client, namespace and password all match one line.  The
-session is marked: new mail that is read stays new, deleted mail is deleted.  A file that cannot be
-read, or that has a line that cannot, is FAILED.
+whose own password did not match, if client, namespace and password all match one line.  The session
+is marked: new mail that is read stays new, deleted mail is deleted.  An unreadable file or an invalid
+line is FAILED.
 """
 
 import os
@@ -75,7 +75,7 @@ class Module(PdmModule):
         return Answer(Outcome.FAILED, why=fault) if fault else UNKNOWN
 
     def _refresh(self) -> None:
-        """Read the file if it is not the one read last; raises OSError and PdmError."""
+        """Read the file if it has changed since it was last read; raises OSError and PdmError."""
         with open(self.path, "rb") as file:
             status = os.fstat(file.fileno())
             seen = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

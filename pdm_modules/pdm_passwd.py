@@ -5,13 +5,13 @@
 Each line is `USER:HASH:BACKEND:PROTOCOL:MAILBOX[:BUSER:BPASS]` as `popular.pdm.records` describes;
 empty lines and lines that begin with `#` are skipped.  USER is compared octet by octet.
 
-A file of up to 1 MiB may be in any order.  A larger one is searched by bisection and must be sorted as
+A file of up to 1 MiB may be in any order.  A larger one is searched by bisection and must be sorted with
 
     LC_ALL=C sort -t: -k1,1 -o FILE FILE
 
-does it; when the search meets a line out of its place, the answer is FAILED with this command as the reason.
-Of several lines for one user the first counts.  The file is opened for each question, so a change
-is seen at the next login; replace it by rename, so that nobody reads half of it.
+If the search finds a line out of order, the answer is FAILED with this command as the reason.  If a user
+has several lines, the first counts.  The file is opened for each query, so a change is seen at the next
+login; replace it by rename, so that nobody reads half of it.
 """
 
 import os
@@ -21,13 +21,13 @@ from collections.abc import Iterator
 from popular.pdm import records
 from popular.pdm.api import UNKNOWN, Answer, Found, PdmError, PdmModule, Request
 
-MAX_UNSORTED = 1 << 20    # octets of a file that is searched from begin to end
+MAX_UNSORTED = 1 << 20    # octets of a file that is searched from beginning to end
 BLOCK = 1024              # octets read at once
 SAMPLES = 32              # names looked at before a user of a large file is called unknown
 
 
 class NotSorted(ValueError):
-    """A large file has a line out of its place."""
+    """A large file has a line out of order."""
 
 
 class Module(PdmModule):
@@ -41,7 +41,7 @@ class Module(PdmModule):
         self.path = records.file_argument(args, "passwd FILE", "the users file")
 
     def probe(self) -> None:
-        """Look for a user whom nobody has."""
+        """Look up a user that does not exist."""
         records.probe(self.path, self.check)
 
     def check(self, request: Request) -> Answer:
@@ -72,16 +72,16 @@ class Module(PdmModule):
 
 
 def find(fd: int, key: bytes) -> bytes | None:
-    """Return what stands behind `KEY:` in the first line that begins so, or None.
+    """Return the rest of the first line that begins with `KEY:`, or None.
 
-    Raises NotSorted for a large file, ValueError for one with a line that is too long, and OSError.
+    Raises NotSorted for a large file, ValueError for a line that is too long, and OSError.
     """
     size = os.fstat(fd).st_size
     return find_unsorted(fd, key) if size <= MAX_UNSORTED else find_sorted(fd, key, size)
 
 
 def find_unsorted(fd: int, key: bytes) -> bytes | None:
-    """Search a small file from begin to end."""
+    """Search a small file from beginning to end."""
     text, entry = os.pread(fd, MAX_UNSORTED, 0), key + b":"
     begin = 0 if text.startswith(entry) else text.find(b"\n" + entry) + 1
     if not text.startswith(entry, begin):
@@ -93,17 +93,17 @@ def find_unsorted(fd: int, key: bytes) -> bytes | None:
 def find_sorted(fd: int, key: bytes, size: int) -> bytes | None:
     """Search a sorted file of `size` octets by bisection.
 
-    Every name met must lie between those met before, and none behind the last of the file; before a
-    user is called unknown, names all over the file must be in order.  So a file that is not sorted is
-    noticed by almost every search, also if it is a line added at the end, or two sorted files in one.
+    Every name read must be between those read before, and not after the last of the file; before a user is
+    reported unknown, samples from the whole file must be in order.  Almost every search thus detects a file
+    that is not sorted, even if only a line was appended, or two sorted files were joined.
     """
-    low, high = 0, size                          # the first line with KEY or more begins at low or later; from high
-    below, above = b"", _last_name(fd, size)     # on we need not look.  Names met there, above None: none
+    low, high = 0, size                          # KEY and greater names begin at low or later; the bisection
+    below, above = b"", _last_name(fd, size)     # ignores high and later.  Names read there; above None: none
     while high - low > BLOCK:
         middle = (low + high) // 2
         begin, name = next(((begin, _name(line)) for begin, line in _lines(fd, middle, size)), (high, None))
         if name is None or begin >= high:
-            high = middle                        # nothing but comments from there to high
+            high = middle                        # only comments from there to high
             continue
         _prove_order(below, name, above)
         if name < key:
@@ -117,7 +117,7 @@ def find_sorted(fd: int, key: bytes, size: int) -> bytes | None:
 
 
 def _find_from(fd: int, key: bytes, low: int, size: int, below: bytes, above: bytes | None) -> bytes | None:
-    """Search from where the bisection ended to the first name that is greater."""
+    """Search from the end of the bisection to the first greater name."""
     for _, line in _lines(fd, low, size, is_at_line=True):
         name = _name(line)
         _prove_order(below, name, above if name < key else None)
@@ -130,7 +130,7 @@ def _find_from(fd: int, key: bytes, low: int, size: int, below: bytes, above: by
 
 
 def _lines(fd: int, offset: int, size: int, *, is_at_line: bool = False) -> Iterator[tuple[int, bytes]]:
-    """Yield begin and text of the entries that begin behind `offset`, or at it."""
+    """Yield beginning and text of the entries that begin after `offset`, or at it."""
     base, buffer, begin = offset, b"", 0    # the buffer begins at base, the line at begin in it
     is_whole = is_at_line or offset == 0
     while True:
@@ -152,12 +152,12 @@ def _lines(fd: int, offset: int, size: int, *, is_at_line: bool = False) -> Iter
 
 
 def _is_entry(line: bytes) -> bool:
-    """Tell whether a line is a user's: it has a colon and is no comment."""
+    """Tell whether a line is a user's: it has a colon and is not a comment."""
     return b":" in line and not line.startswith(b"#")
 
 
 def _last_name(fd: int, size: int) -> bytes | None:
-    """Return the last user's name, or None if only comments stand in the last block."""
+    """Return the last user's name, or None if the last block contains only comments."""
     names = [_name(line) for _, line in _lines(fd, max(0, size - BLOCK), size)]
     return names[-1] if names else None
 
@@ -167,7 +167,7 @@ def _prove_samples(fd: int, size: int) -> None:
     below = b""
     for number in range(SAMPLES):
         offset = size * number // SAMPLES
-        end = min(size, offset + BLOCK)    # no further, as the file may hold comments only from there
+        end = min(size, offset + BLOCK)    # no further, because only comments may follow
         name = next((_name(line) for begin, line in _lines(fd, offset, end) if begin + len(line) < end), below)
         _prove_order(below, name, None)
         below = name

@@ -3,18 +3,18 @@
     sqlite FILE [QUERY]
 
 QUERY may use the parameters `:user`, `:local` and `:domain` (the parts of the user's name before and
-behind its last `@`), `:namespace`, `:ip` and `:protocol`, and must use `:user` or `:local`.  Its
-columns are password, backend, protocol, mailbox, buser and bpass: found by these names if the
-query has columns named `password` and `backend`, else taken in this order, the last ones left out
-if you like.  `password` is a form of `popular.pdm.secrets`; NULL is an empty text.  No row means that
-the user is unknown; more than one is FAILED.  Without QUERY:
+after its last `@`), `:namespace`, `:ip` and `:protocol`, and must use `:user` or `:local`.  Its columns
+are password, backend, protocol, mailbox, buser and bpass: found by these names if the query has columns
+named `password` and `backend`, otherwise taken in this order; the last ones may be omitted.  `password`
+is a form of `popular.pdm.secrets`; NULL is an empty text.  No row means that the user is unknown; more
+than one is FAILED.  Without QUERY:
 
     SELECT password, backend, protocol, mailbox, buser, bpass FROM users
     WHERE user = :user AND namespace = :namespace
 
-The database is opened read-only, once in each process, and again when the file was replaced; a query that
-takes too long is interrupted.  A database in WAL mode must lie in a folder where its `-shm` file can be
-opened or made.
+The database is opened read-only, once in each process, and again after the file was replaced; a query that
+takes too long is interrupted.  A database in WAL mode must be in a folder where its `-shm` file can be
+opened or created.
 """
 
 import os
@@ -29,9 +29,9 @@ USAGE = "sqlite FILE [QUERY]"
 QUERY = ("SELECT password, backend, protocol, mailbox, buser, bpass FROM users "
          "WHERE user = :user AND namespace = :namespace")
 COLUMNS = ("password", "backend", "protocol", "mailbox", "buser", "bpass")
-MAX_SECONDS = 10.0          # of one query, when the chain sets no nearer deadline
+MAX_SECONDS = 10.0          # of one query, if the chain sets no earlier deadline
 LOCK_SECONDS = 0.25         # to wait for a writer
-STEPS = 20_000              # of SQLite's machine between two looks at the clock, about a millisecond
+STEPS = 20_000              # of SQLite's machine between two checks of the clock, about a millisecond
 
 _OF_QUERY = tuple((column, *[None] * 6) for column in COLUMNS)    # QUERY's columns, as PEP 249 describes them
 
@@ -55,11 +55,11 @@ class Module(PdmModule):
         self._database: sqlite3.Connection | None = None
         self._seen: tuple[int, int] = (0, 0)
         self._deadline = 0.0
-        self._columns: object = _OF_QUERY                    # of the row seen last,
-        self._places: Sequence[int] = range(len(COLUMNS))    # and where among them those of a record are
+        self._columns: object = _OF_QUERY                    # of the row seen last
+        self._places: Sequence[int] = range(len(COLUMNS))    # where a record's columns are among them
 
     def probe(self) -> None:
-        """Look for a user whom nobody has."""
+        """Look up a user that does not exist."""
         records.probe(self.path, self.check)
         self.close()
 
@@ -72,7 +72,7 @@ class Module(PdmModule):
         return UNKNOWN if record is None else records.answer_to(request, record)
 
     def find(self, user: str, namespace: str) -> Found | None:
-        """Look the user up, with an empty address as that of the client."""
+        """Look the user up, with an empty client address."""
         try:
             record = self._look_up(Request(user, b"", "", "pop3", namespace))
         except ValueError as why:
@@ -80,13 +80,13 @@ class Module(PdmModule):
         return None if record is None else record.found
 
     def _look_up(self, request: Request) -> records.Record | None:
-        """Return what the query finds, None for nothing; raises ValueError, OSError and PdmError."""
+        """Return the result of the query, or None; raises ValueError, OSError and PdmError."""
         user = request.user
         local, _, domain = user.rpartition("@")
         words = {"user": user, "local": local or user, "domain": domain if local else "",
                  "namespace": request.namespace, "ip": request.ip, "protocol": request.protocol}
         if not _is_text(user + request.namespace + request.ip + request.protocol):
-            return None    # no text in the database can be equal to it
+            return None    # no text in the database can equal it
         self._deadline = min(request.deadline, time.monotonic() + MAX_SECONDS)
         try:
             cursor = self._connection().execute(self.query, words)
@@ -110,7 +110,7 @@ class Module(PdmModule):
             database.close()
 
     def _connection(self) -> sqlite3.Connection:
-        """Return the open database, opened anew if the file is another one; raises OSError and sqlite3.Error."""
+        """Return the open database, reopened if the file was replaced; raises OSError and sqlite3.Error."""
         status = os.stat(self.path)
         seen = (status.st_dev, status.st_ino)
         if self._database is not None and seen != self._seen:
@@ -121,7 +121,7 @@ class Module(PdmModule):
 
     def _opened(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._uri, uri=True, timeout=LOCK_SECONDS, isolation_level=None)
-        database.text_factory = bytes    # decoded in fields_of, as they may be anything
+        database.text_factory = bytes    # decoded in fields_of, because they may not be UTF-8
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 20)
         database.set_progress_handler(self._is_late, STEPS)
         return database
@@ -142,7 +142,7 @@ def places_of(names: Sequence[str]) -> tuple[int, ...]:
 
 
 def fields_of(row: Sequence[object], places: Sequence[int]) -> list[str]:
-    """Return the six fields of a record out of a row; raises ValueError."""
+    """Return the six fields of a record from a row; raises ValueError."""
     fields: list[str] = []
     for place in places:
         cell = row[place] if place >= 0 else None
