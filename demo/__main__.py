@@ -44,11 +44,11 @@ def main() -> int:
 
 
 def show(system: MailSystem, screen: Screen) -> None:
-    """Deliver the mail and play every session, its log lines below it."""
+    """Deliver the mail and play every session, followed by its log lines."""
     letters = system.deliver_all()
     screen.say(f"POPular runs below {_short(system.site.folder)}: pcheckd, pserv and pproxy.")
     screen.say(f"The POP3 backend is {system.elsewhere_is}.")
-    screen.say(f"pdeliver brought {letters} messages for {len(ACCOUNTS)} accounts in two namespaces.")
+    screen.say(f"pdeliver delivered {letters} messages for {len(ACCOUNTS)} accounts in two namespaces.")
     for number, scene in enumerate(scenes(), 1):
         client = scene.play(system.pproxy.endpoint("org"), screen, number)
         for line in session_lines(system.pproxy, [system.pserv], client):
@@ -59,7 +59,7 @@ def show(system: MailSystem, screen: Screen) -> None:
 
 
 def stay(system: MailSystem, screen: Screen) -> NoReturn:
-    """Tell how to connect, and wait for Ctrl-C."""
+    """Show how to connect, and wait for Ctrl-C."""
     screen.title("It stays up until Ctrl-C")
     for vserv in ("org", "net"):
         endpoint = system.pproxy.endpoint(vserv)
@@ -69,14 +69,14 @@ def stay(system: MailSystem, screen: Screen) -> NoReturn:
         for account in ACCOUNTS:
             if account.namespace == namespace:
                 screen.say(f"      {account.name}, password {account.password}")
-    screen.say(f"  In {ORG} the password {MASTER_PASSWORD} opens every mailbox, and mail that is read stays new.")
+    screen.say(f"  In {ORG} the password {MASTER_PASSWORD} opens every mailbox, and read mail stays new.")
     screen.say(f"  Logs: {_short(system.site.folder)}/log, settings: {_short(system.site.folder)}/etc")
     while True:
         signal.pause()
 
 
 def _take(folder: Path) -> None:
-    """Claim the folder until this process ends; exits when it is another's or in use."""
+    """Claim the folder until this process ends; exits if it belongs to another user or is in use."""
     folder.mkdir(exist_ok=True)
     if os.geteuid() != 0 and folder.stat().st_uid != os.geteuid():
         sys.exit(f"{folder} belongs to another user; have it removed first")

@@ -1,4 +1,4 @@
-"""The accounts of the demo, and the SQLite database that the proxy asks."""
+"""The accounts of the demo, and the SQLite database that the proxy queries."""
 
 import base64
 import hashlib
@@ -34,13 +34,13 @@ CARLA = Account(ORG, "carla", "daisy", "elsewhere", buser="carla", bpass="inner-
 OTHER_ANNA = Account(NET, "anna", "cactus", mailbox="net/an/anna")
 ACCOUNTS = (ANNA, BEN, CARLA, OTHER_ANNA)
 
-# The table and columns for which the module `sqlite` needs no query of its own.
+# The table and columns of the default query of the module `sqlite`.
 TABLE = ("CREATE TABLE users (user TEXT, namespace TEXT, password TEXT, backend TEXT, protocol TEXT, mailbox TEXT, "
          "buser TEXT, bpass TEXT, PRIMARY KEY (user, namespace)) WITHOUT ROWID")
 
 
 def write_database(path: Path) -> None:
-    """Make the user database anew."""
+    """Create the user database, replacing an old one."""
     path.unlink(missing_ok=True)
     with closing(sqlite3.connect(path)) as database, database:
         database.execute(TABLE)
@@ -50,7 +50,7 @@ def write_database(path: Path) -> None:
 
 
 def crypted(password: str) -> str:
-    """Return a password as the master module compares it: through crypt(3), SHA-512 (spec 7.3)."""
+    """Return a password as the master module compares it: by crypt(3), SHA-512 (spec 7.3)."""
     return crypt(password.encode(), f"$6${os.urandom(8).hex()}")
 
 

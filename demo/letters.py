@@ -19,12 +19,12 @@ LETTERS: tuple[tuple[Account, str, str, str], ...] = (
     (ANNA, "Carla <carla@example.org>", "Minutes of Monday", "here they are, as promised."),
     (ANNA, "News <news@example.com>", "This week", "nothing happened, and that is good news."),
     (OTHER_ANNA, "Dora <dora@example.net>", "Same name, other house", "this is the other namespace."),
-    (CARLA, "Ben <ben@example.org>", "From another server", "your mail lies on a POP3 server of its own."),
+    (CARLA, "Ben <ben@example.org>", "From another server", "your mail is on its own POP3 server."),
 )
 
 
 def letter(number: int) -> bytes:
-    """Return one of LETTERS as an MTA hands it to pdeliver: with LF line ends."""
+    """Return one of LETTERS as an MTA passes it to pdeliver: with LF line ends."""
     account, sender, subject, text = LETTERS[number]
     return _LETTER.format(sender=sender, name=account.name, namespace=account.namespace, subject=subject,
                           text=text, number=number + 1).encode()

@@ -39,11 +39,11 @@ class Scene:
 def scenes() -> tuple[Scene, ...]:
     """Return all sessions, in the order in which they are shown."""
     return (
-        Scene("An empty mailbox: played by the proxy, the server never hears of it", BEN, BEN.password,
+        Scene("An empty mailbox: played by the proxy without contacting the server", BEN, BEN.password,
               ("STAT", "LIST", "QUIT")),
         Scene("Mail over CXPOP: mail check, then pserv", ANNA, ANNA.password,
               ("STAT", "UIDL", "RETR 1", "DELE 1", "QUIT")),
-        Scene("A POP3 server as backend: the proxy logs in there with the database's words", CARLA, CARLA.password,
+        Scene("A POP3 server as backend: the proxy logs in with credentials from the database", CARLA, CARLA.password,
               ("STAT", "RETR 1", "QUIT")),
         Scene("A refused login", ANNA, "wrong password"),
         Scene("A master session: support reads anna's mail, and it stays new for her", ANNA, MASTER_PASSWORD,

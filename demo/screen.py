@@ -1,4 +1,4 @@
-"""How the demo looks: headings, dialogue and log lines, in colour on a terminal and plain elsewhere."""
+"""The output of the demo: headings, dialogue and log lines, in colour on a terminal and plain elsewhere."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ class Screen:
         self.width = max(60, shutil.get_terminal_size((100, 24)).columns) if sys.stdout.isatty() else 120
 
     def say(self, text: str = "", style: str = "plain") -> None:
-        """Print one line, cut at the width of the screen."""
+        """Print one line, cut to the width of the screen."""
         if len(text) > self.width:
             text = text[:self.width - 1] + "…"
         if self.is_colourful and style != "plain":
@@ -24,7 +24,7 @@ class Screen:
         print(text, flush=True)
 
     def title(self, text: str) -> None:
-        """Print a heading with a rule behind it."""
+        """Print a heading followed by a rule."""
         self.say()
         self.say(f"── {text} ".ljust(min(self.width, 100), "─"), "title")
 

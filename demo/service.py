@@ -34,7 +34,7 @@ class MailSystem:
         self._stack.close()
 
     def _start(self) -> None:
-        """Start servers before proxies, so that each proxy's file can name their ports."""
+        """Start servers before proxies, because the proxies' files name their ports."""
         self.site.prepare()
         self.site.write_pcheckd()
         self.site.write_pserv()
@@ -46,7 +46,7 @@ class MailSystem:
         self.pproxy = self._launch("pproxy", "pproxy")
 
     def _start_elsewhere(self, store: Endpoint) -> Endpoint:
-        """Start the POP3 server that is not ours: Dovecot, else a second proxy in its part."""
+        """Start a foreign POP3 server: Dovecot, or a second proxy in its place."""
         try:
             self.dovecot = self._stack.enter_context(
                 Dovecot.start(self.site.folder / "dovecot", {CARLA.buser: CARLA.bpass}))
@@ -62,7 +62,7 @@ class MailSystem:
         return self._stack.enter_context(Daemon.launch(program, self.site.config(name), rundir, self.site.log(name)))
 
     def deliver_all(self) -> int:
-        """Make every mailbox and deliver every letter; returns their number."""
+        """Create every mailbox and deliver every letter; returns the number of letters."""
         for account in ACCOUNTS:
             for folder in ("tmp", "new", "cur"):
                 if account.mailbox:

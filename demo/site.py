@@ -16,7 +16,7 @@ ANY_PORT = "127.0.0.1:0"
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where everything is; `prepare` makes it anew at each run."""
+    """Where everything is; `prepare` recreates it at each run."""
 
     folder: Path
 
@@ -49,11 +49,11 @@ class Site:
         return self.folder / "log" / name
 
     def count(self, mailbox: str) -> tuple[int, int]:
-        """Return how many new and how many read messages lie in a mailbox."""
+        """Return the numbers of new and of read messages in a mailbox."""
         return len(list((self.spool / mailbox / "new").iterdir())), len(list((self.spool / mailbox / "cur").iterdir()))
 
     def prepare(self) -> None:
-        """Clear away what an earlier run left, and lay folders and databases."""
+        """Remove the files of an earlier run, and create folders and databases."""
         for old in (self.spool, self.etc, self.var, self.modules, self.folder / "log", self.folder / "dovecot"):
             shutil.rmtree(old, ignore_errors=True)
         for new in (self.spool, self.etc, self.var, self.folder / "log"):
@@ -65,7 +65,7 @@ class Site:
         master.chmod(0o600)
 
     def _copy_modules(self) -> None:
-        """Copy the modules: the proxy takes none that another owns or a group can write, as in some checkouts."""
+        """Copy the modules: the proxy refuses those with another owner or writable by a group, as in some checkouts."""
         shutil.copytree(ROOT / "pdm_modules", self.modules, ignore=shutil.ignore_patterns("__pycache__"))
         for path in (self.modules, *self.modules.iterdir()):
             path.chmod(0o755 if path.is_dir() else 0o644)
@@ -79,7 +79,7 @@ class Site:
         self._write("pserv", {"pserv": {"mailboxdir": self.spool}, "server": {"main": {"address": ANY_PORT}}})
 
     def write_elsewhere(self, store: Endpoint) -> None:
-        """Write the configuration of a second proxy, a POP3 server as any other to the first one."""
+        """Write the configuration of a second proxy, which is an ordinary POP3 server for the first one."""
         self._write("elsewhere", {
             "pproxy": {"pdmdir": self.modules, "minspare": 1, "maxspare": 2},
             "vserv": {"main": {"address": ANY_PORT}},
@@ -101,7 +101,7 @@ class Site:
                 "support": {"module": "master", "args": self.etc / "masterauth.conf"}}})
 
     def _write(self, name: str, settings: dict[str, dict[str, object]]) -> None:
-        """Write one INI file that needs no option beside; root's daemons stay root's."""
+        """Write one INI file that needs no further option; root's daemons stay root's."""
         program = next(iter(settings))
         rundir = self.var if name == program else self.var / name
         rundir.mkdir(exist_ok=True)
