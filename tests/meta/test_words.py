@@ -1,4 +1,4 @@
-"""Words that are not used in what administrators and programmers read: a client or user is "they"."""
+"""Words to avoid in texts for administrators and programmers; a client or user, for example, is "they"."""
 
 import re
 import subprocess
@@ -7,8 +7,12 @@ import pytest
 
 from tests.harness.daemon import ROOT
 
-PLACES = ("README.md", "docs", "man/src", "etc", "debian", "popular", "pdm_modules", "demo", "scripts")
-INSTEAD = {r"\b(he|him|his|himself)\b": "they", r"\bparted by\b": "separated by"}
+PLACES = ("README.md", "NEWS", "docs", "man/src", "etc", "debian", "popular", "pdm_modules", "demo", "scripts")
+INSTEAD = {
+    r"\b(he|him|his|himself)\b": "they", r"\bparted by\b": "separated by", r"\bof no use\b": "invalid or useless",
+    r"\b(leads?|led) (it|them) there\b": "connect", r"\bfor want of\b": "for lack of", r"\bmended\b": "fixed",
+    r"\b(at its|from) begin\b": "beginning", r"\b(its|their) kin\b": "derivatives",
+}
 
 
 @pytest.mark.parametrize("pattern, word", INSTEAD.items())
