@@ -142,7 +142,7 @@ def man_files(schema: Schema) -> str:
         (f"{LOGDIR}/{program}", "The log file."),
         (f"{RUNDIR}/{program}.pid", "The process id of the master; locked as long as it runs."),
     ]
-    if program in PROGRAMS and getattr(spec_of(program), "board", None) is not None:
+    if program in PROGRAMS and getattr(spec_of(program), "statefile", None) is not None:
         files.append((f"{RUNDIR}/{program}.state", "The state of all sessions and children, which pstatus(1) shows."))
     if program in PROGRAMS and getattr(spec_of(program), "commands", None) is not None:
         files.append((f"{RUNDIR}/{program}.ctrl", "The control socket: a link to that of the running master."))

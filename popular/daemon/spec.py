@@ -21,7 +21,7 @@ from popular.log.writer import Log
 from popular.proc.child import Child
 from popular.proc.overdue import LoginLimit
 from popular.proc.pool import PoolLimits
-from popular.statefile.layout import BoardKind
+from popular.statefile.layout import StateFileKind
 from popular.statefile.reader import Row
 
 METRICS = "@metrics"    # owner of the listener for metrics (daemon.master.metrics); no object has such an id
@@ -131,7 +131,7 @@ class DaemonSpec:
     capabilities: tuple[int, ...] = ()    # kept when root's rights are given up (unix.capabilities)
     commands: Commands | None = None    # of the control socket; None: it has none
     module: str = ""          # where `SPEC` stands; empty: popular.NAME.spec
-    board: BoardKind | None = None    # what its state file holds; None: it has no state file
+    statefile: StateFileKind | None = None    # what its state file holds; None: it has no state file
     load: LoadSource = LoadSource()   # for maxlocalload
     stage: Callable[[Config, Log], Stage] | None = None    # for rehearsals, with a log that leads nowhere
     # Master: get what a child wishes for, told by its number, for children to come; tells whether there is more now.

@@ -56,7 +56,7 @@ class ProxySession:
         self.vserv = vserv
         self.wire = session.wire
         self.log = session.log
-        self.entry = session.child.entry
+        self.slot = session.child.slot
         self.client = str(session.peer)
         self.dialogue = Dialogue(self.wire, maxerrors=config.maxerrors, trace=session.trace)
         self.user = ""
@@ -138,7 +138,7 @@ class ProxySession:
     def authenticate(self, credentials: Credentials) -> Route:
         """Ask the database modules who this is and where their mail is; raises Refused."""
         self.user, self.route, self.pdm = credentials.user, None, ""
-        self.entry.call_user(self.user)
+        self.slot.call_user(self.user)
         verdict = self.session.child.lend(self.chain.check, Request(
             user=credentials.user, password=credentials.password, ip=self.session.peer.host,
             protocol="pop3", namespace=self.vserv.namespace))
@@ -148,21 +148,21 @@ class ProxySession:
                 try:
                     self.route = route = find_route(self.config.backends, found, credentials.password)
                 except NoRoute as why:
-                    self.entry.count("logins_failed")
+                    self.slot.count("logins_failed")
                     self.log.note(messages.ROUTE_UNUSABLE, **who, why=str(why), client=self.client)
                     raise Refused("SYS/TEMP", BROKEN, str(why)) from why
                 self.pdm = verdict.module
-                self.entry.count("logins")
+                self.slot.count("logins")
                 self.session.child.has_login = True
-                self.entry.call_backend(route.backend.ident)
+                self.slot.call_backend(route.backend.ident)
                 self.log.note(messages.LOGIN, **who, backend=route.backend.ident, protocol=route.protocol,
                               mailbox=route.where, master=route.master, client=self.client)
                 return route
             case Verdict(outcome=Outcome.FAILED):
-                self.entry.count("logins_failed")
+                self.slot.count("logins_failed")
                 self.log.note(messages.LOGIN_FAILED, **who, client=self.client, why=verdict.why)
                 raise Refused("SYS/TEMP", BROKEN, verdict.why)
-        self.entry.count("logins_refused")
+        self.slot.count("logins_refused")
         self.log.note(messages.LOGIN_REFUSED, **who, client=self.client, why=verdict.why or verdict.outcome.value)
         raise Refused("AUTH", WRONG, verdict.why)
 
@@ -194,16 +194,16 @@ class ProxySession:
         try:
             state = ask(backend.check, route.mailbox, backend.checktimeout, backend.checktries, backend.source)
         except NoMailbox:    # what becomes of such users is the server's to say, and known there only
-            self.entry.count("checks_missing")
+            self.slot.count("checks_missing")
             self.log.note(messages.NO_MAILBOX, **self.where(route))
             return None
         except MailcheckError as why:
-            self.entry.count("checks_failed")
+            self.slot.count("checks_failed")
             self.log.note(messages.MAILCHECK_FAILED, **self.where(route), why=str(why))
             return None
         finally:
-            self.entry.count("check_microseconds", int((time.monotonic() - asked) * 1_000_000))
-        self.entry.count(_CHECKS[state])
+            self.slot.count("check_microseconds", int((time.monotonic() - asked) * 1_000_000))
+        self.slot.count(_CHECKS[state])
         return state
 
     def connect(self, route: Route) -> Empty | BackendLink:
@@ -214,7 +214,7 @@ class ProxySession:
         try:
             link = BackendLink.open(route, self.session.id, self.session.child.reserved.place_backend)
         except LoginRefused as why:
-            self.entry.count("backend_refused")
+            self.slot.count("backend_refused")
             if why.is_guess and not route.is_vouched:    # it was the client's password, which nobody knew before
                 self.log.note(messages.LOGIN_REFUSED, user=self.user, namespace=self.vserv.namespace,
                               client=self.client, pdm=self.pdm, why=f"backend {route.backend.ident}: {why}")
@@ -289,7 +289,7 @@ class ProxySession:
         try:
             end = relay(self.wire.sock, link.wire.sock, to_server=sent_ahead,
                         to_client=link.wire.take_buffered(), idle=self.config.idletimeout,
-                        progress=lambda up, down: self.entry.progress(known_in + up, known_out + down))
+                        progress=lambda up, down: self.slot.progress(known_in + up, known_out + down))
         finally:
             link.close()
         self.wire.bytes_in, self.wire.bytes_out = known_in + end.to_server, known_out + end.to_client
@@ -309,13 +309,13 @@ class ProxySession:
 
     def log_end(self) -> None:
         """Write the line that sums the session up, and count it by the first words of its outcome."""
-        self.entry.count(self.outcome.partition(":")[0].replace(" ", "_"))
+        self.slot.count(self.outcome.partition(":")[0].replace(" ", "_"))
         self.log.note(
             messages.SESSION_END, client=self.client, vserv=self.vserv.ident, namespace=self.vserv.namespace,
             user=self.user, backend=self.route.backend.ident if self.route else "",
             protocol=self.route.protocol if self.route else "", outcome=self.outcome,
             **self.session.totals())
-        self.entry.end()
+        self.slot.end()
 
 
 def sum_up(config: Config, log: Log, row: Row, how: str) -> None:

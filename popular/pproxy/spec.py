@@ -185,5 +185,5 @@ def make_stage(config: Config, null: Log) -> ProxyStage:
 
 SPEC = DaemonSpec(
     name="pproxy", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool_limits,
-    start_message=START, end_message=SHUTDOWN, commands=commands, board=PROXY,
+    start_message=START, end_message=SHUTDOWN, commands=commands, statefile=PROXY,
     stage=make_stage, fulfil=DRIVERS.supply, sum_up=sum_up, login=login_limit)

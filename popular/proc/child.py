@@ -18,7 +18,7 @@ from popular.log.trace import places
 from popular.log.writer import Log
 from popular.proc.messages import CHILD_COPIED, CHILD_FAILED, CHILD_SHORT, GOT_TERM_SIGNAL
 from popular.proc.pipes import DeathPipe, Doorbell
-from popular.statefile.writer import Board
+from popular.statefile.writer import StateFile
 from popular.unix.descriptors import MastersOwn, ReservedDescriptors
 from popular.unix.rights import Rights, prove
 from popular.unix.signals import DEFAULT, IGNORED, SignalPipe, pending, set_handler, set_mask
@@ -63,7 +63,7 @@ class Inheritance:
     rights: Rights
     reserved: ReservedDescriptors
     once: OnceAMinute        # for the log lines of shortages, shared by all children
-    board: Board
+    statefile: StateFile
 
 
 class Child:
@@ -72,11 +72,10 @@ class Child:
     def __init__(self, slot: int, generation: int, inheritance: Inheritance) -> None:
         """Begin as child number `slot` with the configuration number `generation`."""
         self.pid = os.getpid()
-        self.slot = slot
         self.generation = generation
         self.log = inheritance.log
         self.reserved = inheritance.reserved
-        self.entry = inheritance.board.entry(slot)
+        self.slot = inheritance.statefile.slot(slot)
         self.when_retired: Callable[[], None] | None = None
         self.has_login = False    # the session has logged in
         self._is_lent = False     # foreign code is at work: whether it comes back nobody knows
@@ -138,7 +137,7 @@ class Child:
 
     def count_failure(self, backend: str, kind: str) -> None:
         """Have the master count that a login at a backend failed in one of the ways of `FAILURES`."""
-        self._doorbell.ring(self.pid, FAILED + self.entry.failure(backend, kind))
+        self._doorbell.ring(self.pid, FAILED + self.slot.failure(backend, kind))
 
     def retire_with_master(self) -> None:
         """Be told to retire, as if by the master, at the moment the master dies.
@@ -160,7 +159,7 @@ class Child:
     def close(self) -> None:
         """Let go of what is this child's own; for rehearsals, a process ends with it."""
         self._signals.close()
-        self.entry.release()
+        self.slot.release()
         self.when_retired = None
 
     def _obey(self, number: int) -> None:
@@ -221,7 +220,7 @@ def _live(slot: int, generation: int, inheritance: Inheritance, work: Callable[[
         inheritance.log.note(GOT_TERM_SIGNAL, signal=signal.Signals(min(early)).name)
         return os.EX_OK
     set_mask(signal.SIG_SETMASK, ())
-    child.entry.idle()
+    child.slot.idle()
     prove(inheritance.rights)
     child.report(ChildState.IDLE)                  # from here on it counts as proved
     child.title("idle")                            # after the report: whoever sees the title may rely on it

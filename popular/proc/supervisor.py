@@ -45,8 +45,8 @@ class Supervisor:
         self._work = work
         self._fulfil: Callable[[int], None] = fulfil
         self._log: Log = inheritance.log
-        self._board = inheritance.board
-        self._room = self._board.make_room(limits.limit)
+        self._statefile = inheritance.statefile
+        self._room = self._statefile.make_room(limits.limit)
         self._generation = 0
         self._is_holding = False
         self._filled_at = 0.0     # monotonic: when there were enough idle children again
@@ -76,7 +76,8 @@ class Supervisor:
 
     def sessions(self) -> list[Row]:
         """Return what the children that have a session tell of it; the process ids are ours, the rest is theirs."""
-        rows = [(record, self._board.row(record.slot)) for record in self._table if record.state is ChildState.BUSY]
+        rows = [(record, self._statefile.row(record.slot)) for record in self._table
+                if record.state is ChildState.BUSY]
         return [replace(row, pid=record.pid) for record, row in rows if row is not None and row.has_session]
 
     def find(self, sid: str) -> int | None:
@@ -146,7 +147,7 @@ class Supervisor:
             elif number == NOT_LOGGED_IN:
                 self._newcomers.wait_on(pid, now)
             elif number >= FAILED:
-                self._board.count_failure(number - FAILED)
+                self._statefile.count_failure(number - FAILED)
             elif number >= WISHES:
                 self._fulfil(number - WISHES)
 
@@ -175,7 +176,7 @@ class Supervisor:
         self._work = work
         self._limits = limits
         self._newcomers.limit = login
-        self._room = self._board.make_room(limits.limit)
+        self._room = self._statefile.make_room(limits.limit)
         self._generation += 1
 
     def retire_old(self) -> None:
@@ -236,7 +237,7 @@ class Supervisor:
         return self._newcomers.wait(now)
 
     def _note_overdue(self, record: Record) -> None:
-        row = self._board.row(record.slot)
+        row = self._statefile.row(record.slot)
         with self._log.about(row.sid if row else ""):
             self._log.note(CHILD_OVERDUE, child=record.pid, client=str(row.client) if row and row.client else "",
                            seconds=time.time() - row.started if row else 0.0)
@@ -246,14 +247,14 @@ class Supervisor:
         slot = self._slots.claim(min(self._limits.limit, self._room))
         if slot is None:
             return False
-        self._board.use(slot)
+        self._statefile.use(slot)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         try:
             pid = os.fork()
             if pid == 0:
                 become_child(slot, self._generation, self._inheritance, self._work)
             self._table.add(Record(pid, slot, self._generation))
-            self._board.count("forks")
+            self._statefile.count("forks")
         except (OSError, MemoryError) as error:
             self._slots.release(slot)
             self._note_no_fork(error)
@@ -264,14 +265,14 @@ class Supervisor:
 
     def _note_no_fork(self, error: OSError | MemoryError) -> None:
         self.trouble = getattr(error, "strerror", None) or "no memory"
-        self._board.count("forks_failed")
+        self._statefile.count("forks_failed")
         self._slow_down()
         if self._fork_trouble.is_due():
             self._log.note(FORK_FAILED, error=self.trouble, children=self.count, delay=self._throttle.delay)
 
     def _slow_down(self) -> None:
         """Note a failure to start a child."""
-        self._board.count("throttles")
+        self._statefile.count("throttles")
         self._throttle.failed(time.monotonic())
 
     def _retire_idle(self, wanted: int) -> None:
@@ -293,12 +294,12 @@ class Supervisor:
         self._slots.release(record.slot)
         self._newcomers.forget(record.pid)
         was_cut_off = self._sum_up_session(record, record.ending or manner(code))
-        self._board.clear(record.slot)
+        self._statefile.clear(record.slot)
         if record.ending:
             return
         if code != os.EX_OK or was_cut_off:
             self.losses += 1
-            self._board.count("children_died")
+            self._statefile.count("children_died")
         is_newborn = record.state is ChildState.BOOTING and not record.is_leaving
         if is_newborn and code not in _ASKED_TO_END:
             self._slow_down()
@@ -310,10 +311,10 @@ class Supervisor:
 
     def _sum_up_session(self, record: Record, how: str) -> bool:
         """Have a session summed up whose child has not done so; tell whether there was one."""
-        row = self._board.last_words(record.slot) if record.state is ChildState.BUSY else None
+        row = self._statefile.last_words(record.slot) if record.state is ChildState.BUSY else None
         if row is None or row.pid != record.pid:
             return False
-        self._board.count(CUT_OFF)
+        self._statefile.count(CUT_OFF)
         with self._log.about(row.sid):
             self.sum_up(row, how)
         return True

@@ -49,7 +49,7 @@ class ServSession:
         self.server = server
         self.wire = session.wire
         self.log = session.log
-        self.entry = session.child.entry
+        self.slot = session.child.slot
         self.where = {"peer": str(session.peer), "server": server.ident}
 
     def run(self) -> None:
@@ -59,7 +59,7 @@ class ServSession:
             maildrop = self.open(preamble)
         except Refused as why:
             self.wire.reply(False, why.text, why.code)
-            self.entry.count("refused")
+            self.slot.count("refused")
             return
         try:
             self.serve(preamble, maildrop)
@@ -80,11 +80,11 @@ class ServSession:
         except Gone as why:
             if not isinstance(why, ProxyHeader):
                 self.session.note_peer(messages.NO_PREAMBLE, **self.where, why=str(why))
-            self.entry.count("no_preamble")
+            self.slot.count("no_preamble")
             raise
         self.wire.deadline = None
         self.session.id = preamble.sid
-        self.entry.call_user(preamble.mailbox)
+        self.slot.call_user(preamble.mailbox)
         return preamble
 
     def open(self, preamble: Preamble) -> Served:
@@ -154,15 +154,15 @@ class ServSession:
         if totals.failed:
             self.log.note(messages.NOT_REMOVED, mailbox=mailbox, failed=totals.failed, deleted=totals.deleted,
                           why=totals.why)
-        self.entry.count("quit" if outcome == "quit" else "broken_off")
-        self.entry.count("retrieved", totals.retrieved)
-        self.entry.count("octets", totals.octets)
-        self.entry.count("deleted", totals.deleted)
-        self.entry.count("not_deleted", totals.failed)
+        self.slot.count("quit" if outcome == "quit" else "broken_off")
+        self.slot.count("retrieved", totals.retrieved)
+        self.slot.count("octets", totals.octets)
+        self.slot.count("deleted", totals.deleted)
+        self.slot.count("not_deleted", totals.failed)
         self.log.note(messages.MAILBOX_CLOSED, **self.where, mailbox=mailbox, outcome=outcome,
                       retrieved=totals.retrieved, octets=totals.octets, deleted=totals.deleted, failed=totals.failed,
                       **self.session.totals())
-        self.entry.end()
+        self.slot.end()
 
 
 def sum_up(config: Config, log: Log, row: Row, how: str) -> None:

@@ -88,5 +88,5 @@ def make_stage(config: Config, null: Log) -> ServStage:
 
 SPEC = DaemonSpec(
     name="pserv", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool_limits,
-    start_message=START, end_message=SHUTDOWN_SERVER, commands=commands, board=SERVER,
+    start_message=START, end_message=SHUTDOWN_SERVER, commands=commands, statefile=SERVER,
     stage=make_stage, sum_up=sum_up)

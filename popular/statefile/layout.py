@@ -155,7 +155,7 @@ COMMON = ("sessions", "load_refused", "bytes_in", "bytes_out", "forks", "forks_f
 
 
 @dataclass(frozen=True, slots=True)
-class BoardKind:
+class StateFileKind:
     """What the state file of one program holds."""
 
     magic: bytes
@@ -177,12 +177,12 @@ _PROXY_OUTCOMES = ("relayed", "empty", "overloaded", "vserv_disabled", "backend_
                    "quit", "no_login")
 _SERVER_OUTCOMES = ("quit", "broken_off", "refused", "no_preamble")
 
-PROXY = BoardKind(b"PROXY\0\0\0", "vserv", ("backend",), (
+PROXY = StateFileKind(b"PROXY\0\0\0", "vserv", ("backend",), (
     *COMMON, *_PROXY_OUTCOMES, "logins", "logins_refused", "logins_failed", "backend_refused",
     "checks_empty", "checks_old_mail", "checks_new_mail", "checks_overloaded", "checks_failed", "check_microseconds",
     CUT_OFF, "checks_missing",
 ), (*_PROXY_OUTCOMES, CUT_OFF), "backend")
-SERVER = BoardKind(b"SERVER\0\0", "server", (), (
+SERVER = StateFileKind(b"SERVER\0\0", "server", (), (
     *COMMON, *_SERVER_OUTCOMES, "retrieved", "octets", "deleted", "not_deleted", CUT_OFF,
 ), (*_SERVER_OUTCOMES, CUT_OFF))
 KINDS = {kind.magic: kind for kind in (PROXY, SERVER)}

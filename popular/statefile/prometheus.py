@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from popular.statefile.layout import PROXY, SERVER, BoardKind, SessionState
-from popular.statefile.reader import BoardView, Head, Row
+from popular.statefile.layout import PROXY, SERVER, SessionState, StateFileKind
+from popular.statefile.reader import Head, Row, StateFileView
 from popular.statefile.seqlock import Read
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -58,8 +58,8 @@ class Look:
 
     @classmethod
     def at(cls, read: Read, patience: float) -> "Look":
-        """Read everything, waiting `patience` seconds in all for writers; raises NotABoard and what `read` raises."""
-        view = BoardView(read, patience)
+        """Read everything, waiting `patience` seconds for writers in all; raises what StateFileView does."""
+        view = StateFileView(read, patience)
         return cls(view.head, view.rows(), *view.totals(), view.failures())
 
 
@@ -115,7 +115,7 @@ FAMILIES = (
     *PER_CLASS.values(), UNNAMED, REFUSED, RECEIVED, SENT, LOGINS, BACKEND_REFUSALS, BACKEND_FAILURES, CHECKS,
     CHECK_TIME, RETRIEVED, RETRIEVED_BYTES, DELETED, NOT_DELETED, FORKS, FORK_FAILURES, THROTTLES, DEATHS)
 
-# Every counter of board_layout.
+# Every counter of popular.statefile.layout.
 COUNTERS: Mapping[str, Place] = {
     "sessions": Place(SESSIONS), "load_refused": Place(REFUSED), "bytes_in": Place(RECEIVED), "bytes_out": Place(SENT),
     "forks": Place(FORKS), "forks_failed": Place(FORK_FAILURES), "throttles": Place(THROTTLES),
@@ -152,8 +152,8 @@ def exposition(looks: Sequence[Look]) -> str:
         for family, found in lines.items() if found)
 
 
-def program_of(kind: BoardKind) -> str:
-    """Return the name of the daemon that has such a board."""
+def program_of(kind: StateFileKind) -> str:
+    """Return the name of the daemon that has such a state file."""
     return "pproxy" if kind is PROXY else "pserv"
 
 

@@ -1,8 +1,8 @@
-"""Reading a state file: whoever wrote it, and in whatever state it is (see board_layout).
+"""Reading a state file: whoever wrote it, and in whatever state it is (see layout.py).
 
 Used by pstatus, and by the master for `session list`.  The content is hostile: sizes are those of the
 layout, numbers are clipped, and nothing is believed that does not fit; texts are handed on as they
-are, without NULs, for the caller to show harmlessly.  Raises NotABoard and what `read` raises.
+are, without NULs, for the caller to show harmlessly.  Raises NotAStateFile and what `read` raises.
 """
 
 import math
@@ -16,7 +16,8 @@ from popular.addresses import Endpoint
 from popular.errors import PopularError
 from popular.statefile.layout import (
     CHANGING, CHANGING_AT, CHANGING_SIZE, COLUMNS, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES, FAILURES_AT, FIXED, KINDS,
-    MAGIC, NAME, NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, VERSION, BoardKind, Layout, SessionState)
+    MAGIC, NAME, NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, VERSION, Layout, SessionState,
+    StateFileKind)
 from popular.statefile.seqlock import Read, whole_records
 
 MAX_SLOTS = 1_000_000    # of a file that is believed
@@ -34,7 +35,7 @@ _FAILURES = struct.Struct(f"={FAILURE_COLUMNS}Q")
 _LATEST = 32_503_680_000.0    # the year 3000: what is later is no time
 
 
-class NotABoard(PopularError):
+class NotAStateFile(PopularError):
     """The file is no state file, or one of another version."""
 
 
@@ -67,7 +68,7 @@ class Row:
 class Head:
     """What a state file says of its daemon."""
 
-    kind: BoardKind
+    kind: StateFileKind
     slots: int
     device: int
     inode: int
@@ -85,11 +86,11 @@ class Head:
     names: Mapping[int, tuple[str, str]]    # number to class and id
 
 
-class BoardView:
+class StateFileView:
     """One look at a state file."""
 
     def __init__(self, read: Read, patience: float = 0.0) -> None:
-        """Read the header by `read`, a function from offset and size to octets; raises NotABoard.
+        """Read the header by `read`, a function from offset and size to octets; raises NotAStateFile.
 
         `patience` is how many seconds this view waits in all for writers that stopped in the middle.
         """
@@ -143,18 +144,18 @@ class BoardView:
     def _read_head(self) -> Head:
         fixed = self._read(0, FIXED.size)
         if len(fixed) < FIXED.size or not fixed.startswith(MAGIC):
-            raise NotABoard("not a state file")
+            raise NotAStateFile("not a state file")
         _, magic, version, *places, device, inode, program, host = FIXED.unpack(fixed)
         if version != VERSION:
-            raise NotABoard(f"a state file of version {version}, wanted {VERSION}")
+            raise NotAStateFile(f"a state file of version {version}, wanted {VERSION}")
         slots = places[1]
         if magic not in KINDS or not 0 < slots <= MAX_SLOTS or tuple(places) != Layout(slots).places()[1:]:
-            raise NotABoard("not a state file of pproxy or pserv")
+            raise NotAStateFile("not a state file of pproxy or pserv")
         if len(self._read(Layout(slots).size - 1, 1)) != 1:
-            raise NotABoard("a state file that was cut off")
+            raise NotAStateFile("a state file that was cut off")
         [octets] = whole_records(self._read, CHANGING_AT, CHANGING_SIZE, 1, self._deadline)
         if octets is None:
-            raise NotABoard("a state file whose header was being written")
+            raise NotAStateFile("a state file whose header was being written")
         pid, started, generation, used, names, maxsession, maxload, load, session_state, load_state = \
             CHANGING.unpack_from(octets, SEQUENCE_SIZE)
         return Head(KINDS[magic], slots, device, inode, _text(program), _text(host), pid, _moment(started), generation,

@@ -1,4 +1,4 @@
-"""Records in shared memory that one process writes and others read without locks (see board_layout).
+"""Records in shared memory that one process writes and others read without locks (see layout.py).
 
 Used by the master and its children for what they write, and by readers.  Raises nothing.
 """

@@ -1,7 +1,7 @@
-"""A child's own place on the board: one slot record and one row of counters (children; see board_layout).
+"""A child's own place in the state file: one slot record and one row of counters (children; see layout.py).
 
 Cheap, because every session writes here many times: some octets into shared memory and a look at the
-clock, no system calls.  Raises nothing but KeyError for a counter that the kind of board has not.
+clock, no system calls.  Raises nothing but KeyError for a counter that this kind of state file has not.
 Passwords are never told.
 """
 
@@ -13,18 +13,19 @@ from mmap import mmap
 from popular.addresses import Endpoint
 from popular.statefile.layout import (
     COLUMNS, ENDED_AT, FAILURE_COLUMNS, FAILURES, LOAD_STATE_AT, MOVING, MOVING_AT, NAMED, NAMED_AT, ROW_SIZE,
-    SEQUENCE_SIZE, SID, SID_AT, SLOT, SLOT_SIZE, USER, USER_AT, BoardKind, Layout, SessionState)
+    SEQUENCE_SIZE, SID, SID_AT, SLOT, SLOT_SIZE, USER, USER_AT, Layout, SessionState, StateFileKind)
 from popular.statefile.seqlock import Sequenced
 
 _MAX_LOAD_STATE = 2    # MAX of spec 5.3
 
 
-class BoardEntry:
+class ChildSlot:
     """What one child tells of itself."""
 
-    def __init__(self, memory: mmap, layout: Layout, slot: int, kind: BoardKind, columns: Mapping[str, int],
+    def __init__(self, memory: mmap, layout: Layout, slot: int, kind: StateFileKind, columns: Mapping[str, int],
                  names: Mapping[tuple[str, str], int]) -> None:
         """Take the place of `slot`; `columns` are the numbers of counters, `names` those of (class, id)."""
+        self.number = slot
         self._memory = memory
         self._record = Sequenced(memory, layout.slot_at(slot), SLOT_SIZE)
         self._ended_at = layout.slot_at(slot) + ENDED_AT
@@ -103,7 +104,7 @@ class BoardEntry:
         self._memory[self._ended_at] = 1
 
     def release(self) -> None:
-        """Let go of the memory, so that the board can be closed; for tests, a child ends with it."""
+        """Let go of the memory, so that the state file can be closed; for tests, a child ends with it."""
         self._row.release()
         self._record.release()
 

@@ -1,8 +1,8 @@
 """The master's side of the state file: making it, what it tells of itself, and clearing up after the dead.
 
-The board is for eyes: pstatus reads the file, and nobody here decides by what a child has written.
+The state file is for eyes: pstatus reads it, and nobody here decides by what a child has written.
 Made in the master before the first fork; the map is inherited by all children.  A file that cannot be
-made is no reason not to serve: then the board is memory without a file, and `trouble` says why.
+made is no reason not to serve: then there is memory without a file, and `trouble` says why.
 Raises nothing later.
 """
 
@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 
 from popular.statefile.layout import (
     CHANGING, CHANGING_AT, CHANGING_SIZE, ENDED_AT, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES_AT, FIXED, MAGIC, NAME,
-    NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, BoardKind, Layout)
+    NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, Layout, StateFileKind)
 from popular.statefile.reader import Row, parse_row
 from popular.statefile.seqlock import Sequenced, whole_records
-from popular.statefile.slot import BoardEntry
+from popular.statefile.slot import ChildSlot
 from popular.version import VERSION
 
 PATIENCE = 0.005    # seconds that the master waits for a child that has lost its processor while it was writing
@@ -48,11 +48,11 @@ class Facts:
                 self.maxlocalload, self.load, self.session_state, self.load_state)
 
 
-class Board:
+class StateFile:
     """Shared memory with a place for every child, and usually a file."""
 
-    def __init__(self, kind: BoardKind, slots: int, path: str = "", *, publish: bool = True, room: int = 0) -> None:
-        """Make the board, and the file `path` that shows it: a new file that replaces an old one.
+    def __init__(self, kind: StateFileKind, slots: int, path: str = "", *, publish: bool = True, room: int = 0) -> None:
+        """Make the memory, and the file `path` that shows it: a new file that replaces an old one.
 
         A file system without room for `room` slots is as one that refuses the file.  Without `publish` it does so
         only when it is told to.
@@ -81,9 +81,9 @@ class Board:
         """Descriptors that are the master's alone."""
         return () if self._fd < 0 else (self._fd,)
 
-    def entry(self, slot: int) -> BoardEntry:
-        """Return the place of the child in `slot`; called in the child."""
-        return BoardEntry(self._memory, self.layout, slot, self.kind, self._columns, self._names)
+    def slot(self, number: int) -> ChildSlot:
+        """Return the slot of a child by its number; called in the child."""
+        return ChildSlot(self._memory, self.layout, number, self.kind, self._columns, self._names)
 
     def tell(self, **facts: object) -> None:
         """Change some of the Facts."""
@@ -136,7 +136,7 @@ class Board:
         self._master[self._columns[counter]] += 1
 
     def count_failure(self, number: int) -> None:
-        """Add one to a failure that a child reports, as `BoardEntry.failure` numbers it; others mean nothing."""
+        """Add one to a failure that a child reports, as `ChildSlot.failure` numbers it; others mean nothing."""
         if 0 <= number < NAMES * FAILURE_COLUMNS:
             self._failures[number] += 1
 
@@ -255,7 +255,7 @@ class Board:
         return self.path and f"{self.path}.new"
 
     def _is_ours(self, path: str) -> bool:
-        """Tell whether the file `path` is this board's."""
+        """Tell whether the file `path` is this one."""
         try:
             return os.path.samestat(os.fstat(self._fd), os.stat(path, follow_symlinks=False))
         except FileNotFoundError:

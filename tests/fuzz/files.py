@@ -25,7 +25,7 @@ from popular.pdm import cdbfile, records, secrets
 from popular.pop3.capability import parse_list, render
 from popular.pproxy.settings import SCHEMA
 from popular.statefile.layout import FIXED, MAGIC, PROXY, Layout
-from popular.statefile.reader import BoardView, NotABoard
+from popular.statefile.reader import NotAStateFile, StateFileView
 from popular.store import sizelist
 from popular.store.filename import (
     MAX_NAME, base_of, is_ours, plain_octets, rank_of, size_of, sort_plain, time_of, twin_base, uid_of, with_base)
@@ -38,14 +38,14 @@ KINDS: tuple[Kind, ...] = (
 DEAR = ("$y$", "$2", "$7$", "argon2", "$gy$", "rounds=")    # each costs a tenth of a second in somebody else's code
 
 
-def _board() -> bytes:
+def _statefile() -> bytes:
     """Return a state file with three slots of which nothing is known yet."""
     layout = Layout(3)
     fixed = FIXED.pack(MAGIC, PROXY.magic, *layout.places(), 1, 2, b"2.0.0", b"host")
     return fixed.ljust(layout.size, b"\0")
 
 
-BOARD = _board()
+STATEFILE = _statefile()
 
 
 @contextlib.contextmanager
@@ -255,14 +255,14 @@ def capability_list(data: bytes) -> None:
 
 
 def state_file(data: bytes) -> None:
-    """A state file in which some octets are others: what it says, or NotABoard."""
-    board = bytearray(BOARD)
+    """A state file in which some octets are others: what it says, or NotAStateFile."""
+    statefile = bytearray(STATEFILE)
     while len(data) > 4:
         (place, count), data = struct.unpack_from("<HH", data), data[4:]
-        board[place:place + count % 500] = data[:count % 500]
+        statefile[place:place + count % 500] = data[:count % 500]
         data = data[count % 500:]
-    with contextlib.suppress(NotABoard):
-        view = BoardView(lambda offset, size: bytes(board[offset:offset + size]))
+    with contextlib.suppress(NotAStateFile):
+        view = StateFileView(lambda offset, size: bytes(statefile[offset:offset + size]))
         rows = view.rows(0, 200)
         assert len(rows) <= 201 and all(row is None or row.slot >= 0 for row in rows)
         view.totals()

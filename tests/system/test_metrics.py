@@ -96,7 +96,7 @@ def test_it_holds_its_own_listener_and_nothing_of_the_masters(daemon: Daemon) ->
     scrape(where(daemon))
     wanted = sorted([
         "null", "null", "null", "null", "pproxy.err", "pproxy.err", "pproxy.log", "memfd:popular-once (deleted)",
-        "pproxy.state",                         # the memory of the board
+        "pproxy.state",                         # the memory of the state file
         "socket:[N]",                           # the listener
         "pipe:[N]", "pipe:[N]", "pipe:[N]"])    # death pipe, own signals
     wait_for(lambda: kinds(pid) == wanted, 10.0, f"{wanted}, not {kinds(pid)}")

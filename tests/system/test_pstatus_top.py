@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from popular.statefile.writer import Board
+from popular.statefile.writer import StateFile
 from popular.tools.pstatus.snapshot import Selection, take
 from popular.tools.pstatus.top.frame import frame
 from popular.tools.pstatus.top.text import FANCY
 from popular.tools.pstatus.top.view import View, chosen
 from popular.tools.pstatus.top.watch import Follower
-from tests.harness.boards import Made, board_with, many, put
+from tests.harness.statefiles import Made, many, put, statefile_with
 from tests.harness.control import tell
 from tests.harness.daemon import ROOT
 from tests.harness.fake_backend import FakeBackend, ReadToEnd
@@ -39,15 +39,15 @@ Pop = Callable[..., PopClient]
 
 
 @pytest.fixture(scope="module")
-def thousand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
-    """A proxy's board with 1,000 sessions."""
-    with board_with(tmp_path_factory.mktemp("top") / "pproxy.state", many(1000)) as board:
-        yield board
+def thousand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StateFile]:
+    """A proxy's state file with 1,000 sessions."""
+    with statefile_with(tmp_path_factory.mktemp("top") / "pproxy.state", many(1000)) as statefile:
+        yield statefile
 
 
-def top(board: Board | Path | str, *options: str, **more: object) -> Terminal:
+def top(statefile: StateFile | Path | str, *options: str, **more: object) -> Terminal:
     """Start pstatus --top for a state file."""
-    path = board.path if isinstance(board, Board) else str(board)
+    path = statefile.path if isinstance(statefile, StateFile) else str(statefile)
     return Terminal([*PSTATUS, "--top", "-l", "100ms", "-f", path, *options], **more)    # type: ignore[arg-type]
 
 
@@ -73,7 +73,7 @@ def leave(terminal: Terminal, keys: str = "q") -> None:
     assert b"Traceback" not in terminal.written
 
 
-def test_a_thousand_sessions(thousand: Board) -> None:
+def test_a_thousand_sessions(thousand: StateFile) -> None:
     with top(thousand) as terminal:
         lines = terminal.wait_text("1000 of 1000 sessions OK", "1000 sessions by slot", "sessions/s")
         assert ENTER_SCREEN in terminal.written and HIDE_CURSOR in terminal.written
@@ -92,7 +92,7 @@ def test_a_thousand_sessions(thousand: Board) -> None:
     assert terminal.written.count(LEAVE_SCREEN) == 1
 
 
-def test_filters_are_typed_in_a_terminal_without_colours(thousand: Board) -> None:
+def test_filters_are_typed_in_a_terminal_without_colours(thousand: StateFile) -> None:
     with top(thousand, env={"TERM": "vt100"}) as terminal:
         terminal.wait_text("1000 sessions")
         terminal.type("uUSER12")
@@ -116,7 +116,7 @@ def test_filters_are_typed_in_a_terminal_without_colours(thousand: Board) -> Non
     assert not COLOR.search(terminal.written)
 
 
-def test_cursor_details_and_help_where_no_colours_are_wanted(thousand: Board) -> None:
+def test_cursor_details_and_help_where_no_colours_are_wanted(thousand: StateFile) -> None:
     with top(thousand, env={"NO_COLOR": "1"}) as terminal:
         terminal.wait_text("1000 sessions")
         terminal.type(DOWN * 3 + UP + "\r")
@@ -138,7 +138,7 @@ def test_cursor_details_and_help_where_no_colours_are_wanted(thousand: Board) ->
     assert not COLOR.search(terminal.written)
 
 
-def test_sizes(thousand: Board) -> None:
+def test_sizes(thousand: StateFile) -> None:
     with top(thousand) as terminal:
         terminal.wait_text("1000 sessions by slot")
         for rows, columns, words in ((40, 120, ["pid", "rate", "user"]), (50, 200, ["nth", "age", "idle", "session"]),
@@ -156,11 +156,11 @@ def test_sizes(thousand: Board) -> None:
 
 def test_pause_and_interval_in_a_terminal_with_ascii_only(tmp_path: Path) -> None:
     env = {"PYTHONIOENCODING": "ascii", "TERM": "newer-than-terminfo"}
-    with board_with(tmp_path / "pproxy.state", many(3)) as board, top(board, env=env) as terminal:
+    with statefile_with(tmp_path / "pproxy.state", many(3)) as statefile, top(statefile, env=env) as terminal:
         terminal.wait_text("3 of 3 sessions", "slot^")
         terminal.type("p")
         terminal.wait_text("PAUSED")
-        put(board, 1, None)
+        put(statefile, 1, None)
         terminal.type("a")
         terminal.wait_text("3 slots by slot")
         assert "3 of 3 sessions" in terminal.text
@@ -176,11 +176,11 @@ def test_pause_and_interval_in_a_terminal_with_ascii_only(tmp_path: Path) -> Non
 
 def test_a_daemon_that_ends_and_the_next(tmp_path: Path) -> None:
     path = tmp_path / "pproxy.state"
-    with board_with(path, many(3)) as board, top(path) as terminal:
+    with statefile_with(path, many(3)) as statefile, top(path) as terminal:
         terminal.wait_text("3 of 3 sessions")
-        board.remove()
+        statefile.remove()
         terminal.wait_text("No such file or directory; this was seen last, at ", "user000")
-        with board_with(path, many(2)) as following:
+        with statefile_with(path, many(2)) as following:
             following.tell(pid=1)
             terminal.wait_text("Another pproxy has taken over: master 1", "2 of 2 sessions")
             leave(terminal)
@@ -190,7 +190,8 @@ def test_nothing_hostile_is_obeyed(tmp_path: Path) -> None:
     names = ["\x1b]0;title\x07", "\x1b[2Jgone", "\x9b31m", "\u202eevil", "\u65e5\u672c", "a\u0301\u0301",
              "\u05d0\u05d1", "\r\n\n\n", "\x0e\x0f", "\U0001f600"]
     sessions = [Made(name, name, 1, "main", "store0", name) for name in names]
-    with board_with(tmp_path / "pproxy.state", sessions) as board, top(board, rows=30, columns=200) as terminal:
+    with (statefile_with(tmp_path / "pproxy.state", sessions) as statefile,
+          top(statefile, rows=30, columns=200) as terminal):
         lines = terminal.wait_text("10 sessions by slot", r"\x1b]0;title\x07", r"\u202eevil", r"\u65e5\u672c")
         assert len(table(lines)) == len(names)
         terminal.type(DOWN * 2 + "k")
@@ -240,13 +241,13 @@ def test_an_upgrade_is_followed(proxy: StartProxy) -> None:
 
 
 def test_a_session_that_cannot_be_killed(tmp_path: Path) -> None:
-    with board_with(tmp_path / "pproxy.state", many(2)) as board, top(board) as terminal:
+    with statefile_with(tmp_path / "pproxy.state", many(2)) as statefile, top(statefile) as terminal:
         terminal.wait_text("2 sessions")
         terminal.type("ky")
         terminal.wait_text("not killed: No such file or directory (/")
         terminal.type("aunobody\rk")
         terminal.wait_text("There is no session under the cursor.")
-        board.tell(pid=2 ** 22 + 1)
+        statefile.tell(pid=2 ** 22 + 1)
         terminal.type("x")
         terminal.wait_text("is gone and has left its state file behind", "2 slots by slot\n")
         terminal.type("k")
@@ -257,7 +258,7 @@ def test_a_session_that_cannot_be_killed(tmp_path: Path) -> None:
 # The end, and where there is no screen
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
-def test_signals_leave_the_terminal_as_it_was(thousand: Board, number: signal.Signals, code: int) -> None:
+def test_signals_leave_the_terminal_as_it_was(thousand: StateFile, number: signal.Signals, code: int) -> None:
     with top(thousand) as terminal:
         terminal.wait_text("1000 sessions")
         assert not terminal.is_as_before()
@@ -267,7 +268,7 @@ def test_signals_leave_the_terminal_as_it_was(thousand: Board, number: signal.Si
 
 
 @pytest.mark.parametrize("fault", ["watch.Follower.look", "frame.frame"])
-def test_a_fault_of_ours_leaves_the_terminal_as_it_was(thousand: Board, fault: str) -> None:
+def test_a_fault_of_ours_leaves_the_terminal_as_it_was(thousand: StateFile, fault: str) -> None:
     code = ("import sys; from popular.tools.pstatus.main import main; "
             "from popular.tools.pstatus.top import frame, watch\n"
             f"def fault(*anything, **more): raise RuntimeError('on purpose')\n{fault} = fault\nsys.exit(main())")
@@ -278,14 +279,14 @@ def test_a_fault_of_ours_leaves_the_terminal_as_it_was(thousand: Board, fault: s
         assert b"RuntimeError: on purpose" in terminal.written[terminal.written.rfind(LEAVE_SCREEN):]
 
 
-def test_a_terminal_that_goes_away(thousand: Board) -> None:
+def test_a_terminal_that_goes_away(thousand: StateFile) -> None:
     with top(thousand) as terminal:
         terminal.wait_text("1000 sessions")
         terminal.hang_up()
         assert terminal.wait() in (1, 129), "no traceback, which cannot be written either"
 
 
-def test_into_the_background_and_back(thousand: Board) -> None:
+def test_into_the_background_and_back(thousand: StateFile) -> None:
     bash = need_program("bash")
     with Terminal([bash, "--norc", "--noprofile", "-i"], env={"PS1": "shell> "}) as terminal:
         terminal.wait_text("shell>")
@@ -312,21 +313,21 @@ def is_top(pid: int, parent: int) -> bool:
         return False
 
 
-def test_a_terminal_that_cannot_be_drawn_on(thousand: Board) -> None:
+def test_a_terminal_that_cannot_be_drawn_on(thousand: StateFile) -> None:
     for env in ({"TERM": "dumb"}, {"TERM": None}):
         with top(thousand, env=env) as terminal:
             assert terminal.wait() == 69
             assert terminal.text.split() == WHY_NOT.split()
 
 
-def test_without_a_terminal(thousand: Board) -> None:
+def test_without_a_terminal(thousand: StateFile) -> None:
     done = subprocess.run([*PSTATUS, "--top", "-f", thousand.path], stdin=subprocess.DEVNULL, capture_output=True,
                           text=True, timeout=30)
     assert (done.returncode, done.stdout) == (69, "")
     assert done.stderr == "pstatus: --top wants a terminal to read keys from and to draw on\n"
 
 
-def test_without_the_library_all_but_top_works(thousand: Board) -> None:
+def test_without_the_library_all_but_top_works(thousand: StateFile) -> None:
     code = ("import sys; sys.modules['prompt_toolkit'] = None; "
             "from popular.tools.pstatus.main import main; sys.exit(main())")
 
@@ -343,15 +344,15 @@ def test_without_the_library_all_but_top_works(thousand: Board) -> None:
 
 def test_ten_thousand_slots_take_a_part_of_a_second(tmp_path: Path) -> None:
     """A look takes 0.13 s of CPU on a machine like those of CI; the bound is for what would make keys wait."""
-    with board_with(tmp_path / "pproxy.state", many(10_000)) as board:
-        follower = Follower(take(board.path), Selection())
+    with statefile_with(tmp_path / "pproxy.state", many(10_000)) as statefile:
+        follower = Follower(take(statefile.path), Selection())
         began = time.process_time()
         look = follower.look()
         view = View(sort="client")
         lines, _ = frame(look, chosen(look, view), view, 200, 50, FANCY)
         assert time.process_time() - began < 1.0
         assert "10000" in "".join(text for _, text in lines[1])
-        with top(board) as terminal:
+        with top(statefile) as terminal:
             terminal.wait_text("10000 of 10000 sessions")
             terminal.type("C" + END)
             wait_for(lambda: table(terminal.lines)[-1][0] == "9999", 20.0, "the last one")

@@ -285,7 +285,7 @@ DEATH = "; __import__('os').kill(__import__('os').getpid(), 9)"
 
 
 @pytest.mark.parametrize("step", [
-    "master.pidfile.publish(if_stale=self._is_gone)", "master.board.publish()", "            self._open_socket()",
+    "master.pidfile.publish(if_stale=self._is_gone)", "master.statefile.publish()", "            self._open_socket()",
     "master.own(self._listeners)", "self._tell(f\"{TOOK_OVER} {VERSION}\\n\")"])
 def test_the_new_master_may_die_after_each_step(release: Release, pserv: Daemon, step: str) -> None:
     release.edit("popular/daemon/upgrade/new_master.py", f"{step}\n", f"{step}{DEATH}\n")

@@ -14,7 +14,7 @@ from popular.daemon.spec import Listen, Listener
 from popular.net.listen import bound_endpoint
 from popular.proc.child import ChildState
 from popular.statefile.layout import SERVER
-from popular.statefile.writer import Board
+from popular.statefile.writer import StateFile
 from popular.unix.descriptors import ReservedDescriptors
 
 
@@ -27,8 +27,8 @@ class FakeChild:
         self.when_retired = None
         self.wakes = os.pipe()
         self.reserved = ReservedDescriptors.reserve()
-        self.board = Board(SERVER, 1)
-        self.entry = self.board.entry(0)
+        self.statefile = StateFile(SERVER, 1)
+        self.slot = self.statefile.slot(0)
         self.with_master = 0
 
     @property
@@ -262,7 +262,7 @@ def test_the_connection_is_closed_whatever_happens(child, listen, connect, monke
     (frozenset({"main"}), b""),
 ])
 def test_a_refusal_is_said_only_where_it_can_be_understood(child, listen, connect, monkeypatch, mute, said):
-    monkeypatch.setattr(type(child.entry), "must_refuse", True)
+    monkeypatch.setattr(type(child.slot), "must_refuse", True)
     listener = listen()
     client = connect(listener)
     gate = Gate([listener], child, mute)

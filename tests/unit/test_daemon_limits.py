@@ -11,7 +11,7 @@ from popular.daemon.master import limits as limits_module
 from popular.daemon.master.limits import Limits, LimitState, LoadSource, changes
 from popular.log.writer import Log
 from popular.statefile.layout import SERVER
-from popular.statefile.writer import Board
+from popular.statefile.writer import StateFile
 from tests.harness.system import wait_for
 
 OK, WARN, MAX = LimitState
@@ -52,14 +52,14 @@ def test_small_limits(limit: int, at: int) -> None:
 
 
 class Stage:
-    """Limits with a log, a board, and a load that the test writes."""
+    """Limits with a log, a state file, and a load that the test writes."""
 
     def __init__(self, folder: Path) -> None:
         self.loadavg = folder / "loadavg"
         self.log = Log.open("toy", str(folder / "log"))
-        self.board = Board(SERVER, 1)
-        self.entry = self.board.entry(0)
-        self.limits = Limits(self.board, self.log, LoadSource(str(self.loadavg), 0.01))
+        self.statefile = StateFile(SERVER, 1)
+        self.slot = self.statefile.slot(0)
+        self.limits = Limits(self.statefile, self.log, LoadSource(str(self.loadavg), 0.01))
         self._logged = folder / "log"
 
     def look(self) -> LimitState:
@@ -69,7 +69,7 @@ class Stage:
 
     def refuses(self) -> bool:
         """Tell whether a child would refuse a connection."""
-        return self.entry.must_refuse
+        return self.slot.must_refuse
 
     def logged(self) -> list[str]:
         return [line.split(" ", 7)[7] for line in self._logged.read_text().splitlines()]
@@ -79,8 +79,8 @@ class Stage:
 def stage(tmp_path: Path) -> Iterator[Stage]:
     stage = Stage(tmp_path)
     yield stage
-    stage.entry.release()
-    stage.board.close()
+    stage.slot.release()
+    stage.statefile.close()
     os.close(stage.log.fileno())
 
 
@@ -125,7 +125,7 @@ def test_the_load_is_read_at_intervals_only(stage: Stage, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(limits_module, "read_load", read)
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    limits = Limits(stage.board, stage.log, LoadSource("/proc/loadavg", 5.0))
+    limits = Limits(stage.statefile, stage.log, LoadSource("/proc/loadavg", 5.0))
     limits.configure(10, 20)
     assert limits.wait(None) == 5.0
     assert limits.wait(1.0) == 1.0

@@ -20,8 +20,7 @@ from popular.log.once import OnceAMinute
 from popular.log.writer import Log
 from popular.proc.child import Inheritance
 from popular.proc.pipes import DeathPipe, Doorbell
-from popular.statefile import layout as board_layout
-from popular.statefile.writer import Board
+from popular.statefile.writer import StateFile
 from popular.unix.descriptors import MastersOwn, ReservedDescriptors
 from popular.unix.rights import own_rights
 from popular.unix.title import Title
@@ -41,12 +40,12 @@ rundir = tempfile.mkdtemp()
 config = with_fact(default_config(spec.schema), "rundir", rundir)
 log = Log(spec.name, Kept())
 inheritance = Inheritance(log, Title(spec.name, None), Doorbell(), DeathPipe(), MastersOwn(), own_rights(),
-                          ReservedDescriptors.reserve(), OnceAMinute(), Board(spec.board, 1))
+                          ReservedDescriptors.reserve(), OnceAMinute(), StateFile(spec.statefile, 1))
 before = os.listdir("/proc/self/fd")
 stage = spec.stage(config, log)
 rehearsal.LONGEST = 0.3
 {change}
-rehearsal.rehearse(stage, spec.board, inheritance)
+rehearsal.rehearse(stage, spec.statefile, inheritance)
 try:
     left = os.waitpid(-1, os.WNOHANG)
 except ChildProcessError:

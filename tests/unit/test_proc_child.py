@@ -11,7 +11,7 @@ from popular.log.writer import Log
 from popular.proc.child import Child, ChildState, Inheritance, become_child
 from popular.proc.pipes import DeathPipe, Doorbell
 from popular.statefile.layout import SERVER
-from popular.statefile.writer import Board
+from popular.statefile.writer import StateFile
 from popular.unix.descriptors import MastersOwn, ReservedDescriptors
 from popular.unix.rights import Rights, own_rights
 from popular.unix.title import Title
@@ -33,7 +33,7 @@ class Birthplace:
     def bear(self, work, before=lambda: None):
         """Fork a child that does `work`, and `before` while signals are masked; returns exit code and reports."""
         inheritance = Inheritance(self.log, Title("toy", self.titles.append), self.doorbell, self.death, self.own,
-                                  self.rights, self.reserved, self.once, Board(SERVER, 8))
+                                  self.rights, self.reserved, self.once, StateFile(SERVER, 8))
         mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
         pid = os.fork()
         if pid == 0:
@@ -67,7 +67,7 @@ def test_a_child_reports_idle_and_leaves_with_the_code_of_its_work(place):
 
 def test_what_the_work_sees(place):
     def work(child: Child) -> int:
-        assert (child.pid, child.slot, child.generation) == (os.getpid(), 7, 3)
+        assert (child.pid, child.slot.number, child.generation) == (os.getpid(), 7, 3)
         assert child.state is ChildState.IDLE
         assert not child.retiring
         child.title("BUSY")

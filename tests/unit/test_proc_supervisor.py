@@ -22,8 +22,8 @@ from popular.proc.pipes import DeathPipe, Doorbell
 from popular.proc.pool import PoolLimits
 from popular.proc.supervisor import Supervisor
 from popular.statefile.layout import PROXY
-from popular.statefile.reader import BoardView
-from popular.statefile.writer import Board
+from popular.statefile.reader import StateFileView
+from popular.statefile.writer import StateFile
 from popular.unix.descriptors import MastersOwn, ReservedDescriptors
 from popular.unix.rights import own_rights
 from popular.unix.title import Title
@@ -44,12 +44,12 @@ def work(child):
 
 rights = own_rights()
 inheritance = Inheritance(Log("toy", Kept()), Title("toy", None), Doorbell(), DeathPipe(), MastersOwn(),
-                          {rights}, ReservedDescriptors.reserve(), OnceAMinute(), Board(PROXY, 1))
+                          {rights}, ReservedDescriptors.reserve(), OnceAMinute(), StateFile(PROXY, 1))
 supervisor = Supervisor(PoolLimits(1, 1, 1, 1), inheritance, work)
 supervisor.attend()
 os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)    # it is dead, and its reports have not been read
 supervisor.look_after()
-view = BoardView(inheritance.board.read)
+view = StateFileView(inheritance.statefile.read)
 assert sum(view.failures().values()) == len(Kept.names) - Kept.names.count("child_not_started"), view.failures()
 print(json.dumps([Kept.names, supervisor.count, supervisor.losses, supervisor.attend()]))
 """

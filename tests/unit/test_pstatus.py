@@ -14,8 +14,8 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.statefile.layout import FAILURES, PROXY, SERVER, SessionState
-from popular.statefile.slot import BoardEntry
-from popular.statefile.writer import Board
+from popular.statefile.slot import ChildSlot
+from popular.statefile.writer import StateFile
 from popular.tools.pstatus import main as tool
 from popular.tools.pstatus.table import printable, size, span
 from popular.version import VERSION
@@ -26,38 +26,38 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> Iterator[Board]:
-    """A proxy's board: a busy slot 1, an idle slot 3, six slots used."""
-    board = Board(PROXY, 50, str(tmp_path / "pproxy.state"))
-    board.make_room(50)
-    board.learn([("vserv", "main"), ("backend", "store1")])
-    board.tell(maxsession=50, maxlocalload=20, load=18.5, load_state=1)
-    board.use(5)
-    busy = board.entry(1)
+def statefile(tmp_path: Path) -> Iterator[StateFile]:
+    """A proxy's state file: a busy slot 1, an idle slot 3, six slots used."""
+    statefile = StateFile(PROXY, 50, str(tmp_path / "pproxy.state"))
+    statefile.make_room(50)
+    statefile.learn([("vserv", "main"), ("backend", "store1")])
+    statefile.tell(maxsession=50, maxlocalload=20, load=18.5, load_state=1)
+    statefile.use(5)
+    busy = statefile.slot(1)
     busy.begin(Endpoint("192.0.2.7", 50123), "main")
     busy.call_session("px-040821121929-4712")
     busy.call_user("joe")
     busy.call_backend("store1")
     for _ in range(2):
-        board.count_failure(busy.failure("store1", "tls"))
+        statefile.count_failure(busy.failure("store1", "tls"))
     busy.enter(SessionState.RELAY, 1234, 5_600_000)
     for counter, amount in (("logins", 3), ("empty", 2), ("checks_empty", 2), ("check_microseconds", 5000)):
         busy.count(counter, amount)
-    idle = board.entry(3)
+    idle = statefile.slot(3)
     idle.idle()
-    board.count("forks")
-    yield board
+    statefile.count("forks")
+    yield statefile
     busy.release()
     idle.release()
-    board.close()
+    statefile.close()
 
 
 @pytest.fixture
-def run(board: Board, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(statefile: StateFile, capsys: pytest.CaptureFixture[str]) -> Run:
     """A function (options) that runs pstatus in this process; returns exit code, output and errors."""
     def run_one(*options: str) -> tuple[int, str, str]:
         try:
-            code = tool.run(["-R", os.path.dirname(board.path), *options] if "-f" not in options else list(options))
+            code = tool.run(["-R", os.path.dirname(statefile.path), *options] if "-f" not in options else list(options))
         except SystemExit as end:
             code = int(str(end.code))
         said = capsys.readouterr()
@@ -71,7 +71,7 @@ def slots_of(out: str) -> list[int]:
     return [int(line.split()[0]) for line in out.partition("\nslot ")[2].splitlines()[1:]]
 
 
-def test_the_table(run: Run, board: Board) -> None:
+def test_the_table(run: Run, statefile: StateFile) -> None:
     code, out, err = run("-r", "1-3")
     assert (code, err) == (0, "")
     assert out.splitlines()[:-4] == [
@@ -139,11 +139,11 @@ def test_help_and_version(run: Run) -> None:
     assert run("--version")[:2] == (0, f"pstatus {VERSION}\n")
 
 
-def test_spec_6_pserv_is_the_second_choice(run: Run, board: Board, tmp_path: Path) -> None:
-    other = Board(SERVER, 2, str(tmp_path / "pserv.state"))
+def test_spec_6_pserv_is_the_second_choice(run: Run, statefile: StateFile, tmp_path: Path) -> None:
+    other = StateFile(SERVER, 2, str(tmp_path / "pserv.state"))
     assert run()[1].startswith("pproxy ")
     assert run("-p", "pserv")[1].startswith("pserv ")
-    board.remove()
+    statefile.remove()
     assert run()[1].startswith("pserv ")
     other.remove()
     code, out, err = run()
@@ -153,25 +153,25 @@ def test_spec_6_pserv_is_the_second_choice(run: Run, board: Board, tmp_path: Pat
 
 
 def test_spec_6_the_type_is_that_of_the_magic(run: Run, tmp_path: Path) -> None:
-    board = Board(SERVER, 2, str(tmp_path / "any name"))
-    board.make_room(2)
-    board.use(0)
-    entry = board.entry(0)
-    entry.begin(Endpoint("::1", 5), "main")
-    entry.call_user("3/2d/joe")
-    entry.enter(SessionState.TRANSACTION, 0, 0)
-    code, out, _ = run("-f", board.path)
+    statefile = StateFile(SERVER, 2, str(tmp_path / "any name"))
+    statefile.make_room(2)
+    statefile.use(0)
+    child = statefile.slot(0)
+    child.begin(Endpoint("::1", 5), "main")
+    child.call_user("3/2d/joe")
+    child.enter(SessionState.TRANSACTION, 0, 0)
+    code, out, _ = run("-f", statefile.path)
     assert code == 0
     assert out.startswith("pserv ") and "messages    none" in out and "mail check" not in out
     assert out.splitlines()[-2].split()[7:] == ["client", "server", "in", "out", "mailbox", "session"]
     assert out.splitlines()[-1].split()[7:] == ["[::1]:5", "-", "0", "0", "3/2d/joe", "-"]
-    [slot] = json.loads(run("-f", board.path, "--json")[1])["slots"]
+    [slot] = json.loads(run("-f", statefile.path, "--json")[1])["slots"]
     assert (slot["server"], slot["mailbox"], "user" in slot, "backend" in slot) == ("", "3/2d/joe", False, False)
-    entry.release()
-    board.close()
+    child.release()
+    statefile.close()
 
 
-def test_json(run: Run, board: Board) -> None:
+def test_json(run: Run, statefile: StateFile) -> None:
     code, out, _ = run("--json", "-a")
     assert code == 0 and out.count("\n") == 1
     found = json.loads(out)
@@ -193,11 +193,11 @@ def test_json(run: Run, board: Board) -> None:
         "bytes_in": 1234, "bytes_out": 5_600_000}
 
 
-def test_spec_6_a_copy_is_a_frozen_view(run: Run, board: Board, tmp_path: Path) -> None:
+def test_spec_6_a_copy_is_a_frozen_view(run: Run, statefile: StateFile, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    copy.write_bytes(Path(board.path).read_bytes())
-    os.utime(copy, (0, os.stat(board.path).st_mtime + 3725))
-    board.clear(1)
+    copy.write_bytes(Path(statefile.path).read_bytes())
+    os.utime(copy, (0, os.stat(statefile.path).st_mtime + 3725))
+    statefile.clear(1)
     code, out, _ = run("-f", str(copy))
     assert code == 0
     assert "(a copy of the file), up 1h02m," in out
@@ -205,27 +205,27 @@ def test_spec_6_a_copy_is_a_frozen_view(run: Run, board: Board, tmp_path: Path) 
     assert json.loads(run("-f", str(copy), "--json")[1])["live"] is False
 
 
-def test_a_dead_master_is_told(run: Run, board: Board) -> None:
+def test_a_dead_master_is_told(run: Run, statefile: StateFile) -> None:
     gone = subprocess.Popen(["/bin/true"])
     gone.wait()
-    board.tell(pid=gone.pid)
+    statefile.tell(pid=gone.pid)
     assert f"master {gone.pid} (not running)" in run()[1]
 
 
-def test_names_are_harmless(run: Run, board: Board) -> None:
-    entry = board.entry(4)
-    entry.begin(Endpoint("192.0.2.8", 1), "main")
-    entry.call_user("a b\x1b[31m\x9b\u202e\n\u00e4" + "x" * 80)
-    entry.enter(SessionState.AUTH, 0, 0)
+def test_names_are_harmless(run: Run, statefile: StateFile) -> None:
+    slot = statefile.slot(4)
+    slot.begin(Endpoint("192.0.2.8", 1), "main")
+    slot.call_user("a b\x1b[31m\x9b\u202e\n\u00e4" + "x" * 80)
+    slot.enter(SessionState.AUTH, 0, 0)
     out = run("-r", "4")[1]
     assert "a\\x20b\\x1b[31m\\x9b\\u202e\\x0a\u00e4x" in out
     assert out.splitlines()[-1].split()[-2].endswith("x..")
     assert json.loads(run("-r", "4", "--json")[1])["slots"][0]["user"].startswith("a b\x1b[31m\x9b\u202e\n\u00e4x")
-    entry.release()
+    slot.release()
 
 
-def test_a_slot_that_is_never_at_rest(run: Run, board: Board) -> None:
-    struct.pack_into("=I", board._memory, board.layout.slot_at(2), 1)
+def test_a_slot_that_is_never_at_rest(run: Run, statefile: StateFile) -> None:
+    struct.pack_into("=I", statefile._memory, statefile.layout.slot_at(2), 1)
     code, out, _ = run("-a", "-r", "2")
     assert code == 0
     assert out.splitlines()[-1].split()[:4] == ["2", "-", "-", "being-written"]
@@ -249,8 +249,9 @@ def test_files_that_are_none(run: Run, tmp_path: Path, make: Callable[[Path], An
     assert run("-f", str(path)) == (code, "", f"pstatus: {tmp_path}/a\\x0ab: {text}\n")
 
 
-def test_rates_in_a_loop(board: Board, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = board.entry(0)
+def test_rates_in_a_loop(statefile: StateFile, capsys: pytest.CaptureFixture[str],
+                         monkeypatch: pytest.MonkeyPatch) -> None:
+    slot = statefile.slot(0)
     turns = iter([5, 0, 0])
 
     def sleep(seconds: float) -> None:
@@ -258,27 +259,27 @@ def test_rates_in_a_loop(board: Board, capsys: pytest.CaptureFixture[str], monke
         amount = next(turns, None)
         if amount is None:
             raise KeyboardInterrupt
-        entry.count("logins", amount)
+        slot.count("logins", amount)
         clock[0] += seconds
 
-    clock = [board._facts.started + 10]
+    clock = [statefile._facts.started + 10]
     monkeypatch.setattr("time.time", lambda: clock[0])
     monkeypatch.setattr("time.sleep", sleep)
-    assert tool.run(["-f", board.path, "-l", "2s"]) == 0
+    assert tool.run(["-f", statefile.path, "-l", "2s"]) == 0
     found = [line for line in capsys.readouterr().out.splitlines() if line.startswith("logins")]
     assert found == ["logins      3 granted", "logins      8 granted (+2.5/s)", *["logins      8 granted"] * 2]
-    entry.release()
+    slot.release()
 
 
-def test_a_loop_outlives_a_restart(board: Board, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+def test_a_loop_outlives_a_restart(statefile: StateFile, tmp_path: Path, capsys: pytest.CaptureFixture[str],
                                    monkeypatch: pytest.MonkeyPatch) -> None:
-    news: list[Board] = []
+    news: list[StateFile] = []
 
     def come_back() -> None:
-        news.append(Board(PROXY, 5, board.path))
+        news.append(StateFile(PROXY, 5, statefile.path))
         news[0].count("forks")
 
-    turns: Iterator[Callable[[], None]] = iter([board.remove, come_back])
+    turns: Iterator[Callable[[], None]] = iter([statefile.remove, come_back])
 
     def sleep(seconds: float) -> None:
         turn = next(turns, None)
@@ -294,8 +295,8 @@ def test_a_loop_outlives_a_restart(board: Board, tmp_path: Path, capsys: pytest.
     news[0].close()
 
 
-def test_json_in_a_loop_is_a_line_a_look(board: Board) -> None:
-    with subprocess.Popen([*PSTATUS, "-f", board.path, "--json", "-l", "100ms"], stdout=subprocess.PIPE) as process:
+def test_json_in_a_loop_is_a_line_a_look(statefile: StateFile) -> None:
+    with subprocess.Popen([*PSTATUS, "-f", statefile.path, "--json", "-l", "100ms"], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         looks = [json.loads(process.stdout.readline()) for _ in range(3)]
         process.send_signal(signal.SIGINT)
@@ -332,16 +333,16 @@ def on_a_terminal(*options: str, rows: int, columns: int) -> str:
     return written.decode()
 
 
-def test_on_a_terminal_it_is_refreshed_in_place(board: Board) -> None:
-    written = on_a_terminal("-f", board.path, rows=40, columns=200)
+def test_on_a_terminal_it_is_refreshed_in_place(statefile: StateFile) -> None:
+    written = on_a_terminal("-f", statefile.path, rows=40, columns=200)
     assert written.startswith("\x1b[2J\x1b[Hpproxy ")
     screens = [screen.split("\x1b[J")[0] for screen in written.split("\x1b[H")[1:-1]]
     assert all("px-040821121929-4712" in screen and screen.count("\r\n") == 18 for screen in screens)
     assert "Traceback" not in written
 
 
-def test_on_a_small_terminal_nothing_scrolls(board: Board) -> None:
-    written = on_a_terminal("-f", board.path, rows=10, columns=60)
+def test_on_a_small_terminal_nothing_scrolls(statefile: StateFile) -> None:
+    written = on_a_terminal("-f", statefile.path, rows=10, columns=60)
     for screen in written.split("\x1b[H")[1:-1]:
         lines = screen.split("\x1b[J")[0].split("\r\n")
         assert len(lines) <= 9
@@ -349,8 +350,9 @@ def test_on_a_small_terminal_nothing_scrolls(board: Board) -> None:
         assert "lines more" in lines[-1]
 
 
-def test_a_reader_who_leaves_early_is_no_error(board: Board) -> None:
-    done = subprocess.run(["/bin/sh", "-c", 'exec 3>&1; { "$@"; echo $? >&3; } | :', "sh", *PSTATUS, "-f", board.path],
+def test_a_reader_who_leaves_early_is_no_error(statefile: StateFile) -> None:
+    script = 'exec 3>&1; { "$@"; echo $? >&3; } | :'
+    done = subprocess.run(["/bin/sh", "-c", script, "sh", *PSTATUS, "-f", statefile.path],
                           capture_output=True, text=True, timeout=30, check=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
 
@@ -360,23 +362,23 @@ def test_a_reader_who_leaves_early_is_no_error(board: Board) -> None:
     pytest.param(">/dev/full 2>/dev/full", 1, "", id="nobody can be told, which is no fault of ours"),
     pytest.param(">&-", 0, "", id="closed"),
 ])
-def test_output_that_goes_nowhere(board: Board, shell_words: str, code: int, err: str) -> None:
-    done = subprocess.run(["/bin/sh", "-c", f'exec "$@" {shell_words}', "sh", *PSTATUS, "-f", board.path],
+def test_output_that_goes_nowhere(statefile: StateFile, shell_words: str, code: int, err: str) -> None:
+    done = subprocess.run(["/bin/sh", "-c", f'exec "$@" {shell_words}', "sh", *PSTATUS, "-f", statefile.path],
                           capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (code, err)
 
 
-def test_a_locale_without_letters(board: Board) -> None:
-    entry: BoardEntry = board.entry(1)
-    entry.call_user("j\u00f6rg")
-    entry.release()
-    done = subprocess.run([*PSTATUS, "-f", board.path], capture_output=True, timeout=30, check=True,
+def test_a_locale_without_letters(statefile: StateFile) -> None:
+    slot: ChildSlot = statefile.slot(1)
+    slot.call_user("j\u00f6rg")
+    slot.release()
+    done = subprocess.run([*PSTATUS, "-f", statefile.path], capture_output=True, timeout=30, check=True,
                           env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert b"j\\xf6rg" in done.stdout
 
 
-def test_as_a_program(board: Board) -> None:
-    done = pstatus("-f", board.path, "-a")
+def test_as_a_program(statefile: StateFile) -> None:
+    done = pstatus("-f", statefile.path, "-a")
     assert (done.returncode, done.stderr, slots_of(done.stdout)) == (0, "", [1])
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from popular.statefile.layout import PROXY, SERVER
 from popular.statefile.prometheus import Look, exposition
-from popular.statefile.writer import Board
+from popular.statefile.writer import StateFile
 from popular.tools.pstatus import main as tool
 from tests.harness.metrics import Metrics, promtool
 from tests.harness.pstatus import pstatus
@@ -18,16 +18,16 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def boards(tmp_path: Path) -> Iterator[list[Board]]:
+def statefiles(tmp_path: Path) -> Iterator[list[StateFile]]:
     """The state files of a pproxy and a pserv of this process."""
-    made = [Board(PROXY, 5, str(tmp_path / "pproxy.state")), Board(SERVER, 5, str(tmp_path / "pserv.state"))]
-    for board in made:
-        board.learn((cls, "main") for cls in board.kind.classes)
-        board.make_room(5)
-        board.count("forks")
+    made = [StateFile(PROXY, 5, str(tmp_path / "pproxy.state")), StateFile(SERVER, 5, str(tmp_path / "pserv.state"))]
+    for statefile in made:
+        statefile.learn((cls, "main") for cls in statefile.kind.classes)
+        statefile.make_room(5)
+        statefile.count("forks")
     yield made
-    for board in made:
-        board.close()
+    for statefile in made:
+        statefile.close()
 
 
 @pytest.fixture
@@ -45,35 +45,35 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     return run_one
 
 
-def test_all_daemons_as_one_text(run: Run, boards: list[Board]) -> None:
+def test_all_daemons_as_one_text(run: Run, statefiles: list[StateFile]) -> None:
     code, out, err = run()
     assert (code, err) == (0, "")
     assert Metrics.read(out).by("forks_total", "program") == {"pproxy": 1, "pserv": 1}
-    assert out == exposition([Look.at(board.read, 0.1) for board in boards]), "what a daemon serves"
+    assert out == exposition([Look.at(statefile.read, 0.1) for statefile in statefiles]), "what a daemon serves"
     done = promtool("check", "metrics", text=out)
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
 @pytest.mark.parametrize("program", ["pproxy", "pserv"])
-def test_one_daemon(run: Run, boards: list[Board], tmp_path: Path, program: str) -> None:
+def test_one_daemon(run: Run, statefiles: list[StateFile], tmp_path: Path, program: str) -> None:
     code, out, _ = run("-p", program)
     assert (code, Metrics.read(out).by("up", "program")) == (0, {program: 1})
     assert run("-f", tmp_path / f"{program}.state") == (0, out, "")
 
 
-def test_a_daemon_that_is_not_there_is_left_out(run: Run, boards: list[Board]) -> None:
-    boards[1].remove()
+def test_a_daemon_that_is_not_there_is_left_out(run: Run, statefiles: list[StateFile]) -> None:
+    statefiles[1].remove()
     code, out, err = run()
     assert (code, Metrics.read(out).by("up", "program"), err) == (0, {"pproxy": 1}, "")
 
 
-def test_one_that_was_killed_is_told(run: Run, boards: list[Board]) -> None:
-    boards[1].tell(pid=0)
+def test_one_that_was_killed_is_told(run: Run, statefiles: list[StateFile]) -> None:
+    statefiles[1].tell(pid=0)
     code, out, _ = run()
     assert (code, Metrics.read(out).by("up", "program")) == (0, {"pproxy": 1, "pserv": 0})
 
 
-def test_a_file_is_replaced_as_a_whole(run: Run, boards: list[Board], tmp_path: Path) -> None:
+def test_a_file_is_replaced_as_a_whole(run: Run, statefiles: list[StateFile], tmp_path: Path) -> None:
     output = tmp_path / "popular.prom"
     output.write_text("old\n")
     Path(f"{output}.new").write_text("left over\n")
@@ -89,7 +89,7 @@ def test_a_file_is_replaced_as_a_whole(run: Run, boards: list[Board], tmp_path: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["popular.prom", "pproxy.state", "pserv.state"]
 
 
-def test_no_link_is_followed(run: Run, boards: list[Board], tmp_path: Path) -> None:
+def test_no_link_is_followed(run: Run, statefiles: list[StateFile], tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious\n")
     for name in ("popular.prom", "popular.prom.new"):
@@ -115,7 +115,7 @@ def test_what_cannot_be_told_leaves_no_old_file(run: Run, tmp_path: Path, spoil:
     assert not output.exists()
 
 
-def test_a_folder_that_is_not_there(run: Run, boards: list[Board], tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there(run: Run, statefiles: list[StateFile], tmp_path: Path) -> None:
     output = tmp_path / "missing" / "popular.prom"
     assert run("--output", output) == (1, "", f"pstatus: {output}: No such file or directory\n")
     (tmp_path / "popular.prom").mkdir()
@@ -124,12 +124,12 @@ def test_a_folder_that_is_not_there(run: Run, boards: list[Board], tmp_path: Pat
 
 
 @pytest.mark.parametrize("options", [["-a"], ["--json"], ["-l"], ["-r", "1"], ["--top"]])
-def test_options_that_do_not_go_together(run: Run, boards: list[Board], options: list[str]) -> None:
+def test_options_that_do_not_go_together(run: Run, statefiles: list[StateFile], options: list[str]) -> None:
     code, out, err = run(*options)
     assert (code, out) == (64, "") and "argument --metrics: not allowed" in err
 
 
-def test_the_command_line(boards: list[Board], tmp_path: Path) -> None:
+def test_the_command_line(statefiles: list[StateFile], tmp_path: Path) -> None:
     done = pstatus("--output", "x", "-R", tmp_path)
     assert done.returncode == 64 and "only allowed with argument --metrics" in done.stderr
     done = pstatus("--metrics", "-R", tmp_path)

@@ -14,7 +14,7 @@ import wcwidth
 from popular.addresses import Endpoint
 from popular.statefile.layout import PROXY, SERVER, SessionState
 from popular.statefile.reader import Row
-from popular.statefile.writer import Board
+from popular.statefile.writer import StateFile
 from popular.tools.pstatus.snapshot import Selection, take
 from popular.tools.pstatus.top import keys, pages
 from popular.tools.pstatus.top.columns import Session, address_key, column_widths, columns_of, gap_in
@@ -24,7 +24,7 @@ from popular.tools.pstatus.top.kill import socket_beside
 from popular.tools.pstatus.top.text import FANCY, PLAIN, fit, marks_for, shown, shown_line
 from popular.tools.pstatus.top.view import DETAIL, HELP, TABLE, Look, View, chosen, settled
 from popular.tools.pstatus.top.watch import Follower
-from tests.harness.boards import Made, board_with, many, put
+from tests.harness.statefiles import Made, many, put, statefile_with
 
 ANY = Selection()
 HOSTILE = "a\x1b[2J\x07\n\u202eb\u0301\u65e5\u05d0\U0001f600 \x9bc"
@@ -39,16 +39,16 @@ SOME: Sequence[Made | None] = (
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> Iterator[Board]:
-    """A proxy's board with SOME sessions."""
-    with board_with(tmp_path / "pproxy.state", SOME) as board:
-        yield board
+def statefile(tmp_path: Path) -> Iterator[StateFile]:
+    """A proxy's state file with SOME sessions."""
+    with statefile_with(tmp_path / "pproxy.state", SOME) as statefile:
+        yield statefile
 
 
 @pytest.fixture
-def look(board: Board) -> Look:
+def look(statefile: StateFile) -> Look:
     """A look at it."""
-    return Follower(take(board.path), ANY).last
+    return Follower(take(statefile.path), ANY).last
 
 
 def slots(look: Look, **chosen_by: object) -> list[int]:
@@ -159,9 +159,9 @@ def test_filters_hold_all_at_once(look: Look) -> None:
     assert slots(look, filters=both.with_one("user", "joe")) == []
 
 
-def test_hostile_names_are_found_as_they_are_shown(board: Board) -> None:
-    put(board, 0, Made("x\x1b[2J"))
-    assert slots(Follower(take(board.path), ANY).last, filters=Filters().with_one("user", r"x\x1b[2j")) == [0]
+def test_hostile_names_are_found_as_they_are_shown(statefile: StateFile) -> None:
+    put(statefile, 0, Made("x\x1b[2J"))
+    assert slots(Follower(take(statefile.path), ANY).last, filters=Filters().with_one("user", r"x\x1b[2j")) == [0]
 
 
 @pytest.mark.parametrize("text", ["10.0.0.0/99", "10.0.0/x", "a/b"])
@@ -286,20 +286,20 @@ def test_a_frame(look: Look) -> None:
 def test_nothing_hostile_reaches_the_screen(tmp_path: Path) -> None:
     owner, backend = "v\x1b\u202e", "\u65e5\u05d0"
     hostile = Made(HOSTILE, HOSTILE[:12], 1, owner, backend, HOSTILE)
-    with board_with(tmp_path / "pproxy.state", [hostile], owners=[owner], backends=[backend]) as board:
-        look = Follower(take(board.path), ANY).last
+    with statefile_with(tmp_path / "pproxy.state", [hostile], owners=[owner], backends=[backend]) as statefile:
+        look = Follower(take(statefile.path), ANY).last
         for page in (TABLE, HELP, DETAIL):
             for line in text_of(look, View(page=page, message=HOSTILE, filters=Filters(HOSTILE.strip())), 200, 50):
                 assert line.isascii() and line.isprintable()
         assert r"\x1b[2J" in "".join(text_of(look, View(page=DETAIL), 200, 50))
 
 
-def test_rates(board: Board) -> None:
-    follower = Follower(take(board.path), ANY)
-    put(board, 1, Made("new", bytes_in=1000, bytes_out=0))
-    entry = board.entry(0)
-    entry.count("logins", 4)
-    entry.release()
+def test_rates(statefile: StateFile) -> None:
+    follower = Follower(take(statefile.path), ANY)
+    put(statefile, 1, Made("new", bytes_in=1000, bytes_out=0))
+    slot = statefile.slot(0)
+    slot.count("logins", 4)
+    slot.release()
     before = follower.last
     follower.last = replace(before, snapshot=replace(before.snapshot, moment=before.snapshot.moment - 10))
     look = follower.look()
@@ -318,8 +318,9 @@ def test_details_tell_everything(look: Look) -> None:
 
 
 def test_pserv(tmp_path: Path) -> None:
-    with board_with(tmp_path / "pserv.state", [Made("3/2d/joe", state=SessionState.TRANSACTION)], SERVER) as board:
-        look = Follower(take(board.path), ANY).last
+    joe = Made("3/2d/joe", state=SessionState.TRANSACTION)
+    with statefile_with(tmp_path / "pserv.state", [joe], SERVER) as statefile:
+        look = Follower(take(statefile.path), ANY).last
         lines = text_of(look, View(), 200, 24)
         assert any(line.split()[-2:] == ["mailbox", "session"] for line in lines)
         assert any("3/2d/joe" in line and "transaction" in line for line in lines)
@@ -330,47 +331,47 @@ def test_pserv(tmp_path: Path) -> None:
 
 def test_a_daemon_that_ends_and_one_that_takes_over(tmp_path: Path) -> None:
     path = tmp_path / "pproxy.state"
-    with board_with(path, SOME) as board:
+    with statefile_with(path, SOME) as statefile:
         follower = Follower(take(str(path)), ANY)
-        board.remove()
+        statefile.remove()
         look = follower.look()
         assert re.fullmatch(rf"No such file or directory; this was seen last, at [0-9:]{{8}}: {path}", look.trouble)
         assert len(look.sessions) == 5
         path.write_bytes(b"no state file")
         assert "not a state file" in follower.look().trouble
         path.unlink()
-    with board_with(path, SOME[:2]) as board:
-        board.tell(pid=1)
+    with statefile_with(path, SOME[:2]) as statefile:
+        statefile.tell(pid=1)
         look = follower.look()
         assert (look.trouble, look.rates, len(look.sessions)) == ("", {}, 2)
         assert look.news == f"Another pproxy has taken over: master 1, before {os.getpid()}."
         assert follower.look().news == ""
-        board.tell(pid=2 ** 22 + 1)
+        statefile.tell(pid=2 ** 22 + 1)
         assert follower.look().trouble == f"The master {2 ** 22 + 1} is gone and has left its state file behind."
 
 
-def test_a_file_that_was_away_for_a_moment(board: Board) -> None:
-    follower = Follower(take(board.path), ANY)
-    os.rename(board.path, board.path + ".away")
+def test_a_file_that_was_away_for_a_moment(statefile: StateFile) -> None:
+    follower = Follower(take(statefile.path), ANY)
+    os.rename(statefile.path, statefile.path + ".away")
     assert "No such file" in follower.look().trouble
-    os.rename(board.path + ".away", board.path)
+    os.rename(statefile.path + ".away", statefile.path)
     assert (follower.look().news, follower.last.trouble) == ("The state file is back.", "")
 
 
-def test_a_copy_says_so(board: Board, tmp_path: Path) -> None:
+def test_a_copy_says_so(statefile: StateFile, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    copy.write_bytes(Path(board.path).read_bytes())
+    copy.write_bytes(Path(statefile.path).read_bytes())
     assert "is a copy of a state file" in Follower(take(str(copy)), ANY).last.trouble
 
 
-def test_a_range_of_slots(board: Board) -> None:
-    look = Follower(take(board.path), Selection(False, 2, 3)).last
+def test_a_range_of_slots(statefile: StateFile) -> None:
+    look = Follower(take(statefile.path), Selection(False, 2, 3)).last
     assert [session.row.slot for session in look.sessions] == [2, 3]
 
 
-def test_a_slot_that_is_never_at_rest(board: Board, tmp_path: Path) -> None:
-    octets = bytearray(Path(board.path).read_bytes())
-    octets[board.layout.slot_at(2)] ^= 1
+def test_a_slot_that_is_never_at_rest(statefile: StateFile, tmp_path: Path) -> None:
+    octets = bytearray(Path(statefile.path).read_bytes())
+    octets[statefile.layout.slot_at(2)] ^= 1
     copy = tmp_path / "copy"
     copy.write_bytes(octets)
     look = Follower(take(str(copy)), ANY).last
@@ -379,8 +380,8 @@ def test_a_slot_that_is_never_at_rest(board: Board, tmp_path: Path) -> None:
 
 
 def test_many_are_sorted_by_every_column(tmp_path: Path) -> None:
-    with board_with(tmp_path / "pproxy.state", many(300)) as board:
-        look = Follower(take(board.path), ANY).last
+    with statefile_with(tmp_path / "pproxy.state", many(300)) as statefile:
+        look = Follower(take(statefile.path), ANY).last
         for column in look.columns:
             for is_reversed in (False, True):
                 assert sorted(slots(look, sort=column.name, is_reversed=is_reversed)) == list(range(300))
@@ -388,10 +389,10 @@ def test_many_are_sorted_by_every_column(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name, socket", [
     ("pproxy.state", "pproxy.ctrl"), ("pproxy.4711.state", "pproxy.4711.ctrl"), ("copy", "pproxy.ctrl")])
-def test_where_sessions_are_killed(board: Board, name: str, socket: str) -> None:
-    assert socket_beside(replace(take(board.path), path=f"/run/{name}")) == f"/run/{socket}"
+def test_where_sessions_are_killed(statefile: StateFile, name: str, socket: str) -> None:
+    assert socket_beside(replace(take(statefile.path), path=f"/run/{name}")) == f"/run/{socket}"
 
 
-def test_kinds_of_board_are_those_of_the_columns() -> None:
+def test_kinds_of_statefile_are_those_of_the_columns() -> None:
     for program, kind in (("pproxy", PROXY), ("pserv", SERVER)):
         assert {kind.owner, *kind.others} <= {column.name for column in columns_of(program)}

@@ -12,7 +12,7 @@ from popular.daemon.master.limits import Limits, LoadSource
 from popular.log.sink import FileSink
 from popular.log.writer import Log
 from popular.statefile.layout import SERVER
-from popular.statefile.writer import Board
+from popular.statefile.writer import StateFile
 from popular.unix.notify import Notify, watchdog_seconds
 
 Hear = Callable[[], list[str]]
@@ -130,9 +130,9 @@ def test_of_two_masters_one_speaks(address: str, hear: Hear, clock: list[float])
 
 def test_the_status_names_what_is_not_in_order(tmp_path: Path) -> None:
     (tmp_path / "load").write_text("5.00 0 0 1/1 1\n")
-    board = Board(SERVER, 4)
+    statefile = StateFile(SERVER, 4)
     with open(os.devnull, "ab", buffering=0) as null:
-        limits = Limits(board, Log("test", FileSink(null.fileno())), LoadSource(str(tmp_path / "load")))
+        limits = Limits(statefile, Log("test", FileSink(null.fileno())), LoadSource(str(tmp_path / "load")))
         limits.configure(10, 0.0)
         limits.look(3)
         assert limits.status() == "sessions: 3 of 10"
@@ -140,4 +140,4 @@ def test_the_status_names_what_is_not_in_order(tmp_path: Path) -> None:
         assert limits.status() == "sessions: 9 of 10 (WARN)"
         limits.configure(10, 5.0)
         assert limits.status() == "sessions: 9 of 10 (WARN), load: MAX"
-    board.close()
+    statefile.close()

@@ -13,7 +13,7 @@ from popular.daemon.upgrade.estate import Estate
 from popular.daemon.upgrade.heir import Heir
 from popular.errors import UsageError
 from popular.statefile.layout import SERVER
-from popular.statefile.writer import Board
+from popular.statefile.writer import StateFile
 from popular.unix.notify import Notify
 from popular.unix.pidfile import NEW, AlreadyRunning, PidFile
 from tests.harness.daemon import ROOT
@@ -76,32 +76,32 @@ def test_what_a_dead_successor_left_is_removed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("is_replaced", [True, False])
 def test_a_state_file_is_put_back(tmp_path: Path, is_replaced: bool) -> None:
     path, aside = tmp_path / "p.state", tmp_path / "p.7.state"
-    old = Board(SERVER, 4, str(path))
+    old = StateFile(SERVER, 4, str(path))
     inode = path.stat().st_ino
     old.set_aside(str(aside))
-    new = Board(SERVER, 4, str(path), publish=False)
+    new = StateFile(SERVER, 4, str(path), publish=False)
     assert path.stat().st_ino == aside.stat().st_ino == inode
     if is_replaced:
         new.publish()
         assert path.stat().st_ino != inode
     old.put_back()
     assert path.stat().st_ino == inode and [path.name for path in tmp_path.iterdir()] == ["p.state"]
-    for board in (old, new):
-        board.remove()
-        board.close()
+    for statefile in (old, new):
+        statefile.remove()
+        statefile.close()
     assert [*tmp_path.iterdir()] == []
 
 
 def test_a_state_file_that_was_replaced_is_removed_where_it_is(tmp_path: Path) -> None:
     path = tmp_path / "p.state"
-    old = Board(SERVER, 4, str(path))
+    old = StateFile(SERVER, 4, str(path))
     old.set_aside(str(tmp_path / "p.7.state"))
-    new = Board(SERVER, 4, str(path))
+    new = StateFile(SERVER, 4, str(path))
     old.remove()
     assert [path.name for path in tmp_path.iterdir()] == ["p.state"]
     new.remove()
-    for board in (old, new):
-        board.close()
+    for statefile in (old, new):
+        statefile.close()
 
 
 def test_a_control_socket_is_taken_back(tmp_path: Path) -> None:

@@ -1,11 +1,11 @@
-"""The sessions that run, for the control commands: what the board tells of them, and ending them (master only)."""
+"""The sessions that run, for control commands: what the state file tells of them, and ending them (master only)."""
 
 import time
 from collections.abc import Mapping, Sequence
 
 from popular.log.line import value
 from popular.proc.supervisor import Supervisor
-from popular.statefile.layout import PROXY, BoardKind
+from popular.statefile.layout import PROXY, StateFileKind
 from popular.statefile.reader import Row
 
 CHOICE = ("user", "mailbox", "client", "vserv", "server", "backend", "state", "pid")    # fields to choose by
@@ -14,8 +14,8 @@ CHOICE = ("user", "mailbox", "client", "vserv", "server", "backend", "state", "p
 class LiveSessions:
     """The sessions of one master's children."""
 
-    def __init__(self, supervisor: Supervisor, kind: BoardKind | None) -> None:
-        """Tell of the children of `supervisor`, in the words of their board."""
+    def __init__(self, supervisor: Supervisor, kind: StateFileKind | None) -> None:
+        """Tell of the children of `supervisor`, in the words of their state file."""
         self._supervisor = supervisor
         self._kind = kind
 

@@ -64,7 +64,7 @@ class AcceptJob:
             if number == self._maxuse or child.retiring:
                 break
             child.title("idle")
-            child.entry.idle()
+            child.slot.idle()
             child.report(ChildState.IDLE)
         gate.close()
         return 0
@@ -125,9 +125,9 @@ class Gate:
                 accepted = None if listener is None else self._accept(listener)
                 if accepted is None:
                     continue
-                if not self._child.entry.must_refuse:
+                if not self._child.slot.must_refuse:
                     return accepted
-                self._child.entry.count("load_refused")
+                self._child.slot.count("load_refused")
                 if accepted[0].owner in self._mute:
                     accepted[1].close()
                 else:

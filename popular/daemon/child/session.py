@@ -52,8 +52,8 @@ class Session:
         self._entered = self.started
         self._id = sid
         log.sid = sid
-        child.entry.begin(self.peer, connection.owner, sid if sid != "-" else "")
-        self.wire.before_wait = child.entry.progress
+        child.slot.begin(self.peer, connection.owner, sid if sid != "-" else "")
+        self.wire.before_wait = child.slot.progress
 
     @property
     def id(self) -> str:
@@ -65,7 +65,7 @@ class Session:
         self._id = sid
         self.log.sid = sid
         if sid != "-":
-            self.child.entry.call_session(sid)
+            self.child.slot.call_session(sid)
 
     def enter(self, state: str) -> None:
         """Go to another state, one of SessionState: the time in the old one is noted, the new one is shown."""
@@ -74,7 +74,7 @@ class Session:
             self.times[self._state] = self.times.get(self._state, 0.0) + now - self._entered
         self._state = state
         self._entered = now
-        self.child.entry.enter(STATES[state], self.wire.bytes_in, self.wire.bytes_out)
+        self.child.slot.enter(STATES[state], self.wire.bytes_in, self.wire.bytes_out)
         self.child.title(f"{state} {self._id} {self.peer.host}")
 
     @property
@@ -130,7 +130,7 @@ class Session:
         A NUL byte: at once and without a word (spec 1.5).  An error that nobody expected: with
         -ERR [SYS/TEMP], but only where the peer takes it for an answer.
         """
-        self.child.entry.end()
+        self.child.slot.end()
         try:
             if isinstance(error, NulByte):
                 data = b"***" if self.hides_input else error.data
@@ -143,7 +143,7 @@ class Session:
         except Gone:
             pass    # nobody left to hear it
         finally:
-            self.child.entry.progress(self.wire.bytes_in, self.wire.bytes_out)
+            self.child.slot.progress(self.wire.bytes_in, self.wire.bytes_out)
             # Without an error, and not at a relay's end, the client has said QUIT.
             self.wire.linger_close(0.0 if error is None and self.is_talking else LINGER_SECONDS)
         if error is None or isinstance(error, Gone):

@@ -3,7 +3,7 @@
 Python writes to a function's code and to caches while it runs for the first times, and is quick with
 what it has learned.  A child that serves one session would learn everything anew, in copies of the
 master's pages, and take it to its grave.  So what happens in a session happens in the master first:
-with a listener, pipes, a board and a log that are thrown away, and with a forked process as
+with a listener, pipes, a state file and a log that are thrown away, and with a forked process as
 everybody whom a child talks to.
 
 Runs in the master at its start only, before it handles signals.  Raises nothing: where a rehearsal
@@ -22,8 +22,8 @@ from popular.daemon.spec import Listen, Listener, Stage
 from popular.errors import StartError
 from popular.net.listen import bind_tcp, bound_endpoint
 from popular.proc.child import Inheritance, rehearse_child
-from popular.statefile.layout import BoardKind
-from popular.statefile.writer import Board
+from popular.statefile.layout import StateFileKind
+from popular.statefile.writer import StateFile
 from popular.unix.descriptors import MastersOwn
 
 LIVES = 32         # Python specialises code at its eighth call, and most of what is in it at the second try
@@ -35,8 +35,8 @@ class TakesTooLong(Exception):
     """The rehearsal has to end."""
 
 
-def rehearse(stage: Stage, kind: BoardKind, inheritance: Inheritance) -> None:
-    """Play `LIVES` sessions on `stage`, with a child's `inheritance` but for its log and board; closes the stage."""
+def rehearse(stage: Stage, kind: StateFileKind, inheritance: Inheritance) -> None:
+    """Play `LIVES` sessions on `stage`, with a child's `inheritance` but its log and state file; closes it."""
     with ExitStack() as after:
         after.callback(stage.close)
         try:
@@ -45,13 +45,13 @@ def rehearse(stage: Stage, kind: BoardKind, inheritance: Inheritance) -> None:
             pass
 
 
-def _play(stage: Stage, kind: BoardKind, inheritance: Inheritance, after: ExitStack) -> None:
+def _play(stage: Stage, kind: StateFileKind, inheritance: Inheritance, after: ExitStack) -> None:
     sock = bind_tcp(Endpoint("127.0.0.1", 0), LIVES)
     after.callback(sock.close)
     listen = Listen("tcp", stage.owner, bound_endpoint(sock), LIVES)
-    board = Board(kind, 1)
-    after.callback(board.close)
-    scene = replace(inheritance, log=stage.log, board=board, masters_own=MastersOwn())
+    statefile = StateFile(kind, 1)
+    after.callback(statefile.close)
+    scene = replace(inheritance, log=stage.log, statefile=statefile, masters_own=MastersOwn())
     others = os.fork()
     if others == 0:
         _be_the_others(stage, listen.endpoint)

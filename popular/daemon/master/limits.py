@@ -1,8 +1,8 @@
 """Session state and load state (spec 5.3): how near a daemon is to its limits, and who is told (master only).
 
-Both have states OK, WARN and MAX.  Every change is logged and shown on the board.  The session state
+Both have states OK, WARN and MAX.  Every change is logged and shown in the state file.  The session state
 refuses nobody by itself: connections are taken while a slot is free.  At load state MAX the children,
-who see it on the board, refuse new connections.  Raises nothing.
+who see it in the state file, refuse new connections.  Raises nothing.
 """
 
 import time
@@ -13,7 +13,7 @@ from enum import IntEnum
 from popular.daemon.messages import LOAD_STATE, SESSION_STATE
 from popular.log.writer import Log
 from popular.mailcheck.load import read_load
-from popular.statefile.writer import Board
+from popular.statefile.writer import StateFile
 
 
 class LimitState(IntEnum):
@@ -61,11 +61,11 @@ def _following(state: LimitState, value: float, limit: float) -> LimitState:
 class Limits:
     """The two states of a running daemon."""
 
-    def __init__(self, board: Board, log: Log, source: LoadSource) -> None:
+    def __init__(self, statefile: StateFile, log: Log, source: LoadSource) -> None:
         """Begin with both OK and without limits."""
         self.session_state = LimitState.OK
         self.load_state = LimitState.OK
-        self._board = board
+        self._statefile = statefile
         self._log = log
         self._source = source
         self._maxsession = 0
@@ -76,7 +76,7 @@ class Limits:
     def configure(self, maxsession: int, maxload: float) -> None:
         """Take the limits of a new configuration; 0 is no limit."""
         self._maxsession, self._maxload = maxsession, maxload
-        self._board.tell(maxsession=maxsession, maxlocalload=maxload)
+        self._statefile.tell(maxsession=maxsession, maxlocalload=maxload)
         self._judge_sessions()
         self._load_at = None
         if maxload > 0:
@@ -109,17 +109,17 @@ class Limits:
     def _judge_sessions(self) -> None:
         for state in changes(self.session_state, self._busy, self._maxsession):
             self.session_state = state
-            self._board.tell(session_state=int(state))
+            self._statefile.tell(session_state=int(state))
             self._log.note(SESSION_STATE, state=state.name, sessions=self._busy, limit=self._maxsession)
 
     def _read_load(self) -> None:
         self._load_at = time.monotonic() + self._source.interval
         load = read_load(self._source.path)
-        self._board.tell(load=load)
+        self._statefile.tell(load=load)
         self._judge_load(load)
 
     def _judge_load(self, load: float) -> None:
         for state in changes(self.load_state, load, self._maxload):
             self.load_state = state
-            self._board.tell(load_state=int(state))
+            self._statefile.tell(load_state=int(state))
             self._log.note(LOAD_STATE, state=state.name, load=load, limit=self._maxload)

@@ -114,7 +114,7 @@ class Master:
         self.base = config    # what the file said when it was read last
         self.log = inheritance.log
         self.reserved = inheritance.reserved
-        self.board = inheritance.board
+        self.statefile = inheritance.statefile
         self.pidfile = pidfile
         self.notify = notify
         self.log_number = 0         # how often the log was opened anew
@@ -133,12 +133,12 @@ class Master:
         self._is_over = False
         self._last_command = ""
         self._lent: Sequence[Listener] = ()    # while a successor has taken over
-        self._limits = Limits(self.board, self.log, spec.load)
+        self._limits = Limits(self.statefile, self.log, spec.load)
         self.job = spec.make_job(config, self.log, None)
         self.supervisor = Supervisor(spec.pool(config), inheritance, self._work(self.job), self._fulfil,
                                      spec.login(config))
         self.supervisor.sum_up = lambda row, how: spec.sum_up(self.config, self.log, row, how)
-        self.sessions = LiveSessions(self.supervisor, spec.board)
+        self.sessions = LiveSessions(self.supervisor, spec.statefile)
         self.follow_config()
         self._signals = SignalPipe((*self._commands, *_WAKING))
         set_mask(signal.SIG_BLOCK, {signal.SIGXCPU})    # of a limit that is for children, who unblock all signals
@@ -163,12 +163,12 @@ class Master:
         return os.EX_OK
 
     def follow_config(self) -> None:
-        """Let board and limits follow `config`; call it when that has changed, before children get to see it."""
-        learn_names(self.board, self.spec, self.config)
-        self.board.tell(generation=self.config.generation)
+        """Let state file and limits follow `config`; call it when that has changed, before children see it."""
+        learn_names(self.statefile, self.spec, self.config)
+        self.statefile.tell(generation=self.config.generation)
         self._limits.configure(self.spec.pool(self.config).limit, load_limit(self.config))
-        if self.board.trouble:
-            self.log.note(STATE_FILE_FAILED, why=self.board.trouble)
+        if self.statefile.trouble:
+            self.log.note(STATE_FILE_FAILED, why=self.statefile.trouble)
 
     @property
     def is_ending(self) -> bool:
@@ -182,7 +182,7 @@ class Master:
 
     def status(self) -> str:
         """Return what is going on, for the eyes of an administrator, in one line."""
-        what = self._limits.status() if self.spec.board is not None else f"children: {self.supervisor.count}"
+        what = self._limits.status() if self.spec.statefile is not None else f"children: {self.supervisor.count}"
         return f"ending, {what}" if self.is_ending else what
 
     def adopt(self, config: Config, job: Job, limits: PoolLimits, listeners: Sequence[Listener]) -> None:
@@ -298,7 +298,7 @@ class Master:
         self.log.note(START_FAILED, why=str(why))
         self.supervisor.kill_all(signal.SIGKILL, "start")
         self._stop_listening()
-        self.board.remove()
+        self.statefile.remove()
         self._leave_run_folder()
 
     def _say_goodbye(self) -> None:
@@ -310,7 +310,7 @@ class Master:
             self.log.note(LEFT_MAIN_LOOP, type=type(error).__name__, trace=places(error))
         self._note(self.spec.end_message)
         if self.supervisor.count == 0:    # else those that go on are still to be seen
-            self.board.remove()
+            self.statefile.remove()
         self._leave_run_folder()
 
     def _leave_run_folder(self) -> None:

@@ -21,8 +21,8 @@ from popular.proc.child import RETIRE, Inheritance
 from popular.proc.helper import Helper, fork_helper
 from popular.proc.supervisor import manner, send
 from popular.statefile.prometheus import CONTENT_TYPE, Look, exposition
-from popular.statefile.reader import NotABoard
-from popular.statefile.writer import Board
+from popular.statefile.reader import NotAStateFile
+from popular.statefile.writer import StateFile
 from popular.unix.signals import kill_and_wait
 
 AGAIN = 1.0          # seconds from a death, or a refused fork, to the next try
@@ -82,9 +82,9 @@ class MetricsKeeper:
 
     def _start(self, listener: Listener) -> None:
         others = (other.sock for other in self._master.listeners if other is not listener)
-        board = self._inheritance.board
+        statefile = self._inheritance.statefile
         try:
-            self._pid = fork_helper("metrics", self._inheritance, others, lambda helper: serve(helper, listener, board))
+            self._pid = fork_helper("metrics", self._inheritance, others, lambda helper: serve(helper, listener, statefile))
             self._has, self._log_number = listener, self._master.log_number
         except (OSError, MemoryError) as why:
             self._fail(getattr(why, "strerror", None) or "no memory")
@@ -104,12 +104,12 @@ class MetricsKeeper:
             self._master.log.note(METRICS_FAILED, why=why, delay=AGAIN)
 
 
-def serve(helper: Helper, listener: Listener, board: Board) -> None:
-    """Serve what `board` tells until it is time to leave."""
+def serve(helper: Helper, listener: Listener, statefile: StateFile) -> None:
+    """Serve what `statefile` tells until it is time to leave."""
     def page() -> bytes | None:
         try:
-            return exposition([Look.at(board.read, _PATIENCE)]).encode("utf-8", "backslashreplace")
-        except NotABoard:    # the master has lost its processor while it was writing
+            return exposition([Look.at(statefile.read, _PATIENCE)]).encode("utf-8", "backslashreplace")
+        except NotAStateFile:    # the master has lost its processor while it was writing
             return None
 
     PageServer(listener.sock, _PATH, CONTENT_TYPE, page, helper.wake_fds, helper.is_retiring).run()

@@ -1,4 +1,4 @@
-"""Which board a daemon has (spec 6): a state file for those that have one, memory without a file for others.
+"""Which state file a daemon has (spec 6): those without one have its memory all the same.
 
 Runs in the master, before its first child.  Raises nothing: without a state file a daemon serves all the same.
 """
@@ -9,7 +9,7 @@ import re
 from popular.config.store import Config
 from popular.daemon.spec import DaemonSpec
 from popular.statefile.layout import SERVER
-from popular.statefile.writer import Board
+from popular.statefile.writer import StateFile
 
 
 def state_path(program: str, rundir: str) -> str:
@@ -22,24 +22,24 @@ def aside_path(program: str, rundir: str) -> str:
     return os.path.join(rundir, f"{program}.{os.getpid()}.state")
 
 
-def make_board(spec: DaemonSpec, config: Config, *, publish: bool = True) -> Board:
-    """Return the board of a new master, large enough for all children there may ever be.
+def make_statefile(spec: DaemonSpec, config: Config, *, publish: bool = True) -> StateFile:
+    """Return the state file of a new master, large enough for all children there may ever be.
 
     A successor does not `publish` its state file yet.
     """
     limit, room = config.variables.get("sessionlimit"), spec.pool(config).limit
     slots = limit if isinstance(limit, int) else room
-    if spec.board is None:
-        return Board(SERVER, slots)
+    if spec.statefile is None:
+        return StateFile(SERVER, slots)
     rundir = config.variables.text("rundir")
     _remove_leftovers(spec.name, rundir)
-    return Board(spec.board, slots, state_path(spec.name, rundir), publish=publish, room=room)
+    return StateFile(spec.statefile, slots, state_path(spec.name, rundir), publish=publish, room=room)
 
 
-def learn_names(board: Board, spec: DaemonSpec, config: Config) -> None:
-    """Let the board count the sessions of all objects of a configuration that are counted."""
-    if spec.board is not None:
-        board.learn((cls, item.ident) for cls in spec.board.classes for item in config.items(cls))
+def learn_names(statefile: StateFile, spec: DaemonSpec, config: Config) -> None:
+    """Let the state file count the sessions of all objects of a configuration that are counted."""
+    if spec.statefile is not None:
+        statefile.learn((cls, item.ident) for cls in spec.statefile.classes for item in config.items(cls))
 
 
 def _remove_leftovers(program: str, rundir: str) -> None:

@@ -25,7 +25,7 @@ from popular.daemon.master.listeners import borrowed
 from popular.daemon.master.loop import Master
 from popular.daemon.master.metrics import MetricsKeeper
 from popular.daemon.master.single import SingleProcess, SingleProcessSpec
-from popular.daemon.master.statefile import make_board
+from popular.daemon.master.statefile import make_statefile
 from popular.daemon.spec import DaemonSpec, Listen, Listener
 from popular.daemon.start.handover import HandOver, Handle
 from popular.daemon.upgrade.new_master import Predecessor
@@ -39,7 +39,7 @@ from popular.net.listen import bound_endpoint
 from popular.net.ringclient import RingClient
 from popular.proc.child import Inheritance
 from popular.proc.pipes import DeathPipe, Doorbell
-from popular.statefile.writer import Board
+from popular.statefile.writer import StateFile
 from popular.stderr import complain
 from popular.unix.descriptors import MastersOwn
 from popular.unix.notify import Notify
@@ -88,7 +88,7 @@ def _build(hand: HandOver) -> Master | SingleProcess:
     notify = Notify(hand.notify, not hand.is_successor, hand.watchdog)
     if isinstance(spec, SingleProcessSpec):
         return SingleProcess(spec, config, log, hand.rights, pidfile, notify)
-    inheritance = _inheritance(hand, log, title, make_board(spec, config, publish=not hand.is_successor))
+    inheritance = _inheritance(hand, log, title, make_statefile(spec, config, publish=not hand.is_successor))
     gc.collect()    # before the rehearsal: it also empties Python's lists of free objects
     _rehearse(spec, config, inheritance)
     rings = [RingClient(ring.owner, socket.socket(fileno=ring.fd)) for ring in hand.rings]
@@ -161,24 +161,24 @@ def _listener(listen: Listen, handle: Handle) -> Listener:
                     ringd=handle.ringd, given=handle.given)
 
 
-def _inheritance(hand: HandOver, log: Log, title: Title, board: Board) -> Inheritance:
+def _inheritance(hand: HandOver, log: Log, title: Title, statefile: StateFile) -> Inheritance:
     """Open what master and children share, and register what is the master's alone."""
     own = MastersOwn()
     death = DeathPipe()
-    own.add(hand.pid_fd, death.masters_end, *board.descriptors)
-    return Inheritance(log, title, Doorbell(), death, own, hand.rights, hand.reserved, OnceAMinute(), board)
+    own.add(hand.pid_fd, death.masters_end, *statefile.descriptors)
+    return Inheritance(log, title, Doorbell(), death, own, hand.rights, hand.reserved, OnceAMinute(), statefile)
 
 
 def _rehearse(spec: DaemonSpec, config: Config, inheritance: Inheritance) -> None:
     """Let a program that has a stage play on it; without one, or without what it needs, nothing is rehearsed."""
-    if spec.stage is None or spec.board is None:
+    if spec.stage is None or spec.statefile is None:
         return
     with open(os.devnull, "ab", buffering=0) as null:
         try:
             stage = spec.stage(config, Log(spec.name, FileSink(null.fileno())))
         except (OSError, StartError):
             return
-        rehearse(stage, spec.board, inheritance)
+        rehearse(stage, spec.statefile, inheritance)
     inheritance.title.set("master")
     gc.enable()    # a child of one session disables it
 

@@ -84,7 +84,7 @@ class Predecessor:
         master = self._master
         try:
             master.pidfile.publish(if_stale=self._is_gone)
-            master.board.publish()
+            master.statefile.publish()
             self._open_socket()
         except (StartError, OSError) as why:
             self._give_up(f"cannot take over: {why}")

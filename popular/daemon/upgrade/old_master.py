@@ -64,7 +64,7 @@ class Succession:
                 ours.close()
                 raise
         master.watch.register(ours.fileno(), self._heir.hear)
-        master.board.set_aside(aside_path(master.spec.name, master.config.variables.text("rundir")))
+        master.statefile.set_aside(aside_path(master.spec.name, master.config.variables.text("rundir")))
         self._until = time.monotonic() + UPGRADE_SECONDS
         self._attempt = Attempt(self._until)
         master.log.note(UPGRADE_BEGUN, process=self._heir.pid)
@@ -163,7 +163,7 @@ class Succession:
         """Take back what the successor may have taken; tells whether this master is the one that runs again."""
         master = self._master
         try:
-            master.board.put_back()
+            master.statefile.put_back()
             master.pidfile.retake()
             self._retake_socket()
         except (StartError, OSError) as why:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from popular import stderr
 from popular.config.kinds import Time
 from popular.paths import RUNDIR
-from popular.statefile.reader import NotABoard
+from popular.statefile.reader import NotAStateFile
 from popular.tools.parser import ToolParser
 from popular.tools.printing import forget_output
 from popular.tools.pstatus import document as pstatus_json, metrics as pstatus_metrics, table as pstatus_table
@@ -54,7 +54,7 @@ class Wanted:
     metrics: pstatus_metrics.Wanted | None = None    # instead of all others
 
     def look(self) -> Snapshot:
-        """Read the file; raises OSError and NotABoard."""
+        """Read the file; raises OSError and NotAStateFile."""
         for path in self.paths[:-1]:
             try:
                 return take(path)
@@ -94,7 +94,7 @@ def run(argv: Sequence[str]) -> int:
             show(wanted.lines(snapshot, None, _width()))
         else:
             loop(wanted, snapshot, wanted.interval)
-    except NotABoard as why:
+    except NotAStateFile as why:
         return complain(str(why) if wanted.metrics else f"{wanted.paths[-1]}: {why}", os.EX_DATAERR)
     except BrokenPipeError:    # whoever read has seen enough
         forget_output()
@@ -138,7 +138,7 @@ def loop(wanted: Wanted, snapshot: Snapshot, interval: float) -> None:
             before, now = now, None
             try:
                 now = wanted.look()
-            except (NotABoard, OSError) as why:
+            except (NotAStateFile, OSError) as why:
                 if not wanted.as_json:
                     draw([f"pstatus: {getattr(why, 'strerror', None) or why}"])
     except KeyboardInterrupt:

@@ -1,6 +1,6 @@
 """What pstatus tells Prometheus, by way of the textfile collector of its node_exporter.
 
-Part of the tool pstatus.  Raises NotABoard for what is no state file, OSError for what cannot be read or written.
+Part of the tool pstatus.  Raises NotAStateFile for what is no state file, OSError for what cannot be read or written.
 """
 
 import errno
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from popular.statefile.prometheus import Look, exposition
-from popular.statefile.reader import NotABoard
+from popular.statefile.reader import NotAStateFile
 from popular.tools.pstatus.snapshot import Snapshot, take
 
 _MODE = 0o644    # the collector is another user
@@ -31,7 +31,7 @@ def tell(wanted: Wanted) -> None:
     try:
         text = exposition([Look(one.head, one.rows, one.totals, one.per_name, one.failures, one.is_running)
                            for one in snapshots(wanted.paths)])
-    except (OSError, NotABoard):
+    except (OSError, NotAStateFile):
         if wanted.output is not None:
             _remove(wanted.output)
         raise
@@ -49,8 +49,8 @@ def snapshots(paths: Sequence[str]) -> list[Snapshot]:
             found.append(take(path))
         except FileNotFoundError:
             continue
-        except NotABoard as why:
-            raise NotABoard(f"{path}: {why}") from why
+        except NotAStateFile as why:
+            raise NotAStateFile(f"{path}: {why}") from why
     if not found:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), paths[-1])
     return found

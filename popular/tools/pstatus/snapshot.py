@@ -1,6 +1,6 @@
 """One look at a state file, for pstatus: everything that is shown, read at nearly one moment.
 
-Part of the tool pstatus.  Raises NotABoard for what is no state file, OSError for what cannot be read.
+Part of the tool pstatus.  Raises NotAStateFile for what is no state file, OSError for what cannot be read.
 """
 
 import os
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from popular.statefile.layout import PROXY
-from popular.statefile.reader import BoardView, Head, NotABoard, Row
+from popular.statefile.reader import Head, NotAStateFile, Row, StateFileView
 
 PATIENCE = 0.3    # seconds in all for slots that are being written by a child that has lost its processor
 MAX_REPLACED = 10    # masters that are looked at
@@ -90,8 +90,8 @@ def take(path: str) -> Snapshot:
     try:
         here = os.fstat(fd)
         if not stat.S_ISREG(here.st_mode):
-            raise NotABoard("not a state file")
-        view = BoardView(lambda at, size: os.pread(fd, size, at), PATIENCE)
+            raise NotAStateFile("not a state file")
+        view = StateFileView(lambda at, size: os.pread(fd, size, at), PATIENCE)
         head = view.head
         is_live = (head.device, head.inode) == (here.st_dev, here.st_ino)
         rows = tuple(view.rows())
@@ -118,7 +118,7 @@ def _replaced(snapshot: Snapshot) -> Iterator[Replaced]:
         path = os.path.join(folder, each[0])
         try:
             other = take(path)
-        except (NotABoard, OSError):    # it has ended meanwhile
+        except (NotAStateFile, OSError):    # it has ended meanwhile
             continue
         if other.is_running and other.busy:
             yield Replaced(other.head.pid, path, other.busy)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from popular.statefile.reader import NotABoard, Row
+from popular.statefile.reader import NotAStateFile, Row
 from popular.tools.pstatus.snapshot import Selection, Snapshot, take
 from popular.tools.pstatus.top.columns import BEING_WRITTEN, Session
 from popular.tools.pstatus.top.view import Look
@@ -29,7 +29,7 @@ class Follower:
         path = before.snapshot.path
         try:
             now = take(path)
-        except (NotABoard, OSError) as why:
+        except (NotAStateFile, OSError) as why:
             reason = getattr(why, "strerror", None) or str(why)
             seen = time.strftime("%H:%M:%S", time.localtime(before.snapshot.moment))
             self.last = replace(before, rates={}, news="",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
-from popular.statefile.reader import NotABoard, Row
+from popular.statefile.reader import NotAStateFile, Row
 from popular.tools.pstatus.snapshot import take
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.fake_backend import FakeBackend
@@ -117,7 +117,7 @@ def test_copies_under_load_are_whole_or_say_what_is_not(proxy: StartProxy, tmp_p
                 shutil.copyfile(state_file(daemon), copy)
                 try:
                     copied = take(str(copy)).rows
-                except NotABoard as why:
+                except NotAStateFile as why:
                     assert "being written" in str(why)    # of the header, as rows are None
                     continue
                 for row in copied:

@@ -10,33 +10,33 @@ import pytest
 from popular.addresses import Endpoint
 from popular.statefile import layout as layout
 from popular.statefile.layout import PROXY, Layout
-from popular.statefile.reader import BoardView, NotABoard, Row
+from popular.statefile.reader import NotAStateFile, Row, StateFileView
 from popular.statefile.seqlock import Sequenced, whole_records
-from popular.statefile.writer import Board
+from popular.statefile.writer import StateFile
 
 CLIENT = Endpoint("192.0.2.7", 50123)
 
 
 @pytest.fixture
-def board(tmp_path: Path) -> Iterator[Board]:
-    """A board of 200 slots, of which 4 were used; the first one has a session."""
-    board = Board(PROXY, 200, str(tmp_path / "pproxy.state"))
-    board.make_room(200)
-    board.use(3)
-    child = board.entry(0)
+def statefile(tmp_path: Path) -> Iterator[StateFile]:
+    """A state file of 200 slots, of which 4 were used; the first one has a session."""
+    statefile = StateFile(PROXY, 200, str(tmp_path / "pproxy.state"))
+    statefile.make_room(200)
+    statefile.use(3)
+    child = statefile.slot(0)
     child.begin(CLIENT, "main")
     child.release()
-    yield board
-    board.close()
+    yield statefile
+    statefile.close()
 
 
-def view(octets: bytes) -> BoardView:
+def view(octets: bytes) -> StateFileView:
     """Look at a file that does not change."""
-    return BoardView(lambda at, size: octets[at:at + size])
+    return StateFileView(lambda at, size: octets[at:at + size])
 
 
-def file_of(board: Board) -> bytes:
-    return Path(board.path).read_bytes()
+def file_of(statefile: StateFile) -> bytes:
+    return Path(statefile.path).read_bytes()
 
 
 def numbers(rows: list[Row | None]) -> list[int]:
@@ -96,9 +96,9 @@ def test_a_copy_made_front_to_back_while_writing_is_whole_or_known_not_to_be(mon
 
 
 @pytest.mark.parametrize("patience, readings, is_found", [(0.0, 20, True), (0.0, 1000, False), (20.0, 1000, True)])
-def test_a_record_at_rest_later(board: Board, patience: float, readings: int, is_found: bool) -> None:
-    octets = bytearray(file_of(board))
-    at = board.layout.slot_at(0)
+def test_a_record_at_rest_later(statefile: StateFile, patience: float, readings: int, is_found: bool) -> None:
+    octets = bytearray(file_of(statefile))
+    at = statefile.layout.slot_at(0)
     good = octets[at:at + 4]
     octets[at] ^= 1
     left = readings
@@ -110,37 +110,37 @@ def test_a_record_at_rest_later(board: Board, patience: float, readings: int, is
             octets[at:at + 4] = good
         return bytes(octets[offset:offset + size])
 
-    assert [row.client for row in BoardView(read, patience).rows(0, 0) if row] == [CLIENT] * is_found
+    assert [row.client for row in StateFileView(read, patience).rows(0, 0) if row] == [CLIENT] * is_found
 
 
-def test_rows_in_a_range(board):
-    found = view(file_of(board))
+def test_rows_in_a_range(statefile):
+    found = view(file_of(statefile))
     assert numbers(found.rows()) == [0, 1, 2, 3]
     assert numbers(found.rows(1, 2)) == [1, 2]
     assert numbers(found.rows(3, 99)) == [3]
     assert found.rows(9) == []
 
 
-def test_more_rows_than_are_read_at_once(board):
-    board.use(199)
+def test_more_rows_than_are_read_at_once(statefile):
+    statefile.use(199)
     for slot in (0, 63, 64, 199):
-        child = board.entry(slot)
+        child = statefile.slot(slot)
         child.count("sessions", slot + 1)
         child.idle()
         child.release()
-    found = view(file_of(board))
+    found = view(file_of(statefile))
     rows = found.rows()
     assert len(rows) == 200
     assert numbers([row for row in rows if row and row.pid]) == [0, 63, 64, 199]
     assert found.totals()[0]["sessions"] == 1 + 1 + 64 + 65 + 200
 
 
-def test_totals_of_full_counters_do_not_spill_over(board):
-    board.learn([("vserv", "main"), ("backend", "store1")])
-    file = file_of(board)
+def test_totals_of_full_counters_do_not_spill_over(statefile):
+    statefile.learn([("vserv", "main"), ("backend", "store1")])
+    file = file_of(statefile)
     for slot in range(4):
-        file = changed(file, board.layout.row_at(slot), b"\xff" * layout.ROW_SIZE)
-    file = changed(file, board.layout.row_at(-1), struct.pack("=4Q", 1, 2, 3, 4))
+        file = changed(file, statefile.layout.row_at(slot), b"\xff" * layout.ROW_SIZE)
+    file = changed(file, statefile.layout.row_at(-1), struct.pack("=4Q", 1, 2, 3, 4))
     totals, per_name = view(file).totals()
     full = 4 * (2 ** 64 - 1)
     assert [totals[name] - full for name in PROXY.counters] == [1, 2, 3, 4] + [0] * (len(PROXY.counters) - 4)
@@ -164,16 +164,16 @@ def changed(octets: bytes, at: int, new: bytes) -> bytes:
     pytest.param(lambda file: file[:-1], "cut off", id="cut"),
     pytest.param(lambda file: changed(file, 192, b"\x01"), "being written", id="header half written"),
 ])
-def test_files_that_are_none(board, break_it, text):
-    with pytest.raises(NotABoard, match=text):
-        view(break_it(file_of(board)))
+def test_files_that_are_none(statefile, break_it, text):
+    with pytest.raises(NotAStateFile, match=text):
+        view(break_it(file_of(statefile)))
 
 
-def test_hostile_numbers_are_bounded(board):
-    file = file_of(board)
+def test_hostile_numbers_are_bounded(statefile):
+    file = file_of(statefile)
     file = changed(file, 208, b"\xff" * 12)                               # generation, slots used, names used
     file = changed(file, 224, struct.pack("=dd", float("nan"), float("-inf")))
-    at = board.layout.slot_at(0)
+    at = statefile.layout.slot_at(0)
     file = changed(file, at + 4, b"\xff" * 376)
     found = view(file)
     assert (found.head.slots_used, len(found.head.names)) == (200, layout.NAMES)
@@ -184,10 +184,10 @@ def test_hostile_numbers_are_bounded(board):
     assert row.client.port == 65535 and set(row.user) == set("\\xf")
 
 
-def test_random_damage_never_does_harm(board):
-    file = file_of(board)
+def test_random_damage_never_does_harm(statefile):
+    file = file_of(statefile)
     chance = random.Random(1)
-    interesting = [*range(20, 256), *range(board.layout.slot_at(0), board.layout.slot_at(1))]
+    interesting = [*range(20, 256), *range(statefile.layout.slot_at(0), statefile.layout.slot_at(1))]
     for _ in range(300):
         damaged = bytearray(file)
         for at in chance.choices(interesting, k=chance.randrange(1, 20)):
@@ -196,7 +196,7 @@ def test_random_damage_never_does_harm(board):
             found = view(bytes(damaged))
             assert len(found.rows()) <= 200
             found.totals()
-        except NotABoard:
+        except NotAStateFile:
             pass
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from popular.addresses import Endpoint
-from popular.statefile.layout import PROXY, BoardKind, SessionState
-from popular.statefile.writer import Board
+from popular.statefile.layout import PROXY, SessionState, StateFileKind
+from popular.statefile.writer import StateFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,36 +26,36 @@ class Made:
 
 
 @contextmanager
-def board_with(path: Path, sessions: Sequence[Made | None], kind: BoardKind = PROXY, *,
-               owners: Sequence[str] = ("main", "tls"),
-               backends: Sequence[str] = ("store0", "store1")) -> Iterator[Board]:
+def statefile_with(path: Path, sessions: Sequence[Made | None], kind: StateFileKind = PROXY, *,
+                   owners: Sequence[str] = ("main", "tls"),
+                   backends: Sequence[str] = ("store0", "store1")) -> Iterator[StateFile]:
     """Make a state file with these slots, which this process is the master and all children of."""
-    board = Board(kind, len(sessions) + 10, str(path))
-    board.make_room(len(sessions) + 10)
-    board.learn([(kind.owner, owner) for owner in owners])
-    board.learn([(other, backend) for other in kind.others for backend in backends])
-    board.tell(maxsession=len(sessions), load=1.5, maxlocalload=20.0)
+    statefile = StateFile(kind, len(sessions) + 10, str(path))
+    statefile.make_room(len(sessions) + 10)
+    statefile.learn([(kind.owner, owner) for owner in owners])
+    statefile.learn([(other, backend) for other in kind.others for backend in backends])
+    statefile.tell(maxsession=len(sessions), load=1.5, maxlocalload=20.0)
     for slot, made in enumerate(sessions):
-        board.use(slot)
-        put(board, slot, made)
+        statefile.use(slot)
+        put(statefile, slot, made)
     try:
-        yield board
+        yield statefile
     finally:
-        board.close()
+        statefile.close()
 
 
-def put(board: Board, slot: int, made: Made | None) -> None:
+def put(statefile: StateFile, slot: int, made: Made | None) -> None:
     """Have a session begin in a slot."""
-    entry = board.entry(slot)
-    entry.idle()
+    child = statefile.slot(slot)
+    child.idle()
     if made is not None:
-        entry.begin(Endpoint(made.client, made.port), made.owner)
-        entry.call_session(made.sid or f"sid-{slot}")
-        entry.call_user(made.user)
-        if board.kind.others:
-            entry.call_backend(made.backend)
-        entry.enter(made.state, made.bytes_in, made.bytes_out)
-    entry.release()
+        child.begin(Endpoint(made.client, made.port), made.owner)
+        child.call_session(made.sid or f"sid-{slot}")
+        child.call_user(made.user)
+        if statefile.kind.others:
+            child.call_backend(made.backend)
+        child.enter(made.state, made.bytes_in, made.bytes_out)
+    child.release()
 
 
 def many(count: int) -> list[Made]:

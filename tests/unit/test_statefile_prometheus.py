@@ -7,10 +7,10 @@ from dataclasses import fields, replace
 import pytest
 
 from popular.addresses import Endpoint
-from popular.statefile.layout import KINDS, PROXY, SERVER, BoardKind, SessionState
+from popular.statefile.layout import KINDS, PROXY, SERVER, SessionState, StateFileKind
 from popular.statefile.prometheus import COUNTERS, FAMILIES, STATES, Look, exposition, program_of
 from popular.statefile.reader import Head
-from popular.statefile.writer import Board
+from popular.statefile.writer import StateFile
 from popular.version import VERSION
 from tests.harness.metrics import Metrics, promtool
 
@@ -22,30 +22,30 @@ LEFT_OUT = {
     "version": "", "maxsession": "", "maxlocalload": "", "load": "", "session_state": "", "load_state": "",
 }
 
-MakeBoard = Callable[[BoardKind], Board]
+MakeStateFile = Callable[[StateFileKind], StateFile]
 
 
 @pytest.fixture
-def make_board() -> Iterator[MakeBoard]:
-    """A function (kind) that makes a board in memory with five slots used."""
-    boards = []
+def make_statefile() -> Iterator[MakeStateFile]:
+    """A function (kind) that makes a state file in memory with five slots used."""
+    statefiles = []
 
-    def make(kind: BoardKind) -> Board:
-        boards.append(Board(kind, 20))
-        boards[-1].use(4)
-        return boards[-1]
+    def make(kind: StateFileKind) -> StateFile:
+        statefiles.append(StateFile(kind, 20))
+        statefiles[-1].use(4)
+        return statefiles[-1]
 
     yield make
-    for board in boards:
-        board.close()
+    for statefile in statefiles:
+        statefile.close()
 
 
-def look(board: Board) -> Look:
-    return Look.at(board.read, 0.1)
+def look(statefile: StateFile) -> Look:
+    return Look.at(statefile.read, 0.1)
 
 
-def read(*boards: Board) -> Metrics:
-    return Metrics.read(exposition([look(board) for board in boards]))
+def read(*statefiles: StateFile) -> Metrics:
+    return Metrics.read(exposition([look(statefile) for statefile in statefiles]))
 
 
 # The table
@@ -54,11 +54,11 @@ def test_every_counter_is_a_metric_and_nothing_else_is() -> None:
     assert set(COUNTERS) == {counter for kind in KINDS.values() for counter in kind.counters}
 
 
-def test_every_part_of_the_header_is_told_or_left_out_for_a_reason(make_board: MakeBoard) -> None:
+def test_every_part_of_the_header_is_told_or_left_out_for_a_reason(make_statefile: MakeStateFile) -> None:
     assert set(LEFT_OUT) == {field.name for field in fields(Head)}
-    board = make_board(PROXY)
-    board.tell(maxlocalload=9.0)
-    before = look(board)
+    statefile = make_statefile(PROXY)
+    statefile.tell(maxlocalload=9.0)
+    before = look(statefile)
     changes = {"version": "99", "started": 1.0, "generation": 99, "maxsession": 99, "maxlocalload": 99.0, "load": 99.0,
                "session_state": 2, "load_state": 2}
     assert set(changes) == {name for name, why in LEFT_OUT.items() if not why}
@@ -88,11 +88,12 @@ def test_names_follow_the_conventions(family: object) -> None:
 
 # What is told
 
-def test_pproxy(make_board: MakeBoard) -> None:
-    board = make_board(PROXY)
-    board.learn([("vserv", "main"), ("vserv", "other"), ("backend", "store1")])
-    board.tell(maxsession=50, maxlocalload=20.0, load=18.5, load_state=1, session_state=2, generation=3, started=1e9)
-    busy, idle = board.entry(1), board.entry(3)
+def test_pproxy(make_statefile: MakeStateFile) -> None:
+    statefile = make_statefile(PROXY)
+    statefile.learn([("vserv", "main"), ("vserv", "other"), ("backend", "store1")])
+    statefile.tell(maxsession=50, maxlocalload=20.0, load=18.5, load_state=1, session_state=2, generation=3,
+                   started=1e9)
+    busy, idle = statefile.slot(1), statefile.slot(3)
     busy.begin(Endpoint("192.0.2.7", 50123), "main", "px-1")
     busy.call_user("joe")
     busy.call_backend("store1")
@@ -102,12 +103,12 @@ def test_pproxy(make_board: MakeBoard) -> None:
         if counter not in ("sessions", "bytes_in", "bytes_out"):
             busy.count(counter, amount)
     idle.idle()
-    board.count("forks")
+    statefile.count("forks")
     for _ in range(2):
-        board.count_failure(busy.failure("store1", "tls"))
+        statefile.count_failure(busy.failure("store1", "tls"))
     busy.release()
     idle.release()
-    found = read(board)
+    found = read(statefile)
     who = {"program": "pproxy"}
     assert found.get("sessions_total", **who) == 1
     assert found.get("received_bytes_total", **who) == 1234 and found.get("sent_bytes_total", **who) == 5_600_000
@@ -140,17 +141,17 @@ def test_pproxy(make_board: MakeBoard) -> None:
     assert not re.search("joe|192|px-1|server|retrieved", found.text.replace("virtual server", ""))
 
 
-def test_pserv(make_board: MakeBoard) -> None:
-    board = make_board(SERVER)
-    board.learn([("server", "main")])
-    entry = board.entry(0)
-    entry.begin(Endpoint("192.0.2.7", 1), "main")
-    entry.begin(Endpoint("192.0.2.7", 1), "without a name")
-    entry.enter(SessionState.UPDATE, 0, 0)
+def test_pserv(make_statefile: MakeStateFile) -> None:
+    statefile = make_statefile(SERVER)
+    statefile.learn([("server", "main")])
+    slot = statefile.slot(0)
+    slot.begin(Endpoint("192.0.2.7", 1), "main")
+    slot.begin(Endpoint("192.0.2.7", 1), "without a name")
+    slot.enter(SessionState.UPDATE, 0, 0)
     for counter, amount in (("retrieved", 3), ("octets", 400), ("deleted", 2), ("not_deleted", 1)):
-        entry.count(counter, amount)
-    entry.release()
-    found = read(board)
+        slot.count(counter, amount)
+    slot.release()
+    found = read(statefile)
     who = {"program": "pserv"}
     assert found.by("server_sessions_total", "server") == {"main": 1}
     assert found.get("unnamed_sessions_total", **who) == 1
@@ -161,36 +162,36 @@ def test_pserv(make_board: MakeBoard) -> None:
     assert "popular_system_load" not in found.kinds, "nobody looks at it without a limit"
 
 
-def test_both_programs_in_one_text(make_board: MakeBoard) -> None:
-    boards = [make_board(PROXY), make_board(SERVER)]
-    for board in boards:
-        board.learn((cls, "main") for cls in board.kind.classes)
-    found = read(*boards)
+def test_both_programs_in_one_text(make_statefile: MakeStateFile) -> None:
+    statefiles = [make_statefile(PROXY), make_statefile(SERVER)]
+    for statefile in statefiles:
+        statefile.learn((cls, "main") for cls in statefile.kind.classes)
+    found = read(*statefiles)
     assert found.by("sessions_total", "program") == {"pproxy": 0, "pserv": 0}
     assert found.text.count("# TYPE popular_sessions_total counter\n") == 1
     assert found.kinds == {family.name: family.kind for family in FAMILIES if "system_load" not in family.name}
 
 
-def test_a_daemon_that_was_killed_tells_only_that(make_board: MakeBoard) -> None:
-    text = exposition([replace(look(make_board(PROXY)), is_running=False)])
+def test_a_daemon_that_was_killed_tells_only_that(make_statefile: MakeStateFile) -> None:
+    text = exposition([replace(look(make_statefile(PROXY)), is_running=False)])
     assert [line for line in text.splitlines() if line[0] != "#"] == ['popular_up{program="pproxy"} 0']
 
 
-def test_slots_that_are_being_written_are_sessions(make_board: MakeBoard) -> None:
-    whole = look(make_board(PROXY))
+def test_slots_that_are_being_written_are_sessions(make_statefile: MakeStateFile) -> None:
+    whole = look(make_statefile(PROXY))
     found = Metrics.read(exposition([replace(whole, rows=[*whole.rows, None])]))
     assert found.by("sessions_active", "state")["unknown"] == 1
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\", "a\nb", 'a"} 7\n# TYPE x counter\nx{y="', "ä", "a\\nb"])
-def test_labels_are_escaped(make_board: MakeBoard, name: str) -> None:
-    board = make_board(PROXY)
-    board.learn([("vserv", name)])
-    assert read(board).by("vserv_sessions_total", "vserv") == {name: 0}
+def test_labels_are_escaped(make_statefile: MakeStateFile, name: str) -> None:
+    statefile = make_statefile(PROXY)
+    statefile.learn([("vserv", name)])
+    assert read(statefile).by("vserv_sessions_total", "vserv") == {name: 0}
 
 
-def test_promtool_finds_nothing_to_say(make_board: MakeBoard) -> None:
-    proxy, server = make_board(PROXY), make_board(SERVER)
+def test_promtool_finds_nothing_to_say(make_statefile: MakeStateFile) -> None:
+    proxy, server = make_statefile(PROXY), make_statefile(SERVER)
     proxy.learn([("vserv", "main"), ("backend", "store1")])
     server.learn([("server", "main")])
     proxy.tell(maxlocalload=5.0)

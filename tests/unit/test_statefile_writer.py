@@ -7,62 +7,62 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
-from popular.statefile import writer as board_module
+from popular.statefile import writer as writer_module
 from popular.statefile import layout as layout
-from popular.statefile.layout import PROXY, SERVER, BoardKind, SessionState
-from popular.statefile.reader import BoardView, Row
-from popular.statefile.writer import Board
+from popular.statefile.layout import PROXY, SERVER, SessionState, StateFileKind
+from popular.statefile.reader import Row, StateFileView
+from popular.statefile.writer import StateFile
 
 CLIENT = Endpoint("192.0.2.7", 50123)
 
 
 @pytest.fixture
 def make(tmp_path):
-    """A function (kind, slots) that makes a board with a file."""
-    boards = []
+    """A function (kind, slots) that makes a state file with a file."""
+    statefiles = []
 
-    def make_one(kind: BoardKind = PROXY, slots: int = 4, name: str = "pproxy.state") -> Board:
-        boards.append(Board(kind, slots, str(tmp_path / name)))
-        return boards[-1]
+    def make_one(kind: StateFileKind = PROXY, slots: int = 4, name: str = "pproxy.state") -> StateFile:
+        statefiles.append(StateFile(kind, slots, str(tmp_path / name)))
+        return statefiles[-1]
 
     yield make_one
-    for each in boards:
+    for each in statefiles:
         each.close()
 
 
 @pytest.fixture
-def board(make):
-    """A board that knows a vserv and two backends, with room and children in all four slots."""
-    board = make()
-    board.learn([("vserv", "main"), ("backend", "store1"), ("backend", "store2")])
-    board.make_room(4)
-    board.use(3)
-    return board
+def statefile(make):
+    """A state file that knows a vserv and two backends, with room and children in all four slots."""
+    statefile = make()
+    statefile.learn([("vserv", "main"), ("backend", "store1"), ("backend", "store2")])
+    statefile.make_room(4)
+    statefile.use(3)
+    return statefile
 
 
 @pytest.fixture
-def entry(board):
-    """A function (slot) that takes a child's place on the board."""
-    entries = []
+def child_slot(statefile):
+    """A function (slot) that takes a child's place on the state file."""
+    slots = []
 
     def take(slot: int = 0):
-        entries.append(board.entry(slot))
-        return entries[-1]
+        slots.append(statefile.slot(slot))
+        return slots[-1]
 
     yield take
-    for each in entries:
+    for each in slots:
         each.release()
 
 
-def view(path: str | bytes) -> BoardView:
+def view(path: str | bytes) -> StateFileView:
     """Read a file, or octets, as pstatus does."""
     octets = path if isinstance(path, bytes) else Path(path).read_bytes()
-    return BoardView(lambda at, size: octets[at:at + size])
+    return StateFileView(lambda at, size: octets[at:at + size])
 
 
-def row_of(board: Board, slot: int = 0) -> Row:
+def row_of(statefile: StateFile, slot: int = 0) -> Row:
     """Return what the child in `slot` tells."""
-    row = board.row(slot)
+    row = statefile.row(slot)
     assert row is not None
     return row
 
@@ -72,19 +72,19 @@ def row_of(board: Board, slot: int = 0) -> Row:
 @pytest.mark.parametrize("kind, word", [pytest.param(PROXY, b"PROXY\0\0\0", id="proxy"),
                                         pytest.param(SERVER, b"SERVER\0\0", id="server")])
 def test_spec_6_magic_and_version(make, kind, word):
-    board = make(kind)
-    head = Path(board.path).read_bytes()[:20]
+    statefile = make(kind)
+    head = Path(statefile.path).read_bytes()[:20]
     assert head == b"POPULAR\0" + word + struct.pack("=I", 3)
 
 
-def test_numbers_stand_where_the_text_says(board, entry):
-    child = entry(2)
+def test_numbers_stand_where_the_text_says(statefile, child_slot):
+    child = child_slot(2)
     child.begin(CLIENT, "main")
     child.call_session("px-1")
     child.call_user("joe")
     child.call_backend("store2")
     child.enter(SessionState.RELAY, 7, 9)
-    octets = Path(board.path).read_bytes()
+    octets = Path(statefile.path).read_bytes()
     at = struct.unpack_from("=Q", octets, 32)[0] + 2 * 384
     assert struct.unpack_from("=iIHHH", octets, at + 4) == (os.getpid(), 1, 1, 3, 50123)
     assert octets[at + 20] == 7
@@ -102,45 +102,45 @@ def test_numbers_stand_where_the_text_says(board, entry):
 
 # What a child tells
 
-def test_a_session_from_begin_to_end(board, entry):
-    child = entry(1)
+def test_a_session_from_begin_to_end(statefile, child_slot):
+    child = child_slot(1)
     child.idle()
-    assert row_of(board, 1).state == "idle"
+    assert row_of(statefile, 1).state == "idle"
     child.begin(CLIENT, "main")
     child.enter(SessionState.AUTH, 0, 10)
     child.call_session("px-040821121929-4712")
     child.call_user("joe")
     child.call_backend("store1")
     child.progress(30, 40)
-    row = row_of(board, 1)
+    row = row_of(statefile, 1)
     assert (row.state, row.sid, row.client, row.user) == ("auth", "px-040821121929-4712", CLIENT, "joe")
     assert (row.owner, row.backend, row.bytes_in, row.bytes_out, row.sessions) == ("main", "store1", 30, 40, 1)
     assert row.pid == os.getpid() and row.has_session
     assert 0 < row.started <= row.entered <= row.activity
     child.idle()
-    row = row_of(board, 1)
+    row = row_of(statefile, 1)
     assert (row.state, row.sid, row.client, row.user, row.owner, row.backend) == ("idle", "", None, "", "", "")
     assert row.sessions == 1 and not row.has_session
 
 
-def test_octets_are_totals_as_they_come(board, entry):
-    child = entry()
+def test_octets_are_totals_as_they_come(statefile, child_slot):
+    child = child_slot()
     for _ in range(2):
         child.begin(CLIENT, "main")
         child.progress(5, 1)
         child.progress(3, 1)     # less than before: nothing
         child.enter(SessionState.CLOSING, 10, 20)
-    counters, _ = view(board.path).totals()
+    counters, _ = view(statefile.path).totals()
     assert (counters["bytes_in"], counters["bytes_out"], counters["sessions"]) == (20, 40, 2)
 
 
-def test_nothing_new_is_not_written(board, entry):
-    child = entry()
+def test_nothing_new_is_not_written(statefile, child_slot):
+    child = child_slot()
     child.begin(CLIENT, "main")
     child.progress(5, 1)
-    before = Path(board.path).read_bytes()
+    before = Path(statefile.path).read_bytes()
     child.progress(5, 1)
-    assert Path(board.path).read_bytes() == before
+    assert Path(statefile.path).read_bytes() == before
 
 
 @pytest.mark.parametrize("user, shown", [
@@ -151,109 +151,109 @@ def test_nothing_new_is_not_written(board, entry):
     pytest.param("joe\0\0root", "joe", id="NUL"),
     pytest.param("", "", id="empty"),
 ])
-def test_users(board, entry, user, shown):
-    child = entry()
+def test_users(statefile, child_slot, user, shown):
+    child = child_slot()
     child.begin(CLIENT, "main")
     child.call_user("before" * 10)
     child.call_user(user)
-    assert row_of(board).user == shown
+    assert row_of(statefile).user == shown
 
 
-def test_a_new_user_does_not_touch_his_neighbours(board, entry):
-    child = entry()
+def test_a_new_user_does_not_touch_his_neighbours(statefile, child_slot):
+    child = child_slot()
     child.begin(CLIENT, "main")
     child.call_session("s" * 64)
     child.call_user("x" * 300)
-    row = row_of(board)
+    row = row_of(statefile)
     assert (row.sid, row.client, row.user) == ("s" * 64, CLIENT, "x" * 200)
 
 
-def test_an_unknown_counter_is_a_mistake_of_ours(entry):
+def test_an_unknown_counter_is_a_mistake_of_ours(child_slot):
     with pytest.raises(KeyError):
-        entry().count("retrieved")    # of pserv
+        child_slot().count("retrieved")    # of pserv
 
 
-def test_totals_are_sums_over_slots_and_outlive_children(board, entry):
+def test_totals_are_sums_over_slots_and_outlive_children(statefile, child_slot):
     for slot, amount in ((0, 1), (3, 10)):
-        entry(slot).count("logins", amount)
-    board.clear(0)
-    entry(0).count("logins", 100)
-    board.count("forks")
-    counters, _ = view(board.path).totals()
+        child_slot(slot).count("logins", amount)
+    statefile.clear(0)
+    child_slot(0).count("logins", 100)
+    statefile.count("forks")
+    counters, _ = view(statefile.path).totals()
     assert counters["logins"] == 111
     assert counters["forks"] == 1
     assert sum(counters.values()) == 112
 
 
-def test_sessions_per_object(board, entry):
+def test_sessions_per_object(statefile, child_slot):
     for slot, backend in ((0, "store1"), (1, "store1"), (2, "store2"), (3, "gone")):
-        child = entry(slot)
+        child = child_slot(slot)
         child.begin(CLIENT, "main")
         child.call_backend(backend)
-    _, names = view(board.path).totals()
+    _, names = view(statefile.path).totals()
     assert names == {("", ""): 1, ("vserv", "main"): 4, ("backend", "store1"): 2, ("backend", "store2"): 1}
 
 
 # Names
 
-def test_numbers_of_names_stay_over_configurations(board, entry):
-    old = entry(0)
-    board.learn([("backend", "store3"), ("backend", "store1"), ("vserv", "main")])    # store2 is gone
-    new = entry(1)
+def test_numbers_of_names_stay_over_configurations(statefile, child_slot):
+    old = child_slot(0)
+    statefile.learn([("backend", "store3"), ("backend", "store1"), ("vserv", "main")])    # store2 is gone
+    new = child_slot(1)
     for child, backend in ((old, "store2"), (new, "store3"), (new, "store1")):
         child.begin(CLIENT, "main")
         child.call_backend(backend)
-    _, names = view(board.path).totals()
+    _, names = view(statefile.path).totals()
     assert {ident: count for (cls, ident), count in names.items() if cls == "backend"} == {
         "store1": 1, "store2": 1, "store3": 1}
 
 
 def test_ids_of_two_classes_are_two_names(make):
-    board = make()
-    board.learn([("vserv", "a"), ("backend", "a")])
-    assert list(view(board.path).head.names.values()) == [("", ""), ("vserv", "a"), ("backend", "a")]
+    statefile = make()
+    statefile.learn([("vserv", "a"), ("backend", "a")])
+    assert list(view(statefile.path).head.names.values()) == [("", ""), ("vserv", "a"), ("backend", "a")]
 
 
 def test_more_names_than_there_is_room_for(make):
-    board = make()
-    board.use(0)
-    board.make_room(1)
-    board.learn(("vserv", f"v{number}") for number in range(300))
-    child = board.entry(0)
+    statefile = make()
+    statefile.use(0)
+    statefile.make_room(1)
+    statefile.learn(("vserv", f"v{number}") for number in range(300))
+    child = statefile.slot(0)
     for owner in ("v0", "v254", "v255", "v299"):
         child.begin(CLIENT, owner)
     child.release()
-    found = view(board.path)
+    found = view(statefile.path)
     assert len(found.head.names) == layout.NAMES
     _, names = found.totals()
     assert (names["", ""], names["vserv", "v0"], names["vserv", "v254"]) == (2, 1, 1)
 
 
 def test_the_longest_id(make):
-    board = make()
-    board.learn([("backend", "x" * 64)])
-    assert view(board.path).head.names[1] == ("backend", "x" * 64)
+    statefile = make()
+    statefile.learn([("backend", "x" * 64)])
+    assert view(statefile.path).head.names[1] == ("backend", "x" * 64)
 
 
 # Failures of backends
 
-def test_failures_stand_in_one_table_that_the_master_writes(board, entry):
-    child = entry(2)
+def test_failures_stand_in_one_table_that_the_master_writes(statefile, child_slot):
+    child = child_slot(2)
     for backend, kind, times in (("store2", "tls", 2), ("store2", "drained", 1), ("without a name", "refused", 3)):
         for _ in range(times):
-            board.count_failure(child.failure(backend, kind))
-    octets = Path(board.path).read_bytes()
+            statefile.count_failure(child.failure(backend, kind))
+    octets = Path(statefile.path).read_bytes()
     assert struct.unpack_from("=8Q", octets, 24576 + 3 * 64) == (0, 0, 0, 2, 0, 0, 0, 1)
-    found = view(board.path).failures()
+    found = view(statefile.path).failures()
     assert {which: count for which, count in found.items() if count} == {
         ("store2", "tls"): 2, ("store2", "drained"): 1, ("", "refused"): 3}
     assert set(found) == {(backend, kind) for backend in ("", "store1", "store2") for kind in layout.FAILURES}
 
 
 @pytest.mark.parametrize("number", [-1, layout.NAMES * layout.FAILURE_COLUMNS, 2 ** 32 - 257])
-def test_a_report_of_no_failure_means_nothing(board, number):
-    board.count_failure(number)
-    assert not any(view(board.path).failures().values())
+def test_a_report_of_no_failure_means_nothing(statefile, number):
+    statefile.count_failure(number)
+    assert not any(view(statefile.path).failures().values())
 
 
 def test_pserv_has_no_backends(make):
@@ -262,42 +262,42 @@ def test_pserv_has_no_backends(make):
 
 # The master's part
 
-def test_facts(board):
-    board.tell(generation=3, maxsession=100, maxlocalload=20.0, load=1.5, session_state=1, load_state=2)
-    head = view(board.path).head
+def test_facts(statefile):
+    statefile.tell(generation=3, maxsession=100, maxlocalload=20.0, load=1.5, session_state=1, load_state=2)
+    head = view(statefile.path).head
     assert (head.pid, head.generation, head.maxsession, head.maxlocalload) == (os.getpid(), 3, 100, 20.0)
     assert (head.load, head.session_state, head.load_state, head.slots, head.slots_used) == (1.5, 1, 2, 4, 4)
-    here = os.stat(board.path)
+    here = os.stat(statefile.path)
     assert (head.device, head.inode) == (here.st_dev, here.st_ino)
 
 
 @pytest.mark.parametrize("state, refuses", [(0, False), (1, False), (2, True)])
-def test_spec_5_3_children_see_the_load_state(board, entry, state, refuses):
-    child = entry()
-    board.tell(load_state=state)
+def test_spec_5_3_children_see_the_load_state(statefile, child_slot, state, refuses):
+    child = child_slot()
+    statefile.tell(load_state=state)
     assert child.must_refuse is refuses
 
 
-def test_a_dead_child_leaves_no_busy_slot(board, entry):
-    child = entry(2)
+def test_a_dead_child_leaves_no_busy_slot(statefile, child_slot):
+    child = child_slot(2)
     child.begin(CLIENT, "main")
     child.enter(SessionState.RELAY, 1, 1)
-    board.clear(2)
-    row = row_of(board, 2)
+    statefile.clear(2)
+    row = row_of(statefile, 2)
     assert (row.state, row.pid, row.sid, row.client, row.bytes_in) == ("free", 0, "", None, 0)
 
 
-def test_a_child_that_died_in_the_middle_of_writing(board, entry):
-    child = entry(2)
+def test_a_child_that_died_in_the_middle_of_writing(statefile, child_slot):
+    child = child_slot(2)
     child.begin(CLIENT, "main")
-    at = board.layout.slot_at(2)
-    layout.SEQUENCE.pack_into(board._memory, at, layout.SEQUENCE.unpack_from(board._memory, at)[0] + 1)
-    assert board.row(2) is None
-    assert view(board.path).rows()[2] is None
-    board.clear(2)
-    assert row_of(board, 2).state == "free"
-    entry(2).idle()
-    assert row_of(board, 2).state == "idle"
+    at = statefile.layout.slot_at(2)
+    layout.SEQUENCE.pack_into(statefile._memory, at, layout.SEQUENCE.unpack_from(statefile._memory, at)[0] + 1)
+    assert statefile.row(2) is None
+    assert view(statefile.path).rows()[2] is None
+    statefile.clear(2)
+    assert row_of(statefile, 2).state == "free"
+    child_slot(2).idle()
+    assert row_of(statefile, 2).state == "idle"
 
 
 # The file
@@ -319,8 +319,8 @@ def test_a_leftover_of_a_start_that_failed_is_replaced(make, tmp_path, rest):
     victim.write_text("mine")
     leftover = tmp_path / "pproxy.state.new"
     leftover.symlink_to(victim) if rest == "link" else leftover.write_text("old")
-    board = make()
-    assert board.trouble == ""
+    statefile = make()
+    assert statefile.trouble == ""
     assert victim.read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pproxy.state", "victim"]
 
@@ -330,22 +330,22 @@ def test_users_stand_in_it_so_not_everybody_may_read_it(make):
 
 
 def test_most_of_the_file_is_a_hole(make):
-    board = make(slots=10_000)
-    board.make_room(100)
-    here = os.stat(board.path)
+    statefile = make(slots=10_000)
+    statefile.make_room(100)
+    here = os.stat(statefile.path)
     assert here.st_size > 25_000_000
     assert here.st_blocks * 512 < 1_000_000
 
 
 def test_without_a_folder_it_is_memory(tmp_path):
-    board = Board(PROXY, 2, str(tmp_path / "missing" / "pproxy.state"))
-    assert board.trouble == f"cannot make the state file {board.path}: No such file or directory"
-    assert board.make_room(2) == 2
-    child = board.entry(1)
+    statefile = StateFile(PROXY, 2, str(tmp_path / "missing" / "pproxy.state"))
+    assert statefile.trouble == f"cannot make the state file {statefile.path}: No such file or directory"
+    assert statefile.make_room(2) == 2
+    child = statefile.slot(1)
     child.idle()
-    assert row_of(board, 1).state == "idle"
+    assert row_of(statefile, 1).state == "idle"
     child.release()
-    board.close()
+    statefile.close()
 
 
 def test_without_room_at_the_start_it_is_memory(tmp_path, monkeypatch):
@@ -353,34 +353,34 @@ def test_without_room_at_the_start_it_is_memory(tmp_path, monkeypatch):
         if size > 40_000:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(board_module.os, "posix_fallocate", full)
-    board = Board(PROXY, 100, str(tmp_path / "pproxy.state"), room=50)
-    assert board.trouble == f"cannot make the state file {board.path}: No space left on device"
+    monkeypatch.setattr(writer_module.os, "posix_fallocate", full)
+    statefile = StateFile(PROXY, 100, str(tmp_path / "pproxy.state"), room=50)
+    assert statefile.trouble == f"cannot make the state file {statefile.path}: No space left on device"
     assert list(tmp_path.iterdir()) == []
-    assert board.make_room(100) == 100
-    child = board.entry(99)
+    assert statefile.make_room(100) == 100
+    child = statefile.slot(99)
     child.idle()
-    assert row_of(board, 99).state == "idle"
+    assert row_of(statefile, 99).state == "idle"
     child.release()
-    board.close()
+    statefile.close()
 
 
-def test_a_full_file_system_costs_slots_not_lives(board, make, monkeypatch):
+def test_a_full_file_system_costs_slots_not_lives(statefile, make, monkeypatch):
     def full(fd, offset, size):
         raise OSError(28, "No space left on device")
 
-    board = make(slots=100, name="other")
-    assert board.make_room(10) == 10
-    monkeypatch.setattr(board_module.os, "posix_fallocate", full)
-    assert board.make_room(20) == 10
-    assert "No space left" in board.trouble
-    assert board.make_room(5) == 5
+    statefile = make(slots=100, name="other")
+    assert statefile.make_room(10) == 10
+    monkeypatch.setattr(writer_module.os, "posix_fallocate", full)
+    assert statefile.make_room(20) == 10
+    assert "No space left" in statefile.trouble
+    assert statefile.make_room(5) == 5
     monkeypatch.undo()
-    assert board.make_room(200) == 100
-    assert board.trouble == ""
+    assert statefile.make_room(200) == 100
+    assert statefile.trouble == ""
 
 
-def test_removed_at_the_end(board):
-    board.remove()
-    board.remove()
-    assert not os.path.exists(board.path)
+def test_removed_at_the_end(statefile):
+    statefile.remove()
+    statefile.remove()
+    assert not os.path.exists(statefile.path)
