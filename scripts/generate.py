@@ -2,10 +2,10 @@
 
 A man page is a template `man/src/NAME.SECTION.in`.  Its lines `@OPTIONS@ @SETTINGS@ @OBJECTS@
 @SIGNALS@ @FILES@` are filled from the rows of the program NAME, `@INIFILES@` from those of all programs,
-`@MESSAGES@` from the catalogue of log messages, `@METRICS@` from the table of metrics, `@name.inc@` from
-the file of this name beside it; `@VERSION@`, `@PROGRAM@` and `@module:CONSTANT@`, a number of the package,
-may stand anywhere.  The results are committed.  With --check nothing is written; files that are not what
-the tables say are named, and the exit code is 1.
+`@MESSAGES@` from the catalogue of log messages, `@STATES@ @COUNTERS@ @METRICS@` from the rows of the state
+file, `@name.inc@` from the file of this name beside it; `@VERSION@`, `@PROGRAM@` and `@module:CONSTANT@`, a
+number of the package, may stand anywhere.  The results are committed.  With --check nothing is written;
+files that are not what the tables say are named, and the exit code is 1.
 """
 
 import argparse
@@ -30,9 +30,9 @@ from popular.daemon.master.single import SingleProcessSpec  # noqa: E402
 from popular.daemon.spec import DaemonSpec  # noqa: E402
 from popular.log.message import Message  # noqa: E402
 from popular.paths import LOGDIR, RUNDIR  # noqa: E402
-from popular.statefile.layout import FAILURES  # noqa: E402
-from popular.statefile.prometheus import (  # noqa: E402
-    ACTIVE, BACKEND_FAILURES, COUNTERS, FAMILIES, STATES, UNKNOWN, Family)
+from popular.statefile.counters import BACKEND_FAILURES, COUNTED, Family  # noqa: E402
+from popular.statefile.layout import FAILURES, STATES  # noqa: E402
+from popular.statefile.prometheus import ACTIVE, FAMILIES, UNKNOWN  # noqa: E402
 from popular.version import VERSION  # noqa: E402
 
 PROGRAMS = ("pproxy", "pserv", "pcheckd", "ringd")
@@ -112,6 +112,8 @@ def man_page(program: str, template: str) -> str:
         "FILES": lambda: man_files(schema_of(program)),
         "INIFILES": man_ini_files,
         "MESSAGES": lambda: man_messages(catalogue()),
+        "STATES": man_states,
+        "COUNTERS": man_counters,
         "METRICS": lambda: man_metrics(FAMILIES),
     }
     return _TABLE.sub(lambda mark: tables[mark[1]](), text)
@@ -165,6 +167,21 @@ def man_messages(rows: Iterable[Message]) -> str:
                    for row in rows)
 
 
+def man_states() -> str:
+    """Return what a slot can be doing as troff."""
+    return "".join(f".TP\n.B {name}\n{man_text(state.help)}\n" for name, state in STATES.items())
+
+
+def man_counters() -> str:
+    """Return the counters, first those of both programs, as troff."""
+    lines = ""
+    for programs in (("pproxy", "pserv"), ("pproxy",), ("pserv",)):
+        lines += f".SS Of {' and '.join(programs)}\n"
+        lines += "".join(f".TP\n.B {counter.name}\n{man_text(counter.help or family.help)}\n" for family in COUNTED
+                         for counter in family.counters if counter.programs == programs)
+    return lines
+
+
 def man_metrics(families: Iterable[Family]) -> str:
     """Return the metrics, with their labels and what is known to stand in them, as troff."""
     lines = ""
@@ -178,11 +195,11 @@ def man_metrics(families: Iterable[Family]) -> str:
 
 def values_of(family: Family) -> Iterable[str]:
     """Return what can stand in the last label of a metric, where it is no name of an object."""
-    if family == ACTIVE:
-        return dict.fromkeys([*(state.name.lower() for states in STATES.values() for state in states), UNKNOWN])
-    if family == BACKEND_FAILURES:
+    if family is ACTIVE:
+        return [*(name for name, state in STATES.items() if state.has_session), UNKNOWN]
+    if family is BACKEND_FAILURES:
         return FAILURES
-    return dict.fromkeys(place.value for place in COUNTERS.values() if place.family == family and place.value)
+    return dict.fromkeys(counter.value for counter in family.counters if counter.value)
 
 
 def catalogue() -> list[Message]:

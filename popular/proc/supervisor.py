@@ -18,7 +18,7 @@ from popular.proc.messages import CHILD_DIED, CHILD_NOT_STARTED, CHILD_OVERDUE, 
 from popular.proc.overdue import LoginLimit, Newcomers
 from popular.proc.pool import PoolLimits, decide
 from popular.proc.throttle import Throttle
-from popular.statefile.layout import CUT_OFF
+from popular.statefile.counters import CUT_OFF
 from popular.statefile.reader import Row
 from popular.unix.signals import HANDLED
 

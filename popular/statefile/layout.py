@@ -59,7 +59,7 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
       176   200s user; in pserv the mailbox
       380   I   the sequence number again
     rows           one of the master's own, then one for each slot: counters that only grow
-        0   64Q the counters of COUNTERS, in their order
+        0   64Q the counters of the program by their columns (counters.py)
       512   256Q sessions of each name
 
 A writer first makes the second sequence number the coming even one, then the first one odd; writes;
@@ -73,6 +73,8 @@ A row survives its child: the next one in the slot goes on counting.
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+
+from popular.statefile.counters import ENDED, counters_of
 
 MAGIC = b"POPULAR\0"
 VERSION = 3
@@ -126,21 +128,31 @@ _PAGE = 4096
 
 
 class SessionState(IntEnum):
-    """What a slot is doing."""
+    """What a slot is doing; each is a number in the file, and has what pstatus(1) and pstatus --top say of it."""
 
-    FREE = 0           # no child
-    IDLE = 1           # a child that waits for a connection
-    GREETING = 2       # pproxy: the client was greeted and has said nothing
-    AUTH = 3           # pproxy: USER, PASS, and asking the database modules
-    MAILCHECK = 4      # pproxy: asking pcheckd
-    EMPTY = 5          # pproxy: playing an empty mailbox
-    CONNECTING = 6     # pproxy: connection to the backend and login there
-    RELAY = 7          # pproxy: ferrying octets between client and backend
-    PREAMBLE = 8       # pserv: waiting for the proxy to name the mailbox
-    OPENING = 9        # pserv: listing the mailbox
-    TRANSACTION = 10   # pserv: serving the mailbox
-    UPDATE = 11        # pserv: removing messages at QUIT
-    CLOSING = 12       # the last log line is written, the connection being closed
+    help: str
+    style: str                     # how --top shows it
+    programs: tuple[str, ...]      # those that have it, if it is a state of sessions
+
+    def __new__(cls, number: int, style: str = "", help: str = "", *programs: str) -> "SessionState":
+        state = int.__new__(cls, number)
+        state._value_ = number
+        state.style, state.help, state.programs = style, help, programs
+        return state
+
+    FREE = 0, "faint", "There is no child in the slot."
+    IDLE = 1, "faint", "A child waits for a connection."
+    GREETING = 2, "new", "The client was greeted and has said nothing.", "pproxy"
+    AUTH = 3, "new", "The client gives user and password, and the database modules are asked.", "pproxy"
+    MAILCHECK = 4, "waiting", "pcheckd is asked whether there is mail.", "pproxy"
+    EMPTY = 5, "calm", "pproxy plays an empty mailbox.", "pproxy"
+    CONNECTING = 6, "waiting", "pproxy connects to the backend and logs in there.", "pproxy"
+    RELAY = 7, "busy", "Octets go between client and backend.", "pproxy"
+    PREAMBLE = 8, "new", "pserv waits for the proxy to name the mailbox.", "pserv"
+    OPENING = 9, "waiting", "pserv lists the mailbox.", "pserv"
+    TRANSACTION = 10, "busy", "pserv serves the mailbox.", "pserv"
+    UPDATE = 11, "waiting", "pserv removes messages at QUIT.", "pserv"
+    CLOSING = 12, "calm", "The session is over and the connection is being closed.", "pproxy", "pserv"
 
     @property
     def has_session(self) -> bool:
@@ -150,41 +162,35 @@ class SessionState(IntEnum):
 
 STATES = {state.name.lower(): state for state in SessionState}
 
-# The first columns of every kind.  The last four are counted by the master.
-COMMON = ("sessions", "load_refused", "bytes_in", "bytes_out", "forks", "forks_failed", "throttles", "children_died")
-
 
 @dataclass(frozen=True, slots=True)
 class StateFileKind:
     """What the state file of one program holds."""
 
+    program: str
     magic: bytes
-    owner: str                   # class of the objects that own listeners
-    others: tuple[str, ...]      # classes of other objects whose sessions are counted
-    counters: tuple[str, ...]    # names of the columns
-    outcomes: tuple[str, ...]    # those of them that tell how sessions ended: one for each
-    failing: str = ""            # class of the objects whose failures are counted
+    owner: str                # class of the objects that own listeners
+    others: tuple[str, ...]   # classes of other objects whose sessions are counted
+    failing: str = ""         # class of the objects whose failures are counted
 
     @property
     def classes(self) -> tuple[str, ...]:
         """All classes whose sessions are counted."""
         return (self.owner, *self.others)
 
+    @property
+    def counters(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return tuple(counter.name for counter in counters_of(self.program))
 
-CUT_OFF = "cut_off"    # counted by the master: the child of a session ended within it
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """Those of them that tell how sessions ended: one for each."""
+        return tuple(counter.name for counter in ENDED.counters if self.program in counter.programs)
 
-_PROXY_OUTCOMES = ("relayed", "empty", "overloaded", "vserv_disabled", "backend_disabled", "soft_failure", "refused",
-                   "quit", "no_login")
-_SERVER_OUTCOMES = ("quit", "broken_off", "refused", "no_preamble")
 
-PROXY = StateFileKind(b"PROXY\0\0\0", "vserv", ("backend",), (
-    *COMMON, *_PROXY_OUTCOMES, "logins", "logins_refused", "logins_failed", "backend_refused",
-    "checks_empty", "checks_old_mail", "checks_new_mail", "checks_overloaded", "checks_failed", "check_microseconds",
-    CUT_OFF, "checks_missing",
-), (*_PROXY_OUTCOMES, CUT_OFF), "backend")
-SERVER = StateFileKind(b"SERVER\0\0", "server", (), (
-    *COMMON, *_SERVER_OUTCOMES, "retrieved", "octets", "deleted", "not_deleted", CUT_OFF,
-), (*_SERVER_OUTCOMES, CUT_OFF))
+PROXY = StateFileKind("pproxy", b"PROXY\0\0\0", "vserv", ("backend",), "backend")
+SERVER = StateFileKind("pserv", b"SERVER\0\0", "server", ())
 KINDS = {kind.magic: kind for kind in (PROXY, SERVER)}
 
 

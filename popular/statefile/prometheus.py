@@ -6,43 +6,16 @@ Names and units follow Prometheus's conventions: seconds, bytes, `_total` for wh
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from popular.statefile.layout import PROXY, SERVER, SessionState, StateFileKind
+from popular.statefile.counters import BACKEND_FAILURES, COUNTED, PER_CLASS, UNNAMED, Family
+from popular.statefile.layout import STATES
 from popular.statefile.reader import Head, Row, StateFileView
 from popular.statefile.seqlock import Read
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 UNKNOWN = "unknown"    # state of a slot that was being written all the time
-
-_MICROSECOND = 1e-6
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One metric, of which there may be a sample for each program and each value of `label`."""
-
-    name: str
-    kind: Literal["counter", "gauge"]
-    help: str
-    label: str = ""     # beside `program`
-    second: str = ""    # another one
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """All labels beside `program`."""
-        return tuple(filter(None, (self.label, self.second)))
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where one counter of a state file goes."""
-
-    family: Family
-    value: str = ""        # of the label
-    unit: float = 1        # what the counter counts, in the metric's unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,138 +36,87 @@ class Look:
         return cls(view.head, view.rows(), *view.totals(), view.failures())
 
 
-UP = Family("popular_up", "gauge", "Whether the daemon runs: 0 when it was killed and has left its state file.")
-BUILD = Family("popular_build_info", "gauge", "Always 1; the version of the daemon.", "version")
-STARTED = Family("popular_start_time_seconds", "gauge", "When the daemon was started, or took over in an upgrade.")
-GENERATION = Family("popular_config_generation", "gauge", "How often the configuration was changed since then.")
-ACTIVE = Family("popular_sessions_active", "gauge", "Sessions that run, by what they are doing.", "state")
-LIMIT = Family("popular_sessions_limit", "gauge", "How many sessions there may be at once: maxsession.")
-LIMIT_STATE = Family("popular_sessions_limit_state", "gauge",
-                     "How near the sessions are to their limit: 0 well below, 1 near it, 2 at it.")
-IDLE = Family("popular_children_idle", "gauge", "Children that wait for a connection.")
-LOAD = Family("popular_system_load", "gauge", "The system load when the daemon last looked, if it has a limit for it.")
-LOAD_LIMIT = Family("popular_system_load_limit", "gauge",
-                    "The system load at which connections are refused: maxlocalload.")
-LOAD_STATE = Family("popular_system_load_state", "gauge",
-                    "How near the load is to its limit: 0 well below, 1 near it, 2 connections are refused.")
+Amount = tuple[str | tuple[str, str], float]    # with the value of the label, or of two
 
-SESSIONS = Family("popular_sessions_total", "counter", "Sessions that have begun.")
-ENDED = Family("popular_sessions_ended_total", "counter", "Sessions that have ended, by how.", "outcome")
-REFUSED = Family("popular_connections_refused_total", "counter", "Connections refused because of the system load.")
-RECEIVED = Family("popular_received_bytes_total", "counter", "Octets that came from clients.")
-SENT = Family("popular_sent_bytes_total", "counter", "Octets that went to clients.")
-FORKS = Family("popular_forks_total", "counter", "Children that were forked.")
-FORK_FAILURES = Family("popular_fork_failures_total", "counter", "Times that the system refused a child.")
-THROTTLES = Family("popular_throttles_total", "counter", "Times that children could not start, and the next waited.")
-DEATHS = Family("popular_child_deaths_total", "counter", "Children that crashed or were killed by others.")
-LOGINS = Family("popular_logins_total", "counter", "What the database said to logins; failed: it could not tell.",
-                "result")
-BACKEND_REFUSALS = Family("popular_backend_refusals_total", "counter",
-                          "Logins that the database granted and the backend refused.")
-BACKEND_FAILURES = Family(
-    "popular_backend_failures_total", "counter",
-    "Logins for which a backend was out of reach, drained, or silent, by why.", "backend", "kind")
-CHECKS = Family("popular_mail_checks_total", "counter",
-                "What pcheckd said to mail checks; missing: there is no mailbox; failed: it did not answer.", "result")
-CHECK_TIME = Family("popular_mail_check_seconds_total", "counter", "Time spent in mail checks.")
-RETRIEVED = Family("popular_messages_retrieved_total", "counter", "Messages that were retrieved.")
-RETRIEVED_BYTES = Family("popular_retrieved_bytes_total", "counter", "Octets of the messages that were retrieved.")
-DELETED = Family("popular_messages_deleted_total", "counter", "Messages that were deleted.")
-NOT_DELETED = Family("popular_messages_not_deleted_total", "counter",
-                     "Messages that were to be deleted and could not be removed.")
-PER_CLASS: Mapping[str, Family] = {
-    "vserv": Family("popular_vserv_sessions_total", "counter", "Sessions of each virtual server.", "vserv"),
-    "backend": Family("popular_backend_sessions_total", "counter", "Sessions whose user has this backend.", "backend"),
-    "server": Family("popular_server_sessions_total", "counter", "Sessions of each server.", "server"),
-}
-UNNAMED = Family("popular_unnamed_sessions_total", "counter",
-                 "Sessions of objects for whose names the state file has no room.")
 
-FAMILIES = (
-    UP, BUILD, STARTED, GENERATION, ACTIVE, LIMIT, LIMIT_STATE, IDLE, LOAD, LOAD_LIMIT, LOAD_STATE, SESSIONS, ENDED,
-    *PER_CLASS.values(), UNNAMED, REFUSED, RECEIVED, SENT, LOGINS, BACKEND_REFUSALS, BACKEND_FAILURES, CHECKS,
-    CHECK_TIME, RETRIEVED, RETRIEVED_BYTES, DELETED, NOT_DELETED, FORKS, FORK_FAILURES, THROTTLES, DEATHS)
+def _gauge(name: str, help: str, label: str = "") -> Family:
+    return Family(f"popular_{name}", "gauge", help, label)
 
-# Every counter of popular.statefile.layout.
-COUNTERS: Mapping[str, Place] = {
-    "sessions": Place(SESSIONS), "load_refused": Place(REFUSED), "bytes_in": Place(RECEIVED), "bytes_out": Place(SENT),
-    "forks": Place(FORKS), "forks_failed": Place(FORK_FAILURES), "throttles": Place(THROTTLES),
-    "children_died": Place(DEATHS),
-    **{outcome: Place(ENDED, outcome) for kind in (PROXY, SERVER) for outcome in kind.outcomes},
-    "logins": Place(LOGINS, "granted"), "logins_refused": Place(LOGINS, "refused"),
-    "logins_failed": Place(LOGINS, "failed"), "backend_refused": Place(BACKEND_REFUSALS),
-    **{f"checks_{result}": Place(CHECKS, result)
-       for result in ("empty", "old_mail", "new_mail", "overloaded", "missing", "failed")},
-    "check_microseconds": Place(CHECK_TIME, unit=_MICROSECOND),
-    "retrieved": Place(RETRIEVED), "octets": Place(RETRIEVED_BYTES), "deleted": Place(DELETED),
-    "not_deleted": Place(NOT_DELETED),
-}
 
-# What a session can be doing, by the owner of listeners.
-STATES: Mapping[str, tuple[SessionState, ...]] = {
-    PROXY.owner: (SessionState.GREETING, SessionState.AUTH, SessionState.MAILCHECK, SessionState.EMPTY,
-                  SessionState.CONNECTING, SessionState.RELAY, SessionState.CLOSING),
-    SERVER.owner: (SessionState.PREAMBLE, SessionState.OPENING, SessionState.TRANSACTION, SessionState.UPDATE,
-                   SessionState.CLOSING),
-}
+def _busy(look: Look) -> Iterable[Amount]:
+    """Return how many sessions are in each state that the program has."""
+    known = [name for name, state in STATES.items() if look.head.kind.program in state.programs]
+    found = Counter("" if row is not None and not row.has_session else row.state if row and row.state in known
+                    else UNKNOWN for row in look.rows)
+    return ((state, found[state]) for state in (*known, UNKNOWN))
 
-Sample = tuple[Family, str | tuple[str, str], float]    # with the value of the label, or of two
+
+def _idle(look: Look) -> Iterable[Amount]:
+    return [("", sum(1 for row in look.rows if row is not None and row.state == "idle"))]
+
+
+def _head(of: Callable[[Head], float], *, is_load: bool = False) -> Callable[[Look], Iterable[Amount]]:
+    """Return a function that tells a number of the header; one about the load only where somebody looks at that."""
+    return lambda look: [] if is_load and look.head.maxlocalload <= 0 else [("", of(look.head))]
+
+
+UP = _gauge("up", "Whether the daemon runs: 0 when it was killed and has left its state file.")
+ACTIVE = _gauge("sessions_active", "Sessions that run, by what they are doing.", "state")
+
+# One row each: the metric, and what a daemon that runs tells there.
+_GAUGES: tuple[tuple[Family, Callable[[Look], Iterable[Amount]]], ...] = (
+    (_gauge("build_info", "Always 1; the version of the daemon.", "version"), lambda look: [(look.head.version, 1)]),
+    (_gauge("start_time_seconds", "When the daemon was started, or took over in an upgrade."),
+     _head(lambda head: head.started)),
+    (_gauge("config_generation", "How often the configuration was changed since then."),
+     _head(lambda head: head.generation)),
+    (ACTIVE, _busy),
+    (_gauge("sessions_limit", "How many sessions there may be at once: maxsession."),
+     _head(lambda head: head.maxsession)),
+    (_gauge("sessions_limit_state", "How near the sessions are to their limit: 0 well below, 1 near it, 2 at it."),
+     _head(lambda head: head.session_state)),
+    (_gauge("children_idle", "Children that wait for a connection."), _idle),
+    (_gauge("system_load", "The system load when the daemon last looked, if it has a limit for it."),
+     _head(lambda head: head.load, is_load=True)),
+    (_gauge("system_load_limit", "The system load at which connections are refused: maxlocalload."),
+     _head(lambda head: head.maxlocalload, is_load=True)),
+    (_gauge("system_load_state",
+            "How near the load is to its limit: 0 well below, 1 near it, 2 connections are refused."),
+     _head(lambda head: head.load_state, is_load=True)),
+)
+FAMILIES = (UP, *(family for family, _ in _GAUGES), *COUNTED)
 
 
 def exposition(looks: Sequence[Look]) -> str:
     """Return the text about one daemon, or several, each of another program."""
     lines: dict[Family, list[str]] = {family: [] for family in FAMILIES}
     for look in looks:
-        for family, value, amount in _samples(look):
-            lines[family].append(_line(family, program_of(look.head.kind), value, amount))
+        for family, amounts in _samples(look):
+            lines[family] += [_line(family, look.head.kind.program, value, amount) for value, amount in amounts]
     return "".join(
         f"# HELP {family.name} {_escaped(family.help)}\n# TYPE {family.name} {family.kind}\n{''.join(found)}"
         for family, found in lines.items() if found)
 
 
-def program_of(kind: StateFileKind) -> str:
-    """Return the name of the daemon that has such a state file."""
-    return "pproxy" if kind is PROXY else "pserv"
-
-
-def _samples(look: Look) -> Iterator[Sample]:
+def _samples(look: Look) -> Iterator[tuple[Family, Iterable[Amount]]]:
     """Yield everything about one daemon; of one that does not run there is nothing to tell."""
-    yield UP, "", int(look.is_running)
+    yield UP, [("", int(look.is_running))]
     if not look.is_running:
         return
-    yield from _about(look.head)
-    yield from _children(look)
-    for counter in look.head.kind.counters:
-        place = COUNTERS[counter]
-        amount = look.totals[counter]
-        yield place.family, place.value, amount if place.unit == 1 else amount * place.unit
-    for (cls, ident), count in look.per_name.items():
-        if cls in look.head.kind.classes:
-            yield PER_CLASS[cls], ident, count
-    for which, count in look.failures.items():
-        yield BACKEND_FAILURES, which, count
-    yield UNNAMED, "", look.per_name.get(("", ""), 0)
+    for family, of in _GAUGES:
+        yield family, of(look)
+    for family in COUNTED:
+        yield family, [(counter.value, _amount(look.totals[counter.name], counter.unit))
+                       for counter in sorted(family.counters, key=lambda counter: counter.column)
+                       if look.head.kind.program in counter.programs]
+    for cls in look.head.kind.classes:
+        yield PER_CLASS[cls], [(ident, count) for (each, ident), count in look.per_name.items() if each == cls]
+    yield BACKEND_FAILURES, look.failures.items()
+    yield UNNAMED, [("", look.per_name.get(("", ""), 0))]
 
 
-def _about(head: Head) -> Iterator[Sample]:
-    yield BUILD, head.version, 1
-    yield STARTED, "", head.started
-    yield GENERATION, "", head.generation
-    yield LIMIT, "", head.maxsession
-    yield LIMIT_STATE, "", head.session_state
-    if head.maxlocalload > 0:    # else nobody looks
-        yield LOAD, "", head.load
-        yield LOAD_LIMIT, "", head.maxlocalload
-        yield LOAD_STATE, "", head.load_state
-
-
-def _children(look: Look) -> Iterator[Sample]:
-    known = [state.name.lower() for state in STATES[look.head.kind.owner]]
-    found = Counter("" if row is not None and not row.has_session else row.state if row and row.state in known
-                    else UNKNOWN for row in look.rows)
-    for state in (*known, UNKNOWN):
-        yield ACTIVE, state, found[state]
-    yield IDLE, "", sum(1 for row in look.rows if row is not None and row.state == "idle")
+def _amount(count: int, unit: float) -> float:
+    return count if unit == 1 else count * unit    # whole numbers stay whole
 
 
 def _line(family: Family, program: str, value: str | tuple[str, str], amount: float) -> str:

@@ -3,6 +3,17 @@
 import pytest
 
 from popular.statefile import layout as layout
+from popular.statefile.counters import CUT_OFF, ProxyOutcome, ServerOutcome, counters_of
+
+COMMON = ("sessions", "load_refused", "bytes_in", "bytes_out", "forks", "forks_failed", "throttles", "children_died")
+OWN = {
+    "pproxy": (
+        "relayed", "empty", "overloaded", "vserv_disabled", "backend_disabled", "soft_failure", "refused", "quit",
+        "no_login", "logins", "logins_refused", "logins_failed", "backend_refused", "checks_empty", "checks_old_mail",
+        "checks_new_mail", "checks_overloaded", "checks_failed", "check_microseconds", "cut_off", "checks_missing"),
+    "pserv": (
+        "quit", "broken_off", "refused", "no_preamble", "retrieved", "octets", "deleted", "not_deleted", "cut_off"),
+}
 
 
 @pytest.mark.parametrize("form, size", [
@@ -25,7 +36,21 @@ def test_the_second_sequence_number_ends_the_record():
 def test_kinds_have_room_for_their_counters(kind):
     assert len(set(kind.counters)) == len(kind.counters) <= layout.COLUMNS
     assert set(kind.outcomes) <= set(kind.counters)
-    assert kind.counters[:len(layout.COMMON)] == layout.COMMON
+    assert kind.counters[:len(COMMON)] == COMMON
+
+
+@pytest.mark.parametrize("kind", layout.KINDS.values(), ids=["proxy", "server"])
+def test_columns_are_those_of_version_3(kind):
+    assert layout.VERSION == 3
+    assert kind.counters == COMMON + OWN[kind.program], "a new counter stands behind all others"
+    assert [row.column for row in counters_of(kind.program)] == list(range(len(kind.counters)))
+
+
+@pytest.mark.parametrize("kind, outcomes", [(layout.PROXY, ProxyOutcome), (layout.SERVER, ServerOutcome)])
+def test_every_outcome_has_its_counter(kind, outcomes):
+    assert [outcome.counter for outcome in outcomes] == [*kind.outcomes]
+    assert [outcome.text.replace(" ", "_") for outcome in outcomes] == [*kind.outcomes]
+    assert CUT_OFF in kind.outcomes
 
 
 def test_the_table_of_failures_has_its_place():

@@ -8,7 +8,7 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.statefile.layout import KINDS, PROXY, SERVER, SessionState, StateFileKind
-from popular.statefile.prometheus import COUNTERS, FAMILIES, STATES, Look, exposition, program_of
+from popular.statefile.prometheus import FAMILIES, Look, exposition
 from popular.statefile.reader import Head
 from popular.statefile.writer import StateFile
 from popular.version import VERSION
@@ -51,7 +51,8 @@ def read(*statefiles: StateFile) -> Metrics:
 # The table
 
 def test_every_counter_is_a_metric_and_nothing_else_is() -> None:
-    assert set(COUNTERS) == {counter for kind in KINDS.values() for counter in kind.counters}
+    assert {counter.name for family in FAMILIES for counter in family.counters} == {
+        counter for kind in KINDS.values() for counter in kind.counters}
 
 
 def test_every_part_of_the_header_is_told_or_left_out_for_a_reason(make_statefile: MakeStateFile) -> None:
@@ -68,9 +69,10 @@ def test_every_part_of_the_header_is_told_or_left_out_for_a_reason(make_statefil
 
 
 def test_every_state_of_a_session_is_known() -> None:
-    assert {state for states in STATES.values() for state in states} == {
+    assert {state for state in SessionState if state.programs} == {
         state for state in SessionState if state.has_session}
-    assert set(STATES) == {kind.owner for kind in KINDS.values()}
+    assert {program for state in SessionState for program in state.programs} == {
+        kind.program for kind in KINDS.values()}
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: str(family.name))
@@ -202,4 +204,4 @@ def test_promtool_finds_nothing_to_say(make_statefile: MakeStateFile) -> None:
 
 
 def test_names_of_programs() -> None:
-    assert [program_of(kind) for kind in KINDS.values()] == ["pproxy", "pserv"]
+    assert [kind.program for kind in KINDS.values()] == ["pproxy", "pserv"]

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from popular.statefile.layout import PROXY
 from popular.statefile.reader import Head, NotAStateFile, Row, StateFileView
 
 PATIENCE = 0.3    # seconds in all for slots that are being written by a child that has lost its processor
@@ -45,7 +44,7 @@ class Snapshot:
     @property
     def program(self) -> str:
         """The name of the daemon."""
-        return "pproxy" if self.head.kind is PROXY else "pserv"
+        return self.head.kind.program
 
     @property
     def busy(self) -> int:

@@ -7,6 +7,7 @@ might obey, and the spaces that part columns, are shown as `\\xNN`.
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from popular.statefile.counters import CHECKS, COUNTED, ENDED, Counter, Family
 from popular.statefile.reader import Row
 from popular.tools.pstatus.snapshot import LIMIT_STATES, Selection, Snapshot
 
@@ -16,18 +17,7 @@ MAX_TEXT = 40      # characters of one text in a column
 _LABEL = 11
 _RIGHT = frozenset(("slot", "pid", "nth", "age", "since", "idle", "in", "out"))
 
-_LINES: Mapping[str, tuple[tuple[str, str], ...]] = {    # label to counters and words; what is 0 is left out
-    "logins": (("logins", "granted"), ("logins_refused", "refused"), ("logins_failed", "failed"),
-               ("backend_refused", "refused by the backend")),
-    "mail check": (("checks_empty", "without mail"), ("checks_old_mail", "with read mail"),
-                   ("checks_new_mail", "with new mail"), ("checks_missing", "without mailbox"),
-                   ("checks_overloaded", "overloaded"),
-                   ("checks_failed", "unanswered")),
-    "messages": (("retrieved", "retrieved"), ("deleted", "deleted"), ("not_deleted", "not removed")),
-    "children": (("forks", "forked"), ("forks_failed", "forks failed"), ("throttles", "throttled"),
-                 ("children_died", "died")),
-}
-_EMPTY = ("empty", "overloaded", "vserv_disabled", "backend_disabled", "soft_failure")
+_LINES = tuple(dict.fromkeys(family.line for family in COUNTED if family.line))
 
 
 def lines(snapshot: Snapshot, selection: Selection, rates: Mapping[str, float], width: int = WIDTH) -> list[str]:
@@ -46,10 +36,10 @@ def about(snapshot: Snapshot, rates: Mapping[str, float]) -> Iterator[tuple[str,
                   f"{snapshot.idle} idle children, load {head.load:.2f}"
                   + (f" of {head.maxlocalload:g} ({_state(head.load_state)})" if head.maxlocalload else ""))
     yield "sessions", _outcomes(snapshot, rates)
-    for label, counters in _LINES.items():
-        known = [(name, word) for name, word in counters if name in snapshot.totals]
-        if known:
-            yield label, _amounts(known, snapshot, rates) + _mean_time(label, snapshot)
+    for label in _LINES:
+        counters = [counter for family in COUNTED if family.line == label for counter in _own(family, snapshot)]
+        if counters:
+            yield label, _amounts(counters, snapshot, rates) + _mean_time(label, snapshot)
     yield "octets", (f"{size(snapshot.totals['bytes_in'])}{_rate(rates, 'bytes_in', size)} in, "
                      f"{size(snapshot.totals['bytes_out'])}{_rate(rates, 'bytes_out', size)} out")
     for cls in snapshot.head.kind.classes:
@@ -130,25 +120,32 @@ def _cells(slot: int, row: Row | None, now: float, is_proxy: bool) -> Sequence[s
 
 def _outcomes(snapshot: Snapshot, rates: Mapping[str, float]) -> str:
     """Return how many sessions there were and how they ended."""
-    outcomes = [(name, name.replace("_", " ")) for name in snapshot.head.kind.outcomes]
+    outcomes = _own(ENDED, snapshot)
     text = f"{snapshot.totals['sessions']}{_rate(rates, 'sessions')} begun; {_amounts(outcomes, snapshot, rates)}"
-    played = sum(snapshot.totals.get(name, 0) for name in _EMPTY)
+    played = sum(snapshot.totals[outcome.name] for outcome in outcomes if outcome.plays_empty)
     if played:
         text += f"; {played} empty mailboxes played"
     refused = snapshot.totals["load_refused"]
     return text + (f"; {refused} more refused for the load" if refused else "")
 
 
-def _amounts(counters: Iterable[tuple[str, str]], snapshot: Snapshot, rates: Mapping[str, float]) -> str:
-    found = [f"{snapshot.totals[name]} {word}{_rate(rates, name)}" for name, word in counters if snapshot.totals[name]]
+def _own(family: Family, snapshot: Snapshot) -> list[Counter]:
+    """Return the counters of a metric that this program has."""
+    return [counter for counter in family.counters if snapshot.program in counter.programs]
+
+
+def _amounts(counters: Iterable[Counter], snapshot: Snapshot, rates: Mapping[str, float]) -> str:
+    """Return counters with their words; what is 0 is left out."""
+    found = [f"{snapshot.totals[counter.name]} {counter.word}{_rate(rates, counter.name)}" for counter in counters
+             if snapshot.totals[counter.name]]
     return ", ".join(found) or "none"
 
 
 def _mean_time(label: str, snapshot: Snapshot) -> str:
     """Return what a mail check took on average."""
-    if label != "mail check":
+    if label != CHECKS.line:
         return ""
-    checks = sum(count for name, count in snapshot.totals.items() if name.startswith("checks_"))
+    checks = sum(snapshot.totals[counter.name] for counter in CHECKS.counters)
     return f"; {snapshot.totals['check_microseconds'] / checks / 1000:.1f} ms each" if checks else ""
 
 

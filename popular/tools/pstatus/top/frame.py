@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from popular.statefile.counters import counters_of
+from popular.statefile.layout import STATES
 from popular.tools.pstatus import table as pstatus_table
 from popular.tools.pstatus.snapshot import LIMIT_STATES
 from popular.tools.pstatus.table import size, span
@@ -26,14 +28,6 @@ HINTS = (("h", "help"), ("q", "end"), ("< >", "sort"), ("r", "reverse"), ("u c v
          ("Enter", "more"), ("Space", "pause"), ("a", "all slots"), ("x", "no filters"))
 
 _LIMIT_STYLES = ("good", "warning", "alarm")
-_STATE_STYLES = {"greeting": "new", "auth": "new", "preamble": "new", "relay": "busy", "transaction": "busy",
-                 "mailcheck": "waiting", "connecting": "waiting", "opening": "waiting", "update": "waiting",
-                 "empty": "calm", "closing": "calm", "idle": "faint", "free": "faint"}
-_RATES: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "pproxy": (("sessions", "sessions"), ("logins", "logins"), ("logins_refused", "refused"),
-               ("checks_empty", "without mail")),
-    "pserv": (("sessions", "sessions"), ("retrieved", "messages retrieved"), ("deleted", "deleted")),
-}
 
 
 def frame(look: Look, sessions: Sequence[Session], view: View, width: int, height: int, marks: Marks,
@@ -105,8 +99,8 @@ def _limit(state: int) -> Piece:
 def _rates(look: Look) -> str:
     if not look.rates:
         return "-"
-    counted = [f"{look.rates[name]:.1f} {word}/s" for name, word in _RATES[look.snapshot.program]
-               if name in ("sessions", "logins", "retrieved") or look.rates[name]]
+    counted = [f"{look.rates[counter.name]:.1f} {counter.rate}/s" for counter in counters_of(look.snapshot.program)
+               if counter.rate and (counter.is_main or look.rates[counter.name])]
     return ", ".join([*counted, *(f"{size(look.rates[f'bytes_{way}'])}/s {way}" for way in ("in", "out"))])
 
 
@@ -165,12 +159,16 @@ def _row(session: Session, cells: Sequence[tuple[Column, str]], gap: str) -> Lin
     for column, text in cells:
         if pieces:
             text = gap + text
-        own = _STATE_STYLES.get(session.row.state, "warning") if column.name == "state" else style
+        own = _state_style(session.row.state) if column.name == "state" else style
         if pieces and pieces[-1][0] == own:
             pieces[-1] = own, pieces[-1][1] + text
         else:
             pieces.append((own, text))
     return pieces
+
+
+def _state_style(state: str) -> str:
+    return STATES[state].style if state in STATES else "warning"
 
 
 def _footer(view: View, width: int, marks: Marks) -> Line:

@@ -1,0 +1,168 @@
+"""What a state file counts: one row for each counter, from which everything is made that writes or shows it.
+
+The columns of the file, the lines of pstatus and of its live view, the metrics and a table in pstatus(1) are made from
+these rows.  A new counter is a row with the next free column, and a `count` where the thing happens.
+Read by the master, its children and pstatus.  Data, nothing is raised.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+_PROXY = ("pproxy",)
+_SERVER = ("pserv",)
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """One counter, of one program or of both."""
+
+    name: str                   # in the code, and a key of the totals in JSON
+    column: int                 # of a row of the state file; an older one never gets another
+    word: str = ""              # what pstatus says behind the number
+    help: str = ""              # for pstatus(1); empty: what its metric says
+    programs: tuple[str, ...] = ("pproxy", "pserv")
+    value: str = ""             # of the label of its metric
+    unit: float = 1             # what it counts, in the unit of its metric
+    rate: str = ""              # its name among the rates of pstatus --top; empty: it is not there
+    is_main: bool = False       # it is there even when it is 0
+    plays_empty: bool = False   # pproxy was an empty mailbox to these clients
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Family:
+    """One metric, of which there may be a sample for each program and each value of `label`."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    help: str
+    label: str = ""     # beside `program`
+    second: str = ""    # another one
+    line: str = ""      # the line of pstatus that shows its counters, if they have one of that kind
+    counters: tuple[Counter, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels beside `program`."""
+        return tuple(filter(None, (self.label, self.second)))
+
+
+class Outcome(Enum):
+    """How a session ended: each has a counter."""
+
+    def __init__(self, row: Counter) -> None:
+        self.row = row
+        self.counter = row.name
+        self.text = row.word    # in the line that sums the session up
+
+
+def _proxy(name: str, column: int, help: str, *, plays_empty: bool = False) -> Counter:
+    return Counter(name, column, name.replace("_", " "), help, _PROXY, name, plays_empty=plays_empty)
+
+
+def _server(name: str, column: int, help: str) -> Counter:
+    return Counter(name, column, name.replace("_", " "), help, _SERVER, name)
+
+
+CUT_OFF = "cut_off"    # counted by the master for both programs
+_CUT_OFF = "The child died or was ended within the session."
+
+
+class ProxyOutcome(Outcome):
+    """How a session of pproxy ended."""
+
+    RELAYED = _proxy("relayed", 8, "The client was connected to the backend.")
+    EMPTY = _proxy("empty", 9, "There was no mail: an empty mailbox was played, as in the next four.", plays_empty=True)
+    OVERLOADED = _proxy("overloaded", 10, "The mail check said that the store is overloaded.", plays_empty=True)
+    VSERV_DISABLED = _proxy("vserv_disabled", 11, "The virtual server was disabled.", plays_empty=True)
+    BACKEND_DISABLED = _proxy("backend_disabled", 12, "The backend was disabled.", plays_empty=True)
+    SOFT_FAILURE = _proxy("soft_failure", 13, "The backend was out of reach, and has softfail.", plays_empty=True)
+    REFUSED = _proxy("refused", 14, "The last login was refused.")
+    QUIT = _proxy("quit", 15, "The client left by QUIT before a login.")
+    NO_LOGIN = _proxy("no_login", 16, "The client left or was sent away before a login.")
+    CUT_OFF = _proxy(CUT_OFF, 27, _CUT_OFF)
+
+
+class ServerOutcome(Outcome):
+    """How a session of pserv ended."""
+
+    QUIT = _server("quit", 8, "The client left by QUIT.")
+    BROKEN_OFF = _server("broken_off", 9, "The client left otherwise, or was sent away.")
+    REFUSED = _server("refused", 10, "The preamble or the mailbox was refused.")
+    NO_PREAMBLE = _server("no_preamble", 11, "Nobody named a mailbox.")
+    CUT_OFF = _server(CUT_OFF, 16, _CUT_OFF)
+
+
+def _counted(name: str, help: str, *counters: Counter, label: str = "", second: str = "", line: str = "") -> Family:
+    return Family(f"popular_{name}_total", "counter", help, label, second, line, counters)
+
+
+def _login(name: str, column: int, value: str, help: str, rate: str, *, is_main: bool = False) -> Counter:
+    return Counter(name, column, value, help, _PROXY, value, rate=rate, is_main=is_main)
+
+
+def _check(value: str, column: int, word: str, help: str, rate: str = "") -> Counter:
+    return Counter(f"checks_{value}", column, word, help, _PROXY, value, rate=rate)
+
+
+ENDED = _counted("sessions_ended", "Sessions that have ended, by how.",
+                 *(outcome.row for outcomes in (ProxyOutcome, ServerOutcome) for outcome in outcomes),
+                 label="outcome")
+CHECKS = _counted(
+    "mail_checks", "What pcheckd said to mail checks; missing: there is no mailbox; failed: it did not answer.",
+    _check("empty", 21, "without mail", "Mail checks of mailboxes without mail.", "without mail"),
+    _check("old_mail", 22, "with read mail", "Mail checks of mailboxes with read mail only."),
+    _check("new_mail", 23, "with new mail", "Mail checks of mailboxes with new mail."),
+    _check("missing", 28, "without mailbox", "Mail checks of mailboxes that are not there."),
+    _check("overloaded", 24, "overloaded", "Mail checks of a store that is overloaded."),
+    _check("failed", 25, "unanswered", "Mail checks without an answer."),
+    label="result", line="mail check")
+BACKEND_FAILURES = _counted(
+    "backend_failures", "Logins for which a backend was out of reach, drained, or silent, by why.",
+    label="backend", second="kind")
+PER_CLASS = {family.label: family for family in (
+    _counted("vserv_sessions", "Sessions of each virtual server.", label="vserv"),
+    _counted("backend_sessions", "Sessions whose user has this backend.", label="backend"),
+    _counted("server_sessions", "Sessions of each server.", label="server"))}
+UNNAMED = _counted("unnamed_sessions", "Sessions of objects for whose names the state file has no room.")
+
+# In the order in which they are told; those without counters are about the file's names and failures.
+COUNTED = (
+    _counted("sessions", "Sessions that have begun.", Counter("sessions", 0, rate="sessions", is_main=True)),
+    ENDED, *PER_CLASS.values(), UNNAMED,
+    _counted("connections_refused", "Connections refused because of the system load.", Counter("load_refused", 1)),
+    _counted("received_bytes", "Octets that came from clients.", Counter("bytes_in", 2)),
+    _counted("sent_bytes", "Octets that went to clients.", Counter("bytes_out", 3)),
+    _counted("logins", "What the database said to logins; failed: it could not tell.",
+             _login("logins", 17, "granted", "Logins that the database granted.", "logins", is_main=True),
+             _login("logins_refused", 18, "refused", "Logins that the database refused.", "refused"),
+             _login("logins_failed", 19, "failed", "Logins of which the database could not tell.", ""),
+             label="result", line="logins"),
+    _counted("backend_refusals", "Logins that the database granted and the backend refused.",
+             Counter("backend_refused", 20, "refused by the backend", programs=_PROXY), line="logins"),
+    BACKEND_FAILURES, CHECKS,
+    _counted("mail_check_seconds", "Time spent in mail checks.",
+             Counter("check_microseconds", 26, help="Microseconds spent in mail checks.", programs=_PROXY, unit=1e-6)),
+    _counted("messages_retrieved", "Messages that were retrieved.",
+             Counter("retrieved", 12, "retrieved", programs=_SERVER, rate="messages retrieved", is_main=True),
+             line="messages"),
+    _counted("retrieved_bytes", "Octets of the messages that were retrieved.",
+             Counter("octets", 13, programs=_SERVER)),
+    _counted("messages_deleted", "Messages that were deleted.",
+             Counter("deleted", 14, "deleted", programs=_SERVER, rate="deleted"), line="messages"),
+    _counted("messages_not_deleted", "Messages that were to be deleted and could not be removed.",
+             Counter("not_deleted", 15, "not removed", programs=_SERVER), line="messages"),
+    _counted("forks", "Children that were forked.", Counter("forks", 4, "forked"), line="children"),
+    _counted("fork_failures", "Times that the system refused a child.", Counter("forks_failed", 5, "forks failed"),
+             line="children"),
+    _counted("throttles", "Times that children could not start, and the next waited.",
+             Counter("throttles", 6, "throttled"), line="children"),
+    _counted("child_deaths", "Children that crashed or were killed by others.",
+             Counter("children_died", 7, "died"), line="children"),
+)
+
+
+def counters_of(program: str) -> tuple[Counter, ...]:
+    """Return the counters of `pproxy` or `pserv` in the order of their columns."""
+    return tuple(sorted((counter for family in COUNTED for counter in family.counters if program in counter.programs),
+                        key=lambda counter: counter.column))
