@@ -28,6 +28,7 @@ from popular.pproxy import messages
 from popular.pproxy.backend import BackendLink, LoginRefused, Unanswered
 from popular.pproxy.objects import ProxyConfig, Vserv
 from popular.pproxy.routing import NoRoute, Route, find_route
+from popular.statefile.counters import ProxyOutcome
 from popular.statefile.reader import Row
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class ProxySession:
         self.user = ""
         self.route: Route | None = None
         self.pdm = ""          # the module that named it
-        self.outcome = "no login"
+        self.outcome = ProxyOutcome.NO_LOGIN
+        self.end_reason = ""   # why it ended so, where that is known
         self.recorder = recorder if vserv.smtpafterpop else None
         self.unrecorded = False    # the client may send mail, but that is not written yet
 
@@ -88,7 +90,7 @@ class ProxySession:
             elif login is not None:
                 self.play_empty_mailbox()
         except Gone as why:
-            self.outcome = f"{self.outcome}: {why}"
+            self.end_reason += f": {why}"
             raise
         finally:
             self.log_end()
@@ -107,13 +109,13 @@ class ProxySession:
             self.session.child.has_login = False
             credentials = self.ask_credentials()
             if credentials is None:
-                self.outcome = "quit"
+                self.outcome = ProxyOutcome.QUIT
                 return None
             asked = time.monotonic()
             try:
                 return self.admit(self.authenticate(credentials))
             except Refused as why:
-                self.outcome = "refused"
+                self.outcome = ProxyOutcome.REFUSED
                 self.pause_until(asked + min(self.config.authdelay * 2 ** attempt, MAX_DELAY))
                 self.wire.reply(False, why.text, why.code)
         self.log.note(messages.TOO_MANY_LOGINS, client=self.client, tries=self.config.maxauthtries)
@@ -171,17 +173,17 @@ class ProxySession:
         where = self.where(route)
         if not self.vserv.enabled:
             self.log.note(messages.VSERV_DISABLED, vserv=self.vserv.ident, client=self.client)
-            return self.empty(route, "vserv disabled")
+            return self.empty(route, ProxyOutcome.VSERV_DISABLED)
         if not route.backend.enabled:
             self.log.note(messages.BACKEND_DISABLED, **where)
-            return self.empty(route, "backend disabled")
+            return self.empty(route, ProxyOutcome.BACKEND_DISABLED)
         match self.mail_state(route):
             case MailState.EMPTY:
                 self.log.note(messages.MAILBOX_EMPTY, **where)
-                return self.empty(route, "empty")
+                return self.empty(route, ProxyOutcome.EMPTY)
             case MailState.OVERLOADED:
                 self.log.note(messages.STORE_OVERLOADED, **where)
-                return self.empty(route, "overloaded")
+                return self.empty(route, ProxyOutcome.OVERLOADED)
         return self.connect(route)
 
     def mail_state(self, route: Route) -> MailState | None:
@@ -229,7 +231,7 @@ class ProxySession:
         except BaseException:
             link.close()
             raise
-        self.outcome = "relayed"
+        self.outcome = ProxyOutcome.RELAYED
         return link
 
     def out_of_reach(self, route: Route, why: BackendError) -> Empty:
@@ -240,17 +242,17 @@ class ProxySession:
         self.session.child.count_failure(route.backend.ident, why.kind)
         if route.backend.softfail and route.is_vouched and not isinstance(why, Unanswered):
             self.log.note(messages.SOFT_FAILURE, **self.where(route), why=str(why))
-            return self.empty(route, "soft failure")
+            return self.empty(route, ProxyOutcome.SOFT_FAILURE)
         self.log.note(messages.BACKEND_FAILED, **self.where(route), why=str(why))
         raise Refused("SYS/TEMP", BROKEN, str(why))
 
-    def empty(self, route: Route, outcome: str) -> Empty:
+    def empty(self, route: Route, outcome: ProxyOutcome) -> Empty:
         """Answer PASS as pserv would for a mailbox without mail; raises Refused when nobody has checked the password.
 
         That is the backend's business where the module has not done so (`any` with pop3), and it was not asked.
         """
         if not route.is_vouched:
-            raise Refused("SYS/TEMP", BROKEN, f"{outcome}, and nobody has checked the password")
+            raise Refused("SYS/TEMP", BROKEN, f"{outcome.text}, and nobody has checked the password")
         self.outcome = outcome
         self.wire.reply(True, EMPTY_MAILBOX)
         return Empty()
@@ -293,7 +295,7 @@ class ProxySession:
         finally:
             link.close()
         self.wire.bytes_in, self.wire.bytes_out = known_in + end.to_server, known_out + end.to_client
-        self.outcome = f"relayed: {end.reason}"
+        self.end_reason = f": {end.reason}"
 
     def pause_until(self, moment: float) -> None:
         """Wait before a refusal, but not beyond the login's deadline."""
@@ -308,12 +310,12 @@ class ProxySession:
             self.log.note(NULL_BYTE_IN_INPUT, ctx="backend", len=why.__cause__.length, data=data)
 
     def log_end(self) -> None:
-        """Write the line that sums the session up, and count it by the first words of its outcome."""
-        self.slot.count(self.outcome.partition(":")[0].replace(" ", "_"))
+        """Write the line that sums the session up, and count its outcome."""
+        self.slot.count(self.outcome.counter)
         self.log.note(
             messages.SESSION_END, client=self.client, vserv=self.vserv.ident, namespace=self.vserv.namespace,
             user=self.user, backend=self.route.backend.ident if self.route else "",
-            protocol=self.route.protocol if self.route else "", outcome=self.outcome,
+            protocol=self.route.protocol if self.route else "", outcome=self.outcome.text + self.end_reason,
             **self.session.totals())
         self.slot.end()
 
@@ -324,4 +326,4 @@ def sum_up(config: Config, log: Log, row: Row, how: str) -> None:
     log.note(
         messages.SESSION_END, client=str(row.client), vserv=row.owner,
         namespace=vserv.values.text("namespace") if vserv else "", user=row.user, backend=row.backend, protocol="",
-        outcome=f"cut off: {how}", **totals_of(row))
+        outcome=f"{ProxyOutcome.CUT_OFF.text}: {how}", **totals_of(row))

@@ -18,6 +18,7 @@ from popular.pop3.transaction import Outcome, TransactionState
 from popular.pop3.xpop import Preamble, read_preamble
 from popular.pserv import messages
 from popular.pserv.objects import ServConfig, Server
+from popular.statefile.counters import ServerOutcome
 from popular.statefile.reader import Row
 from popular.store.commit import Trouble
 from popular.store.folders import is_missing
@@ -59,7 +60,7 @@ class ServSession:
             maildrop = self.open(preamble)
         except Refused as why:
             self.wire.reply(False, why.text, why.code)
-            self.slot.count("refused")
+            self.slot.count(ServerOutcome.REFUSED.counter)
             return
         try:
             self.serve(preamble, maildrop)
@@ -80,7 +81,7 @@ class ServSession:
         except Gone as why:
             if not isinstance(why, ProxyHeader):
                 self.session.note_peer(messages.NO_PREAMBLE, **self.where, why=str(why))
-            self.slot.count("no_preamble")
+            self.slot.count(ServerOutcome.NO_PREAMBLE.counter)
             raise
         self.wire.deadline = None
         self.session.id = preamble.sid
@@ -124,16 +125,16 @@ class ServSession:
         self.session.enter("transaction")
         state = TransactionState(self.wire, maildrop, self.server.caps, lambda: self.session.enter("update"),
                                  has_last=self.config.last)
-        outcome = "broken off"
+        outcome, why = ServerOutcome.BROKEN_OFF, ""
         try:
             self.wire.reply(True, f"{count} messages ({octets} octets)")
             Dialogue(self.wire, maxerrors=self.config.maxerrors, trace=self.session.trace).run(state)
-            outcome = "quit"
-        except Gone as why:
-            outcome = str(why)
+            outcome = ServerOutcome.QUIT
+        except Gone as gone:
+            why = str(gone)
             raise
         finally:
-            self.log_end(preamble.mailbox, maildrop, state.totals, outcome)
+            self.log_end(preamble.mailbox, maildrop, state.totals, outcome, why)
 
     def log_mailbox(self, mailbox: str, why: MailboxError) -> None:
         """Note why a mailbox cannot be opened."""
@@ -145,8 +146,8 @@ class ServSession:
         else:
             self.log.note(messages.DIR_ACCESS_FAILED, mailbox=mailbox, path=why.path, why=reason)
 
-    def log_end(self, mailbox: str, maildrop: Served, totals: Outcome, outcome: str) -> None:
-        """Write what went wrong in the store, and the line that sums the session up."""
+    def log_end(self, mailbox: str, maildrop: Served, totals: Outcome, outcome: ServerOutcome, why: str) -> None:
+        """Write what went wrong in the store, and the line that sums the session up: `why` it ended, or how."""
         for trouble in maildrop.troubles:
             self.log.note(_TROUBLES[trouble.what], mailbox=mailbox, name=trouble.name, why=trouble.why)
         if totals.unreadable:
@@ -154,12 +155,12 @@ class ServSession:
         if totals.failed:
             self.log.note(messages.NOT_REMOVED, mailbox=mailbox, failed=totals.failed, deleted=totals.deleted,
                           why=totals.why)
-        self.slot.count("quit" if outcome == "quit" else "broken_off")
+        self.slot.count(outcome.counter)
         self.slot.count("retrieved", totals.retrieved)
         self.slot.count("octets", totals.octets)
         self.slot.count("deleted", totals.deleted)
         self.slot.count("not_deleted", totals.failed)
-        self.log.note(messages.MAILBOX_CLOSED, **self.where, mailbox=mailbox, outcome=outcome,
+        self.log.note(messages.MAILBOX_CLOSED, **self.where, mailbox=mailbox, outcome=why or outcome.text,
                       retrieved=totals.retrieved, octets=totals.octets, deleted=totals.deleted, failed=totals.failed,
                       **self.session.totals())
         self.slot.end()
@@ -168,7 +169,7 @@ class ServSession:
 def sum_up(config: Config, log: Log, row: Row, how: str) -> None:
     """Write the last line of a session whose child has died, `how`, from what it had told (master only)."""
     where = {"peer": str(row.client), "server": row.owner}
-    why = f"cut off: {how}"
+    why = f"{ServerOutcome.CUT_OFF.text}: {how}"
     match row.state:
         case "idle" | "preamble":
             log.note(messages.NO_PREAMBLE, **where, why=why)
