@@ -7,6 +7,8 @@ and end with 1 or, since Python 3.13, with 120, whatever the exit code is to be.
 import os
 import sys
 
+INTERRUPTED = 130    # exit code after ^C, as shells say it
+
 
 def complain(text: str) -> None:
     """Write lines to standard error, or to nobody where that fails; never raises OSError."""

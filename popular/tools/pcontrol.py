@@ -14,7 +14,7 @@ from popular.control.answer import WARNING
 from popular.control.client import ControlClient, NoDaemon, Reply, default_path
 from popular.control.grammar import MAX_LINE
 from popular.paths import RUNDIR
-from popular.stderr import complain
+from popular.stderr import INTERRUPTED, complain
 from popular.tools.parser import ToolParser
 from popular.tools.pcontrol_console import Console, ask
 from popular.version import VERSION
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stop as stop:
         return stop.code
     except KeyboardInterrupt:
-        return 130    # as shells say it
+        return INTERRUPTED
     except BrokenPipeError:    # whoever reads the answers has enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
         return EX_REFUSED

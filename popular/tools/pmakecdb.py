@@ -48,7 +48,7 @@ def main() -> int:
     try:
         return run(sys.argv[1:])
     except KeyboardInterrupt:
-        return 130
+        return stderr.INTERRUPTED
     except Exception as why:
         complain(type(why).__name__)
         return BUG

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-_INTERRUPTED = 130    # as shells say it
+from popular.stderr import INTERRUPTED
 
 
 def main_of(run: Callable[[Sequence[str]], int], unread: int) -> int:
@@ -21,7 +21,7 @@ def main_of(run: Callable[[Sequence[str]], int], unread: int) -> int:
         forget_output()
         return unread
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return INTERRUPTED
 
 
 def forget_output() -> None:

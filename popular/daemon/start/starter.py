@@ -35,7 +35,7 @@ from popular.daemon.upgrade.estate import WORD
 from popular.daemon.upgrade.succeed import succeed
 from popular.errors import ConfigError, Findings, Mistake, PopularError, StartError, UsageError
 from popular.log.writer import Log
-from popular.stderr import complain
+from popular.stderr import INTERRUPTED, complain
 from popular.unix.descriptors import ReservedDescriptors
 from popular.unix.notify import watchdog_seconds
 from popular.unix.pidfile import PidFile
@@ -44,7 +44,6 @@ from popular.unix.rights import Rights, find_rights, own_rights
 
 PATIENCE = 30.0    # seconds from the fork to a master that is ready
 UMASK = 0o027
-_INTERRUPTED = 130    # as shells say it
 
 Prepare = Callable[[Config, list[Mistake]], Config]
 Attempt = Callable[[Config, Findings, bool], None]
@@ -79,7 +78,7 @@ def main(spec: Startable, argv: Sequence[str], *, prepare: Prepare | None = None
         _complain(spec.name, str(why))
         return _exit_code(why)
     except KeyboardInterrupt:    # while waiting: the master sees that nobody waits, and ends
-        return _INTERRUPTED
+        return INTERRUPTED
 
 
 def _complete(spec: Startable, startup: Startup, prepare: Prepare | None,

@@ -75,7 +75,7 @@ def main() -> int:
     try:
         return run(sys.argv[1:])
     except KeyboardInterrupt:
-        return 128 + 2    # as shells say it; a loop ends in order
+        return stderr.INTERRUPTED    # a loop ends in order
 
 
 def run(argv: Sequence[str]) -> int:
