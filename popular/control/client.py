@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from popular.control.answer import parse_end, unstuffed
-from popular.control.connection import Peer
 from popular.errors import PopularError
+from popular.unix.rights import Peer
 
 PATIENCE = 60.0           # seconds without an octet of an answer; longer than any command takes
 MAX_ANSWER = 80 << 20     # octets; somewhat more than a master sends

@@ -8,36 +8,18 @@ what one connection can make us keep is one line and one answer.  Raises nothing
 import os
 import select
 import socket
-import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from popular.control.answer import Answer, Later
 from popular.control.grammar import MAX_LINE
+from popular.unix.rights import Peer
 
 LINE_SECONDS = 10.0     # for a line from its first octet to its end, and for an answer to be read a little further
 MAX_ANSWER = 64 << 20   # octets of an answer
 MAX_TURN = 64           # lines obeyed in one go, so that the master's other work never waits long
 
 _BLOCK = 65536
-_CREDENTIALS = struct.Struct("=iII")    # pid, uid, gid (unix(7))
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who speaks."""
-
-    pid: int
-    uid: int
-
-    @classmethod
-    def of(cls, sock: socket.socket) -> "Peer":
-        """Return who connected; raises OSError."""
-        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        pid, uid, _ = _CREDENTIALS.unpack(raw)
-        return cls(pid, uid)
-
 
 Obey = Callable[[str, Peer], Answer | Later]
 

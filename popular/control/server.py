@@ -8,9 +8,10 @@ import socket
 import time
 from collections.abc import Callable
 
-from popular.control.connection import LINE_SECONDS, Connection, Obey, Peer, is_allowed
+from popular.control.connection import LINE_SECONDS, Connection, Obey, is_allowed
 from popular.control.place import Place
 from popular.proc.watch import Watch
+from popular.unix.rights import Peer
 
 MAX_CONNECTIONS = 8
 REST = 1.0    # seconds without accepting after the system ran out of descriptors

@@ -15,7 +15,6 @@ from popular.daemon.signals import UPGRADE, SignalRow
 from popular.daemon.spec import DaemonSpec, Job, Listen
 from popular.errors import MailboxError, Mistake
 from popular.log.writer import Log
-from popular.mailcheck.load import LoadAverage
 from popular.mailcheck.packet import MailState
 from popular.mailcheck.port import Peer
 from popular.mailcheck.server import DatagramJob, Trace
@@ -26,6 +25,7 @@ from popular.pcheckd.settings import SCHEMA
 from popular.proc.pool import PoolLimits
 from popular.store.folders import is_missing
 from popular.store.mailbox import mail_state
+from popular.unix.load import LoadAverage
 
 SIGNALS = (
     *(SignalRow(number, "shutdown all", "shutdown_all", "End all processes.")

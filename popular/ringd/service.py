@@ -20,6 +20,7 @@ from popular.proc.watch import Watch
 from popular.ringd.messages import CLIENT_DROPPED, CLIENT_REFUSED, PORT_GIVEN, PORT_REFUSED, PORT_RETURNED
 from popular.ringd.ports import PortTable
 from popular.ringd.ranges import PortRanges
+from popular.unix.rights import Peer
 
 MAX_CLIENTS = 64
 MAX_RATE = 5000      # requests of one client in one second; a start with a thousand ports stays below
@@ -27,7 +28,6 @@ PAUSE = 0.1          # seconds of doing nothing when the system has no descripto
 
 _ROOT = 0
 _FD = struct.Struct("@i")
-_CREDENTIALS = struct.Struct("=iII")    # struct ucred: pid, uid, gid
 
 
 @dataclass(slots=True)
@@ -82,15 +82,15 @@ class Service:
             time.sleep(PAUSE)    # it is still there, and would be reported again at once
             return
         sock.setblocking(False)
-        pid, uid, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-        why_not = self._why_not(uid)
+        peer = Peer.of(sock)
+        why_not = self._why_not(peer.uid)
         if why_not:
             _send(sock, Answer(0, why_not))
             sock.close()
-            self._turned_away(pid, uid, why_not)
+            self._turned_away(peer.pid, peer.uid, why_not)
             return
         self._count += 1
-        client = self._clients[self._count] = Client(self._count, sock, pid)
+        client = self._clients[self._count] = Client(self._count, sock, peer.pid)
         self._watch.register(sock.fileno(), lambda: self._hear(client))
 
     def _why_not(self, uid: int) -> str:

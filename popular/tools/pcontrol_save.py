@@ -16,11 +16,10 @@ from popular.config.changes import Told, changes_from
 from popular.config.ini.save import OLD, holds, save
 from popular.config.setting import Schema
 from popular.control.client import ControlClient, Reply
-from popular.control.connection import Peer
 from popular.errors import PopularError, UsageError
 from popular.pproxy.settings import SCHEMA as PPROXY
 from popular.pserv.settings import SCHEMA as PSERV
-from popular.unix.rights import acting_as, find_rights
+from popular.unix.rights import Peer, acting_as, find_rights
 
 SCHEMAS = {schema.program: schema for schema in (PPROXY, PSERV)}
 

@@ -1,17 +1,37 @@
 """Rights of a process: whose user and groups it has, given up for good.
 
 The starter finds them (pwd, grp), the master drops to them as its first act when it was started as
-root, every child proves them.  Raises StartError with what could not be done.
+root, every child proves them.  Those of the other end of a socket are asked for with `Peer.of`.
+Raises StartError with what could not be done.
 """
 
 import grp
 import os
 import pwd
+import socket
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from popular.errors import StartError
+
+_CREDENTIALS = struct.Struct("=iII")    # pid, uid, gid (unix(7))
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end of a Unix socket."""
+
+    pid: int
+    uid: int
+
+    @classmethod
+    def of(cls, sock: socket.socket) -> "Peer":
+        """Return who connected; raises OSError."""
+        pid, uid, _ = _CREDENTIALS.unpack(
+            sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        return cls(pid, uid)
 
 
 @dataclass(frozen=True, slots=True)

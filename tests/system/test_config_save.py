@@ -10,10 +10,10 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.config.changes import Told
-from popular.control.connection import Peer
 from popular.errors import UsageError
 from popular.pproxy.settings import SCHEMA
 from popular.tools import pcontrol_save
+from popular.unix.rights import Peer
 from tests.harness.control import refused, tell, variable
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.proxy import start_proxy, store

@@ -13,13 +13,13 @@ from popular.control import connection as connection_module
 from popular.control import server as server_module
 from popular.control.answer import Answer
 from popular.control.client import ControlClient, NoDaemon
-from popular.control.connection import Peer
 from popular.control.grammar import MAX_LINE
 from popular.control.place import MAX_PATH, Place
 from popular.control.server import MAX_CONNECTIONS, ControlServer
 from popular.errors import StartError
 from popular.proc.watch import Watch
 from popular.unix.descriptors import MastersOwn
+from popular.unix.rights import Peer
 
 
 class Later:

@@ -8,9 +8,9 @@ import pytest
 
 from popular.errors import StoreError
 from popular.log.writer import Log
-from popular.mailcheck.load import LoadAverage
 from popular.mailcheck.packet import MailState
 from popular.pcheckd.answers import Answers
+from popular.unix.load import LoadAverage
 
 MAILBOXES = {
     "3/2d/joe.doe": MailState.NEW_MAIL,

@@ -10,7 +10,6 @@ from typing import Any
 from popular.addresses import Endpoint
 from popular.config.store import Config
 from popular.control.answer import WARNING, Answer, Later
-from popular.control.connection import Peer
 from popular.control.grammar import Command, Given, join_words, split_words
 from popular.control.place import Place
 from popular.control.server import ControlServer
@@ -29,6 +28,7 @@ from popular.log.message import Message
 from popular.log.once import OnceAMinute
 from popular.log.trace import places
 from popular.proc.child import Inheritance
+from popular.unix.rights import Peer
 
 MAX_REASONS = 20    # of one failure in the log
 

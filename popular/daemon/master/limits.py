@@ -12,8 +12,8 @@ from enum import IntEnum
 
 from popular.daemon.messages import LOAD_STATE, SESSION_STATE
 from popular.log.writer import Log
-from popular.mailcheck.load import read_load
 from popular.statefile.writer import StateFile
+from popular.unix.load import PATH, read_load
 
 
 class LimitState(IntEnum):
@@ -28,7 +28,7 @@ class LimitState(IntEnum):
 class LoadSource:
     """Where the system load is read, and how often."""
 
-    path: str = "/proc/loadavg"
+    path: str = PATH
     interval: float = 5.0    # seconds; the kernel makes a new number every five
 
 

@@ -12,13 +12,13 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from popular.control.connection import Peer
 from popular.daemon.master.loop import Master
 from popular.daemon.messages import TOOK_OVER as TAKEN
 from popular.daemon.messages import UPGRADE_FAILED
 from popular.daemon.spec import Listener
 from popular.daemon.upgrade.heir import END, TOOK_OVER
 from popular.errors import StartError
+from popular.unix.rights import Peer
 from popular.version import VERSION
 
 PROOF_SECONDS = 0.2    # that the first children must not die in

@@ -5,13 +5,14 @@ Used in the children of pcheckd and in masters.  Raises nothing: a machine whose
 
 import time
 
+PATH = "/proc/loadavg"
 INTERVAL = 1.0    # seconds for which one reading is good; the kernel makes a new one every five
 
 
 class LoadAverage:
     """The 1-minute load, read at most once in `INTERVAL` seconds."""
 
-    def __init__(self, path: str = "/proc/loadavg") -> None:
+    def __init__(self, path: str = PATH) -> None:
         self._path = path
         self._load = 0.0
         self._stale_at = 0.0    # time.monotonic() after which the next question reads anew
