@@ -1,4 +1,3 @@
-from popular.net.transport import FilePart
 """Messages as they go over the wire behind a `+OK`: dot-stuffed and ended (RFC 1939 section 3).
 
 Used in the children of pserv and pproxy, and by the tools' tests.  Pure but for reading its
@@ -10,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
+from popular.net.transport import FilePart
 
 READ_BLOCK = 64 * 1024    # octets asked of the source at a time
 FILE_BLOCK = 128 * 1024   # octets read at a time of a file that the kernel sends; shorter ones are copied
