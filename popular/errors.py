@@ -4,8 +4,8 @@
      ├ UsageError    wrong words from an administrator       exit 64, or `-ERR usage: …`
      ├ ConfigError   wrong settings, all mistakes at once    exit 78
      ├ StartError    the machine says no (port, file, right) exit 69
-     ├ Refuse        a POP3 command is refused, the session goes on
-     ├ Refused       a login is refused, the client may try again
+     ├ CommandRefused  a POP3 command, the session goes on
+     ├ LoginRefused  a login, the client may try again
      ├ StoreError    a mailbox or message cannot be used     [SYS/TEMP] or [SYS/PERM]
      │  ├ MailboxError  a mailbox's folder cannot be opened     [SYS/TEMP] or [SYS/PERM]
      │  └ CommitError  some messages could not be removed      [SYS/TEMP] at QUIT
@@ -74,29 +74,29 @@ class StartError(PopularError):
     """The system refused what a start needs: a port, a file, a right (EX_UNAVAILABLE, 69)."""
 
 
-class Refuse(PopularError):
+class CommandRefused(PopularError):
     """A POP3 command is refused; `text` goes to the client behind `-ERR [code]`.
 
     `is_own_fault`: the client could have known better, so it counts toward `maxerrors`.
     """
 
-    def __init__(self, text: str, code: str = "", *, is_own_fault: bool = True) -> None:
+    def __init__(self, text: str, *, code: str = "", is_own_fault: bool = True) -> None:
         super().__init__(text)
         self.text = text
         self.code = code
         self.is_own_fault = is_own_fault
 
 
-class Refused(PopularError):
+class LoginRefused(PopularError):
     """A login is refused.
 
-    `code` and `text` go to the client (RFC 2449, 3206); `why` is for the log only.
+    `text` and `code` go to the client (RFC 2449, 3206); `why` is for the log only.
     """
 
-    def __init__(self, code: str, text: str, why: str) -> None:
+    def __init__(self, text: str, *, code: str, why: str) -> None:
         super().__init__(why)
-        self.code = code
         self.text = text
+        self.code = code
         self.why = why
 
 

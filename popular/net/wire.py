@@ -3,7 +3,7 @@
 Used in the children (pproxy toward its client and its backends, pserv toward the proxy) and in
 tools.  One thread, a non-blocking socket: recv and send are tried first, and only when the kernel
 has nothing to give does `poll` wait.  Raises Gone when the peer is no longer there to talk to,
-NulByte (spec 1.5), ProxyHeader, and Refuse (an over-long line).
+NulByte (spec 1.5), ProxyHeader, and CommandRefused (an over-long line).
 """
 
 import errno
@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 
-from popular.errors import Gone, NulByte, ProxyHeader, Refuse, StoreError
+from popular.errors import CommandRefused, Gone, NulByte, ProxyHeader, StoreError
 from popular.names import MAX_RESPONSE, clean_line
 from popular.net.idleness import LOOKS, Idleness
 from popular.net.transport import PROXY_V2, FilePart, Octets, Stream
@@ -59,7 +59,7 @@ class Wire:
         """Return the next line without its LF or CRLF; a bare CR is data.
 
         Raises Gone ("closed", "reset", "timeout", or an over-long line that never ends), NulByte,
-        and Refuse once an over-long line has been read to its end: no part of it is ever returned.
+        and CommandRefused once an over-long line has been read to its end: no part of it is ever returned.
         An unfinished line before the end of the connection is dropped.
         """
         searched = self._start
@@ -71,12 +71,12 @@ class Wire:
                 if line.endswith(b"\r"):
                     line = line[:-1]
                 if len(line) > self.maxline:
-                    raise Refuse("line too long")
+                    raise CommandRefused("line too long")
                 return line
             pending = self._input[self._start:]
             if len(pending) > self.maxline + 1:    # one more than allowed: the CR
                 self._skip_line()
-                raise Refuse("line too long")
+                raise CommandRefused("line too long")
             searched = len(pending)
             self._input = pending + self._receive()
             self._start = 0

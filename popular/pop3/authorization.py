@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from popular.errors import Leave, ProxyHeader, Refuse
+from popular.errors import CommandRefused, Leave, ProxyHeader
 from popular.net.wire import Wire
 from popular.pop3 import capability
 from popular.pop3.command import State, command
@@ -61,14 +61,14 @@ class AuthorizationState(State):
         The answer is the same for everyone: who exists is not to be learned here.
         """
         if self._needs_tls:
-            raise Refuse("no password without TLS")
+            raise CommandRefused("no password without TLS")
         name = argument.strip()
         if not name:
-            raise Refuse("USER needs a user name")
+            raise CommandRefused("USER needs a user name")
         if len(name) > MAX_USER:
-            raise Refuse("user name too long")
+            raise CommandRefused("user name too long")
         if _CONTROL.search(name):
-            raise Refuse("control character in user name")
+            raise CommandRefused("control character in user name")
         self._user = name.decode("utf-8", "surrogateescape")
         self._wire.reply(True, "password please")
 
@@ -76,7 +76,7 @@ class AuthorizationState(State):
     def password(self, argument: bytes) -> None:
         """Leave with the credentials; every octet behind the one space is the password (RFC 1939 section 7)."""
         if self._user is None:
-            raise Refuse("USER first")
+            raise CommandRefused("USER first")
         raise Leave(Credentials(self._user, argument))
 
     @command("CAPA")

@@ -1,7 +1,7 @@
 """Command tables: what a POP3 state understands, one row for each command word.
 
 Used in the children of pproxy and pserv.  A handler does three things only: it returns, raises
-`Refuse` (the dispatcher writes the `-ERR`) or raises `Leave` (the state is over).  `Gone` comes
+`CommandRefused` (the dispatcher writes the `-ERR`) or raises `Leave` (the state is over).  `Gone` comes
 from the wire.  Arity, raw arguments, secrets and existence are columns of the table and are
 checked here, not by the handlers.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
-from popular.errors import Refuse
+from popular.errors import CommandRefused
 
 Handler = TypeVar("Handler", bound=Callable[..., None])
 
@@ -34,7 +34,7 @@ class Row:
     def split(self, text: bytes | None) -> list[bytes]:
         """Return the arguments in `text`, what follows the first space, None when there is no space.
 
-        Raises Refuse when there are too few or too many.  Blanks around the arguments of a
+        Raises CommandRefused when there are too few or too many.  Blanks around the arguments of a
         command that is not raw do no harm.  A raw argument that is empty is a missing one.
         """
         if self.raw:
@@ -42,7 +42,7 @@ class Row:
         else:
             arguments = (text or b"").split()
         if not self.low <= len(arguments) <= self.high:
-            raise Refuse(f"{self.name} {self.usage}")
+            raise CommandRefused(f"{self.name} {self.usage}")
         return arguments
 
     def shown(self, arguments: list[bytes]) -> str:

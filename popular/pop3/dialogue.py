@@ -6,7 +6,7 @@ sent a NUL, or had too many commands refused; everything else a client can do is
 
 from collections.abc import Callable
 
-from popular.errors import Gone, Leave, Refuse
+from popular.errors import CommandRefused, Gone, Leave
 from popular.net.wire import Wire
 from popular.pop3.command import State
 
@@ -33,25 +33,25 @@ class Dialogue:
         while True:
             try:
                 self.obey(state, self.wire.readline())
-            except Refuse as why:
+            except CommandRefused as why:
                 self.refuse(why)                     # the only place that writes -ERR for a command
             except Leave as leave:
                 return leave.result
 
     def obey(self, state: State, line: bytes) -> None:
-        """Obey one command line without its line end; raises Refuse, Leave and Gone."""
+        """Obey one command line without its line end; raises CommandRefused, Leave and Gone."""
         if b"\r" in line:
-            raise Refuse("stray CR in command")      # would end the line for a less strict server behind us
+            raise CommandRefused("stray CR in command")      # would end the line for a less strict server behind us
         word, space, rest = line.partition(b" ")
         row = state.find(word)
         if row is None:                              # never traced: it may be a password sent too early
-            raise Refuse("unknown command" if line.strip() else "empty line")
+            raise CommandRefused("unknown command" if line.strip() else "empty line")
         arguments = row.split(rest if space else None)
         if self._trace is not None:
             self._trace(row.shown(arguments))
         row.handler(state, *arguments)
 
-    def refuse(self, why: Refuse) -> None:
+    def refuse(self, why: CommandRefused) -> None:
         """Answer a refused command; raises Gone, after another last answer, when there were too many."""
         self.errors += why.is_own_fault
         if self.errors >= self._maxerrors:

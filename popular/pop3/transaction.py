@@ -21,7 +21,7 @@ from io import FileIO
 from itertools import chain
 from typing import BinaryIO
 
-from popular.errors import CommitError, Gone, Leave, Refuse, StoreError
+from popular.errors import CommandRefused, CommitError, Gone, Leave, StoreError
 from popular.net.stuffing import stuffed, stuffed_file
 from popular.net.transport import FilePart
 from popular.net.wire import Wire
@@ -120,7 +120,7 @@ class TransactionState(State):
         """Send the header, the blank line and some lines of the body; the message stays as new as it is."""
         index = self._index(number)
         if not _COUNT.fullmatch(count):
-            raise Refuse("not a number of lines")
+            raise CommandRefused("not a number of lines")
         self._send_message(index, int(count))
 
     @command("DELE", (1, 1), usage="needs one message number")
@@ -164,29 +164,29 @@ class TransactionState(State):
             self._wire.reply(False, refusal.text, refusal.code)      # not raised: the session is over all the same
         raise Leave(self.totals)
 
-    def _update(self) -> Refuse | None:
+    def _update(self) -> CommandRefused | None:
         """Commit; return what to tell the client when the store could not do all of it."""
         self._before_update()
         try:
             self._maildrop.commit(self._deleted, self._read)
         except CommitError as why:
             self._removed, self._failed, self._why = why.wanted - why.failed, why.failed, str(why)
-            return Refuse(f"{why.failed} of {why.wanted} messages not removed", why.code)
+            return CommandRefused(f"{why.failed} of {why.wanted} messages not removed", code=why.code)
         except StoreError as why:
             self._failed, self._why = len(self._deleted), str(why)
-            return Refuse("mailbox could not be updated", why.code)
+            return CommandRefused("mailbox could not be updated", code=why.code)
         self._removed = len(self._deleted)
         return None
 
     def _index(self, number: bytes) -> int:
-        """Return the index of the message that a client calls `number`; raises Refuse if there is none."""
+        """Return the index of the message that a client calls `number`; raises CommandRefused if there is none."""
         if not _NUMBER.fullmatch(number):
-            raise Refuse("not a message number")
+            raise CommandRefused("not a message number")
         index = int(number) - 1
         if index >= len(self._entries):
-            raise Refuse(f"no message {index + 1}, the mailbox has {len(self._entries)}")
+            raise CommandRefused(f"no message {index + 1}, the mailbox has {len(self._entries)}")
         if index in self._deleted:
-            raise Refuse(f"message {index + 1} is deleted")
+            raise CommandRefused(f"message {index + 1} is deleted")
         return index
 
     def _listing(self, column: Sequence[int] | Sequence[str]) -> Iterator[bytes]:
@@ -205,7 +205,7 @@ class TransactionState(State):
     def _send_message(self, index: int, body_lines: int | None) -> None:
         """Answer with a message, or with its header and `body_lines` lines.
 
-        Raises Refuse as long as nothing was sent.  After that nothing but Gone is honest: an
+        Raises CommandRefused as long as nothing was sent.  After that nothing but Gone is honest: an
         `-ERR` would become part of the message, a final dot would make it look whole.
         """
         message = self._open(index)
@@ -238,19 +238,19 @@ class TransactionState(State):
         return stuffed(message, body_lines)
 
     def _open(self, index: int) -> BinaryIO:
-        """Open a message; raises Refuse when it is gone or cannot be read."""
+        """Open a message; raises CommandRefused when it is gone or cannot be read."""
         try:
             return self._maildrop.open(index)
         except StoreError as why:
             if not why.code:
-                raise Refuse(f"message {index + 1} is gone", is_own_fault=False) from why
+                raise CommandRefused(f"message {index + 1} is gone", is_own_fault=False) from why
             raise self._cannot_read(index, why, why.code) from why
 
-    def _cannot_read(self, index: int, why: Exception, code: str = "SYS/TEMP") -> Refuse:
+    def _cannot_read(self, index: int, why: Exception, code: str = "SYS/TEMP") -> CommandRefused:
         """Note for the log why a message cannot be read; return what the client may know."""
         self._unreadable += 1
         self._read_error = f"message {index + 1}: {why}"
-        return Refuse(f"message {index + 1} cannot be read now", code, is_own_fault=False)
+        return CommandRefused(f"message {index + 1} cannot be read now", code=code, is_own_fault=False)
 
     def _counted(self, parts: Iterator[bytes | FilePart]) -> Iterator[bytes | FilePart]:
         """Pass on what goes to the wire, adding up its octets."""

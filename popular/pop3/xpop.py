@@ -7,7 +7,7 @@ there it is POP3 in TRANSACTION state.  Used in the children of pproxy and pserv
 
 from dataclasses import dataclass
 
-from popular.errors import ProxyHeader, Refuse, Refused
+from popular.errors import CommandRefused, LoginRefused, ProxyHeader
 from popular.names import MAX_MAILBOX, clean_line, is_mailbox, is_sid
 from popular.net.transport import PROXY_V1
 from popular.net.wire import Wire
@@ -37,7 +37,7 @@ class Preamble:
 def read_preamble(wire: Wire) -> Preamble:
     """Read the three lines.
 
-    Raises Refused, with the answer for the other side, at the first line that is wrong, and Gone.
+    Raises LoginRefused, with the answer for the other side, at the first line that is wrong, and Gone.
     How long it may take is the wire's deadline, which the caller sets.
     """
     mailbox = _line(wire, MAX_MAILBOX, "mailbox name")
@@ -75,11 +75,11 @@ def _line(wire: Wire, limit: int, what: str) -> bytes:
     wire.maxline = limit
     try:
         return wire.readline()
-    except Refuse as why:
-        raise Refused("SYS/PERM", f"{what} too long", f"{what}: {why.text}") from None
+    except CommandRefused as why:
+        raise LoginRefused(f"{what} too long", code="SYS/PERM", why=f"{what}: {why.text}") from None
     finally:
         wire.maxline = command_limit
 
 
-def _refused(text: str, line: bytes) -> Refused:
-    return Refused("SYS/PERM", text, f"{text}: {clean_line(line, 80)}")
+def _refused(text: str, line: bytes) -> LoginRefused:
+    return LoginRefused(text, code="SYS/PERM", why=f"{text}: {clean_line(line, 80)}")

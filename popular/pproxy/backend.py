@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from popular.daemon.tls import IMPLICIT, STARTTLS
-from popular.errors import BackendError, Gone, Refuse
+from popular.errors import BackendError, CommandRefused, Gone
 from popular.names import MAX_RESPONSE, clean_line
 from popular.net.dial import dial
 from popular.net.wire import Wire
@@ -29,7 +29,7 @@ _OTHER_REASONS = frozenset(("IN-USE", "LOGIN-DELAY", "SYS/TEMP", "SYS/PERM"))   
 _KINDS = {"timeout": "timeout", "closed": "closed", "reset": "closed"}           # of failures, by what a wire says
 
 
-class LoginRefused(BackendError):
+class BackendRefused(BackendError):
     """The backend is there and said no; `answer` is for the client."""
 
     def __init__(self, answer: Response) -> None:
@@ -57,7 +57,7 @@ class BackendLink:
     def open(cls, route: Route, sid: str, place: Callable[[socket.socket], socket.socket]) -> "BackendLink":
         """Connect and log in; `place` puts the socket where the relay wants it.
 
-        Raises LoginRefused when the backend says no, Unanswered when it got a password and says neither yes nor
+        Raises BackendRefused when the backend says no, Unanswered when it got a password and says neither yes nor
         no, else BackendError when it is out of reach.
         """
         backend = route.backend
@@ -107,7 +107,7 @@ def _log_in_pop3(wire: Wire, route: Route, sid: str) -> bytes:
     try:
         _send(wire, b"PASS " + route.password + b"\r\n", "PASS")
         return clean_line(_accepted(wire, "PASS", route.password)).encode("ascii")
-    except LoginRefused:
+    except BackendRefused:
         raise
     except BackendError as why:
         raise Unanswered(str(why), "silence" if why.kind == "timeout" else why.kind) from why.__cause__
@@ -143,14 +143,17 @@ def _secure(wire: Wire, backend: Backend) -> None:
 
 
 def _accepted(wire: Wire, step: str, secret: bytes = b"") -> bytes:
-    """Return the line that says +OK to `step`; raises LoginRefused for -ERR.  A line that holds `secret` is changed."""
+    """Return the line that says +OK to `step`; raises BackendRefused for -ERR.
+
+    A line that holds `secret` is changed.
+    """
     line, response = _answer(wire, step)
     if repeats(line.partition(b" ")[2], secret):
         code = response.code if response.code.upper() in {"AUTH", *_OTHER_REASONS} else ""
         response = Response(response.ok, code, WITHHELD)
         line = str(response).encode("ascii")
     if not response.ok:
-        raise LoginRefused(response)
+        raise BackendRefused(response)
     return line
 
 
@@ -177,7 +180,7 @@ def _answer(wire: Wire, step: str) -> tuple[bytes, Response]:
         return line, parse_response(line)
     except Gone as why:
         raise BackendError(f"{why} while its answer to {step} was awaited", _KINDS.get(str(why), "protocol")) from why
-    except (Refuse, ValueError) as why:
+    except (CommandRefused, ValueError) as why:
         raise BackendError(f"its answer to {step} is no POP3: {why}") from why
 
 

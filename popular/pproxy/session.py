@@ -12,7 +12,7 @@ from popular.daemon.admin.sessions import totals_of
 from popular.daemon.child.session import Session
 from popular.daemon.messages import NULL_BYTE_IN_INPUT
 from popular.daemon.tls import IMPLICIT
-from popular.errors import BackendError, Gone, MailcheckError, NoMailbox, NulByte, Refused
+from popular.errors import BackendError, Gone, LoginRefused, MailcheckError, NoMailbox, NulByte
 from popular.log.writer import Log
 from popular.mailcheck.client import ask
 from popular.mailcheck.packet import MailState
@@ -25,7 +25,7 @@ from popular.pop3.dialogue import Dialogue
 from popular.pop3.maildrop import EmptyMaildrop
 from popular.pop3.transaction import TransactionState
 from popular.pproxy import messages
-from popular.pproxy.backend import BackendLink, LoginRefused, Unanswered
+from popular.pproxy.backend import BackendLink, BackendRefused, Unanswered
 from popular.pproxy.objects import ProxyConfig, Vserv
 from popular.pproxy.routing import NoRoute, Route, find_route
 from popular.statefile.counters import ProxyOutcome
@@ -114,7 +114,7 @@ class ProxySession:
             asked = time.monotonic()
             try:
                 return self.admit(self.authenticate(credentials))
-            except Refused as why:
+            except LoginRefused as why:
                 self.outcome = ProxyOutcome.REFUSED
                 self.pause_until(asked + min(self.config.authdelay * 2 ** attempt, MAX_DELAY))
                 self.wire.reply(False, why.text, why.code)
@@ -138,7 +138,7 @@ class ProxySession:
             self.session.start_tls(self.vserv.tls)
 
     def authenticate(self, credentials: Credentials) -> Route:
-        """Ask the database modules who this is and where their mail is; raises Refused."""
+        """Ask the database modules who this is and where their mail is; raises LoginRefused."""
         self.user, self.route, self.pdm = credentials.user, None, ""
         self.slot.call_user(self.user)
         verdict = self.session.child.lend(self.chain.check, Request(
@@ -152,7 +152,7 @@ class ProxySession:
                 except NoRoute as why:
                     self.slot.count("logins_failed")
                     self.log.note(messages.ROUTE_UNUSABLE, **who, why=str(why), client=self.client)
-                    raise Refused("SYS/TEMP", BROKEN, str(why)) from why
+                    raise LoginRefused(BROKEN, code="SYS/TEMP", why=str(why)) from why
                 self.pdm = verdict.module
                 self.slot.count("logins")
                 self.session.child.has_login = True
@@ -163,13 +163,13 @@ class ProxySession:
             case Verdict(outcome=Outcome.FAILED):
                 self.slot.count("logins_failed")
                 self.log.note(messages.LOGIN_FAILED, **who, client=self.client, why=verdict.why)
-                raise Refused("SYS/TEMP", BROKEN, verdict.why)
+                raise LoginRefused(BROKEN, code="SYS/TEMP", why=verdict.why)
         self.slot.count("logins_refused")
         self.log.note(messages.LOGIN_REFUSED, **who, client=self.client, why=verdict.why or verdict.outcome.value)
-        raise Refused("AUTH", WRONG, verdict.why)
+        raise LoginRefused(WRONG, code="AUTH", why=verdict.why)
 
     def admit(self, route: Route) -> Empty | BackendLink:
-        """Decide between the empty mailbox and the backend; answers the client's PASS; raises Refused."""
+        """Decide between the empty mailbox and the backend; answers the client's PASS; raises LoginRefused."""
         where = self.where(route)
         if not self.vserv.enabled:
             self.log.note(messages.VSERV_DISABLED, vserv=self.vserv.ident, client=self.client)
@@ -209,20 +209,20 @@ class ProxySession:
         return state
 
     def connect(self, route: Route) -> Empty | BackendLink:
-        """Log in at the backend and pass its answer on; raises Refused."""
+        """Log in at the backend and pass its answer on; raises LoginRefused."""
         if route.backend.drain:
             return self.out_of_reach(route, BackendError("it is drained", "drained"))
         self.session.enter("connecting")
         try:
             link = BackendLink.open(route, self.session.id, self.session.child.reserved.place_backend)
-        except LoginRefused as why:
+        except BackendRefused as why:
             self.slot.count("backend_refused")
             if why.is_guess and not route.is_vouched:    # it was the client's password, which nobody knew before
                 self.log.note(messages.LOGIN_REFUSED, user=self.user, namespace=self.vserv.namespace,
                               client=self.client, pdm=self.pdm, why=f"backend {route.backend.ident}: {why}")
             else:
                 self.log.note(messages.BACKEND_REFUSED, **self.where(route), answer=str(why))
-            raise Refused(why.answer.code, why.answer.text, str(why)) from why
+            raise LoginRefused(why.answer.text, code=why.answer.code, why=str(why)) from why
         except BackendError as why:
             self.log_nul(why)
             return self.out_of_reach(route, why)
@@ -235,7 +235,7 @@ class ProxySession:
         return link
 
     def out_of_reach(self, route: Route, why: BackendError) -> Empty:
-        """Play the empty mailbox instead of the backend, or raise Refused, as `softfail` says.
+        """Play the empty mailbox instead of the backend, or raise LoginRefused, as `softfail` says.
 
         Not for a client whose password the backend was to check, nor where it has been given one and says nothing.
         """
@@ -244,15 +244,16 @@ class ProxySession:
             self.log.note(messages.SOFT_FAILURE, **self.where(route), why=str(why))
             return self.empty(route, ProxyOutcome.SOFT_FAILURE)
         self.log.note(messages.BACKEND_FAILED, **self.where(route), why=str(why))
-        raise Refused("SYS/TEMP", BROKEN, str(why))
+        raise LoginRefused(BROKEN, code="SYS/TEMP", why=str(why))
 
     def empty(self, route: Route, outcome: ProxyOutcome) -> Empty:
-        """Answer PASS as pserv would for a mailbox without mail; raises Refused when nobody has checked the password.
+        """Answer PASS as pserv would for a mailbox without mail.
 
+        Raises LoginRefused when nobody has checked the password.
         That is the backend's business where the module has not done so (`any` with pop3), and it was not asked.
         """
         if not route.is_vouched:
-            raise Refused("SYS/TEMP", BROKEN, f"{outcome.text}, and nobody has checked the password")
+            raise LoginRefused(BROKEN, code="SYS/TEMP", why=f"{outcome.text}, and nobody has checked the password")
         self.outcome = outcome
         self.wire.reply(True, EMPTY_MAILBOX)
         return Empty()

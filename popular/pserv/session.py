@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from popular.config.store import Config
 from popular.daemon.admin.sessions import totals_of
 from popular.daemon.child.session import Session
-from popular.errors import Gone, MailboxError, ProxyHeader, Refused
+from popular.errors import Gone, LoginRefused, MailboxError, ProxyHeader
 from popular.log.writer import Log
 from popular.pop3.dialogue import Dialogue
 from popular.pop3.maildrop import EmptyMaildrop
@@ -58,7 +58,7 @@ class ServSession:
         try:
             preamble = self.meet()
             maildrop = self.open(preamble)
-        except Refused as why:
+        except LoginRefused as why:
             self.wire.reply(False, why.text, why.code)
             self.slot.count(ServerOutcome.REFUSED.counter)
             return
@@ -68,14 +68,14 @@ class ServSession:
             maildrop.close()
 
     def meet(self) -> Preamble:
-        """Learn which mailbox is wanted, and what the session is called; raises Refused and Gone."""
+        """Learn which mailbox is wanted, and what the session is called; raises LoginRefused and Gone."""
         self.session.enter("preamble")
         self.wire.deadline = time.monotonic() + self.config.preambletimeout
         try:
             if self.server.tls is not None:
                 self.session.start_tls(self.server.tls)
             preamble = read_preamble(self.wire)
-        except Refused as why:
+        except LoginRefused as why:
             self.session.note_peer(messages.PREAMBLE_REFUSED, **self.where, why=why.why)
             raise
         except Gone as why:
@@ -89,7 +89,7 @@ class ServSession:
         return preamble
 
     def open(self, preamble: Preamble) -> Served:
-        """List the mailbox; raises Refused, with the reason in the log."""
+        """List the mailbox; raises LoginRefused, with the reason in the log."""
         self.session.enter("opening")
         mailbox = Mailbox(self.config.mailboxdir, preamble.mailbox)
         try:
@@ -102,10 +102,10 @@ class ServSession:
         except MailboxError as why:
             self.log_mailbox(preamble.mailbox, why)
             text = "no such mailbox" if why.code == "SYS/PERM" else "mailbox cannot be opened now"
-            raise Refused(why.code, text, str(why)) from why
+            raise LoginRefused(text, code=why.code, why=str(why)) from why
         except MemoryError as why:
             self.log.note(messages.OUT_OF_MEMORY, mailbox=preamble.mailbox)
-            raise Refused("SYS/TEMP", "mailbox cannot be opened now", "out of memory") from why
+            raise LoginRefused("mailbox cannot be opened now", code="SYS/TEMP", why="out of memory") from why
 
     def open_absent(self, mailbox: Mailbox, why: MailboxError, *, master: bool) -> Served:
         """Make a mailbox that is not there, or show an empty one in its place; raises MailboxError."""

@@ -5,7 +5,7 @@ import math
 
 from popular.control.answer import Answer, parse_end, unstuffed
 from popular.control.grammar import join_words, split_words
-from popular.errors import Gone, MailcheckError, Refuse, Refused, UsageError
+from popular.errors import CommandRefused, Gone, LoginRefused, MailcheckError, UsageError
 from popular.mailcheck.packet import (
     MailState, is_answer, mail_request, parse_load_answer, parse_mail_answer, parse_request)
 from popular.names import MAX_RESPONSE, is_mailbox, is_sid
@@ -37,7 +37,7 @@ def _lines(data: bytes, limit: int, piece: int) -> list[bytes]:
     while True:
         try:
             line = wire.readline()
-        except Refuse:
+        except CommandRefused:
             found.append(b"refused\n")
         except Gone:
             return found if 0 not in data and b"\n" in data[-1:] else []    # where it ends depends on the pieces
@@ -80,7 +80,7 @@ def xpop_preamble(data: bytes) -> None:
     """A proxy's three lines: what is accepted is well-formed and comes out of `preamble_lines` again."""
     try:
         found = read_preamble(Wire(MemoryStream(data[1:], data[0] if data else 1), idle=1.0))
-    except (Refused, Gone):
+    except (LoginRefused, Gone):
         return
     assert is_mailbox(found.mailbox) and is_sid(found.sid)
     again = read_preamble(Wire(MemoryStream(preamble_lines(found.mailbox, found.sid, found.master), 4096), idle=1.0))

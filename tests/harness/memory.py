@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from popular.errors import CommitError, Gone, Refused, StoreError
+from popular.errors import CommitError, Gone, LoginRefused, StoreError
 from popular.net.wire import Wire
 from popular.pop3.authorization import AuthorizationState, Credentials
 from popular.pop3.dialogue import Dialogue
@@ -148,8 +148,8 @@ class MemoryStage:
         try:
             preamble = read_preamble(wire)
             if preamble.mailbox != "box":
-                raise Refused("SYS/PERM", "no such mailbox", preamble.mailbox)
-        except Refused as why:
+                raise LoginRefused("no such mailbox", code="SYS/PERM", why=preamble.mailbox)
+        except LoginRefused as why:
             wire.reply(False, why.text, why.code)
             return
         self.maildrop.master = preamble.master

@@ -3,7 +3,8 @@
 import pytest
 
 from popular import errors
-from popular.errors import ConfigError, Gone, Leave, Mistake, NulByte, PopularError, Refuse, Refused, StoreError
+from popular.errors import (
+    CommandRefused, ConfigError, Gone, Leave, LoginRefused, Mistake, NulByte, PopularError, StoreError)
 
 
 def test_a_configuration_error_tells_every_mistake():
@@ -16,14 +17,14 @@ def test_a_configuration_error_tells_every_mistake():
 
 
 def test_a_refused_login_keeps_its_reason_from_the_client():
-    why = Refused("AUTH", "login refused", "user joe: wrong password")
+    why = LoginRefused("login refused", code="AUTH", why="user joe: wrong password")
     assert str(why) == "user joe: wrong password"
     assert "joe" not in why.text + why.code
 
 
 def test_what_a_refused_command_carries():
-    why = Refuse("no such message", "SYS/PERM")
-    assert (why.text, why.code, Refuse("x").code) == ("no such message", "SYS/PERM", "")
+    why = CommandRefused("no such message", code="SYS/PERM")
+    assert (why.text, why.code, CommandRefused("x").code) == ("no such message", "SYS/PERM", "")
 
 
 @pytest.mark.parametrize("why, code", [

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from popular.errors import Gone, NulByte, Refuse
+from popular.errors import CommandRefused, Gone, NulByte
 from popular.net import wire as wire_module
 from popular.net.transport import Octets
 from popular.net.wire import MAX_SURPLUS, SEND_BLOCK, Wire
@@ -41,7 +41,7 @@ def lines_until_end(wire: Wire) -> list[bytes | str]:
     while True:
         try:
             found.append(wire.readline())
-        except Refuse as why:
+        except CommandRefused as why:
             found.append(why.text)
         except Gone as why:
             found.append(f"gone: {why}")
@@ -108,7 +108,7 @@ def test_what_came_before_a_timeout_is_kept(wire: Wire, peer: socket.socket) -> 
 def test_maxline_may_be_changed(wire: Wire, peer: socket.socket) -> None:
     peer.sendall(b"12345\r\n123456789\r\n")
     wire.maxline = 4
-    with pytest.raises(Refuse, match=LONG):
+    with pytest.raises(CommandRefused, match=LONG):
         wire.readline()
     wire.maxline = 9
     assert wire.readline() == b"123456789"
@@ -309,7 +309,7 @@ def test_buffered_input_is_handed_on_once(wire: Wire, peer: socket.socket) -> No
 
 def test_buffered_input_after_an_over_long_line(wire: Wire, peer: socket.socket) -> None:
     peer.sendall(b"x" * 5000 + b"\r\nSTAT\r\n")
-    with pytest.raises(Refuse):
+    with pytest.raises(CommandRefused):
         wire.readline()
     assert wire.take_buffered() == b"STAT\r\n"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from popular.errors import Gone, Leave, NulByte, Refuse
+from popular.errors import CommandRefused, Gone, Leave, NulByte
 from popular.net.wire import Wire
 from popular.pop3.command import State, command
 from popular.pop3.dialogue import Dialogue
@@ -30,7 +30,7 @@ class Echo(State):
 
     @command("HIDE", (1, 2), secret=True, usage="needs a secret")
     def hide(self, *words: bytes) -> None:
-        raise Refuse("never", "AUTH")
+        raise CommandRefused("never", code="AUTH")
 
     @command("STLS", when=lambda state: state.tls)
     def stls(self) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from popular.errors import Gone, Refused
+from popular.errors import Gone, LoginRefused
 from popular.net.wire import Wire
 from popular.pop3.authorization import AuthorizationState
 from popular.pop3.dialogue import Dialogue
@@ -48,7 +48,7 @@ def test_the_preamble(stream: bytes) -> None:
     conversation = Conversation(read_preamble)
     try:
         conversation.exchange(stream)
-    except Refused as why:
+    except LoginRefused as why:
         assert why.code == "SYS/PERM" and why.why.isascii() and why.why.isprintable()
     else:
         assert conversation.result is not None or isinstance(conversation.error, Gone)

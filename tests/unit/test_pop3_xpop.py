@@ -2,7 +2,7 @@
 
 import pytest
 
-from popular.errors import Gone, NulByte, Refused
+from popular.errors import Gone, LoginRefused, NulByte
 from popular.pop3.xpop import Preamble, preamble_lines, read_preamble
 from tests.harness.memory import Conversation
 
@@ -58,7 +58,7 @@ def test_refused_at_the_line_that_is_wrong(lines: bytes, text: str, why: str) ->
     conversation = Conversation(read_preamble)
     conversation.sock.sendall(lines + b"\r\n")
     assert conversation.sock.recv(1) == b""      # the server function ended
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(LoginRefused) as caught:
         conversation.end()
     assert (caught.value.code, caught.value.text) == ("SYS/PERM", text)
     assert why in caught.value.why
