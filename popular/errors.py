@@ -6,9 +6,10 @@
      ├ StartError    the machine says no (port, file, right) exit 69
      ├ CommandRefused  a POP3 command, the session goes on
      ├ LoginRefused  a login, the client may try again
-     ├ StoreError    a mailbox or message cannot be used     [SYS/TEMP] or [SYS/PERM]
-     │  ├ MailboxError  a mailbox's folder cannot be opened     [SYS/TEMP] or [SYS/PERM]
-     │  └ CommitError  some messages could not be removed      [SYS/TEMP] at QUIT
+     ├ StoreError    a mailbox or message cannot be used
+     │  ├ MailboxError  a mailbox's folder cannot be opened, or there is no such mailbox
+     │  ├ MessageGone  a message that was listed is no longer there
+     │  └ CommitError  some messages could not be removed at QUIT
      ├ BackendError  a backend cannot be used                soft failure or [SYS/TEMP]
      ├ MailcheckError  no usable answer: treated as "has mail"
      │  └ NoMailbox    there is none: the server decides what becomes of the user
@@ -23,6 +24,7 @@ The text of an error is for the one who can mend it (administrator, log).  What 
 stands in fields of its own, because client text never holds paths, errno or class names.
 """
 
+import errno
 import os
 from dataclasses import dataclass, field
 
@@ -101,24 +103,29 @@ class LoginRefused(PopularError):
 
 
 class StoreError(PopularError):
-    """A mailbox or a message cannot be used.
-
-    `code` is the response code for the client: SYS/TEMP, SYS/PERM, or empty for a message that is
-    merely gone.
-    """
-
-    def __init__(self, why: str, code: str = "SYS/TEMP") -> None:
-        super().__init__(why)
-        self.code = code
+    """A mailbox or a message cannot be used; unless more is told, it may be usable later."""
 
 
 class MailboxError(StoreError):
-    """A folder of a mailbox cannot be opened: `path`, and the system's reason as an errno `number`."""
+    """A folder of a mailbox cannot be opened: `path`, and the system's reason as an errno `number`.
 
-    def __init__(self, path: str, number: int, code: str) -> None:
-        super().__init__(f"{path}: {os.strerror(number)}", code)
+    `no_such_mailbox`: it is missing, while the spool is in its place, so trying again does not help.
+    """
+
+    def __init__(self, path: str, number: int, *, no_such_mailbox: bool = False) -> None:
+        super().__init__(f"{path}: {os.strerror(number)}")
         self.path = path
         self.number = number
+        self.no_such_mailbox = no_such_mailbox
+
+    @property
+    def is_missing(self) -> bool:
+        """Tell whether the folder is simply not there."""
+        return self.number == errno.ENOENT
+
+
+class MessageGone(StoreError):
+    """A message that was listed is no longer there: another session has removed it."""
 
 
 class CommitError(StoreError):
@@ -128,7 +135,7 @@ class CommitError(StoreError):
     """
 
     def __init__(self, failed: int, wanted: int, why: str) -> None:
-        super().__init__(why, "SYS/TEMP")
+        super().__init__(why)
         self.failed = failed
         self.wanted = wanted
 

@@ -23,7 +23,6 @@ from popular.pcheckd.answers import Answers
 from popular.pcheckd.messages import SHUTDOWN
 from popular.pcheckd.settings import SCHEMA
 from popular.proc.pool import PoolLimits
-from popular.store.folders import is_missing
 from popular.store.mailbox import mail_state
 from popular.unix.load import LoadAverage
 
@@ -76,8 +75,8 @@ def lookup(root: str, missing: str) -> Callable[[str], MailState | None]:
         try:
             return _STATES[mail_state(root, mailbox)]
         except MailboxError as why:
-            if why.code == "SYS/PERM":    # missing for good, with the spool in its place
-                return MailState.EMPTY if missing == EMPTY and is_missing(why) else None
+            if why.no_such_mailbox:
+                return MailState.EMPTY if missing == EMPTY and why.is_missing else None
             raise
     return look
 

@@ -78,7 +78,7 @@ class Maildrop(Protocol):
         ...
 
     def open(self, index: int) -> BinaryIO:
-        """Return the message's wire octets, line ends CRLF, not dot-stuffed; raises StoreError.
+        """Return the message's wire octets, line ends CRLF, not dot-stuffed; raises StoreError, MessageGone.
 
         From now on `entries` has as its size how many there are.
 

@@ -1,12 +1,13 @@
-"""A server's one-line response read by a client (RFC 1939 section 3, RFC 2449 section 8).
+"""A server's one-line response as a client reads it, and response codes (RFC 1939 section 3, RFC 2449 section 8).
 
-Used in the children of pproxy, toward backends.  Backends are not trusted: what comes out of here
+Used in the children of pproxy, toward backends, and of pserv.  Backends are not trusted: what is read from them
 is printable ASCII and short.
 """
 
 import re
 from dataclasses import dataclass
 
+from popular.errors import MailboxError, StoreError
 from popular.names import clean_line
 
 _CODE = re.compile(r"\[([A-Za-z0-9/_.-]{1,64}(?: [\x20-\x5a\x5c\x5e-\x7e]{1,64})?)\] ?(.*)")
@@ -33,3 +34,8 @@ def parse_response(line: bytes) -> Response:
     match = _CODE.fullmatch(rest)
     code, text = match.groups() if match else ("", rest)
     return Response(status == "+OK", code, text.strip())
+
+
+def code_for(why: StoreError) -> str:
+    """Return the response code for a fault of the store: SYS/PERM where trying again does not help (RFC 3206)."""
+    return "SYS/PERM" if isinstance(why, MailboxError) and why.no_such_mailbox else "SYS/TEMP"

@@ -21,13 +21,14 @@ from io import FileIO
 from itertools import chain
 from typing import BinaryIO
 
-from popular.errors import CommandRefused, CommitError, Gone, Leave, StoreError
+from popular.errors import CommandRefused, CommitError, Gone, Leave, MessageGone, StoreError
 from popular.net.stuffing import stuffed, stuffed_file
 from popular.net.transport import FilePart
 from popular.net.wire import Wire
 from popular.pop3 import capability
 from popular.pop3.command import State, command
 from popular.pop3.maildrop import Maildrop
+from popular.pop3.response import code_for
 
 _LINES_AT_ONCE = 1000                            # lines of LIST and UIDL joined into one part
 _NUMBER = re.compile(rb"[1-9][0-9]{0,9}")        # no sign, no leading zero, no endless digits
@@ -171,10 +172,10 @@ class TransactionState(State):
             self._maildrop.commit(self._deleted, self._read)
         except CommitError as why:
             self._removed, self._failed, self._why = why.wanted - why.failed, why.failed, str(why)
-            return CommandRefused(f"{why.failed} of {why.wanted} messages not removed", code=why.code)
+            return CommandRefused(f"{why.failed} of {why.wanted} messages not removed", code=code_for(why))
         except StoreError as why:
             self._failed, self._why = len(self._deleted), str(why)
-            return CommandRefused("mailbox could not be updated", code=why.code)
+            return CommandRefused("mailbox could not be updated", code=code_for(why))
         self._removed = len(self._deleted)
         return None
 
@@ -241,10 +242,10 @@ class TransactionState(State):
         """Open a message; raises CommandRefused when it is gone or cannot be read."""
         try:
             return self._maildrop.open(index)
+        except MessageGone as why:
+            raise CommandRefused(f"message {index + 1} is gone", is_own_fault=False) from why
         except StoreError as why:
-            if not why.code:
-                raise CommandRefused(f"message {index + 1} is gone", is_own_fault=False) from why
-            raise self._cannot_read(index, why, why.code) from why
+            raise self._cannot_read(index, why, code_for(why)) from why
 
     def _cannot_read(self, index: int, why: Exception, code: str = "SYS/TEMP") -> CommandRefused:
         """Note for the log why a message cannot be read; return what the client may know."""

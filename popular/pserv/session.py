@@ -14,6 +14,7 @@ from popular.errors import Gone, LoginRefused, MailboxError, ProxyHeader
 from popular.log.writer import Log
 from popular.pop3.dialogue import Dialogue
 from popular.pop3.maildrop import EmptyMaildrop
+from popular.pop3.response import code_for
 from popular.pop3.transaction import Outcome, TransactionState
 from popular.pop3.xpop import Preamble, read_preamble
 from popular.pserv import messages
@@ -21,7 +22,6 @@ from popular.pserv.objects import ServConfig, Server
 from popular.statefile.counters import ServerOutcome
 from popular.statefile.reader import Row
 from popular.store.commit import Trouble
-from popular.store.folders import is_missing
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
 
@@ -101,8 +101,8 @@ class ServSession:
                 return self.open_absent(mailbox, why, master=preamble.master)
         except MailboxError as why:
             self.log_mailbox(preamble.mailbox, why)
-            text = "no such mailbox" if why.code == "SYS/PERM" else "mailbox cannot be opened now"
-            raise LoginRefused(text, code=why.code, why=str(why)) from why
+            text = "no such mailbox" if why.no_such_mailbox else "mailbox cannot be opened now"
+            raise LoginRefused(text, code=code_for(why), why=str(why)) from why
         except MemoryError as why:
             self.log.note(messages.OUT_OF_MEMORY, mailbox=preamble.mailbox)
             raise LoginRefused("mailbox cannot be opened now", code="SYS/TEMP", why="out of memory") from why
@@ -183,4 +183,4 @@ def sum_up(config: Config, log: Log, row: Row, how: str) -> None:
 
 def _is_absent(why: MailboxError) -> bool:
     """Tell whether a mailbox is not there, while its spool is; a file in its place is something else."""
-    return why.code == "SYS/PERM" and is_missing(why)
+    return why.no_such_mailbox and why.is_missing

@@ -48,7 +48,7 @@ def deliver(mailbox: Mailbox, source: Source, form: Form, step: Step = lambda na
     `step` is called with the name of what comes next: "write", "sync", "link", "unlink", "settle".  An exception
     that it raises up to and including "link" undoes the delivery.
 
-    Raises MailboxError, or StoreError (SYS/TEMP), with the mail not delivered; only if new/ cannot be synced, and the
+    Raises MailboxError, or StoreError, with the mail not delivered; only if new/ cannot be synced, and the
     message not be removed either, it is there nevertheless: a retry that brings it twice is better than a loss.
     """
     mailbox.check()
@@ -75,7 +75,7 @@ def deliver(mailbox: Mailbox, source: Source, form: Form, step: Step = lambda na
         _take_back(mailbox, name)
         if not isinstance(why, OSError):
             raise
-        raise MailboxError(mailbox.new, why.errno or errno.EIO, "SYS/TEMP") from why
+        raise MailboxError(mailbox.new, why.errno or errno.EIO) from why
     return Delivered(name, size)
 
 
@@ -89,7 +89,7 @@ def _make_draft(mailbox: Mailbox) -> tuple[str, int]:
         except FileExistsError:
             continue
         except OSError as why:
-            raise MailboxError(mailbox.tmp, why.errno or errno.EIO, "SYS/TEMP") from why
+            raise MailboxError(mailbox.tmp, why.errno or errno.EIO) from why
     raise StoreError(f"{mailbox.tmp}: no name is free")
 
 

@@ -18,7 +18,7 @@ from typing import Protocol
 
 from popular.errors import MailboxError
 from popular.store.filename import size_of, time_of, unread_names
-from popular.store.folders import files_in, is_missing, sync_folder
+from popular.store.folders import files_in, sync_folder
 from popular.store.mailbox import Mailbox
 
 MAX_TROUBLES = 20    # kept for the log; a broken disk must not fill it
@@ -145,7 +145,7 @@ class Cleaning:
                 except OSError as why:
                     self._cleaned.fail(f"{path}: {why.strerror}")
         except MailboxError as why:
-            if not is_missing(why):
+            if not why.is_missing:
                 self._cleaned.fail(str(why))
 
     def _clean_draft(self, path: str, name: str) -> None:

@@ -28,7 +28,7 @@ class File(NamedTuple):
 def files_in(folder: str) -> Iterator[File]:
     """Yield the regular files of a folder, without dot files; symbolic links are not followed.
 
-    Raises MailboxError: SYS/PERM where the folder is missing, else SYS/TEMP.
+    Raises MailboxError, `no_such_mailbox` where the folder is missing.
     """
     try:
         with os.scandir(folder) as entries:
@@ -70,14 +70,9 @@ def has_file(folder: str) -> bool:
 
 
 def folder_error(folder: str, why: OSError) -> MailboxError:
-    """Return the error that tells of a folder; only a missing one is told for good (SYS/PERM)."""
+    """Return the error that tells of a folder, `no_such_mailbox` if it is missing."""
     number = why.errno or errno.EIO
-    return MailboxError(folder, number, "SYS/PERM" if number in _MISSING else "SYS/TEMP")
-
-
-def is_missing(why: MailboxError) -> bool:
-    """Tell whether the folder is simply not there."""
-    return why.number == errno.ENOENT
+    return MailboxError(folder, number, no_such_mailbox=number in _MISSING)
 
 
 def make_folder(path: str) -> bool:

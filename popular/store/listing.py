@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from popular.errors import MailboxError
 from popular.store.filename import (
     base_of, is_ours, lacks_seen, mark_of, plain_octets, rank_of, sort_plain, twin_base, uid_of)
-from popular.store.folders import files_in, is_missing, names_in
+from popular.store.folders import files_in, names_in
 from popular.store.mailbox import Mailbox
 
 
@@ -167,7 +167,7 @@ def _in_both(mailbox: Mailbox, files: Callable[[str], list[_File]]) -> tuple[lis
     try:
         return new, files(mailbox.cur)
     except MailboxError as why:
-        if not is_missing(why):
+        if not why.is_missing:
             raise
         return new, []
 

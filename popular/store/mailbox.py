@@ -10,7 +10,7 @@ import time
 
 from popular.errors import MailboxError, StoreError
 from popular.names import is_mailbox
-from popular.store.folders import folder_error, has_file, is_missing, make_folder, make_name, sync_name
+from popular.store.folders import folder_error, has_file, make_folder, make_name, sync_name
 
 
 class Mailbox:
@@ -24,9 +24,9 @@ class Mailbox:
     __slots__ = ("name", "root", "path", "new", "cur", "tmp")
 
     def __init__(self, root: str, name: str) -> None:
-        """Name a mailbox below `root`; raises StoreError (SYS/PERM) for a name against spec 2.4."""
+        """Name a mailbox below `root`; raises StoreError for a name against spec 2.4."""
         if not is_mailbox(name):
-            raise StoreError("not a mailbox name", "SYS/PERM")
+            raise StoreError("not a mailbox name")
         self.root = root
         self.name = name
         self.path = f"{root}/{name}"
@@ -36,12 +36,12 @@ class Mailbox:
 
     def lost(self, why: MailboxError) -> bool:
         """Tell whether new/, which failed, is simply not there, while cur/ is."""
-        return is_missing(why) and os.path.isdir(self.cur)
+        return why.is_missing and os.path.isdir(self.cur)
 
     def missing(self, why: MailboxError) -> MailboxError:
-        """Return what a failure of new/ means: with the spool away, no mailbox is missing for good."""
-        if why.code == "SYS/PERM" and not os.path.isdir(self.root):
-            return MailboxError(self.root, why.number, "SYS/TEMP")
+        """Return what a failure of new/ means: with the spool away, no mailbox is said to be missing."""
+        if why.no_such_mailbox and not os.path.isdir(self.root):
+            return MailboxError(self.root, why.number)
         return why
 
     def check(self) -> None:
@@ -55,12 +55,12 @@ class Mailbox:
             try:
                 make_folder(self.new)
             except OSError as other:
-                raise MailboxError(self.new, other.errno or errno.EIO, "SYS/TEMP") from other
+                raise MailboxError(self.new, other.errno or errno.EIO) from other
 
     def create(self) -> None:
         """Make the mailbox's folders below the spool where they are missing; all of them last on disk then.
 
-        The spool itself is never made: it may be a disk that is not mounted.  Raises MailboxError (SYS/TEMP).
+        The spool itself is never made: it may be a disk that is not mounted.  Raises MailboxError.
         """
         folder = self.root
         try:
@@ -73,7 +73,7 @@ class Mailbox:
                     os.utime(folder, (past, past))    # nothing has come or gone, see `store.deliver`
             sync_name(self.new)
         except OSError as why:
-            raise MailboxError(folder, why.errno or errno.EIO, "SYS/TEMP") from why
+            raise MailboxError(folder, why.errno or errno.EIO) from why
 
     def mark_departure(self) -> None:
         """Touch cur/, as any move out of new/ does: `store.deliver` tells from it that names may have been used.
@@ -101,6 +101,6 @@ def mail_state(root: str, name: str) -> str:
     try:
         return "read" if has_file(mailbox.cur) else "none"
     except MailboxError as why:
-        if is_missing(why):
+        if why.is_missing:
             return "none"
         raise

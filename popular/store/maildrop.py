@@ -11,7 +11,7 @@ import stat
 from collections.abc import Set
 from typing import BinaryIO, cast
 
-from popular.errors import StoreError
+from popular.errors import MessageGone, StoreError
 from popular.pop3.maildrop import Entries
 from popular.store.commit import Commit, Trouble
 from popular.store.filename import is_ours, size_of, tells_size
@@ -56,13 +56,13 @@ class MaildirMaildrop:
     def open(self, index: int) -> BinaryIO:
         """Return the message's wire octets, unbuffered; an entry whose size is not that of the file is corrected.
 
-        Raises StoreError: without a code if the message is gone, else SYS/TEMP.
+        Raises StoreError, MessageGone if the message is not there any more.
         """
         message = self._messages[index]
         try:
             opened = self._file(message)
             if opened is None:
-                raise StoreError(f"{message.name}: gone", "")
+                raise MessageGone(f"{message.name}: gone")
             file = self._checked(index, message.name, *opened)
         except OSError as why:
             raise StoreError(f"{message.name}: {why.strerror}") from why

@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from popular.config.parser import Parser
-from popular.errors import StartError, StoreError
+from popular.errors import MailboxError, StartError, StoreError
 from popular.log.writer import Log
 from popular.names import is_mailbox
 from popular.paths import LOGDIR, SPOOLDIR
@@ -149,7 +149,7 @@ def stay_watched(step: str) -> None:
 
 def complain(mailbox: str, why: StoreError, log: Log) -> int:
     """Log why there is no delivery and return the exit code."""
-    if why.code == "SYS/PERM":
+    if isinstance(why, MailboxError) and why.no_such_mailbox:
         log.note(M.NO_SUCH_MAILBOX, mailbox=mailbox, why=str(why))
         return tell(NO_USER, mailbox, "no such mailbox")
     log.note(M.NOT_DELIVERED, mailbox=mailbox, why=str(why))

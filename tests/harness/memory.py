@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from popular.errors import CommitError, Gone, LoginRefused, StoreError
+from popular.errors import CommitError, Gone, LoginRefused, MessageGone
 from popular.net.wire import Wire
 from popular.pop3.authorization import AuthorizationState, Credentials
 from popular.pop3.dialogue import Dialogue
@@ -53,7 +53,7 @@ class MemoryMaildrop:
 
     def open(self, index: int) -> BinaryIO:
         if index in self.gone:
-            raise StoreError("no such file", "")
+            raise MessageGone("no such file")
         return self.openers[index]() if index in self.openers else io.BytesIO(self.messages[index])
 
     def last_read(self) -> int:

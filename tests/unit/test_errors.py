@@ -1,10 +1,13 @@
 """Errors: what they carry for the one who can mend it, and what for the client."""
 
+import errno
+
 import pytest
 
 from popular import errors
 from popular.errors import (
-    CommandRefused, ConfigError, Gone, Leave, LoginRefused, Mistake, NulByte, PopularError, StoreError)
+    CommandRefused, ConfigError, Gone, Leave, LoginRefused, MailboxError, Mistake, NulByte, PopularError, StoreError)
+from popular.pop3.response import code_for
 
 
 def test_a_configuration_error_tells_every_mistake():
@@ -28,11 +31,12 @@ def test_what_a_refused_command_carries():
 
 
 @pytest.mark.parametrize("why, code", [
-    pytest.param(StoreError("disk"), "SYS/TEMP", id="default"),
-    pytest.param(StoreError("mailbox", "SYS/PERM"), "SYS/PERM", id="given"),
+    pytest.param(StoreError("disk"), "SYS/TEMP", id="store"),
+    pytest.param(MailboxError("/spool/joe", errno.EACCES), "SYS/TEMP", id="mailbox"),
+    pytest.param(MailboxError("/spool/joe", errno.ENOENT, no_such_mailbox=True), "SYS/PERM", id="no such mailbox"),
 ])
 def test_the_response_code_of_a_store_error(why, code):
-    assert why.code == code
+    assert code_for(why) == code
 
 
 def test_a_nul_byte_is_a_peer_gone():

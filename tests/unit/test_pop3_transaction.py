@@ -1,5 +1,6 @@
 """TRANSACTION: what transcripts cannot show: failing stores, totals, stuffing at every border, size."""
 
+import errno
 import io
 import os
 from functools import partial
@@ -8,10 +9,11 @@ from typing import BinaryIO
 
 import pytest
 
-from popular.errors import CommitError, Gone, StoreError
+from popular.errors import CommitError, Gone, MailboxError, MessageGone, StoreError
 from popular.net.wire import Wire
 from popular.pop3.dialogue import Dialogue
 from popular.pop3.maildrop import EmptyMaildrop, Entries, Maildrop
+from popular.pop3.response import code_for
 from popular.pop3.transaction import Outcome, TransactionState
 from tests.harness.mailboxes import MAILBOXES, naive_stuffing
 from tests.harness.memory import Conversation, MemoryMaildrop
@@ -50,8 +52,14 @@ class Session:
             self.totals = state.totals
 
 
+UNOPENED = {
+    "": MessageGone(BAD),
+    "SYS/TEMP": StoreError(BAD),
+    "SYS/PERM": MailboxError(BAD, errno.ENOENT, no_such_mailbox=True)}
+
+
 def refuse_to_open(code: str) -> BinaryIO:
-    raise StoreError(BAD, code)
+    raise UNOPENED[code]
 
 
 @pytest.mark.parametrize("command", [b"RETR 1", b"TOP 1 0"])
@@ -226,7 +234,7 @@ def test_an_empty_maildrop_has_last_only_when_asked_for() -> None:
 def test_quit_over_a_store_that_is_gone() -> None:
     class Broken(MemoryMaildrop):
         def commit(self, deleted: object, read: object) -> None:
-            raise StoreError(BAD, "SYS/TEMP")
+            raise StoreError(BAD)
 
     session = Session(Broken(MAILBOXES["two"]), b"DELE 1\r\nQUIT\r\n")
     assert session.said.endswith(b"\r\n-ERR [SYS/TEMP] mailbox could not be updated\r\n")
@@ -275,4 +283,4 @@ def test_a_hundred_thousand_messages() -> None:
 
 def test_commit_error_is_worded_from_its_numbers() -> None:
     error = CommitError(2, 5, BAD)
-    assert (error.failed, error.wanted, error.code, str(error)) == (2, 5, "SYS/TEMP", BAD)
+    assert (error.failed, error.wanted, code_for(error), str(error)) == (2, 5, "SYS/TEMP", BAD)

@@ -26,9 +26,8 @@ def put(folder: Path, name: str, octets: bytes = b"text\r\n") -> None:
                                   "a" * 513], ids=ascii)
 def test_spec_2_4_bad_names_are_refused(spool: Path, name: str) -> None:
     for use in (lambda: Mailbox(str(spool), name), lambda: mail_state(str(spool), name)):
-        with pytest.raises(StoreError) as caught:
+        with pytest.raises(StoreError, match="not a mailbox name"):
             use()
-        assert caught.value.code == "SYS/PERM"
 
 
 @pytest.mark.parametrize(("new", "cur", "state"), [
@@ -91,7 +90,7 @@ def test_missing_mailbox_is_told_for_good(spool: Path, make_mailbox: MakeMailbox
                 lambda: Mailbox(str(spool), NAME).check()):
         with pytest.raises(MailboxError) as caught:
             use()
-        assert caught.value.code == "SYS/PERM"
+        assert caught.value.no_such_mailbox
 
 
 def test_missing_spool_is_told_for_now(tmp_path: Path) -> None:
@@ -100,7 +99,7 @@ def test_missing_spool_is_told_for_now(tmp_path: Path) -> None:
                 lambda: Mailbox(root, NAME).check(), lambda: Mailbox(root, NAME).create()):
         with pytest.raises(MailboxError) as caught:
             use()
-        assert caught.value.code == "SYS/TEMP"
+        assert not caught.value.no_such_mailbox
     assert not os.path.exists(root)
 
 
@@ -116,7 +115,7 @@ def test_a_folder_that_cannot_be_opened_is_told_for_now(spool: Path, make_mailbo
     for use in (lambda: mail_state(str(spool), NAME), lambda: list_messages(Mailbox(str(spool), NAME))):
         with pytest.raises(MailboxError) as caught:
             use()
-        assert caught.value.code == "SYS/TEMP"
+        assert not caught.value.no_such_mailbox
         assert caught.value.path.endswith("/new")
         assert caught.value.number == 13
 
@@ -207,7 +206,7 @@ def test_create_where_a_file_is_in_the_way(spool: Path) -> None:
     put(spool, "3")
     with pytest.raises(MailboxError) as caught:
         Mailbox(str(spool), NAME).create()
-    assert caught.value.code == "SYS/TEMP"
+    assert not caught.value.no_such_mailbox
 
 
 def test_symbolic_links_among_folders_are_followed(spool: Path, tmp_path: Path) -> None:
