@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from popular.errors import MailboxError
-from popular.store.filename import size_of, time_of, unread_names
+from popular.store.filename import time_of, unread_names
 from popular.store.folders import files_in, sync_folder
 from popular.store.mailbox import Mailbox
+from popular.store.quota import octets_of
 
 MAX_TROUBLES = 20    # kept for the log; a broken disk must not fill it
 
@@ -159,26 +160,26 @@ class Cleaning:
     def _clean_unread(self, path: str, name: str) -> None:
         """Expire or count a message of new/.  Raises OSError."""
         if not self._is_older(path, name, self._ages.unread):
-            self._count(path, name)
+            self._count(path)
             return
         if not self._has_departed:
             self._hand.mark_departure(self._mailbox)
             self._has_departed = True
-        self._expire(path, name)
+        self._expire(path)
         self._touched.add(self._mailbox.new)
         self._cleaned.unread += 1
 
     def _clean_read(self, path: str, name: str) -> None:
         """Expire or count a message of cur/.  Raises OSError."""
         if not self._is_older(path, name, self._ages.read):
-            self._count(path, name)
+            self._count(path)
             return
         for former in unread_names(name):
             second = os.path.join(self._mailbox.new, former)
             if _is_same(second, path):
                 self._hand.remove(second)
                 self._touched.add(self._mailbox.new)
-        self._expire(path, name)
+        self._expire(path)
         self._touched.add(self._mailbox.cur)
         self._cleaned.read += 1
 
@@ -189,23 +190,17 @@ class Cleaning:
         delivered = time_of(name)
         return self._now - (os.lstat(path).st_mtime if delivered is None else delivered) > age
 
-    def _expire(self, path: str, name: str) -> None:
+    def _expire(self, path: str) -> None:
         """Remove a message.  Raises OSError."""
-        octets = _octets(path, name)
+        octets = octets_of(path)
         self._hand.remove(path)
         self._cleaned.octets += octets
 
-    def _count(self, path: str, name: str) -> None:
+    def _count(self, path: str) -> None:
         """Count a message that stays.  Raises OSError."""
         self._cleaned.number += 1
         if self._wants_size:
-            self._cleaned.size += _octets(path, name)
-
-
-def _octets(path: str, name: str) -> int:
-    """Return the size of a message; that of a foreign file that does not tell it is the size on disk.  OSError."""
-    size = size_of(name)
-    return os.lstat(path).st_size if size is None else size
+            self._cleaned.size += octets_of(path)
 
 
 def _is_same(path: str, other: str) -> bool:

@@ -1,14 +1,16 @@
-"""How full a mailbox is, for the quota test before a delivery (spec 10.1).
+"""The one rule for full mailboxes, by which pdeliver takes no more mail and pclean reports (spec 10.1).
 
-Used in pdeliver.  Raises MailboxError.
+Raises MailboxError where a mailbox cannot be listed.
 """
 
 import os
 from dataclasses import dataclass
 
 from popular.store.filename import size_of
-from popular.store.listing import Message, PlainListing, list_messages
+from popular.store.listing import PlainListing, list_messages
 from popular.store.mailbox import Mailbox
+
+_MEBIBYTE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,20 +21,46 @@ class Usage:
     number: int
 
 
-def usage(mailbox: Mailbox) -> Usage:
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How much a mailbox may hold; it is full when it holds that much."""
+
+    octets: int = 0    # 0: no check
+    number: int = 0    # of messages; 0: no check
+
+    @classmethod
+    def of_mebibytes(cls, size: int, number: int) -> "Quota":
+        """Return the quota of `size` times 1024*1024 octets, as administrators write it."""
+        return cls(size * _MEBIBYTE, number)
+
+    @property
+    def is_set(self) -> bool:
+        """Tell whether anything is to be checked."""
+        return bool(self.octets or self.number)
+
+    def is_reached(self, usage: Usage) -> bool:
+        """Tell whether a mailbox is over its quota, and takes no more mail."""
+        return bool((self.octets and usage.octets >= self.octets) or (self.number and usage.number >= self.number))
+
+
+def usage_of(mailbox: Mailbox) -> Usage:
     """Add up the messages in new/ and cur/; only files that do not tell their size are asked for it."""
     messages = list_messages(mailbox)
-    octets = (messages.octets if isinstance(messages, PlainListing)
-              else sum(_octets(mailbox, message) for message in messages))
+    if isinstance(messages, PlainListing):
+        return Usage(messages.octets, len(messages))
+    octets = 0
+    for message in messages:
+        try:
+            octets += octets_of(os.path.join(mailbox.new if message.is_new else mailbox.cur, message.name))
+        except OSError:
+            pass    # gone meanwhile
     return Usage(octets, len(messages))
 
 
-def _octets(mailbox: Mailbox, message: Message) -> int:
-    """Return a message's size, near enough for a quota: that of a foreign file is the size on disk."""
-    size = size_of(message.name)
-    if size is not None:
-        return size
-    try:
-        return os.stat(os.path.join(mailbox.new if message.is_new else mailbox.cur, message.name)).st_size
-    except OSError:
-        return 0
+def octets_of(path: str) -> int:
+    """Return a message's size, near enough for a quota: that of a foreign file that tells none is the size on disk.
+
+    Raises OSError.
+    """
+    size = size_of(os.path.basename(path))
+    return os.lstat(path).st_size if size is None else size

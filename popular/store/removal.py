@@ -23,8 +23,8 @@ import stat
 from dataclasses import dataclass
 
 from popular.errors import StoreError
-from popular.store.filename import size_of
 from popular.store.folders import make_folder, sync_folder
+from popular.store.quota import octets_of
 
 MARKER = ".removed"     # a regular file in the folder of a mailbox
 ASIDE = ":removed:"     # stands before the name of a folder that is being deleted
@@ -161,7 +161,7 @@ def _empty_and_remove(folder: str, removal: Removal | None = None) -> None:
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    size = _octets(entry) if removal is not None else 0
+                    size = octets_of(entry.path) if removal is not None else 0
                     os.unlink(entry.path)
                     if removal is not None:
                         removal.mails += 1
@@ -175,11 +175,6 @@ def _empty_and_remove(folder: str, removal: Removal | None = None) -> None:
                 raise
     if os.path.islink(folder):
         os.unlink(folder)
-
-
-def _octets(entry: "os.DirEntry[str]") -> int:
-    size = size_of(entry.name)
-    return entry.stat(follow_symlinks=False).st_size if size is None else size
 
 
 def _unlink_if_there(path: str) -> None:

@@ -36,7 +36,7 @@ from popular.paths import LOGDIR, SPOOLDIR
 from popular.store.deliver import deliver
 from popular.store.lineends import Form, Source
 from popular.store.mailbox import Mailbox
-from popular.store.quota import usage
+from popular.store.quota import Quota, usage_of
 from popular.tools import pdeliver_messages as M
 from popular.unix.rights import drop, rights_of_owner
 from popular.unix.signals import SignalPipe
@@ -44,7 +44,6 @@ from popular.version import VERSION
 
 DELIVERED, OVER_QUOTA, USAGE, NO_USER, RETRY = 0, 1, 64, 67, 75    # exit codes
 
-MEBIBYTE = 1024 * 1024
 SHELL = "PDELIVER_SHELL"    # in the environment: the process id of the shell that watches
 SHELLS_INPUT = 3            # the descriptor of the mail then
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -125,12 +124,12 @@ def take(arguments: argparse.Namespace, source: Source, log: Log) -> int:
         return tell(USAGE, arguments.mailbox, str(why))
     if arguments.create:
         mailbox.create()
-    if arguments.quota or arguments.maxnum:
-        held = usage(mailbox)
-        limit = arguments.quota * MEBIBYTE
-        if (limit and held.octets >= limit) or (arguments.maxnum and held.number >= arguments.maxnum):
-            log.note(M.OVER_QUOTA, mailbox=mailbox.name, size=held.octets, number=held.number, quota=limit,
-                     maxnum=arguments.maxnum)
+    quota = Quota.of_mebibytes(arguments.quota, arguments.maxnum)
+    if quota.is_set:
+        held = usage_of(mailbox)
+        if quota.is_reached(held):
+            log.note(M.OVER_QUOTA, mailbox=mailbox.name, size=held.octets, number=held.number, quota=quota.octets,
+                     maxnum=quota.number)
             return tell(OVER_QUOTA, mailbox.name, "over quota")
     delivered = deliver(mailbox, source, Form(arguments.format), stay_watched)
     try:

@@ -11,6 +11,7 @@ import pytest
 from popular.config.cmdline import read_config
 from popular.config.store import Config
 from popular.store.mailbox import Mailbox
+from popular.store.quota import Usage
 from popular.tools.pclean import main as pclean, run as pclean_run
 from popular.tools.pclean.screen import Screen
 from popular.tools.pclean.settings import SCHEMA, mistakes, rules_of
@@ -107,7 +108,7 @@ def test_the_first_matching_rule_wins(conf: Path, mailbox: str, read: float | No
 ])
 def test_a_mailbox_that_has_reached_its_quota_is_over_it(conf: Path, number: int, size: int, over: bool) -> None:
     rules = rules_of(config_of(conf, "[rule]\n[[x]]\nmailbox = *\nquota = 1\nmaxnum = 3\n"))
-    assert rules.of("x").is_over(number, size) is over
+    assert rules.of("x").quota.is_reached(Usage(size, number)) is over
 
 
 def test_a_rule_without_a_pattern_is_a_mistake(conf: Path) -> None:

@@ -13,6 +13,7 @@ from popular.log.message import Message
 from popular.log.writer import Log
 from popular.store.expire import Cleaned, Cleaning, Hand, IdleHand, WorkingHand
 from popular.store.mailbox import Mailbox
+from popular.store.quota import Usage
 from popular.store.removal import Removal, finish_removal, marked_at, obstacle, remove_mailbox
 from popular.store.walk import Found, Kind, Walk
 from popular.tools.pclean import messages as M
@@ -118,7 +119,7 @@ class Run:
         if found.is_marked and self._is_due(found, rule):
             if self._remove(found, remove_mailbox, obstacle):
                 return
-        wants_size = bool(rule.quota) and self._report in (OVER_QUOTA, ALL)
+        wants_size = bool(rule.quota.octets) and self._report in (OVER_QUOTA, ALL)
         cleaned = Cleaning(Mailbox(self._root, found.name), rule.ages, self._now, self._hand,
                            wants_size=wants_size, is_stopped=self._stop.is_wanted).run()
         self._add(found.name, cleaned)
@@ -177,9 +178,9 @@ class Run:
         if self._report in (EMPTY, ALL) and not cleaned.number:
             self.totals.empty += 1
             self._screen.line(f"empty {mailbox}")
-        if self._report in (OVER_QUOTA, ALL) and rule.is_over(cleaned.number, cleaned.size):
+        if self._report in (OVER_QUOTA, ALL) and rule.quota.is_reached(Usage(cleaned.size, cleaned.number)):
             self.totals.overquota += 1
-            size = f" {cleaned.size} octets" if rule.quota else ""
+            size = f" {cleaned.size} octets" if rule.quota.octets else ""
             self._screen.line(f"overquota {mailbox} {cleaned.number} mails{size}")
 
     def _keep(self, mailbox: str, why: str) -> None:

@@ -14,11 +14,11 @@ from popular.config.store import Config, Item
 from popular.errors import Mistake
 from popular.paths import LOGDIR, SMTPFILE, SPOOLDIR
 from popular.store.expire import Ages
+from popular.store.quota import Quota
 
 HOUR = 3600.0
 DAY = 24 * HOUR
 LONGEST = 36500 * DAY
-MEBIBYTE = 1024 * 1024
 NOTHING, EMPTY, OVER_QUOTA, ALL = "none", "empty", "overquota", "all"    # what may be reported
 
 VARIABLES = (
@@ -84,12 +84,7 @@ class Rule:
 
     ages: Ages
     keeps: bool = False
-    quota: int = 0     # octets; 0: no check
-    maxnum: int = 0
-
-    def is_over(self, number: int, size: int) -> bool:
-        """Tell whether a mailbox with so much in it is over its quota, as pdeliver sees it."""
-        return bool((self.quota and size >= self.quota) or (self.maxnum and number >= self.maxnum))
+    quota: Quota = Quota()
 
 
 class Rules:
@@ -124,4 +119,4 @@ def _rule(item: Item, tmp: float) -> Rule:
     values = item.values
     keeps = values.flag("keep")
     ages = Ages(tmp) if keeps else Ages(tmp, values.optional_seconds("read"), values.optional_seconds("unread"))
-    return Rule(ages, keeps, values.integer("quota") * MEBIBYTE, values.integer("maxnum"))
+    return Rule(ages, keeps, Quota.of_mebibytes(values.integer("quota"), values.integer("maxnum")))
