@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from popular.errors import CommitError, MailboxError
 from popular.store.filename import read_name, with_base
 from popular.store.folders import add_name, make_folder, sync_folder
-from popular.store.listing import Message, Messages, unusual_messages
+from popular.store.listing import Message, Messages, unusual_messages, Whereabouts
 from popular.store.mailbox import Mailbox
-from popular.store.whereabouts import Whereabouts
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """What lies in a mailbox: each message once, in the order of delivery, with a unique id that no other has.
 
+Also where a message is later: without locks (spec 9.1) another session may move or remove it after it was listed.
+
 Used in the children of pserv and in pdeliver (quota).  Raises MailboxError.
 
 Nearly always all names are POPular's own, and none comes twice.  Such a mailbox is a PlainListing: nothing is made for
@@ -7,6 +9,7 @@ each message, nothing but names is read from the folders, and the order is left 
 not.  What is no file (a folder, a link) is never listed.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain, repeat
@@ -14,7 +17,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from popular.errors import MailboxError
 from popular.store.filename import (
-    base_of, is_ours, lacks_seen, mark_of, plain_octets, rank_of, sort_plain, twin_base, uid_of)
+    base_of, is_ours, lacks_seen, mark_of, plain_octets, rank_of, read_name, sort_plain, twin_base, uid_of)
 from popular.store.folders import files_in, names_in
 from popular.store.mailbox import Mailbox
 
@@ -88,6 +91,7 @@ Messages = PlainListing | list[Message]
 Twin = tuple[int, int]    # inode and the `mark_of` its base: an IMAP server's copy in a mailbox is a link to one inode
 _Place = tuple[bool, str]                                    # whether in new/, and the name there
 _Places = dict[tuple[str, int], tuple[bool, str, str]]       # the same by base and inode, and a leftover
+_Times = tuple[int, int]                                     # of change of both folders, in nanoseconds
 _File = TypeVar("_File")
 
 
@@ -135,6 +139,51 @@ def list_messages(mailbox: Mailbox, known: Known = Nothing(), strange: list[str]
     return messages
 
 
+class Whereabouts:
+    """Paths of one mailbox's messages, and a search for those that have moved."""
+
+    def __init__(self, mailbox: Mailbox, flags_own: bool = False) -> None:
+        """Look in `mailbox`; `flags_own`: names of our form get the flag `S`, too."""
+        self._mailbox = mailbox
+        self._flags_own = flags_own
+        self._places: dict[str, dict[int, tuple[bool, str]]] = {}
+        self._listed_at: _Times | None = None
+
+    def likely(self, message: Message) -> list[str]:
+        """Return the paths a message may have if only POPular moved it: as listed, then where QUIT puts read mail."""
+        if not message.is_new:
+            return [f"{self._mailbox.cur}/{message.name}"]
+        paths = [f"{self._mailbox.new}/{message.name}"]
+        if message.is_alone:
+            paths.append(f"{self._mailbox.cur}/{message.name}")
+            flagged = read_name(message.name, self._flags_own)
+            if flagged != message.name:
+                paths.append(f"{self._mailbox.cur}/{flagged}")
+        return paths
+
+    def search(self, message: Message) -> str | None:
+        """Return the path of a message by its base and inode, or None if it is gone.
+
+        A message that was the only one of its base, and now is not, cannot be told from the others: it is gone too.
+        Lists the folders only if they have changed since the last search.  Raises MailboxError.
+        """
+        now = self._times()
+        if now != self._listed_at:
+            self._places = _places_now(self._mailbox)
+            self._listed_at = now
+        places = self._places.get(base_of(message.name), {})
+        if message.inode is not None:
+            places = {inode: place for inode, place in places.items() if inode == message.inode}
+        if len(places) != 1:
+            return None
+        ((is_new, name),) = places.values()
+        return f"{self._mailbox.new if is_new else self._mailbox.cur}/{name}"
+
+    def _times(self) -> _Times:
+        """Return when the two folders last changed; taken before listing, so that no change is missed."""
+        return _changed(self._mailbox.new), _changed(self._mailbox.cur)
+
+
 def _have_common(some: list[str], others: list[str]) -> bool:
     """Tell whether a name is in both lists."""
     few, many = sorted((some, others), key=len)
@@ -148,12 +197,20 @@ def unusual_messages(messages: Messages) -> list[tuple[int, Message]]:
     return [(index, message) for index, message in enumerate(messages) if message.leftover or message.is_twin]
 
 
-def places_now(mailbox: Mailbox) -> dict[str, dict[int, _Place]]:
+def _places_now(mailbox: Mailbox) -> dict[str, dict[int, _Place]]:
     """Return where each message is now, found by base and inode.  Raises MailboxError."""
     found: dict[str, dict[int, _Place]] = {}
     for (base, inode), (is_new, name, _) in _places(mailbox).items():
         found.setdefault(base, {})[inode] = is_new, name
     return found
+
+
+def _changed(folder: str) -> int:
+    """Return a folder's time of change in nanoseconds, 0 where it cannot be asked."""
+    try:
+        return os.stat(folder).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _in_both(mailbox: Mailbox, files: Callable[[str], list[_File]]) -> tuple[list[_File], list[_File]]:

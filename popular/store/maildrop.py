@@ -16,10 +16,9 @@ from popular.pop3.maildrop import Entries
 from popular.store.commit import Commit, Trouble
 from popular.store.filename import is_ours, size_of, tells_size
 from popular.store.lineends import CrlfReader, wire_size
-from popular.store.listing import Message, PlainListing, list_messages
+from popular.store.listing import Message, PlainListing, list_messages, Whereabouts
 from popular.store.mailbox import Mailbox
 from popular.store.sizelist import NAME, SizeList
-from popular.store.whereabouts import Whereabouts
 
 _Opened = tuple[io.FileIO, os.stat_result]
 
