@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from popular.errors import CommitError, MailboxError
 from popular.store.filename import read_name, with_base
 from popular.store.folders import add_name, make_folder, sync_folder
-from popular.store.listing import Message, Messages, unusual_messages, Whereabouts
+from popular.store.listing import Messages, StoredMessage, Whereabouts, unusual_messages
 from popular.store.mailbox import Mailbox
+
+MAX_TROUBLES = 20    # kept of one mailbox for the log; a broken disk must not fill it
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,11 @@ class Commit:
         if self._failures:
             raise CommitError(len(self._failures), len(removals), self._failures[0])
 
-    def _complete_move(self, message: Message) -> None:
+    def _complete_move(self, message: StoredMessage) -> None:
         """Take away the second name of a message whose move was cut off."""
         self._rename(message, f"{self._mailbox.new}/{message.leftover}", f"{self._mailbox.cur}/{message.name}")
 
-    def _remove_all(self, removals: Sequence[Message]) -> None:
+    def _remove_all(self, removals: Sequence[StoredMessage]) -> None:
         """Remove messages; those that are not where they were listed are looked for together, by one listing."""
         if any(message.is_new for message in removals):
             self._mark_departure()
@@ -102,7 +104,7 @@ class Commit:
         except OSError as why:
             self.troubles.append(Trouble("not_moved", self._mailbox.cur, str(why.strerror)))
 
-    def _move_all(self, moves: Sequence[Message]) -> None:
+    def _move_all(self, moves: Sequence[StoredMessage]) -> None:
         """Move messages from new/ to cur/; what another program has moved meanwhile is only marked as read."""
         strayed = [message for message in moves if not self._move(message)]
         if strayed and self._made_cur():
@@ -124,13 +126,13 @@ class Commit:
             self.troubles.append(Trouble("not_moved", self._mailbox.cur, str(why.strerror)))
             return False
 
-    def _move(self, message: Message) -> bool:
+    def _move(self, message: StoredMessage) -> bool:
         """Move one message to cur/; False if it, or cur/, is not there."""
         name = with_base(message.name, message.uid) if message.is_twin else message.name
         target = read_name(name, self._flags_own)
         return self._rename(message, f"{self._mailbox.new}/{message.name}", f"{self._mailbox.cur}/{target}")
 
-    def _flag(self, message: Message, path: str) -> None:
+    def _flag(self, message: StoredMessage, path: str) -> None:
         """Give a file in cur/ the flag of read messages, where names have flags.
 
         In one step, or other programs would see it twice; another file with that name would have to come at this very
@@ -149,12 +151,12 @@ class Commit:
         else:
             self._touched.add(folder)
 
-    def _part_twin(self, message: Message) -> None:
+    def _part_twin(self, message: StoredMessage) -> None:
         """Give a message whose base another has a base of its own, the id that it has shown: it must keep that id."""
         folder = self._mailbox.new if message.is_new else self._mailbox.cur
         self._rename(message, f"{folder}/{message.name}", f"{folder}/{with_base(message.name, message.uid)}")
 
-    def _rename(self, message: Message, source: str, target: str) -> bool:
+    def _rename(self, message: StoredMessage, source: str, target: str) -> bool:
         """Give one file another name; False if it is no longer there: another session has moved it, which is as good.
 
         The old name goes in `_sync`; but at once in the same folder, where two names would be two messages.

@@ -25,13 +25,13 @@ from dataclasses import dataclass
 from popular.errors import MailboxError, StoreError
 from popular.store.filename import new_name
 from popular.store.folders import add_name, sync_folder
-from popular.store.lineends import Form, Source, message_blocks
+from popular.store.lineends import ByteSource, MailForm, message_blocks
 from popular.store.mailbox import Mailbox
 
-MAX_TRIES = 100         # names tried
-MARGIN_SECONDS = 0.1    # the times of folders come from a clock that lags a tick behind
+_MAX_TRIES = 100         # names tried
+_MARGIN_SECONDS = 0.1    # the times of folders come from a clock that lags a tick behind
 
-Step = Callable[[str], None]
+_Step = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Delivered:
     size: int    # octets, as POP3 will announce them
 
 
-def deliver(mailbox: Mailbox, source: Source, form: Form, step: Step = lambda name: None) -> Delivered:
+def deliver(mailbox: Mailbox, source: ByteSource, form: MailForm, step: _Step = lambda name: None) -> Delivered:
     """Read one mail from `source` and deliver it; memory is bounded whatever its size and the length of its lines.
 
     `step` is called with the name of what comes next: "write", "sync", "link", "unlink", "settle".  An exception
@@ -81,7 +81,7 @@ def deliver(mailbox: Mailbox, source: Source, form: Form, step: Step = lambda na
 
 def _make_draft(mailbox: Mailbox) -> tuple[str, int]:
     """Make a new file in tmp/ and return its path and descriptor."""
-    for _ in range(MAX_TRIES):
+    for _ in range(_MAX_TRIES):
         seconds, microseconds = _now()
         path = os.path.join(mailbox.tmp, f"{seconds}.{os.getpid()}.M{microseconds:06d}")
         try:
@@ -93,7 +93,7 @@ def _make_draft(mailbox: Mailbox) -> tuple[str, int]:
     raise StoreError(f"{mailbox.tmp}: no name is free")
 
 
-def _write(file: int, source: Source, form: Form) -> int:
+def _write(file: int, source: ByteSource, form: MailForm) -> int:
     """Write the mail as it is to be stored; return its size.  Raises OSError."""
     size = 0
     for block in message_blocks(source, form):
@@ -107,7 +107,7 @@ def _write(file: int, source: Source, form: Form) -> int:
 
 def _publish(mailbox: Mailbox, path: str, size: int) -> str:
     """Give the written file a name in new/ that no message has or had; return the name.  Raises OSError."""
-    for turn in range(MAX_TRIES):
+    for turn in range(_MAX_TRIES):
         seconds, microseconds = _now()
         is_plain = turn == 0 and not _has_changed(mailbox, seconds)
         name = new_name(seconds, os.getpid(), size, None if is_plain else microseconds)
@@ -123,7 +123,7 @@ def _has_changed(mailbox: Mailbox, seconds: int) -> bool:
     """Tell whether a message came to new/ or left it since the UNIX time `seconds`.  Raises OSError."""
     for folder in (mailbox.new, mailbox.cur):
         try:
-            if os.stat(folder).st_mtime >= seconds - MARGIN_SECONDS:
+            if os.stat(folder).st_mtime >= seconds - _MARGIN_SECONDS:
                 return True
         except FileNotFoundError:
             continue    # without cur/ nothing was ever moved

@@ -17,12 +17,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from popular.errors import MailboxError
+from popular.store.commit import MAX_TROUBLES
 from popular.store.filename import time_of, unread_names
 from popular.store.folders import files_in, sync_folder
 from popular.store.mailbox import Mailbox
 from popular.store.quota import octets_of
-
-MAX_TROUBLES = 20    # kept for the log; a broken disk must not fill it
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ _UID = re.compile(r"[\x21-\x7e]{1,70}")
 
 _FLAGS = ":2,"    # stands before the flags of a Maildir file
 
-Rank = tuple[int, int, int, int, str]
+_Rank = tuple[int, int, int, int, str]
 
 
 def new_name(seconds: int, pid: int, size: int, microseconds: int | None = None) -> str:
@@ -139,7 +139,7 @@ def tells_size(name: str, octets: int) -> bool:
     return told is not None and int(told[1]) == octets and size_of(name) is not None
 
 
-def rank_of(name: str) -> Rank:
+def rank_of(name: str) -> _Rank:
     """Return the sort key of a name, whose last part is its base; names without a time come last.
 
     It is the order of delivery as far as names tell: by seconds, then by microseconds, where a name without any comes

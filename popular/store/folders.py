@@ -18,14 +18,14 @@ _LINK_REFUSED = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
-class File(NamedTuple):
+class ListedFile(NamedTuple):
     """One file of a folder as readdir(3) gives it."""
 
     name: str
     inode: int
 
 
-def files_in(folder: str) -> Iterator[File]:
+def files_in(folder: str) -> Iterator[ListedFile]:
     """Yield the regular files of a folder, without dot files; symbolic links are not followed.
 
     Raises MailboxError, `no_such_mailbox` where the folder is missing.
@@ -34,7 +34,7 @@ def files_in(folder: str) -> Iterator[File]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name[0] != "." and entry.is_file(follow_symlinks=False):
-                    yield File(entry.name, entry.inode())
+                    yield ListedFile(entry.name, entry.inode())
     except OSError as why:
         raise folder_error(folder, why) from why
 

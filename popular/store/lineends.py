@@ -16,7 +16,7 @@ _SEPARATOR = b"From "    # begins a message in an mbox
 _LONGEST_BLANK = 1000    # octets that are held to see what follows
 
 
-class Source(Protocol):
+class ByteSource(Protocol):
     """What bytes are read from: an unbuffered file, standard input, or a test's BytesIO."""
 
     def read(self, size: int, /) -> bytes | None:
@@ -24,7 +24,7 @@ class Source(Protocol):
         ...
 
 
-class Form(Enum):
+class MailForm(Enum):
     """How a mail to be delivered is written (spec 10.1)."""
 
     LF = "LF"        # lines end in LF
@@ -32,7 +32,7 @@ class Form(Enum):
     NET = "NET"      # CRLF, leading dots doubled, a line with a single dot ends the mail
 
 
-def message_blocks(source: Source, form: Form) -> Iterator[bytes]:
+def message_blocks(source: ByteSource, form: MailForm) -> Iterator[bytes]:
     """Yield the mail as it is stored: lines end in CRLF, the last one too, dots of NET undone.
 
     An empty mail is one empty line.  NET takes only CRLF for a line end where dots are concerned, so that a
@@ -40,7 +40,7 @@ def message_blocks(source: Source, form: Form) -> Iterator[bytes]:
     A first line `From …` is that of a mailbox in one file and no header, and is left out, as dovecot-lda does.
     """
     last = b""
-    for block in crlf_blocks(_without_separator(_undotted(source) if form is Form.NET else _blocks(source))):
+    for block in crlf_blocks(_without_separator(_undotted(source) if form is MailForm.NET else _blocks(source))):
         last = block if len(block) > 1 else last[-1:] + block
         yield block
     if not last.endswith(b"\r\n"):
@@ -73,12 +73,12 @@ def crlf_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:
         after_cr = block.endswith(b"\r")
 
 
-def wire_size(source: Source) -> int:
+def wire_size(source: ByteSource) -> int:
     """Return how many octets `source` has with CRLF line ends, the last one too; reads all of it, holds one block."""
     return sum(len(block) for block in wire_blocks(source))
 
 
-def wire_blocks(source: Source) -> Iterator[bytes]:
+def wire_blocks(source: ByteSource) -> Iterator[bytes]:
     """Yield a file as it goes over the wire: lines end in CRLF, the last one too; an empty file has none."""
     last = b""
     for block in crlf_blocks(_blocks(source)):
@@ -121,7 +121,7 @@ class CrlfReader(io.RawIOBase):
             super().close()
 
 
-def _blocks(source: Source) -> Iterator[bytes]:
+def _blocks(source: ByteSource) -> Iterator[bytes]:
     """Yield what `source` holds, block by block."""
     while block := source.read(BLOCK):
         yield block
@@ -135,7 +135,7 @@ def _with_crlf(block: bytes, after_cr: bool) -> bytes:
     return ended[1:] if after_cr and block.startswith(b"\n") else ended
 
 
-def _undotted(source: Source) -> Iterator[bytes]:
+def _undotted(source: ByteSource) -> Iterator[bytes]:
     """Yield the blocks of a mail in SMTP form with the doubled dots undone, up to the single dot."""
     held = b"\r\n"    # the start of the mail is the start of a line
     skip = len(held)    # octets of `held` that are not the mail's

@@ -22,7 +22,7 @@ from popular.store.folders import files_in, names_in
 from popular.store.mailbox import Mailbox
 
 
-class Message(NamedTuple):
+class StoredMessage(NamedTuple):
     """One message as the listing saw it.  Its base and inode stay for life, its place may change."""
 
     uid: str
@@ -79,15 +79,15 @@ class PlainListing:
     def __len__(self) -> int:
         return len(self._names)
 
-    def __getitem__(self, index: int) -> Message:
+    def __getitem__(self, index: int) -> StoredMessage:
         name = self.names[index]
-        return Message(name, name in self._new, name, None)
+        return StoredMessage(name, name in self._new, name, None)
 
-    def __iter__(self) -> Iterator[Message]:
+    def __iter__(self) -> Iterator[StoredMessage]:
         return map(self.__getitem__, range(len(self)))
 
 
-Messages = PlainListing | list[Message]
+Messages = PlainListing | list[StoredMessage]
 Twin = tuple[int, int]    # inode and the `mark_of` its base: an IMAP server's copy in a mailbox is a link to one inode
 _Place = tuple[bool, str]                                    # whether in new/, and the name there
 _Places = dict[tuple[str, int], tuple[bool, str, str]]       # the same by base and inode, and a leftover
@@ -95,7 +95,7 @@ _Times = tuple[int, int]                                     # of change of both
 _File = TypeVar("_File")
 
 
-class Known(Protocol):
+class RememberedTwins(Protocol):
     """What is remembered about a mailbox; `store.sizelist` fulfils it."""
 
     def twins(self) -> dict[Twin, int]:
@@ -107,7 +107,7 @@ class Known(Protocol):
         ...
 
 
-class Nothing:
+class _NothingRemembered:
     """Where nothing is remembered."""
 
     def twins(self) -> dict[Twin, int]:
@@ -118,7 +118,8 @@ class Nothing:
         """Forget them."""
 
 
-def list_messages(mailbox: Mailbox, known: Known = Nothing(), strange: list[str] | None = None) -> Messages:
+def list_messages(mailbox: Mailbox, known: RememberedTwins = _NothingRemembered(),
+                  strange: list[str] | None = None) -> Messages:
     """Return the messages by time of delivery, then by name; the order and the ids are the same at every listing.
 
     A message seen in both folders, for it was moved meanwhile, comes once.  No file is opened and none is asked
@@ -149,7 +150,7 @@ class Whereabouts:
         self._places: dict[str, dict[int, tuple[bool, str]]] = {}
         self._listed_at: _Times | None = None
 
-    def likely(self, message: Message) -> list[str]:
+    def likely(self, message: StoredMessage) -> list[str]:
         """Return the paths a message may have if only POPular moved it: as listed, then where QUIT puts read mail."""
         if not message.is_new:
             return [f"{self._mailbox.cur}/{message.name}"]
@@ -161,7 +162,7 @@ class Whereabouts:
                 paths.append(f"{self._mailbox.cur}/{flagged}")
         return paths
 
-    def search(self, message: Message) -> str | None:
+    def search(self, message: StoredMessage) -> str | None:
         """Return the path of a message by its base and inode, or None if it is gone.
 
         A message that was the only one of its base, and now is not, cannot be told from the others: it is gone too.
@@ -190,7 +191,7 @@ def _have_common(some: list[str], others: list[str]) -> bool:
     return bool(few) and not frozenset(few).isdisjoint(many)
 
 
-def unusual_messages(messages: Messages) -> list[tuple[int, Message]]:
+def unusual_messages(messages: Messages) -> list[tuple[int, StoredMessage]]:
     """Return the messages that QUIT must set right, and their indexes: twins, and those with a second name."""
     if isinstance(messages, PlainListing):
         return []
@@ -229,17 +230,17 @@ def _in_both(mailbox: Mailbox, files: Callable[[str], list[_File]]) -> tuple[lis
         return new, []
 
 
-def _by_names(new: list[str], cur: list[str]) -> list[Message] | None:
+def _by_names(new: list[str], cur: list[str]) -> list[StoredMessage] | None:
     """Return messages of any names if none needs its inode to get a unique id, else None."""
     names = sorted(new + cur, key=rank_of)
     uids = list(map(uid_of, names))
     if len(set(uids)) < len(names):
         return None
     in_new = frozenset(new)
-    return [Message(uid, name in in_new, name, None) for uid, name in zip(uids, names)]
+    return [StoredMessage(uid, name in in_new, name, None) for uid, name in zip(uids, names)]
 
 
-def _told_apart(places: _Places, twins: Mapping[Twin, int]) -> tuple[list[Message], dict[Twin, int]]:
+def _told_apart(places: _Places, twins: Mapping[Twin, int]) -> tuple[list[StoredMessage], dict[Twin, int]]:
     """Return messages of any names, each with an id of its own, also where some have one base; and foreign twins."""
     sharers = Counter(base for base, _ in places)
     ranked = sorted((rank_of(name), is_new, name, inode, leftover)
@@ -247,7 +248,7 @@ def _told_apart(places: _Places, twins: Mapping[Twin, int]) -> tuple[list[Messag
     remembered = {twin_base(name, inode + twins[twin]): twin for _, _, name, inode, _ in ranked
                   if twins and (twin := (inode, mark_of(name))) in twins and not is_ours(name)}
     uids = {twin: uid for uid, twin in remembered.items()}
-    messages: list[Message] = []
+    messages: list[StoredMessage] = []
     found: dict[Twin, int] = {}
     taken = set(remembered)
     for rank, is_new, name, inode, leftover in ranked:
@@ -260,7 +261,7 @@ def _told_apart(places: _Places, twins: Mapping[Twin, int]) -> tuple[list[Messag
             taken.add(uid)
         if turn and not is_ours(name):
             found[twin] = turn - 1
-        messages.append(Message(uid, is_new, name, inode if sharers[rank[-1]] > 1 else None, leftover))
+        messages.append(StoredMessage(uid, is_new, name, inode if sharers[rank[-1]] > 1 else None, leftover))
     return messages, found
 
 

@@ -13,16 +13,14 @@ from typing import BinaryIO, cast
 
 from popular.errors import MessageGone, StoreError
 from popular.pop3.maildrop import Entries
-from popular.store.commit import Commit, Trouble
+from popular.store.commit import MAX_TROUBLES, Commit, Trouble
 from popular.store.filename import is_ours, size_of, tells_size
 from popular.store.lineends import CrlfReader, wire_size
-from popular.store.listing import Message, PlainListing, list_messages, Whereabouts
+from popular.store.listing import PlainListing, StoredMessage, Whereabouts, list_messages
 from popular.store.mailbox import Mailbox
-from popular.store.sizelist import NAME, SizeList
+from popular.store.sizelist import SIZES_NAME, SizeList
 
 _Opened = tuple[io.FileIO, os.stat_result]
-
-MAX_TROUBLES = 20    # kept for the log; a broken disk must not fill it
 
 
 class MaildirMaildrop:
@@ -86,10 +84,10 @@ class MaildirMaildrop:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _sized(self, messages: list[Message]) -> tuple[list[int], list[Message]]:
+    def _sized(self, messages: list[StoredMessage]) -> tuple[list[int], list[StoredMessage]]:
         """Return the sizes of messages, and the messages without those that are gone or cannot be read."""
         sizes: list[int] = []
-        kept: list[Message] = []
+        kept: list[StoredMessage] = []
         for message in messages:
             size = size_of(message.name)
             if size is None:
@@ -99,7 +97,7 @@ class MaildirMaildrop:
                 kept.append(message)
         return sizes, kept
 
-    def _counted(self, message: Message) -> int | None:
+    def _counted(self, message: StoredMessage) -> int | None:
         """Return the wire size of a file that does not tell it; None if it is gone or cannot be read."""
         try:
             size = self._remembered(message)
@@ -119,7 +117,7 @@ class MaildirMaildrop:
             self._trouble(Trouble("not_listed", message.name, why.strerror or type(why).__name__))
             return None
 
-    def _remembered(self, message: Message) -> int | None:
+    def _remembered(self, message: StoredMessage) -> int | None:
         """Return the wire size that an earlier session counted, or None.  Raises OSError."""
         try:
             return self._list.size(os.lstat(self._where.likely(message)[0]))
@@ -132,7 +130,7 @@ class MaildirMaildrop:
             try:
                 self._list.save()
             except OSError as why:
-                self._trouble(Trouble("not_remembered", NAME, why.strerror or type(why).__name__))
+                self._trouble(Trouble("not_remembered", SIZES_NAME, why.strerror or type(why).__name__))
 
     def _checked(self, index: int, name: str, file: io.FileIO, status: os.stat_result) -> io.FileIO:
         """Return the file, with the size of its message corrected; a failure closes the file.  Raises OSError."""
@@ -164,7 +162,7 @@ class MaildirMaildrop:
             file.seek(0)
         return known
 
-    def _file(self, message: Message) -> _Opened | None:
+    def _file(self, message: StoredMessage) -> _Opened | None:
         """Return the open file of a message wherever it is now, and its status; None if it is gone.  Raises OSError."""
         for path in self._where.likely(message):
             try:

@@ -29,7 +29,7 @@ from popular.store.quota import octets_of
 MARKER = ".removed"     # a regular file in the folder of a mailbox
 ASIDE = ":removed:"     # stands before the name of a folder that is being deleted
 OWN_FOLDERS = ("new", "cur", "tmp")
-MAX_TRIES = 10          # against deliveries that come while tmp/ is emptied
+_MAX_TRIES = 10          # against deliveries that come while tmp/ is emptied
 
 
 @dataclass(slots=True)
@@ -157,7 +157,7 @@ def _mail_since(folder: str, moment: float) -> str:
 
 def _empty_and_remove(folder: str, removal: Removal | None = None) -> None:
     """Delete a folder with its files, and add them up; one that is a link goes with what it leads to.  OSError."""
-    for turn in range(MAX_TRIES):
+    for turn in range(_MAX_TRIES):
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
@@ -171,7 +171,7 @@ def _empty_and_remove(folder: str, removal: Removal | None = None) -> None:
         except FileNotFoundError:
             break    # by an earlier run
         except OSError as why:
-            if why.errno != errno.ENOTEMPTY or turn == MAX_TRIES - 1:
+            if why.errno != errno.ENOTEMPTY or turn == _MAX_TRIES - 1:
                 raise
     if os.path.islink(folder):
         os.unlink(folder)

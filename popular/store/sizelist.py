@@ -19,7 +19,7 @@ from stat import S_ISREG
 from popular.store.listing import Twin
 from popular.store.mailbox import Mailbox
 
-NAME = ".popular-sizes"    # in the folder of the mailbox; Maildir programs take no file beginning with a dot for theirs
+SIZES_NAME = ".popular-sizes"    # in the folder of the mailbox; no Maildir program takes a dot file for its own
 MAX_LINES = 100_000        # of each kind
 MAX_OCTETS = 16 << 20      # of a file that is read
 
@@ -82,7 +82,7 @@ class SizeList:
         try:
             with open(path, "xb", opener=_make) as file:
                 file.write(text)
-            os.rename(path, f"{self._mailbox.path}/{NAME}")
+            os.rename(path, f"{self._mailbox.path}/{SIZES_NAME}")
         except OSError:
             _forget(path)
             raise
@@ -94,7 +94,7 @@ class SizeList:
         if self._is_loaded:
             return
         self._is_loaded = True
-        text = _read(f"{self._mailbox.path}/{NAME}")
+        text = _read(f"{self._mailbox.path}/{SIZES_NAME}")
         end = _END.search(text[-32:])
         lines = text.count(b"\n") - 2
         if not text.startswith(_HEAD) or end is None or int(end[1]) != lines or lines > 2 * MAX_LINES:

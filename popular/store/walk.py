@@ -26,7 +26,7 @@ from popular.store.removal import ASIDE, MARKER, OWN_FOLDERS, aside_of
 _NOT_ENTERED = "lost+found"
 
 
-class Kind(Enum):
+class SpoolItemKind(Enum):
     """What was found."""
 
     MAILBOX = "mailbox"
@@ -37,10 +37,10 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SpoolItem:
     """One thing that was found."""
 
-    kind: Kind
+    kind: SpoolItemKind
     name: str                  # below the spool
     path: str
     is_marked: bool = False    # a mailbox with the mark of `store.removal`
@@ -58,7 +58,7 @@ class _Folder:
     is_marked: bool = False
     ahead: list[str] = field(default_factory=list)       # subfolders to be entered, the next one last
     links: set[str] = field(default_factory=set)         # those that are symbolic links
-    found: list[Found] = field(default_factory=list)     # beside subfolders
+    found: list[SpoolItem] = field(default_factory=list)     # beside subfolders
 
 
 class Walk:
@@ -70,7 +70,7 @@ class Walk:
         self._after = after.split("/") if after else []
         self._way: list[_Folder] = []
 
-    def __iter__(self) -> Iterator[Found]:
+    def __iter__(self) -> Iterator[SpoolItem]:
         top = _Folder("", self._root, self._after)
         try:
             self._list(top)
@@ -84,9 +84,9 @@ class Walk:
                 continue
             self._way.pop()
             if here.is_mailbox:
-                yield Found(Kind.MAILBOX, here.name, here.path, here.is_marked)
+                yield SpoolItem(SpoolItemKind.MAILBOX, here.name, here.path, here.is_marked)
 
-    def _descend(self, parent: _Folder, child: str) -> Iterator[Found]:
+    def _descend(self, parent: _Folder, child: str) -> Iterator[SpoolItem]:
         """Go into a subfolder, unless that is none of ours."""
         after: list[str] = []
         if parent.after and parent.after[0] == child:
@@ -96,22 +96,22 @@ class Walk:
         path = os.path.join(parent.path, child)
         name = f"{parent.name}/{child}" if parent.name else child
         if not is_mailbox(name):
-            yield Found(Kind.ODD_NAME, name, path)
+            yield SpoolItem(SpoolItemKind.ODD_NAME, name, path)
             return
         folder = _Folder(name, path, after)
         try:
             if child in parent.links and self._is_on_way(path):
-                yield Found(Kind.LOOP, name, path)
+                yield SpoolItem(SpoolItemKind.LOOP, name, path)
                 return
             self._list(folder)
         except (FileNotFoundError, NotADirectoryError):
             return    # removed meanwhile
         except OSError as why:
-            yield Found(Kind.UNREADABLE, name, path, why=why.strerror or type(why).__name__)
+            yield SpoolItem(SpoolItemKind.UNREADABLE, name, path, why=why.strerror or type(why).__name__)
             return
         yield from self._enter(folder)
 
-    def _enter(self, folder: _Folder) -> Iterator[Found]:
+    def _enter(self, folder: _Folder) -> Iterator[SpoolItem]:
         """Put a listed folder on the way."""
         self._way.append(folder)
         found, folder.found = folder.found, []
@@ -147,15 +147,16 @@ def _is_folder(entry: "os.DirEntry[str]", parent: _Folder) -> bool:
     try:
         is_folder = entry.is_dir()
     except OSError as why:    # of a link: to itself, or to where nobody may look
-        kind = Kind.LOOP if why.errno == errno.ELOOP else Kind.UNREADABLE
-        parent.found.append(Found(kind, name, entry.path, why=why.strerror or type(why).__name__))
+        kind = SpoolItemKind.LOOP if why.errno == errno.ELOOP else SpoolItemKind.UNREADABLE
+        parent.found.append(SpoolItem(kind, name, entry.path, why=why.strerror or type(why).__name__))
         return False
     if is_folder and entry.name.startswith(ASIDE):
         former = entry.name.removeprefix(ASIDE)
-        parent.found.append(Found(Kind.LEFTOVER, f"{parent.name}/{former}" if parent.name else former, entry.path))
+        name = f"{parent.name}/{former}" if parent.name else former
+        parent.found.append(SpoolItem(SpoolItemKind.LEFTOVER, name, entry.path))
         return False
     if is_folder and is_link:
         parent.links.add(entry.name)
     if not is_folder and is_link and os.path.isdir(aside_of(entry.path)):
-        parent.found.append(Found(Kind.LEFTOVER, name, entry.path))
+        parent.found.append(SpoolItem(SpoolItemKind.LEFTOVER, name, entry.path))
     return is_folder and entry.name != _NOT_ENTERED

@@ -34,7 +34,7 @@ from popular.log.writer import Log
 from popular.names import is_mailbox
 from popular.paths import LOGDIR, SPOOLDIR
 from popular.store.deliver import deliver
-from popular.store.lineends import Form, Source
+from popular.store.lineends import ByteSource, MailForm
 from popular.store.mailbox import Mailbox
 from popular.store.quota import Quota, usage_of
 from popular.tools import pdeliver_messages as M
@@ -68,7 +68,7 @@ def main() -> int:
     return code
 
 
-def run(argv: Sequence[str], source: Source) -> int:
+def run(argv: Sequence[str], source: ByteSource) -> int:
     """Deliver what `source` holds as `argv` says; returns the exit code."""
     arguments = make_parser().parse_args(argv)
     try:
@@ -102,7 +102,7 @@ def become_owner(root: str, mailbox: str) -> None:
         return
 
 
-def attempt(arguments: argparse.Namespace, source: Source, log: Log) -> int:
+def attempt(arguments: argparse.Namespace, source: ByteSource, log: Log) -> int:
     """Deliver, or log and say why not; returns the exit code."""
     try:
         return take(arguments, source, log)
@@ -115,7 +115,7 @@ def attempt(arguments: argparse.Namespace, source: Source, log: Log) -> int:
         return tell(RETRY, arguments.mailbox, type(why).__name__)
 
 
-def take(arguments: argparse.Namespace, source: Source, log: Log) -> int:
+def take(arguments: argparse.Namespace, source: ByteSource, log: Log) -> int:
     """Deliver unless the mailbox is full; returns the exit code.  Raises StoreError."""
     try:
         mailbox = Mailbox(arguments.mailboxdir, arguments.mailbox)
@@ -131,7 +131,7 @@ def take(arguments: argparse.Namespace, source: Source, log: Log) -> int:
             log.note(M.OVER_QUOTA, mailbox=mailbox.name, size=held.octets, number=held.number, quota=quota.octets,
                      maxnum=quota.number)
             return tell(OVER_QUOTA, mailbox.name, "over quota")
-    delivered = deliver(mailbox, source, Form(arguments.format), stay_watched)
+    delivered = deliver(mailbox, source, MailForm(arguments.format), stay_watched)
     try:
         log.note(M.DELIVERED, mailbox=mailbox.name, size=delivered.size, name=delivered.name)
     except Exception as why:    # the mail is there: an error now would bring it twice
@@ -217,7 +217,7 @@ def make_parser() -> Parser:
                         help="deliver only if the mailbox holds fewer than NUM mails (default 0: no check)")
     parser.add_argument("-m", "--mailboxdir", default=SPOOLDIR, metavar="DIR",
                         help=f"folder of the mailboxes (default {SPOOLDIR})")
-    parser.add_argument("-f", "--format", choices=[form.value for form in Form], default=Form.LF.value,
+    parser.add_argument("-f", "--format", choices=[form.value for form in MailForm], default=MailForm.LF.value,
                         help="LF or CRLF: how lines end; NET: CRLF, leading dots doubled, a line with a single dot "
                              "ends the mail (default LF)")
     parser.add_argument("-l", "--logfile", default=f"{LOGDIR}/pdeliver", metavar="FILE",

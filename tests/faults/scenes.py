@@ -14,7 +14,7 @@ from pathlib import Path
 
 from popular.pdm import cdbfile
 from popular.store.deliver import deliver
-from popular.store.lineends import Form
+from popular.store.lineends import MailForm
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
 from tests.faults.inject import Fault, faults_of, strace, traced
@@ -153,7 +153,7 @@ class Delivery(Scene):
             may_be_there = fault is not None and fault.is_kill    # it could not say so
             seen.unless(not new or may_be_there, CODE)
         seen.unless(not seen.left or may_leave(fault), LEFT)
-        again = deliver(Mailbox(str(self.spool), "joe"), BytesIO(MAIL), Form.LF).name
+        again = deliver(Mailbox(str(self.spool), "joe"), BytesIO(MAIL), MailForm.LF).name
         seen.unless(again not in found, DOUBLED)
         return seen
 

@@ -14,7 +14,7 @@ from popular.errors import MailboxError, StoreError
 from popular.store import deliver as module
 from popular.store.deliver import deliver
 from popular.store.filename import is_ours, size_of
-from popular.store.lineends import BLOCK, Form
+from popular.store.lineends import BLOCK, MailForm
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
 
@@ -47,7 +47,7 @@ def names(mailbox: Mailbox) -> list[str]:
 
 def test_spec_9_1_mail_goes_to_new_under_time_pid_size(mailbox: Mailbox) -> None:
     before = int(time.time())
-    delivered = deliver(mailbox, io.BytesIO(MAIL), Form.LF)
+    delivered = deliver(mailbox, io.BytesIO(MAIL), MailForm.LF)
     assert names(mailbox) == [delivered.name]
     seconds, _, rest = delivered.name.partition(".")
     assert before <= int(seconds) <= time.time()
@@ -59,7 +59,7 @@ def test_spec_9_1_mail_goes_to_new_under_time_pid_size(mailbox: Mailbox) -> None
 
 @pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
 def test_sizes_told_are_sizes_stored(mailbox: Mailbox, size: int) -> None:
-    delivered = deliver(mailbox, io.BytesIO(b"\n" * size), Form.LF)
+    delivered = deliver(mailbox, io.BytesIO(b"\n" * size), MailForm.LF)
     assert os.stat(Path(mailbox.new, delivered.name)).st_size == delivered.size == size_of(delivered.name)
     assert delivered.size == max(2, 2 * size)
 
@@ -67,7 +67,7 @@ def test_sizes_told_are_sizes_stored(mailbox: Mailbox, size: int) -> None:
 def test_short_writes_are_completed(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.write
     monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:7]))
-    delivered = deliver(mailbox, io.BytesIO(MAIL), Form.LF)
+    delivered = deliver(mailbox, io.BytesIO(MAIL), MailForm.LF)
     assert Path(mailbox.new, delivered.name).read_bytes() == STORED
 
 
@@ -86,7 +86,7 @@ def test_the_order_on_disk(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) ->
     for name in ("write", "fsync", "close", "link", "unlink"):
         watched(os, name)
     monkeypatch.setattr(module, "sync_folder", lambda path: calls.append(f"sync {os.path.basename(path)}"))
-    deliver(mailbox, io.BytesIO(MAIL), Form.LF)
+    deliver(mailbox, io.BytesIO(MAIL), MailForm.LF)
     assert calls == ["write", "fsync", "close", "link", "unlink", "sync new"]
 
 
@@ -108,7 +108,7 @@ def test_a_failed_call_leaves_nothing(mailbox: Mailbox, monkeypatch: pytest.Monk
             monkeypatch.setattr(os, call, fail)
 
     with pytest.raises(StoreError) as caught:
-        deliver(mailbox, io.BytesIO(MAIL), Form.LF, step)
+        deliver(mailbox, io.BytesIO(MAIL), MailForm.LF, step)
     assert not getattr(caught.value, "no_such_mailbox", False)
     monkeypatch.undo()
     assert names(mailbox) == []
@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_synced_asks_for_a_retry(mailbox: Mailbox, monke
 
     monkeypatch.setattr(module, "sync_folder", fail)
     with pytest.raises(MailboxError) as caught:
-        deliver(mailbox, io.BytesIO(MAIL), Form.LF)
+        deliver(mailbox, io.BytesIO(MAIL), MailForm.LF)
     assert not caught.value.no_such_mailbox
     assert names(mailbox) == []    # or the retry would bring it twice
 
@@ -136,7 +136,7 @@ def test_a_message_that_can_be_neither_synced_nor_taken_back_stays(mailbox: Mail
 
     monkeypatch.setattr(module, "sync_folder", fail)
     with pytest.raises(StoreError, match="comes twice"):
-        deliver(mailbox, io.BytesIO(MAIL), Form.LF, step)
+        deliver(mailbox, io.BytesIO(MAIL), MailForm.LF, step)
     monkeypatch.undo()
     assert len(names(mailbox)) == 1    # twice is better than never
 
@@ -148,7 +148,7 @@ def test_a_lack_of_memory_behind_the_link_takes_the_message_back(mailbox: Mailbo
 
     monkeypatch.setattr(module, "sync_folder", fail)
     with pytest.raises(MemoryError):
-        deliver(mailbox, io.BytesIO(MAIL), Form.LF)
+        deliver(mailbox, io.BytesIO(MAIL), MailForm.LF)
     assert names(mailbox) == []
 
 
@@ -168,7 +168,7 @@ def no_links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.usefixtures("no_links")
 def test_where_links_are_refused_mail_is_renamed(mailbox: Mailbox) -> None:
-    delivered = deliver(mailbox, io.BytesIO(MAIL), Form.LF)
+    delivered = deliver(mailbox, io.BytesIO(MAIL), MailForm.LF)
     assert names(mailbox) == [delivered.name]
     assert Path(mailbox.new, delivered.name).read_bytes() == STORED
 
@@ -186,7 +186,7 @@ def test_a_rename_overwrites_nothing(mailbox: Mailbox, monkeypatch: pytest.Monke
             Path(target).write_bytes(b"other")
 
     monkeypatch.setattr(os, "link", late)
-    delivered = deliver(mailbox, io.BytesIO(MAIL), Form.LF)
+    delivered = deliver(mailbox, io.BytesIO(MAIL), MailForm.LF)
     assert len(names(mailbox)) == 2
     assert {Path(mailbox.new, name).read_bytes() for name in names(mailbox)} == {b"other", STORED}
     assert Path(mailbox.new, delivered.name).read_bytes() == STORED
@@ -205,7 +205,7 @@ def test_where_nothing_else_is_safe_the_mail_is_refused(mailbox: Mailbox, monkey
 
     monkeypatch.setattr(ctypes, "CDLL", lambda *given, **more: Libc)
     with pytest.raises(StoreError):
-        deliver(mailbox, io.BytesIO(MAIL), Form.LF)
+        deliver(mailbox, io.BytesIO(MAIL), MailForm.LF)
     assert names(mailbox) == []
 
 
@@ -219,7 +219,7 @@ def test_a_source_that_fails_leaves_nothing(mailbox: Mailbox) -> None:
             raise OSError(errno.EIO, "Input/output error")
 
     with pytest.raises(StoreError):
-        deliver(mailbox, Broken(), Form.LF)
+        deliver(mailbox, Broken(), MailForm.LF)
     assert names(mailbox) == []
 
 
@@ -230,7 +230,7 @@ def test_an_interruption_leaves_the_whole_mail_or_none(mailbox: Mailbox, at: str
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        deliver(mailbox, io.BytesIO(MAIL), Form.LF, step)
+        deliver(mailbox, io.BytesIO(MAIL), MailForm.LF, step)
     left = names(mailbox)
     assert len(left) == (1 if at in ("unlink", "settle") else 0)
     assert all(Path(mailbox.new, name).read_bytes() == STORED for name in left)
@@ -245,7 +245,7 @@ def killed_at(mailbox: Mailbox, at: str) -> None:
     child = os.fork()
     if child == 0:
         try:
-            deliver(mailbox, io.BytesIO(MAIL), Form.LF, step)
+            deliver(mailbox, io.BytesIO(MAIL), MailForm.LF, step)
         finally:
             os._exit(1)
     _, status = os.waitpid(child, 0)
@@ -261,7 +261,7 @@ def test_a_kill_leaves_the_whole_mail_or_none(mailbox: Mailbox, at: str) -> None
         with maildrop.open(index) as file:
             assert file.read() == STORED
         assert entry.size == len(STORED)
-    assert deliver(mailbox, io.BytesIO(MAIL), Form.LF).size == len(STORED)    # the rest in tmp/ is in nobody's way
+    assert deliver(mailbox, io.BytesIO(MAIL), MailForm.LF).size == len(STORED)    # the rest in tmp/ is in nobody's way
 
 
 @pytest.mark.parametrize(("missing", "is_lost"), [("", True), ("tmp", False)])
@@ -271,20 +271,20 @@ def test_missing_folders(mailbox: Mailbox, missing: str, is_lost: bool) -> None:
     else:
         mailbox = Mailbox(mailbox.root, "jane")
     with pytest.raises(MailboxError) as caught:
-        deliver(mailbox, io.BytesIO(MAIL), Form.LF)
+        deliver(mailbox, io.BytesIO(MAIL), MailForm.LF)
     assert caught.value.no_such_mailbox == is_lost
 
 
 def test_new_that_was_lost_is_made_anew(mailbox: Mailbox) -> None:
     os.rmdir(mailbox.new)
-    name = deliver(mailbox, io.BytesIO(MAIL), Form.LF).name
+    name = deliver(mailbox, io.BytesIO(MAIL), MailForm.LF).name
     assert os.listdir(mailbox.new) == [name]
 
 
 # Names
 
 def test_many_deliveries_within_one_second(mailbox: Mailbox) -> None:
-    given = [deliver(mailbox, io.BytesIO(MAIL), Form.LF).name for _ in range(100)]
+    given = [deliver(mailbox, io.BytesIO(MAIL), MailForm.LF).name for _ in range(100)]
     assert len(set(given)) == 100
     assert [entry.uid for entry in MaildirMaildrop(mailbox).entries] == given
     assert names(mailbox) == sorted(given)
@@ -302,7 +302,7 @@ def test_mail_of_one_second_is_numbered_as_it_was_delivered(
     for turn, (size, pid) in enumerate(zip(sizes, pids)):
         clock(second + turn / 10 + 0.05)
         monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
-        given.append(deliver(mailbox, io.BytesIO(b"x" * size), Form.LF).name)
+        given.append(deliver(mailbox, io.BytesIO(b"x" * size), MailForm.LF).name)
         os.utime(mailbox.new, (second + turn / 10 + 0.06,) * 2)
     assert given[0] == f"{second}.{pids[0]}_{sizes[0] + 2}"
     assert [entry.uid for entry in MaildirMaildrop(mailbox).entries] == given
@@ -313,11 +313,11 @@ def test_a_name_in_new_is_never_overwritten(mailbox: Mailbox, clock: Callable[[f
     taken = Path(mailbox.new, f"1000000000.{os.getpid()}_{len(STORED)}")
     taken.write_bytes(b"other")
     os.utime(mailbox.cur, (0, 0))
-    second = deliver(mailbox, io.BytesIO(MAIL), Form.LF).name
+    second = deliver(mailbox, io.BytesIO(MAIL), MailForm.LF).name
     assert second == f"1000000000.{os.getpid()}.M500000_{len(STORED)}"
     assert taken.read_bytes() == b"other"
     with pytest.raises(StoreError):
-        deliver(mailbox, io.BytesIO(MAIL), Form.LF)    # the clock stands still: nothing is free
+        deliver(mailbox, io.BytesIO(MAIL), MailForm.LF)    # the clock stands still: nothing is free
 
 
 @pytest.mark.parametrize("master", [False, True])
@@ -327,30 +327,30 @@ def test_a_name_that_left_new_in_the_same_second_does_not_come_again(
     """The process id is the same, as in process id namespaces; so are second and size."""
     now = time.time()
     clock(now)
-    first = deliver(mailbox, io.BytesIO(MAIL), Form.LF).name
+    first = deliver(mailbox, io.BytesIO(MAIL), MailForm.LF).name
     assert first == f"{int(now)}.{os.getpid()}_{len(STORED)}"
     MaildirMaildrop(mailbox, master=master).commit({0} if removed else set(), {0})
-    second = deliver(mailbox, io.BytesIO(MAIL), Form.LF).name
+    second = deliver(mailbox, io.BytesIO(MAIL), MailForm.LF).name
     assert second != first
 
 
 def test_the_short_name_is_back_a_second_later(mailbox: Mailbox, clock: Callable[[float], None]) -> None:
-    deliver(mailbox, io.BytesIO(MAIL), Form.LF)
+    deliver(mailbox, io.BytesIO(MAIL), MailForm.LF)
     MaildirMaildrop(mailbox).commit({0}, set())
     later = int(os.stat(mailbox.new).st_mtime) + 2
     clock(later)
-    assert deliver(mailbox, io.BytesIO(MAIL), Form.LF).name == f"{later}.{os.getpid()}_{len(STORED)}"
+    assert deliver(mailbox, io.BytesIO(MAIL), MailForm.LF).name == f"{later}.{os.getpid()}_{len(STORED)}"
 
 
 def test_a_clock_set_back_brings_no_name_again(mailbox: Mailbox, clock: Callable[[float], None]) -> None:
     now = time.time()
     os.utime(mailbox.new, (now, now))
     clock(now - 3600)
-    assert ".M" in deliver(mailbox, io.BytesIO(MAIL), Form.LF).name
+    assert ".M" in deliver(mailbox, io.BytesIO(MAIL), MailForm.LF).name
 
 
 def test_the_first_mail_has_the_short_name(mailbox: Mailbox) -> None:
-    assert ".M" not in deliver(mailbox, io.BytesIO(MAIL), Form.LF).name
+    assert ".M" not in deliver(mailbox, io.BytesIO(MAIL), MailForm.LF).name
 
 
 def test_files_of_other_programs_beside_the_folders_hide_no_change(mailbox: Mailbox,
@@ -358,9 +358,9 @@ def test_files_of_other_programs_beside_the_folders_hide_no_change(mailbox: Mail
     """Dovecot writes its list of ids into the mailbox's folder, after it has taken a message out of new/."""
     now = time.time()
     clock(now)
-    first = deliver(mailbox, io.BytesIO(MAIL), Form.LF).name
+    first = deliver(mailbox, io.BytesIO(MAIL), MailForm.LF).name
     os.rename(Path(mailbox.new, first), Path(mailbox.cur, f"{first}:2,S"))
     later = os.stat(mailbox.new).st_mtime + 0.001
     Path(mailbox.path, "dovecot-uidlist").touch()
     os.utime(mailbox.path, (later, later))
-    assert deliver(mailbox, io.BytesIO(MAIL), Form.LF).name != first
+    assert deliver(mailbox, io.BytesIO(MAIL), MailForm.LF).name != first

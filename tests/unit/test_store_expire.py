@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from popular.store.expire import MAX_TROUBLES, Ages, Cleaned, Cleaning, IdleHand, WorkingHand
+from popular.store.commit import MAX_TROUBLES
+from popular.store.expire import Ages, Cleaned, Cleaning, IdleHand, WorkingHand
 from popular.store.filename import time_of
 from popular.store.listing import list_messages
 from popular.store.mailbox import Mailbox

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popular.store.lineends import BLOCK, CrlfReader, Form, crlf_blocks, message_blocks, wire_size
+from popular.store.lineends import BLOCK, CrlfReader, MailForm, crlf_blocks, message_blocks, wire_size
 
 
 class Dribble:
@@ -24,7 +24,7 @@ class Dribble:
         return block
 
 
-def stored(octets: bytes, form: Form, step: int = BLOCK) -> bytes:
+def stored(octets: bytes, form: MailForm, step: int = BLOCK) -> bytes:
     return b"".join(message_blocks(Dribble(octets, iter(lambda: step, None)), form))
 
 
@@ -68,16 +68,16 @@ NET = [
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, BLOCK])
-@pytest.mark.parametrize("form", [Form.LF, Form.CRLF])
+@pytest.mark.parametrize("form", [MailForm.LF, MailForm.CRLF])
 @pytest.mark.parametrize(("octets", "wanted"), LINES)
-def test_spec_10_1_lf_and_crlf_are_stored_with_crlf(octets: bytes, wanted: bytes, form: Form, step: int) -> None:
+def test_spec_10_1_lf_and_crlf_are_stored_with_crlf(octets: bytes, wanted: bytes, form: MailForm, step: int) -> None:
     assert stored(octets, form, step) == wanted
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 5, BLOCK])
 @pytest.mark.parametrize(("octets", "wanted"), NET)
 def test_spec_10_1_net_ends_at_a_single_dot(octets: bytes, wanted: bytes, step: int) -> None:
-    assert stored(octets, Form.NET, step) == wanted
+    assert stored(octets, MailForm.NET, step) == wanted
 
 
 def test_spec_10_1_net_does_not_wait_behind_the_single_dot() -> None:
@@ -87,12 +87,12 @@ def test_spec_10_1_net_does_not_wait_behind_the_single_dot() -> None:
         def read(self, size: int, /) -> bytes:
             return self.blocks.pop()    # a second read would fail
 
-    assert b"".join(message_blocks(Open(), Form.NET)) == b"a\r\n"
+    assert b"".join(message_blocks(Open(), MailForm.NET)) == b"a\r\n"
 
 
 @given(st.lists(st.sampled_from([b".", b"\r", b"\n", b"\r\n", b"a", b"\0"])).map(b"".join), st.lists(st.integers(1, 4)))
 def test_blocks_make_no_difference(octets: bytes, sizes: list[int]) -> None:
-    for form in Form:
+    for form in MailForm:
         parts = b"".join(message_blocks(Dribble(octets, sizes), form))
         assert parts == b"".join(message_blocks(io.BytesIO(octets), form))
         assert parts.endswith(b"\r\n")
@@ -104,12 +104,12 @@ def test_net_is_the_inverse_of_stuffing(octets: bytes) -> None:
     message = octets + b"\r\n"
     lines = message.split(b"\r\n")[:-1]
     sent = b"".join(b"." * line.startswith(b".") + line + b"\r\n" for line in lines) + b".\r\n"
-    assert stored(sent + b"not read\r\n", Form.NET) == message
+    assert stored(sent + b"not read\r\n", MailForm.NET) == message
 
 
 def test_a_long_line_is_never_held_as_a_whole() -> None:
     longest = 0
-    for block in message_blocks(Dribble(b"x" * 5_000_000, []), Form.NET):
+    for block in message_blocks(Dribble(b"x" * 5_000_000, []), MailForm.NET):
         longest = max(longest, len(block))
     assert longest <= BLOCK + 4
 
@@ -142,7 +142,7 @@ def test_reader_closes_its_file(tmp_path: Path) -> None:
     assert file.closed
 
 
-@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("form", MailForm)
 @pytest.mark.parametrize("step", [1, 2, 5, 6, BLOCK])
 @pytest.mark.parametrize(("octets", "wanted"), [
     pytest.param(b"From joe@example.org Mon Jan  1 00:00:00 2026\r\nSubject: x\r\n\r\n", b"Subject: x\r\n\r\n",
@@ -158,5 +158,5 @@ def test_reader_closes_its_file(tmp_path: Path) -> None:
     pytest.param(b">From a\r\n", b">From a\r\n", id="quoted"),
     pytest.param(b"Subject: x\r\nFrom a\r\n", b"Subject: x\r\nFrom a\r\n", id="later"),
 ])
-def test_the_line_of_an_mbox_is_left_out(octets: bytes, wanted: bytes, form: Form, step: int) -> None:
+def test_the_line_of_an_mbox_is_left_out(octets: bytes, wanted: bytes, form: MailForm, step: int) -> None:
     assert stored(octets, form, step) == wanted

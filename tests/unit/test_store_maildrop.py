@@ -8,9 +8,10 @@ import pytest
 
 from popular.errors import CommitError, MessageGone, StoreError
 from popular.store import commit as commit_module
+from popular.store.commit import MAX_TROUBLES
 from popular.store.lineends import BLOCK
 from popular.store.mailbox import Mailbox
-from popular.store.maildrop import MAX_TROUBLES, MaildirMaildrop
+from popular.store.maildrop import MaildirMaildrop
 
 NAME = "joe"
 TEXT = b"Subject: x\r\n\r\ntext\r\n"

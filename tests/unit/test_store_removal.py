@@ -11,7 +11,7 @@ from popular.errors import StoreError
 from popular.store import removal
 from popular.store.mailbox import Mailbox
 from popular.store.removal import Removal, finish_removal, marked_at, obstacle, remove_mailbox
-from popular.store.walk import Kind, Walk
+from popular.store.walk import SpoolItemKind, Walk
 from tests.harness.system import wait_for
 
 
@@ -53,7 +53,7 @@ def tree(folder: Path) -> list[str]:
 
 
 def mailboxes(spool: Path) -> list[str]:
-    return [found.name for found in Walk(str(spool)) if found.kind is Kind.MAILBOX]
+    return [found.name for found in Walk(str(spool)) if found.kind is SpoolItemKind.MAILBOX]
 
 
 def test_a_marked_mailbox_goes_with_all_it_holds(spool: Path, box: Path) -> None:
@@ -183,10 +183,10 @@ def test_cut_off_anywhere_it_is_whole_or_gone_and_done_later(spool: Path, tmp_pa
         except PowerCut:
             pass
     found = [(each.kind, each.path) for each in Walk(str(spool))]
-    if (Kind.MAILBOX, str(box)) in found:
+    if (SpoolItemKind.MAILBOX, str(box)) in found:
         assert tree(real) == before and number == 0
     for kind, path in found:
-        if kind is Kind.LEFTOVER:
+        if kind is SpoolItemKind.LEFTOVER:
             assert finish_removal(path).obstacle == ""
     if number:
         assert [path for path in tree(spool) if not (spool / path).is_symlink()] == []

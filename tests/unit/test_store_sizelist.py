@@ -8,10 +8,10 @@ import pytest
 
 from popular.store import maildrop as maildrop_module
 from popular.store.filename import mark_of
-from popular.store.lineends import Source, wire_size
+from popular.store.lineends import ByteSource, wire_size
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
-from popular.store.sizelist import MAX_LINES, MAX_OCTETS, NAME
+from popular.store.sizelist import MAX_LINES, MAX_OCTETS, SIZES_NAME
 
 FOREIGN = b"Subject: x\n\ntext\n"
 
@@ -30,7 +30,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of files that are counted."""
     sizes: list[int] = []
 
-    def count(source: Source) -> int:
+    def count(source: ByteSource) -> int:
         sizes.append(wire_size(source))
         return sizes[-1]
 
@@ -52,9 +52,9 @@ def test_a_file_is_counted_once_whatever_becomes_of_it(box: Path, counted: list[
     maildrop.commit({1}, {0, 2})
     assert drop(box).entries.octets == 60
     assert len(counted) == 3
-    assert sorted(os.listdir(box)) == [NAME, "cur", "new", "tmp"]
+    assert sorted(os.listdir(box)) == [SIZES_NAME, "cur", "new", "tmp"]
     assert os.listdir(box / "tmp") == []
-    assert (box / NAME).stat().st_mode & 0o777 == 0o600
+    assert (box / SIZES_NAME).stat().st_mode & 0o777 == 0o600
 
 
 def test_a_file_that_was_changed_is_counted_anew(box: Path, counted: list[int]) -> None:
@@ -68,12 +68,12 @@ def test_a_file_that_was_changed_is_counted_anew(box: Path, counted: list[int]) 
 
 def test_what_is_gone_is_dropped(box: Path) -> None:
     drop(box)
-    assert (box / NAME).read_bytes().count(b"S ") == 3
+    assert (box / SIZES_NAME).read_bytes().count(b"S ") == 3
     (box / "cur/3.x.host:2,").unlink()
     (box / "new/5.x.host").write_bytes(FOREIGN)
     (box / "cur/2.x.host,S=17:2,S").unlink()
     drop(box)
-    assert (box / NAME).read_bytes().count(b"S ") == 2
+    assert (box / SIZES_NAME).read_bytes().count(b"S ") == 2
 
 
 def test_a_mailbox_of_our_own_names_has_no_such_file(spool: Path, make_mailbox: Callable[..., Path]) -> None:
@@ -99,7 +99,7 @@ def test_a_mailbox_of_our_own_names_has_no_such_file(spool: Path, make_mailbox: 
 ])
 def test_content_that_is_wrong_counts_as_none(box: Path, counted: list[int], spoil: Callable[[bytes], bytes]) -> None:
     drop(box)
-    (box / NAME).write_bytes(spoil((box / NAME).read_bytes()))
+    (box / SIZES_NAME).write_bytes(spoil((box / SIZES_NAME).read_bytes()))
     assert drop(box).entries.octets == 80
     assert counted == [20] * 6
     drop(box)
@@ -109,8 +109,8 @@ def test_content_that_is_wrong_counts_as_none(box: Path, counted: list[int], spo
 def test_a_size_that_somebody_made_up_is_not_promised_by_retr_for_long(box: Path, counted: list[int]) -> None:
     """The user of the daemons could write any mail; still, what is sent has no other end than the file's."""
     drop(box)
-    text = (box / NAME).read_bytes()
-    (box / NAME).write_bytes(text.replace(b" 17 20\n", b" 17 9999\n"))
+    text = (box / SIZES_NAME).read_bytes()
+    (box / SIZES_NAME).write_bytes(text.replace(b" 17 20\n", b" 17 9999\n"))
     maildrop = drop(box)
     assert maildrop.entries[0].size == 9999
     with maildrop.open(0) as file:
@@ -119,7 +119,7 @@ def test_a_size_that_somebody_made_up_is_not_promised_by_retr_for_long(box: Path
 
 @pytest.mark.parametrize("obstacle", ["link", "folder", "pipe", "no-tmp"])
 def test_a_list_that_cannot_be_used_harms_no_session(box: Path, obstacle: str) -> None:
-    path = box / NAME
+    path = box / SIZES_NAME
     if obstacle == "link":
         (box.parent / "secret").write_bytes(b"secret")
         path.symlink_to(box.parent / "secret")
@@ -176,7 +176,7 @@ def test_a_twin_and_another_name_of_its_file_have_ids_of_their_own(
 def test_twins_that_somebody_made_up_have_ids_of_their_own(box: Path) -> None:
     twins = [(path.stat().st_ino, mark_of(path.name)) for folder in ("new", "cur") for path in (box / folder).iterdir()]
     lines = b"".join(b"T %d %d %d\n" % (*twin, 7) for twin in [*twins, (1, 1)])
-    (box / NAME).write_bytes(b"popular-sizes 1\n" + lines + b"end %d\n" % (len(twins) + 1))
+    (box / SIZES_NAME).write_bytes(b"popular-sizes 1\n" + lines + b"end %d\n" % (len(twins) + 1))
     uids = [entry.uid for entry in drop(box).entries]
     assert len(set(uids)) == 4 and "4.1_20" in uids
 

@@ -8,7 +8,7 @@ import pytest
 
 from popular.errors import MailboxError
 from popular.store.mailbox import Mailbox
-from popular.store.walk import Found, Kind, Walk
+from popular.store.walk import SpoolItem, SpoolItemKind, Walk
 
 
 def make(spool: Path, *names: str) -> None:
@@ -16,11 +16,11 @@ def make(spool: Path, *names: str) -> None:
         Mailbox(str(spool), name).create()
 
 
-def walk(spool: Path, after: str = "") -> list[Found]:
+def walk(spool: Path, after: str = "") -> list[SpoolItem]:
     return list(Walk(str(spool), after))
 
 
-def names(spool: Path, after: str = "", kind: Kind = Kind.MAILBOX) -> list[str]:
+def names(spool: Path, after: str = "", kind: SpoolItemKind = SpoolItemKind.MAILBOX) -> list[str]:
     return [found.name for found in walk(spool, after) if found.kind is kind]
 
 
@@ -75,7 +75,7 @@ def test_names_that_no_mailbox_can_have_are_told(spool: Path, name: str) -> None
     for folder in ("new", "cur"):
         (parents / name / "deep" / folder).mkdir(parents=True)
     [found] = walk(spool)
-    assert (found.kind, found.path) == (Kind.ODD_NAME, str(parents / name))
+    assert (found.kind, found.path) == (SpoolItemKind.ODD_NAME, str(parents / name))
 
 
 def test_plain_files_are_passed_over(spool: Path) -> None:
@@ -111,7 +111,7 @@ def test_links_to_other_disks_are_followed(spool: Path, tmp_path: Path) -> None:
 def test_loops_of_links_end(spool: Path, link: str, target: str) -> None:
     make(spool, "a/b/joe", "z")
     (spool / link).symlink_to(target)
-    assert names(spool, kind=Kind.LOOP) == [link]
+    assert names(spool, kind=SpoolItemKind.LOOP) == [link]
     assert names(spool) == ["a/b/joe", "z"]
 
 
@@ -120,7 +120,7 @@ def test_links_between_two_folders_end(spool: Path) -> None:
     (spool / "a/b").symlink_to("../b")
     (spool / "b/a").symlink_to("../a")
     assert names(spool) == ["a/b/jim", "a/joe", "b/a/joe", "b/jim"]
-    assert names(spool, kind=Kind.LOOP) == ["a/b/a", "b/a/b"]
+    assert names(spool, kind=SpoolItemKind.LOOP) == ["a/b/a", "b/a/b"]
 
 
 def test_links_that_lead_nowhere_are_passed_over(spool: Path) -> None:
@@ -162,7 +162,8 @@ def test_leftovers_of_removals_are_told(spool: Path, tmp_path: Path) -> None:
     (tmp_path / "disk" / ":removed:jim").mkdir(parents=True)
     (spool / "jim").symlink_to(tmp_path / "disk/jim")
     assert [(found.kind, found.name, found.path) for found in walk(spool)] == [
-        (Kind.LEFTOVER, "jim", str(spool / "jim")), (Kind.LEFTOVER, "a/joe", str(spool / "a/:removed:joe"))]
+        (SpoolItemKind.LEFTOVER, "jim", str(spool / "jim")),
+        (SpoolItemKind.LEFTOVER, "a/joe", str(spool / "a/:removed:joe"))]
 
 
 def test_no_descriptor_stays_open(spool: Path) -> None:

@@ -15,7 +15,7 @@ from popular.store.expire import Cleaned, Cleaning, Hand, IdleHand, WorkingHand
 from popular.store.mailbox import Mailbox
 from popular.store.quota import Usage
 from popular.store.removal import Removal, finish_removal, marked_at, obstacle, remove_mailbox
-from popular.store.walk import Found, Kind, Walk
+from popular.store.walk import SpoolItem, SpoolItemKind, Walk
 from popular.tools.pclean import messages as M
 from popular.tools.pclean.screen import Screen
 from popular.tools.pclean.settings import ALL, EMPTY, OVER_QUOTA, Rule, Rules
@@ -88,7 +88,7 @@ class Run:
             if self._stop.is_wanted():
                 break
             self._take(found)
-            if found.kind is not Kind.MAILBOX:
+            if found.kind is not SpoolItemKind.MAILBOX:
                 continue
             self.totals.mailboxes += 1
             self._screen.progress(self.totals.mailboxes, found.name)
@@ -98,22 +98,22 @@ class Run:
             milestones.reach(found.name)
             self._stop.wait(self._pause)
 
-    def _take(self, found: Found) -> None:
+    def _take(self, found: SpoolItem) -> None:
         """Do what is to be done about one thing that was found."""
         match found.kind:
-            case Kind.MAILBOX:
+            case SpoolItemKind.MAILBOX:
                 self._take_mailbox(found)
-            case Kind.LEFTOVER:
+            case SpoolItemKind.LEFTOVER:
                 self._remove(found, finish_removal, lambda path: "")
-            case Kind.ODD_NAME:
+            case SpoolItemKind.ODD_NAME:
                 self._note(f"{found.path}: no mailbox can have this name", M.ODD_NAME, path=found.path)
-            case Kind.LOOP:
+            case SpoolItemKind.LOOP:
                 self._note(f"{found.path}: a link that leads back", M.LINK_LOOP, path=found.path)
-            case Kind.UNREADABLE:
+            case SpoolItemKind.UNREADABLE:
                 self.totals.errors += 1
                 self._note(f"{found.path}: {found.why}", M.FOLDER_UNREADABLE, path=found.path, why=found.why)
 
-    def _take_mailbox(self, found: Found) -> None:
+    def _take_mailbox(self, found: SpoolItem) -> None:
         """Remove a mailbox that is due, else clean it."""
         rule = self._rules.of(found.name)
         if found.is_marked and self._is_due(found, rule):
@@ -126,7 +126,7 @@ class Run:
         if not cleaned.failures and not self._stop.is_wanted():
             self._tell_state(found.name, rule, cleaned)
 
-    def _is_due(self, found: Found, rule: Rule) -> bool:
+    def _is_due(self, found: SpoolItem, rule: Rule) -> bool:
         """Tell whether a marked mailbox is to be removed now."""
         try:
             marked = marked_at(found.path)
@@ -139,7 +139,7 @@ class Run:
             self._keep(found.name, "its rule says keep")
         return not rule.keeps
 
-    def _remove(self, found: Found, act: Callable[[str], Removal], check: Callable[[str], str]) -> bool:
+    def _remove(self, found: SpoolItem, act: Callable[[str], Removal], check: Callable[[str], str]) -> bool:
         """Remove a mailbox, in a dry run only `check` it; tells whether nothing more is to be done to it."""
         try:
             removal = Removal(check(found.path)) if self.is_dry else act(found.path)
