@@ -17,21 +17,16 @@ from popular.errors import MailcheckError
 from popular.mailcheck import packet
 from popular.mailcheck.packet import MailState
 
-Answer = TypeVar("Answer")
+_Answer = TypeVar("_Answer")
 
 
-def ask(endpoint: Endpoint, mailbox: str, timeout: float, tries: int, source: str | None = None) -> MailState:
+def ask_pcheckd(endpoint: Endpoint, mailbox: str, timeout: float, tries: int, source: str | None = None) -> MailState:
     """Ask the pcheckd at `endpoint` what is in `mailbox`; the arguments are those of `exchange`."""
     return exchange(endpoint, packet.mail_request(mailbox), packet.parse_mail_answer, timeout, tries, source)
 
 
-def ask_load(endpoint: Endpoint, timeout: float, tries: int, source: str | None = None) -> float:
-    """Ask the pcheckd at `endpoint` for its 1-minute load; the arguments are those of `exchange`."""
-    return exchange(endpoint, packet.load_request(), packet.parse_load_answer, timeout, tries, source)
-
-
-def exchange(endpoint: Endpoint, request: bytes, parse: Callable[[bytes], Answer | None],
-             timeout: float, tries: int, source: str | None = None) -> Answer:
+def exchange(endpoint: Endpoint, request: bytes, parse: Callable[[bytes], _Answer | None],
+             timeout: float, tries: int, source: str | None = None) -> _Answer:
     """Send `request` up to `tries` times and return the first answer that `parse` takes.
 
     `endpoint` is numeric.  `timeout` is in seconds for each try; `source` is a numeric address of
@@ -54,8 +49,8 @@ def exchange(endpoint: Endpoint, request: bytes, parse: Callable[[bytes], Answer
     raise MailcheckError(f"{endpoint}: {why} ({tries} tries)")
 
 
-def _try_once(endpoint: Endpoint, request: bytes, parse: Callable[[bytes], Answer | None],
-              timeout: float, source: str | None) -> Answer | None:
+def _try_once(endpoint: Endpoint, request: bytes, parse: Callable[[bytes], _Answer | None],
+              timeout: float, source: str | None) -> _Answer | None:
     """Send `request` once; return the parsed answer, or None after `timeout` seconds; raises OSError."""
     # The plain type below socket.socket: it has all that is needed here, and costs half.
     sock = socket.SocketType(socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET,
@@ -72,7 +67,7 @@ def _try_once(endpoint: Endpoint, request: bytes, parse: Callable[[bytes], Answe
             if not waiter.poll(int(left * 1000) + 1):
                 break
             try:
-                answer = parse(sock.recv(packet.MAX_ANSWER))
+                answer = parse(sock.recv(packet.MAX_DATAGRAM_ANSWER))
             except BlockingIOError:    # a wrong checksum: announced, then dropped by the kernel
                 continue
             if answer is not None:

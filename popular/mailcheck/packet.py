@@ -16,9 +16,10 @@ from enum import IntEnum
 from popular import names
 from popular.errors import MailcheckError, NoMailbox
 
-MAX_REQUEST = 1024    # octets of a request; a mailbox name has at most names.MAX_MAILBOX
-MAX_ANSWER = 1024     # octets of an answer that are looked at
-NO_MAILBOX = "no such mailbox"
+DEFAULT_PORT = 50110          # of pcheckd
+MAX_DATAGRAM = 1024           # octets of a request; a mailbox name has at most names.MAX_MAILBOX
+MAX_DATAGRAM_ANSWER = 1024    # octets of an answer that are looked at
+NO_SUCH_MAILBOX_TEXT = "no such mailbox"
 
 _STATE = re.compile(rb"\+OK ([0-3])(?:[ \r\n]|\Z)")
 _LOAD = re.compile(rb"\+OK ([0-9]{1,9}(?:\.[0-9]{1,9})?)[ \r\n]*\Z")
@@ -44,7 +45,7 @@ _ANSWERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class MailcheckRequest:
     """One request as it came: the letter and what stands behind it, neither checked nor decoded."""
 
     letter: bytes       # "M", "L", or whatever else was sent; may be empty
@@ -63,15 +64,15 @@ def load_request() -> bytes:
     return b"*L"
 
 
-def parse_request(datagram: bytes) -> Request:
+def parse_mailcheck(datagram: bytes) -> MailcheckRequest:
     """Take a request apart (spec 8.2): one CR and one LF at the end are optional.
 
     A datagram without the leading `*` is the deprecated old form: a mailbox name and nothing else.
     """
     body = datagram.removesuffix(b"\n").removesuffix(b"\r")
     if body.startswith(b"*"):
-        return Request(body[1:2], body[2:])
-    return Request(b"M", body)
+        return MailcheckRequest(body[1:2], body[2:])
+    return MailcheckRequest(b"M", body)
 
 
 def is_answer(datagram: bytes) -> bool:
@@ -120,5 +121,5 @@ def _raise_refusal(datagram: bytes) -> None:
     """Raise the server's refusal, made printable."""
     if datagram.startswith((b"-ERR ", b"-ERR\r", b"-ERR\n")) or datagram == b"-ERR":
         text = names.clean_line(datagram[4:].strip(), limit=200)
-        error = NoMailbox if text == NO_MAILBOX else MailcheckError
+        error = NoMailbox if text == NO_SUCH_MAILBOX_TEXT else MailcheckError
         raise error(f"refused by the server: {text or 'no reason given'}")

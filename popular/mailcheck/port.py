@@ -8,8 +8,9 @@ the address that it asked.  The kernel tells that address with each datagram (ip
 import socket
 from dataclasses import dataclass
 
-Peer = tuple[str, int] | tuple[str, int, int, int]    # as recvfrom gives it
-Control = tuple[int, int, bytes]                      # as recvmsg gives it
+from popular.net.listen import SocketAddress
+
+_Control = tuple[int, int, bytes]    # as recvmsg gives it
 
 _IP_PKTINFO = 8                  # Linux's value; not in the socket module of Python 3.11
 _EVERYWHERE = ("0.0.0.0", "::")
@@ -22,11 +23,11 @@ class Datagram:
     """What came, from whom, and how to send the answer back."""
 
     data: bytes
-    peer: Peer
-    path: tuple[Control, ...]
+    peer: SocketAddress
+    path: tuple[_Control, ...]
 
 
-class Port:
+class AnsweringPort:
     """One bound UDP socket, non-blocking, perhaps shared with other processes."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -49,7 +50,7 @@ class Port:
         self._sock.sendmsg((data,), datagram.path, 0, datagram.peer)
 
 
-def _way_back(control: list[Control]) -> tuple[Control, ...]:
+def _way_back(control: list[_Control]) -> tuple[_Control, ...]:
     """Turn what came with a datagram into what makes an answer leave from the same address.
 
     The interface is left to the kernel, because the way back may be another; a link-local address

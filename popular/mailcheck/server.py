@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from popular.mailcheck import packet
-from popular.mailcheck.port import Peer, Port
+from popular.mailcheck.port import AnsweringPort
+from popular.net.listen import SocketAddress
 
-BURST = 64    # datagrams answered before the child looks whether it should leave
+MAX_BURST = 64    # datagrams answered before the child looks whether it should leave
 
-Answerer = Callable[[bytes], bytes | None]    # request to answer, None for silence; raises nothing
-Trace = Callable[[str, Peer, bytes], None]    # "received" or "sent", the peer, the octets
+_Answerer = Callable[[bytes], bytes | None]            # request to answer, None for silence; raises nothing
+Trace = Callable[[str, SocketAddress, bytes], None]    # "received" or "sent", the peer, the octets
 
 
 class Worker(Protocol):
@@ -50,7 +51,7 @@ class Bound(Protocol):
 class DatagramJob:
     """Answer every datagram on every listener until the child is to leave."""
 
-    def __init__(self, answer: Answerer, trace: Trace | None = None) -> None:
+    def __init__(self, answer: _Answerer, trace: Trace | None = None) -> None:
         """Take the function that knows the answers, and one that is told of every packet."""
         self._answer = answer
         self._trace = trace
@@ -62,7 +63,7 @@ class DatagramJob:
         else, for a datagram that is waiting already.
         """
         child.title("answering")
-        ports = {listener.sock.fileno(): Port(listener.sock) for listener in listeners}
+        ports = {listener.sock.fileno(): AnsweringPort(listener.sock) for listener in listeners}
         with select.epoll() as waiter:
             for descriptor in ports:
                 waiter.register(descriptor, select.EPOLLIN | select.EPOLLEXCLUSIVE)
@@ -76,11 +77,11 @@ class DatagramJob:
                         self.serve_burst(ports[descriptor])
         return 0
 
-    def serve_burst(self, port: Port) -> None:
-        """Answer what has arrived, `BURST` datagrams at most."""
-        for _ in range(BURST):
+    def serve_burst(self, port: AnsweringPort) -> None:
+        """Answer what has arrived, `MAX_BURST` datagrams at most."""
+        for _ in range(MAX_BURST):
             try:
-                request = port.receive(packet.MAX_REQUEST + 1)
+                request = port.receive(packet.MAX_DATAGRAM + 1)
             except BlockingIOError:
                 return
             except OSError:    # an ICMP error that an earlier answer brought back

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from popular.addresses import Endpoint
 
-MAX_NAME = 40    # characters of a program's name
+_MAX_NAME = 40    # characters of a program's name
 
 _LISTENS = {"tcp": "0A", "udp": "07"}    # the state of a socket that waits for peers (include/net/tcp_states.h)
 
@@ -100,4 +100,4 @@ def _name(pid: int) -> str:
     except OSError:
         words = []
     name = os.path.basename(words[0].rstrip(b":").decode("ascii", "replace")) if words else ""
-    return "".join(char for char in name if " " < char <= "~")[:MAX_NAME] or "a program"
+    return "".join(char for char in name if " " < char <= "~")[:_MAX_NAME] or "a program"

@@ -1,9 +1,9 @@
 """One page over HTTP, for whoever collects metrics: GET and HEAD of one path, and nothing else.
 
-Runs in the process of its own that serves metrics.  Clients are hostile: each has `SECONDS` for everything, its
-request `MAX_REQUEST` octets.  There are `MAX_VISITS` of them at once: for one more, the oldest has to go that has not
-asked for anything yet, or else the oldest, so nobody keeps others out by saying nothing.  What is no request gets a
-bare error, and every connection is closed after its answer.  Raises nothing but what `page` raises.
+Runs in the process of its own that serves metrics.  Clients are hostile: each has `VISIT_SECONDS` for everything, its
+request `MAX_HTTP_REQUEST` octets.  There are `MAX_VISITS` of them at once: for one more, the oldest has to go that has
+not asked for anything yet, or else the oldest, so nobody keeps others out by saying nothing.  What is no request gets
+a bare error, and every connection is closed after its answer.  Raises nothing but what `page` raises.
 """
 
 import errno
@@ -13,11 +13,11 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-MAX_VISITS = 64        # connections at once
-MAX_REQUEST = 4096     # octets of a request line and its headers
-MAX_REST = 65536       # octets that a client may send in vain
-SECONDS = 5.0          # for request, answer and goodbye
-PAUSE = 1.0            # seconds without accepting, when the system has refused a connection
+MAX_VISITS = 64            # connections at once
+MAX_HTTP_REQUEST = 4096    # octets of a request line and its headers
+MAX_REST = 65536           # octets that a client may send in vain
+VISIT_SECONDS = 5.0        # for request, answer and goodbye
+DEAF_SECONDS = 1.0         # seconds without accepting, when the system has refused a connection
 
 _BLOCK = 4096
 _END = re.compile(rb"\r?\n\r?\n")
@@ -82,13 +82,13 @@ class PageServer:
         except BlockingIOError:    # gone again, or another process was quicker
             return True
         except OSError as why:
-            self._deaf_until = time.monotonic() + PAUSE
+            self._deaf_until = time.monotonic() + DEAF_SECONDS
             return why.errno not in _CLOSED
         sock.setblocking(False)
         if len(self._visits) >= MAX_VISITS:    # they stand in the order in which they came
             visits = list(self._visits.values())
             self._part(next((visit for visit in visits if not visit.answer), visits[0]))
-        visit = self._visits[sock.fileno()] = _Visit(sock, time.monotonic() + SECONDS)
+        visit = self._visits[sock.fileno()] = _Visit(sock, time.monotonic() + VISIT_SECONDS)
         self._attend(visit)    # whoever has asked already need not fear the next one
         return True
 
@@ -110,7 +110,7 @@ class PageServer:
     def _reply(self, request: bytes) -> bytes:
         """Return the answer; nothing as long as the request is not whole."""
         end = _END.search(request)
-        if (len(request) if end is None else end.start()) > MAX_REQUEST:
+        if (len(request) if end is None else end.start()) > MAX_HTTP_REQUEST:
             return _bare(431)
         if end is None:
             return b""

@@ -15,6 +15,8 @@ from popular.errors import StartError
 # before an idle time is over, or whoever sends to us waits as long for us as we for the client.
 UNSENT = 256 * 1024
 
+SocketAddress = tuple[str, int] | tuple[str, int, int, int]    # as accept, recvfrom and getsockname give it
+
 _HINTS = {
     errno.EACCES: "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE",
     errno.EADDRINUSE: "; another program listens there",
@@ -92,8 +94,8 @@ def accept_bare(sock: socket.socket) -> tuple[int, int, Endpoint]:
     return fd, socket.AF_INET6 if len(address) == 4 else socket.AF_INET, endpoint_of(address)
 
 
-def endpoint_of(address: tuple[str, int] | tuple[str, int, int, int]) -> Endpoint:
-    """Return the Endpoint of a socket address as accept and getsockname give it; raises nothing."""
+def endpoint_of(address: SocketAddress) -> Endpoint:
+    """Return the Endpoint of a socket address; raises nothing."""
     host, port = address[:2]
     if len(address) == 4 and address[3] and "%" not in host:
         host = f"{host}%{address[3]}"    # a link-local address means nothing without its interface

@@ -23,7 +23,7 @@ from popular.net.idleness import LOOKS, Idleness
 from popular.net.pipe import Pipe
 from popular.net.transport import Stream
 
-BLOCK = 64 * 1024     # octets in flight per direction, at most; of the pipe too, unless the system's default is another
+_BLOCK = 64 * 1024    # octets in flight per direction, at most; of the pipe too, unless the system's default is another
 BURST = 16            # blocks that one direction may move before the other has its turn
 MUCH = 16 * 1024      # octets received at once that promise more
 TELL_AFTER = 1.0      # seconds
@@ -194,8 +194,8 @@ class _Flow:
                 if why.errno != errno.EINVAL:
                     raise
             self._copy_from_now_on()
-        self.pending = self._source_stream.recv(BLOCK)
-        if len(self.pending) == BLOCK and self._may_splice:
+        self.pending = self._source_stream.recv(_BLOCK)
+        if len(self.pending) == _BLOCK and self._may_splice:
             self._make_pipe()
         return len(self.pending)
 

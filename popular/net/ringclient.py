@@ -2,7 +2,7 @@
 
 Used by starters, and by masters when a listener is added at run time; ringpacket.py tells the
 protocol.  The references to all ports belong to the connection, so it must stay open for as long as
-the ports are held, and no child may keep it.  Raises StartError; waits at most `PATIENCE` seconds.
+the ports are held, and no child may keep it.  Raises StartError; waits at most two seconds.
 """
 
 import select
@@ -13,9 +13,9 @@ import time
 from popular.addresses import Endpoint
 from popular.errors import StartError, UsageError
 from popular.net.listen import bound_endpoint
-from popular.net.ringpacket import MAX_ANSWER, MAX_NUMBER, Answer, Request, Verb, canonical, decode_answer
+from popular.net.ringpacket import MAX_NUMBER, MAX_RING_ANSWER, RingAnswer, RingRequest, Verb, canonical, decode_answer
 
-PATIENCE = 2.0     # seconds for an answer of ringd, which never has long to do; a master waits so long
+_PATIENCE = 2.0    # seconds for an answer of ringd, which never has long to do; a master waits so long
 _MAX_LATE = 100    # late answers that are skipped in one go
 
 _FD = struct.Struct("@i")
@@ -25,18 +25,18 @@ _NO_SIGNAL = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
 class RingClient:
     """One connection to a ringd."""
 
-    def __init__(self, path: str, sock: socket.socket, patience: float = PATIENCE) -> None:
+    def __init__(self, path: str, sock: socket.socket, patience: float = _PATIENCE) -> None:
         """Go on with a connection to the ringd at `path`, which may have been made by another program."""
         self.path = path
         self._sock = sock
         self._sock.setblocking(False)
         self._patience = patience
-        self._goodbye: Answer | None = None    # ringd turned us away; every further request has the same answer
+        self._goodbye: RingAnswer | None = None    # ringd turned us away; every further request has the same answer
         # Not from 0: answers to the program that made the connection may still be under way.
         self._number = time.monotonic_ns() % MAX_NUMBER
 
     @classmethod
-    def connect(cls, path: str, patience: float = PATIENCE) -> "RingClient":
+    def connect(cls, path: str, patience: float = _PATIENCE) -> "RingClient":
         """Connect to the socket file `path`; raises StartError."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -107,10 +107,10 @@ class RingClient:
     def _send(self, verb: Verb, endpoint: Endpoint) -> int:
         """Send a request; returns its number."""
         self._number = self._number % MAX_NUMBER + 1
-        self._sock.send(Request(verb, self._number, endpoint).encode(), _NO_SIGNAL)
+        self._sock.send(RingRequest(verb, self._number, endpoint).encode(), _NO_SIGNAL)
         return self._number
 
-    def _ask(self, verb: Verb, endpoint: Endpoint) -> tuple[Answer, int | None]:
+    def _ask(self, verb: Verb, endpoint: Endpoint) -> tuple[RingAnswer, int | None]:
         """Send a request and return its answer; raises OSError, UsageError."""
         if self._goodbye is not None:
             return self._goodbye, None
@@ -125,7 +125,7 @@ class RingClient:
             self._goodbye = answer
         return answer, fd
 
-    def _last_word(self) -> Answer | None:
+    def _last_word(self) -> RingAnswer | None:
         """Return what ringd said before it ended the connection, perhaps before we said anything."""
         try:
             packet, fd = self._receive()
@@ -135,7 +135,7 @@ class RingClient:
             return None
         return answer if answer.number == 0 else None
 
-    def _exchange(self, verb: Verb, endpoint: Endpoint) -> tuple[Answer, int | None]:
+    def _exchange(self, verb: Verb, endpoint: Endpoint) -> tuple[RingAnswer, int | None]:
         """Send a request and wait for its answer, skipping late ones."""
         deadline = time.monotonic() + self._patience
         number = self._send(verb, endpoint)
@@ -158,7 +158,8 @@ class RingClient:
     def _receive(self) -> tuple[bytes, int | None]:
         """Return a packet and the descriptor that came with it; raises OSError, BlockingIOError among them."""
         # Not socket.recv_fds, which forgets its flags.
-        packet, extras, _, _ = self._sock.recvmsg(MAX_ANSWER + 1, socket.CMSG_LEN(_FD.size), socket.MSG_CMSG_CLOEXEC)
+        packet, extras, _, _ = self._sock.recvmsg(MAX_RING_ANSWER + 1, socket.CMSG_LEN(_FD.size),
+                                                  socket.MSG_CMSG_CLOEXEC)
         for level, kind, data in extras:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) and len(data) == _FD.size:
                 return packet, int(_FD.unpack(data)[0])

@@ -38,8 +38,8 @@ from popular.errors import UsageError
 from popular.names import clean_line
 from popular.net.listen import endpoint_of
 
-MAX_REQUEST = 128           # octets with the LF
-MAX_ANSWER = 512
+MAX_RING_REQUEST = 128    # octets with the LF
+MAX_RING_ANSWER = 512
 MAX_NUMBER = 999_999_999
 
 _REQUEST = re.compile(rb"(bind|release) ([0-9]{1,9}) ([!-~]+)\n")
@@ -54,7 +54,7 @@ class Verb(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RingRequest:
     """One request."""
 
     verb: Verb
@@ -67,7 +67,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RingAnswer:
     """The answer to the request with this number."""
 
     number: int
@@ -77,13 +77,13 @@ class Answer:
         """Return the packet; a refusal that is too long is cut."""
         if self.refusal is None:
             return b"+OK %d\n" % self.number
-        text = clean_line(self.refusal.encode("utf-8", "replace"), MAX_ANSWER - 32)
+        text = clean_line(self.refusal.encode("utf-8", "replace"), MAX_RING_ANSWER - 32)
         return f"-ERR {self.number} {text}\n".encode("ascii")
 
 
-def decode_request(packet: bytes) -> Request:
+def decode_request(packet: bytes) -> RingRequest:
     """Return the request in a packet from a client."""
-    found = _REQUEST.fullmatch(packet) if len(packet) <= MAX_REQUEST else None
+    found = _REQUEST.fullmatch(packet) if len(packet) <= MAX_RING_REQUEST else None
     if found is None:
         raise UsageError("wanted: bind|release NUMBER ADDRESS")
     try:
@@ -92,17 +92,17 @@ def decode_request(packet: bytes) -> Request:
         raise UsageError(f"wanted: {why}") from None
     if not endpoint.is_numeric or not endpoint.port:
         raise UsageError("wanted: a numeric address and a port from 1")
-    return Request(Verb(found[1].decode("ascii")), int(found[2]), endpoint)
+    return RingRequest(Verb(found[1].decode("ascii")), int(found[2]), endpoint)
 
 
-def decode_answer(packet: bytes) -> Answer:
+def decode_answer(packet: bytes) -> RingAnswer:
     """Return the answer in a packet from ringd."""
-    found = _ANSWER.fullmatch(packet) if len(packet) <= MAX_ANSWER else None
+    found = _ANSWER.fullmatch(packet) if len(packet) <= MAX_RING_ANSWER else None
     if found is None:
         raise UsageError("not an answer of ringd")
     if found[1] is not None:
-        return Answer(int(found[1]))
-    return Answer(int(found[2]), found[3].decode("ascii"))
+        return RingAnswer(int(found[1]))
+    return RingAnswer(int(found[2]), found[3].decode("ascii"))
 
 
 def canonical(endpoint: Endpoint) -> Endpoint:

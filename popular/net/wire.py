@@ -18,9 +18,9 @@ from popular.names import MAX_RESPONSE, clean_line
 from popular.net.idleness import LOOKS, Idleness
 from popular.net.transport import PROXY_V2, FilePart, Octets, Stream
 
-MAX_SURPLUS = 64 * 1024     # octets of an over-long line that are read to find its end
-SEND_BLOCK = 64 * 1024      # octets that `send_parts` gathers before it sends
-LINGER_OCTETS = 64 * 1024   # what `linger_close` reads from a peer that goes on talking
+MAX_SURPLUS = 64 * 1024       # octets of an over-long line that are read to find its end
+SEND_BLOCK = 64 * 1024        # octets that `send_parts` gathers before it sends
+_LINGER_OCTETS = 64 * 1024    # what `linger_close` reads from a peer that goes on talking
 LINGER_SECONDS = 1.0
 
 _RECEIVE = 4096             # commands are short; pipelined ones fit by the dozen
@@ -164,7 +164,7 @@ class Wire:
         """Close so that the peer sees the last reply even if it is still sending; twice is fine.
 
         A socket closed with unread input resets the connection, and the reset overtakes the
-        reply.  So the writing half goes first, and the peer has `seconds` and `LINGER_OCTETS` to
+        reply.  So the writing half goes first, and the peer has `seconds` and `_LINGER_OCTETS` to
         notice; 0 for one that has nothing more to say, as after QUIT: only what is there is read.
         """
         try:
@@ -177,7 +177,7 @@ class Wire:
 
     def _drain(self, until: float) -> None:
         """Read and forget, up to the limits of `linger_close` or the peer's end."""
-        left = LINGER_OCTETS
+        left = _LINGER_OCTETS
         while left > 0:
             try:
                 data = self.sock.recv(left)

@@ -17,7 +17,7 @@ from popular.pcheckd import messages
 _TOO_LONG = packet.error_answer("request too long")
 _UNKNOWN = packet.error_answer("unknown request")
 _ILLEGAL = packet.error_answer("illegal mailbox name")
-_MISSING = packet.error_answer(packet.NO_MAILBOX)
+_MISSING = packet.error_answer(packet.NO_SUCH_MAILBOX_TEXT)
 _UNREADABLE = packet.error_answer("mailbox cannot be read")
 
 
@@ -42,9 +42,9 @@ class Answers:
         """Return the answer to `datagram`; None for silence."""
         if packet.is_answer(datagram):
             return None
-        if len(datagram) > packet.MAX_REQUEST:
+        if len(datagram) > packet.MAX_DATAGRAM:
             return _TOO_LONG
-        request = packet.parse_request(datagram)
+        request = packet.parse_mailcheck(datagram)
         if request.letter == b"M":
             return self._answer_mailbox(request.parameter)
         if request.letter == b"L":

@@ -6,9 +6,8 @@ Read by the starter (INI file, options, documents) and by the master.
 from popular.config.kinds import Choice, Dir, Float, Int, String
 from popular.config.setting import Schema, Setting
 from popular.daemon.settings import process_rows
+from popular.mailcheck.packet import DEFAULT_PORT
 from popular.paths import SPOOLDIR
-
-DEFAULT_PORT = 50110
 
 OWN_ROWS = (
     Setting("mailboxdir", Dir(), SPOOLDIR, "Root of all mailboxes, which may lie at any depth below.",

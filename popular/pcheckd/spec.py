@@ -16,9 +16,8 @@ from popular.daemon.spec import DaemonSpec, Job, Listen
 from popular.errors import MailboxError, Mistake
 from popular.log.writer import Log
 from popular.mailcheck.packet import MailState
-from popular.mailcheck.port import Peer
 from popular.mailcheck.server import DatagramJob, Trace
-from popular.net.listen import endpoint_of
+from popular.net.listen import SocketAddress, endpoint_of
 from popular.pcheckd.answers import Answers
 from popular.pcheckd.messages import SHUTDOWN
 from popular.pcheckd.settings import SCHEMA
@@ -83,7 +82,7 @@ def lookup(root: str, missing: str) -> Callable[[str], MailState | None]:
 
 def tracer(log: Log) -> Trace:
     """Return a function that logs every packet received and sent (spec 3.1, --debug)."""
-    def trace(what: str, peer: Peer, data: bytes) -> None:
+    def trace(what: str, peer: SocketAddress, data: bytes) -> None:
         log.debug(f"packet_{what}", peer=str(endpoint_of(peer)), data=data)
     return trace
 

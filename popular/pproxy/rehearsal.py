@@ -9,7 +9,7 @@ from collections.abc import Callable
 from popular.addresses import Endpoint
 from popular.daemon.spec import Job
 from popular.log.writer import Log
-from popular.mailcheck.packet import MAX_REQUEST, MailState, mail_answer
+from popular.mailcheck.packet import MAX_DATAGRAM, MailState, mail_answer
 from popular.net.listen import bind_tcp, bind_udp, bound_endpoint
 from popular.pdm import records
 from popular.pdm.api import Answer, PdmModule, Request
@@ -74,7 +74,7 @@ class ProxyStage:
 
     def _answer_check(self, state: MailState) -> None:
         self._pcheckd.settimeout(_SECONDS)
-        _, address = self._pcheckd.recvfrom(MAX_REQUEST)
+        _, address = self._pcheckd.recvfrom(MAX_DATAGRAM)
         self._pcheckd.sendto(mail_answer(state), address)
 
     def _serve(self, client: socket.socket) -> None:

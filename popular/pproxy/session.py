@@ -14,7 +14,7 @@ from popular.daemon.messages import NULL_BYTE_IN_INPUT
 from popular.daemon.tls import IMPLICIT
 from popular.errors import BackendError, Gone, LoginRefused, MailcheckError, NoMailbox, NulByte
 from popular.log.writer import Log
-from popular.mailcheck.client import ask
+from popular.mailcheck.client import ask_pcheckd
 from popular.mailcheck.packet import MailState
 from popular.net.relay import relay
 from popular.pdm.api import Found, Outcome, Request
@@ -194,7 +194,7 @@ class ProxySession:
         backend = route.backend
         asked = time.monotonic()
         try:
-            state = ask(backend.check, route.mailbox, backend.checktimeout, backend.checktries, backend.source)
+            state = ask_pcheckd(backend.check, route.mailbox, backend.checktimeout, backend.checktries, backend.source)
         except NoMailbox:    # what becomes of such users is the server's to say, and known there only
             self.slot.count("checks_missing")
             self.log.note(messages.NO_MAILBOX, **self.where(route))

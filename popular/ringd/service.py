@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from popular.errors import StartError, UsageError
 from popular.log.once import OnceAMinute
 from popular.log.writer import Log
-from popular.net.ringpacket import MAX_REQUEST, Answer, Request, Verb, canonical, decode_request
+from popular.net.ringpacket import MAX_RING_REQUEST, RingAnswer, RingRequest, Verb, canonical, decode_request
 from popular.proc.watch import Watch
 from popular.ringd.messages import CLIENT_DROPPED, CLIENT_REFUSED, PORT_GIVEN, PORT_REFUSED, PORT_RETURNED
 from popular.ringd.ports import PortTable
@@ -85,7 +85,7 @@ class Service:
         peer = Peer.of(sock)
         why_not = self._why_not(peer.uid)
         if why_not:
-            _send(sock, Answer(0, why_not))
+            _send(sock, RingAnswer(0, why_not))
             sock.close()
             self._turned_away(peer.pid, peer.uid, why_not)
             return
@@ -112,7 +112,8 @@ class Service:
     def _hear(self, client: Client) -> None:
         """Answer one request of a client, or learn that it is gone."""
         try:
-            packet = client.sock.recv(MAX_REQUEST + 1)    # without room for descriptors, which the kernel closes then
+            # Without room for descriptors, which the kernel closes then.
+            packet = client.sock.recv(MAX_RING_REQUEST + 1)
         except BlockingIOError:
             return
         except OSError:
@@ -140,13 +141,13 @@ class Service:
             request = decode_request(packet)
             number = request.number
             sock = self._obey(client, request)
-            answer = Answer(number)
+            answer = RingAnswer(number)
         except (UsageError, StartError) as why:
-            answer = Answer(number, str(why))
+            answer = RingAnswer(number, str(why))
         if not _send(client.sock, answer, sock):
             self._drop(client, "does not read answers")
 
-    def _obey(self, client: Client, request: Request) -> socket.socket | None:
+    def _obey(self, client: Client, request: RingRequest) -> socket.socket | None:
         """Do what is asked for; returns the socket to hand over; raises UsageError, StartError."""
         endpoint = canonical(request.endpoint)
         if request.verb is Verb.RELEASE:
@@ -206,7 +207,7 @@ def _clear(path: str) -> None:
         pass
 
 
-def _send(sock: socket.socket, answer: Answer, handed: socket.socket | None = None) -> bool:
+def _send(sock: socket.socket, answer: RingAnswer, handed: socket.socket | None = None) -> bool:
     """Send one packet; False when the client does not take it."""
     extras = [] if handed is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(handed.fileno()))]
     try:

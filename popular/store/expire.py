@@ -21,7 +21,7 @@ from popular.store.commit import MAX_TROUBLES
 from popular.store.filename import time_of, unread_names
 from popular.store.folders import files_in, sync_folder
 from popular.store.mailbox import Mailbox
-from popular.store.quota import octets_of
+from popular.store.quota import message_octets
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class Cleaning:
 
     def _expire(self, path: str) -> None:
         """Remove a message.  Raises OSError."""
-        octets = octets_of(path)
+        octets = message_octets(path)
         self._hand.remove(path)
         self._cleaned.octets += octets
 
@@ -199,7 +199,7 @@ class Cleaning:
         """Count a message that stays.  Raises OSError."""
         self._cleaned.number += 1
         if self._wants_size:
-            self._cleaned.size += octets_of(path)
+            self._cleaned.size += message_octets(path)
 
 
 def _is_same(path: str, other: str) -> bool:

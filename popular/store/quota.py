@@ -51,13 +51,13 @@ def usage_of(mailbox: Mailbox) -> Usage:
     octets = 0
     for message in messages:
         try:
-            octets += octets_of(os.path.join(mailbox.new if message.is_new else mailbox.cur, message.name))
+            octets += message_octets(os.path.join(mailbox.new if message.is_new else mailbox.cur, message.name))
         except OSError:
             pass    # gone meanwhile
     return Usage(octets, len(messages))
 
 
-def octets_of(path: str) -> int:
+def message_octets(path: str) -> int:
     """Return a message's size, near enough for a quota: that of a foreign file that tells none is the size on disk.
 
     Raises OSError.

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from popular.errors import StoreError
 from popular.store.folders import make_folder, sync_folder
-from popular.store.quota import octets_of
+from popular.store.quota import message_octets
 
 MARKER = ".removed"     # a regular file in the folder of a mailbox
 ASIDE = ":removed:"     # stands before the name of a folder that is being deleted
@@ -161,7 +161,7 @@ def _empty_and_remove(folder: str, removal: Removal | None = None) -> None:
         try:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    size = octets_of(entry.path) if removal is not None else 0
+                    size = message_octets(entry.path) if removal is not None else 0
                     os.unlink(entry.path)
                     if removal is not None:
                         removal.mails += 1

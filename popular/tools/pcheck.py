@@ -14,15 +14,15 @@ An illegal mailbox name is sent like any other, so that the server's refusal can
 import argparse
 import os
 import re
-import socket
 import sys
 from collections.abc import Sequence
 
 from popular.addresses import Endpoint
-from popular.errors import MailcheckError
+from popular.errors import MailcheckError, StartError
 from popular.mailcheck import packet
 from popular.mailcheck.client import exchange
 from popular.mailcheck.packet import MailState
+from popular.net.listen import resolve
 from popular.stderr import complain
 from popular.tools.parser import ToolParser
 from popular.version import VERSION
@@ -30,7 +30,6 @@ from popular.version import VERSION
 NO_MAIL, MAIL, FAILED, USAGE = 0, 1, 2, 3    # exit codes
 
 DEFAULT_SERVER = "127.0.0.1"
-DEFAULT_PORT = 50110
 DEFAULT_TIMEOUT = 5.0    # seconds
 
 _CONTROL = re.compile(r"[^\x20-\x7e]")
@@ -52,10 +51,10 @@ def run(argv: Sequence[str]) -> int:
     arguments = make_parser().parse_args(argv)
     request = packet.load_request() if arguments.get_load else b"*M" + os.fsencode(arguments.get_mailbox)
     try:
-        server = resolve(arguments.server, arguments.port)
+        server = resolve(Endpoint(arguments.server, arguments.port))
         answer = exchange(server, request, bytes, arguments.timeout, tries=1)
         print(printable(answer), flush=True)
-    except (MailcheckError, OSError, UnicodeError) as why:
+    except (StartError, MailcheckError, OSError) as why:
         complain(f"pcheck: {why}")
         return FAILED
     return judge_load(answer) if arguments.get_load else judge_mailbox(answer)
@@ -70,8 +69,8 @@ def make_parser() -> CheckParser:
         epilog="Exit code: 0 success, with -m: no mail; 1 with -m: mail; 2 error or -ERR; 3 wrong usage.")
     parser.add_argument("-s", "--server", default=DEFAULT_SERVER,
                         help=f"address or name of the host to ask (default {DEFAULT_SERVER})")
-    parser.add_argument("-p", "--port", type=port_number, default=DEFAULT_PORT,
-                        help=f"UDP port to ask (default {DEFAULT_PORT})")
+    parser.add_argument("-p", "--port", type=port_number, default=packet.DEFAULT_PORT,
+                        help=f"UDP port to ask (default {packet.DEFAULT_PORT})")
     parser.add_argument("-t", "--timeout", metavar="SECONDS", type=seconds, default=DEFAULT_TIMEOUT,
                         help=f"seconds to wait for the answer (default {DEFAULT_TIMEOUT:g})")
     question = parser.add_mutually_exclusive_group(required=True)
@@ -98,12 +97,6 @@ def seconds(text: str) -> float:
     if not 0 < value <= 3600:    # refuses nan too
         raise argparse.ArgumentTypeError("seconds above 0 and up to 3600 are wanted")
     return value
-
-
-def resolve(server: str, port: int) -> Endpoint:
-    """Return the first address of `server`; raises OSError."""
-    *_, address = socket.getaddrinfo(server, port, type=socket.SOCK_DGRAM)[0]
-    return Endpoint(str(address[0]), port)
 
 
 def printable(answer: bytes) -> str:

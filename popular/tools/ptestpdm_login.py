@@ -16,7 +16,7 @@ from popular.config.store import Config, default_config, with_fact
 from popular.daemon.admin.capa import read_lists
 from popular.errors import BackendError, ConfigError, Gone, MailcheckError, Mistake, PdmError, UsageError
 from popular.log.line import value
-from popular.mailcheck.client import ask
+from popular.mailcheck.client import ask_pcheckd
 from popular.mailcheck.packet import MailState
 from popular.pdm.api import Outcome, Request
 from popular.pdm.chain import Chain, Step
@@ -132,7 +132,7 @@ def _go_on(proxy: ProxyConfig, step: Step, namespace: str, *, asks_backend: bool
 def _mail_check(route: Route) -> str:
     backend = route.backend
     try:
-        state = ask(backend.check, route.mailbox, backend.checktimeout, backend.checktries, backend.source)
+        state = ask_pcheckd(backend.check, route.mailbox, backend.checktimeout, backend.checktries, backend.source)
         word = _MAIL[state]
     except MailcheckError as why:
         word = f"no-answer: the backend is asked nevertheless why={value(str(why))}"

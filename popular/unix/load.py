@@ -6,11 +6,11 @@ Used in the children of pcheckd and in masters.  Raises nothing: a machine whose
 import time
 
 PATH = "/proc/loadavg"
-INTERVAL = 1.0    # seconds for which one reading is good; the kernel makes a new one every five
+_INTERVAL = 1.0    # seconds for which one reading is good; the kernel makes a new one every five
 
 
 class LoadAverage:
-    """The 1-minute load, read at most once in `INTERVAL` seconds."""
+    """The 1-minute load, read at most once a second."""
 
     def __init__(self, path: str = PATH) -> None:
         self._path = path
@@ -22,7 +22,7 @@ class LoadAverage:
         now = time.monotonic()
         if now >= self._stale_at:
             self._load = read_load(self._path)
-            self._stale_at = now + INTERVAL
+            self._stale_at = now + _INTERVAL
         return self._load
 
 

@@ -7,10 +7,10 @@ from popular.control.answer import Answer, parse_end, unstuffed
 from popular.control.grammar import join_words, split_words
 from popular.errors import CommandRefused, Gone, LoginRefused, MailcheckError, UsageError
 from popular.mailcheck.packet import (
-    MailState, is_answer, mail_request, parse_load_answer, parse_mail_answer, parse_request)
+    MailState, is_answer, mail_request, parse_load_answer, parse_mail_answer, parse_mailcheck)
 from popular.names import MAX_RESPONSE, is_mailbox, is_sid
 from popular.net.httppage import PageServer
-from popular.net.ringpacket import MAX_ANSWER, MAX_REQUEST, canonical, decode_answer, decode_request
+from popular.net.ringpacket import MAX_RING_ANSWER, MAX_RING_REQUEST, canonical, decode_answer, decode_request
 from popular.net.wire import Wire
 from popular.pop3.authorization import AuthorizationState, Credentials
 from popular.pop3.dialogue import Dialogue
@@ -96,9 +96,9 @@ def backend_answer(data: bytes) -> None:
 
 def mailcheck(data: bytes) -> None:
     """Datagrams of both directions: a request is taken apart, an answer is a state, a load, a refusal, or nothing."""
-    request = parse_request(data)
+    request = parse_mailcheck(data)
     if request.letter == b"M" and is_mailbox(name := request.parameter.decode("latin-1")):
-        assert parse_request(mail_request(name)) == request and not is_answer(data)
+        assert parse_mailcheck(mail_request(name)) == request and not is_answer(data)
     with contextlib.suppress(MailcheckError):
         state = parse_mail_answer(data)
         assert state is None or (state in MailState and data.startswith(b"+OK "))
@@ -111,11 +111,11 @@ def ring_packets(data: bytes) -> None:
     """Packets of ringd and its clients: what is understood is encoded to what is understood alike."""
     with contextlib.suppress(UsageError):
         request = decode_request(data)
-        assert len(data) <= MAX_REQUEST and decode_request(request.encode()) == request
+        assert len(data) <= MAX_RING_REQUEST and decode_request(request.encode()) == request
         assert canonical(canonical(request.endpoint)) == canonical(request.endpoint)
     with contextlib.suppress(UsageError):
         answer = decode_answer(data)
-        assert len(data) <= MAX_ANSWER
+        assert len(data) <= MAX_RING_ANSWER
         if answer.refusal is None or answer.refusal == answer.refusal.strip():
             decode_answer(answer.encode())
 

@@ -12,7 +12,7 @@ from popular.errors import MailcheckError
 from popular.mailcheck import packet
 from popular.mailcheck.packet import MailState
 from popular.net import ringpacket
-from popular.net.ringpacket import Answer, Request, Verb
+from popular.net.ringpacket import RingAnswer, RingRequest, Verb
 from popular.pop3.response import parse_response
 from popular.pop3.xpop import Preamble, preamble_lines, read_preamble
 from scripts.generate import catalogue
@@ -88,18 +88,18 @@ HEX: dict[str, Callable[[bytes], object]] = {
     "xpop-preamble": lambda octets: is_preamble(octets, master=True),
     "xpop-accepted": lambda octets: octets.endswith(b"\r\n") and parse_response(octets[:-2]).ok,
     "xpop-refused": lambda octets: octets.endswith(b"\r\n") and not parse_response(octets[:-2]).ok,
-    "mailcheck-mailbox": lambda octets: packet.mail_request(MAILBOX) == octets and packet.parse_request(
-        octets) == packet.Request(b"M", MAILBOX.encode()),
-    "mailcheck-load": lambda octets: packet.load_request() == octets and packet.parse_request(
-        octets) == packet.Request(b"L", b""),
+    "mailcheck-mailbox": lambda octets: packet.mail_request(MAILBOX) == octets and packet.parse_mailcheck(
+        octets) == packet.MailcheckRequest(b"M", MAILBOX.encode()),
+    "mailcheck-load": lambda octets: packet.load_request() == octets and packet.parse_mailcheck(
+        octets) == packet.MailcheckRequest(b"L", b""),
     "mailcheck-new-mail": lambda octets: packet.mail_answer(MailState.NEW_MAIL) == octets and packet.parse_mail_answer(
         octets) is MailState.NEW_MAIL,
     "mailcheck-load-answer": lambda octets: packet.load_answer(3.23) == octets and packet.parse_load_answer(
         octets) == 3.23,
     "mailcheck-refused": lambda octets: is_refusal(octets, "no such mailbox"),
-    "ringd-bind": lambda octets: _ring(octets) == Request(Verb.BIND, 7, _port(110)),
-    "ringd-release": lambda octets: _ring(octets) == Request(Verb.RELEASE, 8, _port(110)),
-    "ringd-done": lambda octets: _ring(octets) == Answer(7),
+    "ringd-bind": lambda octets: _ring(octets) == RingRequest(Verb.BIND, 7, _port(110)),
+    "ringd-release": lambda octets: _ring(octets) == RingRequest(Verb.RELEASE, 8, _port(110)),
+    "ringd-done": lambda octets: _ring(octets) == RingAnswer(7),
     "ringd-refused": lambda octets: _ring(octets).number == 9 and _ring(octets).refusal.startswith("port 25 is not"),
 }
 

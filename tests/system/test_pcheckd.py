@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint, parse_endpoint
-from popular.mailcheck.client import ask, ask_load
-from popular.mailcheck.packet import MailState
+from popular.mailcheck.client import ask_pcheckd, exchange
+from popular.mailcheck.packet import MailState, parse_load_answer
 from popular.pcheckd.settings import SCHEMA
 from popular.version import VERSION
 from tests.harness.daemon import ROOT, Daemon, StartFailed
@@ -108,18 +108,18 @@ def test_the_asking_side_understands_it(pcheckd: StartPcheckd, make_mailbox: Cal
     make_mailbox("joe", new=[MESSAGE])
     make_mailbox("empty")
     endpoint = pcheckd().endpoint()
-    assert ask(endpoint, "joe", 10.0, 1) is MailState.NEW_MAIL
-    assert ask(endpoint, "empty", 10.0, 1) is MailState.EMPTY
+    assert ask_pcheckd(endpoint, "joe", 10.0, 1) is MailState.NEW_MAIL
+    assert ask_pcheckd(endpoint, "empty", 10.0, 1) is MailState.EMPTY
 
 
 def test_a_mailbox_is_looked_at_each_time(pcheckd: StartPcheckd, make_mailbox: Callable[..., Path]) -> None:
     folder = make_mailbox("joe")
     endpoint = pcheckd().endpoint()
-    assert ask(endpoint, "joe", 10.0, 1) is MailState.EMPTY
+    assert ask_pcheckd(endpoint, "joe", 10.0, 1) is MailState.EMPTY
     (folder / "new/945113196.14341_17").write_bytes(MESSAGE)
-    assert ask(endpoint, "joe", 10.0, 1) is MailState.NEW_MAIL
+    assert ask_pcheckd(endpoint, "joe", 10.0, 1) is MailState.NEW_MAIL
     (folder / "new/945113196.14341_17").rename(folder / "cur/945113196.14341_17")
-    assert ask(endpoint, "joe", 10.0, 1) is MailState.OLD_MAIL
+    assert ask_pcheckd(endpoint, "joe", 10.0, 1) is MailState.OLD_MAIL
 
 
 def test_garbage_does_no_harm(pcheckd: StartPcheckd) -> None:
@@ -131,7 +131,8 @@ def test_garbage_does_no_harm(pcheckd: StartPcheckd) -> None:
         for size in (0, 1, 2, 512, 1023, 1024, 1025, 9000, 65507):
             for lead in (b"", b"*", b"*M", b"*L", b"+OK ", b"-ERR "):
                 sock.send((lead + dice.randbytes(size))[:65507])
-            ask_load(daemon.endpoint(), 1.0, 20)    # with retries: garbage may have filled the port's buffer
+            # With retries: garbage may have filled the port's buffer.
+            exchange(daemon.endpoint(), b"*L", parse_load_answer, 1.0, 20)
     assert query(daemon.endpoint(), b"x" * 1025) == b"-ERR request too long\n"
     assert daemon.children() == children
 
@@ -287,7 +288,7 @@ def test_spec_3_1_h_is_host(pcheckd: StartPcheckd, make_mailbox: Callable[..., P
     make_mailbox("joe", new=[MESSAGE])
     bound = pcheckd("-h", host).endpoint()
     endpoint = Endpoint(asked if bound.is_ipv6 == (":" in asked) else "::1", bound.port)
-    assert ask(endpoint, "joe", 10.0, 1) is MailState.NEW_MAIL
+    assert ask_pcheckd(endpoint, "joe", 10.0, 1) is MailState.NEW_MAIL
 
 
 def run(*options: str, **more: object) -> "subprocess.CompletedProcess[str]":

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
-from popular.mailcheck.client import ask
+from popular.mailcheck.client import ask_pcheckd
 from popular.mailcheck.packet import MailState
 from tests.harness.control import greeting
 from tests.harness.daemon import Settings
@@ -115,7 +115,7 @@ def test_pserv_and_pcheckd_take_theirs(manage: Manage, spool: Path, rundir: Path
     checks = manage("pcheckd")
     where = checks.open("pcheckd", udp=True)
     start(checks, {"pcheckd": {"mailboxdir": spool, "host": where.host, "port": where.port}})
-    assert ask(where, "joe", timeout=5.0, tries=1) is MailState.NEW_MAIL
+    assert ask_pcheckd(where, "joe", timeout=5.0, tries=1) is MailState.NEW_MAIL
 
 
 def test_mistakes_are_told_all_at_once(manage: Manage) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.errors import MailcheckError, NoMailbox
-from popular.mailcheck.client import ask, ask_load
+from popular.mailcheck import packet
+from popular.mailcheck.client import ask_pcheckd, exchange
 from popular.mailcheck.packet import MailState
 from tests.harness.fake_pcheckd import Behaviour, FakePcheckd, Reply, always, by_mailbox, in_turn
 
@@ -44,7 +45,7 @@ ANSWERED = [
 @pytest.mark.parametrize("behaviour, state", ANSWERED)
 def test_answer(behaviour: Behaviour, state: MailState) -> None:
     with FakePcheckd(behaviour) as fake:
-        assert ask(fake.endpoint, "joe", LONG, 1) is state
+        assert ask_pcheckd(fake.endpoint, "joe", LONG, 1) is state
         assert [asked.data for asked in fake.asked] == [b"*Mjoe"]
 
 
@@ -59,7 +60,7 @@ SECOND_TRY = [
 @pytest.mark.parametrize("behaviour", SECOND_TRY)
 def test_second_try(behaviour: Behaviour) -> None:
     with FakePcheckd(behaviour) as fake:
-        assert ask(fake.endpoint, "joe", SHORT, 200) is MailState.NEW_MAIL
+        assert ask_pcheckd(fake.endpoint, "joe", SHORT, 200) is MailState.NEW_MAIL
         asked = fake.asked
         assert len(asked) >= 2 and {one.data for one in asked} == {b"*Mjoe"}
 
@@ -67,7 +68,7 @@ def test_second_try(behaviour: Behaviour) -> None:
 def test_every_try_has_a_port_of_its_own() -> None:
     with FakePcheckd(always()) as fake:
         with pytest.raises(MailcheckError):
-            ask(fake.endpoint, "joe", SHORT, 4)
+            ask_pcheckd(fake.endpoint, "joe", SHORT, 4)
         asked = fake.wait_for_requests(4)
         assert len({one.peer for one in asked}) == 4
 
@@ -81,7 +82,7 @@ def test_no_answer(behaviour: Behaviour) -> None:
     with FakePcheckd(behaviour) as fake:
         before = time.monotonic()
         with pytest.raises(MailcheckError, match=r"no answer within 0\.05 s \(3 tries\)"):
-            ask(fake.endpoint, "joe", SHORT, 3)
+            ask_pcheckd(fake.endpoint, "joe", SHORT, 3)
         assert time.monotonic() - before >= 3 * SHORT
         assert len(fake.wait_for_requests(3)) == 3
 
@@ -89,41 +90,41 @@ def test_no_answer(behaviour: Behaviour) -> None:
 def test_a_refusal_ends_the_tries_at_once() -> None:
     with FakePcheckd(always(Reply(b"-ERR no such mailbox\n"))) as fake:
         with pytest.raises(NoMailbox, match="refused by the server: no such mailbox"):
-            ask(fake.endpoint, "joe", LONG, 3)
+            ask_pcheckd(fake.endpoint, "joe", LONG, 3)
         assert len(fake.asked) == 1
 
 
 def test_a_refused_port_costs_no_time(dead: Endpoint) -> None:
     before = time.monotonic()
     with pytest.raises(MailcheckError, match=r"nobody listens there \(3 tries\)"):
-        ask(dead, "joe", LONG, 3)
+        ask_pcheckd(dead, "joe", LONG, 3)
     assert time.monotonic() - before < LONG / 2
 
 
 def test_an_illegal_name_is_never_sent() -> None:
     with FakePcheckd(always(NEW)) as fake:
         with pytest.raises(MailcheckError, match="illegal mailbox name"):
-            ask(fake.endpoint, "../joe", LONG, 1)
+            ask_pcheckd(fake.endpoint, "../joe", LONG, 1)
         assert fake.asked == []
 
 
 def test_an_address_out_of_reach_is_no_answer() -> None:
     with pytest.raises(MailcheckError):
-        ask(Endpoint("127.0.0.1", 9), "joe", LONG, 1, source="192.0.2.1")    # not an address of ours
+        ask_pcheckd(Endpoint("127.0.0.1", 9), "joe", LONG, 1, source="192.0.2.1")    # not an address of ours
 
 
 def test_source_address() -> None:
     with FakePcheckd(always(NEW)) as fake:
-        assert ask(fake.endpoint, "joe", LONG, 1, source="127.0.0.9") is MailState.NEW_MAIL
+        assert ask_pcheckd(fake.endpoint, "joe", LONG, 1, source="127.0.0.9") is MailState.NEW_MAIL
         assert fake.asked[0].peer[0] == "127.0.0.9"
 
 
 def test_ipv6() -> None:
     with FakePcheckd(always(NEW), host="::1") as fake:
-        assert ask(fake.endpoint, "joe", LONG, 1) is MailState.NEW_MAIL
+        assert ask_pcheckd(fake.endpoint, "joe", LONG, 1) is MailState.NEW_MAIL
 
 
 def test_load() -> None:
     with FakePcheckd(always(Reply(b"+OK 2 new mail\n"), Reply(b"+OK 3.23\n"))) as fake:
-        assert ask_load(fake.endpoint, LONG, 1) == 3.23
+        assert exchange(fake.endpoint, packet.load_request(), packet.parse_load_answer, LONG, 1) == 3.23
         assert fake.asked[0].data == b"*L"

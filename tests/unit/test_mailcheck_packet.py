@@ -4,31 +4,31 @@ import pytest
 
 from popular.errors import MailcheckError
 from popular.mailcheck import packet
-from popular.mailcheck.packet import MailState, Request
+from popular.mailcheck.packet import MailState, MailcheckRequest
 
 REQUESTS = [
-    pytest.param(b"*M3/2d/joe.doe", Request(b"M", b"3/2d/joe.doe"), id="mailbox"),
-    pytest.param(b"*M3/2d/joe.doe\n", Request(b"M", b"3/2d/joe.doe"), id="mailbox-lf"),
-    pytest.param(b"*M3/2d/joe.doe\r\n", Request(b"M", b"3/2d/joe.doe"), id="mailbox-crlf"),
-    pytest.param(b"*M3/2d/joe.doe\r", Request(b"M", b"3/2d/joe.doe"), id="mailbox-cr"),
-    pytest.param(b"*Mjoe\n\n", Request(b"M", b"joe\n"), id="one-lf-only"),
-    pytest.param(b"*Mjoe\r\r\n", Request(b"M", b"joe\r"), id="one-cr-only"),
-    pytest.param(b"*L", Request(b"L", b""), id="load"),
-    pytest.param(b"*L\r\n", Request(b"L", b""), id="load-crlf"),
-    pytest.param(b"3/2d/joe.doe", Request(b"M", b"3/2d/joe.doe"), id="old-form"),
-    pytest.param(b"Ljoe\r\n", Request(b"M", b"Ljoe"), id="old-form-crlf"),
-    pytest.param(b"*", Request(b"", b""), id="star-only"),
-    pytest.param(b"*\n", Request(b"", b""), id="star-and-lf"),
-    pytest.param(b"", Request(b"M", b""), id="nothing"),
-    pytest.param(b"\x00\xff", Request(b"M", b"\x00\xff"), id="binary"),
-    pytest.param(b"*mjoe", Request(b"m", b"joe"), id="lower-case-letter"),
-    pytest.param(b"**M", Request(b"*", b"M"), id="two-stars"),
+    pytest.param(b"*M3/2d/joe.doe", MailcheckRequest(b"M", b"3/2d/joe.doe"), id="mailbox"),
+    pytest.param(b"*M3/2d/joe.doe\n", MailcheckRequest(b"M", b"3/2d/joe.doe"), id="mailbox-lf"),
+    pytest.param(b"*M3/2d/joe.doe\r\n", MailcheckRequest(b"M", b"3/2d/joe.doe"), id="mailbox-crlf"),
+    pytest.param(b"*M3/2d/joe.doe\r", MailcheckRequest(b"M", b"3/2d/joe.doe"), id="mailbox-cr"),
+    pytest.param(b"*Mjoe\n\n", MailcheckRequest(b"M", b"joe\n"), id="one-lf-only"),
+    pytest.param(b"*Mjoe\r\r\n", MailcheckRequest(b"M", b"joe\r"), id="one-cr-only"),
+    pytest.param(b"*L", MailcheckRequest(b"L", b""), id="load"),
+    pytest.param(b"*L\r\n", MailcheckRequest(b"L", b""), id="load-crlf"),
+    pytest.param(b"3/2d/joe.doe", MailcheckRequest(b"M", b"3/2d/joe.doe"), id="old-form"),
+    pytest.param(b"Ljoe\r\n", MailcheckRequest(b"M", b"Ljoe"), id="old-form-crlf"),
+    pytest.param(b"*", MailcheckRequest(b"", b""), id="star-only"),
+    pytest.param(b"*\n", MailcheckRequest(b"", b""), id="star-and-lf"),
+    pytest.param(b"", MailcheckRequest(b"M", b""), id="nothing"),
+    pytest.param(b"\x00\xff", MailcheckRequest(b"M", b"\x00\xff"), id="binary"),
+    pytest.param(b"*mjoe", MailcheckRequest(b"m", b"joe"), id="lower-case-letter"),
+    pytest.param(b"**M", MailcheckRequest(b"*", b"M"), id="two-stars"),
 ]
 
 
 @pytest.mark.parametrize("datagram, request_", REQUESTS)
-def test_spec_8_2_request(datagram: bytes, request_: Request) -> None:
-    assert packet.parse_request(datagram) == request_
+def test_spec_8_2_request(datagram: bytes, request_: MailcheckRequest) -> None:
+    assert packet.parse_mailcheck(datagram) == request_
 
 
 def test_spec_8_2_mailbox_name_directly_after_m() -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from popular.mailcheck.port import Port
-from popular.mailcheck.server import BURST, DatagramJob
+from popular.mailcheck.port import AnsweringPort
+from popular.mailcheck.server import MAX_BURST, DatagramJob
 
 
 @dataclass
@@ -59,7 +59,7 @@ def echo(request: bytes) -> bytes | None:
 def test_a_burst_answers_all_that_is_there(listener: FakeListener, asker: socket.socket) -> None:
     for request in (b"a", b"hush", b"", b"b"):
         asker.send(request)
-    DatagramJob(echo).serve_burst(Port(listener.sock))
+    DatagramJob(echo).serve_burst(AnsweringPort(listener.sock))
     assert [asker.recv(100) for _ in range(3)] == [b"=a", b"=", b"=b"]
     asker.setblocking(False)
     with pytest.raises(BlockingIOError):
@@ -68,15 +68,15 @@ def test_a_burst_answers_all_that_is_there(listener: FakeListener, asker: socket
 
 def test_a_burst_has_an_end(listener: FakeListener, asker: socket.socket) -> None:
     served = []
-    for _ in range(BURST + 5):
+    for _ in range(MAX_BURST + 5):
         asker.send(b"x")
-    DatagramJob(lambda request: served.append(request)).serve_burst(Port(listener.sock))
-    assert len(served) == BURST
+    DatagramJob(lambda request: served.append(request)).serve_burst(AnsweringPort(listener.sock))
+    assert len(served) == MAX_BURST
 
 
 def test_over_long_requests_are_seen_as_over_long(listener: FakeListener, asker: socket.socket) -> None:
     asker.send(b"x" * 60000)
-    DatagramJob(lambda request: b"%d" % len(request)).serve_burst(Port(listener.sock))
+    DatagramJob(lambda request: b"%d" % len(request)).serve_burst(AnsweringPort(listener.sock))
     assert asker.recv(100) == b"1025"
 
 
@@ -86,8 +86,8 @@ def test_askers_that_are_gone_do_no_harm(listener: FakeListener, asker: socket.s
             gone.sendto(b"x", listener.sock.getsockname())
     asker.send(b"y")
     job = DatagramJob(echo)
-    job.serve_burst(Port(listener.sock))
-    job.serve_burst(Port(listener.sock))
+    job.serve_burst(AnsweringPort(listener.sock))
+    job.serve_burst(AnsweringPort(listener.sock))
     assert asker.recv(100) == b"=y"
 
 
@@ -95,7 +95,7 @@ def test_trace_is_told_of_every_packet(listener: FakeListener, asker: socket.soc
     told = []
     asker.send(b"a")
     asker.send(b"hush")
-    DatagramJob(echo, lambda *what: told.append(what)).serve_burst(Port(listener.sock))
+    DatagramJob(echo, lambda *what: told.append(what)).serve_burst(AnsweringPort(listener.sock))
     peer = asker.getsockname()
     assert told == [("received", peer, b"a"), ("sent", peer, b"=a"), ("received", peer, b"hush")]
 
@@ -135,7 +135,7 @@ def test_the_answer_comes_from_the_address_that_was_asked(bound: str, asked: str
         asker.settimeout(5.0)
         asker.connect((asked, port))
         asker.send(b"early")    # before a child is there to read it
-        server = Port(listener.sock)
+        server = AnsweringPort(listener.sock)
         asker.send(b"a")
         DatagramJob(echo).serve_burst(server)
         assert [asker.recv(100), asker.recv(100)] == [b"=early", b"=a"]

@@ -14,7 +14,7 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.net import httppage
-from popular.net.httppage import MAX_REQUEST, MAX_REST, MAX_VISITS, PageServer
+from popular.net.httppage import MAX_HTTP_REQUEST, MAX_REST, MAX_VISITS, PageServer
 from popular.net.listen import bind_tcp, bound_endpoint
 from tests.harness.metrics import get
 from tests.harness.system import wait_for
@@ -137,9 +137,9 @@ def test_get_and_head(site: Site) -> None:
     pytest.param(b"\x16\x03\x01\x02\x00\x01\n\n", 400, id="TLS"),
     pytest.param(b"\r\n\r\n", 400, id="nothing"),
     pytest.param(GET + b"garbage" * 1000, 200, id="more behind it"),
-    pytest.param(b"GET /metrics HTTP/1.1\r\nX: " + b"x" * (MAX_REQUEST - 26) + b"\r\n\r\n", 200, id="long enough"),
-    pytest.param(b"GET /metrics HTTP/1.1\r\nX: " + b"x" * (MAX_REQUEST - 25) + b"\r\n\r\n", 431, id="too long"),
-    pytest.param(b"x" * (MAX_REQUEST + 1), 431, id="too long and no end"),
+    pytest.param(b"GET /metrics HTTP/1.1\r\nX: " + b"x" * (MAX_HTTP_REQUEST - 26) + b"\r\n\r\n", 200, id="long enough"),
+    pytest.param(b"GET /metrics HTTP/1.1\r\nX: " + b"x" * (MAX_HTTP_REQUEST - 25) + b"\r\n\r\n", 431, id="too long"),
+    pytest.param(b"x" * (MAX_HTTP_REQUEST + 1), 431, id="too long and no end"),
 ])
 def test_requests(site: Site, request_: bytes, wanted: int) -> None:
     answer = site.ask(request_)
@@ -171,7 +171,7 @@ def test_a_large_page_goes_to_a_slow_reader(site: Site) -> None:
 
 def test_who_says_nothing_is_dropped_and_others_are_served(make_site: Callable[..., Site],
                                                            monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(httppage, "SECONDS", 3.0)
+    monkeypatch.setattr(httppage, "VISIT_SECONDS", 3.0)
     site = make_site()
     silent = [site.connect() for _ in range(3)]
     silent[0].sendall(GET[:-1])
@@ -184,7 +184,7 @@ def test_who_says_nothing_is_dropped_and_others_are_served(make_site: Callable[.
 
 def test_many_who_say_nothing_keep_nobody_out(make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest of them goes for each one more; so nobody waits for their time to be over."""
-    monkeypatch.setattr(httppage, "SECONDS", 60.0)
+    monkeypatch.setattr(httppage, "VISIT_SECONDS", 60.0)
     site = make_site()
     with ExitStack() as stack:
         reader = stack.enter_context(site.connect())
@@ -203,7 +203,7 @@ def test_many_who_say_nothing_keep_nobody_out(make_site: Callable[..., Site], mo
 
 def test_when_all_are_slow_to_read_the_oldest_goes(make_site: Callable[..., Site],
                                                    monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(httppage, "SECONDS", 60.0)
+    monkeypatch.setattr(httppage, "VISIT_SECONDS", 60.0)
     site = make_site()
     site.page = bytes(1 << 20)
     with ExitStack() as stack:
@@ -217,7 +217,7 @@ def test_when_all_are_slow_to_read_the_oldest_goes(make_site: Callable[..., Site
 
 
 def test_who_does_not_read_is_dropped(make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(httppage, "SECONDS", 0.3)
+    monkeypatch.setattr(httppage, "VISIT_SECONDS", 0.3)
     site = make_site()
     site.page = bytes(64 << 20)
     with site.connect() as sock:
@@ -276,7 +276,7 @@ class Short:
 
 
 def test_a_shortage_is_waited_for(make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(httppage, "PAUSE", 0.3)
+    monkeypatch.setattr(httppage, "DEAF_SECONDS", 0.3)
     site = make_site(Short)
     began = time.monotonic()
     assert get(site.endpoint)[0] == 200

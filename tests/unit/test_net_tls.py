@@ -16,7 +16,7 @@ import pytest
 from popular.errors import Gone, NoTls
 from popular.net.relay import relay
 from popular.net.tls.context import KeyPair, client_context
-from popular.net.tls.stream import BLOCK, TlsStream, secure
+from popular.net.tls.stream import TLS_BLOCK, TlsStream, secure
 from popular.net.transport import FilePart
 from popular.net.wire import Wire
 from tests.harness.certificates import Authority, server_of
@@ -352,17 +352,17 @@ def _connect(pair: KeyPair, context: ssl.SSLContext, name: str, reason: str, cli
 
 def test_a_stream_tells_when_it_has_more_than_the_socket(ends, authority: Authority, pair: KeyPair) -> None:
     client, server = ends
-    with Client(client, authority.cafile, lambda tls: (tls.sendall(b"x" * BLOCK), tls.recv(1))):
+    with Client(client, authority.cafile, lambda tls: (tls.sendall(b"x" * TLS_BLOCK), tls.recv(1))):
         wire = wire_of(server, pair)
         stream = wire.sock
         got = 0
-        while got < BLOCK:
+        while got < TLS_BLOCK:
             assert isinstance(stream, TlsStream)
             if not stream.pending:
                 assert select.select([stream], [], [], SECONDS)[0]
             with contextlib.suppress(BlockingIOError):
                 got += len(stream.recv(1000))
-        assert got == BLOCK
+        assert got == TLS_BLOCK
         wire.send(b"x")
 
 

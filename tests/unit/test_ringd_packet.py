@@ -9,29 +9,30 @@ from hypothesis import strategies as st
 from popular.addresses import Endpoint
 from popular.errors import UsageError
 from popular.net.ringpacket import (
-    MAX_ANSWER, MAX_NUMBER, MAX_REQUEST, Answer, Request, Verb, canonical, decode_answer, decode_request)
+    MAX_NUMBER, MAX_RING_ANSWER, MAX_RING_REQUEST, RingAnswer, RingRequest, Verb, canonical, decode_answer,
+    decode_request)
 
 REQUESTS = [
-    pytest.param(Request(Verb.BIND, 7, Endpoint("127.0.0.1", 110)), b"bind 7 127.0.0.1:110\n", id="bind"),
-    pytest.param(Request(Verb.RELEASE, 0, Endpoint("::", 995)), b"release 0 [::]:995\n", id="release"),
-    pytest.param(Request(Verb.BIND, MAX_NUMBER, Endpoint("fe80::1%eth0", 65535)),
+    pytest.param(RingRequest(Verb.BIND, 7, Endpoint("127.0.0.1", 110)), b"bind 7 127.0.0.1:110\n", id="bind"),
+    pytest.param(RingRequest(Verb.RELEASE, 0, Endpoint("::", 995)), b"release 0 [::]:995\n", id="release"),
+    pytest.param(RingRequest(Verb.BIND, MAX_NUMBER, Endpoint("fe80::1%eth0", 65535)),
                  b"bind 999999999 [fe80::1%eth0]:65535\n", id="zone and bounds"),
 ]
 ANSWERS = [
-    pytest.param(Answer(7), b"+OK 7\n", id="done"),
-    pytest.param(Answer(0, "who are you?"), b"-ERR 0 who are you?\n", id="refused"),
-    pytest.param(Answer(3, ""), b"-ERR 3 \n", id="without a reason"),
+    pytest.param(RingAnswer(7), b"+OK 7\n", id="done"),
+    pytest.param(RingAnswer(0, "who are you?"), b"-ERR 0 who are you?\n", id="refused"),
+    pytest.param(RingAnswer(3, ""), b"-ERR 3 \n", id="without a reason"),
 ]
 
 
 @pytest.mark.parametrize(("request_", "packet"), REQUESTS)
-def test_requests(request_: Request, packet: bytes) -> None:
+def test_requests(request_: RingRequest, packet: bytes) -> None:
     assert request_.encode() == packet
     assert decode_request(packet) == request_
 
 
 @pytest.mark.parametrize(("answer", "packet"), ANSWERS)
-def test_answers(answer: Answer, packet: bytes) -> None:
+def test_answers(answer: RingAnswer, packet: bytes) -> None:
     assert answer.encode() == packet
     assert decode_answer(packet) == answer
 
@@ -55,7 +56,7 @@ def test_answers(answer: Answer, packet: bytes) -> None:
     pytest.param(b"bind 7 localhost:110\n", id="a name"),
     pytest.param(b"bind 7 ::1:110\n", id="no brackets"),
     pytest.param(b"bind 7 127.0.0.1\0:110\n", id="NUL"),
-    pytest.param(b"bind 7 [fe80::1%" + b"e" * MAX_REQUEST + b"]:110\n", id="too long"),
+    pytest.param(b"bind 7 [fe80::1%" + b"e" * MAX_RING_REQUEST + b"]:110\n", id="too long"),
     pytest.param(b"", id="nothing"),
 ])
 def test_what_is_no_request(packet: bytes) -> None:
@@ -65,7 +66,7 @@ def test_what_is_no_request(packet: bytes) -> None:
 
 @pytest.mark.parametrize("packet", [
     b"", b"+OK\n", b"+OK 7", b"+OK 7 \n", b"+OK 1000000000\n", b"-ERR 7\n", b"-ERR x y\n", b"-ERR 7 a\nb\n",
-    b"-ERR 7 caf\xe9\n", b"-ERR 7 " + b"x" * MAX_ANSWER + b"\n"])
+    b"-ERR 7 caf\xe9\n", b"-ERR 7 " + b"x" * MAX_RING_ANSWER + b"\n"])
 def test_what_is_no_answer(packet: bytes) -> None:
     with pytest.raises(UsageError):
         decode_answer(packet)
@@ -73,13 +74,13 @@ def test_what_is_no_answer(packet: bytes) -> None:
 
 @given(st.integers(0, MAX_NUMBER), st.text())
 def test_every_refusal_is_one_packet(number: int, text: str) -> None:
-    packet = Answer(number, text).encode()
-    assert len(packet) <= MAX_ANSWER
+    packet = RingAnswer(number, text).encode()
+    assert len(packet) <= MAX_RING_ANSWER
     assert re.fullmatch(rb"-ERR \d+ [ -~]*\n", packet)
     assert decode_answer(packet).number == number
 
 
-@given(st.binary(max_size=2 * MAX_REQUEST))
+@given(st.binary(max_size=2 * MAX_RING_REQUEST))
 def test_hostile_packets_raise_nothing_else(packet: bytes) -> None:
     for decode in (decode_request, decode_answer):
         try:
@@ -90,7 +91,7 @@ def test_hostile_packets_raise_nothing_else(packet: bytes) -> None:
 
 def test_the_longest_request_is_allowed() -> None:
     host = "0000:" * 7 + "0000%" + "e" * 32
-    packet = Request(Verb.RELEASE, MAX_NUMBER, Endpoint(host, 65535)).encode()
+    packet = RingRequest(Verb.RELEASE, MAX_NUMBER, Endpoint(host, 65535)).encode()
     assert decode_request(packet).endpoint.host == host
 
 

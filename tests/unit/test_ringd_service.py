@@ -16,7 +16,7 @@ from popular.errors import StartError
 from popular.log.writer import Log
 from popular.net.listen import bind_tcp, bound_endpoint
 from popular.net.ringclient import RingClient
-from popular.net.ringpacket import Answer
+from popular.net.ringpacket import RingAnswer
 from popular.proc.watch import Watch
 from popular.ringd import service as ringd
 from popular.ringd.ports import PortTable
@@ -277,7 +277,7 @@ def test_who_does_not_read_is_dropped_with_his_ports(ring: Ring, free: Endpoint)
     assert len(ring.table) == 0
 
 
-@pytest.mark.parametrize("answer", [b"+OK 7 or so\n", b"\xff", Answer(0, "go away").encode()])
+@pytest.mark.parametrize("answer", [b"+OK 7 or so\n", b"\xff", RingAnswer(0, "go away").encode()])
 def test_a_client_survives_a_ringd_that_is_none(rundir: Path, free: Endpoint, answer: bytes) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     client = RingClient("/ringd.sock", ours, patience=0.05)

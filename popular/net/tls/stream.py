@@ -20,8 +20,8 @@ from popular.errors import Gone, NoTls, ProxyHeader
 from popular.net.transport import PROXY_V1, PROXY_V2, Octets, Stream
 from popular.net.wire import Wire
 
-BLOCK = 64 * 1024       # octets taken from the network, or enciphered, at a time
-RECORD = 16 * 1024      # octets of text in one TLS record, at most
+TLS_BLOCK = 64 * 1024    # octets taken from the network, or enciphered, at a time
+RECORD = 16 * 1024       # octets of text in one TLS record, at most
 
 _AROUND = re.compile(r"\[.*?\] | \(_ssl\.c.*")    # what Python adds to OpenSSL's words
 
@@ -152,11 +152,11 @@ class TlsStream:
         self.sock.close()
 
     def _encipher(self, data: Octets) -> int:
-        """Encipher up to BLOCK octets of text; return their count."""
+        """Encipher up to TLS_BLOCK octets of text; return their count."""
         try:
             if len(data) <= RECORD:
                 return self._tls.write(data) if data else 0
-            view = memoryview(data)[:BLOCK]
+            view = memoryview(data)[:TLS_BLOCK]
             for start in range(0, len(view), RECORD):
                 self._tls.write(view[start:start + RECORD])
         except ssl.SSLError as why:
@@ -166,7 +166,7 @@ class TlsStream:
     def _fill(self, is_shaking_hands: bool = False) -> None:
         """Take a block from the network; at its end, note it for the next read."""
         self.wants = select.POLLIN
-        block = self.sock.recv(BLOCK)
+        block = self.sock.recv(TLS_BLOCK)
         if is_shaking_hands and block.startswith((PROXY_V1, PROXY_V2)):
             raise ProxyHeader
         if block:
