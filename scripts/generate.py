@@ -25,7 +25,7 @@ from popular.config.cmdline import conf_path  # noqa: E402
 from popular.config.render import (  # noqa: E402
     Examples, man_objects, man_options, man_settings, man_text, sample_ini)
 from popular.config.setting import Schema  # noqa: E402
-from popular.control.grammar import Pattern, Shape  # noqa: E402
+from popular.control.grammar import CommandPattern, Shape  # noqa: E402
 from popular.daemon.master.single import SingleProcessSpec  # noqa: E402
 from popular.daemon.spec import DaemonSpec  # noqa: E402
 from popular.log.message import Message  # noqa: E402
@@ -130,7 +130,7 @@ def man_commands(spec: DaemonSpec | SingleProcessSpec) -> str:
     return "".join(f".TP\n{_man_pattern(command.pattern)}\n{man_text(command.doc)}\n" for command in commands or ())
 
 
-def _man_pattern(pattern: Pattern) -> str:
+def _man_pattern(pattern: CommandPattern) -> str:
     """Return a pattern with its own words in bold and what is to be filled in in italics."""
     return " ".join(f"\\f{'B' if part.shape is Shape.LITERAL or part.choice else 'I'}{part.text}\\fR"
                     for part in pattern.parts)

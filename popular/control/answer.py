@@ -14,7 +14,7 @@ _ENDS = ("+OK", "-ERR")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ControlAnswer:
     """What one command is answered."""
 
     ok: bool
@@ -22,7 +22,7 @@ class Answer:
     lines: tuple[str, ...] = ()
 
     @classmethod
-    def refusal(cls, why: str) -> "Answer":
+    def refusal(cls, why: str) -> "ControlAnswer":
         """Return the -ERR for a text of one or more lines, of which the last sums up."""
         lines = why.splitlines() or ["refused"]
         return cls(False, lines[-1], tuple(lines[:-1]))
@@ -41,10 +41,10 @@ class Later(Protocol):
     def deadline(self) -> float:
         """When to give up, in seconds of time.monotonic()."""
 
-    def look(self) -> Answer | None:
+    def look(self) -> ControlAnswer | None:
         """Return the answer if it is there."""
 
-    def give_up(self) -> Answer:
+    def give_up(self) -> ControlAnswer:
         """Return what is answered when the deadline has passed."""
 
     def abandon(self) -> bool:

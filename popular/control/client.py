@@ -9,9 +9,9 @@ from popular.control.answer import parse_end, unstuffed
 from popular.errors import PopularError
 from popular.unix.rights import Peer
 
-PATIENCE = 60.0           # seconds without an octet of an answer; longer than any command takes
-MAX_ANSWER = 80 << 20     # octets; somewhat more than a master sends
-MAX_LINES = 1_000_000     # of it
+_PATIENCE = 60.0                # seconds without an octet of an answer; longer than any command takes
+MAX_ANSWER = 80 << 20           # octets; somewhat more than a master sends
+MAX_ANSWER_LINES = 1_000_000    # of it
 
 _BLOCK = 65536
 
@@ -32,7 +32,7 @@ class Reply:
 class ControlClient:
     """One connection to a master; a context that ends closed."""
 
-    def __init__(self, path: str, patience: float = PATIENCE) -> None:
+    def __init__(self, path: str, patience: float = _PATIENCE) -> None:
         """Connect to the socket `path`; raises NoDaemon."""
         self._buffer = bytearray()
         self._searched = 0    # octets of it that hold no line end
@@ -71,7 +71,7 @@ class ControlClient:
             if end is not None:
                 return Reply(*end, tuple(lines))
             lines.append(unstuffed(line))
-            if len(lines) > MAX_LINES:
+            if len(lines) > MAX_ANSWER_LINES:
                 raise NoDaemon("the answer does not end")
 
     def peer(self) -> Peer:

@@ -11,20 +11,20 @@ import socket
 import time
 from collections.abc import Callable
 
-from popular.control.answer import Answer, Later
-from popular.control.grammar import MAX_LINE
+from popular.control.answer import ControlAnswer, Later
+from popular.control.grammar import MAX_COMMAND_LINE
 from popular.unix.rights import Peer
 
-LINE_SECONDS = 10.0     # for a line from its first octet to its end, and for an answer to be read a little further
-MAX_ANSWER = 64 << 20   # octets of an answer
-MAX_TURN = 64           # lines obeyed in one go, so that the master's other work never waits long
+LINE_SECONDS = 10.0       # for a line from its first octet to its end, and for an answer to be read a little further
+_MAX_ANSWER = 64 << 20    # octets of an answer
+_MAX_TURN = 64            # lines obeyed in one go, so that the master's other work never waits long
 
 _BLOCK = 65536
 
-Obey = Callable[[str, Peer], Answer | Later]
+Obey = Callable[[str, Peer], ControlAnswer | Later]
 
 
-class Connection:
+class ControlConnection:
     """One peer and what passes between us."""
 
     def __init__(self, sock: socket.socket, peer: Peer, obey: Obey) -> None:
@@ -72,7 +72,7 @@ class Connection:
         try:
             self._send()
             self._look()
-            for _ in range(MAX_TURN):
+            for _ in range(_MAX_TURN):
                 if self._output or self._later is not None or self.is_over or not self._next():
                     break
             self._check_peer()
@@ -81,7 +81,7 @@ class Connection:
 
     def refuse(self, why: str) -> None:
         """Say why not, as far as it goes, and end."""
-        self._answer(Answer.refusal(why))
+        self._answer(ControlAnswer.refusal(why))
         self._is_closing = True
         self._send()
 
@@ -98,8 +98,8 @@ class Connection:
         end = self._input.find(b"\n")
         if end < 0 and not self._is_ended and self._read():
             end = self._input.find(b"\n")
-        if end > MAX_LINE or (end < 0 and len(self._input) > MAX_LINE):
-            self.refuse(f"a line has at most {MAX_LINE} octets")
+        if end > MAX_COMMAND_LINE or (end < 0 and len(self._input) > MAX_COMMAND_LINE):
+            self.refuse(f"a line has at most {MAX_COMMAND_LINE} octets")
             return False
         if end < 0:
             self._check_line_time()
@@ -117,13 +117,13 @@ class Connection:
         try:
             text = line.decode("utf-8")
         except UnicodeDecodeError:
-            self._answer(Answer.refusal("a line must be UTF-8"))
+            self._answer(ControlAnswer.refusal("a line must be UTF-8"))
             return
         if not text.replace("\t", " ").isprintable():
-            self._answer(Answer.refusal("a line must have no control characters"))
+            self._answer(ControlAnswer.refusal("a line must have no control characters"))
             return
         answer = self._obey(text, self.peer)
-        if isinstance(answer, Answer):
+        if isinstance(answer, ControlAnswer):
             self._answer(answer)
         else:
             self._later = answer
@@ -140,10 +140,10 @@ class Connection:
             self._later = None
             self._answer(answer)
 
-    def _answer(self, answer: Answer) -> None:
+    def _answer(self, answer: ControlAnswer) -> None:
         octets = answer.render()
-        if len(octets) > MAX_ANSWER:
-            octets = Answer.refusal("the answer is too long").render()
+        if len(octets) > _MAX_ANSWER:
+            octets = ControlAnswer.refusal("the answer is too long").render()
         self._output = memoryview(octets)
         self._sent_at = time.monotonic()
         self._send()

@@ -24,15 +24,15 @@ from popular.config.setting import quoted
 from popular.errors import UsageError
 from popular.names import is_id
 
-MAX_LINE = 4096     # octets of a command line without its end
-MAX_WORDS = 1024    # of a command line
+MAX_COMMAND_LINE = 4096    # octets of a command line without its end
+MAX_WORDS = 1024           # of a command line
 
 _PART = re.compile(r"(?P<open>[<\[])(?P<name>[a-z]+)(?P<pair>=value)?(?::(?P<choice>[a-z|]+))?(?P<many>\.\.\.)?[>\]]",
                    re.ASCII)
 _NEEDS_QUOTES = re.compile(r"[\s'\"\\]")
 _KEY = re.compile(r"[a-z][a-z0-9]*", re.ASCII)
 
-H = TypeVar("H")
+_H = TypeVar("_H")
 
 
 class Shape(Enum):
@@ -45,7 +45,7 @@ class Shape(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class _Part:
     """One part of a pattern."""
 
     shape: Shape
@@ -55,7 +55,7 @@ class Part:
     optional: bool = False
 
     @classmethod
-    def parse(cls, text: str) -> "Part":
+    def parse(cls, text: str) -> "_Part":
         """Read one part; ValueError is a mistake in a table of commands."""
         found = _PART.fullmatch(text)
         if found is None:
@@ -75,7 +75,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class CommandArguments:
     """What a line gave for the parts of its pattern."""
 
     values: Mapping[str, tuple[str, ...]]    # words by the name of their part
@@ -100,15 +100,15 @@ class Mismatch(Exception):
         self.why = why
 
 
-class Pattern:
+class CommandPattern:
     """The words of one command."""
 
     def __init__(self, text: str) -> None:
         """Read a pattern; ValueError is a mistake in a table of commands."""
-        self.parts = tuple(Part.parse(part) for part in text.split())
+        self.parts = tuple(_Part.parse(part) for part in text.split())
         self.usage = " ".join(part.text for part in self.parts)
 
-    def match(self, words: Sequence[str]) -> Given:
+    def match(self, words: Sequence[str]) -> CommandArguments:
         """Return what `words` gave; raises Mismatch."""
         values: dict[str, tuple[str, ...]] = {}
         pairs: dict[str, str] = {}
@@ -132,46 +132,46 @@ class Pattern:
                 raise Mismatch(literals, f"{part.text} is missing")
         if left:
             raise Mismatch(literals, f"{quoted(left[0])} is too much")
-        return Given(values, pairs)
+        return CommandArguments(values, pairs)
 
     def _has_pairs_after(self, index: int) -> bool:
         return any(part.shape is Shape.PAIRS for part in self.parts[index + 1:])
 
 
 @dataclass(frozen=True, slots=True)
-class Command(Generic[H]):
+class Command(Generic[_H]):
     """One row of the control language."""
 
-    pattern: Pattern
+    pattern: CommandPattern
     doc: str                                       # one sentence or two, for help and man page
-    handler: H
+    handler: _H
     mask: Callable[..., str] | None = None         # words for the log, without secrets
 
 
-class CommandSet(Generic[H]):
+class CommandSet(Generic[_H]):
     """The commands of one program, in the order of help and man page."""
 
-    def __init__(self, *others: "CommandSet[H]") -> None:
+    def __init__(self, *others: "CommandSet[_H]") -> None:
         """Begin with the commands of `others`."""
-        self._commands: list[Command[H]] = [command for other in others for command in other]
+        self._commands: list[Command[_H]] = [command for other in others for command in other]
 
-    def __iter__(self) -> Iterator[Command[H]]:
+    def __iter__(self) -> Iterator[Command[_H]]:
         return iter(self._commands)
 
-    def add(self, pattern: str, doc: str, mask: Callable[..., str] | None = None) -> Callable[[H], H]:
+    def add(self, pattern: str, doc: str, mask: Callable[..., str] | None = None) -> Callable[[_H], _H]:
         """Mark a function as the handler of `pattern`.
 
         `mask` is called like the handler and returns the words that the log may show; without it
         these are the words of the line.
         """
-        def note(handler: H) -> H:
-            self._commands.append(Command(Pattern(pattern), doc, handler, mask))
+        def note(handler: _H) -> _H:
+            self._commands.append(Command(CommandPattern(pattern), doc, handler, mask))
             return handler
         return note
 
-    def find(self, words: Sequence[str]) -> tuple[Command[H], Given]:
+    def find(self, words: Sequence[str]) -> tuple[Command[_H], CommandArguments]:
         """Return the command that `words` make, and what they give; raises UsageError."""
-        near: list[tuple[Command[H], Mismatch]] = []
+        near: list[tuple[Command[_H], Mismatch]] = []
         for command in self._commands:
             try:
                 return command, command.pattern.match(words)
@@ -214,7 +214,7 @@ def join_words(words: Iterable[str]) -> str:
     return " ".join(word if word and _NEEDS_QUOTES.search(word) is None else shlex.quote(word) for word in words)
 
 
-def _take_words(part: Part, left: list[str], stops_at_pair: bool) -> tuple[str, ...]:
+def _take_words(part: _Part, left: list[str], stops_at_pair: bool) -> tuple[str, ...]:
     """Take the words of a part off the front of `left`; raises UsageError."""
     taken: list[str] = []
     while left and (part.shape is Shape.MANY or not taken) and not (stops_at_pair and _is_pair(left[0])):
@@ -241,7 +241,7 @@ def _is_pair(word: str) -> bool:
     return bool(equals) and _KEY.fullmatch(key) is not None
 
 
-def _complaint(words: Sequence[str], near: list[tuple[Command[H], Mismatch]]) -> str:
+def _complaint(words: Sequence[str], near: list[tuple[Command[_H], Mismatch]]) -> str:
     """Return what is wrong with `words`: the usages of the commands that come nearest."""
     best = max((miss.literals for _, miss in near), default=0)
     if best == 0:

@@ -10,7 +10,7 @@ import socket
 
 from popular.errors import StartError
 
-BACKLOG = 16
+_BACKLOG = 16
 MAX_PATH = 107    # octets of a socket's name (unix(7))
 
 
@@ -43,7 +43,7 @@ class Place:
                 sock.bind(self.path)
             finally:
                 os.umask(umask)
-            sock.listen(BACKLOG)
+            sock.listen(_BACKLOG)
             self._make_link()    # this last: whoever follows the link finds somebody
         except OSError as why:
             sock.close()

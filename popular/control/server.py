@@ -8,13 +8,13 @@ import socket
 import time
 from collections.abc import Callable
 
-from popular.control.connection import LINE_SECONDS, Connection, Obey, is_allowed
+from popular.control.connection import LINE_SECONDS, ControlConnection, Obey, is_allowed
 from popular.control.place import Place
 from popular.proc.watch import Watch
 from popular.unix.rights import Peer
 
 MAX_CONNECTIONS = 8
-REST = 1.0    # seconds without accepting after the system ran out of descriptors
+_REST = 1.0    # seconds without accepting after the system ran out of descriptors
 
 
 class ControlServer:
@@ -27,7 +27,7 @@ class ControlServer:
         self._obey = obey
         self._note_stranger = note_stranger
         self._listener: socket.socket | None = None
-        self._connections: list[Connection] = []
+        self._connections: list[ControlConnection] = []
         self._resting_until: float | None = None
 
     def open(self, replacing: bool = False) -> None:
@@ -80,7 +80,7 @@ class ControlServer:
         except BlockingIOError:    # gone again
             return
         except OSError:    # no descriptor left: who waits there would wake us for ever
-            self._resting_until = time.monotonic() + REST
+            self._resting_until = time.monotonic() + _REST
             self._listen(0)
             return
         sock.setblocking(False)
@@ -89,7 +89,7 @@ class ControlServer:
         except OSError:
             sock.close()
             return
-        connection = Connection(sock, peer, self._obey)
+        connection = ControlConnection(sock, peer, self._obey)
         self._connections.append(connection)
         self._watch.register(sock.fileno(), lambda: self._work(connection))
         if not is_allowed(peer):
@@ -102,14 +102,14 @@ class ControlServer:
         if self._listener is not None:
             self._watch.register(self._listener.fileno(), self._accept, events)
 
-    def _refuse(self, connection: Connection, why: str) -> None:
+    def _refuse(self, connection: ControlConnection, why: str) -> None:
         try:
             connection.refuse(why)
         except OSError:
             pass
         self._drop(connection)
 
-    def _make_room(self, newest: Connection) -> bool:
+    def _make_room(self, newest: ControlConnection) -> bool:
         """End the connection that has been silent longest, if it has been so for a while."""
         silent = [each for each in self._connections if each is not newest and each.is_silent]
         oldest = min(silent, key=lambda each: each.silent_since, default=None)
@@ -118,7 +118,7 @@ class ControlServer:
         self._drop(oldest)
         return True
 
-    def _work(self, connection: Connection) -> None:
+    def _work(self, connection: ControlConnection) -> None:
         connection.work()
         if connection.is_over:
             self._drop(connection)
@@ -126,7 +126,7 @@ class ControlServer:
             paused = select.POLLOUT if connection.wants_write else 0 if connection.is_busy else select.POLLIN
             self._watch.register(connection.sock.fileno(), lambda: self._work(connection), paused)
 
-    def _drop(self, connection: Connection) -> None:
+    def _drop(self, connection: ControlConnection) -> None:
         if connection in self._connections:
             self._connections.remove(connection)
             self._watch.unregister(connection.sock.fileno())

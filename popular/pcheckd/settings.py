@@ -9,7 +9,7 @@ from popular.daemon.settings import process_rows
 from popular.mailcheck.packet import DEFAULT_PORT
 from popular.paths import SPOOLDIR
 
-OWN_ROWS = (
+_OWN_ROWS = (
     Setting("mailboxdir", Dir(), SPOOLDIR, "Root of all mailboxes, which may lie at any depth below.",
             readonly=True, option=("-m", "--mailboxdir")),
     Setting("missing", Choice("empty", "create", "refuse"), None,
@@ -29,5 +29,5 @@ OWN_ROWS = (
             readonly=True, option=("-f", "--fork")),
 )
 
-SCHEMA = Schema("pcheckd", process_rows("pcheckd") + OWN_ROWS, foreground=("--foreground", "--nodeamon"),
+SCHEMA = Schema("pcheckd", process_rows("pcheckd") + _OWN_ROWS, foreground=("--foreground", "--nodeamon"),
                 purpose="Mail check daemon: tells the proxies, by UDP, whether a mailbox has mail.")

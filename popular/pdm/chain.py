@@ -55,7 +55,7 @@ class Asked(Protocol):
         """Look a user up without a password; raises CannotFind where that is not possible."""
 
 
-class Output(Protocol):
+class OutputCatcher(Protocol):
     """Who takes care of what modules write to standard output and standard error."""
 
     def catch(self) -> None:
@@ -89,7 +89,7 @@ class Chain:
     """All modules in their order."""
 
     def __init__(self, modules: Sequence[Asked], timeout: float, note: Callable[..., None],
-                 output: Output | None = None) -> None:
+                 output: OutputCatcher | None = None) -> None:
         """Ask `modules`, each for at most `timeout` seconds a question (0: no limit).
 
         `note(message, **fields)` writes a row of `popular.pdm.messages`; a Log's method, usually.  Without
@@ -105,7 +105,7 @@ class Chain:
         """Ask the modules who this is and whether they may; never raises."""
         answers = self._ask(request, None)
         verdict = settle(answers)
-        if verdict.outcome is not Outcome.OK and (identity := denied_identity(answers)) is not None:
+        if verdict.outcome is not Outcome.OK and (identity := _denied_identity(answers)) is not None:
             verdict = settle([*answers, *self._ask(request, identity)])
         if verdict.outcome is Outcome.UNKNOWN:
             secrets.verify_nothing(request.password)    # so that the time does not tell that there is no such user
@@ -116,7 +116,7 @@ class Chain:
         names = {module.ident: module.name for module in self._modules}
         first = self._ask(request, None)
         steps = [Step(ident, names[ident], answer) for ident, answer in first]
-        verdict, identity = settle(first), denied_identity(first)
+        verdict, identity = settle(first), _denied_identity(first)
         if verdict.outcome is not Outcome.OK and identity is not None:
             second = self._ask(request, identity)
             steps += [Step(ident, names[ident], answer, is_second=True) for ident, answer in second]
@@ -238,7 +238,7 @@ class Chain:
             self._note(messages.PDM_FAILED, module=module.ident, user="-", why=f"close: {reason(why)}")
 
 
-def denied_identity(answers: Sequence[tuple[str, Answer]]) -> Found | None:
+def _denied_identity(answers: Sequence[tuple[str, Answer]]) -> Found | None:
     """Return what a second pass is about: the first denied identity."""
     for _, answer in answers:
         if answer.outcome is Outcome.DENIED and answer.found is not None:
@@ -267,10 +267,10 @@ def reason(why: BaseException) -> str:
         return str(why)
     if isinstance(why, OSError) and why.strerror:
         return f"{why.strerror}: {why.filename}" if isinstance(why.filename, str) else why.strerror
-    return f"{type(why).__name__} at {place_of(why.__traceback__)}"
+    return f"{type(why).__name__} at {_place_of(why.__traceback__)}"
 
 
-def place_of(trace: TracebackType | None) -> str:
+def _place_of(trace: TracebackType | None) -> str:
     """Return file and line where an exception arose."""
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

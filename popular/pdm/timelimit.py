@@ -22,8 +22,8 @@ from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
 from popular.unix.signals import DEFAULT, get_handler, set_handler, set_mask
 
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 _SOON = 0.001    # seconds until an alarm strikes that came due while it was ours
 
@@ -60,7 +60,7 @@ class _Former(NamedTuple):
 _ALARM = _Alarm()
 
 
-def limited(seconds: float, call: Callable[[*Ts], T], *args: *Ts) -> T:
+def limited(seconds: float, call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
     """Return what `call(*args)` returns, or raise TimeUp when it takes more than `seconds` (0 or less: no limit)."""
     if seconds <= 0:
         return call(*args)

@@ -10,8 +10,8 @@ from typing import Any
 from popular.names import is_id, is_mailbox
 from popular.pdm.api import Answer, Found, Outcome
 
-PROTOCOLS = ("", "cxpop", "xpop", "pop3")    # empty: the backend's own
-MAX_LOGIN = 255                              # octets of a user name or password for a backend (RFC 2449 section 4)
+_PROTOCOLS = ("", "cxpop", "xpop", "pop3")    # empty: the backend's own
+_MAX_LOGIN = 255                              # octets of a user name or password for a backend (RFC 2449 section 4)
 
 _TYPES: tuple[tuple[str, type], ...] = (
     ("backend", str), ("protocol", str), ("mailbox", str), ("user", str), ("password", bytes), ("master", bool))
@@ -45,7 +45,7 @@ def fault_of(answer: Any) -> str:
 def _fault_of_place(found: Found) -> str:
     if not is_id(found.backend):
         return f"backend {found.backend!a} is not an id"
-    if found.protocol not in PROTOCOLS:
+    if found.protocol not in _PROTOCOLS:
         return f"protocol {found.protocol!a} is not cxpop, xpop, pop3 or empty"
     if found.mailbox and not is_mailbox(found.mailbox):
         return f"mailbox {found.mailbox!a} is not well-formed"
@@ -64,8 +64,8 @@ def _fault_of_login(found: Found) -> str:
     except UnicodeEncodeError:
         return "the user for the backend cannot be sent"
     for what, octets in (("user", user), ("password", found.password)):
-        if len(octets) > MAX_LOGIN:
-            return f"the {what} for the backend has more than {MAX_LOGIN} octets"
+        if len(octets) > _MAX_LOGIN:
+            return f"the {what} for the backend has more than {_MAX_LOGIN} octets"
         if _UNSENDABLE.search(octets):
             return f"the {what} for the backend holds CR, LF or NUL"
     return ""

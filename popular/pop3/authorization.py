@@ -13,7 +13,7 @@ from popular.net.wire import Wire
 from popular.pop3 import capability
 from popular.pop3.command import State, command
 
-MAX_USER = 255      # octets of a user name
+_MAX_USER = 255    # octets of a user name
 
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
@@ -65,7 +65,7 @@ class AuthorizationState(State):
         name = argument.strip()
         if not name:
             raise CommandRefused("USER needs a user name")
-        if len(name) > MAX_USER:
+        if len(name) > _MAX_USER:
             raise CommandRefused("user name too long")
         if _CONTROL.search(name):
             raise CommandRefused("control character in user name")

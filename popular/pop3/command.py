@@ -13,13 +13,13 @@ from typing import Any, ClassVar, TypeVar
 
 from popular.errors import CommandRefused
 
-Handler = TypeVar("Handler", bound=Callable[..., None])
+_Handler = TypeVar("_Handler", bound=Callable[..., None])
 
 _ROW = "pop3_row"      # attribute that marks a method as a handler
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CommandRow:
     """One command word of a state."""
 
     name: str                                # upper case
@@ -52,7 +52,7 @@ class Row:
 
 
 def command(name: str, args: tuple[int, int] = (0, 0), *, usage: str = "takes no argument", raw: bool = False,
-            secret: bool = False, when: Callable[[Any], bool] | None = None) -> Callable[[Handler], Handler]:
+            secret: bool = False, when: Callable[[Any], bool] | None = None) -> Callable[[_Handler], _Handler]:
     """Mark a method of a State as the handler of the command `name`.
 
     `args` are the fewest and the most arguments; the handler gets each as bytes.  `usage` is the
@@ -60,8 +60,8 @@ def command(name: str, args: tuple[int, int] = (0, 0), *, usage: str = "takes no
     behind the one space that separates it (RFC 1939 section 7, PASS).  `when` is asked with the
     state each time: a command that is not there now is an unknown one.
     """
-    def mark(handler: Handler) -> Handler:
-        setattr(handler, _ROW, Row(name, *args, usage, raw, secret, when, handler))
+    def mark(handler: _Handler) -> _Handler:
+        setattr(handler, _ROW, CommandRow(name, *args, usage, raw, secret, when, handler))
         return handler
     return mark
 
@@ -72,14 +72,14 @@ class State:
     `COMMANDS` is collected from the marked methods of the class and its ancestors, in that order.
     """
 
-    COMMANDS: ClassVar[Mapping[str, Row]] = MappingProxyType({})
+    COMMANDS: ClassVar[Mapping[str, CommandRow]] = MappingProxyType({})
 
     def __init_subclass__(cls) -> None:
         rows = {row.name: row for owner in reversed(cls.__mro__) for member in vars(owner).values()
-                if isinstance(row := getattr(member, _ROW, None), Row)}
+                if isinstance(row := getattr(member, _ROW, None), CommandRow)}
         cls.COMMANDS = MappingProxyType(rows)
 
-    def find(self, word: bytes) -> Row | None:
+    def find(self, word: bytes) -> CommandRow | None:
         """Return the row of the command `word`, whatever its case, or None if there is none now."""
         row = self.COMMANDS.get(word.decode("ascii", "replace").upper())
         return row if row is not None and (row.when is None or row.when(self)) else None

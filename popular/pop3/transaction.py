@@ -36,7 +36,7 @@ _COUNT = re.compile(rb"0|[1-9][0-9]{0,9}")
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SessionTotals:
     """What a session did, for the log."""
 
     retrieved: int = 0      # answers to RETR sent in full
@@ -49,7 +49,7 @@ class Outcome:
 
 
 class TransactionState(State):
-    """The messages of one client; left with an Outcome at QUIT."""
+    """The messages of one client; left with SessionTotals at QUIT."""
 
     def __init__(self, wire: Wire, maildrop: Maildrop, caps: Sequence[str] = capability.TRANSACTION,
                  before_update: Callable[[], None] = lambda: None, *, has_last: bool = False) -> None:
@@ -73,10 +73,10 @@ class TransactionState(State):
         self._read_error = ""
 
     @property
-    def totals(self) -> Outcome:
+    def totals(self) -> SessionTotals:
         """What was done so far; also for a session that ends by Gone."""
-        return Outcome(self._retrieved, self._sent, self._removed, self._failed, self._why,
-                       self._unreadable, self._read_error)
+        return SessionTotals(self._retrieved, self._sent, self._removed, self._failed, self._why,
+                             self._unreadable, self._read_error)
 
     @property
     def _left_octets(self) -> int:

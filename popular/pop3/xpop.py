@@ -12,8 +12,8 @@ from popular.names import MAX_MAILBOX, clean_line, is_mailbox, is_sid
 from popular.net.transport import PROXY_V1
 from popular.net.wire import Wire
 
-MAX_FLAGS = 16        # flags on the third line
-MASTER = "M"          # the one flag of 1.5.5: reading leaves new mail new (spec 7.3)
+MAX_FLAGS = 16    # flags on the third line
+_MASTER = "M"      # the one flag of 1.5.5: reading leaves new mail new (spec 7.3)
 
 # What a POP3 client may send first when it was led here by mistake.  All could be mailboxes by
 # their letters; in capitals they are not.
@@ -31,7 +31,7 @@ class Preamble:
     @property
     def master(self) -> bool:
         """Whether this is a master session (spec 7.3)."""
-        return MASTER in self.flags
+        return _MASTER in self.flags
 
 
 def read_preamble(wire: Wire) -> Preamble:
@@ -66,7 +66,7 @@ def preamble_lines(mailbox: str, sid: str, master: bool) -> bytes:
         raise ValueError(f"not a mailbox name: {mailbox!r}")
     if not is_sid(sid):
         raise ValueError(f"not a session id: {sid!r}")
-    return f"{mailbox}\r\n{sid}\r\n{MASTER if master else ''}\r\n".encode("ascii")
+    return f"{mailbox}\r\n{sid}\r\n{_MASTER if master else ''}\r\n".encode("ascii")
 
 
 def _line(wire: Wire, limit: int, what: str) -> bytes:

@@ -6,7 +6,7 @@ Functions over the frozen Config; they run in the master.  Raise UsageError.
 import shlex
 
 from popular.config.store import COMMAND, with_item
-from popular.control.grammar import CommandSet, Given, join_words
+from popular.control.grammar import CommandArguments, CommandSet, join_words
 from popular.daemon.admin import capa, objectcommands
 from popular.daemon.admin.commands import commands as common
 from popular.daemon.admin.context import CommandContext, Commands, Result
@@ -20,52 +20,52 @@ commands: Commands = CommandSet(common, capa.commands)
 @commands.add("vserv add <id> <address...> [key=value...]",
               "Listen on some addresses; create or replace a virtual server.",
               objectcommands.mask("vserv add", "vserv"))
-def vserv_add(context: CommandContext, given: Given) -> Result:
+def vserv_add(context: CommandContext, given: CommandArguments) -> Result:
     """Add or replace a virtual server."""
     return objectcommands.add(context, "vserv", given, {"address": objectcommands.addresses(given.words("address"))})
 
 
 @commands.add("vserv set <id> <key=value...>", "Change some keys of a virtual server.",
               objectcommands.mask("vserv set", "vserv"))
-def vserv_set(context: CommandContext, given: Given) -> Result:
+def vserv_set(context: CommandContext, given: CommandArguments) -> Result:
     """Change a virtual server."""
     return objectcommands.change(context, "vserv", given.word("id"), given.pairs)
 
 
 @commands.add("vserv unset <id> [key...]",
               "Let a virtual server have the INI file's values again, all or those of some keys.")
-def vserv_unset(context: CommandContext, given: Given) -> Result:
+def vserv_unset(context: CommandContext, given: CommandArguments) -> Result:
     """Give a virtual server back to the file."""
     return objectcommands.give_back(context, "vserv", given)
 
 
 @commands.add("vserv remove <id>", "Close the ports of a virtual server at once; its running sessions go on.")
-def vserv_remove(context: CommandContext, given: Given) -> Result:
+def vserv_remove(context: CommandContext, given: CommandArguments) -> Result:
     """Remove a virtual server."""
     return objectcommands.remove(context, "vserv", given.word("id"))
 
 
 @commands.add("vserv enable <id>", "Serve its users again.")
-def vserv_enable(context: CommandContext, given: Given) -> Result:
+def vserv_enable(context: CommandContext, given: CommandArguments) -> Result:
     """Enable a virtual server."""
     return objectcommands.change(context, "vserv", given.word("id"), {"enabled": "on"})
 
 
 @commands.add("vserv disable <id>", "Show its users an empty mailbox.")
-def vserv_disable(context: CommandContext, given: Given) -> Result:
+def vserv_disable(context: CommandContext, given: CommandArguments) -> Result:
     """Disable a virtual server."""
     return objectcommands.change(context, "vserv", given.word("id"), {"enabled": "off"})
 
 
 @commands.add("vserv list", "List the virtual servers in the words of add, with the ports they are bound to.")
-def vserv_list(context: CommandContext, given: Given) -> Result:
+def vserv_list(context: CommandContext, given: CommandArguments) -> Result:
     """List virtual servers."""
     return objectcommands.listed(context, "vserv", ("address",))
 
 
 @commands.add("backend add <id> <protocol> <address> [key=value...]", "Create or replace a backend.",
               objectcommands.mask("backend add", "backend"))
-def backend_add(context: CommandContext, given: Given) -> Result:
+def backend_add(context: CommandContext, given: CommandArguments) -> Result:
     """Add or replace a backend."""
     address = given.word("address")
     objectcommands.want_numeric(address, f"backend {given.word('id')}: address")
@@ -74,7 +74,7 @@ def backend_add(context: CommandContext, given: Given) -> Result:
 
 @commands.add("backend set <id> <key=value...>", "Change some keys of a backend.",
               objectcommands.mask("backend set", "backend"))
-def backend_set(context: CommandContext, given: Given) -> Result:
+def backend_set(context: CommandContext, given: CommandArguments) -> Result:
     """Change a backend."""
     objectcommands.want_numeric(given.pairs.get("address", ""), f"backend {given.word('id')}: address")
     return objectcommands.change(context, "backend", given.word("id"), given.pairs)
@@ -82,42 +82,42 @@ def backend_set(context: CommandContext, given: Given) -> Result:
 
 @commands.add("backend unset <id> [key...]",
               "Let a backend have the INI file's values again, all or those of some keys.")
-def backend_unset(context: CommandContext, given: Given) -> Result:
+def backend_unset(context: CommandContext, given: CommandArguments) -> Result:
     """Give a backend back to the file."""
     return objectcommands.give_back(context, "backend", given)
 
 
 @commands.add("backend remove <id>", "Forget a backend; running sessions go on.")
-def backend_remove(context: CommandContext, given: Given) -> Result:
+def backend_remove(context: CommandContext, given: CommandArguments) -> Result:
     """Remove a backend."""
     return objectcommands.remove(context, "backend", given.word("id"))
 
 
 @commands.add("backend enable <id>", "Use a backend that was disabled or drained.")
-def backend_enable(context: CommandContext, given: Given) -> Result:
+def backend_enable(context: CommandContext, given: CommandArguments) -> Result:
     """Enable a backend."""
     return objectcommands.change(context, "backend", given.word("id"), {"enabled": "on", "drain": "off"})
 
 
 @commands.add("backend disable <id>", "Show its users an empty mailbox.")
-def backend_disable(context: CommandContext, given: Given) -> Result:
+def backend_disable(context: CommandContext, given: CommandArguments) -> Result:
     """Disable a backend."""
     return objectcommands.change(context, "backend", given.word("id"), {"enabled": "off"})
 
 
 @commands.add("backend drain <id>", "Send no new sessions there, as if it were out of reach; running ones finish.")
-def backend_drain(context: CommandContext, given: Given) -> Result:
+def backend_drain(context: CommandContext, given: CommandArguments) -> Result:
     """Drain a backend."""
     return objectcommands.change(context, "backend", given.word("id"), {"drain": "on"})
 
 
 @commands.add("backend list", "List the backends in the words of add.")
-def backend_list(context: CommandContext, given: Given) -> Result:
+def backend_list(context: CommandContext, given: CommandArguments) -> Result:
     """List backends."""
     return objectcommands.listed(context, "backend", ("protocol", "address"))
 
 
-def _pdm_masked(context: CommandContext, given: Given) -> str:
+def _pdm_masked(context: CommandContext, given: CommandArguments) -> str:
     """Return `pdm add` with the arguments as the module itself shows them."""
     ident, module = given.word("id"), given.word("module")
     try:
@@ -127,33 +127,33 @@ def _pdm_masked(context: CommandContext, given: Given) -> str:
     return f"pdm add {describe(next(item for item in config.items('pdm') if item.ident == ident), config)}"
 
 
-def _pdm_texts(given: Given) -> dict[str, str]:
+def _pdm_texts(given: CommandArguments) -> dict[str, str]:
     return {"module": given.word("module"), "args": shlex.join(given.words("args"))}
 
 
 @commands.add("pdm load <id> <module> [args...]", "The same as pdm add.", _pdm_masked)
 @commands.add("pdm add <id> <module> [args...]",
               "Load a database module, asked after those there are; or replace one in its place.", _pdm_masked)
-def pdm_add(context: CommandContext, given: Given) -> Result:
+def pdm_add(context: CommandContext, given: CommandArguments) -> Result:
     """Add or replace a database module."""
     return objectcommands.add(context, "pdm", given, _pdm_texts(given))
 
 
 @commands.add("pdm unset <id> [key...]", "Let a database module have the INI file's module and args again.")
-def pdm_unset(context: CommandContext, given: Given) -> Result:
+def pdm_unset(context: CommandContext, given: CommandArguments) -> Result:
     """Give a database module back to the file."""
     return objectcommands.give_back(context, "pdm", given)
 
 
 @commands.add("pdm unload <id>", "The same as pdm remove.")
 @commands.add("pdm remove <id>", "Unload a database module.")
-def pdm_remove(context: CommandContext, given: Given) -> Result:
+def pdm_remove(context: CommandContext, given: CommandArguments) -> Result:
     """Remove a database module."""
     return objectcommands.remove(context, "pdm", given.word("id"))
 
 
 @commands.add("pdm reload [id]", "Load one or all database modules anew, and open their databases anew.")
-def pdm_reload(context: CommandContext, given: Given) -> Result:
+def pdm_reload(context: CommandContext, given: CommandArguments) -> Result:
     """Replace the children, so that new ones open everything."""
     ident = given.word("id")
     if ident and context.config.item("pdm", ident) is None:
@@ -162,14 +162,14 @@ def pdm_reload(context: CommandContext, given: Given) -> Result:
 
 
 @commands.add("pdm list", "List the database modules in the order in which they are asked, secrets masked.")
-def pdm_list(context: CommandContext, given: Given) -> Result:
+def pdm_list(context: CommandContext, given: CommandArguments) -> Result:
     """List database modules."""
     return Result(lines=tuple(describe(item, context.config) for item in context.config.items("pdm")))
 
 
 @commands.add("user find <user> [namespace]", "Tell which database module knows a user, and where their mail is; in "
               "one namespace, or in those of all virtual servers. No password is asked for, and nobody is let in.")
-def user_find(context: CommandContext, given: Given) -> Result:
+def user_find(context: CommandContext, given: CommandArguments) -> Result:
     """Ask the modules, in a process of its own."""
     user, namespace = given.word("user"), given.word("namespace")
     known = dict.fromkeys(item.values.text("namespace") for item in context.config.items("vserv"))
@@ -178,6 +178,6 @@ def user_find(context: CommandContext, given: Given) -> Result:
 
 
 @commands.add("prng [words...]", "Nothing; for rc files of old.")
-def prng(context: CommandContext, given: Given) -> Result:
+def prng(context: CommandContext, given: CommandArguments) -> Result:
     """Say that it is not needed."""
     return Result("no longer needed: the system's random numbers are used")

@@ -6,7 +6,7 @@ Runs in a process of its own, forked from the master.  Raises nothing.
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from popular.control.answer import Answer
+from popular.control.answer import ControlAnswer
 from popular.log.line import value
 from popular.pdm.api import Outcome
 from popular.pdm.chain import Chain, Step
@@ -28,7 +28,7 @@ class Knowing(Protocol):
         """The database modules."""
 
 
-def find_user(proxy: Knowing, user: str, namespaces: Sequence[str]) -> Answer:
+def find_user(proxy: Knowing, user: str, namespaces: Sequence[str]) -> ControlAnswer:
     """Tell for each namespace what each module says, and what is in the way of the mail."""
     lines: list[str] = []
     found, doubts = 0, 0
@@ -43,9 +43,9 @@ def find_user(proxy: Knowing, user: str, namespaces: Sequence[str]) -> Answer:
                 is_first = False
                 lines += [f"{namespace} {step.module} {remark}" for remark in remarks(proxy.config, step, namespace)]
     if found:
-        return Answer(True, "", tuple(lines))
+        return ControlAnswer(True, "", tuple(lines))
     why = "no database module finds them, but some cannot tell" if doubts else "no database module knows them"
-    return Answer(False, why, tuple(lines))
+    return ControlAnswer(False, why, tuple(lines))
 
 
 def remarks(config: ProxyConfig, step: Step, namespace: str) -> Iterator[str]:

@@ -13,13 +13,13 @@ from io import FileIO, TextIOWrapper
 from popular.log.writer import Log
 from popular.pproxy.messages import PDM_OUTPUT
 
-LINES = 10    # logged of one question's output
+MAX_OUTPUT_LINES = 10    # logged of one question's output
 
 _ROOM = 65536    # octets of a pipe
 _MASK = b"***"
 
 
-class Output:
+class ModuleOutput:
     """The output of one process; made in the master, for all its children."""
 
     def __init__(self, log: Log) -> None:
@@ -46,7 +46,7 @@ class Output:
         """Log what was caught, as said by `module`; `secrets` are masked, in whatever form they stand there."""
         if self._poll.poll(0):
             lines = lines_of(os.read(self._read, _ROOM), secrets)
-            for number, line in enumerate(lines[:LINES], 1):
+            for number, line in enumerate(lines[:MAX_OUTPUT_LINES], 1):
                 self._log.note(PDM_OUTPUT, module=module, line=number, of=len(lines), text=line)
 
 

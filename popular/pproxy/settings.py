@@ -9,7 +9,7 @@ from popular.daemon.settings import METRICS_ROWS, POOL_ROWS, process_rows
 from popular.paths import CAPADIR, SMTPFILE
 from popular.pproxy.objects import CLASSES
 
-LOGIN_ROWS = (
+_LOGIN_ROWS = (
     Setting("authtimeout", Time(0, 3600), 120.0,
             "Time a client has for its whole login, from the greeting on; 0 is no limit."),
     Setting("authdelay", Time(0, 15), 1.0,
@@ -32,7 +32,7 @@ LOGIN_ROWS = (
     Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that virtual servers name."),
 )
 
-BACKEND_ROWS = (
+_BACKEND_ROWS = (
     Setting("checktimeout", Time(0.01, 60), 0.5, "Time to wait for the answer to one mail check."),
     Setting("checktries", Int(1, 10), 3, "Mail checks sent before the answer is given up and the backend is called."),
     Setting("connecttimeout", Time(0.01, 300), 5.0, "Time to wait for the connection to a backend."),
@@ -43,18 +43,18 @@ BACKEND_ROWS = (
             "the password and no pop3 backend was given one, off answers -ERR [SYS/TEMP]."),
 )
 
-PORT_ROWS = (
+_PORT_ROWS = (
     Setting("ringd", File(), None,
             "Socket of the ringd(8) that opens ports below 1024; when not set, pproxy opens them itself, and those for "
             "which it lacks the right are opened by the ringd whose socket is in the run folder."),
 )
 
-PDM_ROWS = (
+_PDM_ROWS = (
     Setting("pdmdir", Dir(), None, "Folder of database modules of your own, looked at before the installed one."),
     Setting("pdmtimeout", Time(0.01, 300), 10.0, "Time that one database module has for one answer."),
 )
 
-SMTP_ROWS = (
+_SMTP_ROWS = (
     Setting("smtpafterpopfile", File(), SMTPFILE,
             "SQLite database, for Postfix, with the addresses of clients that logged in at a virtual server with "
             "`smtpafterpop`; its folder must exist."),
@@ -63,5 +63,6 @@ SMTP_ROWS = (
 )
 
 SCHEMA = Schema("pproxy", (
-    *process_rows("pproxy"), *POOL_ROWS, *METRICS_ROWS, *PORT_ROWS, *LOGIN_ROWS, *BACKEND_ROWS, *PDM_ROWS, *SMTP_ROWS),
+    *process_rows("pproxy"), *POOL_ROWS, *METRICS_ROWS, *_PORT_ROWS, *_LOGIN_ROWS, *_BACKEND_ROWS, *_PDM_ROWS,
+    *_SMTP_ROWS),
     CLASSES, purpose="POP3 proxy: finds out who a client is and where their mail is, and connects them to it.")

@@ -28,7 +28,7 @@ from popular.pproxy.commands import commands
 from popular.pproxy.messages import SHUTDOWN
 from popular.pproxy.modules import load
 from popular.pproxy.objects import ProxyConfig, proxy_config, sid_prefix, unusable
-from popular.pproxy.output import Output
+from popular.pproxy.output import ModuleOutput
 from popular.pproxy.rehearsal import ProxyStage
 from popular.pproxy.session import ProxySession, sum_up
 from popular.pproxy.settings import SCHEMA
@@ -138,7 +138,7 @@ def listens(config: Config) -> list[Listen]:
 def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     """Load database modules and certificates and return what the children do; raises ConfigError and PdmError."""
     modules = [load(item, config) for item in config.items("pdm")]
-    chain = Chain(modules, config.variables.seconds("pdmtimeout"), log.note, Output(log))
+    chain = Chain(modules, config.variables.seconds("pdmtimeout"), log.note, ModuleOutput(log))
     tls = load_tls("vserv", config.items("vserv"), tls_of(former), log)
     note_ending(tls, log)
     proxy = Proxy(proxy_config(config, tls), chain, log, find_recorder(config, log, former))

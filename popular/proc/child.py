@@ -24,8 +24,8 @@ from popular.unix.rights import Rights, prove
 from popular.unix.signals import DEFAULT, IGNORED, SignalPipe, pending, set_handler, set_mask
 from popular.unix.title import Title
 
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 RETIRE = signal.SIGUSR1    # finish the session, then leave
 ASK = signal.SIGUSR2       # tell whether the session has logged in
@@ -117,7 +117,7 @@ class Child:
         self.has_login = False
         self._doorbell.ring(self.pid, state)
 
-    def lend(self, call: Callable[[*Ts], T], *args: *Ts) -> T:
+    def lend(self, call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
         """Return what `call(*args)` returns, which is foreign code: until then a master that asks gets no answer.
 
         Signals that it blocked are let through again.

@@ -15,7 +15,7 @@ from popular.log.writer import Log
 from popular.pop3.dialogue import Dialogue
 from popular.pop3.maildrop import EmptyMaildrop
 from popular.pop3.response import code_for
-from popular.pop3.transaction import Outcome, TransactionState
+from popular.pop3.transaction import SessionTotals, TransactionState
 from popular.pop3.xpop import Preamble, read_preamble
 from popular.pserv import messages
 from popular.pserv.objects import ServConfig, Server
@@ -25,16 +25,16 @@ from popular.store.commit import Trouble
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
 
-UNKNOWN = "unknown"    # in the last line of a session whose child has died
+_UNKNOWN = "unknown"    # in the last line of a session whose child has died
 
 
-class NoMailbox(EmptyMaildrop):
+class MissingMaildrop(EmptyMaildrop):
     """What is served in place of a mailbox that is not there."""
 
     troubles: Sequence[Trouble] = ()
 
 
-Served = MaildirMaildrop | NoMailbox
+Served = MaildirMaildrop | MissingMaildrop
 
 _TROUBLES = {
     "not_listed": messages.STAT_FAILED, "not_moved": messages.NOT_MOVED, "not_a_file": messages.NOT_A_FILE,
@@ -114,7 +114,7 @@ class ServSession:
             self.log.note(messages.MAILBOX_MADE, mailbox=mailbox.name, path=mailbox.path)
             return MaildirMaildrop(mailbox, master=master, flags_own=self.config.seenflag)
         self.log.note(messages.MAILBOX_MISSING, mailbox=mailbox.name, path=why.path, why=str(why))
-        return NoMailbox()
+        return MissingMaildrop()
 
     def serve(self, preamble: Preamble, maildrop: Served) -> None:
         """Speak POP3 over the mailbox until the client leaves; raises Gone."""
@@ -146,7 +146,7 @@ class ServSession:
         else:
             self.log.note(messages.DIR_ACCESS_FAILED, mailbox=mailbox, path=why.path, why=reason)
 
-    def log_end(self, mailbox: str, maildrop: Served, totals: Outcome, outcome: ServerOutcome, why: str) -> None:
+    def log_end(self, mailbox: str, maildrop: Served, totals: SessionTotals, outcome: ServerOutcome, why: str) -> None:
         """Write what went wrong in the store, and the line that sums the session up: `why` it ended, or how."""
         for trouble in maildrop.troubles:
             self.log.note(_TROUBLES[trouble.what], mailbox=mailbox, name=trouble.name, why=trouble.why)
@@ -176,9 +176,9 @@ def sum_up(config: Config, log: Log, row: Row, how: str) -> None:
         case "opening":
             log.note(messages.NOT_OPENED, **where, mailbox=row.user, why=why)
         case _:
-            removed = 0 if row.state == "transaction" else UNKNOWN    # only UPDATE removes
-            log.note(messages.MAILBOX_CLOSED, **where, mailbox=row.user, outcome=why, retrieved=UNKNOWN, octets=UNKNOWN,
-                     deleted=removed, failed=removed, **totals_of(row))
+            removed = 0 if row.state == "transaction" else _UNKNOWN    # only UPDATE removes
+            log.note(messages.MAILBOX_CLOSED, **where, mailbox=row.user, outcome=why, retrieved=_UNKNOWN,
+                     octets=_UNKNOWN, deleted=removed, failed=removed, **totals_of(row))
 
 
 def _is_absent(why: MailboxError) -> bool:

@@ -9,7 +9,7 @@ from popular.daemon.settings import METRICS_ROWS, POOL_ROWS, process_rows
 from popular.paths import CAPADIR, SPOOLDIR
 from popular.pserv.objects import CLASSES
 
-OWN_ROWS = (
+_OWN_ROWS = (
     Setting("mailboxdir", Dir(), SPOOLDIR, "Root of all mailboxes, which may lie at any depth below.",
             option=("-m", "--mailboxdir")),
     Setting("missing", Choice("empty", "create", "refuse"), "empty",
@@ -33,5 +33,5 @@ OWN_ROWS = (
     Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that servers name."),
 )
 
-SCHEMA = Schema("pserv", process_rows("pserv") + POOL_ROWS + METRICS_ROWS + OWN_ROWS, CLASSES,
+SCHEMA = Schema("pserv", process_rows("pserv") + POOL_ROWS + METRICS_ROWS + _OWN_ROWS, CLASSES,
                 purpose="Mail store server: serves the mailboxes of one host to the proxies.")

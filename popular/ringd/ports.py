@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from popular.addresses import Endpoint
 from popular.errors import StartError
 
-MAX_PORTS = 512              # open at once; with all clients well below the usual limit of 1024 descriptors
-MAX_REFERENCES = 1024        # of one holder
+_MAX_PORTS = 512          # open at once; with all clients well below the usual limit of 1024 descriptors
+_MAX_REFERENCES = 1024    # of one holder
 
-Bind = Callable[[Endpoint], socket.socket]
+_Bind = Callable[[Endpoint], socket.socket]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Port:
 class PortTable:
     """All open ports.  A holder is a number that the caller never uses twice."""
 
-    def __init__(self, bind: Bind) -> None:
+    def __init__(self, bind: _Bind) -> None:
         """Begin with none; `bind` opens one and raises StartError."""
         self._bind = bind
         self._ports: dict[Endpoint, Port] = {}
@@ -44,11 +44,11 @@ class PortTable:
 
     def take(self, holder: int, endpoint: Endpoint) -> Port:
         """Count one more reference to `endpoint`, which is opened if it is not open; raises StartError."""
-        if self._held_by(holder) >= MAX_REFERENCES:
+        if self._held_by(holder) >= _MAX_REFERENCES:
             raise StartError("too many ports for one program")
         port = self._ports.get(endpoint)
         if port is None:
-            if len(self._ports) >= MAX_PORTS:
+            if len(self._ports) >= _MAX_PORTS:
                 raise StartError("too many ports")
             port = self._ports[endpoint] = Port(endpoint, self._bind(endpoint))
         port.holders[holder] += 1

@@ -22,16 +22,16 @@ from popular.ringd.ports import PortTable
 from popular.ringd.ranges import PortRanges
 from popular.unix.rights import Peer
 
-MAX_CLIENTS = 64
-MAX_RATE = 5000      # requests of one client in one second; a start with a thousand ports stays below
-PAUSE = 0.1          # seconds of doing nothing when the system has no descriptor for a new client
+_MAX_CLIENTS = 64
+_MAX_RATE = 5000    # requests of one client in one second; a start with a thousand ports stays below
+_PAUSE = 0.1        # seconds of doing nothing when the system has no descriptor for a new client
 
 _ROOT = 0
 _FD = struct.Struct("@i")
 
 
 @dataclass(slots=True)
-class Client:
+class _Client:
     """One connection."""
 
     number: int            # the holder's in the table of ports
@@ -56,7 +56,7 @@ class Service:
         self._once = OnceAMinute()
         self._uid = os.geteuid()
         self._count = 0
-        self._clients: dict[int, Client] = {}    # by their numbers, the oldest first
+        self._clients: dict[int, _Client] = {}    # by their numbers, the oldest first
         watch.register(sock.fileno(), self._accept)
 
     def close(self) -> None:
@@ -79,7 +79,7 @@ class Service:
             return
         except OSError as why:
             self._turned_away(0, 0, str(why.strerror))
-            time.sleep(PAUSE)    # it is still there, and would be reported again at once
+            time.sleep(_PAUSE)    # it is still there, and would be reported again at once
             return
         sock.setblocking(False)
         peer = Peer.of(sock)
@@ -90,14 +90,14 @@ class Service:
             self._turned_away(peer.pid, peer.uid, why_not)
             return
         self._count += 1
-        client = self._clients[self._count] = Client(self._count, sock, peer.pid)
+        client = self._clients[self._count] = _Client(self._count, sock, peer.pid)
         self._watch.register(sock.fileno(), lambda: self._hear(client))
 
     def _why_not(self, uid: int) -> str:
         """Return why a client of this user is not served; empty: it is."""
         if uid not in (_ROOT, self._uid):
             return "not served for this user"
-        if len(self._clients) < MAX_CLIENTS:
+        if len(self._clients) < _MAX_CLIENTS:
             return ""
         for client in self._clients.values():    # the one that has held nothing for the longest time makes room
             if not self._table.has_any(client.number):
@@ -109,7 +109,7 @@ class Service:
         if self._once.is_due():
             self._log.note(CLIENT_REFUSED, client=pid, uid=uid, why=why)
 
-    def _hear(self, client: Client) -> None:
+    def _hear(self, client: _Client) -> None:
         """Answer one request of a client, or learn that it is gone."""
         try:
             # Without room for descriptors, which the kernel closes then.
@@ -125,15 +125,15 @@ class Service:
         else:
             self._answer(client, packet)
 
-    def _is_too_fast(self, client: Client) -> bool:
+    def _is_too_fast(self, client: _Client) -> bool:
         """Count a request; tell whether that was one too many for this second."""
         now = int(time.monotonic())
         if now != client.second:
             client.second, client.requests = now, 0
         client.requests += 1
-        return client.requests > MAX_RATE
+        return client.requests > _MAX_RATE
 
-    def _answer(self, client: Client, packet: bytes) -> None:
+    def _answer(self, client: _Client, packet: bytes) -> None:
         """Do what the packet asks for and say so."""
         sock = None
         number = 0
@@ -147,7 +147,7 @@ class Service:
         if not _send(client.sock, answer, sock):
             self._drop(client, "does not read answers")
 
-    def _obey(self, client: Client, request: RingRequest) -> socket.socket | None:
+    def _obey(self, client: _Client, request: RingRequest) -> socket.socket | None:
         """Do what is asked for; returns the socket to hand over; raises UsageError, StartError."""
         endpoint = canonical(request.endpoint)
         if request.verb is Verb.RELEASE:
@@ -165,7 +165,7 @@ class Service:
         self._log.note(PORT_GIVEN, address=str(endpoint), references=port.references, client=client.pid)
         return port.sock
 
-    def _drop(self, client: Client, why: str = "") -> None:
+    def _drop(self, client: _Client, why: str = "") -> None:
         """End a connection and drop its references; `why` if that is our will."""
         if why:
             self._log.note(CLIENT_DROPPED, client=client.pid, why=why)
@@ -173,7 +173,7 @@ class Service:
             self._log.note(PORT_RETURNED, address=str(port.endpoint), references=port.references, client=client.pid)
         self._forget(client)
 
-    def _forget(self, client: Client) -> None:
+    def _forget(self, client: _Client) -> None:
         self._watch.unregister(client.sock.fileno())
         client.sock.close()
         del self._clients[client.number]
@@ -189,7 +189,7 @@ def open_service(path: str, allowed: PortRanges, table: PortTable, log: Log, wat
     try:
         _clear(path)
         sock.bind(path)
-        sock.listen(MAX_CLIENTS)
+        sock.listen(_MAX_CLIENTS)
     except OSError as why:
         sock.close()
         raise StartError(f"cannot make the socket {path}: {why.strerror or why}") from why

@@ -22,7 +22,7 @@ from popular.ringd.settings import SCHEMA
 from popular.unix.capabilities import CAP_NET_BIND_SERVICE
 from popular.unix.rights import group_name, own_rights
 
-BACKLOG = 256    # until the client says what it wants
+_BACKLOG = 256    # until the client says what it wants
 
 
 def check(config: Config) -> list[Mistake]:
@@ -49,7 +49,7 @@ def make_service(config: Config, log: Log, watch: Watch) -> Service:
     if not isinstance(allowed, PortRanges):
         raise TypeError(f"ports is a {type(allowed).__name__}")
     path = os.path.join(config.variables.text("rundir"), RINGSOCKET)
-    return open_service(path, allowed, PortTable(lambda endpoint: bind_tcp(endpoint, BACKLOG)), log, watch)
+    return open_service(path, allowed, PortTable(lambda endpoint: bind_tcp(endpoint, _BACKLOG)), log, watch)
 
 
 SPEC = SingleProcessSpec(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from popular.control.answer import WARNING
 from popular.control.client import ControlClient, NoDaemon, Reply, default_path
-from popular.control.grammar import MAX_LINE
+from popular.control.grammar import MAX_COMMAND_LINE
 from popular.paths import RUNDIR
 from popular.stderr import INTERRUPTED, complain
 from popular.tools.parser import ToolParser
@@ -142,8 +142,8 @@ class Batch:
     def _send(self, line: Line) -> None:
         if self._options.verbose:
             print(f"> {line.text}", flush=True)
-        if "\n" in line.text or len(line.text.encode("utf-8", "surrogateescape")) > MAX_LINE:
-            _complain(f"{line.where}: wanted one line of at most {MAX_LINE} octets")
+        if "\n" in line.text or len(line.text.encode("utf-8", "surrogateescape")) > MAX_COMMAND_LINE:
+            _complain(f"{line.where}: wanted one line of at most {MAX_COMMAND_LINE} octets")
             self._fail()
             return
         reply = ask(self._client, line.text)

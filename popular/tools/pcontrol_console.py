@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from popular.control.client import ControlClient, NoDaemon, Reply
-from popular.control.grammar import MAX_LINE
+from popular.control.grammar import MAX_COMMAND_LINE
 
 try:
     import readline
@@ -60,8 +60,8 @@ class Console:
             self._send(line)
 
     def _send(self, line: str) -> None:
-        if len(line.encode("utf-8", "surrogateescape")) > MAX_LINE:
-            print(f"a line has at most {MAX_LINE} octets", file=sys.stderr)
+        if len(line.encode("utf-8", "surrogateescape")) > MAX_COMMAND_LINE:
+            print(f"a line has at most {MAX_COMMAND_LINE} octets", file=sys.stderr)
             return
         try:
             reply = ask(self._client, line)

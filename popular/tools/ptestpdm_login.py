@@ -29,7 +29,7 @@ from popular.pproxy.routing import NoRoute, Route, find_route
 from popular.pproxy.settings import SCHEMA
 from popular.unix.rights import drop, find_rights
 
-MAX_PASSWORD = 4096    # octets that are read
+_MAX_PASSWORD = 4096    # octets that are read
 
 _MAIL = {MailState.EMPTY: "no-mail: they see an empty mailbox", MailState.OLD_MAIL: "read-mail",
          MailState.NEW_MAIL: "new-mail", MailState.OVERLOADED: "overloaded: they see an empty mailbox"}
@@ -83,7 +83,7 @@ def read_password(user: str) -> bytes:
     """Return a password, from the terminal without echo or from a line of standard input."""
     if sys.stdin is not None and sys.stdin.isatty():
         return getpass.getpass(f"Password of {value(user)}: ").encode("utf-8", "surrogateescape")
-    return b"" if sys.stdin is None else sys.stdin.buffer.readline(MAX_PASSWORD).rstrip(b"\r\n")
+    return b"" if sys.stdin is None else sys.stdin.buffer.readline(_MAX_PASSWORD).rstrip(b"\r\n")
 
 
 def _read(login: Login) -> Config:

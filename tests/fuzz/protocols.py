@@ -3,7 +3,7 @@
 import contextlib
 import math
 
-from popular.control.answer import Answer, parse_end, unstuffed
+from popular.control.answer import ControlAnswer, parse_end, unstuffed
 from popular.control.grammar import join_words, split_words
 from popular.errors import CommandRefused, Gone, LoginRefused, MailcheckError, UsageError
 from popular.mailcheck.packet import (
@@ -137,7 +137,7 @@ def control_answer(data: bytes) -> None:
     """An answer of a master: no line of it can be taken for its end, whatever text it carries."""
     text = data.decode("utf-8", "replace")
     parse_end(text)
-    octets = Answer(True, text[:100], tuple(text.split("|"))).render()
+    octets = ControlAnswer(True, text[:100], tuple(text.split("|"))).render()
     *lines, end = octets.decode("utf-8").removesuffix("\n").split("\n")
     assert parse_end(end) is not None and all(parse_end(line) is None for line in lines)
     for line in lines:

@@ -22,7 +22,7 @@ if __name__ == "__main__":
 from popular.config.kinds import Addresses, File
 from popular.config.setting import Schema, Setting
 from popular.config.store import Config
-from popular.control.grammar import CommandSet, Given
+from popular.control.grammar import CommandArguments, CommandSet
 from popular.daemon.admin.commands import commands as common
 from popular.daemon.admin.context import CommandContext, Commands, Result
 from popular.daemon.child.accept import AcceptJob
@@ -119,7 +119,7 @@ commands: Commands = CommandSet(common)
 
 
 @commands.add("fault", "Fail as no command should.")
-def fail(context: CommandContext, given: Given) -> Result:
+def fail(context: CommandContext, given: CommandArguments) -> Result:
     """Raise what nobody expects."""
     raise KeyError("secret")
 

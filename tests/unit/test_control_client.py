@@ -54,7 +54,7 @@ def answering(folder: Path, answer: Callable[[], Iterator[bytes]]) -> Iterator[C
 @pytest.mark.parametrize(("limit", "block"), [
     pytest.param("MAX_ANSWER", b"x" * 65536, id="one line"),
     pytest.param("MAX_ANSWER", b"xyz\n" * 16384, id="lines"),
-    pytest.param("MAX_LINES", b"\n" * 65536, id="empty lines"),
+    pytest.param("MAX_ANSWER_LINES", b"\n" * 65536, id="empty lines"),
 ])
 def test_an_answer_that_does_not_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str,
                                                  block: bytes) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from popular.control.grammar import MAX_WORDS, CommandSet, Pattern, join_words, split_words
+from popular.control.grammar import MAX_WORDS, CommandPattern, CommandSet, join_words, split_words
 from popular.errors import UsageError
 
 commands: CommandSet[str] = CommandSet()
@@ -89,7 +89,7 @@ def test_words_are_limited():
 @pytest.mark.parametrize("pattern", ["<ID>", "<a", "a|b", "[x=y]", "<a:>", "Show"])
 def test_a_wrong_pattern_is_a_mistake_of_ours(pattern):
     with pytest.raises(ValueError):
-        Pattern(pattern)
+        CommandPattern(pattern)
 
 
 @pytest.mark.parametrize(("line", "count"), [

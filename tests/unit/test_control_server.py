@@ -11,9 +11,9 @@ import pytest
 
 from popular.control import connection as connection_module
 from popular.control import server as server_module
-from popular.control.answer import Answer
+from popular.control.answer import ControlAnswer
 from popular.control.client import ControlClient, NoDaemon
-from popular.control.grammar import MAX_LINE
+from popular.control.grammar import MAX_COMMAND_LINE
 from popular.control.place import MAX_PATH, Place
 from popular.control.server import MAX_CONNECTIONS, ControlServer
 from popular.errors import StartError
@@ -27,16 +27,16 @@ class Later:
 
     def __init__(self, seconds: float) -> None:
         self.deadline = time.monotonic() + seconds
-        self.answer: Answer | None = None
+        self.answer: ControlAnswer | None = None
         self.is_abandoned = False
 
-    def look(self) -> Answer | None:
+    def look(self) -> ControlAnswer | None:
         """Return the answer if it is there."""
         return self.answer
 
-    def give_up(self) -> Answer:
+    def give_up(self) -> ControlAnswer:
         """Say that it took too long."""
-        return Answer(False, "too late")
+        return ControlAnswer(False, "too late")
 
     def abandon(self) -> bool:
         """Note it."""
@@ -58,15 +58,15 @@ class Served:
         self.server.open()
         self.clients: list[socket.socket] = []
 
-    def obey(self, line: str, peer: Peer) -> Answer | Later:
+    def obey(self, line: str, peer: Peer) -> ControlAnswer | Later:
         """Answer one line."""
         self.lines.append(line)
         match line.split():
             case ["later"]:
                 return self.later
             case ["big", size]:
-                return Answer(True, "", ("x" * 1000,) * int(size))
-        return Answer(True, line)
+                return ControlAnswer(True, "", ("x" * 1000,) * int(size))
+        return ControlAnswer(True, line)
 
     def connect(self) -> socket.socket:
         """Return a client's end; it never blocks for long."""
@@ -135,8 +135,8 @@ def test_spec_0_4_the_socket_has_the_pid_in_its_name_and_a_link(served, rundir):
     pytest.param(b"a\0b\n", b"-ERR a line must have no control characters\n", id="NUL"),
     pytest.param(b"a\x1bb\n", b"-ERR a line must have no control characters\n", id="escape"),
     pytest.param(b"a\xffb\n", b"-ERR a line must be UTF-8\n", id="no UTF-8"),
-    pytest.param(b"x" * MAX_LINE + b"\n", b"+OK " + b"x" * MAX_LINE + b"\n", id="the longest"),
-    pytest.param(b"x" * (MAX_LINE + 1) + b"\n", b"-ERR a line has at most 4096 octets\n<end>", id="too long"),
+    pytest.param(b"x" * MAX_COMMAND_LINE + b"\n", b"+OK " + b"x" * MAX_COMMAND_LINE + b"\n", id="the longest"),
+    pytest.param(b"x" * (MAX_COMMAND_LINE + 1) + b"\n", b"-ERR a line has at most 4096 octets\n<end>", id="too long"),
 ])
 def test_lines_are_answered(served, said, told):
     client = served.connect()
@@ -235,7 +235,7 @@ def test_later_lines_wait_for_a_late_answer(served):
     served.say(client, b"later\none\n")
     assert heard(client) == b"" and served.lines == ["later"]
     assert not served.server.is_quiet
-    served.later.answer = Answer(True, "there")
+    served.later.answer = ControlAnswer(True, "there")
     served.turn()
     assert heard(client) == b"+OK there\n+OK one\n"
     assert served.server.is_quiet

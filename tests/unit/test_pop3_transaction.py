@@ -14,7 +14,7 @@ from popular.net.wire import Wire
 from popular.pop3.dialogue import Dialogue
 from popular.pop3.maildrop import EmptyMaildrop, Entries, Maildrop
 from popular.pop3.response import code_for
-from popular.pop3.transaction import Outcome, TransactionState
+from popular.pop3.transaction import SessionTotals, TransactionState
 from tests.harness.mailboxes import MAILBOXES, naive_stuffing
 from tests.harness.memory import Conversation, MemoryMaildrop
 
@@ -39,7 +39,7 @@ class Session:
     """One ended TRANSACTION."""
 
     def __init__(self, maildrop: Maildrop, data: bytes, has_last: bool = False) -> None:
-        self.totals = Outcome()
+        self.totals = SessionTotals()
         self.has_last = has_last
         self.conversation = Conversation(lambda wire: self.serve(wire, maildrop))
         self.said = self.conversation.exchange(data)
@@ -104,7 +104,7 @@ def test_a_message_whose_first_octet_cannot_be_read_is_refused(error: Exception)
     maildrop.openers[0] = lambda: message
     session = Session(maildrop, b"RETR 1\r\nQUIT\r\n")
     assert session.said == b"-ERR [SYS/TEMP] message 1 cannot be read now\r\n+OK bye\r\n"
-    assert session.totals == Outcome(unreadable=1, read_error=f"message 1: {error}")
+    assert session.totals == SessionTotals(unreadable=1, read_error=f"message 1: {error}")
     assert message.closed
 
 
@@ -238,19 +238,19 @@ def test_quit_over_a_store_that_is_gone() -> None:
 
     session = Session(Broken(MAILBOXES["two"]), b"DELE 1\r\nQUIT\r\n")
     assert session.said.endswith(b"\r\n-ERR [SYS/TEMP] mailbox could not be updated\r\n")
-    assert session.totals == Outcome(deleted=0, failed=1, why=BAD)
+    assert session.totals == SessionTotals(deleted=0, failed=1, why=BAD)
 
 
 def test_totals_of_a_session_that_quits() -> None:
     session = Session(MemoryMaildrop(MAILBOXES["three"]), b"RETR 1\r\nRETR 1\r\nTOP 2 0\r\nDELE 3\r\nQUIT\r\n")
     octets = 2 * (46 + 3) + (47 - len(b"second\r\n")) + 3
-    assert session.totals == Outcome(retrieved=2, octets=octets, deleted=1)
+    assert session.totals == SessionTotals(retrieved=2, octets=octets, deleted=1)
 
 
 def test_totals_of_a_session_that_breaks_off() -> None:
     session = Session(MemoryMaildrop(MAILBOXES["three"]), b"RETR 1\r\nDELE 3\r\n")
     assert isinstance(session.conversation.error, Gone)
-    assert session.totals == Outcome(retrieved=1, octets=49)
+    assert session.totals == SessionTotals(retrieved=1, octets=49)
 
 
 def test_no_detail_of_ours_reaches_the_client() -> None:

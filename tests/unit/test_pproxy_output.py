@@ -36,9 +36,9 @@ def test_of_an_output_that_was_cut_the_last_line_is_dropped(monkeypatch: pytest.
 SCRIPT = """
 import os, subprocess, sys
 from popular.log.writer import Log
-from popular.pproxy.output import Output
+from popular.pproxy.output import ModuleOutput
 
-caught = Output(Log.open("pproxy", sys.argv[1]))
+caught = ModuleOutput(Log.open("pproxy", sys.argv[1]))
 caught.catch()
 caught.catch()
 caught.log("odd", b"secret")
@@ -57,7 +57,7 @@ def test_everything_that_a_process_writes_is_caught_and_bounded(tmp_path: Path) 
     done = subprocess.run([sys.executable, "-c", SCRIPT, tmp_path / "log"], capture_output=True, timeout=30, check=True)
     assert done.stdout == done.stderr == b""
     lines = (tmp_path / "log").read_text().splitlines()
-    assert len(lines) == output.LINES + 1
+    assert len(lines) == output.MAX_OUTPUT_LINES + 1
     assert lines[0].endswith("text='line 0 ***'")
     assert lines[-1].endswith(" ADM 0260 pdm_output module='odd' line=1 of=1 text='print stderr write program ***'")
     assert "secret" not in "".join(lines)

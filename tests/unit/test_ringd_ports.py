@@ -94,8 +94,8 @@ def test_leaving_ends_no_port(table: PortTable, opened: list[Sock]) -> None:
 
 
 def test_limits(table: PortTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ports, "MAX_PORTS", 2)
-    monkeypatch.setattr(ports, "MAX_REFERENCES", 3)
+    monkeypatch.setattr(ports, "_MAX_PORTS", 2)
+    monkeypatch.setattr(ports, "_MAX_REFERENCES", 3)
     for endpoint in (POP, POPS, POP):
         table.take(1, endpoint)
     with pytest.raises(StartError, match="too many ports for one program"):

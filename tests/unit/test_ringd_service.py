@@ -238,7 +238,7 @@ def test_another_user_gets_nothing(ring: Ring, free: Endpoint, monkeypatch: pyte
 
 
 def test_who_holds_nothing_makes_room(ring: Ring, free: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ringd, "MAX_CLIENTS", 2)
+    monkeypatch.setattr(ringd, "_MAX_CLIENTS", 2)
     holder, idle = ring.connect(), ring.connect()
     assert ring.ask(holder, b"bind 1 %s\n" % str(free).encode()) == b"+OK 1\n"
     newcomer = ring.connect()
@@ -249,7 +249,7 @@ def test_who_holds_nothing_makes_room(ring: Ring, free: Endpoint, monkeypatch: p
 
 
 def test_who_asks_too_fast_is_dropped(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ringd, "MAX_RATE", 3)
+    monkeypatch.setattr(ringd, "_MAX_RATE", 3)
     monkeypatch.setattr(time, "monotonic", lambda: 1.5)
     client = ring.connect()
     for number in range(3):

@@ -11,7 +11,7 @@ import time
 from dataclasses import replace
 
 from popular.config.store import Config
-from popular.control.answer import Answer
+from popular.control.answer import ControlAnswer
 from popular.daemon.master.listeners import Exchange
 from popular.daemon.master.loop import Master
 from popular.errors import ConfigError, StartError
@@ -85,13 +85,13 @@ class Sync:
         self._supervisor = supervisor
         self.deadline = time.monotonic() + SYNC_SECONDS
 
-    def look(self) -> Answer | None:
+    def look(self) -> ControlAnswer | None:
         """Return the answer when it is so."""
-        return None if self._supervisor.has_old_spares else Answer(True)
+        return None if self._supervisor.has_old_spares else ControlAnswer(True)
 
-    def give_up(self) -> Answer:
+    def give_up(self) -> ControlAnswer:
         """Answer nevertheless: children that cannot leave at once will do so soon."""
-        return Answer(True, "children of an older configuration are still leaving")
+        return ControlAnswer(True, "children of an older configuration are still leaving")
 
     def abandon(self) -> bool:
         """Nothing is to be stopped."""

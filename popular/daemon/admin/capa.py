@@ -13,7 +13,7 @@ from functools import partial
 from popular.config.lines import Lines
 from popular.config.setting import ObjectClass, Schema, Setting, quoted
 from popular.config.store import COMMAND, FILE, Config, Item, sound, with_item, without_item
-from popular.control.grammar import CommandSet, Given
+from popular.control.grammar import CommandArguments, CommandSet
 from popular.daemon.admin.context import CommandContext, Commands, Result
 from popular.errors import ConfigError, Mistake, UsageError
 from popular.pop3.capability import MAXLEN_CAPA, parse_list
@@ -82,7 +82,7 @@ def list_of(item: Item, config: Config, otherwise: tuple[str, ...]) -> tuple[str
 
 
 @commands.add("capa load <id>", "Read a capability list from the file of this name in capadir, or read it anew.")
-def load(context: CommandContext, given: Given) -> Result:
+def load(context: CommandContext, given: CommandArguments) -> Result:
     """Read one list."""
     name = given.word("id")
     lines = read_list(context.config.variables.text("capadir"), name)
@@ -95,7 +95,7 @@ def load(context: CommandContext, given: Given) -> Result:
 
 
 @commands.add("capa unload <id>", "Forget a capability list that nothing names.")
-def unload(context: CommandContext, given: Given) -> Result:
+def unload(context: CommandContext, given: CommandArguments) -> Result:
     """Forget one list."""
     name = given.word("id")
     if context.config.item(CAPA.name, name) is None:
@@ -107,7 +107,7 @@ def unload(context: CommandContext, given: Given) -> Result:
 
 
 @commands.add("capa list", "List the capability lists that are loaded, and what uses them.")
-def list_(context: CommandContext, given: Given) -> Result:
+def list_(context: CommandContext, given: CommandArguments) -> Result:
     """List ids, sizes and users."""
     references = _references(context.config, context.schema)
     return Result(lines=tuple(
@@ -117,7 +117,7 @@ def list_(context: CommandContext, given: Given) -> Result:
 
 
 @commands.add("capa show <id>", "Show the lines of a capability list.")
-def show(context: CommandContext, given: Given) -> Result:
+def show(context: CommandContext, given: CommandArguments) -> Result:
     """Show one list."""
     item = context.config.item(CAPA.name, given.word("id"))
     if item is None:

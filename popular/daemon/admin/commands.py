@@ -10,7 +10,7 @@ from popular.config.ini.text import render_ini
 from popular.config.kinds import Dir, File
 from popular.config.setting import Setting, quoted
 from popular.config.store import with_fact, with_variable
-from popular.control.grammar import CommandSet, Given, join_words
+from popular.control.grammar import CommandArguments, CommandSet, join_words
 from popular.daemon.admin.context import CommandContext, Commands, Result
 from popular.errors import UsageError
 from popular.log.line import value
@@ -20,13 +20,13 @@ commands: Commands = CommandSet()
 
 
 @commands.add("show config", "Show everything as an INI file that loads to the same state.")
-def show_config(context: CommandContext, given: Given) -> Result:
+def show_config(context: CommandContext, given: CommandArguments) -> Result:
     """Show the whole configuration."""
     return Result(lines=tuple(render_ini(context.config, context.schema).splitlines()))
 
 
 @commands.add("show config changed", "Show what of it differs from the INI file, as it was read last.")
-def show_config_changed(context: CommandContext, given: Given) -> Result:
+def show_config_changed(context: CommandContext, given: CommandArguments) -> Result:
     """Show what commands have changed."""
     lines = tuple(render_changes(changes(context.config, context.base, context.schema)))
     return Result("" if lines else "nothing differs from the INI file", lines)
@@ -34,20 +34,20 @@ def show_config_changed(context: CommandContext, given: Given) -> Result:
 
 @commands.add("config save", "Write what differs into the INI file, whose comments, order and layout stay; the old one "
               "is kept beside it. pcontrol does it, with the rights of whoever runs it.")
-def config_save(context: CommandContext, given: Given) -> Result:
+def config_save(context: CommandContext, given: CommandArguments) -> Result:
     """Refuse: the daemon's user may not write its INI file."""
     raise UsageError("only pcontrol saves, for this daemon has no right to write its INI file")
 
 
 @commands.add("config changes", "Tell what differs in a form for programs, one line of JSON; it holds secrets.")
-def config_changes(context: CommandContext, given: Given) -> Result:
+def config_changes(context: CommandContext, given: CommandArguments) -> Result:
     """Tell pcontrol what to save."""
     found = changes(context.config, context.base, context.schema)
     return Result(lines=(to_json(context.schema.program, context.base, found),))
 
 
 @commands.add("show certificates", "Show the certificates in use: who has it, file, days left, names.")
-def show_certificates(context: CommandContext, given: Given) -> Result:
+def show_certificates(context: CommandContext, given: CommandArguments) -> Result:
     """Show a line for each certificate of each owner of listeners."""
     return Result(lines=tuple(
         f"{owner} file={value(one.path)} days={one.days_left()} names={value(' '.join(one.names))}"
@@ -55,7 +55,7 @@ def show_certificates(context: CommandContext, given: Given) -> Result:
 
 
 @commands.add("show [var]", "Show one variable, or all.")
-def show(context: CommandContext, given: Given) -> Result:
+def show(context: CommandContext, given: CommandArguments) -> Result:
     """Show variables as `name = value`."""
     name = given.word("var")
     if name and context.schema.variable(name) is None:
@@ -68,14 +68,14 @@ def _shown(row: Setting, context: CommandContext) -> str:
     return f"{row.name} = {'***' if row.secret and text else text}".rstrip()
 
 
-def _set_masked(context: CommandContext, given: Given) -> str:
+def _set_masked(context: CommandContext, given: CommandArguments) -> str:
     row = context.schema.variable(given.word("var"))
     words = ("***",) if row is None or row.secret else given.words("value")
     return join_words(("set", given.word("var"), *words))
 
 
 @commands.add("set <var> <value...>", "Set a variable; new sessions see it.", _set_masked)
-def set_variable(context: CommandContext, given: Given) -> Result:
+def set_variable(context: CommandContext, given: CommandArguments) -> Result:
     """Set one variable; several words are joined by a space."""
     name, text = given.word("var"), " ".join(given.words("value"))
     row = context.schema.variable(name)
@@ -86,7 +86,7 @@ def set_variable(context: CommandContext, given: Given) -> Result:
 
 
 @commands.add("unset <var...>", "Let variables have the value of the INI file again, or their default.")
-def unset(context: CommandContext, given: Given) -> Result:
+def unset(context: CommandContext, given: CommandArguments) -> Result:
     """Give variables back to the file."""
     config = context.config
     for name in given.words("var"):
@@ -106,85 +106,85 @@ def want_absolute(row: Setting, text: str) -> None:
 
 
 @commands.add("help [words...]", "List the commands, or those that begin so, such as `ses` or `session k`.")
-def help_(context: CommandContext, given: Given) -> Result:
+def help_(context: CommandContext, given: CommandArguments) -> Result:
     """List commands."""
     return Result(lines=tuple(context.commands.help(" ".join(given.words("words")))))
 
 
 @commands.add("version", "Tell program and version.")
-def version(context: CommandContext, given: Given) -> Result:
+def version(context: CommandContext, given: CommandArguments) -> Result:
     """Tell the version."""
     return Result(lines=(f"{context.schema.program} (POPular) {VERSION}",))
 
 
 @commands.add("shutdown all", "End all children, whatever they are doing, then end.")
-def shutdown_all(context: CommandContext, given: Given) -> Result:
+def shutdown_all(context: CommandContext, given: CommandArguments) -> Result:
     """Do as TERM."""
     return Result(effect=lambda master: master.shutdown_all())
 
 
 @commands.add("shutdown parent", "Stop listening and end at once; running sessions go on.")
-def shutdown_parent(context: CommandContext, given: Given) -> Result:
+def shutdown_parent(context: CommandContext, given: CommandArguments) -> Result:
     """Do as QUIT."""
     return Result(effect=lambda master: master.shutdown_parent())
 
 
 @commands.add("shutdown children", "End all children, whatever they are doing, and go on with new ones.")
-def shutdown_children(context: CommandContext, given: Given) -> Result:
+def shutdown_children(context: CommandContext, given: CommandArguments) -> Result:
     """Do as INT."""
     return Result(effect=lambda master: master.shutdown_children())
 
 
 @commands.add("shutdown delayed", "Stop listening, wait until every session is over, then end.")
-def shutdown_delayed(context: CommandContext, given: Given) -> Result:
+def shutdown_delayed(context: CommandContext, given: CommandArguments) -> Result:
     """Do as PWR."""
     return Result(effect=lambda master: master.shutdown_delayed())
 
 
 @commands.add("reopen", "Reopen the log file, and read certificates anew.")
-def reopen(context: CommandContext, given: Given) -> Result:
+def reopen(context: CommandContext, given: CommandArguments) -> Result:
     """Do as HUP."""
     return Result(effect=lambda master: master.reopen())
 
 
 @commands.add("reload", "Read the INI file again; nothing changes if anything in it is wrong.")
-def reload(context: CommandContext, given: Given) -> Result:
+def reload(context: CommandContext, given: CommandArguments) -> Result:
     """Read the file in a process of its own."""
     return Result(later=lambda deferring: deferring.reload())
 
 
 @commands.add("upgrade", "Let a new process, started from the files on disk, take over; no session is lost.")
-def upgrade(context: CommandContext, given: Given) -> Result:
+def upgrade(context: CommandContext, given: CommandArguments) -> Result:
     """Start a successor."""
     return Result(later=lambda deferring: deferring.upgrade())
 
 
 @commands.add("sync", "Answer when new connections see every change that was made, after 1s at most.")
-def sync(context: CommandContext, given: Given) -> Result:
+def sync(context: CommandContext, given: CommandArguments) -> Result:
     """Wait for children of older configurations that have no session."""
     return Result(later=lambda deferring: deferring.sync())
 
 
 @commands.add("debug <state:on|off>", "Write messages for developers to the log, or stop it: the variable debug.")
-def debug(context: CommandContext, given: Given) -> Result:
+def debug(context: CommandContext, given: CommandArguments) -> Result:
     """Set the variable `debug`."""
     return Result(config=with_variable(context.config, context.schema, "debug", given.word("state")))
 
 
 @commands.add("debug session <state:on|off>", "The same for sessions alone: the variable debugsession.")
-def debug_session(context: CommandContext, given: Given) -> Result:
+def debug_session(context: CommandContext, given: CommandArguments) -> Result:
     """Set the variable `debugsession`."""
     return Result(config=with_variable(context.config, context.schema, "debugsession", given.word("state")))
 
 
 @commands.add("session list [key=value...]", "List the sessions that run, or those that have these values, such as "
               "user=joe, in the words of the list.")
-def session_list(context: CommandContext, given: Given) -> Result:
+def session_list(context: CommandContext, given: CommandArguments) -> Result:
     """List sessions."""
     return Result(lines=tuple(context.sessions.lines(_known(context, given))))
 
 
-def _known(context: CommandContext, given: Given) -> Mapping[str, str]:
+def _known(context: CommandContext, given: CommandArguments) -> Mapping[str, str]:
     """Return by what sessions are chosen; raises UsageError for what is not known of them."""
     unknown = [key for key in given.pairs if key not in context.sessions.keys]
     if unknown:
@@ -193,7 +193,7 @@ def _known(context: CommandContext, given: Given) -> Mapping[str, str]:
 
 
 @commands.add("session kill <key=value...>", "End all sessions that have these values, such as user=joe, at once.")
-def session_kill_all(context: CommandContext, given: Given) -> Result:
+def session_kill_all(context: CommandContext, given: CommandArguments) -> Result:
     """End sessions."""
     count = context.sessions.kill_all(_known(context, given))
     if not count:
@@ -202,7 +202,7 @@ def session_kill_all(context: CommandContext, given: Given) -> Result:
 
 
 @commands.add("session kill <sid>", "End a session at once.")
-def session_kill(context: CommandContext, given: Given) -> Result:
+def session_kill(context: CommandContext, given: CommandArguments) -> Result:
     """End a session."""
     sid = given.word("sid")
     if not context.sessions.kill(sid):

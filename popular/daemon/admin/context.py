@@ -1,7 +1,7 @@
 """What a control command sees and what it brings: the seam between the commands and the master.
 
-A command is a function `(CommandContext, Given) -> Result` over the frozen Config; it changes nothing itself.  What
-it wants done beyond a new Config is an effect, a function of the `Steered` master.  Lean: read by the
+A command is a function `(CommandContext, CommandArguments) -> Result` over the frozen Config; it changes nothing
+itself.  What it wants done beyond a new Config is an effect, a function of the `Steered` master.  Lean: read by the
 programs' `commands.py` and by the master.
 """
 
@@ -12,8 +12,8 @@ from typing import Any, Protocol
 from popular.addresses import Endpoint
 from popular.config.setting import Schema
 from popular.config.store import Config
-from popular.control.answer import Answer, Later
-from popular.control.grammar import CommandSet, Given
+from popular.control.answer import ControlAnswer, Later
+from popular.control.grammar import CommandArguments, CommandSet
 from popular.daemon.tls import Tls
 
 
@@ -90,12 +90,12 @@ class Deferring(Protocol):
     def upgrade(self) -> Later:
         """Start a successor; raises UsageError when there is one."""
 
-    def inquire(self, ask: Callable[[Any], Answer]) -> Later:
+    def inquire(self, ask: Callable[[Any], ControlAnswer]) -> Later:
         """Have a process of its own answer, which `ask` gets the job of the children for; raises UsageError, OSError.
 
         For what may wait, such as databases; one at a time.
         """
 
 
-Handler = Callable[[CommandContext, Given], Result]
+Handler = Callable[[CommandContext, CommandArguments], Result]
 Commands = CommandSet[Handler]

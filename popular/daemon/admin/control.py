@@ -9,8 +9,8 @@ from typing import Any
 
 from popular.addresses import Endpoint
 from popular.config.store import Config
-from popular.control.answer import WARNING, Answer, Later
-from popular.control.grammar import Command, Given, join_words, split_words
+from popular.control.answer import WARNING, ControlAnswer, Later
+from popular.control.grammar import Command, CommandArguments, join_words, split_words
 from popular.control.place import Place
 from popular.control.server import ControlServer
 from popular.daemon.admin.apply import Changes, Sync
@@ -75,7 +75,7 @@ class Control:
         self._server.attend()
         self._changes.attend(self._server.is_quiet)
 
-    def obey(self, line: str, peer: Peer) -> Answer | Later:
+    def obey(self, line: str, peer: Peer) -> ControlAnswer | Later:
         """Do what one line says."""
         source = f"uid {peer.uid}"
         words: list[str] = []
@@ -83,7 +83,7 @@ class Control:
         try:
             words = split_words(line)
             if not words:
-                return Answer(True)
+                return ControlAnswer(True)
             shown = join_words(words[:self._commands.known_words(words)]) + " ***"
             command, given = self._commands.find(words)
             context = self._context()
@@ -94,7 +94,7 @@ class Control:
         except Exception as error:    # a fault in one command must not end the master
             return self._fault(shown, error)
         self._master.log.note(COMMAND, source=source, words=shown)
-        if not isinstance(answer, Answer):
+        if not isinstance(answer, ControlAnswer):
             return Awaited(answer, lambda failed: self._note_failure(COMMAND_FAILED, source, shown, failed))
         if not answer.ok:    # an effect that was tried
             self._note_failure(COMMAND_FAILED, source, shown, answer)
@@ -121,26 +121,26 @@ class Control:
             raise UsageError("the file is being read")
         return self._master.succession.begin()
 
-    def inquire(self, ask: Callable[[Any], Answer]) -> Later:
+    def inquire(self, ask: Callable[[Any], ControlAnswer]) -> Later:
         """Have a process of its own answer; raises UsageError when one is at it already, and OSError."""
         if self._inquiry is not None and not self._inquiry.is_over:
             raise UsageError("another question is being answered; try again in a moment")
         self._inquiry = Inquiry(self._master, self._inheritance, ask)
         return self._inquiry
 
-    def _carry_out(self, result: Result) -> Answer | Later:
+    def _carry_out(self, result: Result) -> ControlAnswer | Later:
         """Do what a command brought; raises PopularError, and then nothing of it is done."""
         if result.config is not None and (result.renews or result.config != self._master.config):
             self._want_no_end()
             self._changes.put(result.config)
         troubles = () if result.effect is None else result.effect(self._master)
         if troubles:
-            return Answer(False, "not everything could be done", tuple(troubles))
+            return ControlAnswer(False, "not everything could be done", tuple(troubles))
         if result.later is not None:
             return result.later(self)
-        return Answer(True, result.text, result.lines)
+        return ControlAnswer(True, result.text, result.lines)
 
-    def _take_file(self, config: Config, given: frozenset[str]) -> Answer:
+    def _take_file(self, config: Config, given: frozenset[str]) -> ControlAnswer:
         """Put into force what was read from the file; the answer says what changed."""
         master = self._master
         try:
@@ -159,7 +159,7 @@ class Control:
             names = ", ".join(each.what for each in merged.unused)
             master.log.note(FILE_VALUES_UNUSED, count=len(merged.unused), values=names)
             text += f"; values of the file that are not used: {len(merged.unused)}"
-        return Answer(True, text, (*merged.changes, *(f"{WARNING}{each}" for each in merged.unused)))
+        return ControlAnswer(True, text, (*merged.changes, *(f"{WARNING}{each}" for each in merged.unused)))
 
     def _want_no_end(self) -> None:
         self._master.succession.want_none()
@@ -175,22 +175,22 @@ class Control:
         return CommandContext(master.config, master.spec.schema, self._commands, listening, master.sessions,
                               master.base, tls_of(master.job))
 
-    def _refuse(self, source: str, shown: str, why: PopularError | OSError) -> Answer:
+    def _refuse(self, source: str, shown: str, why: PopularError | OSError) -> ControlAnswer:
         """Log and answer a command that was not carried out."""
         answer = refusal(why)
         self._note_failure(COMMAND_REFUSED, source, shown, answer)
         return answer
 
-    def _note_failure(self, message: Message, source: str, shown: str, answer: Answer) -> None:
+    def _note_failure(self, message: Message, source: str, shown: str, answer: ControlAnswer) -> None:
         """Log a line for each reason, for a line is cut; usages are no reasons."""
         reasons = [line for line in answer.lines if not line.startswith("usage: ")]
         more = [f"and {len(reasons) - MAX_REASONS} more"] if len(reasons) > MAX_REASONS else []
         for why in [*reasons[:MAX_REASONS], *more] or [answer.text]:
             self._master.log.note(message, source=source, words=shown, why=why)
 
-    def _fault(self, shown: str, error: Exception) -> Answer:
+    def _fault(self, shown: str, error: Exception) -> ControlAnswer:
         self._master.log.note(CONTROL_FAILED, words=shown, type=type(error).__name__, trace=places(error))
-        return Answer.refusal("internal error, nothing was changed; the log tells more")
+        return ControlAnswer.refusal("internal error, nothing was changed; the log tells more")
 
     def _note_stranger(self, peer: Peer) -> None:
         if self._strangers.is_due():
@@ -200,7 +200,7 @@ class Control:
 class Awaited:
     """A late answer whose failure is noted when it is there."""
 
-    def __init__(self, later: Later, note: Callable[[Answer], None]) -> None:
+    def __init__(self, later: Later, note: Callable[[ControlAnswer], None]) -> None:
         """Wait for `later`; `note` is given an answer that says no."""
         self._later = later
         self._note = note
@@ -210,12 +210,12 @@ class Awaited:
         """When to give up."""
         return self._later.deadline
 
-    def look(self) -> Answer | None:
+    def look(self) -> ControlAnswer | None:
         """Return the answer if it is there."""
         answer = self._later.look()
         return None if answer is None else self._noted(answer)
 
-    def give_up(self) -> Answer:
+    def give_up(self) -> ControlAnswer:
         """Return what is answered when the deadline has passed."""
         return self._noted(self._later.give_up())
 
@@ -223,23 +223,23 @@ class Awaited:
         """Stop, if that can be stopped: whoever asked has gone."""
         was_stopped = self._later.abandon()
         if was_stopped:
-            self._note(Answer(False, "given up, because whoever gave the command did not wait for the answer"))
+            self._note(ControlAnswer(False, "given up, because whoever gave the command did not wait for the answer"))
         return was_stopped
 
-    def _noted(self, answer: Answer) -> Answer:
+    def _noted(self, answer: ControlAnswer) -> ControlAnswer:
         if not answer.ok:
             self._note(answer)
         return answer
 
 
-def refusal(why: PopularError | OSError) -> Answer:
+def refusal(why: PopularError | OSError) -> ControlAnswer:
     """Return the answer for an error that kept a command from being carried out."""
     text = f"{why.strerror}" if isinstance(why, OSError) else str(why)
     if isinstance(why, ConfigError) and len(why.mistakes) > 1:
-        return Answer(False, f"{len(why.mistakes)} mistakes, nothing was changed", tuple(text.splitlines()))
-    return Answer.refusal(text)
+        return ControlAnswer(False, f"{len(why.mistakes)} mistakes, nothing was changed", tuple(text.splitlines()))
+    return ControlAnswer.refusal(text)
 
 
-def _public(command: Command[Handler], context: CommandContext, given: Given, words: Sequence[str]) -> str:
+def _public(command: Command[Handler], context: CommandContext, given: CommandArguments, words: Sequence[str]) -> str:
     """Return the words of a command as the log may show them."""
     return join_words(words) if command.mask is None else command.mask(context, given)

@@ -7,8 +7,8 @@ import json
 import time
 from collections.abc import Callable
 
-from popular.control.answer import Answer
-from popular.daemon.admin.output import Output
+from popular.control.answer import ControlAnswer
+from popular.daemon.admin.output import ProcessOutput
 from popular.daemon.master.loop import Master
 from popular.daemon.spec import Job
 from popular.proc.child import Inheritance
@@ -17,7 +17,7 @@ from popular.proc.helper import fork_helper
 ASK_SECONDS = 30.0
 MAX_OUTPUT = 1 << 20    # octets
 
-Ask = Callable[[Job], Answer]
+Ask = Callable[[Job], ControlAnswer]
 
 
 class Inquiry:
@@ -26,28 +26,28 @@ class Inquiry:
     def __init__(self, master: Master, inheritance: Inheritance, ask: Ask) -> None:
         """Start the process; `ask` gets the master's job.  Raises OSError."""
         self.deadline = time.monotonic() + ASK_SECONDS
-        self._output = Output(master.watch, MAX_OUTPUT, lambda pipe: _fork(master, inheritance, ask, pipe))
+        self._output = ProcessOutput(master.watch, MAX_OUTPUT, lambda pipe: _fork(master, inheritance, ask, pipe))
 
     @property
     def is_over(self) -> bool:
         """Tell whether the process has ended."""
         return not self._output.is_open
 
-    def look(self) -> Answer | None:
+    def look(self) -> ControlAnswer | None:
         """Return the answer when it is there."""
         if not self._output.is_ended:
             return None
         self._output.close()
         try:
             raw = json.loads(self._output.text)
-            return Answer(raw["ok"] is True, str(raw["text"]), tuple(map(str, raw["lines"])))
+            return ControlAnswer(raw["ok"] is True, str(raw["text"]), tuple(map(str, raw["lines"])))
         except (ValueError, KeyError, TypeError):
-            return Answer.refusal("the process that was to find out ended without an answer; see the log")
+            return ControlAnswer.refusal("the process that was to find out ended without an answer; see the log")
 
-    def give_up(self) -> Answer:
+    def give_up(self) -> ControlAnswer:
         """End the process."""
         self._output.kill()
-        return Answer.refusal(f"there was no answer within {ASK_SECONDS:g} s")
+        return ControlAnswer.refusal(f"there was no answer within {ASK_SECONDS:g} s")
 
     def abandon(self) -> bool:
         """End the process, whose answer nobody wants any more."""

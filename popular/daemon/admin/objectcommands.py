@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from popular.config.kinds import Address, Addresses
 from popular.config.setting import ObjectClass, Setting
 from popular.config.store import COMMAND, Config, Item, given_back, with_item, without_item
-from popular.control.grammar import Given, join_words
+from popular.control.grammar import CommandArguments, join_words
 from popular.daemon.admin.commands import want_absolute
 from popular.daemon.admin.context import CommandContext, Result
 from popular.errors import UsageError
@@ -16,7 +16,7 @@ from popular.errors import UsageError
 SWITCHES = ("enabled", "drain")    # what an operator turns; `add` leaves them as they are unless it names them
 
 
-def add(context: CommandContext, cls: str, given: Given, leading: Mapping[str, str]) -> Result:
+def add(context: CommandContext, cls: str, given: CommandArguments, leading: Mapping[str, str]) -> Result:
     """Create or replace the object `<id>`; `leading` are the keys that are given without their names."""
     twice = [key for key in leading if key in given.pairs]
     if twice:
@@ -33,7 +33,7 @@ def change(context: CommandContext, cls: str, ident: str, texts: Mapping[str, st
     return _put(context, cls, ident, texts, keep=True)
 
 
-def give_back(context: CommandContext, cls: str, given: Given) -> Result:
+def give_back(context: CommandContext, cls: str, given: CommandArguments) -> Result:
     """Let an object have the INI file's values again: those of the keys that are named, or all."""
     ident = given.word("id")
     config = given_back(context.config, context.base, cls, ident, given.words("key"))
@@ -68,9 +68,9 @@ def addresses(words: tuple[str, ...]) -> str:
     return ", ".join(word for each in words for word in each.split(",") if word)
 
 
-def mask(command: str, cls: str) -> Callable[[CommandContext, Given], str]:
+def mask(command: str, cls: str) -> Callable[[CommandContext, CommandArguments], str]:
     """Return the mask of a command that takes pairs: values of secret rows are not logged."""
-    def public(context: CommandContext, given: Given) -> str:
+    def public(context: CommandContext, given: CommandArguments) -> str:
         rows = {row.name: row for row in _table(context, cls).rows}
         words = [word for values in given.values.values() for word in values]
         pairs = [f"{key}={'***' if key not in rows or rows[key].secret else text}" for key, text in given.pairs.items()]

@@ -12,7 +12,7 @@ from popular.proc.watch import Watch
 _BLOCK = 65536
 
 
-class Output:
+class ProcessOutput:
     """One such process, and the pipe that it writes into."""
 
     def __init__(self, watch: Watch, limit: int, start: Callable[[int], int]) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from popular.config.setting import Schema
 from popular.config.store import Config, load
-from popular.control.answer import Answer
-from popular.daemon.admin.output import Output
+from popular.control.answer import ControlAnswer
+from popular.daemon.admin.output import ProcessOutput
 from popular.daemon.upgrade.rerun import Origin, run_starter
 from popular.errors import PopularError
 from popular.proc.watch import Watch
@@ -24,7 +24,7 @@ MAX_OUTPUT = 64 << 20    # octets from the reading process
 
 RESULT = "config "       # begins the line that holds what was read
 
-Take = Callable[[Config, frozenset[str]], Answer]
+Take = Callable[[Config, frozenset[str]], ControlAnswer]
 
 
 class Reload:
@@ -36,7 +36,7 @@ class Reload:
         self._schema = schema
         self._take = take
         self._when_over = when_over
-        self._output = Output(watch, MAX_OUTPUT, lambda pipe: run_starter(
+        self._output = ProcessOutput(watch, MAX_OUTPUT, lambda pipe: run_starter(
             origin, [*origin.argv, "--dump-config"], {1: pipe, 2: pipe}))
 
     @property
@@ -44,7 +44,7 @@ class Reload:
         """Tell whether the file may be read again."""
         return not self._output.is_open
 
-    def look(self) -> Answer | None:
+    def look(self) -> ControlAnswer | None:
         """Return the answer when everything has been read; puts it into force then."""
         if not self._output.is_ended:
             return None
@@ -53,10 +53,10 @@ class Reload:
         self._when_over()
         return answer
 
-    def give_up(self) -> Answer:
+    def give_up(self) -> ControlAnswer:
         """End the process; nothing is changed."""
         self.abandon()
-        return Answer.refusal(f"the file could not be read within {READ_SECONDS:g} s; nothing was changed")
+        return ControlAnswer.refusal(f"the file could not be read within {READ_SECONDS:g} s; nothing was changed")
 
     def abandon(self) -> bool:
         """End the process, whose answer nobody wants any more."""
@@ -66,14 +66,14 @@ class Reload:
         self._when_over()
         return True
 
-    def _conclude(self, output: str) -> Answer:
+    def _conclude(self, output: str) -> ControlAnswer:
         lines = output.splitlines()
         if not lines or not lines[-1].startswith(RESULT):
             mistakes = [line.partition(": ")[2] or line for line in lines if not line.startswith(RESULT)]
-            return Answer(False, "nothing was changed", tuple(mistakes) or ("the reading process said nothing",))
+            return ControlAnswer(False, "nothing was changed", tuple(mistakes) or ("the reading process said nothing",))
         try:
             raw = json.loads(lines[-1].removeprefix(RESULT))
             config, given = load(raw["config"], self._schema), frozenset(raw["given"])
         except (PopularError, ValueError, KeyError, TypeError) as why:
-            return Answer(False, "nothing was changed", (f"the reading process said something else: {why}",))
+            return ControlAnswer(False, "nothing was changed", (f"the reading process said something else: {why}",))
         return self._take(config, given)

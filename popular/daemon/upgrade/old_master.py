@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 
 from popular.config.store import dump
-from popular.control.answer import Answer
+from popular.control.answer import ControlAnswer
 from popular.daemon.master.loop import Master
 from popular.daemon.master.statefile import aside_path
 from popular.daemon.messages import UPGRADED, UPGRADE_BEGUN, UPGRADE_FAILED
@@ -133,7 +133,7 @@ class Succession:
         self._master.notify.tell(f"MAINPID={heir.pid}")    # from the one that it listens to
         self._master.notify.speaks = False
         self._master.log.note(UPGRADED, process=heir.pid, version=heir.version)
-        self._conclude(Answer(True, f"process {heir.pid}, version {heir.version}, has taken over"))
+        self._conclude(ControlAnswer(True, f"process {heir.pid}, version {heir.version}, has taken over"))
 
     def _stand_by(self, heir: Heir) -> None:
         """Come back when the successor dies soon, else leave when it has not."""
@@ -155,7 +155,7 @@ class Succession:
             master.notify.tell(f"MAINPID={os.getpid()}")
             master.come_back()
         master.log.note(UPGRADE_FAILED, why=why[-1])
-        self._conclude(Answer(False, "the upgrade failed, this process goes on", tuple(why)))
+        self._conclude(ControlAnswer(False, "the upgrade failed, this process goes on", tuple(why)))
         if self._is_aside:    # somebody else was quicker, and serves
             master.shutdown_delayed("upgrade")
 
@@ -177,7 +177,7 @@ class Succession:
             self._master.watch.unregister(heir.fileno())
             heir.close()
 
-    def _conclude(self, answer: Answer) -> None:
+    def _conclude(self, answer: ControlAnswer) -> None:
         if self._attempt is not None:
             self._attempt.answer = answer
             self._attempt = None
@@ -189,15 +189,15 @@ class Attempt:
     def __init__(self, until: float) -> None:
         """Wait until somewhat after `until`, a time of time.monotonic(), when there is an answer in any case."""
         self.deadline = until + 1.0
-        self.answer: Answer | None = None
+        self.answer: ControlAnswer | None = None
 
-    def look(self) -> Answer | None:
+    def look(self) -> ControlAnswer | None:
         """Return the answer when there is one."""
         return self.answer
 
-    def give_up(self) -> Answer:
+    def give_up(self) -> ControlAnswer:
         """Answer nevertheless."""
-        return Answer.refusal("the upgrade takes longer than it may")
+        return ControlAnswer.refusal("the upgrade takes longer than it may")
 
     def abandon(self) -> bool:
         """Nothing is to be stopped: an upgrade that was asked for goes on."""
