@@ -11,8 +11,8 @@ from popular.daemon.admin import capa, objectcommands
 from popular.daemon.admin.commands import commands as common
 from popular.daemon.admin.context import CommandContext, Commands, Result
 from popular.errors import UsageError
-from popular.pproxy.finding import find_user
 from popular.pproxy.modules import describe
+from popular.pproxy.routing import find_user
 
 commands: Commands = CommandSet(common, capa.commands)
 

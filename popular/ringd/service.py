@@ -19,7 +19,7 @@ from popular.net.ringpacket import MAX_RING_REQUEST, RingAnswer, RingRequest, Ve
 from popular.proc.watch import Watch
 from popular.ringd.messages import CLIENT_DROPPED, CLIENT_REFUSED, PORT_GIVEN, PORT_REFUSED, PORT_RETURNED
 from popular.ringd.ports import PortTable
-from popular.ringd.ranges import PortRanges
+from popular.ringd.settings import PortRanges
 from popular.unix.rights import Peer
 
 _MAX_CLIENTS = 64

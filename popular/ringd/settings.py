@@ -1,14 +1,61 @@
-"""The settings of ringd: one row per variable (spec 10.3).
+"""The settings of ringd: one row per variable (spec 10.3), and the kind of `ports`, `110, 995, 8000-8010`.
 
 Read by the starter (INI file, options, documents) and by ringd itself.
 """
 
-from dataclasses import replace
+import re
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from popular.config.kinds import Id
 from popular.config.setting import Schema, Setting
 from popular.daemon.settings import process_rows
-from popular.ringd.ranges import PortRanges, Ports
+
+MAX_RANGES = 64
+
+_RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class PortRanges:
+    """Some ports."""
+
+    ranges: tuple[tuple[int, int], ...]    # first and last of each
+
+    def __contains__(self, port: int) -> bool:
+        return any(low <= port <= high for low, high in self.ranges)
+
+    def __str__(self) -> str:
+        return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in self.ranges)
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """One or more ports or ranges of ports, separated by commas."""
+
+    name: ClassVar[str] = "Ports"
+    wanted: ClassVar[str] = "a list of ports from 1 to 65535 such as 110, 995, 8000-8010"
+
+    def parse(self, text: str) -> PortRanges:
+        """Read ports and ranges, at most `MAX_RANGES`."""
+        words = text.split(",")
+        if len(words) > MAX_RANGES:
+            raise ValueError(self.wanted)
+        return PortRanges(tuple(self._range(word.strip()) for word in words))
+
+    def show(self, value: PortRanges) -> str:
+        """Return ports and ranges separated by a comma and a space."""
+        return str(value)
+
+    def _range(self, word: str) -> tuple[int, int]:
+        found = _RANGE.fullmatch(word)
+        if found is None:
+            raise ValueError(self.wanted)
+        low, high = int(found[1]), int(found[2] or found[1])
+        if not 1 <= low <= high <= 65535:
+            raise ValueError(self.wanted)
+        return low, high
+
 
 _POP3_PORTS = PortRanges(((110, 110), (995, 995)))
 

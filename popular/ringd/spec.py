@@ -16,9 +16,8 @@ from popular.paths import RINGSOCKET
 from popular.proc.watch import Watch
 from popular.ringd.messages import SHUTDOWN_RINGD
 from popular.ringd.ports import PortTable
-from popular.ringd.ranges import PortRanges
 from popular.ringd.service import Service, open_service
-from popular.ringd.settings import SCHEMA
+from popular.ringd.settings import SCHEMA, PortRanges
 from popular.unix.capabilities import CAP_NET_BIND_SERVICE
 from popular.unix.rights import group_name, own_rights
 

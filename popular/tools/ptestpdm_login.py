@@ -21,11 +21,10 @@ from popular.mailcheck.packet import MailState
 from popular.pdm.api import Outcome, Request
 from popular.pdm.chain import Chain, Step
 from popular.pproxy.backend import BackendLink
-from popular.pproxy.finding import remarks, told
 from popular.pproxy.main import resolve_backends
 from popular.pproxy.modules import load
 from popular.pproxy.objects import ProxyConfig, proxy_config
-from popular.pproxy.routing import NoRoute, Route, find_route
+from popular.pproxy.routing import NoRoute, Route, find_route, route_remarks, step_line
 from popular.pproxy.settings import SCHEMA
 from popular.unix.rights import drop, find_rights
 
@@ -71,7 +70,7 @@ def try_login(login: Login, note: Callable[..., None]) -> Iterator[Finding]:
     steps, verdict = chain.examine(Request(login.user, password, login.client, "pop3", namespace))
     chain.close()
     for step in steps:
-        yield Finding(told(step, step.answer.outcome.value) + (" round=2" if step.is_second else ""))
+        yield Finding(step_line(step, step.answer.outcome.value) + (" round=2" if step.is_second else ""))
     yield Finding(f"login {verdict.outcome.value} namespace={value(namespace)} by={value(verdict.module)}",
                   verdict.outcome is Outcome.OK)
     if verdict.found is not None:
@@ -120,9 +119,9 @@ def _go_on(proxy: ProxyConfig, step: Step, namespace: str, *, asks_backend: bool
     try:
         route = find_route(proxy.backends, step.answer.found)
     except NoRoute:
-        yield from (Finding(line, is_good=False) for line in remarks(proxy, step, namespace))
+        yield from (Finding(line, is_good=False) for line in route_remarks(proxy, step, namespace))
         return
-    yield from map(Finding, remarks(proxy, step, namespace))
+    yield from map(Finding, route_remarks(proxy, step, namespace))
     if route.protocol == "cxpop":
         yield Finding(_mail_check(route))
     if asks_backend:

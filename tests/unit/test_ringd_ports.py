@@ -1,4 +1,4 @@
-"""ringd.ports and ringd.ranges: counting references, and which ports may be asked for (spec 8.3)."""
+"""ringd.ports and the kind of ringd's `ports`: counting references, and which ports may be asked for (spec 8.3)."""
 
 import re
 import socket
@@ -12,7 +12,7 @@ from popular.addresses import Endpoint
 from popular.errors import StartError
 from popular.ringd import ports
 from popular.ringd.ports import PortTable
-from popular.ringd.ranges import PortRanges, Ports
+from popular.ringd.settings import PortRanges, Ports
 
 POP, POPS = Endpoint("127.0.0.1", 110), Endpoint("127.0.0.1", 995)
 

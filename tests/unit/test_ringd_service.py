@@ -20,8 +20,8 @@ from popular.net.ringpacket import RingAnswer
 from popular.proc.watch import Watch
 from popular.ringd import service as ringd
 from popular.ringd.ports import PortTable
-from popular.ringd.ranges import PortRanges
 from popular.ringd.service import Service, open_service
+from popular.ringd.settings import PortRanges
 from popular.unix.descriptors import MastersOwn
 from tests.harness.toyclient import is_refused
 
