@@ -11,7 +11,7 @@ MAX_SID = 64             # octets of a session id on the wire
 MAX_RESPONSE = 510       # octets of a response line without CRLF (RFC 2449 section 4)
 
 _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
-_SID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+_SID = re.compile(r"[A-Za-z0-9._:-]{1,%d}" % MAX_SID, re.ASCII)
 _MAILBOX = re.compile(r"[A-Za-z0-9._+/=%-]+", re.ASCII)
 _UNPRINTABLE = re.compile(rb"[^\x20-\x7e]+")
 

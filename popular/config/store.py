@@ -19,8 +19,8 @@ from popular.config.setting import ObjectClass, Schema, Setting, quoted
 from popular.errors import ConfigError, Mistake, PopularError, UsageError
 from popular.names import is_id
 
-FILE = "file"          # origin of objects from the INI file
-COMMAND = "command"    # origin of objects from control commands
+FROM_FILE = "file"          # origin of objects from the INI file
+FROM_COMMAND = "command"    # origin of objects from control commands
 
 _T = TypeVar("_T")
 
@@ -153,7 +153,7 @@ class Item:
 
     ident: str
     values: Values
-    origin: str    # FILE or COMMAND: who brought it; a command that changes single values leaves it the file's
+    origin: str    # FROM_FILE or FROM_COMMAND: who brought it; a command that changes some values leaves it the file's
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +261,7 @@ def given_back(config: Config, base: Config, cls: str, ident: str, keys: Sequenc
     if unknown:
         raise UsageError(f"{cls} {ident}: no such key: {quoted(unknown[0])}")
     values = {**own.values, **{key: files.values[key] for key in keys or files.values}}
-    item = Item(ident, Values(values), FILE if values == dict(files.values) else own.origin)
+    item = Item(ident, Values(values), FROM_FILE if values == dict(files.values) else own.origin)
     return _with_items(config, cls, tuple(item if each is own else each for each in config.items(cls)))
 
 

@@ -11,7 +11,7 @@ from popular.config.kinds import Choice, File
 from popular.config.setting import Setting
 from popular.config.store import Config
 from popular.errors import StartError
-from popular.log.form import FORMS, Form
+from popular.log.form import FORMS, LogForm
 from popular.log.limit import LineLimit
 from popular.log.sink import FileSink, Sink
 from popular.log.syslog import DEV_LOG, SyslogSink
@@ -19,9 +19,9 @@ from popular.log.writer import Log
 from popular.paths import LOGDIR
 from popular.unix.rights import Rights, acting_as
 
-FILE = "file"
-SYSLOG = "syslog"
-STDERR = "stderr"
+TO_FILE = "file"
+TO_SYSLOG = "syslog"
+TO_STDERR = "stderr"
 
 
 def log_rows(program: str) -> tuple[Setting, ...]:
@@ -31,7 +31,7 @@ def log_rows(program: str) -> tuple[Setting, ...]:
         Setting("logformat", Choice(*FORMS), "classic",
                 "How a log line looks: as the original's, or one JSON object a line; see popular-log(7).",
                 readonly=True, option=("--logformat",)),
-        Setting("logto", Choice(FILE, SYSLOG, STDERR), FILE,
+        Setting("logto", Choice(TO_FILE, TO_SYSLOG, TO_STDERR), TO_FILE,
                 "Where the log goes: to the log file, to syslogd as the facility mail, or to standard error, which "
                 "wants --foreground. Only the first needs a log file.",
                 readonly=True, option=("--logto",)),
@@ -43,9 +43,9 @@ def open_sink(config: Config, rights: Rights) -> Sink:
     """Open what the settings say (starter); raises StartError."""
     values = config.variables
     form = FORMS[values.text("logformat")]
-    if values.text("logto") == SYSLOG:
+    if values.text("logto") == TO_SYSLOG:
         return SyslogSink.open(form, values.text("syslogsocket"))
-    if values.text("logto") == STDERR:
+    if values.text("logto") == TO_STDERR:
         return FileSink.stderr(form)
     return _open_file(values.text("logfile"), form, rights)
 
@@ -58,16 +58,16 @@ def inherited_log(program: str, config: Config, fd: int) -> Log:
                LineLimit(lines) if lines else None)
 
 
-def _inherited_sink(config: Config, form: Form, fd: int) -> Sink:
+def _inherited_sink(config: Config, form: LogForm, fd: int) -> Sink:
     values = config.variables
-    if values.text("logto") == SYSLOG:
+    if values.text("logto") == TO_SYSLOG:
         return SyslogSink.inherited(fd, form, values.text("syslogsocket"))
-    if values.text("logto") == STDERR:
+    if values.text("logto") == TO_STDERR:
         return FileSink(fd, form)
     return FileSink(fd, form, values.text("logfile"))
 
 
-def _open_file(path: str, form: Form, rights: Rights) -> FileSink:
+def _open_file(path: str, form: LogForm, rights: Rights) -> FileSink:
     """Open the log file so that the service user can open it again later (HUP)."""
     try:
         with acting_as(rights):

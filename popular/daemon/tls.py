@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from popular.net.tls.stream import TlsStream
 
 OFF, STARTTLS, IMPLICIT = "off", "starttls", "implicit"
-WARN_DAYS = 21    # before a certificate ends, and each day from then on
+WARN_DAYS = 21            # before a certificate ends, and each day from then on
+LOOK_SECONDS = 86400.0    # between two looks at the days that are left
 
-Stamp = tuple[object, ...]
+_Stamp = tuple[object, ...]
 _WORDS = 4    # first parts of a stamp that are not about the content of files
 
 
@@ -57,7 +58,7 @@ class Tls:
     mode: str                                    # starttls or implicit
     secure: Callable[[Wire], "TlsStream"]        # puts a wire under TLS; raises NoTls and Gone
     certificates: "tuple[Certificate, ...]"
-    stamp: Stamp                                 # what it was made of
+    stamp: _Stamp                                 # what it was made of
     trouble: str = ""                            # why it is still made of what was read before
 
 
@@ -132,6 +133,30 @@ def note_ending(owners: Mapping[str, Tls], log: Log) -> None:
                          names=" ".join(certificate.names))
 
 
+class CertificateWatch:
+    """Has its turn in the master's loop: once a day certificates that end soon are logged."""
+
+    def __init__(self, owners: Callable[[], Mapping[str, Tls]], log: Log) -> None:
+        """Watch what `owners` returns; they were logged just now."""
+        self._owners = owners
+        self._log = log
+        self._due = time.monotonic() + LOOK_SECONDS
+
+    def patience(self, now: float) -> float | None:
+        """Return the seconds until the next look; None without certificates."""
+        return max(0.0, self._due - now) if self._owners() else None
+
+    def attend(self) -> None:
+        """Look when it is time."""
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + LOOK_SECONDS
+            note_ending(self._owners(), self._log)
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
 def _mistake(cls: str, item: Item, why: StartError) -> Mistake:
     return Mistake(place(cls, item.ident), str(why))
 
@@ -148,7 +173,7 @@ def _pairs(item: Item) -> "list[KeyPair]":
     return [KeyPair(*pair) for pair in zip(certificates, keys or certificates)]
 
 
-def _stamp(item: Item) -> Stamp:
+def _stamp(item: Item) -> _Stamp:
     """Return what changes when something of it does; files that are not there count as such."""
     values = item.values
     clientca = str(values.get("clientca") or "")
@@ -165,7 +190,7 @@ def _identity(path: str) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _make(item: Item, stamp: Stamp) -> Tls:
+def _make(item: Item, stamp: _Stamp) -> Tls:
     from popular.net.tls import context as tlscontext    # here, as above
     from popular.net.tls import stream as tlsstream
 

@@ -6,20 +6,20 @@ Data only, used by every process.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from popular.log.event import Event
 from popular.log.jsonline import json_line, json_text
 from popular.log.line import classic_line, classic_text
+from popular.log.message import Event
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class LogForm:
     """How an event is written."""
 
     line: Callable[[Event], bytes]    # with everything there is to say, and LF
     text: Callable[[Event], bytes]    # without LF, for a carrier that tells time, host, program and pid itself
 
 
-CLASSIC = Form(classic_line, classic_text)
-JSON = Form(json_line, json_text)
+CLASSIC = LogForm(classic_line, classic_text)
+JSON = LogForm(json_line, json_text)
 
 FORMS = {"classic": CLASSIC, "json": JSON}

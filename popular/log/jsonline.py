@@ -12,8 +12,8 @@ import math
 import time
 from collections.abc import Mapping
 
-from popular.log.event import Event
 from popular.log.line import CUT, MAX_LINE, MAX_VALUE, SHORTEST, octets_of, value, word
+from popular.log.message import Event
 
 _LONGEST_CHARACTER = 4    # octets of UTF-8
 

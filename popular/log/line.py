@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 
-from popular.log.event import Event
+from popular.log.message import Event
 
 MAX_VALUE = 200    # characters of one rendered value, without its quotes
 MAX_LINE = 4000    # characters of a line with its LF; below PIPE_BUF, so a write to a pipe is whole as well

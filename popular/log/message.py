@@ -1,7 +1,7 @@
-"""The rows of the message catalogue (spec 5.2): data only, read by every process and by the documents.
+"""The rows of the message catalogue (spec 5.2), and events, which have one: data only.
 
-Rows stand in the `messages.py` of whoever owns them.  Numbers are unique over all programs and
-never used again once retired; `tests/meta/test_messages.py` watches over that.
+Read by every process and by the documents.  Rows stand in the `messages.py` of whoever owns them.  Numbers are unique
+over all programs and never used again once retired; `tests/meta/test_messages.py` watches over that.
 """
 
 from dataclasses import dataclass, field
@@ -31,3 +31,16 @@ class Message:
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.fields.split()))
         object.__setattr__(self, "label", f"{self.level} {self.number:04x} {self.name}")
+
+
+@dataclass(slots=True)    # not frozen: that would make a short line a quarter dearer
+class Event:
+    """What happened, where and when, as every form of log line takes it; the values of `fields` are hostile."""
+
+    when: float                  # seconds since 1970
+    host: str                    # one word, without the domain
+    program: str                 # one word
+    pid: int
+    sid: str                     # one word; `-` outside a session
+    message: Message             # a row of the catalogue; of debug events, one made up
+    fields: dict[str, object]    # in the order in which the line shows them

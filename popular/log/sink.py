@@ -13,8 +13,8 @@ import stat
 from typing import Protocol
 
 from popular.errors import StartError
-from popular.log.event import Event
-from popular.log.form import CLASSIC, Form
+from popular.log.form import CLASSIC, LogForm
+from popular.log.message import Event
 
 STDERR = 2
 
@@ -42,7 +42,7 @@ class Sink(Protocol):
 class FileSink:
     """An open descriptor: a log file, or any other that takes octets."""
 
-    def __init__(self, fd: int, form: Form = CLASSIC, path: str = "") -> None:
+    def __init__(self, fd: int, form: LogForm = CLASSIC, path: str = "") -> None:
         """Write to `fd`, which came from `path` (empty: cannot be reopened)."""
         self._fd = fd
         self._path = path
@@ -51,12 +51,12 @@ class FileSink:
         self._may_block = _may_block(fd)
 
     @classmethod
-    def open(cls, path: str, form: Form = CLASSIC) -> "FileSink":
+    def open(cls, path: str, form: LogForm = CLASSIC) -> "FileSink":
         """Open or create the file `path` for appending, mode 0640; raises StartError."""
         return cls(_open(path), form, path)
 
     @classmethod
-    def stderr(cls, form: Form = CLASSIC) -> "FileSink":
+    def stderr(cls, form: LogForm = CLASSIC) -> "FileSink":
         """Write to what is standard error now, on a descriptor of its own; raises StartError.
 
         It is opened anew where that is possible, because O_NONBLOCK on the old one would show in every

@@ -9,9 +9,8 @@ import socket
 import time
 
 from popular.errors import StartError
-from popular.log.event import Event
-from popular.log.form import CLASSIC, Form
-from popular.log.message import ADM, BUG, DBG, ERR, INF, SOS
+from popular.log.form import CLASSIC, LogForm
+from popular.log.message import ADM, BUG, DBG, ERR, INF, SOS, Event
 
 DEV_LOG = "/dev/log"
 
@@ -25,14 +24,14 @@ _NOW_OR_NEVER = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 class SyslogSink:
     """The mail facility of the local logger."""
 
-    def __init__(self, sock: socket.socket, form: Form = CLASSIC, path: str = DEV_LOG) -> None:
+    def __init__(self, sock: socket.socket, form: LogForm = CLASSIC, path: str = DEV_LOG) -> None:
         """Send by the unconnected datagram socket `sock` to the one at `path`."""
         self._sock = sock
         self._form = form
         self._path = path
 
     @classmethod
-    def open(cls, form: Form = CLASSIC, path: str = DEV_LOG) -> "SyslogSink":
+    def open(cls, form: LogForm = CLASSIC, path: str = DEV_LOG) -> "SyslogSink":
         """Make a socket; whether there is a logger at `path` shows only in what it gets.  Raises StartError."""
         try:
             return cls(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), form, path)
@@ -40,7 +39,7 @@ class SyslogSink:
             raise StartError(f"cannot make a socket for syslog: {why.strerror}") from why
 
     @classmethod
-    def inherited(cls, fd: int, form: Form = CLASSIC, path: str = DEV_LOG) -> "SyslogSink":
+    def inherited(cls, fd: int, form: LogForm = CLASSIC, path: str = DEV_LOG) -> "SyslogSink":
         """Take over the descriptor of a socket that `open` made, behind an exec."""
         return cls(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM, fileno=fd), form, path)
 

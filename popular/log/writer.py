@@ -9,11 +9,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from popular.log.event import Event
-from popular.log.form import CLASSIC, Form
+from popular.log.form import CLASSIC, LogForm
 from popular.log.limit import LineLimit
 from popular.log.line import MAX_VALUE, word
-from popular.log.message import DBG, Message
+from popular.log.message import DBG, Event, Message
 from popular.log.sink import FileSink, Sink
 
 
@@ -33,7 +32,7 @@ class Log:
         self._sid = "-"
 
     @classmethod
-    def open(cls, program: str, path: str, *, debug: bool = False, form: Form = CLASSIC) -> "Log":
+    def open(cls, program: str, path: str, *, debug: bool = False, form: LogForm = CLASSIC) -> "Log":
         """Open or create the file `path` for appending; raises StartError."""
         return cls(program, FileSink.open(path, form), debug)
 

@@ -25,14 +25,14 @@ from popular.proc.pool import PoolLimits
 from popular.store.mailbox import mail_state
 from popular.unix.load import LoadAverage
 
-SIGNALS = (
+_SIGNALS = (
     *(SignalRow(number, "shutdown all", "shutdown_all", "End all processes.")
       for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGPWR)),
     SignalRow(signal.SIGHUP, "reopen", "reopen", "Reopen the log file."),
     UPGRADE,
 )
 
-EMPTY = "empty"    # of the variable `missing`
+_EMPTY = "empty"    # of the variable `missing`
 
 _STATES = {"none": MailState.EMPTY, "read": MailState.OLD_MAIL, "new": MailState.NEW_MAIL}
 
@@ -60,7 +60,7 @@ def pool(config: Config) -> PoolLimits:
 def make_job(config: Config, log: Log, former: Job | None) -> DatagramJob:
     """Return what the children do."""
     variables = config.variables
-    look = lookup(variables.text("mailboxdir"), variables.optional_text("missing") or EMPTY)
+    look = lookup(variables.text("mailboxdir"), variables.optional_text("missing") or _EMPTY)
     answers = Answers(look, LoadAverage(), variables.optional_number("emptyload"), log)
     return DatagramJob(answers, tracer(log) if log.debug_on else None)
 
@@ -75,7 +75,7 @@ def lookup(root: str, missing: str) -> Callable[[str], MailState | None]:
             return _STATES[mail_state(root, mailbox)]
         except MailboxError as why:
             if why.no_such_mailbox:
-                return MailState.EMPTY if missing == EMPTY and why.is_missing else None
+                return MailState.EMPTY if missing == _EMPTY and why.is_missing else None
             raise
     return look
 
@@ -89,4 +89,4 @@ def tracer(log: Log) -> Trace:
 
 SPEC = DaemonSpec(
     name="pcheckd", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool,
-    start_message=START, end_message=SHUTDOWN, signals=SIGNALS)
+    start_message=START, end_message=SHUTDOWN, signals=_SIGNALS)

@@ -5,7 +5,7 @@ Functions over the frozen Config; they run in the master.  Raise UsageError.
 
 import shlex
 
-from popular.config.store import COMMAND, with_item
+from popular.config.store import FROM_COMMAND, with_item
 from popular.control.grammar import CommandArguments, CommandSet, join_words
 from popular.daemon.admin import capa, objectcommands
 from popular.daemon.admin.commands import commands as common
@@ -121,7 +121,7 @@ def _pdm_masked(context: CommandContext, given: CommandArguments) -> str:
     """Return `pdm add` with the arguments as the module itself shows them."""
     ident, module = given.word("id"), given.word("module")
     try:
-        config = with_item(context.config, context.schema, "pdm", ident, _pdm_texts(given), COMMAND)
+        config = with_item(context.config, context.schema, "pdm", ident, _pdm_texts(given), FROM_COMMAND)
     except UsageError:
         return join_words(("pdm", "add", ident, module, "***"))
     return f"pdm add {describe(next(item for item in config.items('pdm') if item.ident == ident), config)}"

@@ -39,13 +39,13 @@ from popular.statefile.layout import PROXY
 if TYPE_CHECKING:
     from popular.pproxy.recorder import Recorder
 
-GRACE = 5.0           # seconds that a child has to answer its master
-LOW_PORTS = 1024      # ports below are root's
-MAX_SIDPREFIX = 32    # characters, so that a whole id stays below names.MAX_SID
+_GRACE = 5.0           # seconds that a child has to answer its master
+_LOW_PORTS = 1024      # ports below are root's
+_MAX_SIDPREFIX = 32    # characters, so that a whole id stays below names.MAX_SID
 
 
 @dataclass(frozen=True, slots=True)
-class Proxy:
+class _Proxy:
     """What all children of one configuration share."""
 
     config: ProxyConfig
@@ -72,7 +72,7 @@ class Proxy:
 class ProxyJob(AcceptJob):
     """The work of a child of pproxy."""
 
-    def __init__(self, proxy: Proxy, maxuse: int, tls: Mapping[str, Tls] = MappingProxyType({})) -> None:
+    def __init__(self, proxy: _Proxy, maxuse: int, tls: Mapping[str, Tls] = MappingProxyType({})) -> None:
         """Take what all children share, and the TLS of virtual servers."""
         super().__init__(maxuse, proxy.serve, tls)
         self.proxy = proxy
@@ -92,9 +92,9 @@ def check(config: Config) -> list[Mistake]:
 
 def _variable_mistakes(config: Config) -> list[Mistake]:
     found = []
-    if len(sid_prefix(config)) > MAX_SIDPREFIX:
+    if len(sid_prefix(config)) > _MAX_SIDPREFIX:
         found.append(Mistake(place("pproxy", "sidprefix"),
-                             f"{quoted(sid_prefix(config))} has more than {MAX_SIDPREFIX} characters"))
+                             f"{quoted(sid_prefix(config))} has more than {_MAX_SIDPREFIX} characters"))
     folder = os.path.dirname(config.variables.text("smtpafterpopfile"))
     if records_clients(config) and not os.path.isdir(folder):
         found.append(Mistake(place("pproxy", "smtpafterpopfile"), f"no such folder: {folder}"))
@@ -130,7 +130,7 @@ def listens(config: Config) -> list[Listen]:
     backlog = config.variables.integer("backlog")
     ringd = config.variables.optional_text("ringd") or ""
     expected = "" if ringd else os.path.join(config.variables.text("rundir"), RINGSOCKET)
-    own = [Listen("tcp", item.ident, endpoint, backlog, *((ringd, expected) if 0 < endpoint.port < LOW_PORTS else ()))
+    own = [Listen("tcp", item.ident, endpoint, backlog, *((ringd, expected) if 0 < endpoint.port < _LOW_PORTS else ()))
            for item in config.items("vserv") for endpoint in item.values.endpoints("address")]
     return own + metrics_listens(config)
 
@@ -141,7 +141,7 @@ def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     chain = Chain(modules, config.variables.seconds("pdmtimeout"), log.note, ModuleOutput(log))
     tls = load_tls("vserv", config.items("vserv"), tls_of(former), log)
     note_ending(tls, log)
-    proxy = Proxy(proxy_config(config, tls), chain, log, find_recorder(config, log, former))
+    proxy = _Proxy(proxy_config(config, tls), chain, log, find_recorder(config, log, former))
     return ProxyJob(proxy, config.variables.integer("maxuse"), tls)
 
 
@@ -173,14 +173,14 @@ def login_limit(config: Config) -> LoginLimit:
     """
     authtimeout, pdmtimeout = (config.variables.seconds(name) for name in ("authtimeout", "pdmtimeout"))
     if authtimeout:
-        return LoginLimit(authtimeout + pdmtimeout, GRACE)
-    questions = 2 * len(config.items("pdm")) * pdmtimeout + GRACE
+        return LoginLimit(authtimeout + pdmtimeout, _GRACE)
+    questions = 2 * len(config.items("pdm")) * pdmtimeout + _GRACE
     return LoginLimit(questions, questions, may_wait=True)
 
 
 def make_stage(config: Config, null: Log) -> ProxyStage:
     """Return where sessions are rehearsed; raises OSError, StartError."""
-    return ProxyStage(null, lambda scene, chain: ProxyJob(Proxy(scene, chain, null), 1))
+    return ProxyStage(null, lambda scene, chain: ProxyJob(_Proxy(scene, chain, null), 1))
 
 
 SPEC = DaemonSpec(

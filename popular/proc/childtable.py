@@ -39,7 +39,7 @@ class Slots:
 
 
 @dataclass(slots=True)
-class Record:
+class ChildRecord:
     """One living child."""
 
     pid: int
@@ -60,36 +60,36 @@ class ChildTable:
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._records: dict[int, Record] = {}
+        self._records: dict[int, ChildRecord] = {}
         self._counts: dict[_Group, int] = {"booting": 0, "idle": 0, "busy": 0, "leaving": 0}
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def __iter__(self) -> Iterator[Record]:
+    def __iter__(self) -> Iterator[ChildRecord]:
         return iter(list(self._records.values()))
 
-    def get(self, pid: int) -> Record | None:
+    def get(self, pid: int) -> ChildRecord | None:
         """Return the child `pid`, None when there is none (a process that is not ours)."""
         return self._records.get(pid)
 
-    def add(self, record: Record) -> None:
+    def add(self, record: ChildRecord) -> None:
         """Take a newborn child in."""
         self._records[record.pid] = record
         self._counts[record.group] += 1
 
-    def remove(self, record: Record) -> None:
+    def remove(self, record: ChildRecord) -> None:
         """Strike a dead child out."""
         del self._records[record.pid]
         self._counts[record.group] -= 1
 
-    def note_state(self, record: Record, state: ChildState) -> None:
+    def note_state(self, record: ChildRecord, state: ChildState) -> None:
         """Note what a child reported."""
         self._counts[record.group] -= 1
         record.state = state
         self._counts[record.group] += 1
 
-    def note_leaving(self, record: Record) -> None:
+    def note_leaving(self, record: ChildRecord) -> None:
         """Note that a child was told to leave."""
         self._counts[record.group] -= 1
         record.is_leaving = True

@@ -13,7 +13,7 @@ from popular.log.once import OnceAMinute
 from popular.log.writer import Log
 from popular.proc.child import (
     ASK, FAILED, LOGGED_IN, NOT_LOGGED_IN, RETIRE, WISHES, Child, ChildState, Inheritance, become_child)
-from popular.proc.childtable import ChildTable, Record, Slots
+from popular.proc.childtable import ChildRecord, ChildTable, Slots
 from popular.proc.messages import CHILD_DIED, CHILD_NOT_STARTED, CHILD_OVERDUE, FORK_FAILED
 from popular.proc.overdue import LoginLimit, Newcomers
 from popular.proc.pool import PoolLimits, decide
@@ -35,10 +35,12 @@ class Supervisor:
     """The master's hand on its children."""
 
     def __init__(self, limits: PoolLimits, inheritance: Inheritance, work: Callable[[Child], int],
-                 fulfil: Callable[[int], None] = lambda wish: None, login: LoginLimit = LoginLimit()) -> None:
+                 fulfil: Callable[[int], None] = lambda wish: None, login: LoginLimit = LoginLimit(),
+                 sum_up: Callable[[Row, str], None] = lambda row, how: None) -> None:
         """Begin without children; each new one does `work`; `fulfil` is given what children wish for.
 
-        Sessions have to log in within `login`.
+        Sessions have to log in within `login`.  `sum_up` is given a session that its child did not sum up in the log,
+        because it died, and why it did.
         """
         self._limits = limits
         self._inheritance = inheritance
@@ -54,9 +56,7 @@ class Supervisor:
         self.losses = 0           # children that failed
         self.has_proved = False   # a child has got as far as being ready for work
         self.trouble = ""         # why the last child that failed to start did so
-        self.bury_other: Callable[[int, int], None] = _forget    # given pid and exit code of the dead who are not ours
-        # Given a session that its child did not sum up in the log, because it died, and why it did.
-        self.sum_up: Callable[[Row, str], None] = _forget
+        self._sum_up = sum_up
         self._newcomers = Newcomers(login)
         self._table = ChildTable()
         self._slots = Slots()
@@ -115,16 +115,22 @@ class Supervisor:
         self._filled_at = now
         return None
 
-    def look_after(self) -> None:
-        """Note what children report, and bury the dead; the last reports of those are read before they are judged."""
+    def look_after(self) -> list[tuple[int, int]]:
+        """Note what children report, and bury the dead; the last reports of those are read before they are judged.
+
+        Returns pid and exit code of the dead who are no children of the pool: helpers, and whom somebody has left who
+        was this process before the exec.
+        """
         dead = list(self._collect())
+        others: list[tuple[int, int]] = []
         self._hear()
         for pid, code in dead:
             record = self._table.get(pid)
             if record is not None:
                 self._bury(record, code)
-            else:    # no child of the pool, or left by whoever was this process before the exec
-                self.bury_other(pid, code)
+            else:
+                others.append((pid, code))
+        return others
 
     def _hear(self) -> None:
         """Note what children report."""
@@ -236,7 +242,7 @@ class Supervisor:
                 _end(record, signal.SIGKILL, "overdue")
         return self._newcomers.wait(now)
 
-    def _note_overdue(self, record: Record) -> None:
+    def _note_overdue(self, record: ChildRecord) -> None:
         row = self._statefile.row(record.slot)
         with self._log.about(row.sid if row else ""):
             self._log.note(CHILD_OVERDUE, child=record.pid, client=str(row.client) if row and row.client else "",
@@ -253,7 +259,7 @@ class Supervisor:
             pid = os.fork()
             if pid == 0:
                 become_child(slot, self._generation, self._inheritance, self._work)
-            self._table.add(Record(pid, slot, self._generation))
+            self._table.add(ChildRecord(pid, slot, self._generation))
             self._statefile.count("forks")
         except (OSError, MemoryError) as error:
             self._slots.release(slot)
@@ -283,12 +289,12 @@ class Supervisor:
         for record in sorted(idle, key=lambda record: record.slot)[-wanted:]:
             self._retire(record)
 
-    def _retire(self, record: Record) -> None:
+    def _retire(self, record: ChildRecord) -> None:
         if not record.is_leaving:
             self._table.note_leaving(record)
             send(record.pid, RETIRE)
 
-    def _bury(self, record: Record, code: int) -> None:
+    def _bury(self, record: ChildRecord, code: int) -> None:
         """Strike a dead child out, and say so when its death was not in order."""
         self._table.remove(record)
         self._slots.release(record.slot)
@@ -309,22 +315,18 @@ class Supervisor:
         elif code not in _LOGGED_ITSELF or was_cut_off and code == os.EX_OK:
             self._log.note(CHILD_DIED, child=record.pid, how=manner(code))
 
-    def _sum_up_session(self, record: Record, how: str) -> bool:
+    def _sum_up_session(self, record: ChildRecord, how: str) -> bool:
         """Have a session summed up whose child has not done so; tell whether there was one."""
         row = self._statefile.last_words(record.slot) if record.state is ChildState.BUSY else None
         if row is None or row.pid != record.pid:
             return False
         self._statefile.count(CUT_OFF)
         with self._log.about(row.sid):
-            self.sum_up(row, how)
+            self._sum_up(row, how)
         return True
 
 
-def _forget(*facts: object) -> None:
-    """Do nothing about the death of somebody whom nobody knows, or about a session that nobody counts."""
-
-
-def _end(record: Record, number: signal.Signals, why: str) -> None:
+def _end(record: ChildRecord, number: signal.Signals, why: str) -> None:
     """End a child by a signal, and note `why` unless it is ended already."""
     record.ending = record.ending or why
     send(record.pid, number)

@@ -27,7 +27,7 @@ _WIRE_SIZE = re.compile(r"[^:]*,W=([0-9]{1,18})(?![^,:])", re.ASCII)
 _MOMENT = re.compile(r"([0-9]{1,18})\.(?:([0-9]{1,18})(?=[._])\.?)?"
                      r"(?:(?:[#A-GI-LN-Z][0-9a-f]*){0,4}[MH]([0-9]{1,6})(?![0-9]))?", re.ASCII)
 _DISK_SIZE = re.compile(r"[^:]*,S=([0-9]{1,18})(?![^,:])", re.ASCII)
-_UID = re.compile(r"[\x21-\x7e]{1,70}")
+_UID = re.compile(r"[\x21-\x7e]{1,%d}" % MAX_UID)
 
 _FLAGS = ":2,"    # stands before the flags of a Maildir file
 

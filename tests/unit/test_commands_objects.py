@@ -3,7 +3,7 @@
 import pytest
 
 from popular.addresses import Endpoint
-from popular.config.store import COMMAND, FILE, with_item
+from popular.config.store import FROM_COMMAND, FROM_FILE, with_item
 from popular.errors import ConfigError, UsageError
 from popular.pproxy.commands import commands
 from popular.pproxy.settings import SCHEMA
@@ -38,7 +38,7 @@ def test_add_creates(master):
     found = values(master, "vserv", "main")
     assert found["address"] == (Endpoint("127.0.0.1", 110), Endpoint("::1", 110))
     assert (found["namespace"], found["banner"], found["enabled"]) == ("example.org", "hello there", True)
-    assert master.config.item("vserv", "main").origin == COMMAND
+    assert master.config.item("vserv", "main").origin == FROM_COMMAND
 
 
 @pytest.mark.parametrize("line", [MAIN, STORE, "pdm add any any store %u", "pdm load any any store '%u'",
@@ -55,13 +55,13 @@ def test_add_replaces_what_is_there(master):
 
 
 def test_an_object_of_the_file_stays_the_files_when_nothing_changes(master):
-    master.config = with_item(master.config, SCHEMA, "vserv", "two", {"address": "127.0.0.1:1"}, FILE)
+    master.config = with_item(master.config, SCHEMA, "vserv", "two", {"address": "127.0.0.1:1"}, FROM_FILE)
     master.run("vserv add two 127.0.0.1:1")
-    assert master.config.item("vserv", "two").origin == FILE
+    assert master.config.item("vserv", "two").origin == FROM_FILE
     master.run("vserv set two banner=x")    # a command owns single values
-    assert master.config.item("vserv", "two").origin == FILE
+    assert master.config.item("vserv", "two").origin == FROM_FILE
     master.run("vserv add two 127.0.0.1:1 banner=y")
-    assert master.config.item("vserv", "two").origin == COMMAND
+    assert master.config.item("vserv", "two").origin == FROM_COMMAND
 
 
 def test_values_are_given_back_to_the_file(master):

@@ -14,7 +14,7 @@ from popular.config.ini.quoting import quote, unquote
 from popular.config.ini.text import render_ini
 from popular.config.kinds import Address, Addresses, Bool, Choice, Dir, File, Float, Id, Int, String, Time
 from popular.config.setting import ObjectClass, Schema, Setting
-from popular.config.store import FILE, Config, Item, Values, WrongValue, default_config, with_fact, with_item
+from popular.config.store import FROM_FILE, Config, Item, Values, WrongValue, default_config, with_fact, with_item
 from popular.errors import ConfigError
 
 SCHEMA = Schema("pproxy", (
@@ -95,7 +95,7 @@ module = any
     assert config.variables.seconds("authtimeout") == 90
     assert config.variables.text("greeting") == "hi"
     main, second = config.items("vserv")
-    assert (main.ident, second.ident, main.origin) == ("main", "second", FILE)
+    assert (main.ident, second.ident, main.origin) == ("main", "second", FROM_FILE)
     assert main.values.endpoints("address") == (Endpoint("0.0.0.0", 110), Endpoint("::", 110))
     assert main.values.text("banner") == "a # b"
     assert second.values.optional_flag("softfail") is False
@@ -342,7 +342,7 @@ PDM = st.fixed_dictionaries({"module": st.sampled_from(["any", "passwd"]), "args
 
 def objects(values):
     return st.dictionaries(IDS, values, max_size=4).map(
-        lambda found: tuple(Item(ident, Values(each), FILE) for ident, each in found.items()))
+        lambda found: tuple(Item(ident, Values(each), FROM_FILE) for ident, each in found.items()))
 
 
 CONFIGS = st.builds(Config, VARIABLES.map(Values),
@@ -388,7 +388,7 @@ def test_a_printed_configuration_shows_secrets_and_hides_what_cannot_be_set(tmp_
 
 
 def test_a_file_replaces_an_object_that_was_there(tmp_path):
-    before = with_item(DEFAULT, SCHEMA, "pdm", "users", {"module": "any", "args": "x"}, FILE)
+    before = with_item(DEFAULT, SCHEMA, "pdm", "users", {"module": "any", "args": "x"}, FROM_FILE)
     path = tmp_path / "pproxy.conf"
     path.write_text("[pdm]\n[[users]]\nmodule = passwd\n")
     users, = read_ini(str(path), SCHEMA, before).items("pdm")

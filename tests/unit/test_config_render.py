@@ -9,7 +9,7 @@ from popular.config.ini.text import render_ini
 from popular.config.kinds import Addresses, Bool, Dir, Id, Int, String, Time
 from popular.config.render import man_objects, man_options, man_settings, sample_ini
 from popular.config.setting import ObjectClass, Schema, Setting
-from popular.config.store import FILE, default_config, with_item, with_variable
+from popular.config.store import FROM_FILE, default_config, with_item, with_variable
 
 SCHEMA = Schema("pproxy", (
     Setting("pid", Int(0), 0, "Process id.", readonly=True),
@@ -31,7 +31,7 @@ EXAMPLES = {"vserv": {"main": {"address": "0.0.0.0:110, [::]:110"}, "other": {"a
 
 def test_a_printed_configuration():
     config = with_variable(default_config(SCHEMA), SCHEMA, "authtimeout", "30")
-    config = with_item(config, SCHEMA, "vserv", "main", {"address": "a:1", "banner": "a # \"b\""}, FILE)
+    config = with_item(config, SCHEMA, "vserv", "main", {"address": "a:1", "banner": "a # \"b\""}, FROM_FILE)
     assert render_ini(config, SCHEMA) == r"""[pproxy]
 #pid = 0
 #capadir = /no/such/capa

@@ -14,7 +14,7 @@ from popular.config.ini import save as inisave
 from popular.config.ini.edit import edited
 from popular.config.ini.file import read_ini
 from popular.config.ini.save import save
-from popular.config.store import COMMAND, Config, Source, default_config, with_item, with_variable, without_item
+from popular.config.store import FROM_COMMAND, Config, Source, default_config, with_item, with_variable, without_item
 from popular.errors import UsageError
 from popular.pproxy.settings import SCHEMA
 
@@ -64,7 +64,7 @@ def present(*lines: str) -> tuple[Config, Config]:
         else:
             cls, ident = words[1].split("/")
             pairs = dict(word.split("=", 1) for word in words[2:])
-            config = with_item(config, SCHEMA, cls, ident, pairs, COMMAND, keep=words[0] == "change")
+            config = with_item(config, SCHEMA, cls, ident, pairs, FROM_COMMAND, keep=words[0] == "change")
     return config, base
 
 
@@ -212,8 +212,8 @@ def test_whatever_is_saved_reads_back(tmp_path_factory, values, args, is_gone, i
     base = read_ini(str(file), SCHEMA, default_config(SCHEMA))
     assert base.source == Source(str(file), digest_of(file))
     config = base if not is_gone else without_item(base, SCHEMA, "vserv", "old")
-    config = with_item(config, SCHEMA, "vserv", ident, {"address": "127.0.0.1:0", **values}, COMMAND)
-    config = with_item(config, SCHEMA, "pdm", "p", {"module": "any", "args": args}, COMMAND)
+    config = with_item(config, SCHEMA, "vserv", ident, {"address": "127.0.0.1:0", **values}, FROM_COMMAND)
+    config = with_item(config, SCHEMA, "pdm", "p", {"module": "any", "args": args}, FROM_COMMAND)
     save(changes_from(to_json("pproxy", base, changes(config, base, SCHEMA))), SCHEMA)
     after = read_ini(str(file), SCHEMA, default_config(SCHEMA))
     assert {item.ident: item.values for item in after.items("vserv")} == {

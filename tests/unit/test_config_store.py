@@ -7,8 +7,9 @@ import pytest
 from popular.addresses import Endpoint
 from popular.config.kinds import Address, Addresses, Bool, Dir, Float, Id, Int, String, Time
 from popular.config.setting import ObjectClass, Schema, Setting
-from popular.config.store import (COMMAND, FILE, Config, Values, default_config, dump, load, with_fact, with_item,
-                                  with_variable, without_item)
+from popular.config.store import (
+    FROM_COMMAND, FROM_FILE, Config, Values, default_config, dump, load, with_fact, with_item, with_variable,
+    without_item)
 from popular.errors import ConfigError, UsageError
 
 SCHEMA = Schema("pproxy", (
@@ -30,7 +31,7 @@ DEFAULT = default_config(SCHEMA)
 
 
 def vserv(config, ident, **values):
-    return with_item(config, SCHEMA, "vserv", ident, values, FILE)
+    return with_item(config, SCHEMA, "vserv", ident, values, FROM_FILE)
 
 
 def test_defaults():
@@ -85,7 +86,7 @@ def test_add_replace_and_remove():
     assert [item.ident for item in one.items("vserv")] == ["a", "b"]
     item = one.item("vserv", "a")
     assert item is not None
-    assert item.values.text("banner") == "POPular ready" and item.origin == FILE
+    assert item.values.text("banner") == "POPular ready" and item.origin == FROM_FILE
     assert vserv(one, "b", address="2.2.2.2:110", banner="hi") == one
     two = vserv(one, "a", address="3.3.3.3:110")
     assert [item.ident for item in two.items("vserv")] == ["a", "b"], "a replaced object keeps its place"
@@ -95,9 +96,9 @@ def test_add_replace_and_remove():
 
 def test_replace_takes_defaults_and_keep_keeps():
     config = vserv(DEFAULT, "a", address="1.1.1.1:110", banner="hi")
-    kept = with_item(config, SCHEMA, "vserv", "a", {"softfail": "off"}, COMMAND, keep=True)
+    kept = with_item(config, SCHEMA, "vserv", "a", {"softfail": "off"}, FROM_COMMAND, keep=True)
     assert kept.items("vserv")[0].values == {"address": (Endpoint("1.1.1.1", 110),), "banner": "hi", "softfail": False}
-    assert kept.items("vserv")[0].origin == COMMAND
+    assert kept.items("vserv")[0].origin == FROM_COMMAND
     replaced = vserv(kept, "a", address="1.1.1.1:110")
     assert replaced.items("vserv")[0].values.optional_flag("softfail") is None
     assert replaced.items("vserv")[0].values.text("banner") == "POPular ready"
@@ -118,7 +119,7 @@ def test_replace_takes_defaults_and_keep_keeps():
 ])
 def test_add_refuses(cls, ident, values, keep, why):
     with pytest.raises(UsageError) as caught:
-        with_item(DEFAULT, SCHEMA, cls, ident, values, COMMAND, keep=keep)
+        with_item(DEFAULT, SCHEMA, cls, ident, values, FROM_COMMAND, keep=keep)
     assert str(caught.value) == why
 
 
@@ -144,7 +145,7 @@ def test_nothing_in_it_can_be_changed():
     with pytest.raises(TypeError):
         config.objects["vserv"] = ()
     with pytest.raises(AttributeError):
-        config.items("vserv")[0].origin = COMMAND
+        config.items("vserv")[0].origin = FROM_COMMAND
 
 
 def test_a_dictionary_given_is_not_kept():
@@ -188,7 +189,7 @@ def test_a_number_may_be_whole():
 
 def full_config() -> Config:
     config = vserv(DEFAULT, "a", address="1.1.1.1:110, [::1]:110", banner="\"it's\" # \\x22 ü", softfail="on")
-    config = with_item(config, SCHEMA, "backend", "store1", {"address": "store1:1110"}, COMMAND)
+    config = with_item(config, SCHEMA, "backend", "store1", {"address": "store1:1110"}, FROM_COMMAND)
     config = with_variable(config, SCHEMA, "authtimeout", "1m500ms")
     return Config(config.variables, config.objects, generation=7)
 

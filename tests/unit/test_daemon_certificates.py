@@ -4,10 +4,9 @@ import time
 
 import pytest
 
-from popular.config.store import FILE, Item, Values
-from popular.daemon import certificates
-from popular.daemon.certificates import DAY, CertificateWatch
-from popular.daemon.tls import STARTTLS, load_tls
+from popular.config.store import FROM_FILE, Item, Values
+from popular.daemon import tls as daemon_tls
+from popular.daemon.tls import LOOK_SECONDS, STARTTLS, CertificateWatch, load_tls
 from popular.net.tls import context as tlscontext
 from popular.net.tls.context import Certificate, KeyPair
 from tests.harness.certificates import Authority
@@ -27,10 +26,10 @@ def test_without_certificates_there_is_nothing_to_wait_for(clock: list[float]) -
 
 def test_once_a_day(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[object] = []
-    monkeypatch.setattr(certificates, "note_ending", lambda owners, log: looks.append(owners))
+    monkeypatch.setattr(daemon_tls, "note_ending", lambda owners, log: looks.append(owners))
     owners = {"main": object()}
     watch = CertificateWatch(lambda: owners, None)    # type: ignore[arg-type, return-value]
-    assert watch.patience(clock[0]) == DAY
+    assert watch.patience(clock[0]) == LOOK_SECONDS
     for hours, expected in ((0, 0), (23, 0), (24, 1), (25, 1), (48, 2)):
         clock[0] = 1000.0 + hours * 3600
         watch.attend()
@@ -51,7 +50,7 @@ def test_each_certificate_is_read_once_and_not_again_while_it_is_the_same(
     monkeypatch.setattr(tlscontext, "read_certificate", noted)
     item = Item("main", Values({
         "tls": STARTTLS, "certificate": tuple(pair.certificate for pair in pairs),
-        "key": tuple(pair.key for pair in pairs), "tlsmin": "1.2", "tlsciphers": None}), FILE)
+        "key": tuple(pair.key for pair in pairs), "tlsmin": "1.2", "tlsciphers": None}), FROM_FILE)
     first = load_tls("vserv", [item], {}, None)    # type: ignore[arg-type]
     assert [one.names for one in first["main"].certificates] == [("mail.example.org",), ("mail.example.net",)]
     assert read == pairs

@@ -38,7 +38,7 @@ def hand_over(monkeypatch: pytest.MonkeyPatch, *sockets: socket.socket) -> None:
     os.close(first)
     copies = [os.dup(sock.fileno()) for sock in sockets]
     assert copies == [*range(first, first + len(sockets))]
-    monkeypatch.setattr(given, "FIRST", first)
+    monkeypatch.setattr(given, "_FIRST", first)
 
 
 def environment(*names: str, **more: str) -> Mapping[str, str]:

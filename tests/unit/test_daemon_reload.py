@@ -2,7 +2,7 @@
 
 import pytest
 
-from popular.config.store import (COMMAND, FILE, Config, default_config, given_back, with_fact, with_item,
+from popular.config.store import (FROM_COMMAND, FROM_FILE, Config, default_config, given_back, with_fact, with_item,
                                   with_variable)
 from popular.daemon.admin.merge import Merged, merge
 from popular.errors import UsageError
@@ -80,20 +80,20 @@ def test_the_pid_is_no_change():
 
 
 def test_objects_of_the_file_follow_it():
-    present = vserv(vserv(vserv(DEFAULT, "a", FILE), "b", FILE), "c", FILE)
-    fresh = vserv(vserv(vserv(DEFAULT, "d", FILE), "a", FILE, banner="x"), "c", FILE)
+    present = vserv(vserv(vserv(DEFAULT, "a", FROM_FILE), "b", FROM_FILE), "c", FROM_FILE)
+    fresh = vserv(vserv(vserv(DEFAULT, "d", FROM_FILE), "a", FROM_FILE, banner="x"), "c", FROM_FILE)
     merged = merge(present, present, fresh, frozenset(), SCHEMA)
     assert [item.ident for item in merged.config.items("vserv")] == ["d", "a", "c"]
     assert merged.changes == ("vserv b: removed", "vserv d: added", "vserv a: banner")
 
 
 def test_objects_of_commands_stay():
-    present = vserv(vserv(vserv(DEFAULT, "a", COMMAND, banner="mine"), "b", COMMAND), "c", FILE)
-    base = vserv(DEFAULT, "c", FILE)
-    fresh = vserv(base, "a", FILE, banner="theirs")
+    present = vserv(vserv(vserv(DEFAULT, "a", FROM_COMMAND, banner="mine"), "b", FROM_COMMAND), "c", FROM_FILE)
+    base = vserv(DEFAULT, "c", FROM_FILE)
+    fresh = vserv(base, "a", FROM_FILE, banner="theirs")
     merged = merge(present, base, fresh, frozenset(), SCHEMA)
     assert [(item.ident, item.origin) for item in merged.config.items("vserv")] == [
-        ("c", FILE), ("a", COMMAND), ("b", COMMAND)]
+        ("c", FROM_FILE), ("a", FROM_COMMAND), ("b", FROM_COMMAND)]
     assert merged.config.item("vserv", "a").values["banner"] == "mine"
     assert unused(merged) == ["vserv a: banner"]
     assert merge(merged.config, fresh, fresh, frozenset(), SCHEMA).changes == ()
@@ -103,18 +103,18 @@ def test_objects_of_commands_stay():
 
 def backend(config: Config, address: str, **keys: str) -> Config:
     """Have the backend `store`, of the file."""
-    return with_item(config, SCHEMA, "backend", "store", {"protocol": "pop3", "address": address, **keys}, FILE)
+    return with_item(config, SCHEMA, "backend", "store", {"protocol": "pop3", "address": address, **keys}, FROM_FILE)
 
 
 @pytest.mark.parametrize("commanded", [{"drain": "on"}, {"enabled": "off"}, {"drain": "on", "softfail": "off"}])
 def test_a_command_owns_what_it_set_and_the_file_the_rest(commanded):
     base = backend(DEFAULT, "10.0.0.5:110")
-    present = with_item(base, SCHEMA, "backend", "store", commanded, FILE, keep=True)
+    present = with_item(base, SCHEMA, "backend", "store", commanded, FROM_FILE, keep=True)
     merged = merge(present, base, backend(DEFAULT, "10.0.0.9:110", softfail="on"), frozenset(), SCHEMA)
     values = merged.config.item("backend", "store").values
     assert str(values["address"]) == "10.0.0.9:110"
     assert {key: with_item(DEFAULT, SCHEMA, "backend", "x", {"protocol": "pop3", "address": "1.1.1.1:1", **commanded},
-                           FILE).item("backend", "x").values[key] for key in commanded} == {
+                           FROM_FILE).item("backend", "x").values[key] for key in commanded} == {
         key: values[key] for key in commanded}
     assert "address" in merged.changes[0]
     assert set(unused(merged)) == {f"backend store: {key}" for key in commanded}
@@ -122,7 +122,7 @@ def test_a_command_owns_what_it_set_and_the_file_the_rest(commanded):
 
 def test_an_object_of_the_file_goes_with_the_file_though_a_command_drained_it():
     base = backend(DEFAULT, "10.0.0.5:110")
-    present = with_item(base, SCHEMA, "backend", "store", {"drain": "on"}, FILE, keep=True)
+    present = with_item(base, SCHEMA, "backend", "store", {"drain": "on"}, FROM_FILE, keep=True)
     merged = merge(present, base, DEFAULT, frozenset(), SCHEMA)
     assert merged.config.items("backend") == ()
     assert (merged.changes, merged.unused) == (("backend store: removed",), ())
@@ -132,16 +132,16 @@ def test_drained_and_enabled_again_is_as_if_nothing_had_been():
     base = backend(DEFAULT, "10.0.0.5:110")
     present = base
     for keys in ({"drain": "on"}, {"drain": "off", "enabled": "on"}):
-        present = with_item(present, SCHEMA, "backend", "store", keys, FILE, keep=True)
+        present = with_item(present, SCHEMA, "backend", "store", keys, FROM_FILE, keep=True)
     fresh = backend(DEFAULT, "10.0.0.9:110", enabled="off")
     merged = merge(present, base, fresh, frozenset(), SCHEMA)
     assert (merged.config, merged.unused) == (fresh, ())
 
 
 def test_a_list_that_a_command_read_anew_follows_the_file():
-    base = with_item(DEFAULT, SCHEMA, "capa", "ours", {"list": "TOP"}, FILE)
-    present = with_item(base, SCHEMA, "capa", "ours", {"list": "UIDL"}, FILE)
-    fresh = with_item(base, SCHEMA, "capa", "ours", {"list": "STLS"}, FILE)
+    base = with_item(DEFAULT, SCHEMA, "capa", "ours", {"list": "TOP"}, FROM_FILE)
+    present = with_item(base, SCHEMA, "capa", "ours", {"list": "UIDL"}, FROM_FILE)
+    fresh = with_item(base, SCHEMA, "capa", "ours", {"list": "STLS"}, FROM_FILE)
     merged = merge(present, base, fresh, frozenset(), SCHEMA)
     assert (merged.config, merged.unused) == (fresh, ())
 
@@ -149,9 +149,9 @@ def test_a_list_that_a_command_read_anew_follows_the_file():
 def test_values_are_given_back_to_the_file():
     base = backend(DEFAULT, "10.0.0.5:110")
     commanded = {"drain": "on", "address": "10.0.0.6:110"}
-    present = with_item(base, SCHEMA, "backend", "store", commanded, COMMAND, keep=True)
+    present = with_item(base, SCHEMA, "backend", "store", commanded, FROM_COMMAND, keep=True)
     once = given_back(present, base, "backend", "store", ("address",)).item("backend", "store")
-    assert (str(once.values["address"]), once.values["drain"], once.origin) == ("10.0.0.5:110", True, COMMAND)
+    assert (str(once.values["address"]), once.values["drain"], once.origin) == ("10.0.0.5:110", True, FROM_COMMAND)
     assert given_back(present, base, "backend", "store") == base
     for ident, keys, why in (("none", (), "no such backend"), ("store", ("colour",), "no such key")):
         with pytest.raises(UsageError, match=why):
@@ -161,11 +161,11 @@ def test_values_are_given_back_to_the_file():
 
 
 def test_an_order_alone_is_a_change():
-    present = vserv(vserv(DEFAULT, "a", FILE), "b", FILE)
-    fresh = vserv(vserv(DEFAULT, "b", FILE), "a", FILE)
+    present = vserv(vserv(DEFAULT, "a", FROM_FILE), "b", FROM_FILE)
+    fresh = vserv(vserv(DEFAULT, "b", FROM_FILE), "a", FROM_FILE)
     assert merge(present, present, fresh, frozenset(), SCHEMA).changes == ("vserv: another order",)
 
 
 def test_an_object_that_a_command_removed_comes_back():
-    fresh = vserv(DEFAULT, "a", FILE)
+    fresh = vserv(DEFAULT, "a", FROM_FILE)
     assert merge(DEFAULT, fresh, fresh, frozenset(), SCHEMA).changes == ("vserv a: added",)

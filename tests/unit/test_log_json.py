@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from popular.log.event import Event
 from popular.log.form import FORMS
 from popular.log.jsonline import json_line, json_text, shown
 from popular.log.line import MAX_LINE, MAX_VALUE
-from popular.log.message import ADM, Message
+from popular.log.message import ADM, Event, Message
 
 KEYS = ["time", "host", "program", "pid", "session", "level", "number", "name", "fields"]
 MOMENT = 1093083569.25    # 21 August 2004, 10:19:29.25 UTC

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
-from popular.config.store import COMMAND, Config, default_config, with_fact, with_item, with_variable
+from popular.config.store import FROM_COMMAND, Config, default_config, with_fact, with_item, with_variable
 from popular.errors import ConfigError, Mistake
 from popular.pop3 import capability
 from popular.pproxy.main import prepare, resolve_backends
@@ -23,7 +23,7 @@ def configured(cls: str, values: dict[str, str], **variables: str) -> Config:
     config = default_config(SCHEMA)
     for name, text in variables.items():
         config = with_variable(config, SCHEMA, name, text)
-    return with_item(config, SCHEMA, cls, "it", values, COMMAND)
+    return with_item(config, SCHEMA, cls, "it", values, FROM_COMMAND)
 
 
 def test_a_backend_takes_what_it_lacks_from_the_variables() -> None:
@@ -93,8 +93,8 @@ def test_names_of_backends_are_resolved_once_and_all_mistakes_told() -> None:
     config = configured("backend", {**BACKEND, "address": "localhost:1110"})
     address = resolve_backends(config, []).items("backend")[0].values.endpoint("address")
     assert address.is_numeric and address.port == 1110
-    config = with_item(config, SCHEMA, "backend", "b2", {**BACKEND, "address": "no.such.invalid:1"}, COMMAND)
-    config = with_item(config, SCHEMA, "backend", "b3", {**BACKEND, "address": "nor.this.invalid:1"}, COMMAND)
+    config = with_item(config, SCHEMA, "backend", "b2", {**BACKEND, "address": "no.such.invalid:1"}, FROM_COMMAND)
+    config = with_item(config, SCHEMA, "backend", "b3", {**BACKEND, "address": "nor.this.invalid:1"}, FROM_COMMAND)
     mistakes: list[Mistake] = []
     resolve_backends(config, mistakes)
     assert len(mistakes) == 2

@@ -3,7 +3,7 @@
 import pytest
 
 from popular.proc.child import ChildState
-from popular.proc.childtable import ChildTable, Record, Slots
+from popular.proc.childtable import ChildRecord, ChildTable, Slots
 from popular.proc.pool import Census, Decision, PoolLimits, decide
 from popular.proc.throttle import FIRST, LONGEST, Throttle
 
@@ -78,7 +78,7 @@ def test_slots_above_a_lowered_limit_are_not_given():
 
 def test_the_table_counts_as_things_change():
     table = ChildTable()
-    first, second = Record(11, 0, 0), Record(12, 1, 0)
+    first, second = ChildRecord(11, 0, 0), ChildRecord(12, 1, 0)
     table.add(first)
     table.add(second)
     assert table.census() == Census(booting=2)

@@ -17,7 +17,7 @@ from popular.config.ini.quoting import unquote
 from popular.config.ini.scan import Block, Scan
 from popular.config.kinds import Choice, Dir, File, Files
 from popular.config.setting import ObjectClass, Schema, Setting, place, quoted
-from popular.config.store import FILE, WRONG, Config, Item, Source, Values
+from popular.config.store import FROM_FILE, WRONG, Config, Item, Source, Values
 from popular.errors import ConfigError, Mistake
 
 MAX_BYTES = 8 << 20      # of a file
@@ -125,7 +125,7 @@ class _IniFile:
         if not block.counts:
             return
         self.reading.places[block.place] = self._line(block.number)
-        config, item = self.reading.config, Item(block.ident, Values(values), FILE)
+        config, item = self.reading.config, Item(block.ident, Values(values), FROM_FILE)
         others = config.items(cls.name)
         items = tuple(item if each.ident == item.ident else each for each in others)
         if config.item(cls.name, item.ident) is None:

@@ -14,7 +14,7 @@ from popular.config.changes import Change, Told
 from popular.config.ini.edit import edited
 from popular.config.ini.file import MAX_BYTES, read_ini
 from popular.config.setting import Schema
-from popular.config.store import FILE, Config, default_config, with_item, with_variable, without_item
+from popular.config.store import FROM_FILE, Config, default_config, with_item, with_variable, without_item
 from popular.errors import UsageError
 
 OLD = ".old"    # behind the name of the file as it was
@@ -74,7 +74,7 @@ def changed(config: Config, schema: Schema, changes: tuple[Change, ...]) -> Conf
         elif change.is_gone:
             config = without_item(config, schema, change.section, change.ident)
         else:
-            config = with_item(config, schema, change.section, change.ident, change.values, FILE,
+            config = with_item(config, schema, change.section, change.ident, change.values, FROM_FILE,
                                keep=not change.is_new)
     return config
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from popular.config.lines import Lines
 from popular.config.setting import ObjectClass, Schema, Setting, quoted
-from popular.config.store import COMMAND, FILE, Config, Item, sound, with_item, without_item
+from popular.config.store import FROM_COMMAND, FROM_FILE, Config, Item, sound, with_item, without_item
 from popular.control.grammar import CommandArguments, CommandSet
 from popular.daemon.admin.context import CommandContext, Commands, Result
 from popular.errors import ConfigError, Mistake, UsageError
@@ -41,7 +41,7 @@ def read_lists(config: Config, schema: Schema, mistakes: list[Mistake]) -> Confi
             lines = read_list(config.variables.text("capadir"), name)
         except ConfigError as why:
             mistakes.extend(why.mistakes)
-        config = _with_list(config, schema, name, lines, FILE)
+        config = _with_list(config, schema, name, lines, FROM_FILE)
     return config
 
 
@@ -89,7 +89,7 @@ def load(context: CommandContext, given: CommandArguments) -> Result:
     old = context.config.item(CAPA.name, name)
     if old is not None and old.values.lines("list") == lines:
         return Result(f"capa {name} unchanged")
-    origin = COMMAND if old is None else old.origin    # one that the INI file needs stays the file's
+    origin = FROM_COMMAND if old is None else old.origin    # one that the INI file needs stays the file's
     config = _with_list(context.config, context.schema, name, lines, origin)
     return Result(f"capa {name} {'loaded' if old is None else 'changed'}", config=config)
 

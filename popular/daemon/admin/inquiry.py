@@ -14,19 +14,19 @@ from popular.daemon.spec import Job
 from popular.proc.child import Inheritance
 from popular.proc.helper import fork_helper
 
-ASK_SECONDS = 30.0
-MAX_OUTPUT = 1 << 20    # octets
+_ASK_SECONDS = 30.0
+_MAX_OUTPUT = 1 << 20    # octets
 
-Ask = Callable[[Job], ControlAnswer]
+_Ask = Callable[[Job], ControlAnswer]
 
 
 class Inquiry:
     """The late answer to a command that has `ask` answered by a process of its own."""
 
-    def __init__(self, master: Master, inheritance: Inheritance, ask: Ask) -> None:
+    def __init__(self, master: Master, inheritance: Inheritance, ask: _Ask) -> None:
         """Start the process; `ask` gets the master's job.  Raises OSError."""
-        self.deadline = time.monotonic() + ASK_SECONDS
-        self._output = ProcessOutput(master.watch, MAX_OUTPUT, lambda pipe: _fork(master, inheritance, ask, pipe))
+        self.deadline = time.monotonic() + _ASK_SECONDS
+        self._output = ProcessOutput(master.watch, _MAX_OUTPUT, lambda pipe: _fork(master, inheritance, ask, pipe))
 
     @property
     def is_over(self) -> bool:
@@ -47,7 +47,7 @@ class Inquiry:
     def give_up(self) -> ControlAnswer:
         """End the process."""
         self._output.kill()
-        return ControlAnswer.refusal(f"there was no answer within {ASK_SECONDS:g} s")
+        return ControlAnswer.refusal(f"there was no answer within {_ASK_SECONDS:g} s")
 
     def abandon(self) -> bool:
         """End the process, whose answer nobody wants any more."""
@@ -57,7 +57,7 @@ class Inquiry:
         return True
 
 
-def _fork(master: Master, inheritance: Inheritance, ask: Ask, pipe: int) -> int:
+def _fork(master: Master, inheritance: Inheritance, ask: _Ask, pipe: int) -> int:
     """Return the pid of a new process that writes what `ask` answers into `pipe`; raises OSError."""
     def work(helper: object) -> None:
         answer = ask(master.job)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from popular.config.setting import ObjectClass, Schema, Setting
-from popular.config.store import COMMAND, FILE, Config, Item, Values
+from popular.config.store import FROM_COMMAND, FROM_FILE, Config, Item, Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def _merge_items(cls: ObjectClass, present: Sequence[Item], base: Mapping[str, I
     """Return the objects of one class: those of the file in its order, then those that only commands know."""
     left = dict(_by_id(present))
     from_file = [_merge_item(cls, left.pop(item.ident, None), base.get(item.ident), item) for item in fresh]
-    return (*from_file, *(item for item in left.values() if item.origin == COMMAND))
+    return (*from_file, *(item for item in left.values() if item.origin == FROM_COMMAND))
 
 
 def _merge_item(cls: ObjectClass, own: Item | None, base: Item | None, fresh: Item) -> Item:
@@ -75,8 +75,8 @@ def _merge_item(cls: ObjectClass, own: Item | None, base: Item | None, fresh: It
         return fresh
     values = {key: fresh.values[key] if base is not None and value == base.values[key] else value
               for key, value in own.values.items()}
-    is_the_files = own.origin == FILE or values == dict(fresh.values)
-    return Item(own.ident, Values(values), FILE if is_the_files else COMMAND)
+    is_the_files = own.origin == FROM_FILE or values == dict(fresh.values)
+    return Item(own.ident, Values(values), FROM_FILE if is_the_files else FROM_COMMAND)
 
 
 def _unused_values(cls: ObjectClass, items: Sequence[Item], fresh: Mapping[str, Item]) -> list[Unused]:

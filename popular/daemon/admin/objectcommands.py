@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from popular.config.kinds import Address, Addresses
 from popular.config.setting import ObjectClass, Setting
-from popular.config.store import COMMAND, Config, Item, given_back, with_item, without_item
+from popular.config.store import FROM_COMMAND, Config, Item, given_back, with_item, without_item
 from popular.control.grammar import CommandArguments, join_words
 from popular.daemon.admin.commands import want_absolute
 from popular.daemon.admin.context import CommandContext, Result
@@ -85,7 +85,7 @@ def _put(context: CommandContext, cls: str, ident: str, texts: Mapping[str, str]
         if row is not None:
             want_absolute(row, text)
     old = context.config.item(cls, ident)
-    origin = old.origin if keep and old is not None else COMMAND
+    origin = old.origin if keep and old is not None else FROM_COMMAND
     config = with_item(context.config, context.schema, cls, ident, texts, origin, keep=keep)
     new = config.item(cls, ident)
     if old is not None and new is not None and old.values == new.values:

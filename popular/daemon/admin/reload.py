@@ -20,23 +20,24 @@ from popular.errors import PopularError
 from popular.proc.watch import Watch
 
 READ_SECONDS = 30.0
-MAX_OUTPUT = 64 << 20    # octets from the reading process
+_MAX_OUTPUT = 64 << 20    # octets from the reading process
 
 RESULT = "config "       # begins the line that holds what was read
 
-Take = Callable[[Config, frozenset[str]], ControlAnswer]
+_Take = Callable[[Config, frozenset[str]], ControlAnswer]
 
 
 class Reload:
     """The late answer to `reload`: a process that reads, and then what is made of it."""
 
-    def __init__(self, origin: Origin, schema: Schema, watch: Watch, take: Take, when_over: Callable[[], None]) -> None:
+    def __init__(self, origin: Origin, schema: Schema, watch: Watch, take: _Take,
+                 when_over: Callable[[], None]) -> None:
         """Start the process; `take` puts into force what it read, `when_over` is called in the end.  Raises OSError."""
         self.deadline = time.monotonic() + READ_SECONDS
         self._schema = schema
         self._take = take
         self._when_over = when_over
-        self._output = ProcessOutput(watch, MAX_OUTPUT, lambda pipe: run_starter(
+        self._output = ProcessOutput(watch, _MAX_OUTPUT, lambda pipe: run_starter(
             origin, [*origin.argv, "--dump-config"], {1: pipe, 2: pipe}))
 
     @property

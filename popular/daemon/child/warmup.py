@@ -26,9 +26,9 @@ from popular.statefile.layout import StateFileKind
 from popular.statefile.writer import StateFile
 from popular.unix.descriptors import MastersOwn
 
-LIVES = 32         # Python specialises code at its eighth call, and most of what is in it at the second try
-LONGEST = 5.0      # seconds of everything; usually it takes a tenth of one
-_AGAIN = 0.5       # seconds between two interruptions, should one be caught by who knows nothing of it
+LIVES = 32        # Python specialises code at its eighth call, and most of what is in it at the second try
+_LONGEST = 5.0    # seconds of everything; usually it takes a tenth of one
+_AGAIN = 0.5      # seconds between two interruptions, should one be caught by who knows nothing of it
 
 
 class TakesTooLong(Exception):
@@ -59,7 +59,7 @@ def _play(stage: Stage, kind: StateFileKind, inheritance: Inheritance, after: Ex
     signal.signal(signal.SIGALRM, _interrupt)
     after.callback(signal.signal, signal.SIGALRM, signal.SIG_DFL)
     after.callback(signal.setitimer, signal.ITIMER_REAL, 0)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST, _AGAIN)
+    signal.setitimer(signal.ITIMER_REAL, _LONGEST, _AGAIN)
     for _ in range(LIVES):
         with sock.dup() as twin:    # a child closes its listener
             twin.setblocking(False)

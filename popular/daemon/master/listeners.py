@@ -19,7 +19,7 @@ from popular.errors import StartError
 from popular.net.listen import bind_tcp, bind_udp, bound_endpoint
 
 
-class Ports(Protocol):
+class PortBinder(Protocol):
     """Where listeners come from and where they go."""
 
     def bind(self, listen: Listen) -> Listener:
@@ -90,7 +90,7 @@ def is_in_use(why: StartError) -> bool:
     return isinstance(why.__cause__, OSError) and why.__cause__.errno == errno.EADDRINUSE
 
 
-def close_all(listeners: Iterable[Listener], ports: Ports) -> None:
+def close_all(listeners: Iterable[Listener], ports: PortBinder) -> None:
     """Close listeners so that no port of ours accepts and hangs."""
     for listener in listeners:
         ports.close(listener)
@@ -111,7 +111,7 @@ def revive_all(listeners: Iterable[Listener]) -> None:
 class Exchange:
     """The way from the listeners there are to those that are wanted: all of it, or nothing."""
 
-    def __init__(self, present: Sequence[Listener], wanted: Sequence[Listen], ports: Ports) -> None:
+    def __init__(self, present: Sequence[Listener], wanted: Sequence[Listen], ports: PortBinder) -> None:
         """Plan; nothing is done yet."""
         self._ports = ports
         places: dict[tuple[str, Endpoint], list[Listener]] = {}

@@ -19,7 +19,7 @@ from popular.daemon.admin.sessions import LiveSessions
 from popular.daemon.child.accept import tls_of
 from popular.daemon.master.birth import Birth, Stillborn
 from popular.daemon.master.limits import Limits
-from popular.daemon.master.listeners import Ports, RingPorts, borrowed, close_all, revive_all
+from popular.daemon.master.listeners import PortBinder, RingPorts, borrowed, close_all, revive_all
 from popular.daemon.master.rings import MasterRings
 from popular.daemon.master.statefile import learn_names
 from popular.daemon.messages import (
@@ -47,7 +47,7 @@ _WAKING = (signal.SIGCHLD, signal.SIGUSR1)    # handled, but no commands (spec 1
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class _Ending:
     """How the master ends: when to do the next thing about children that stay."""
 
     deadline: float | None            # monotonic; None: wait as long as it takes
@@ -58,7 +58,7 @@ def _wake_up() -> None:
     """Do nothing but end the wait: the doorbell is read in every turn, right before the dead are collected."""
 
 
-class Attendant(Protocol):
+class _Attendant(Protocol):
     """What has its turn in the master's loop beside the children."""
 
     def patience(self, now: float) -> float | None:
@@ -71,7 +71,7 @@ class Attendant(Protocol):
         """End everything."""
 
 
-class Relative(Protocol):
+class _Relative(Protocol):
     """A master of the same daemon before or after this one, while there are both (succession, predecessor)."""
 
     def end_begins(self, command: str) -> None:
@@ -82,7 +82,7 @@ class Relative(Protocol):
         """Tell whether it, too, is to end before this master may."""
 
 
-class Succession(Protocol):
+class _Succession(Protocol):
     """How a master comes by a successor (daemon.upgrade.old_master)."""
 
     def begin(self) -> Later:
@@ -92,7 +92,7 @@ class Succession(Protocol):
         """Raise UsageError when there is one."""
 
 
-class NoSuccession:
+class _NoSuccession:
     """A master that is the last one."""
 
     def begin(self) -> Later:
@@ -107,7 +107,7 @@ class Master:
     """One running daemon."""
 
     def __init__(self, spec: DaemonSpec, config: Config, listeners: Sequence[Listener], inheritance: Inheritance,
-                 pidfile: PidFile, rings: Sequence[RingClient] = (), notify: Notify = Notify()) -> None:
+                 pidfile: PidFile, rings: Sequence[RingClient], notify: Notify) -> None:
         """Make the job and everything else that can fail; raises ConfigError, PdmError, OSError."""
         self.spec = spec
         self.config = config
@@ -118,26 +118,26 @@ class Master:
         self.pidfile = pidfile
         self.notify = notify
         self.log_number = 0         # how often the log was opened anew
-        self.relatives: list[Relative] = []
-        self.succession: Succession = NoSuccession()
+        self.relatives: list[_Relative] = []
+        self.succession: _Succession = _NoSuccession()
         self.listeners = list(listeners)
         self.watch = Watch(inheritance.masters_own)
         self.rings = MasterRings(self.watch, self.log, rings)
-        self.ports: Ports = RingPorts(self.rings)
-        self.attendants: list[Attendant] = []
+        self.ports: PortBinder = RingPorts(self.rings)
+        self.attendants: list[_Attendant] = []
+        self.mourners: list[Callable[[int, int], None]] = []    # told pid and exit code of the dead who are no children
         self._own = inheritance.masters_own
         self._user = inheritance.rights
         self._title = inheritance.title
         self._commands = {row.number: row for row in spec.signals}
-        self._ending: Ending | None = None
+        self._ending: _Ending | None = None
         self._is_over = False
         self._last_command = ""
         self._lent: Sequence[Listener] = ()    # while a successor has taken over
         self._limits = Limits(self.statefile, self.log, spec.load)
         self.job = spec.make_job(config, self.log, None)
         self.supervisor = Supervisor(spec.pool(config), inheritance, self._work(self.job), self._fulfil,
-                                     spec.login(config))
-        self.supervisor.sum_up = lambda row, how: spec.sum_up(self.config, self.log, row, how)
+                                     spec.login(config), lambda row, how: spec.sum_up(self.config, self.log, row, how))
         self.sessions = LiveSessions(self.supervisor, spec.statefile)
         self.follow_config()
         self._signals = SignalPipe((*self._commands, *_WAKING))
@@ -153,7 +153,9 @@ class Master:
         try:
             while not self._is_over:
                 self.watch.wait(self._soonest(self._limits.wait(self.supervisor.attend())))
-                self.supervisor.look_after()
+                for pid, code in self.supervisor.look_after():
+                    for mourn in self.mourners:
+                        mourn(pid, code)
                 self._limits.look(self.supervisor.busy)
                 for attendant in self.attendants:
                     attendant.attend()
@@ -229,7 +231,7 @@ class Master:
         """End all children by TERM, those that stay by KILL; then end."""
         self._begin_to_end("shutdown all")
         self.supervisor.kill_all(signal.SIGTERM, "shutdown all")
-        self._ending = Ending(time.monotonic() + GRACE, self._kill_the_rest)
+        self._ending = _Ending(time.monotonic() + GRACE, self._kill_the_rest)
 
     def shutdown_children(self) -> None:
         """End all children by TERM and go on."""
@@ -247,7 +249,7 @@ class Master:
         self._begin_to_end(command if self._ending is None else self._last_command)
         self.supervisor.retire_all()
         if self._ending is None:    # never soften an ending that has begun
-            self._ending = Ending(None, self._give_up_waiting)
+            self._ending = _Ending(None, self._give_up_waiting)
 
     def reopen(self) -> list[str]:
         """Reopen the log, read certificates anew; children without a session are replaced by new ones.
@@ -390,7 +392,7 @@ class Master:
         if self.supervisor.count:    # else only a predecessor is still there, which does the same
             self.log.note(CHILDREN_KILLED, count=self.supervisor.count)
             self.supervisor.kill_all(signal.SIGKILL, "shutdown")
-        self._ending = Ending(time.monotonic() + GRACE, self._give_up_waiting)
+        self._ending = _Ending(time.monotonic() + GRACE, self._give_up_waiting)
 
     def _give_up_waiting(self) -> None:
         """Leave children that not even KILL ends (they hang in the kernel) to their fate."""

@@ -44,7 +44,6 @@ class MetricsKeeper:
         self._leaving: set[int] = set()   # processes that were told to leave
         self._due = 0.0                   # monotonic: when one may be started
         self._trouble = OnceAMinute()
-        master.supervisor.bury_other = self._bury
 
     def patience(self, now: float) -> float | None:
         """Return the seconds until one is to start, or at once to leave; None: all is as it should be."""
@@ -89,7 +88,7 @@ class MetricsKeeper:
         except (OSError, MemoryError) as why:
             self._fail(getattr(why, "strerror", None) or "no memory")
 
-    def _bury(self, pid: int, code: int) -> None:
+    def bury(self, pid: int, code: int) -> None:
         """Note a death; it is logged, but for one that was to leave, or whose listener was closed."""
         self._leaving.discard(pid)
         if pid == self._pid:

@@ -32,7 +32,7 @@ from popular.unix.rights import Rights
 from popular.unix.signals import SignalPipe
 from popular.version import VERSION
 
-SIGNALS = (
+_SIGNALS = (
     SignalRow(signal.SIGTERM, "shutdown", "shutdown", "End."),
     SignalRow(signal.SIGINT, "shutdown", "shutdown", "The same."),
     SignalRow(signal.SIGQUIT, "shutdown", "shutdown", "The same."),
@@ -40,7 +40,7 @@ SIGNALS = (
 )
 
 
-class Service(Protocol):
+class _Service(Protocol):
     """What a daemon of one process does: it has entered its descriptors into the Watch."""
 
     address: str    # where it is found, for the log
@@ -57,11 +57,11 @@ class SingleProcessSpec:
     name: str
     schema: Schema
     check: Callable[[Config], list[Mistake]]
-    make_service: Callable[[Config, Log, Watch], Service]    # with the final rights; StartError
+    make_service: Callable[[Config, Log, Watch], _Service]    # with the final rights; StartError
     start_message: Message    # fields: any of version, pid, user, addresses
     end_message: Message      # fields: any of command, version, pid, user
     capabilities: tuple[int, ...] = ()
-    signals: tuple[SignalRow, ...] = SIGNALS
+    signals: tuple[SignalRow, ...] = _SIGNALS
     module: str = ""
 
     @property

@@ -15,9 +15,9 @@ from popular.errors import Mistake, StartError, UsageError
 from popular.net.listen import bound_endpoint, prepare_tcp
 from popular.net.ringpacket import canonical
 
-FIRST = 3    # the lowest descriptor that is handed over
+_FIRST = 3    # the lowest descriptor that is handed over
 
-Given = Mapping[Listen, socket.socket]
+ActivatedSockets = Mapping[Listen, socket.socket]
 
 _WANTED = {"tcp": "a listening TCP socket", "udp": "a UDP socket"}
 _FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6", socket.AF_UNIX: "Unix"}
@@ -65,7 +65,7 @@ def _handed_over(program: str, environment: Mapping[str, str], mistakes: list[Mi
         what = f"{len(names)} names for the {count} sockets of LISTEN_FDS"
         mistakes.append(Mistake(f"{program}: LISTEN_FDNAMES", what))
         return []
-    return list(enumerate(names, FIRST))
+    return list(enumerate(names, _FIRST))
 
 
 def _owned(listens: Sequence[Listen], name: str) -> list[Listen]:

@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 
 from popular.config.store import Config, load, with_fact
 from popular.daemon.admin.control import Control
-from popular.daemon.certificates import CertificateWatch
 from popular.daemon.child.accept import tls_of
 from popular.daemon.child.warmup import rehearse
 from popular.daemon.logs import inherited_log
@@ -28,6 +27,7 @@ from popular.daemon.master.single import SingleProcess, SingleProcessSpec
 from popular.daemon.master.statefile import make_statefile
 from popular.daemon.spec import DaemonSpec, Listen, Listener
 from popular.daemon.start.handover import HandOver, Handle
+from popular.daemon.tls import CertificateWatch
 from popular.daemon.upgrade.new_master import Predecessor
 from popular.daemon.upgrade.old_master import Succession
 from popular.daemon.upgrade.rerun import Origin
@@ -100,7 +100,9 @@ def _build(hand: HandOver) -> Master | SingleProcess:
         master.attendants.append(Heartbeat(notify, master.status))
     master.attendants.append(CertificateWatch(lambda: tls_of(master.job), log))
     if "metrics" in config.variables:
-        master.attendants.append(MetricsKeeper(master, inheritance))
+        keeper = MetricsKeeper(master, inheritance)
+        master.attendants.append(keeper)
+        master.mourners.append(keeper.bury)
     _give_control(hand, spec, master, listeners, inheritance)
     return master
 

@@ -20,8 +20,8 @@ from popular.config.store import Config
 from popular.daemon.master.listeners import OwnPorts, fall_back, is_in_use, ring_listener
 from popular.daemon.master.rings import StartRings
 from popular.daemon.spec import Listen, Listener
-from popular.daemon.start.activation import Given
-from popular.daemon.start.handover import Handle, HandOver
+from popular.daemon.start.activation import ActivatedSockets
+from popular.daemon.start.handover import HandOver, Handle
 from popular.errors import StartError
 from popular.net.holder import who_has
 from popular.net.listen import bound_endpoint
@@ -85,7 +85,7 @@ def claim_pidfile(path: str, rights: Rights) -> PidFile:
 
 
 def bind_all(listens: Iterable[Listen], patience: float, rings: StartRings | None = None,
-             given: Given = MappingProxyType({})) -> list[Listener]:
+             given: ActivatedSockets = MappingProxyType({})) -> list[Listener]:
     """Bind everything, or let ringd do it; raises StartError with every address that was refused, a line for each.
 
     What a service manager has `given` is bound already.

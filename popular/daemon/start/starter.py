@@ -21,11 +21,11 @@ from popular.config.ini.text import render_ini
 from popular.config.setting import place
 from popular.config.store import Config, dump, gather, sound
 from popular.daemon.admin.reload import RESULT
-from popular.daemon.logs import STDERR, open_sink
+from popular.daemon.logs import TO_STDERR, open_sink
 from popular.daemon.master.rings import StartRings
 from popular.daemon.messages import START_DOUBTFUL
 from popular.daemon.spec import Startable
-from popular.daemon.start.activation import Given, given_sockets
+from popular.daemon.start.activation import ActivatedSockets, given_sockets
 from popular.daemon.start.handover import HandOver
 from popular.daemon.start.launch import (
     LEAVING, bind_all, check_library, claim_pidfile, exec_master, handles, limit_children, make_rundir, ring_handles,
@@ -42,15 +42,15 @@ from popular.unix.pidfile import PidFile
 from popular.unix.ready import Outcome, Ready, await_ready
 from popular.unix.rights import Rights, find_rights, own_rights
 
-PATIENCE = 30.0    # seconds from the fork to a master that is ready
-UMASK = 0o027
+_PATIENCE = 30.0    # seconds from the fork to a master that is ready
+_UMASK = 0o027
 
-Prepare = Callable[[Config, list[Mistake]], Config]
-Attempt = Callable[[Config, Findings, bool], None]
+_Prepare = Callable[[Config, list[Mistake]], Config]
+_Attempt = Callable[[Config, Findings, bool], None]
 
 
-def main(spec: Startable, argv: Sequence[str], *, prepare: Prepare | None = None,
-         attempt: Attempt | None = None) -> int:
+def main(spec: Startable, argv: Sequence[str], *, prepare: _Prepare | None = None,
+         attempt: _Attempt | None = None) -> int:
     """Start the daemon that `spec` describes with the words of a command line; returns the exit code.
 
     `prepare` completes the configuration with what only a starter may do, such as resolving names; it adds
@@ -81,8 +81,8 @@ def main(spec: Startable, argv: Sequence[str], *, prepare: Prepare | None = None
         return INTERRUPTED
 
 
-def _complete(spec: Startable, startup: Startup, prepare: Prepare | None,
-              attempt: Attempt | None) -> tuple[Config, Rights, Given, Findings]:
+def _complete(spec: Startable, startup: Startup, prepare: _Prepare | None,
+              attempt: _Attempt | None) -> tuple[Config, Rights, ActivatedSockets, Findings]:
     """Return the completed configuration, whose rights the daemon will have, the sockets that it was given, and doubts.
 
     Raises ConfigError, StartError.
@@ -90,10 +90,10 @@ def _complete(spec: Startable, startup: Startup, prepare: Prepare | None,
     findings = Findings([*startup.mistakes])
     mistakes = findings.mistakes
     config = startup.config if prepare is None else prepare(startup.config, mistakes)
-    nothing: Given = {}
+    nothing: ActivatedSockets = {}
     given = sound(lambda: given_sockets(spec.name, spec.listens(config), os.environ, mistakes), nothing)
-    if not startup.foreground and not startup.dump and sound(lambda: config.variables.text("logto"), "") == STDERR:
-        mistakes.append(Mistake(place(spec.name, "logto"), f"logto = {STDERR} needs --foreground"))
+    if not startup.foreground and not startup.dump and sound(lambda: config.variables.text("logto"), "") == TO_STDERR:
+        mistakes.append(Mistake(place(spec.name, "logto"), f"logto = {TO_STDERR} needs --foreground"))
     rights = sound(lambda: _rights(spec, config, mistakes), own_rights())
 
     def work(found: Findings) -> None:
@@ -142,7 +142,8 @@ def _rights(spec: Startable, config: Config, mistakes: list[Mistake]) -> Rights:
     return rights
 
 
-def _check(spec: Startable, startup: Startup, config: Config, rights: Rights, given: Given, findings: Findings) -> int:
+def _check(spec: Startable, startup: Startup, config: Config, rights: Rights, given: ActivatedSockets,
+           findings: Findings) -> int:
     """Try the rest of what a start does, and report everything; returns the exit code that a start would have."""
     sound(lambda: try_folders(spec.name, config.variables, findings), None)
     sound(lambda: try_ports(spec.name, spec.listens(config), given, rights, config.variables.text("rundir"), findings),
@@ -155,17 +156,18 @@ def _check(spec: Startable, startup: Startup, config: Config, rights: Rights, gi
     return os.EX_UNAVAILABLE if findings.refused else os.EX_OK
 
 
-def _dump(spec: Startable, startup: Startup, prepare: Prepare | None, attempt: Attempt | None) -> int:
+def _dump(spec: Startable, startup: Startup, prepare: _Prepare | None, attempt: _Attempt | None) -> int:
     """Print what was read, for the master that reads its file again; raises ConfigError, StartError."""
     config, _, _, _ = _complete(spec, startup, prepare, attempt)
     print(RESULT + json.dumps({"config": dump(config, spec.schema), "given": sorted(startup.given)}))
     return os.EX_OK
 
 
-def _start(spec: Startable, startup: Startup, config: Config, rights: Rights, given: Given, findings: Findings) -> int:
+def _start(spec: Startable, startup: Startup, config: Config, rights: Rights, given: ActivatedSockets,
+           findings: Findings) -> int:
     """Take from the system what the daemon needs, then go on as the master, or wait for it."""
     _check_descriptor(startup.ready_fd)
-    os.umask(UMASK)
+    os.umask(_UMASK)
     reserved = ReservedDescriptors.reserve()    # before the listeners, which may be many: the numbers must be low
     limit_children(config)
     rundir = config.variables.text("rundir")
@@ -174,7 +176,7 @@ def _start(spec: Startable, startup: Startup, config: Config, rights: Rights, gi
     try:
         sink = open_sink(config, rights)
         doubts = findings.faults + findings.warnings
-        if config.variables.text("logto") != STDERR:    # where the log says it
+        if config.variables.text("logto") != TO_STDERR:    # where the log says it
             _warn(spec.name, doubts + findings.remarks)
         for doubt in doubts:
             Log(spec.name, sink).note(START_DOUBTFUL, what=str(doubt))
@@ -205,7 +207,7 @@ def _detach(hand: HandOver) -> int:
         _become_daemon(hand, write_end)
     os.close(write_end)
     try:
-        outcome = await_ready(read_end, PATIENCE)
+        outcome = await_ready(read_end, _PATIENCE)
     finally:
         os.close(read_end)    # a master that is not ready by now ends when it sees that
     os.waitpid(pid, 0)
@@ -223,7 +225,7 @@ def _become_daemon(hand: HandOver, ready_fd: int) -> NoReturn:
     """
     try:
         hand = replace(hand, ready_fd=ready_fd)
-        DaemonContext(files_preserve=hand.descriptors, signal_map={}, umask=UMASK, detach_process=True).open()
+        DaemonContext(files_preserve=hand.descriptors, signal_map={}, umask=_UMASK, detach_process=True).open()
         PidFile(hand.pid_path, hand.pid_fd).write(os.getpid())
         os.dup2(ready_fd, 2)    # an interpreter that dies at once can say why
         exec_master(hand)

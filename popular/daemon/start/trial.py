@@ -20,11 +20,11 @@ from popular.config.cmdline import Startup
 from popular.config.setting import place
 from popular.config.store import Config, Values
 from popular.control.place import MAX_PATH, Place
-from popular.daemon.logs import FILE
+from popular.daemon.logs import TO_FILE
 from popular.daemon.master.listeners import fall_back, is_in_use
 from popular.daemon.master.rings import StartRings
 from popular.daemon.spec import METRICS, Listen, Startable
-from popular.daemon.start.activation import Given
+from popular.daemon.start.activation import ActivatedSockets
 from popular.daemon.start.launch import from_ringd
 from popular.errors import Findings, Mistake, StartError
 from popular.log.trace import places
@@ -33,8 +33,8 @@ from popular.net.listen import try_bind
 from popular.unix.pidfile import running_pid
 from popular.unix.rights import Rights, acting_as, drop, own_rights
 
-PATIENCE = 60.0    # seconds that everything tried by the user's rights may take
-MAX_OUTPUT = 1 << 20
+_PATIENCE = 60.0    # seconds that everything tried by the user's rights may take
+_MAX_OUTPUT = 1 << 20
 
 _BLOCK = 65536
 _PROGRAMS = ("pproxy", "pserv", "pcheckd", "ringd", "pclean")    # that have INI files
@@ -107,11 +107,11 @@ def _work_and_tell(rights: Rights, work: Callable[[Findings], None], fd: int) ->
 
 def _read_all(fd: int) -> bytes | None:
     """Return what is written until the other end closes, None when that takes too long."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + _PATIENCE
     output = b""
     while select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
         block = os.read(fd, _BLOCK)
-        if not block or len(output) > MAX_OUTPUT:
+        if not block or len(output) > _MAX_OUTPUT:
             return output
         output += block
     return None
@@ -132,7 +132,7 @@ def try_files(program: str, values: Values, rights: Rights, findings: Findings) 
         findings.refused.append(Mistake(where, what))
     log = values.text("logfile")
     is_there = os.path.isfile(log) or why_not(os.path.dirname(log), os.X_OK) == os.strerror(errno.EACCES)
-    if values.text("logto") == FILE and is_there and (why := why_not(log, os.W_OK)):
+    if values.text("logto") == TO_FILE and is_there and (why := why_not(log, os.W_OK)):
         what = f"log file {log}: user {rights.user!r} cannot write to it: {why}"
         findings.refused.append(Mistake(place(program, "logfile"), what))
 
@@ -142,7 +142,7 @@ def try_folders(program: str, values: Values, findings: Findings) -> None:
     rundir, log = values.text("rundir"), values.text("logfile")
     if not os.path.isdir(rundir) and (why := "not a folder" if os.path.lexists(rundir) else _why_not_made(rundir)):
         findings.refused.append(Mistake(place(program, "rundir"), f"run folder {rundir} cannot be made: {why}"))
-    if values.text("logto") == FILE and not os.path.exists(log) and (why := _why_not_made(log)):
+    if values.text("logto") == TO_FILE and not os.path.exists(log) and (why := _why_not_made(log)):
         findings.refused.append(Mistake(place(program, "logfile"), f"log file {log} cannot be made: {why}"))
 
 
@@ -171,7 +171,7 @@ def _why_not_made(path: str) -> str:
     return f"{folder}: {why}" if why else ""
 
 
-def try_ports(program: str, listens: Iterable[Listen], given: Given, rights: Rights, rundir: str,
+def try_ports(program: str, listens: Iterable[Listen], given: ActivatedSockets, rights: Rights, rundir: str,
               findings: Findings) -> None:
     """Try whether the starter could take each port.
 
