@@ -83,7 +83,8 @@ class MetricsKeeper:
         others = (other.sock for other in self._master.listeners if other is not listener)
         statefile = self._inheritance.statefile
         try:
-            self._pid = fork_helper("metrics", self._inheritance, others, lambda helper: serve(helper, listener, statefile))
+            self._pid = fork_helper("metrics", self._inheritance, others,
+                                    lambda helper: serve(helper, listener, statefile))
             self._has, self._log_number = listener, self._master.log_number
         except (OSError, MemoryError) as why:
             self._fail(getattr(why, "strerror", None) or "no memory")
