@@ -5,9 +5,10 @@ from these rows, which stand in the `settings.py` and `objects.py` of whoever ow
 by the starter, the master, the children and the tools.  Data only; `parse` raises ValueError.
 """
 
+from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 
-from popular.config.kinds import Kind
+from popular.config.kinds import Choice, Kind
 
 MAX_FOUND = 80    # characters of a wrong value that a report repeats
 
@@ -54,7 +55,8 @@ class Setting:
 
     def complaint(self, text: str, why: ValueError) -> str:
         """Return what is wrong with `text`, which `parse` refused: `'0' is not between 1 and 1000`."""
-        return f"{self.found(text)} is not {why}"
+        hint = did_you_mean(text.strip().lower(), self.kind.words) if isinstance(self.kind, Choice) else ""
+        return f"{self.found(text)} is not {why}{hint}"
 
     @property
     def missing(self) -> str:
@@ -114,6 +116,20 @@ def place(*keys: str) -> str:
 def quoted(text: str) -> str:
     """Return `text` in quotes on one line, cut to `MAX_FOUND` characters."""
     return repr(text) if len(text) <= MAX_FOUND else repr(text[:MAX_FOUND]) + "..."
+
+
+def similar(name: str, known: Iterable[str]) -> str:
+    """Return the one of `known` names that looks most like a wrong one; empty: none does."""
+    import difflib    # here, because only mistakes need it, and no child shall carry it
+
+    found = difflib.get_close_matches(name, sorted(known), 1)
+    return found[0] if found else ""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a report of a wrong name, `; did you mean 'user'?`; empty: no `known` name looks like it."""
+    found = similar(name, known)
+    return f"; did you mean '{found}'?" if found else ""
 
 
 def _row(rows: tuple[Setting, ...], name: str) -> Setting | None:

@@ -15,7 +15,7 @@ from typing import NoReturn, TypeVar
 
 from popular.addresses import Endpoint
 from popular.config.kinds import Id
-from popular.config.setting import ObjectClass, Schema, Setting, quoted
+from popular.config.setting import ObjectClass, Schema, Setting, did_you_mean, quoted
 from popular.errors import ConfigError, Mistake, PopularError, UsageError
 from popular.names import is_id
 
@@ -199,12 +199,19 @@ def with_variable(config: Config, schema: Schema, name: str, text: str, *, start
     `starting` is for the INI file and the command line, which may set what is read-only later.
     Raises UsageError: no such variable, read-only, or a wrong value.
     """
-    row = schema.variable(name)
-    if row is None:
-        raise UsageError(f"no such variable: {quoted(name)}")
+    row = known_variable(schema, name)
     if not (row.starts if starting else not row.readonly):
         raise UsageError(f"{name} is read-only")
     return with_fact(config, name, _parse(row, text))
+
+
+def known_variable(schema: Schema, name: str) -> Setting:
+    """Return the row of a variable; raises UsageError when there is none of this name."""
+    row = schema.variable(name)
+    if row is None:
+        hint = did_you_mean(name, (each.name for each in schema.settings)) or "; try show"
+        raise UsageError(f"no such variable: {quoted(name)}{hint}")
+    return row
 
 
 def with_fact(config: Config, name: str, value: object) -> Config:
@@ -226,7 +233,7 @@ def with_item(config: Config, schema: Schema, cls: str, ident: str, values: Mapp
         raise UsageError(f"{cls}: {quoted(ident)} is not {Id.wanted}")
     old = config.item(cls, ident)
     if keep and old is None:
-        raise UsageError(f"no such {cls}: {ident}")
+        raise unknown_item(config, cls, ident)
     start = old.values if keep and old is not None else {row.name: row.default for row in table.rows}
     item = Item(ident, Values({**start, **_parse_all(table, ident, values)}), origin)
     for row in table.rows:
@@ -243,7 +250,7 @@ def without_item(config: Config, schema: Schema, cls: str, ident: str) -> Config
     _class(schema, cls)
     old = config.item(cls, ident)
     if old is None:
-        raise UsageError(f"no such {cls}: {quoted(ident)}")
+        raise unknown_item(config, cls, ident)
     return _with_items(config, cls, tuple(each for each in config.items(cls) if each is not old))
 
 
@@ -254,15 +261,20 @@ def given_back(config: Config, base: Config, cls: str, ident: str, keys: Sequenc
     """
     own, files = config.item(cls, ident), base.item(cls, ident)
     if own is None:
-        raise UsageError(f"no such {cls}: {quoted(ident)}")
+        raise unknown_item(config, cls, ident)
     if files is None:
         raise UsageError(f"{cls} {ident} does not stand in the INI file")
     unknown = [key for key in keys if key not in files.values]
     if unknown:
-        raise UsageError(f"{cls} {ident}: no such key: {quoted(unknown[0])}")
+        raise UsageError(f"{cls} {ident}: {_unknown('key', unknown[0], files.values)}")
     values = {**own.values, **{key: files.values[key] for key in keys or files.values}}
     item = Item(ident, Values(values), FROM_FILE if values == dict(files.values) else own.origin)
     return _with_items(config, cls, tuple(item if each is own else each for each in config.items(cls)))
+
+
+def unknown_item(config: Config, cls: str, ident: str) -> UsageError:
+    """Return the error for an object that is not there."""
+    return _unknown(cls, ident, (item.ident for item in config.items(cls)))
 
 
 def dump(config: Config, schema: Schema) -> str:
@@ -308,12 +320,16 @@ def _parse_all(table: ObjectClass, ident: str, values: Mapping[str, str]) -> dic
     for name, text in values.items():
         row = table.row(name)
         if row is None:
-            raise UsageError(f"{table.name} {ident}: no such key: {quoted(name)}")
+            raise UsageError(f"{table.name} {ident}: {_unknown('key', name, (each.name for each in table.rows))}")
         try:
             parsed[name] = _parse(row, text)
         except UsageError as why:
             raise UsageError(f"{table.name} {ident}: {why}") from None
     return parsed
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
+    return UsageError(f"no such {what}: {quoted(name)}{did_you_mean(name, known)}")
 
 
 def _class(schema: Schema, name: str) -> ObjectClass:

@@ -20,7 +20,7 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from popular.config.kinds import Id
-from popular.config.setting import quoted
+from popular.config.setting import quoted, similar
 from popular.errors import UsageError
 from popular.names import is_id
 
@@ -107,6 +107,7 @@ class CommandPattern:
         """Read a pattern; ValueError is a mistake in a table of commands."""
         self.parts = tuple(_Part.parse(part) for part in text.split())
         self.usage = " ".join(part.text for part in self.parts)
+        self.literals = tuple(part.name for part in self.parts if part.shape is Shape.LITERAL)
 
     def match(self, words: Sequence[str]) -> CommandArguments:
         """Return what `words` gave; raises Mismatch."""
@@ -244,12 +245,18 @@ def _is_pair(word: str) -> bool:
 def _complaint(words: Sequence[str], near: list[tuple[Command[_H], Mismatch]]) -> str:
     """Return what is wrong with `words`: the usages of the commands that come nearest."""
     best = max((miss.literals for _, miss in near), default=0)
+    word = words[best] if best < len(words) else ""
+    unknown = f"no such command: {quoted(' '.join(words[:best + 1]))}"
+    meant = similar(word, {name for command, miss in near if miss.literals == best
+                           for name in command.pattern.literals[best:best + 1]})
+    if meant:
+        unknown += f"; did you mean '{' '.join((*words[:best], meant))}'?"
     if best == 0:
-        return f"no such command: {quoted(words[0] if words else '')}; try help"
+        return unknown if meant else f"{unknown}; try help"
     nearest = [(command.pattern.usage, miss.why) for command, miss in near if miss.literals == best]
     told = [why for _, why in nearest if why]
     if len(nearest) > 1 and len(told) != 1:
         usages = [f"usage: {usage}" for usage, _ in nearest]
-        return "\n".join([*usages, f"no such command: {quoted(' '.join(words[:best + 1]))}"])
+        return "\n".join([*usages, unknown])
     usage, why = next(((usage, why) for usage, why in nearest if why), nearest[0])
     return f"{why}; usage: {usage}" if why else f"usage: {usage}"

@@ -17,7 +17,9 @@ from importlib.util import module_from_spec, spec_from_file_location
 from types import ModuleType, TracebackType
 from typing import Any
 
+from popular.config.setting import did_you_mean
 from popular.errors import PdmError
+from popular.paths import pdm_dir
 from popular.pdm.api import API, PdmModule
 from popular.unix.signals import is_interruption
 
@@ -82,10 +84,24 @@ def _checked_source(path: str) -> bytes:
         finally:
             os.close(fd)
     except OSError as why:
-        raise PdmError(f"{why.filename or path}: {why.strerror}") from why
+        hint = _meant(path) if isinstance(why, FileNotFoundError) else ""
+        raise PdmError(f"{why.filename or path}: {why.strerror}{hint}") from why
     if len(source) > MAX_SOURCE:
         raise PdmError(f"{path}: more than {MAX_SOURCE} octets")
     return source
+
+
+def _meant(path: str) -> str:
+    """Return a hint at the module whose name looks like that of a missing file."""
+    from glob import glob    # here, because only mistakes need it
+
+    folder, name = os.path.split(path)
+    known = {each for folder in (folder, pdm_dir()) for each in glob("pdm_*.py", root_dir=folder)}
+    return did_you_mean(_name(name), map(_name, known))
+
+
+def _name(file: str) -> str:
+    return file.removeprefix("pdm_").removesuffix(".py")
 
 
 def _prove(path: str, status: os.stat_result) -> None:

@@ -5,8 +5,8 @@ Functions over the frozen Config; they run in the master.  Raise UsageError.
 
 import shlex
 
-from popular.config.store import FROM_COMMAND, with_item
-from popular.control.grammar import CommandArguments, CommandSet, join_words
+from popular.config.store import FROM_COMMAND, unknown_item, with_item
+from popular.control.grammar import CommandSet, CommandArguments, join_words
 from popular.daemon.admin import capa, objectcommands
 from popular.daemon.admin.commands import commands as common
 from popular.daemon.admin.context import CommandContext, Commands, Result
@@ -157,7 +157,7 @@ def pdm_reload(context: CommandContext, given: CommandArguments) -> Result:
     """Replace the children, so that new ones open everything."""
     ident = given.word("id")
     if ident and context.config.item("pdm", ident) is None:
-        raise UsageError(f"no such pdm: {ident}")
+        raise unknown_item(context.config, "pdm", ident)
     return Result("reloaded", config=context.config, renews=True)
 
 

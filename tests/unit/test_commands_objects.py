@@ -117,12 +117,17 @@ def test_remove_may_be_repeated(master, line):
 
 
 @pytest.mark.parametrize(("line", "why"), [
-    pytest.param("vserv set nix banner=x", "no such vserv: nix", id="set"),
-    pytest.param("vserv enable nix", "no such vserv: nix", id="enable"),
-    pytest.param("backend drain nix", "no such backend: nix", id="drain"),
-    pytest.param("pdm reload nix", "no such pdm: nix", id="pdm reload"),
+    pytest.param("vserv set nix banner=x", "no such vserv: 'nix'", id="set"),
+    pytest.param("vserv enable nix", "no such vserv: 'nix'", id="enable"),
+    pytest.param("backend drain nix", "no such backend: 'nix'", id="drain"),
+    pytest.param("pdm reload nix", "no such pdm: 'nix'", id="pdm reload"),
     pytest.param("vserv add v 1.2.3:4", "vserv v: address: '1.2.3:4' is not a list of", id="address"),
     pytest.param("vserv add v 127.0.0.1:1 colour=red", "vserv v: no such key: 'colour'", id="key"),
+    pytest.param("vserv set mian banner=x", "no such vserv: 'mian'; did you mean 'main'?", id="misspelt id"),
+    pytest.param("vserv set main baner=x", "vserv main: no such key: 'baner'; did you mean 'banner'?",
+                 id="misspelt key"),
+    pytest.param("backend add b cxpo 10.0.0.1:1", "backend b: protocol: 'cxpo' is not one of cxpop, xpop, pop3; did "
+                 "you mean 'cxpop'?", id="misspelt word"),
     pytest.param("vserv add v 127.0.0.1:1 address=127.0.0.1:2", "address stands there twice", id="twice"),
     pytest.param("vserv set main enabled=maybe", "vserv main: enabled: 'maybe' is not on or off", id="value"),
     pytest.param("backend add b ftp 10.0.0.1:1", "backend b: protocol: 'ftp' is not one of cxpop", id="ftp"),
@@ -242,5 +247,5 @@ def test_a_list_that_cannot_be_read_changes_nothing(master, capadir, name, why):
 
 
 def test_a_list_that_is_not_there_is_not_shown(master):
-    with pytest.raises(UsageError, match="no such capa: none"):
+    with pytest.raises(UsageError, match="no such capa: 'none'"):
         master.run("capa show none")

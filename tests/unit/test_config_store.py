@@ -52,7 +52,7 @@ def test_setting_the_same_again_changes_nothing():
 
 
 @pytest.mark.parametrize("name, text, why", [
-    pytest.param("authtimeuot", "1s", "no such variable: 'authtimeuot'", id="unknown"),
+    pytest.param("authtimeuot", "1s", "no such variable: 'authtimeuot'; did you mean 'authtimeout'?", id="unknown"),
     pytest.param("pid", "1", "pid is read-only", id="read-only"),
     pytest.param("rundir", "/", "rundir is read-only", id="read-only-with-option"),
     pytest.param("authtimeout", "70m", "authtimeout: '70m' is not between 0s and 1h",
@@ -108,14 +108,15 @@ def test_replace_takes_defaults_and_keep_keeps():
     pytest.param("vserver", "a", {}, False, "no such class of objects: 'vserver'", id="class"),
     pytest.param("vserv", "a b", {"address": "a:1"}, False,
                  "vserv: 'a b' is not an id of 1 to 64 letters, digits, ., - and _", id="id"),
-    pytest.param("vserv", "a", {"adress": "a:1"}, False, "vserv a: no such key: 'adress'", id="key"),
+    pytest.param("vserv", "a", {"adress": "a:1"}, False,
+                 "vserv a: no such key: 'adress'; did you mean 'address'?", id="key"),
     pytest.param("backend", "a", {"address": "x"}, False,
                  "backend a: address: 'x' is not an address and port such as 10.0.0.5:110, [::1]:110 or store1:110",
                  id="value"),
     pytest.param("vserv", "a", {}, False,
                  "vserv a: 'address' is missing: where",
                  id="required"),
-    pytest.param("vserv", "a", {"banner": "x"}, True, "no such vserv: a", id="keep-nothing"),
+    pytest.param("vserv", "a", {"banner": "x"}, True, "no such vserv: 'a'", id="keep-nothing"),
 ])
 def test_add_refuses(cls, ident, values, keep, why):
     with pytest.raises(UsageError) as caught:

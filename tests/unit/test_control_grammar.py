@@ -44,6 +44,10 @@ def test_a_line_is_matched(line, pattern, values, pairs):
 @pytest.mark.parametrize(("line", "text"), [
     pytest.param("", "no such command: ''; try help", id="nothing"),
     pytest.param("nonsense", "no such command: 'nonsense'; try help", id="unknown"),
+    pytest.param("backendd", "no such command: 'backendd'; did you mean 'backend'?", id="misspelt"),
+    pytest.param("backend", "usage: backend add <id> <protocol> <address...> [key=value...]\n"
+                 "usage: backend set <id> <key=value...>\nusage: backend drain <id>\n"
+                 "no such command: 'backend'", id="begun only"),
     pytest.param("set", "<var> is missing; usage: set <var> <value...>", id="nothing given"),
     pytest.param("set x", "<value...> is missing; usage: set <var> <value...>", id="no value"),
     pytest.param("show a b", "'b' is too much; usage: show [var]", id="surplus"),
@@ -58,7 +62,7 @@ def test_a_line_is_matched(line, pattern, values, pairs):
     pytest.param("backend set s1 a=1 a=2", "a stands there twice; usage: backend set <id> <key=value...>", id="twice"),
     pytest.param("backend drian s1", "usage: backend add <id> <protocol> <address...> [key=value...]\n"
                  "usage: backend set <id> <key=value...>\nusage: backend drain <id>\n"
-                 "no such command: 'backend drian'", id="near"),
+                 "no such command: 'backend drian'; did you mean 'backend drain'?", id="near"),
 ])
 def test_a_near_miss_tells_the_usage(line, text):
     with pytest.raises(UsageError) as caught:

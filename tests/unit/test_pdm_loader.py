@@ -192,6 +192,8 @@ def test_a_link_is_followed_and_both_ends_are_proved(folder, tmp_path_factory, f
 def test_missing_and_odd_files(folder):
     assert "No such file" in refusal(folder, "missing")
     assert "No such file" in refusal(folder / "nowhere", "good")
+    assert refusal(folder, "paswd").endswith("pdm_paswd.py: No such file or directory; did you mean 'passwd'?")
+    assert refusal(folder, "goood").endswith("pdm_goood.py: No such file or directory; did you mean 'good'?")
     (folder / "pdm_folder.py").mkdir()
     assert "not a regular file" in refusal(folder, "folder")
     os.mkfifo(folder / "pdm_pipe.py", 0o600)

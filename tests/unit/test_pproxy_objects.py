@@ -58,11 +58,12 @@ def test_spec_9_2_caps_of_a_list_are_answered_in_both_states(tmp_path: Path) -> 
 
 
 def test_a_list_that_is_missing_is_one_mistake(tmp_path: Path) -> None:
-    config = configured("vserv", {**VSERV, "capa": "none"}, capadir=str(tmp_path))
+    (tmp_path / "smalls").write_bytes(b"TOP\n")
+    config = configured("vserv", {**VSERV, "capa": "small"}, capadir=str(tmp_path))
     mistakes: list[Mistake] = []
     assert check(prepare(config, mistakes)) == []
     assert [str(mistake) for mistake in mistakes] == [
-        f"capability list {tmp_path}/none: No such file or directory"]
+        f"[vserv] it: capa: capability list {tmp_path}/small: No such file or directory; did you mean 'smalls'?"]
 
 
 def test_a_list_that_is_not_loaded_is_a_mistake() -> None:

@@ -5,7 +5,6 @@ quoting is ours (quoting.py).  Starter only.  All mistakes of a file are reporte
 value that is wrong is `WRONG` in the Config, so that everything else can be checked, too.
 """
 
-import difflib
 import hashlib
 import os
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from configobj import ConfigObj, ConfigObjError
 
 from popular.config.ini.quoting import unquote
 from popular.config.ini.scan import Block, Scan
-from popular.config.kinds import Choice, Dir, File, Files
+from popular.config.kinds import Dir, File, Files
 from popular.config.setting import ObjectClass, Schema, Setting, place, quoted
 from popular.config.store import FROM_FILE, WRONG, Config, Item, Source, Values
 from popular.errors import ConfigError, Mistake
@@ -161,7 +160,4 @@ def _value(row: Setting, text: str, folder: str) -> object:
     try:
         return row.parse(absolute)
     except ValueError as why:
-        words = row.kind.words if isinstance(row.kind, Choice) else ()
-        near = difflib.get_close_matches(text.strip().lower(), words, 1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"{row.complaint(absolute, why)}{hint}") from None
+        raise ValueError(row.complaint(absolute, why)) from None

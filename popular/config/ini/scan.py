@@ -5,14 +5,13 @@ reports need line numbers, and because what stands below a wrong section line is
 Starter only: configobj is heavy.  Raises nothing: reports are collected.
 """
 
-import difflib
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 from configobj import ConfigObj
 
 from popular.config.kinds import Id
-from popular.config.setting import MAX_FOUND, Schema, place, quoted
+from popular.config.setting import MAX_FOUND, Schema, place, quoted, similar
 from popular.names import is_id
 
 _TRIPLE = ("'''", '"""')
@@ -116,12 +115,12 @@ class Scan:
                          f"[{self._section}]?")
             self._open_object(number, name)
         else:
-            near = _near(name, self._known)
-            hint = f"; did you mean [{near}]?" if near else f"; there are {', '.join(self._known)}"
+            meant = similar(name, self._known)
+            hint = f"; did you mean [{meant}]?" if meant else f"; there are {', '.join(self._known)}"
             self._report(number, f"unknown section [{_shown(name)}]{hint}")
             self._is_lost, self._block = True, None
-            if near:
-                self._enter(number, near)
+            if meant:
+                self._enter(number, meant)
 
     def _enter(self, number: int, name: str) -> None:
         """Go on in a section that is known."""
@@ -211,21 +210,21 @@ class Scan:
             return
         known = self._known[block.section]
         if name not in known:
-            near = _near(name, known)
-            self._report(number, f"{block.place}: unknown key {_quoted(name)}{self._hint(name, near)}")
-            if near:
-                block.keys.setdefault(near, Key(number, None))    # what else is said of it would be wrong
+            meant = similar(name, known)
+            self._report(number, f"{block.place}: unknown key {_quoted(name)}{self._hint(name, meant)}")
+            if meant:
+                block.keys.setdefault(meant, Key(number, None))    # what else is said of it would be wrong
         elif name in block.keys and block.keys[name].value is not None:
             self._report(number, f"{block.place}: '{name}' stands here a second time, after line "
                          f"{block.keys[name].number}")
         else:
             block.keys[name] = Key(number, value)
 
-    def _hint(self, name: str, near: str) -> str:
+    def _hint(self, name: str, meant: str) -> str:
         homes = [section for section, known in self._known.items() if name in known]
         if homes:
             return f", which belongs into {' or '.join(f'[{section}]' for section in homes)}"
-        return f"; did you mean '{near}'?" if near else ""
+        return f"; did you mean '{meant}'?" if meant else ""
 
     def _rubbish(self, line: str) -> str:
         word = line.replace(":", " ").split()[0] if line.replace(":", "").strip() else ""
@@ -238,12 +237,6 @@ def _unquoted(name: str) -> str:
     """Return a name without the quotes around it."""
     name = name.strip()
     return name[1:-1].strip() if len(name) > 1 and name[0] == name[-1] and name[0] in "'\"" else name
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    """Return the one of `known` names that looks most like a wrong one; empty: none does."""
-    near = difflib.get_close_matches(name, sorted(known), 1)
-    return near[0] if near else ""
 
 
 def _shown(name: str) -> str:

@@ -11,9 +11,9 @@ import stat
 from functools import partial
 
 from popular.config.lines import Lines
-from popular.config.setting import ObjectClass, Schema, Setting, quoted
-from popular.config.store import FROM_COMMAND, FROM_FILE, Config, Item, sound, with_item, without_item
-from popular.control.grammar import CommandArguments, CommandSet
+from popular.config.setting import ObjectClass, Schema, Setting, did_you_mean, place, quoted
+from popular.config.store import FROM_COMMAND, FROM_FILE, Config, Item, sound, unknown_item, with_item, without_item
+from popular.control.grammar import CommandSet, CommandArguments
 from popular.daemon.admin.context import CommandContext, Commands, Result
 from popular.errors import ConfigError, Mistake, UsageError
 from popular.pop3.capability import MAXLEN_CAPA, parse_list
@@ -32,15 +32,14 @@ def read_lists(config: Config, schema: Schema, mistakes: list[Mistake]) -> Confi
 
     A list that cannot be read is there without lines, so that nobody else complains of it.
     """
-    named = dict.fromkeys(name for _, name in _references(config, schema))
-    for name in named:
+    for user, name in _references(config, schema):
         if config.item(CAPA.name, name) is not None:
             continue
         lines: tuple[str, ...] = ()
         try:
             lines = read_list(config.variables.text("capadir"), name)
         except ConfigError as why:
-            mistakes.extend(why.mistakes)
+            mistakes += [Mistake(place(*user.split(), "capa"), str(each)) for each in why.mistakes]
         config = _with_list(config, schema, name, lines, FROM_FILE)
     return config
 
@@ -51,7 +50,9 @@ def read_list(capadir: str, name: str) -> tuple[str, ...]:
     try:
         raw = _read_file(path)
     except OSError as why:
-        raise ConfigError([Mistake(f"capability list {path}", why.strerror or "cannot be read")]) from why
+        names = os.listdir(capadir) if os.path.isdir(capadir) else ()
+        hint = did_you_mean(name, names) if isinstance(why, FileNotFoundError) else ""
+        raise ConfigError([Mistake(f"capability list {path}", f"{why.strerror}{hint}")]) from why
     if raw is None:
         raise ConfigError([Mistake(f"capability list {path}", "not a regular file")])
     try:
@@ -121,7 +122,7 @@ def show(context: CommandContext, given: CommandArguments) -> Result:
     """Show one list."""
     item = context.config.item(CAPA.name, given.word("id"))
     if item is None:
-        raise UsageError(f"no such capa: {given.word('id')}")
+        raise unknown_item(context.config, CAPA.name, given.word("id"))
     return Result(lines=item.values.lines("list"))
 
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from popular.config.changes import changes, render_changes, to_json
 from popular.config.ini.text import render_ini
 from popular.config.kinds import Dir, File
-from popular.config.setting import Setting, quoted
-from popular.config.store import with_fact, with_variable
-from popular.control.grammar import CommandArguments, CommandSet, join_words
+from popular.config.setting import Setting, did_you_mean, quoted
+from popular.config.store import known_variable, with_fact, with_variable
+from popular.control.grammar import CommandSet, CommandArguments, join_words
 from popular.daemon.admin.context import CommandContext, Commands, Result
 from popular.errors import UsageError
 from popular.log.line import value
@@ -58,8 +58,8 @@ def show_certificates(context: CommandContext, given: CommandArguments) -> Resul
 def show(context: CommandContext, given: CommandArguments) -> Result:
     """Show variables as `name = value`."""
     name = given.word("var")
-    if name and context.schema.variable(name) is None:
-        raise UsageError(f"no such variable: {quoted(name)}")
+    if name:
+        known_variable(context.schema, name)
     return Result(lines=tuple(_shown(row, context) for row in context.schema.settings if name in ("", row.name)))
 
 
@@ -90,9 +90,7 @@ def unset(context: CommandContext, given: CommandArguments) -> Result:
     """Give variables back to the file."""
     config = context.config
     for name in given.words("var"):
-        row = context.schema.variable(name)
-        if row is None:
-            raise UsageError(f"no such variable: {quoted(name)}")
+        row = known_variable(context.schema, name)
         if row.readonly:
             raise UsageError(f"{name} is read-only")
         config = with_fact(config, name, context.base.variables[name])
@@ -186,9 +184,11 @@ def session_list(context: CommandContext, given: CommandArguments) -> Result:
 
 def _known(context: CommandContext, given: CommandArguments) -> Mapping[str, str]:
     """Return by what sessions are chosen; raises UsageError for what is not known of them."""
-    unknown = [key for key in given.pairs if key not in context.sessions.keys]
-    if unknown:
-        raise UsageError(f"found {unknown[0]}, wanted one of {', '.join(context.sessions.keys)}")
+    known = context.sessions.keys
+    for key in given.pairs:
+        if key not in known:
+            hint = did_you_mean(key, known) or f"; there are {', '.join(known)}"
+            raise UsageError(f"no such key: {quoted(key)}{hint}")
     return given.pairs
 
 

@@ -5,7 +5,6 @@ rights of the service user is tried with these: in a forked process that has bec
 does.  What the starter itself does, it tries itself.  Nothing is made or changed, no port listens.
 """
 
-import difflib
 import errno
 import json
 import os
@@ -17,7 +16,7 @@ from functools import partial
 from typing import NoReturn
 
 from popular.config.cmdline import Startup
-from popular.config.setting import place
+from popular.config.setting import place, similar
 from popular.config.store import Config, Values
 from popular.control.place import MAX_PATH, Place
 from popular.daemon.logs import TO_FILE
@@ -56,8 +55,8 @@ def _near(path: str) -> str:
     """Return a hint at a file whose name looks like a wrong `path`, and is not that of another program."""
     folder, name = os.path.split(path)
     names = {*os.listdir(folder)} - {f"{each}.conf" for each in _PROGRAMS} if os.path.isdir(folder) else ()
-    near = difflib.get_close_matches(name, sorted(names), 1)
-    return f"; did you mean {os.path.join(folder, near[0])}?" if near else ""
+    meant = similar(name, names)
+    return f"; did you mean {os.path.join(folder, meant)}?" if meant else ""
 
 
 def try_as(rights: Rights, work: Callable[[Findings], None], findings: Findings) -> None:
