@@ -39,6 +39,7 @@ class Module(PdmModule):
         if len(words) != 2 or not all(words):
             raise ValueError(f"wanted: {USAGE}")
         self.backend = words[0]
+        self.backends = (self.backend,)
         self.pattern = Pattern(words[1])
 
     def check(self, request: Request) -> Answer:

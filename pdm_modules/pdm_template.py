@@ -40,6 +40,7 @@ class Module(PdmModule):
         if len(args) != 4:
             raise ValueError("wanted: template USER PASSWORD BACKEND MAILBOX")
         self.user, password, backend, mailbox = args
+        self.backends = (backend,)    # --check-config tells those that are named here and not configured
         self.password = password.encode("utf-8", "surrogateescape")
         # What POPular needs to know about a user.  With protocol "pop3", give user and password instead
         # of the mailbox; without a protocol, that of the backend is used.  `verified` says that `check`

@@ -106,8 +106,8 @@ LINES_LEFT_OUT = Message(
 START_DOUBTFUL = Message(
     0x0230, ADM, "start_doubtful", "what",
     "The daemon starts, but not everything that it will need is as it should be: a file of a database module that its "
-    "user cannot read, a certificate that ends soon, or nothing that listens.  --check-config says the same.  See to "
-    "what the line names.")
+    "user cannot read, no backend, a value that is not used, or nothing that listens.  --check-config says the same.  "
+    "See to what the line names.")
 METRICS_FAILED = Message(
     0x021e, ADM, "metrics_failed", "why delay",
     "The process that serves metrics ended by itself, or could not be started; mail is served all the same.  The next "

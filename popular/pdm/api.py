@@ -88,6 +88,9 @@ class PdmModule:
     API: tuple[int, int] = (1, 0)
     blocking: bool = False    # True: may wait on a network or a lock, and must run in a PDM worker
 
+    # Ids of backends that the arguments name, set by the constructor; `--check-config` tells those not configured.
+    backends: tuple[str, ...] = ()
+
     # Set by the loader after the constructor; a module need not care.
     ident: str = ""                               # its id in the configuration
     name: str = ""                                # the NAME of pdm_NAME.py

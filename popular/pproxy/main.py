@@ -4,8 +4,8 @@ import os
 import sys
 from functools import partial
 
-from popular.config.setting import place
-from popular.config.store import Config, Item, WrongValue, sound, with_item
+from popular.config.setting import did_you_mean, place, quoted
+from popular.config.store import Config, Item, WrongValue, gather, sound, with_item
 from popular.daemon.admin.capa import read_lists
 from popular.daemon.start.starter import main as start
 from popular.daemon.start.trial import why_not
@@ -41,9 +41,19 @@ def attempt(config: Config, findings: Findings, deep: bool) -> None:
             findings.faults.append(Mistake(place("pdm", item.ident), f"module {item.values.text('module')}: {why}"))
     if why := sound(lambda: why_not_recorded(config), ""):
         findings.faults.append(Mistake(place("pproxy", "smtpafterpopfile"), why))
+    findings.faults += gather(partial(shut_out, item) for item in config.items("vserv"))
     for cls in ("backend", "pdm"):
         if config.items("vserv") and not config.items(cls):
-            findings.warnings.append(Mistake(f"[{cls}]", "there is none, so nobody can log in"))
+            path = config.source.path if config.source else ""
+            findings.faults.append(Mistake(path, f"there is no [{cls}], so nobody can log in"))
+
+
+def shut_out(item: Item) -> list[Mistake]:
+    """Return why nobody can log in at a virtual server, whoever they are."""
+    if item.values.text("plaintextauth") != "off" or item.values.text("tls") != OFF:
+        return []
+    return [Mistake(place("vserv", item.ident, "plaintextauth"),
+                    "plaintextauth = off takes passwords under TLS only, and tls is off: nobody can log in")]
 
 
 def why_not_recorded(config: Config) -> str:
@@ -63,6 +73,10 @@ def why_not_asked(item: Item, config: Config) -> str:
         return ""
     try:
         limited(seconds, module.probe)
+        known = [each.ident for each in config.items("backend")]
+        for ident in module.backends if known else ():    # without any, that is told
+            if ident not in known:
+                return f"no backend {quoted(ident)} is configured{did_you_mean(ident, known)}"
     except TimeUp:
         return f"no answer within {seconds:g} s"
     except PdmError as why:

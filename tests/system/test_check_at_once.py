@@ -72,21 +72,56 @@ tls = starttls
     pytest.param("pserv", "", "there is no [server]: no port is open until control commands add a server", id="pserv"),
     pytest.param("pserv", "[server]\n[[main]]\naddress = 127.0.0.1:0\nenabled = off\n",
                  "every [server] is off: no port is open until control commands add a server", id="disabled"),
-    pytest.param("pproxy", "[vserv]\n[[main]]\naddress = 127.0.0.1:0\n", "", id="nobody can log in"),
 ])
 def test_a_daemon_on_which_nobody_can_call_says_so(folder: Path, program: str, text: str, told: str) -> None:
     text = ini_text({program: settings(folder, program)[program]}) + text
     path = folder / f"{program}.conf"
-    wanted = [f"warning: {path}: {told}"] if told else [
-        f"warning: [{cls}]: there is none, so nobody can log in" for cls in ("backend", "pdm")]
-    assert check(folder, text, program=program) == (0, wanted)
+    assert check(folder, text, program=program) == (0, [f"warning: {path}: {told}"])
+    start_in_doubt(folder, text, [f"{path}: {told}"], program)
+
+
+def start_in_doubt(folder: Path, text: str, told: list[str], program: str = "pproxy") -> None:
+    """Start a daemon that says what is doubtful, on standard error and in its log, and end it."""
     done = run(folder, text, program=program)
     try:
-        assert (done.returncode, done.stderr.splitlines()) == (0, [f"{program}: {line}" for line in wanted])
+        assert (done.returncode, done.stderr.splitlines()) == (0, [f"{program}: warning: {line}" for line in told])
         logged = (folder / f"log/{program}").read_text()
-        assert logged.count("ADM 0230 start_doubtful") == len(wanted)
+        assert logged.count("ADM 0230 start_doubtful") == len(told)
     finally:
         end(folder, program)
+
+
+STORE = "[backend]\n[[store]]\nprotocol = xpop\naddress = 127.0.0.1:1\n"
+ANY = "[pdm]\n[[all]]\nmodule = any\nargs = store %u\n"
+MAIN = "[vserv]\n[[main]]\naddress = 127.0.0.1:0\n"
+
+
+@pytest.mark.parametrize("text, code, told", [
+    pytest.param(MAIN, 78, ["{}: there is no [backend], so nobody can log in",
+                            "{}: there is no [pdm], so nobody can log in"], id="neither backend nor module"),
+    pytest.param(MAIN + ANY, 78, ["{}: there is no [backend], so nobody can log in"], id="no backend"),
+    pytest.param(MAIN + STORE, 78, ["{}: there is no [pdm], so nobody can log in"], id="no module"),
+    pytest.param(MAIN + STORE + ANY.replace("store", "stroe"), 78, [
+        "{}: line 13: [pdm] all: module any: no backend 'stroe' is configured; did you mean 'store'?"], id="any"),
+    pytest.param(MAIN + "plaintextauth = off\n" + STORE + ANY, 78, [
+        "{}: line 8: [vserv] main: plaintextauth: plaintextauth = off takes passwords under TLS only, and tls is off: "
+        "nobody can log in"], id="plaintextauth"),
+    pytest.param("maxsession = 20\nsessionlimit = 10\n" + MAIN + STORE + ANY, 0, [
+        "{}: line 5: [pproxy] maxsession: maxsession = 20 is more than sessionlimit: there can be 10 sessions"],
+        id="maxsession"),
+    pytest.param("sessionlimit = 10\n" + MAIN + STORE + ANY, 0, [], id="sessionlimit alone"),
+    pytest.param(MAIN + "certificate = x.pem\ntlsciphers = AES\n" + STORE + "verify = off\n" + ANY, 0, [
+        "{}: line 8: [vserv] main: certificate: 'certificate' is not used, because tls is off",
+        "{}: line 9: [vserv] main: tlsciphers: 'tlsciphers' is not used, because tls is off",
+        "{}: line 14: [backend] store: verify: 'verify' is not used, because tls is off"], id="tls is off"),
+])
+def test_what_would_surprise_is_told_with_its_line(folder: Path, text: str, code: int, told: list[str]) -> None:
+    text = ini_text({"pproxy": settings(folder)["pproxy"]}) + text
+    told = [line.format(folder / "pproxy.conf") for line in told]
+    done = run(folder, text, "--check-config")
+    sign = "" if code else "warning: "
+    assert (done.returncode, done.stderr.splitlines()) == (code, [f"pproxy: {sign}{line}" for line in told])
+    start_in_doubt(folder, text, told)
 
 
 @pytest.mark.parametrize("names, hint", [

@@ -30,7 +30,7 @@ from popular.daemon.start.handover import HandOver
 from popular.daemon.start.launch import (
     LEAVING, bind_all, check_library, claim_pidfile, exec_master, handles, limit_children, make_rundir, ring_handles,
     search_path)
-from popular.daemon.start.trial import nothing_listens, try_as, try_files, try_folders, try_ports
+from popular.daemon.start.trial import nothing_listens, try_as, try_files, try_folders, try_ports, unused_values
 from popular.daemon.upgrade.estate import WORD
 from popular.daemon.upgrade.succeed import succeed
 from popular.errors import ConfigError, Findings, Mistake, PopularError, StartError, UsageError
@@ -109,6 +109,7 @@ def _complete(spec: Startable, startup: Startup, prepare: _Prepare | None,
         findings.refused.append(Mistake("", str(why)))
         rights = own_rights()    # with which the rest can be tried
     try_as(rights, work, findings)
+    findings.warnings += gather([lambda: unused_values(spec.schema, startup, config)])
     _find_places(findings, startup)
     if not startup.check:
         if mistakes:

@@ -16,8 +16,8 @@ from functools import partial
 from typing import NoReturn
 
 from popular.config.cmdline import Startup
-from popular.config.setting import place, similar
-from popular.config.store import Config, Values
+from popular.config.setting import Schema, place, similar
+from popular.config.store import WRONG, Config, Values
 from popular.control.place import MAX_PATH, Place
 from popular.daemon.logs import TO_FILE
 from popular.daemon.master.listeners import fall_back, is_in_use
@@ -25,6 +25,7 @@ from popular.daemon.master.rings import StartRings
 from popular.daemon.spec import METRICS, Listen, Startable
 from popular.daemon.start.activation import ActivatedSockets
 from popular.daemon.start.launch import from_ringd
+from popular.daemon.tls import OFF, ONLY_WITH_TLS
 from popular.errors import Findings, Mistake, StartError
 from popular.log.trace import places
 from popular.net.holder import can_look_into, holders, who_has
@@ -57,6 +58,19 @@ def _near(path: str) -> str:
     names = {*os.listdir(folder)} - {f"{each}.conf" for each in _PROGRAMS} if os.path.isdir(folder) else ()
     meant = similar(name, names)
     return f"; did you mean {os.path.join(folder, meant)}?" if meant else ""
+
+
+def unused_values(schema: Schema, startup: Startup, config: Config) -> list[Mistake]:
+    """Return a warning for each value that was given and does nothing."""
+    found = [Mistake(place(cls.name, item.ident, row.name), f"'{row.name}' is not used, because tls is off")
+             for cls in schema.classes for item in config.items(cls.name) if item.values.get("tls") == OFF
+             for row in cls.rows if row.name in ONLY_WITH_TLS and item.values[row.name] not in (row.default, WRONG)]
+    if "maxsession" in startup.given:
+        wanted, limit = (config.variables.integer(name) for name in ("maxsession", "sessionlimit"))
+        if wanted > limit:
+            found.append(Mistake(place(schema.program, "maxsession"),
+                                 f"maxsession = {wanted} is more than sessionlimit: there can be {limit} sessions"))
+    return found
 
 
 def try_as(rights: Rights, work: Callable[[Findings], None], findings: Findings) -> None:
