@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from popular.config.ini.file import Reading, examine_ini
-from popular.config.kinds import Bool, Dir, File
+from popular.config.kinds import Bool, Choice, Dir, File
 from popular.config.parser import Parser
 from popular.config.setting import Schema, Setting, place
 from popular.config.store import Config, Source, Values, default_config, with_variable
@@ -137,7 +137,8 @@ def read_config(schema: Schema, argv: Sequence[str], default_path: str) -> Start
 
 def _add_option(parser: argparse.ArgumentParser, row: Setting) -> None:
     default = row.show(row.default)
-    text = row.doc if isinstance(row.kind, Bool) or default is None else f"{row.doc} (default {default})"
+    words = f"{row.kind.wanted}; " if isinstance(row.kind, Choice) else ""
+    text = row.doc if isinstance(row.kind, Bool) or default is None else f"{row.doc} ({words}default {default})"
     text = text.replace("%", "%%")
     if isinstance(row.kind, Bool):
         parser.add_argument(*row.option, dest=row.name, action="store_const", const="on", help=text)

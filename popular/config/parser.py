@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
         about, self.description = self.description, None
         helps = [action.help for action in self._actions]
         for action in self._actions:
-            if action.required and action.help and "required" not in action.help:
+            if action.required and action.nargs != "*" and action.help and "required" not in action.help:
                 action.help += " (required)"
         try:
             text = super().format_help()

@@ -18,13 +18,13 @@ import sys
 from collections.abc import Sequence
 
 from popular.addresses import Endpoint
+from popular.config.parser import Parser
 from popular.errors import MailcheckError, StartError
 from popular.mailcheck import packet
 from popular.mailcheck.client import exchange
 from popular.mailcheck.packet import MailState
 from popular.net.listen import resolve
 from popular.stderr import complain
-from popular.tools.parser import ToolParser
 from popular.version import VERSION
 
 NO_MAIL, MAIL, FAILED, USAGE = 0, 1, 2, 3    # exit codes
@@ -35,7 +35,7 @@ DEFAULT_TIMEOUT = 5.0    # seconds
 _CONTROL = re.compile(r"[^\x20-\x7e]")
 
 
-class CheckParser(ToolParser):
+class CheckParser(Parser):
     """Usage errors end with the exit code of spec 3.4."""
 
     USAGE_CODE = USAGE

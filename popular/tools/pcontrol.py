@@ -10,12 +10,12 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from popular.config.parser import Parser
 from popular.control.answer import WARNING
 from popular.control.client import ControlClient, NoDaemon, Reply, default_path
 from popular.control.grammar import MAX_COMMAND_LINE
 from popular.paths import RUNDIR
 from popular.stderr import INTERRUPTED, complain
-from popular.tools.parser import ToolParser
 from popular.tools.pcontrol_console import Console, ask
 from popular.version import VERSION
 
@@ -63,10 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the options of spec 4, and of our --rundir."""
-    parser = ToolParser(
+    parser = Parser(
         prog="pcontrol", allow_abbrev=False, usage="pcontrol [OPTION]... [FILE]...",
-        description="Give control commands to a running pproxy or pserv: from the command line, from files, or at a "
-                    "prompt.",
+        description="Give control commands to a running pproxy or pserv: from options, from files, or at a prompt.",
         epilog="Nothing is required: without -c and FILE, and at a terminal, commands are asked for. Exit code: 0 all "
                "commands were carried out; 1 one was refused or has failed, or a file cannot be read; 2 no daemon "
                "answers; 64 wrong usage. The command help lists the commands.")

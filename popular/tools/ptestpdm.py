@@ -34,6 +34,7 @@ from collections.abc import Sequence
 
 from popular import stderr
 from popular.addresses import is_ip
+from popular.config.parser import Parser
 from popular.errors import ConfigError, PdmError, PopularError, UsageError
 from popular.log.message import Message
 from popular.names import is_id
@@ -41,7 +42,6 @@ from popular.paths import CONFDIR, pdm_dir
 from popular.pdm.api import Outcome, PdmModule, Request
 from popular.pdm.chain import Chain, Verdict
 from popular.pdm.loader import load_module
-from popular.tools.parser import ToolParser
 from popular.tools.printing import main_of
 from popular.version import VERSION
 
@@ -109,14 +109,13 @@ def run_login(arguments: argparse.Namespace) -> int:
     return 0 if is_good else FAILED
 
 
-def make_parser() -> ToolParser:
+def make_parser() -> Parser:
     """Return the parser of the options of spec 7.4, and of ours for one login."""
-    parser = ToolParser(
+    parser = Parser(
         prog="ptestpdm", allow_abbrev=False, add_help=False,
         usage="ptestpdm [OPTION]... COMMAND-FILE DATA-FILE\n"
               "       ptestpdm [OPTION]... -c FILE [-n NAMESPACE] [--client IP] [--backend] USER",
-        description="Try the database modules of pproxy for many users or, with -c, one login the whole way that it "
-                    "goes.",
+        description="Try the database modules of pproxy for many users or, with -c, one login the whole way.",
         epilog="Exit code: 0 all users were asked, with -c: the user can log in; 1 a module or a check failed, with "
                "-c: the user cannot log in; 64 wrong usage; 66 a file cannot be read; 69 no rights of pproxy's user; "
                "78 FILE has mistakes.")

@@ -1,4 +1,4 @@
-"""The helps of tools: what it is for in the first line, what is required, what holds without an option."""
+"""The helps of tools: what is required, what holds without an option."""
 
 import argparse
 from collections.abc import Callable
@@ -18,12 +18,6 @@ def parser(request: pytest.FixtureRequest) -> argparse.ArgumentParser:
     """The parser of each tool."""
     make: Callable[[], argparse.ArgumentParser] = PARSERS[request.param]
     return make()
-
-
-def test_the_first_line_says_what_it_is_for(parser: argparse.ArgumentParser) -> None:
-    first = parser.format_help().splitlines()[0]
-    assert first.startswith(f"{parser.prog}: ") and len(first) > len(parser.prog) + 20
-    assert first.removeprefix(f"{parser.prog}: ")[0].isupper()
 
 
 def test_each_option_with_a_value_tells_its_default_or_that_it_is_required(parser: argparse.ArgumentParser) -> None:

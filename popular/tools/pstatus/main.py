@@ -21,9 +21,9 @@ from dataclasses import dataclass
 
 from popular import stderr
 from popular.config.kinds import Time
+from popular.config.parser import Parser
 from popular.paths import RUNDIR
 from popular.statefile.reader import NotAStateFile
-from popular.tools.parser import ToolParser
 from popular.tools.printing import forget_output
 from popular.tools.pstatus import document as pstatus_json, metrics as pstatus_metrics, table as pstatus_table
 from popular.tools.pstatus.snapshot import Selection, Snapshot, take
@@ -195,7 +195,7 @@ def read_arguments(argv: Sequence[str]) -> Wanted:
                   metrics_wanted(parser, arguments, paths))
 
 
-def metrics_wanted(parser: ToolParser, arguments: argparse.Namespace,
+def metrics_wanted(parser: Parser, arguments: argparse.Namespace,
                    paths: tuple[str, ...]) -> pstatus_metrics.Wanted | None:
     """Return what --metrics is to tell, None without it; ends with EX_USAGE for options that do not go together."""
     if not arguments.metrics:
@@ -218,9 +218,9 @@ def candidates(arguments: argparse.Namespace) -> Iterator[str]:
         yield os.path.join(rundir, f"{program}.state")
 
 
-def make_parser() -> ToolParser:
+def make_parser() -> Parser:
     """Return the parser of the options of spec 6."""
-    parser = ToolParser(
+    parser = Parser(
         prog="pstatus", add_help=False, allow_abbrev=False, usage="pstatus [OPTION]...",
         description="Show what a running pproxy or pserv is doing: its sessions, one a line, and its totals.",
         epilog="Nothing is required. Exit code: 0 shown; 1 no such file; 64 wrong usage; 65 not a state file of this "
