@@ -59,8 +59,10 @@ def shut_out(item: Item) -> list[Mistake]:
 def why_not_recorded(config: Config) -> str:
     """Return why clients cannot be recorded for SMTP after POP; empty: they can, or need not."""
     path = config.variables.text("smtpafterpopfile")
-    needed = path if os.path.exists(path) else os.path.dirname(path)
-    why = why_not(needed, os.R_OK | os.W_OK) if records_clients(config) else ""
+    folder = os.path.dirname(path)
+    needed = path if os.path.exists(path) else folder
+    is_told = not os.path.isdir(folder)    # by the check, as a mistake
+    why = why_not(needed, os.R_OK | os.W_OK) if records_clients(config) and not is_told else ""
     return f"{needed}: user {own_rights().user!r} cannot write to it: {why}" if why else ""
 
 

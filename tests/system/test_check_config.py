@@ -360,3 +360,9 @@ def test_stderr_without_foreground_is_told_by_the_check_too(folder: Path) -> Non
     texts = settings(folder, logto="stderr")
     assert check(folder, texts) == (78, ["[pproxy] logto: logto = stderr needs --foreground"])
     assert check(folder, texts, "--foreground") == (0, [])
+
+
+def test_a_folder_for_smtp_after_pop_that_is_missing_is_told_once(folder: Path) -> None:
+    texts = settings(folder, smtpafterpopfile=folder / "none/db")
+    texts["vserv"]["main"]["smtpafterpop"] = "on"
+    assert check(folder, texts) == (78, [f"[pproxy] smtpafterpopfile: no such folder: {folder}/none"])
