@@ -21,7 +21,7 @@ from popular.unix.rights import own_rights
 
 
 def main() -> int:
-    """Run `pproxy`; returns the exit code of spec 1.1 and the design."""
+    """Run `pproxy`; returns its exit code (design 2.1)."""
     return start(SPEC, sys.argv[1:], prepare=prepare, attempt=attempt)
 
 
