@@ -13,10 +13,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from popular.config.changes import Told, changes_from
-from popular.config.ini.save import OLD, holds, save
+from popular.config.ini.save import OLD, holds, prove, save
 from popular.config.setting import Schema
 from popular.control.client import ControlClient, Reply
-from popular.errors import PopularError, UsageError
+from popular.errors import ConfigError, PopularError, UsageError
 from popular.pproxy.settings import SCHEMA as PPROXY
 from popular.pserv.settings import SCHEMA as PSERV
 from popular.unix.rights import Peer, acting_as, find_rights
@@ -32,13 +32,16 @@ def save_config(client: ControlClient) -> Reply:
     try:
         told = changes_from("".join(reply.lines))
         told = replace(told, path=os.path.realpath(told.path))
-        if not told.changes:
-            return Reply(True, f"nothing to save: {told.path} says what is in force", ())
         schema = SCHEMAS.get(told.program)
         if schema is None:
             raise UsageError(f"no such program: {told.program!r}")
         with _rights(told, schema, client.peer()):
+            prove(told, schema)
+            if not told.changes:
+                return Reply(True, f"nothing to save: {told.path} says what is in force", ())
             path = save(told, schema)
+    except ConfigError as why:
+        return _refused(f"{why}\n{told.path} cannot be read; nothing was written")
     except OSError as why:
         return _refused(f"{why.filename or told.path}: {why.strerror}; {_hint(told)}")
     except (PopularError, ValueError) as why:
@@ -66,7 +69,7 @@ def _rights(told: Told, schema: Schema, peer: Peer) -> AbstractContextManager[No
     if os.geteuid() != 0 or peer.uid == 0 or not os.path.lexists(told.path):    # then nothing is written
         return nullcontext()
     if _is_roots(told.path):
-        if not holds(told.path, schema):
+        if told.changes and not holds(told.path, schema):
             raise UsageError(f"{told.path} says nothing yet; write the first words of {told.program} into it, and "
                              "reload")
         return nullcontext()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
-from popular.config.changes import Told
+from popular.config.changes import Change, Told
 from popular.errors import UsageError
 from popular.pproxy.settings import SCHEMA
 from popular.tools import pcontrol_save
@@ -81,6 +81,18 @@ def test_a_file_that_was_edited_meanwhile_is_left_alone(proxy: Daemon) -> None:
     assert "maxerrors = 9" in proxy.config.read_text()
 
 
+@pytest.mark.parametrize("commands", [[], ["set maxerrors 9"]], ids=["nothing changed", "changed"])
+def test_a_file_that_is_broken_is_not_said_to_be_in_force(proxy: Daemon, commands: list[str]) -> None:
+    broken = proxy.config.read_text().replace("maxerrors = 7", "maxerrors = many")
+    proxy.config.write_text(broken)
+    done = pcontrol(proxy, *commands, "config save")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "[pproxy] maxerrors: 'many' is not a whole number from 1 to 1000" in done.stderr
+    assert f"{proxy.config} cannot be read; nothing was written" in done.stderr
+    proxy.config.unlink()
+    assert f"{proxy.config}: No such file or directory" in pcontrol(proxy, "config save").stderr
+
+
 def test_after_an_upgrade_the_file_is_still_known(proxy: Daemon) -> None:
     tell(proxy, "set maxerrors 9")
     assert pcontrol(proxy, "upgrade").returncode == 0
@@ -98,7 +110,7 @@ def test_root_writes_for_another_user_where_only_root_can_write(rundir: Path) ->
     """And else with that user's rights, for a daemon that was broken into may name any file."""
     file = rundir / "pproxy.conf"
     file.write_text("[pproxy]\nmaxerrors = 7\n")
-    told = Told("pproxy", str(file), "", ())
+    told = Told("pproxy", str(file), "", (Change("pproxy", "", {"maxerrors": "9"}),))
     nobody = Peer(1, 65534)
 
     def writes_as() -> int:

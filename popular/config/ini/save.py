@@ -31,6 +31,11 @@ class _Original:
     status: os.stat_result
     attributes: tuple[tuple[str, bytes], ...]    # extended ones, lists of access rights among them
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what stands in it, in hex."""
+        return hashlib.sha256(self.raw).hexdigest()
+
 
 def save(told: Told, schema: Schema) -> str:
     """Write the changes that a daemon has told into its file; returns the name of that file.
@@ -45,14 +50,14 @@ def save(told: Told, schema: Schema) -> str:
     try:
         _want_no_other(fd, path)
         original = _read(fd, name, path)
-        _want_unchanged(original, told, path)
+        _want_unchanged(original.digest, told)
         before = read_ini(path, schema, default_config(schema))
         wanted = changed(before, schema, told.changes)
         new = _write(fd, name + _NEW, _text(original.raw, told.changes), original)
         try:
             if read_ini(os.path.join(folder, new), schema, default_config(schema)) != wanted:
                 raise UsageError(f"{path}: its layout is not understood; write the changes into it by hand")
-            _want_unchanged(_read(fd, name, path), told, path)
+            _want_unchanged(_read(fd, name, path).digest, told)
             old = _write(fd, name + OLD + _NEW, original.raw, original)
             os.rename(old, name + OLD, src_dir_fd=fd, dst_dir_fd=fd)
             os.rename(new, name, src_dir_fd=fd, dst_dir_fd=fd)
@@ -85,6 +90,21 @@ def holds(path: str, schema: Schema) -> bool:
     return config != default_config(schema)
 
 
+def prove(told: Told, schema: Schema) -> None:
+    """Raise ConfigError for a file with mistakes, UsageError for another one than the daemon has read."""
+    if not told.digest and not os.path.lexists(told.path):    # it has read none
+        return
+    source = read_ini(told.path, schema, default_config(schema)).source
+    _want_unchanged(source.digest if source else "", told)
+
+
+def _want_unchanged(digest: str, told: Told) -> None:
+    """Raise UsageError when the file is another one than the daemon has read."""
+    if digest != told.digest:
+        raise UsageError(f"{told.path} was changed after the daemon had read it; nothing was written: reload first, "
+                         "and see what it says")
+
+
 def _want_no_other(folder: int, path: str) -> None:
     """Keep out others that save into this folder, until the descriptor is closed: their new files have these names."""
     try:
@@ -105,12 +125,6 @@ def _read(folder: int, name: str, path: str) -> _Original:
         raw = file.read(MAX_BYTES + 1)
         attributes = tuple((each, os.getxattr(fd, each)) for each in os.listxattr(fd))
     return _Original(raw, status, attributes)
-
-
-def _want_unchanged(original: _Original, told: Told, path: str) -> None:
-    if hashlib.sha256(original.raw).hexdigest() != told.digest:
-        raise UsageError(f"{path} was changed after the daemon had read it; nothing was written: reload first, and see "
-                         "what it says")
 
 
 def _text(raw: bytes, changes: tuple[Change, ...]) -> bytes:
