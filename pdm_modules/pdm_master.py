@@ -107,10 +107,9 @@ def _parse_line(number: int, line: str) -> Grant:
     address, _, rest = line[1:].partition("]:") if line.startswith("[") else line.partition(":")
     namespace, _, stored = rest.partition(":")
     if not address or not namespace or not stored:
-        raise ValueError("wanted IP:NAMESPACE:CRYPTED")
+        raise ValueError("it is not IP:NAMESPACE:CRYPTED")
     try:
         network = None if address == "*" else ip_network(address, strict=False)
     except ValueError:
-        raise ValueError("wanted an IP address, a network or * before the first colon, "
-                         "IPv6 in brackets") from None
+        raise ValueError("before the first colon is no IP address, network or *; IPv6 stands in brackets") from None
     return Grant(number, network, namespace, stored)

@@ -138,7 +138,7 @@ def places_of(names: Sequence[str]) -> tuple[int, ...]:
         return tuple(places.get(column, -1) for column in COLUMNS)
     if 2 <= len(names) <= len(COLUMNS):
         return (*range(len(names)), *[-1] * (len(COLUMNS) - len(names)))
-    raise ValueError(f"the query has {len(names)} columns, wanted {', '.join(COLUMNS)}")
+    raise ValueError(f"the query has {len(names)} columns; they must be {', '.join(COLUMNS)}")
 
 
 def fields_of(row: Sequence[object], places: Sequence[int]) -> list[str]:

@@ -36,7 +36,7 @@ def load_module(directory: str, ident: str, name: str, args: Sequence[str]) -> P
     Raises PdmError.
     """
     if _NAME.fullmatch(name) is None:
-        raise PdmError(f"{ident}: {name!a} is no module name, wanted a-z, 0-9 and _")
+        raise PdmError(f"{ident}: {name!a} is no module name: it may have a-z, 0-9 and _")
     namespaces, words = _take_scope(ident, args)
     path = os.path.join(directory, f"pdm_{name}.py")
     kind = _module_class(_execute(f"popular_pdm_{name}", path, _checked_source(path)), path)
@@ -60,7 +60,7 @@ def _take_scope(ident: str, args: Sequence[str]) -> tuple[frozenset[str], list[s
         return frozenset(), words
     namespaces = scopes[0][len(_SCOPE):].split(",")
     if len(scopes) > 1 or not all(namespaces):
-        raise PdmError(f"{ident}: wanted {_SCOPE}NS[,NS…] once, no name of a namespace empty")
+        raise PdmError(f"{ident}: {_SCOPE}NS[,NS…] may stand there once, with no name empty")
     return frozenset(namespaces), words
 
 
@@ -107,7 +107,7 @@ def _name(file: str) -> str:
 def _prove(path: str, status: os.stat_result) -> None:
     """Raise PdmError unless a file or folder is root's or ours, and nobody else can write to it."""
     if status.st_uid not in (0, os.geteuid()):
-        raise PdmError(f"{path}: belongs to uid {status.st_uid}, wanted root or uid {os.geteuid()}: "
+        raise PdmError(f"{path}: belongs to uid {status.st_uid}, not to root or uid {os.geteuid()}: "
                        f"chown root {path}")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PdmError(f"{path}: can be written by group or others: chmod go-w {path}")
@@ -156,7 +156,7 @@ def _module_class(module: ModuleType, path: str) -> Any:
         raise PdmError(f"{path}: has no class Module that derives from popular.pdm.api.PdmModule")
     version: Any = kind.API
     if not (isinstance(version, tuple) and len(version) == 2 and all(isinstance(part, int) for part in version)):
-        raise PdmError(f"{path}: its API is {version!a}, wanted a pair of numbers such as {API}")
+        raise PdmError(f"{path}: its API is {version!a}, not a pair of numbers such as {API}")
     if version[0] != API[0] or version[1] > API[1]:
         raise PdmError(f"{path}: is written for API {version[0]}.{version[1]}, "
                        f"this POPular has {API[0]}.{API[1]}")

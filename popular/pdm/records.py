@@ -104,7 +104,7 @@ def parse_record(raw: bytes) -> Record:
 def make_record(fields: Sequence[str]) -> Record:
     """Make a record of its 4 or 6 fields; raises ValueError."""
     if len(fields) not in (4, 6):
-        raise ValueError(f"the record has {len(fields)} fields, wanted 4 or 6")
+        raise ValueError(f"the record has {len(fields)} fields, not 4 or 6")
     stored, backend, protocol, mailbox, user, password = [*fields, "", ""][:6]
     if not stored:
         raise ValueError("the record has no password")

@@ -32,7 +32,7 @@ def fault_of(answer: Any) -> str:
     if found is None:
         return "said OK, but not where the mail is" if answer.outcome is Outcome.OK else ""
     if not isinstance(found, Found):
-        return f"found {type(found).__name__}, not a Found"
+        return f"its place is {type(found).__name__}, not a Found"
     for name, kind in _TYPES:
         if not isinstance(getattr(found, name), kind):
             return f"{name} is {type(getattr(found, name)).__name__}, not {kind.__name__}"

@@ -147,7 +147,7 @@ class StateFileView:
             raise NotAStateFile("not a state file")
         _, magic, version, *places, device, inode, program, host = FIXED.unpack(fixed)
         if version != VERSION:
-            raise NotAStateFile(f"a state file of version {version}, wanted {VERSION}")
+            raise NotAStateFile(f"a state file of version {version}, not of version {VERSION}")
         slots = places[1]
         if magic not in KINDS or not 0 < slots <= MAX_SLOTS or tuple(places) != Layout(slots).places()[1:]:
             raise NotAStateFile("not a state file of pproxy or pserv")

@@ -123,7 +123,7 @@ class Batch:
     def _lines(self) -> Iterator[Line]:
         if self._options.command:
             if self._options.files:
-                _complain("found both commands and files, wanted one of them")
+                _complain("commands are read from -c or from files, not from both")
                 raise Stop(os.EX_USAGE)
             yield from (Line(f"command {number}", text) for number, text in enumerate(self._options.command, 1))
             return
@@ -142,7 +142,7 @@ class Batch:
         if self._options.verbose:
             print(f"> {line.text}", flush=True)
         if "\n" in line.text or len(line.text.encode("utf-8", "surrogateescape")) > MAX_COMMAND_LINE:
-            _complain(f"{line.where}: wanted one line of at most {MAX_COMMAND_LINE} octets")
+            _complain(f"{line.where}: a command is one line of at most {MAX_COMMAND_LINE} octets")
             self._fail()
             return
         reply = ask(self._client, line.text)

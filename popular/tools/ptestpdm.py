@@ -98,7 +98,7 @@ def run_login(arguments: argparse.Namespace) -> int:
     is_good = is_ip(client)
     try:
         if not is_good:
-            raise UsageError(f"--client: found {client!a}, wanted an IP address")
+            raise UsageError(f"--client: {client!a} is not an IP address")
         for finding in try_login(login, show_note if arguments.debug else ignore_note):
             print(finding.line, flush=True)
             is_good = is_good and finding.is_good

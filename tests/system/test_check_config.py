@@ -230,8 +230,8 @@ def test_a_users_file_that_logins_would_fail_by(folder: Path, spoil: Callable[[P
 
 MODULES = [
     pytest.param("any", "store %u", "", id="any"),
-    pytest.param("master", "{}/users", "{}/users: line 1: wanted an IP address, a network or * before the first colon, "
-                 "IPv6 in brackets", id="master"),
+    pytest.param("master", "{}/users", "{}/users: line 1: before the first colon is no IP address, network or *; IPv6 "
+                 "stands in brackets", id="master"),
     pytest.param("cdb", "{}/users", "{}/users: ", id="cdb"),
     pytest.param("sqlite", "{}/users", "{}/users: SQLite says: file is not a database", id="sqlite"),
     pytest.param("passwd", "", "'args' is missing: the users file", id="without args"),

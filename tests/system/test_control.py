@@ -280,7 +280,7 @@ class Module(PdmModule):
 @pytest.mark.parametrize(("find", "told"), [
     pytest.param("time.sleep(60)", "no answer within 0.2 s", id="hangs"),
     pytest.param("1 / 0", "ZeroDivisionError", id="fails"),
-    pytest.param("return 7", "found int, not a Found", id="nonsense"),
+    pytest.param("return 7", "its place is int, not a Found", id="nonsense"),
     pytest.param("import os; os._exit(0)", "ended without an answer", id="dies"),
     pytest.param("raise NotImplementedError", "NotImplementedError", id="not there"),
 ])

@@ -115,7 +115,7 @@ def test_parameters(module, where, user):
                                    "SELECT 1,2,3,4,5,6,7 WHERE :user = 'joe'"])
 def test_a_wrong_number_of_columns_is_a_failure(module, query):
     answer = module(query).check(make_request("joe"))
-    assert answer.outcome is Outcome.FAILED and "columns, wanted password, backend" in answer.why
+    assert answer.outcome is Outcome.FAILED and "columns; they must be password, backend" in answer.why
 
 
 @pytest.mark.parametrize("query, why", [

@@ -167,7 +167,7 @@ def test_hostile_names_are_found_as_they_are_shown(statefile: StateFile) -> None
 @pytest.mark.parametrize("text", ["10.0.0.0/99", "10.0.0/x", "a/b"])
 def test_what_is_no_network_is_told(look: Look, text: str) -> None:
     view = keys.filtered(View(), "client", text)
-    assert view.filters == Filters() and "wanted an address, ADDRESS/BITS" in view.message
+    assert view.filters == Filters() and "is not an address, ADDRESS/BITS" in view.message
 
 
 # Cursor

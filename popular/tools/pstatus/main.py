@@ -254,14 +254,14 @@ def interval(text: str) -> float:
     try:
         return _LOOP.parse(text)
     except ValueError as why:
-        raise argparse.ArgumentTypeError(f"found {text!r}, wanted {why}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not {why}") from None
 
 
 def slots(text: str) -> tuple[int, int | None]:
     """Read a range of slots: first and last, None for no last one; raises ArgumentTypeError."""
     found = _RANGE.fullmatch(text)
     if found is None or (found[2] is None and found[3] is not None) or (found[3] and int(found[3]) < int(found[1])):
-        raise argparse.ArgumentTypeError(f"found {text!r}, wanted slots such as 7, 5-10 or 5-")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range of slots such as 7, 5-10 or 5-")
     first = int(found[1])
     if found[2] is None:
         return first, first

@@ -68,7 +68,7 @@ def _address_test(text: str) -> Test:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:
         if "/" in text:
-            raise ValueError(f"found {shown(text)}, wanted an address, ADDRESS/BITS, or a part of an address") from None
+            raise ValueError(f"{shown(text)} is not an address, ADDRESS/BITS, or a part of an address") from None
         return lambda row: row.client is not None and text.casefold() in str(row.client).casefold()
     wanted, size = network.network_address.packed, len(network.network_address.packed)
     shift = network.max_prefixlen - network.prefixlen

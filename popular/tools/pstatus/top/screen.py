@@ -254,7 +254,7 @@ class Screen:
                 self._view = replace(self._view, interval=Time(keys.FASTEST, keys.SLOWEST).parse(text))
                 self._wait(self._view.interval)
             except ValueError as why:
-                self._view = replace(self._view, message=f"found {shown(text)}, wanted {why}.")
+                self._view = replace(self._view, message=f"{shown(text)} is not {why}.")
 
         self._ask("interval (5s, 500ms)", "", then)
 
