@@ -11,6 +11,11 @@ PROXY_V1 = b"PROXY "
 PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"
 
 
+def is_proxy_header(octets: bytes) -> bool:
+    """Tell whether the first octets of a connection begin a header of the PROXY protocol, version 1 in any case."""
+    return octets.startswith(PROXY_V2) or octets[:len(PROXY_V1)].upper() == PROXY_V1
+
+
 class Buffered(Protocol):
     """A connected stream over a socket, with buffers of its own.
 

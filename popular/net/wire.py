@@ -36,7 +36,7 @@ class Wire:
     """
 
     __slots__ = ("sock", "idle", "deadline", "maxline", "bytes_in", "bytes_out", "before_wait", "is_unfinished",
-                 "_input", "_start", "_poll")
+                 "_input", "_start", "_head", "_poll")
 
     def __init__(self, sock: Stream, *, idle: float, maxline: int = 255) -> None:
         """Take over `sock`; it becomes non-blocking."""
@@ -53,6 +53,7 @@ class Wire:
         self.is_unfinished = False    # `send_parts` did not come to its end
         self._input = b""       # received; everything before _start has been handed out
         self._start = 0
+        self._head = b""        # the first octets of all, which may be a header of the PROXY protocol in pieces
         self._poll: select.poll | None = None
 
     def readline(self) -> bytes:
@@ -216,9 +217,11 @@ class Wire:
                 raise _gone(why) from None
             if not block:
                 raise Gone("closed")
+            if self.bytes_in < len(PROXY_V2):
+                self._head += block
             self.bytes_in += len(block)
             if 0 in block:
-                if block.startswith(PROXY_V2):
+                if PROXY_V2.startswith(self._head[:len(PROXY_V2)]):
                     raise ProxyHeader
                 raise NulByte(len(block), block)
             return block

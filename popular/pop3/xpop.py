@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from popular.errors import CommandRefused, LoginRefused, ProxyHeader
 from popular.names import MAX_MAILBOX, clean_line, is_mailbox, is_sid
-from popular.net.transport import PROXY_V1
+from popular.net.transport import is_proxy_header
 from popular.net.wire import Wire
 
 MAX_FLAGS = 16    # flags on the third line
@@ -41,7 +41,7 @@ def read_preamble(wire: Wire) -> Preamble:
     How long it may take is the wire's deadline, which the caller sets.
     """
     mailbox = _line(wire, MAX_MAILBOX, "mailbox name")
-    if mailbox.startswith(PROXY_V1):
+    if is_proxy_header(mailbox):
         raise ProxyHeader
     if mailbox in _POP3_WORDS or b" " in mailbox:
         raise _refused("this port speaks XPOP, not POP3", mailbox)

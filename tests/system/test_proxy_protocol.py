@@ -32,7 +32,7 @@ def port(request: pytest.FixtureRequest, start: Callable[..., Daemon], proxy: St
     return proxy(store(NOWHERE), vserv={"tls": "implicit", "certificate": pair.certificate, "key": pair.key}), b""
 
 
-@pytest.mark.parametrize("header", [V1, V2], ids=["version 1", "version 2"])
+@pytest.mark.parametrize("header", [V1, V2, V1.lower()], ids=["version 1", "version 2", "lower case"])
 def test_a_header_ends_the_connection_with_one_clear_line(port: tuple[Daemon, bytes], pop: Pop, header: bytes) -> None:
     daemon, greeting = port
     client = pop(daemon.endpoint())

@@ -17,7 +17,7 @@ import socket
 import ssl
 
 from popular.errors import Gone, NoTls, ProxyHeader
-from popular.net.transport import PROXY_V1, PROXY_V2, Octets, Stream
+from popular.net.transport import PROXY_V1, PROXY_V2, Octets, Stream, is_proxy_header
 from popular.net.wire import Wire
 
 TLS_BLOCK = 64 * 1024    # octets taken from the network, or enciphered, at a time
@@ -36,14 +36,15 @@ class TlsFailed(OSError):
 class TlsStream:
     """One connection under TLS."""
 
-    __slots__ = ("sock", "wants", "_incoming", "_outgoing", "_tls", "_unsent", "_owed", "_is_over", "_is_server",
-                 "_has_turn")
+    __slots__ = ("sock", "wants", "_held", "_incoming", "_outgoing", "_tls", "_unsent", "_owed", "_is_over",
+                 "_is_server", "_has_turn")
 
     def __init__(self, sock: Stream, context: ssl.SSLContext, *, server_side: bool,
                  server_hostname: str | None = None) -> None:
         """Put TLS over `sock`, which does not block."""
         self.sock = sock
         self.wants = select.POLLIN              # the event to wait for after a BlockingIOError
+        self._held = b""                        # the first octets, while they may become a header that is no TLS
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
@@ -167,8 +168,13 @@ class TlsStream:
         """Take a block from the network; at its end, note it for the next read."""
         self.wants = select.POLLIN
         block = self.sock.recv(TLS_BLOCK)
-        if is_shaking_hands and block.startswith((PROXY_V1, PROXY_V2)):
-            raise ProxyHeader
+        if is_shaking_hands and block:
+            block = self._held + block
+            if is_proxy_header(block):
+                raise ProxyHeader
+            self._held = block if any(header.startswith(block) for header in (PROXY_V1, PROXY_V2)) else b""
+            if self._held:
+                raise BlockingIOError(errno.EAGAIN, "not all of a header yet")
         if block:
             self._incoming.write(block)
         elif is_shaking_hands:
