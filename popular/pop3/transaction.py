@@ -40,7 +40,7 @@ class SessionTotals:
     """What a session did, for the log."""
 
     retrieved: int = 0      # answers to RETR sent in full
-    octets: int = 0         # of messages, stuffed, handed to the wire by RETR and TOP
+    octets: int = 0         # of the messages retrieved, as STAT counts them
     deleted: int = 0        # messages removed at QUIT
     failed: int = 0         # messages that should have been
     why: str = ""           # what the store said when it could not do all that QUIT asked for
@@ -65,7 +65,7 @@ class TransactionState(State):
         self._has_last = has_last
         self._last = 0                           # highest number retrieved since the start or RSET
         self._retrieved = 0
-        self._sent = 0
+        self._octets = 0                         # of messages retrieved
         self._removed = 0
         self._failed = 0
         self._why = ""
@@ -75,8 +75,8 @@ class TransactionState(State):
     @property
     def totals(self) -> SessionTotals:
         """What was done so far; also for a session that ends by Gone."""
-        return SessionTotals(self._retrieved, self._sent, self._removed, self._failed, self._why,
-                             self._unreadable, self._read_error)
+        return SessionTotals(self._retrieved, self._octets, self._removed, self._failed, self._why,
+                       self._unreadable, self._read_error)
 
     @property
     def _left_octets(self) -> int:
@@ -115,6 +115,7 @@ class TransactionState(State):
         self._read.add(index)
         self._last = max(self._last, index + 1)
         self._retrieved += 1
+        self._octets += self._entries[index].size
 
     @command("TOP", (2, 2), usage="needs a message number and a number of lines")
     def top(self, number: bytes, count: bytes) -> None:
@@ -218,7 +219,7 @@ class TransactionState(State):
             except (OSError, StoreError) as why:
                 raise self._cannot_read(index, why) from why
             try:
-                self._answer(text, self._counted(chain((first,), parts)))
+                self._answer(text, chain((first,), parts))
             except (OSError, StoreError) as why:
                 self._cannot_read(index, why)
                 raise Gone(f"message {index + 1} cannot be read to its end") from why
@@ -252,9 +253,3 @@ class TransactionState(State):
         self._unreadable += 1
         self._read_error = f"message {index + 1}: {why}"
         return CommandRefused(f"message {index + 1} cannot be read now", code=code, is_own_fault=False)
-
-    def _counted(self, parts: Iterator[bytes | FilePart]) -> Iterator[bytes | FilePart]:
-        """Pass on what goes to the wire, adding up its octets."""
-        for part in parts:
-            self._sent += len(part)
-            yield part

@@ -25,10 +25,10 @@ MAILBOX_OPENED = Message(
 MAILBOX_CLOSED = Message(
     0x0281, INF, "mailbox_closed",
     "peer server mailbox outcome retrieved octets deleted failed bytes_in bytes_out seconds times",
-    "A session is over.  octets are those of messages sent, failed are messages that could not be removed, times tells "
-    "the seconds spent in each state.  When a child died within a session, or was ended by a command, its master "
-    "writes this line: outcome is `cut off:` and the reason, bytes are those of up to a second before, and what only "
-    "the child knew is 'unknown'.  Nothing to do.")
+    "A session is over.  octets are those of the messages retrieved, as STAT counts them, failed are messages that "
+    "could not be removed, times tells the seconds spent in each state.  When a child died within a session, or was "
+    "ended by a command, its master writes this line: outcome is `cut off:` and the reason, bytes are those of up to a "
+    "second before, and what only the child knew is 'unknown'.  Nothing to do.")
 NO_PREAMBLE = Message(
     0x0282, INF, "no_preamble", "peer server why",
     "A connection ended before it named a mailbox.  Health checks do that; many of them hint at a network fault.")
