@@ -18,7 +18,7 @@ class LoginLimit:
 
 
 class Newcomers:
-    """The sessions of which nobody knows yet that they have logged in, in the order in which they began."""
+    """The sessions of which nobody knows yet that they have logged in, in the order in which they are due."""
 
     def __init__(self, limit: LoginLimit) -> None:
         """Begin without any; another `limit` may be set later, for sessions that begin then."""
@@ -30,7 +30,7 @@ class Newcomers:
         """Note that a session begins in the child `pid`."""
         self.forget(pid)
         if self.limit.ask_after > 0:
-            self._to_ask[pid] = now + self.limit.ask_after
+            _note(self._to_ask, pid, now + self.limit.ask_after)
 
     def forget(self, pid: int) -> None:
         """Note that a child has no session any more, or one that has logged in."""
@@ -46,13 +46,23 @@ class Newcomers:
         """Return the children that are to be asked now, and those that have not answered in time."""
         ask, end = _due(self._to_ask, now), _due(self._to_end, now)
         for pid in ask:
-            self._to_end[pid] = now + self.limit.answer_within
+            _note(self._to_end, pid, now + self.limit.answer_within)
         return ask, end
 
     def wait(self, now: float) -> float | None:
         """Return the seconds until somebody is due; None: nobody."""
         dues = [next(iter(table.values())) for table in (self._to_ask, self._to_end) if table]
         return max(0.0, min(dues) - now) if dues else None
+
+
+def _note(table: dict[int, float], pid: int, due: float) -> None:
+    """Put in a child that is not there so that the first ones are due first: it is the last, unless limits change."""
+    is_last = not table or due >= next(reversed(table.values()))
+    table[pid] = due
+    if not is_last:
+        ordered = sorted(table.items(), key=lambda item: item[1])
+        table.clear()
+        table.update(ordered)
 
 
 def _due(table: dict[int, float], now: float) -> list[int]:

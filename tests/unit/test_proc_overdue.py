@@ -67,3 +67,26 @@ def test_a_limit_is_for_sessions_to_come() -> None:
     newcomers.begin(2, 100.0)
     assert newcomers.take_due(110.0) == ([1], [])
     assert newcomers.wait(110.0) == 1.0
+
+
+def test_a_shorter_limit_is_that_of_sessions_that_begin_then() -> None:
+    newcomers = Newcomers(LIMIT)
+    newcomers.begin(1, 100.0)
+    newcomers.limit = LoginLimit(ask_after=3.0, answer_within=1.0)
+    newcomers.begin(2, 101.0)
+    newcomers.begin(3, 102.0)
+    assert newcomers.wait(102.0) == 2.0
+    assert newcomers.take_due(104.0) == ([2], [])
+    assert newcomers.take_due(105.0) == ([3], [2])
+    assert newcomers.take_due(110.0) == ([1], [3])
+
+
+def test_a_shorter_time_to_answer_is_that_of_who_is_asked_then() -> None:
+    newcomers = Newcomers(LIMIT)
+    newcomers.begin(1, 100.0)
+    newcomers.begin(2, 101.0)
+    assert newcomers.take_due(110.0) == ([1], [])
+    newcomers.limit = LoginLimit(ask_after=10.0, answer_within=1.0)
+    assert newcomers.take_due(111.0) == ([2], [])
+    assert newcomers.take_due(112.0) == ([], [2])
+    assert newcomers.take_due(115.0) == ([], [1])
