@@ -12,7 +12,7 @@ import time
 
 from popular.addresses import Endpoint
 from popular.errors import StartError, UsageError
-from popular.net.listen import bound_endpoint
+from popular.net.listen import bound_endpoint, prepare_tcp
 from popular.net.ringpacket import MAX_NUMBER, MAX_RING_ANSWER, RingAnswer, RingRequest, Verb, canonical, decode_answer
 
 _PATIENCE = 2.0    # seconds for an answer of ringd, which never has long to do; a master waits so long
@@ -172,7 +172,7 @@ class RingClient:
             if sock.type != socket.SOCK_STREAM or _bare(found) != _bare(wanted):
                 raise StartError(f"{where}: got a socket of {found}")
             sock.setblocking(False)
-            sock.listen(backlog)
+            prepare_tcp(sock, backlog)    # an older ringd may have done less
         except (OSError, StartError) as why:
             sock.close()
             self.release(wanted)

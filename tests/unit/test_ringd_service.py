@@ -14,7 +14,7 @@ import pytest
 from popular.addresses import Endpoint
 from popular.errors import StartError
 from popular.log.writer import Log
-from popular.net.listen import bind_tcp, bound_endpoint
+from popular.net.listen import UNSENT, bind_tcp, bound_endpoint
 from popular.net.ringclient import RingClient
 from popular.net.ringpacket import RingAnswer
 from popular.proc.watch import Watch
@@ -300,3 +300,14 @@ def test_a_client_takes_no_other_socket(free: Endpoint, kind: int, monkeypatch: 
     assert theirs.recv(100).startswith(b"bind ") and theirs.recv(100).startswith(b"release ")
     client.close()
     theirs.close()
+
+
+def test_a_socket_of_an_older_ringd_is_made_as_ours_are(free: Endpoint) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    client = RingClient("/ringd.sock", ours)
+    with socket.create_server((free.host, free.port)) as bare:
+        socket.send_fds(theirs, [b"+OK %d\n" % (client._number + 1)], [bare.fileno()])
+        sock = client.acquire(free, 5)
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT
+    for each in (sock, client, theirs):
+        each.close()
