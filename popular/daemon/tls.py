@@ -89,6 +89,12 @@ def load_tls(cls: str, items: Sequence[Item], former: Mapping[str, Tls], log: Lo
     return found
 
 
+def kept(owners: Mapping[str, Tls]) -> list[str]:
+    """Return a line for each owner whose files cannot be used any more, so that it has what was read before."""
+    return [f"{owner}: {tls.trouble}; the certificate that was read before stays in use"
+            for owner, tls in owners.items() if tls.trouble]
+
+
 def try_certificates(cls: str, items: Sequence[Item], findings: Findings) -> None:
     """Try the certificates of owners, objects of the class `cls`; one that is over, or soon, is worth a warning."""
     for item in items:

@@ -198,6 +198,24 @@ def test_a_certificate_is_replaced_at_hup(proxy, authority: Authority) -> None:
     tell(daemon, "reopen")
 
 
+def test_a_reload_reads_certificates_anew_those_of_commands_too(proxy, authority: Authority) -> None:
+    daemon = proxy("implicit")
+    pairs = {"main": authority.sign(NAME), "added": authority.sign("added.example.org", days=10)}
+    tell(daemon, f"vserv add added 127.0.0.1:0 tls=implicit certificate={pairs['added'].certificate} "
+         f"key={pairs['added'].key}")
+    before = {line.split()[0]: line for line in tell(daemon, "show certificates")[0].lines}
+    authority.sign(NAME, days=20)
+    authority.sign("added.example.org", days=30)
+    reply = tell(daemon, "reload")[0]
+    assert (reply.text, reply.lines) == ("reloaded, nothing changed", ())
+    after = {line.split()[0]: line for line in tell(daemon, "show certificates")[0].lines}
+    assert before["main"] != after["main"] and "days=19" in after["main"]
+    assert before["added"] != after["added"] and "days=29" in after["added"]
+    Path(pairs["added"].certificate).write_text("damaged")
+    [line] = tell(daemon, "reload")[0].lines
+    assert line.startswith("warning: added: ") and line.endswith("the certificate that was read before stays in use")
+
+
 def test_a_key_that_does_not_fit_is_no_change_but_a_refusal(proxy, authority: Authority) -> None:
     daemon = proxy("implicit")
     other = authority.sign("other.example.org")

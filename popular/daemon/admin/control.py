@@ -22,6 +22,7 @@ from popular.daemon.child.accept import tls_of
 from popular.daemon.master.loop import Master
 from popular.daemon.messages import (
     COMMAND, COMMAND_FAILED, COMMAND_REFUSED, CONTROL_FAILED, CONTROL_STRANGER, FILE_VALUES_UNUSED, RELOADED)
+from popular.daemon.tls import kept
 from popular.daemon.upgrade.rerun import Origin
 from popular.errors import ConfigError, PopularError, UsageError
 from popular.log.message import Message
@@ -146,7 +147,7 @@ class Control:
         try:
             self._want_no_end()
             merged = merge(master.config, master.base, config, given, master.spec.schema)
-            if merged.config != master.config:
+            if merged.config != master.config or tls_of(master.job):    # whose files may be others
                 self._changes.put(merged.config)
         except (PopularError, OSError) as why:
             return refusal(why)
@@ -159,7 +160,8 @@ class Control:
             names = ", ".join(each.what for each in merged.unused)
             master.log.note(FILE_VALUES_UNUSED, count=len(merged.unused), values=names)
             text += f"; values of the file that are not used: {len(merged.unused)}"
-        return ControlAnswer(True, text, (*merged.changes, *(f"{WARNING}{each}" for each in merged.unused)))
+        warnings = (*merged.unused, *kept(tls_of(master.job)))
+        return ControlAnswer(True, text, (*merged.changes, *(f"{WARNING}{each}" for each in warnings)))
 
     def _want_no_end(self) -> None:
         self._master.succession.want_none()

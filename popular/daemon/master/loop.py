@@ -27,6 +27,7 @@ from popular.daemon.messages import (
     START_FAILED, STATE_FILE_FAILED, UPGRADE_FAILED)
 from popular.daemon.settings import load_limit
 from popular.daemon.spec import METRICS, DaemonSpec, Job, Listener
+from popular.daemon.tls import kept
 from popular.errors import ConfigError, PdmError, StartError, UsageError
 from popular.log.message import Message
 from popular.log.trace import places
@@ -281,8 +282,7 @@ class Master:
             self.log.note(FILES_NOT_READ, error=str(why))
             return str(why).splitlines()
         self.supervisor.adopt(self._work(self.job), self.spec.pool(self.config), self.spec.login(self.config))
-        return [f"{owner}: {tls.trouble}; the certificate that was read before stays in use"
-                for owner, tls in tls_of(self.job).items() if tls.trouble]
+        return kept(tls_of(self.job))
 
     def _announce(self, ready: Ready) -> bool:
         """Say that the daemon is there; False when whoever started it has given up waiting."""
