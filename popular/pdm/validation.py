@@ -11,7 +11,9 @@ from popular.names import is_id, is_mailbox
 from popular.pdm.api import Answer, Found, Outcome
 
 _PROTOCOLS = ("", "cxpop", "xpop", "pop3")    # empty: the backend's own
-_MAX_LOGIN = 255                              # octets of a user name or password for a backend (RFC 2449 section 4)
+# Octets of a user name or password for a backend: what a line of `maxline`, 255 by default, holds behind PASS and a
+# space.  RFC 2449 section 4 counts the line end, too, but whatever a client may send us is to reach the backend.
+_MAX_LOGIN = 250
 
 _TYPES: tuple[tuple[str, type], ...] = (
     ("backend", str), ("protocol", str), ("mailbox", str), ("user", str), ("password", bytes), ("master", bool))
