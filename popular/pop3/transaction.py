@@ -76,7 +76,7 @@ class TransactionState(State):
     def totals(self) -> SessionTotals:
         """What was done so far; also for a session that ends by Gone."""
         return SessionTotals(self._retrieved, self._octets, self._removed, self._failed, self._why,
-                       self._unreadable, self._read_error)
+                             self._unreadable, self._read_error)
 
     @property
     def _left_octets(self) -> int:

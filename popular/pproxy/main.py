@@ -45,7 +45,7 @@ def attempt(config: Config, findings: Findings, deep: bool) -> None:
     for cls in ("backend", "pdm"):
         if config.items("vserv") and not config.items(cls):
             path = config.source.path if config.source else ""
-            findings.faults.append(Mistake(path, f"there is no [{cls}], so nobody can log in"))
+            findings.warnings.append(Mistake(path, f"there is no [{cls}]: nobody can log in before a command adds one"))
 
 
 def shut_out(item: Item) -> list[Mistake]:

@@ -97,10 +97,13 @@ MAIN = "[vserv]\n[[main]]\naddress = 127.0.0.1:0\n"
 
 
 @pytest.mark.parametrize("text, code, told", [
-    pytest.param(MAIN, 78, ["{}: there is no [backend], so nobody can log in",
-                            "{}: there is no [pdm], so nobody can log in"], id="neither backend nor module"),
-    pytest.param(MAIN + ANY, 78, ["{}: there is no [backend], so nobody can log in"], id="no backend"),
-    pytest.param(MAIN + STORE, 78, ["{}: there is no [pdm], so nobody can log in"], id="no module"),
+    pytest.param(MAIN, 0, ["{}: there is no [backend]: nobody can log in before a command adds one",
+                           "{}: there is no [pdm]: nobody can log in before a command adds one"],
+                 id="neither backend nor module"),
+    pytest.param(MAIN + ANY, 0, ["{}: there is no [backend]: nobody can log in before a command adds one"],
+                 id="no backend"),
+    pytest.param(MAIN + STORE, 0, ["{}: there is no [pdm]: nobody can log in before a command adds one"],
+                 id="no module"),
     pytest.param(MAIN + STORE + ANY.replace("store", "stroe"), 78, [
         "{}: line 13: [pdm] all: module any: no backend 'stroe' is configured; did you mean 'store'?"], id="any"),
     pytest.param(MAIN + "plaintextauth = off\n" + STORE + ANY, 78, [
