@@ -62,7 +62,7 @@ class CommonOption:
         parser.add_argument(*self.names, action=self.action, help=self.text, **extra)
 
 
-def build_parser(schema: Schema) -> argparse.ArgumentParser:
+def _build_parser(schema: Schema) -> argparse.ArgumentParser:
     """Return the parser for one daemon; each row's option is stored under the row's name."""
     parser = Parser(prog=schema.program, allow_abbrev=False, add_help=False,
                     usage=f"{schema.program} [OPTION]...", description=schema.purpose,
@@ -113,7 +113,7 @@ def read_config(schema: Schema, argv: Sequence[str], default_path: str) -> Start
     in `argv` become absolute.  Mistakes of the file are in the result; raises ConfigError for one that cannot be read,
     and SystemExit for wrong usage.
     """
-    parser = build_parser(schema)
+    parser = _build_parser(schema)
     given = vars(parser.parse_args(list(argv)))
     path = os.path.abspath(given.get(":config", default_path))
     options = {name: text for name, text in given.items() if not name.startswith(":")}

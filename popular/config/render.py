@@ -13,8 +13,8 @@ from popular.config.ini.quoting import quote
 from popular.config.kinds import Bool, Choice, Float, Int, Kind, Time
 from popular.config.setting import Schema, Setting
 
-WIDTH = 98        # columns of comments in a sample file
-MAN_WIDTH = 78    # columns of the source of a man page
+_WIDTH = 98        # columns of comments in a sample file
+_MAN_WIDTH = 78    # columns of the source of a man page
 
 Examples = Mapping[str, Mapping[str, Mapping[str, str]]]    # class → id → key → text
 
@@ -62,7 +62,7 @@ def man_text(text: str) -> str:
     """Return prose as lines of troff, each sentence on a line of its own as `mandoc -Tlint` wants it."""
     lines = []
     for sentence in re.split(r"(?<=\.) +", text):
-        lines += textwrap.wrap(_escape(sentence), MAN_WIDTH, break_long_words=False, break_on_hyphens=False)
+        lines += textwrap.wrap(_escape(sentence), _MAN_WIDTH, break_long_words=False, break_on_hyphens=False)
     return "\n".join(f"\\&{line}" if line[:1] in (".", "'") else line for line in lines)
 
 
@@ -85,7 +85,7 @@ def _row_comment(row: Setting, shown: str) -> list[str]:
 
 
 def _comment(text: str) -> list[str]:
-    return textwrap.wrap(" ".join(text.split()), WIDTH, initial_indent="# ", subsequent_indent="# ",
+    return textwrap.wrap(" ".join(text.split()), _WIDTH, initial_indent="# ", subsequent_indent="# ",
                          break_long_words=False, break_on_hyphens=False)
 
 

@@ -12,16 +12,16 @@ import math
 import time
 from collections.abc import Mapping
 
-from popular.log.line import CUT, MAX_LINE, MAX_VALUE, SHORTEST, octets_of, value, word
+from popular.log.line import CUT, MAX_LOG_LINE, MAX_VALUE, SHORTEST, octets_of, value, word
 from popular.log.message import Event
 
 _LONGEST_CHARACTER = 4    # octets of UTF-8
 
-Shown = str | int | float | bool | None | dict[str, "Shown"]
+_JsonValue = str | int | float | bool | None | dict[str, "_JsonValue"]
 
 
 def json_line(event: Event) -> bytes:
-    """Return the event as an object in one line that ends in LF, at most `MAX_LINE` long.
+    """Return the event as an object in one line that ends in LF, at most `MAX_LOG_LINE` long.
 
     When it would be longer, all texts are cut evenly, so that no field is lost.
     """
@@ -32,13 +32,13 @@ def json_text(event: Event) -> bytes:
     """Return the event as `json_line` does, without LF."""
     limit = MAX_VALUE
     text = _dumped(event, event.fields, limit)
-    while len(text) >= MAX_LINE and limit > SHORTEST:
+    while len(text) >= MAX_LOG_LINE and limit > SHORTEST:
         limit //= 2
         text = _dumped(event, event.fields, limit)
-    return (text if len(text) < MAX_LINE else _dumped(event, {}, limit)).encode("ascii")
+    return (text if len(text) < MAX_LOG_LINE else _dumped(event, {}, limit)).encode("ascii")
 
 
-def shown(thing: object, limit: int = MAX_VALUE) -> Shown:
+def json_value(thing: object, limit: int = MAX_VALUE) -> _JsonValue:
     """Return one value as JSON can hold it; texts are cut at `limit` characters.
 
     Numbers stay numbers, floats with 3 decimals; what is no number in JSON (nan, infinity) is null,
@@ -56,8 +56,8 @@ def shown(thing: object, limit: int = MAX_VALUE) -> Shown:
     if isinstance(thing, bytes | bytearray):
         return _text(bytes(thing[:_LONGEST_CHARACTER * (limit + 1)]), limit)
     if isinstance(thing, Mapping):
-        return {word(str(key)): shown(each, limit) for key, each in thing.items()}
-    return shown(str(thing), limit)
+        return {word(str(key)): json_value(each, limit) for key, each in thing.items()}
+    return json_value(str(thing), limit)
 
 
 def _dumped(event: Event, fields: dict[str, object], limit: int) -> str:
@@ -70,7 +70,7 @@ def _dumped(event: Event, fields: dict[str, object], limit: int) -> str:
         "level": event.message.level,
         "number": f"{event.message.number:04x}",
         "name": event.message.name[:limit],
-        "fields": {name: shown(thing, limit) for name, thing in fields.items()},
+        "fields": {name: json_value(thing, limit) for name, thing in fields.items()},
     }, separators=(",", ":"))
 
 

@@ -12,8 +12,8 @@ from functools import lru_cache
 
 from popular.log.message import Event
 
-MAX_VALUE = 200    # characters of one rendered value, without its quotes
-MAX_LINE = 4000    # characters of a line with its LF; below PIPE_BUF, so a write to a pipe is whole as well
+MAX_VALUE = 200        # characters of one rendered value, without its quotes
+MAX_LOG_LINE = 4000    # characters of a line with its LF; below PIPE_BUF, so a write to a pipe is whole as well
 
 CUT = "..."        # ends a value that did not fit
 SHORTEST = 4       # characters a value is cut to at most, however many fields there are
@@ -38,7 +38,7 @@ def classic_text(event: Event) -> bytes:
 
 
 def line(head: str, fields: Collection[tuple[str, object]], limit: int = MAX_VALUE) -> bytes:
-    """Return `head` and the fields as `key=value` in one line that ends in LF, at most `MAX_LINE` long.
+    """Return `head` and the fields as `key=value` in one line that ends in LF, at most `MAX_LOG_LINE` long.
 
     Values have at most `limit` characters, and less, all alike, when the line would be too long: so no field is lost.
     """
@@ -49,9 +49,9 @@ def line(head: str, fields: Collection[tuple[str, object]], limit: int = MAX_VAL
         else:
             parts.append(f"{name}={value(thing, limit)}")
     text = " ".join(parts)
-    if len(text) >= MAX_LINE and limit > SHORTEST:
+    if len(text) >= MAX_LOG_LINE and limit > SHORTEST:
         return line(head, fields, limit // 2)
-    return (text[:MAX_LINE - 1] + "\n").encode("ascii", "replace")
+    return (text[:MAX_LOG_LINE - 1] + "\n").encode("ascii", "replace")
 
 
 def value(thing: object, limit: int = MAX_VALUE) -> str:

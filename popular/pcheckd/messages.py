@@ -2,7 +2,7 @@
 
 from popular.log.message import ADM, INF, Message
 
-SHUTDOWN = Message(
+SHUTDOWN_PCHECKD = Message(
     0x0078, INF, "shutdown", "",
     "pcheckd ends, because a signal told it to.  Nothing to do.")
 

@@ -19,7 +19,7 @@ from popular.mailcheck.packet import MailState
 from popular.mailcheck.server import DatagramJob, Trace
 from popular.net.listen import SocketAddress, endpoint_of
 from popular.pcheckd.answers import Answers
-from popular.pcheckd.messages import SHUTDOWN
+from popular.pcheckd.messages import SHUTDOWN_PCHECKD
 from popular.pcheckd.settings import SCHEMA
 from popular.proc.pool import PoolLimits
 from popular.store.mailbox import mail_state
@@ -89,4 +89,4 @@ def tracer(log: Log) -> Trace:
 
 SPEC = DaemonSpec(
     name="pcheckd", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool,
-    start_message=START, end_message=SHUTDOWN, signals=_SIGNALS)
+    start_message=START, end_message=SHUTDOWN_PCHECKD, signals=_SIGNALS)

@@ -14,7 +14,7 @@ from popular.errors import Findings, Mistake, PdmError, StartError
 from popular.net.listen import resolve
 from popular.pdm.chain import reason
 from popular.pdm.timelimit import TimeUp, limited
-from popular.pproxy.modules import load
+from popular.pproxy.modules import configured_module
 from popular.pproxy.settings import SCHEMA
 from popular.pproxy.spec import SPEC, records_clients
 from popular.unix.rights import own_rights
@@ -70,7 +70,7 @@ def why_not_asked(item: Item, config: Config) -> str:
     """Return why a module could not answer now; empty: it could, or it cannot even be loaded, which others tell."""
     seconds = config.variables.seconds("pdmtimeout")
     try:
-        module = load(item, config)
+        module = configured_module(item, config)
     except PdmError:
         return ""
     try:

@@ -2,7 +2,7 @@
 
 from popular.log.message import ADM, ERR, INF, Message
 
-SHUTDOWN = Message(
+SHUTDOWN_PROXY = Message(
     0x0240, INF, "shutdown_proxy", "command children",
     "pproxy ends because of this command, with so many children left.  Nothing to do.")
 SESSION_START = Message(

@@ -15,7 +15,7 @@ from popular.pdm.loader import load_module
 from popular.unix.signals import is_interruption
 
 
-def load(item: Item, config: Config) -> PdmModule:
+def configured_module(item: Item, config: Config) -> PdmModule:
     """Return the module that an object of class `pdm` names, made with its arguments."""
     directory = _folder(config.variables.optional_text("pdmdir"), item.values.text("module"))
     try:
@@ -45,7 +45,7 @@ def _folder(own: str | None, name: str) -> str:
 def describe(item: Item, config: Config) -> str:
     """Return `ID MODULE ARGS` with secrets masked; raises nothing."""
     try:
-        return Chain([load(item, config)], 0, lambda message, **fields: None).describe()[0]
+        return Chain([configured_module(item, config)], 0, lambda message, **fields: None).describe()[0]
     except BaseException as why:    # foreign code, or a module that cannot be loaded
         if is_interruption(why):
             raise    # else nobody knows which of its arguments are secret

@@ -16,9 +16,9 @@ from popular.smtpafterpop.clients import Clients, ClientsError
 
 # Seconds to wait for another writer.  One of ours has done in less than a millisecond, but with 200 at once some wait
 # for more than 20 ms, because the one who writes has to wait for the processor.
-PATIENCE = 0.25
-PAUSE = 1.0        # seconds after a failure in which no session with a client tries, so that few wait for a lock
-SURPLUS = 0.25     # so much longer than promised an address is recorded, and need not be again so long
+_PATIENCE = 0.25
+REST_SECONDS = 1.0    # seconds after a failure in which no session with a client tries, so that few wait for a lock
+_SURPLUS = 0.25       # so much longer than promised an address is recorded, and need not be again so long
 
 SLOTS = 4096       # of the notebook
 
@@ -62,8 +62,8 @@ class Recorder:
         """Record in the file `path`, for `lifetime` seconds at least; `former`: whose place this one takes."""
         self.path = path
         self.lifetime = lifetime
-        self._surplus = lifetime * SURPLUS
-        self._clients = Clients(path, PATIENCE)
+        self._surplus = lifetime * _SURPLUS
+        self._clients = Clients(path, _PATIENCE)
         self._notebook = Notebook()
         self._once: OnceAMinute = OnceAMinute() if former is None else former._once
 
@@ -87,7 +87,7 @@ class Recorder:
         try:
             self._clients.add(address, int(time.time() + self.lifetime + self._surplus) + 1)
         except ClientsError as why:
-            self._notebook.rest(time.monotonic() + PAUSE)
+            self._notebook.rest(time.monotonic() + REST_SECONDS)
             self._complain(log, address, why)
             return False
         self._notebook.note(address, now + self._surplus)

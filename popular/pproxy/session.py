@@ -34,9 +34,9 @@ from popular.statefile.reader import Row
 if TYPE_CHECKING:
     from popular.pproxy.recorder import Recorder
 
-MAX_DELAY = 15.0    # seconds; the longest wait before a refusal
-EMPTY_MAILBOX = "0 messages (0 octets)"
-WRONG = "Authentication failed"
+_MAX_DELAY = 15.0    # seconds; the longest wait before a refusal
+_EMPTY_MAILBOX = "0 messages (0 octets)"
+_WRONG = "Authentication failed"
 BROKEN = "Temporary problem, please try again later"
 
 _CHECKS = tuple(f"checks_{state.name.lower()}" for state in MailState)    # counters, by the digit on the wire
@@ -116,7 +116,7 @@ class ProxySession:
                 return self.admit(self.authenticate(credentials))
             except LoginRefused as why:
                 self.outcome = ProxyOutcome.REFUSED
-                self.pause_until(asked + min(self.config.authdelay * 2 ** attempt, MAX_DELAY))
+                self.pause_until(asked + min(self.config.authdelay * 2 ** attempt, _MAX_DELAY))
                 self.wire.reply(False, why.text, why.code)
         self.log.note(messages.TOO_MANY_LOGINS, client=self.client, tries=self.config.maxauthtries)
         raise Gone("too many refused logins")
@@ -166,7 +166,7 @@ class ProxySession:
                 raise LoginRefused(BROKEN, code="SYS/TEMP", why=verdict.why)
         self.slot.count("logins_refused")
         self.log.note(messages.LOGIN_REFUSED, **who, client=self.client, why=verdict.why or verdict.outcome.value)
-        raise LoginRefused(WRONG, code="AUTH", why=verdict.why)
+        raise LoginRefused(_WRONG, code="AUTH", why=verdict.why)
 
     def admit(self, route: Route) -> Empty | BackendLink:
         """Decide between the empty mailbox and the backend; answers the client's PASS; raises LoginRefused."""
@@ -255,7 +255,7 @@ class ProxySession:
         if not route.is_vouched:
             raise LoginRefused(BROKEN, code="SYS/TEMP", why=f"{outcome.text}, and nobody has checked the password")
         self.outcome = outcome
-        self.wire.reply(True, EMPTY_MAILBOX)
+        self.wire.reply(True, _EMPTY_MAILBOX)
         return Empty()
 
     def where(self, route: Route) -> dict[str, str]:

@@ -25,8 +25,8 @@ from popular.paths import RINGSOCKET
 from popular.pdm.chain import Chain
 from popular.pdm.secrets import DRIVERS
 from popular.pproxy.commands import commands
-from popular.pproxy.messages import SHUTDOWN
-from popular.pproxy.modules import load
+from popular.pproxy.messages import SHUTDOWN_PROXY
+from popular.pproxy.modules import configured_module
 from popular.pproxy.objects import ProxyConfig, proxy_config, sid_prefix, unusable
 from popular.pproxy.output import ModuleOutput
 from popular.pproxy.rehearsal import ProxyStage
@@ -115,7 +115,7 @@ def _backend_mistakes(item: Item) -> list[Mistake]:
 
 def _module_mistakes(item: Item, config: Config) -> list[Mistake]:
     try:
-        load(item, config)
+        configured_module(item, config)
     except PdmError as why:
         return [Mistake(place("pdm", item.ident), str(why).removeprefix(f"{item.ident}: "))]
     return []
@@ -137,7 +137,7 @@ def listens(config: Config) -> list[Listen]:
 
 def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     """Load database modules and certificates and return what the children do; raises ConfigError and PdmError."""
-    modules = [load(item, config) for item in config.items("pdm")]
+    modules = [configured_module(item, config) for item in config.items("pdm")]
     chain = Chain(modules, config.variables.seconds("pdmtimeout"), log.note, ModuleOutput(log))
     tls = load_tls("vserv", config.items("vserv"), tls_of(former), log)
     note_ending(tls, log)
@@ -185,5 +185,5 @@ def make_stage(config: Config, null: Log) -> ProxyStage:
 
 SPEC = DaemonSpec(
     name="pproxy", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool_limits,
-    start_message=START, end_message=SHUTDOWN, commands=commands, statefile=PROXY,
+    start_message=START, end_message=SHUTDOWN_PROXY, commands=commands, statefile=PROXY,
     stage=make_stage, fulfil=DRIVERS.supply, sum_up=sum_up, login=login_limit)

@@ -15,7 +15,7 @@ from popular.daemon.admin.capa import CAPA, list_of
 from popular.daemon.tls import IMPLICIT, Tls, tls_rows
 from popular.pop3 import capability
 
-SERVER = ObjectClass("server", "Servers: addresses that proxies connect to.", (
+_SERVER = ObjectClass("server", "Servers: addresses that proxies connect to.", (
     Setting("address", Addresses(), None,
             "Where it listens: HOST:PORT or [IPV6]:PORT, several separated by commas.  Who can connect can read all "
             "mail: only proxies may.", required=True),
@@ -26,7 +26,7 @@ SERVER = ObjectClass("server", "Servers: addresses that proxies connect to.", (
             "PEM file of authorities: only proxies with a certificate of one of them are let in (with tls)."),
 ))
 
-CLASSES = (SERVER, CAPA)
+CLASSES = (_SERVER, CAPA)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from popular.pdm.api import Outcome, Request
 from popular.pdm.chain import Chain, Step
 from popular.pproxy.backend import BackendLink
 from popular.pproxy.main import resolve_backends
-from popular.pproxy.modules import load
+from popular.pproxy.modules import configured_module
 from popular.pproxy.objects import ProxyConfig, proxy_config
 from popular.pproxy.routing import NoRoute, Route, find_route, route_remarks, step_line
 from popular.pproxy.settings import SCHEMA
@@ -63,7 +63,7 @@ def try_login(login: Login, note: Callable[..., None]) -> Iterator[Finding]:
     modules = []
     for item in config.items("pdm"):
         try:
-            modules.append(load(item, config))
+            modules.append(configured_module(item, config))
         except PdmError as why:
             yield Finding(f"{item.ident} not-loaded why={value(str(why))}", is_good=False)
     chain = Chain(modules, config.variables.seconds("pdmtimeout"), note)

@@ -16,7 +16,7 @@ _MAX_TEXT = 1 << 20     # octets read from the pipe
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StartOutcome:
     """How a start went."""
 
     code: int     # 0, or the exit code for the starter
@@ -81,7 +81,7 @@ class Ready:
             os.close(null)
 
 
-def await_ready(fd: int, seconds: float) -> Outcome:
+def await_ready(fd: int, seconds: float) -> StartOutcome:
     """Wait until the master has reported on the pipe `fd`, at most `seconds` (starter only)."""
     deadline = time.monotonic() + seconds
     poll = select.poll()
@@ -89,7 +89,7 @@ def await_ready(fd: int, seconds: float) -> Outcome:
     data = b""
     while len(data) < _MAX_TEXT:
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            return Outcome(os.EX_UNAVAILABLE, f"not ready after {seconds:g} s\n{_text(data)}".rstrip())
+            return StartOutcome(os.EX_UNAVAILABLE, f"not ready after {seconds:g} s\n{_text(data)}".rstrip())
         block = os.read(fd, 65536)
         if not block:
             break
@@ -101,11 +101,11 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _outcome(text: str) -> Outcome:
+def _outcome(text: str) -> StartOutcome:
     """Read what the master said; other words than its two are those of an interpreter that died."""
     first, _, rest = text.partition("\n")
     if first == "ready":
-        return Outcome(os.EX_OK, rest)
+        return StartOutcome(os.EX_OK, rest)
     if first.startswith("failed ") and first[7:].isdigit():
-        return Outcome(int(first[7:]), rest.rstrip("\n"))
-    return Outcome(os.EX_SOFTWARE, f"the master ended before it was ready\n{text}".rstrip())
+        return StartOutcome(int(first[7:]), rest.rstrip("\n"))
+    return StartOutcome(os.EX_SOFTWARE, f"the master ended before it was ready\n{text}".rstrip())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from popular.daemon.master import limits as limits_module
-from popular.daemon.master.limits import Limits, LimitState, LoadSource, changes
+from popular.daemon.master.limits import LimitState, Limits, LoadSource, following_states
 from popular.log.writer import Log
 from popular.statefile.layout import SERVER
 from popular.statefile.writer import StateFile
@@ -37,18 +37,18 @@ OK, WARN, MAX = LimitState
 ])
 @pytest.mark.parametrize("scale", [1, 7, 0.25])
 def test_spec_5_3_changes(state: LimitState, value: float, following: list[LimitState], scale: float) -> None:
-    assert list(changes(state, value * scale, 100 * scale)) == following
+    assert list(following_states(state, value * scale, 100 * scale)) == following
 
 
 @pytest.mark.parametrize("state, following", [(OK, []), (WARN, [OK]), (MAX, [WARN, OK])])
 def test_without_a_limit_all_is_well(state: LimitState, following: list[LimitState]) -> None:
-    assert list(changes(state, 1000, 0)) == following
+    assert list(following_states(state, 1000, 0)) == following
 
 
 @pytest.mark.parametrize("limit, at", [(1, 1), (2, 2), (3, 3), (10, 9), (11, 10), (1000, 900)])
 def test_small_limits(limit: int, at: int) -> None:
-    assert list(changes(OK, at - 1, limit)) == []
-    assert list(changes(OK, at, limit))[:1] == [WARN]
+    assert list(following_states(OK, at - 1, limit)) == []
+    assert list(following_states(OK, at, limit))[:1] == [WARN]
 
 
 class Stage:

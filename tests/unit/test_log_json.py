@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from popular.log.form import FORMS
-from popular.log.jsonline import json_line, json_text, shown
-from popular.log.line import MAX_LINE, MAX_VALUE
+from popular.log.jsonline import json_line, json_text, json_value
+from popular.log.line import MAX_LOG_LINE, MAX_VALUE
 from popular.log.message import ADM, Event, Message
 
 KEYS = ["time", "host", "program", "pid", "session", "level", "number", "name", "fields"]
@@ -90,8 +90,8 @@ def test_value(thing: object, wanted: object) -> None:
 
 
 def test_a_number_that_python_will_not_write_in_decimal() -> None:
-    assert str(shown(1 << 100_000)).startswith("0x1000")
-    assert str(shown(-(1 << 100_000))).startswith("-0x1000")
+    assert str(json_value(1 << 100_000)).startswith("0x1000")
+    assert str(json_value(-(1 << 100_000))).startswith("-0x1000")
 
 
 @pytest.mark.parametrize("thing", [
@@ -103,27 +103,27 @@ def test_a_number_that_python_will_not_write_in_decimal() -> None:
     pytest.param(("\U0001f600" * 201).encode(), id="four octets each"),
 ])
 def test_long_values_are_cut_and_say_so(thing: object) -> None:
-    text = str(shown(thing))
+    text = str(json_value(thing))
     assert MAX_VALUE - 4 <= len(text) <= MAX_VALUE
     assert text.endswith("...")
     assert not re.search(r"\\(?!x[0-9a-f]{2})", text), "an escape was cut in two"
 
 
 def test_a_value_of_the_full_length_stays_whole() -> None:
-    assert shown("€" * MAX_VALUE) == shown(("€" * MAX_VALUE).encode()) == "€" * MAX_VALUE
+    assert json_value("€" * MAX_VALUE) == json_value(("€" * MAX_VALUE).encode()) == "€" * MAX_VALUE
 
 
 @pytest.mark.parametrize("text", ["\0", "\U0001f600", "x"])
 def test_a_line_with_many_long_fields_keeps_them_all(text: str) -> None:
     fields = [(f"f{number}", text * 1000) for number in range(60)]
     octets = json_line(event(*fields))
-    assert len(octets) <= MAX_LINE
+    assert len(octets) <= MAX_LOG_LINE
     assert list(read(octets)["fields"]) == [name for name, _ in fields]
 
 
 def test_a_line_that_nothing_makes_short_enough_is_still_an_object() -> None:
     octets = json_line(event(*[(f"field{number}", "x" * 50) for number in range(500)], sid="s" * 10_000))
-    assert len(octets) <= MAX_LINE
+    assert len(octets) <= MAX_LOG_LINE
     assert list(read(octets)) == KEYS
 
 
@@ -145,11 +145,11 @@ def test_no_value_forges_a_line_or_a_field(fields: dict[str, object], sid: str, 
 @settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_short_octets_can_be_read_back_from_the_line(data: bytes) -> None:
-    text = str(shown(data))
+    text = str(json_value(data))
     back = b"".join(bytes([int(part[2:], 16)]) if part.startswith("\\") else part.encode()
                     for part in re.findall(r"\\x..|[^\\]", text, re.DOTALL))
     assert back == data
-    assert shown(data.decode("utf-8", "surrogateescape")) == shown(data)
+    assert json_value(data.decode("utf-8", "surrogateescape")) == json_value(data)
 
 
 @settings(deadline=None)
@@ -158,4 +158,4 @@ def test_what_syslog_is_given_is_one_line_in_every_form(fields: list[tuple[str, 
     for form in FORMS.values():
         text = form.text(event(*fields))
         assert re.fullmatch(rb"[ -~]+", text)
-        assert len(text) < MAX_LINE <= os.pathconf("/", "PC_PIPE_BUF")
+        assert len(text) < MAX_LOG_LINE <= os.pathconf("/", "PC_PIPE_BUF")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from popular.addresses import Endpoint
-from popular.log.line import MAX_LINE, MAX_VALUE, line, value, word
+from popular.log.line import MAX_LOG_LINE, MAX_VALUE, line, value, word
 
 FIELD = re.compile(r" ([a-z_]+)=('[ -&(-\[\]-~\\]*'|[-+0-9a-z.]+)", re.ASCII)
 
@@ -118,15 +118,15 @@ def test_word(text: str, shown: str) -> None:
 def test_a_line_with_many_long_fields_keeps_them_all() -> None:
     fields = [(f"f{'abcdefghij'[number % 10]}", "\n" * 1000) for number in range(60)]
     octets = line("head", fields)
-    assert len(octets) <= MAX_LINE
+    assert len(octets) <= MAX_LOG_LINE
     found = fields_of(octets.decode("ascii"), "head")
     assert [name for name, _ in found] == [name for name, _ in fields]
-    assert min(len(shown) for _, shown in found) > MAX_LINE / len(fields) / 2, "no more is cut than must be"
+    assert min(len(shown) for _, shown in found) > MAX_LOG_LINE / len(fields) / 2, "no more is cut than must be"
 
 
 def test_a_line_never_exceeds_its_limit_whatever_its_head() -> None:
     octets = line("h" * 10_000, [("a", "b")])
-    assert len(octets) == MAX_LINE
+    assert len(octets) == MAX_LOG_LINE
     assert octets.count(b"\n") == 1 and octets.endswith(b"\n")
 
 
@@ -139,7 +139,7 @@ HOSTILE = (st.text(st.characters(), max_size=300) | st.binary(max_size=300) | st
 @given(st.lists(st.tuples(st.sampled_from(["user", "why", "len_total"]), HOSTILE), max_size=30))
 def test_no_value_forges_a_line_or_a_field(fields: list[tuple[str, object]]) -> None:
     octets = line("head", fields)
-    assert len(octets) <= MAX_LINE
+    assert len(octets) <= MAX_LOG_LINE
     assert re.fullmatch(rb"[ -~]*\n", octets)
     assert [name for name, _ in fields_of(octets.decode("ascii"), "head")] == [name for name, _ in fields]
 

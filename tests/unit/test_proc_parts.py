@@ -14,7 +14,7 @@ from popular.proc.pipes import DeathPipe, Doorbell
 from popular.proc.watch import Watch
 from popular.unix.descriptors import MastersOwn, ReservedDescriptors
 from popular.unix.pidfile import AlreadyRunning, PidFile
-from popular.unix.ready import Outcome, Ready, await_ready
+from popular.unix.ready import Ready, StartOutcome, await_ready
 from popular.unix.rights import Rights, acting_as, drop, find_rights, own_rights, prove
 from popular.unix.signals import SignalPipe
 from popular.unix.title import Title, load_setproctitle
@@ -345,11 +345,13 @@ def test_a_file_that_was_replaced_while_locking_is_opened_again(tmp_path, monkey
 
 
 @pytest.mark.parametrize("told, outcome", [
-    pytest.param(b"ready\nmain 127.0.0.1:110\n", Outcome(0, "main 127.0.0.1:110\n"), id="ready"),
-    pytest.param(b"failed 78\nno such module\n", Outcome(78, "no such module"), id="failed"),
-    pytest.param(b"", Outcome(70, "the master ended before it was ready"), id="died"),
-    pytest.param(b"Traceback: x\n", Outcome(70, "the master ended before it was ready\nTraceback: x"), id="traceback"),
-    pytest.param(b"failed many\n", Outcome(70, "the master ended before it was ready\nfailed many"), id="nonsense"),
+    pytest.param(b"ready\nmain 127.0.0.1:110\n", StartOutcome(0, "main 127.0.0.1:110\n"), id="ready"),
+    pytest.param(b"failed 78\nno such module\n", StartOutcome(78, "no such module"), id="failed"),
+    pytest.param(b"", StartOutcome(70, "the master ended before it was ready"), id="died"),
+    pytest.param(b"Traceback: x\n", StartOutcome(70, "the master ended before it was ready\nTraceback: x"),
+                 id="traceback"),
+    pytest.param(b"failed many\n", StartOutcome(70, "the master ended before it was ready\nfailed many"),
+                 id="nonsense"),
 ])
 def test_how_a_start_went(told, outcome):
     read, write = os.pipe()
@@ -363,7 +365,7 @@ def test_what_the_master_says_is_what_the_starter_reads():
     read, write = os.pipe()
     ready = Ready(write)
     assert ready.tell_ready([("a", "127.0.0.1:1"), ("b", "[::1]:2")])
-    assert await_ready(read, 5) == Outcome(0, "a 127.0.0.1:1\nb [::1]:2\n")
+    assert await_ready(read, 5) == StartOutcome(0, "a 127.0.0.1:1\nb [::1]:2\n")
     assert ready.tell_failed(78, "too late, and nobody hears it")
     os.close(read)
 

@@ -218,7 +218,7 @@ def test_after_a_failure_nobody_waits_for_a_while_but_who_leaves(file: Path, log
         assert not recorder.record("192.0.2.1", log)
     assert not recorder.record("192.0.2.2", log)
     assert recorder.record("192.0.2.3", log, is_last_try=True)
-    clock.now += recording.PAUSE
+    clock.now += recording.REST_SECONDS
     assert recorder.record("192.0.2.4", log)
     assert records(file).keys() == {"192.0.2.3", "192.0.2.4"}
     text = (file.parent / "log").read_text()

@@ -18,7 +18,7 @@ _TRIPLE = ("'''", '"""')
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class _Key:
     """One `KEY = VALUE`."""
 
     number: int           # of its line
@@ -33,7 +33,7 @@ class Block:
     section: str
     ident: str = ""             # of the object; empty: the program's
     counts: bool = True         # False: it is checked only, for another one has its name
-    keys: dict[str, Key] = field(default_factory=dict)
+    keys: dict[str, _Key] = field(default_factory=dict)
 
     @property
     def place(self) -> str:
@@ -42,7 +42,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class _Report:
     """What is wrong with one line."""
 
     number: int
@@ -55,7 +55,7 @@ class Scan:
     def __init__(self, lines: Sequence[str], schema: Schema) -> None:
         """Read `lines`, which have no ends."""
         self.blocks: list[Block] = []
-        self.reports: list[Report] = []
+        self.reports: list[_Report] = []
         self._lines = lines
         self._program = schema.program
         self._known: dict[str, Set[str]] = {schema.program: {row.name for row in schema.settings}}
@@ -80,7 +80,7 @@ class Scan:
         return index
 
     def _report(self, number: int, what: str) -> None:
-        self.reports.append(Report(number, what))
+        self.reports.append(_Report(number, what))
 
     # sections
 
@@ -213,12 +213,12 @@ class Scan:
             meant = similar(name, known)
             self._report(number, f"{block.place}: unknown key {_quoted(name)}{self._hint(name, meant)}")
             if meant:
-                block.keys.setdefault(meant, Key(number, None))    # what else is said of it would be wrong
+                block.keys.setdefault(meant, _Key(number, None))    # what else is said of it would be wrong
         elif name in block.keys and block.keys[name].value is not None:
             self._report(number, f"{block.place}: '{name}' stands here a second time, after line "
                          f"{block.keys[name].number}")
         else:
-            block.keys[name] = Key(number, value)
+            block.keys[name] = _Key(number, value)
 
     def _hint(self, name: str, meant: str) -> str:
         homes = [section for section, known in self._known.items() if name in known]

@@ -37,14 +37,14 @@ def read_lists(config: Config, schema: Schema, mistakes: list[Mistake]) -> Confi
             continue
         lines: tuple[str, ...] = ()
         try:
-            lines = read_list(config.variables.text("capadir"), name)
+            lines = _read_list(config.variables.text("capadir"), name)
         except ConfigError as why:
             mistakes += [Mistake(place(*user.split(), "capa"), str(each)) for each in why.mistakes]
         config = _with_list(config, schema, name, lines, FROM_FILE)
     return config
 
 
-def read_list(capadir: str, name: str) -> tuple[str, ...]:
+def _read_list(capadir: str, name: str) -> tuple[str, ...]:
     """Return the lines of the file `name`; raises ConfigError when it cannot be read or used."""
     path = os.path.join(capadir, name)
     try:
@@ -83,10 +83,10 @@ def list_of(item: Item, config: Config, otherwise: tuple[str, ...]) -> tuple[str
 
 
 @commands.add("capa load <id>", "Read a capability list from the file of this name in capadir, or read it anew.")
-def load(context: CommandContext, given: CommandArguments) -> Result:
+def capa_load(context: CommandContext, given: CommandArguments) -> Result:
     """Read one list."""
     name = given.word("id")
-    lines = read_list(context.config.variables.text("capadir"), name)
+    lines = _read_list(context.config.variables.text("capadir"), name)
     old = context.config.item(CAPA.name, name)
     if old is not None and old.values.lines("list") == lines:
         return Result(f"capa {name} unchanged")
@@ -96,7 +96,7 @@ def load(context: CommandContext, given: CommandArguments) -> Result:
 
 
 @commands.add("capa unload <id>", "Forget a capability list that nothing names.")
-def unload(context: CommandContext, given: CommandArguments) -> Result:
+def capa_unload(context: CommandContext, given: CommandArguments) -> Result:
     """Forget one list."""
     name = given.word("id")
     if context.config.item(CAPA.name, name) is None:
@@ -108,7 +108,7 @@ def unload(context: CommandContext, given: CommandArguments) -> Result:
 
 
 @commands.add("capa list", "List the capability lists that are loaded, and what uses them.")
-def list_(context: CommandContext, given: CommandArguments) -> Result:
+def capa_list(context: CommandContext, given: CommandArguments) -> Result:
     """List ids, sizes and users."""
     references = _references(context.config, context.schema)
     return Result(lines=tuple(
@@ -118,7 +118,7 @@ def list_(context: CommandContext, given: CommandArguments) -> Result:
 
 
 @commands.add("capa show <id>", "Show the lines of a capability list.")
-def show(context: CommandContext, given: CommandArguments) -> Result:
+def capa_show(context: CommandContext, given: CommandArguments) -> Result:
     """Show one list."""
     item = context.config.item(CAPA.name, given.word("id"))
     if item is None:

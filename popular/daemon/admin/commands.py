@@ -55,7 +55,7 @@ def show_certificates(context: CommandContext, given: CommandArguments) -> Resul
 
 
 @commands.add("show [var]", "Show one variable, or all.")
-def show(context: CommandContext, given: CommandArguments) -> Result:
+def show_variables(context: CommandContext, given: CommandArguments) -> Result:
     """Show variables as `name = value`."""
     name = given.word("var")
     if name:
@@ -86,7 +86,7 @@ def set_variable(context: CommandContext, given: CommandArguments) -> Result:
 
 
 @commands.add("unset <var...>", "Let variables have the value of the INI file again, or their default.")
-def unset(context: CommandContext, given: CommandArguments) -> Result:
+def unset_variable(context: CommandContext, given: CommandArguments) -> Result:
     """Give variables back to the file."""
     config = context.config
     for name in given.words("var"):

@@ -32,7 +32,7 @@ class LoadSource:
     interval: float = 5.0    # seconds; the kernel makes a new number every five
 
 
-def changes(state: LimitState, value: float, limit: float) -> Iterator[LimitState]:
+def following_states(state: LimitState, value: float, limit: float) -> Iterator[LimitState]:
     """Yield the states that follow on `state` for `value`, one after the other; none when it stays (spec 5.3).
 
     OK to WARN at 90 % of the limit, WARN to MAX at 100 %, MAX to WARN below 90 %, WARN to OK below 80 %.
@@ -107,7 +107,7 @@ class Limits:
         return left if seconds is None else min(left, seconds)
 
     def _judge_sessions(self) -> None:
-        for state in changes(self.session_state, self._busy, self._maxsession):
+        for state in following_states(self.session_state, self._busy, self._maxsession):
             self.session_state = state
             self._statefile.tell(session_state=int(state))
             self._log.note(SESSION_STATE, state=state.name, sessions=self._busy, limit=self._maxsession)
@@ -119,7 +119,7 @@ class Limits:
         self._judge_load(load)
 
     def _judge_load(self, load: float) -> None:
-        for state in changes(self.load_state, load, self._maxload):
+        for state in following_states(self.load_state, load, self._maxload):
             self.load_state = state
             self._statefile.tell(load_state=int(state))
             self._log.note(LOAD_STATE, state=state.name, load=load, limit=self._maxload)

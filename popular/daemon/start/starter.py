@@ -39,7 +39,7 @@ from popular.stderr import INTERRUPTED, complain
 from popular.unix.descriptors import ReservedDescriptors
 from popular.unix.notify import watchdog_seconds
 from popular.unix.pidfile import PidFile
-from popular.unix.ready import Outcome, Ready, await_ready
+from popular.unix.ready import Ready, StartOutcome, await_ready
 from popular.unix.rights import Rights, find_rights, own_rights
 
 _PATIENCE = 30.0    # seconds from the fork to a master that is ready
@@ -236,7 +236,7 @@ def _become_daemon(hand: HandOver, ready_fd: int) -> NoReturn:
         os._exit(os.EX_UNAVAILABLE)
 
 
-def _pass_on(outcome: Outcome, fd: int | None) -> None:
+def _pass_on(outcome: StartOutcome, fd: int | None) -> None:
     """Tell whoever gave --ready-fd what the master said."""
     lines = [line.partition(" ") for line in outcome.text.splitlines()]
     Ready(fd).tell_ready((owner, address) for owner, _, address in lines)
