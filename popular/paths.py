@@ -12,7 +12,6 @@ LOGDIR = "/var/log/popular"
 RUNDIR = "/var/run/popular"
 RINGSOCKET = "ringd.sock"    # in the run folder
 SPOOLDIR = "/pop"
-MASTERAUTH = "/etc/popular/masterauth.conf"
 SMTPFILE = "/var/lib/popular/smtpafterpop/clients.db"    # ours: where the original had it is not known
 
 

@@ -110,10 +110,6 @@ class Values(Mapping[str, object]):
         """Return Lines."""
         return self._typed(name, tuple)
 
-    def optional_integer(self, name: str) -> int | None:
-        """Return an Int, or None when it is not given."""
-        return None if self._values[name] is None else self.integer(name)
-
     def optional_seconds(self, name: str) -> float | None:
         """Return a Time in seconds, or None when it is not given."""
         return None if self._values[name] is None else self.seconds(name)
@@ -126,17 +122,9 @@ class Values(Mapping[str, object]):
         """Return a String, File, Dir, Id or Choice, or None when it is not given."""
         return None if self._values[name] is None else self.text(name)
 
-    def optional_flag(self, name: str) -> bool | None:
-        """Return a Bool, or None when it is not given."""
-        return None if self._values[name] is None else self.flag(name)
-
     def optional_endpoint(self, name: str) -> Endpoint | None:
         """Return an Address, or None when it is not given."""
         return None if self._values[name] is None else self.endpoint(name)
-
-    def optional_endpoints(self, name: str) -> tuple[Endpoint, ...] | None:
-        """Return Addresses, or None when they are not given."""
-        return None if self._values[name] is None else self.endpoints(name)
 
     def _typed(self, name: str, wanted: type[_T]) -> _T:
         value = self._values[name]

@@ -98,7 +98,7 @@ module = any
     assert (main.ident, second.ident, main.origin) == ("main", "second", FROM_FILE)
     assert main.values.endpoints("address") == (Endpoint("0.0.0.0", 110), Endpoint("::", 110))
     assert main.values.text("banner") == "a # b"
-    assert second.values.optional_flag("softfail") is False
+    assert second.values["softfail"] is False
     assert [item.ident for item in config.items("pdm")] == ["users", "rest"], "modules are asked in this order"
 
 

@@ -100,7 +100,7 @@ def test_replace_takes_defaults_and_keep_keeps():
     assert kept.items("vserv")[0].values == {"address": (Endpoint("1.1.1.1", 110),), "banner": "hi", "softfail": False}
     assert kept.items("vserv")[0].origin == FROM_COMMAND
     replaced = vserv(kept, "a", address="1.1.1.1:110")
-    assert replaced.items("vserv")[0].values.optional_flag("softfail") is None
+    assert replaced.items("vserv")[0].values["softfail"] is None
     assert replaced.items("vserv")[0].values.text("banner") == "POPular ready"
 
 

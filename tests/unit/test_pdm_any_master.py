@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from popular.errors import PdmError
-from popular.paths import MASTERAUTH, pdm_dir
+from popular.paths import pdm_dir
 from popular.pdm import libcrypt
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome
 from popular.pdm.chain import Chain
@@ -114,7 +114,7 @@ def vouched(module, password="open sesame", **asked):
 
 
 def test_spec_7_3_the_default_file_of_master():
-    assert make_module("master").path == MASTERAUTH == "/etc/popular/masterauth.conf"
+    assert make_module("master").path == "/etc/popular/masterauth.conf"
 
 
 @pytest.mark.parametrize("line, ip, namespace, is_granted", [
