@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
-from popular.config.ini.quoting import quote
+from popular.config.ini.text import quote
 from popular.config.setting import ObjectClass, Schema, Setting
 from popular.config.store import Config, Item, Values
 

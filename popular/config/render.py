@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Mapping
 
 from popular.config.cmdline import common_options, metavar
-from popular.config.ini.quoting import quote
+from popular.config.ini.text import quote
 from popular.config.kinds import Bool, Choice, Float, Int, Kind, Time
 from popular.config.setting import Schema, Setting
 

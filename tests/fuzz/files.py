@@ -12,8 +12,7 @@ from popular.addresses import parse_endpoint
 from popular.config.changes import Change, changes_from
 from popular.config.ini.edit import edited
 from popular.config.ini.file import read_ini
-from popular.config.ini.quoting import quote, unquote
-from popular.config.ini.text import render_ini
+from popular.config.ini.text import quote, render_ini, unquote
 from popular.config.kinds import Addresses, Bool, Float, Id, Int, Kind, String, Time
 from popular.config.lines import Lines
 from popular.config.store import default_config, with_variable

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from popular.config.changes import Change
-from popular.config.ini.quoting import quote
+from popular.config.ini.text import quote
 
 _HEADER = re.compile(r"""(?P<margin>\s*)(?P<open>\[+)\s*(?P<quote>["']?)(?P<name>[^\]"']*?)(?P=quote)\s*\]+\s*(#.*)?""")
 _KEY = re.compile(r"""(?P<head>(?P<margin>\s*)(?P<quote>["']?)(?P<name>[^"'=#\[\s][^"'=]*?)(?P=quote)\s*=[ \t]*)"""

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from configobj import ConfigObj, ConfigObjError
 
-from popular.config.ini.quoting import unquote
 from popular.config.ini.scan import Block, Scan
+from popular.config.ini.text import unquote
 from popular.config.kinds import Dir, File, Files
 from popular.config.setting import ObjectClass, Schema, Setting, place, quoted
 from popular.config.store import FROM_FILE, WRONG, Config, Item, Source, Values

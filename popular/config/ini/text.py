@@ -1,12 +1,18 @@
-"""A Config as the text of an INI file that loads to the same state.
+"""How a Config and single values stand in an INI file, so that any text survives the way there and back.
 
+A bare value ends at a `#`.  `'…'` is taken literally.  In `"…"` the four characters `\\xNN` stand for
+the character of that code, which is how a quote gets into quotes; nothing else is special.  What is
+no single quoted text, such as `"a b" "c d"`, stays as it is, for whoever splits it like a shell.
 Lean: used by starters, by the master (`show config`) and by tools.  Raises nothing for a Config of its schema.
 """
 
-from popular.config.ini.quoting import quote
+import re
+
 from popular.config.kinds import Dir
 from popular.config.setting import Schema, Setting
 from popular.config.store import Config, Values
+
+_ESCAPE = re.compile(r"\\x([0-9A-Fa-f]{2})", re.ASCII)
 
 
 def render_ini(config: Config, schema: Schema) -> str:
@@ -23,6 +29,23 @@ def render_ini(config: Config, schema: Schema) -> str:
             lines += [f"    [[{item.ident}]]"]
             lines += [f"    {_assignment(row, item.values)}" for row in cls.rows]
     return "\n".join(lines) + "\n"
+
+
+def quote(text: str) -> str:
+    """Return `text` as an INI file must spell it: bare where that is safe."""
+    if text and text == text.strip() and "#" not in text and text[0] not in "'\"":
+        return text
+    escaped = text.replace("\\x", "\\x5cx").replace('"', "\\x22")
+    return f'"{escaped}"'
+
+
+def unquote(value: str) -> str:
+    """Return the text that `value`, a value of an INI file without its comment, stands for."""
+    if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
+        inside = value[1:-1]
+        if value[0] not in inside:
+            return inside if value[0] == "'" else _ESCAPE.sub(lambda code: chr(int(code[1], 16)), inside)
+    return value
 
 
 def _assignment(row: Setting, values: Values) -> str:
