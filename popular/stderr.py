@@ -18,3 +18,8 @@ def complain(text: str) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)    # what is left in the buffer goes there
         os.dup2(nowhere, 2)
         os.close(nowhere)
+
+
+def complain_as(program: str, text: str) -> None:
+    """Do as `complain`, for a program whose text may come from files: what is not ASCII is escaped."""
+    complain(f"{program}: {text.encode('ascii', 'backslashreplace').decode('ascii')}")

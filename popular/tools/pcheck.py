@@ -53,7 +53,7 @@ def run(argv: Sequence[str]) -> int:
     try:
         server = resolve(Endpoint(arguments.server, arguments.port))
         answer = exchange(server, request, bytes, arguments.timeout, tries=1)
-        print(printable(answer), flush=True)
+        print(_printable(answer), flush=True)
     except (StartError, MailcheckError, OSError) as why:
         complain(f"pcheck: {why}")
         return FAILED
@@ -99,7 +99,7 @@ def seconds(text: str) -> float:
     return value
 
 
-def printable(answer: bytes) -> str:
+def _printable(answer: bytes) -> str:
     """Return an answer as one line for a terminal, without its line end."""
     line = answer.removesuffix(b"\n").removesuffix(b"\r").decode("latin-1")
     return _CONTROL.sub(lambda octet: f"\\x{ord(octet[0]):02x}", line)

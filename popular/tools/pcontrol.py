@@ -16,24 +16,24 @@ from popular.control.client import ControlClient, NoDaemon, Reply, default_path
 from popular.control.grammar import MAX_COMMAND_LINE
 from popular.paths import RUNDIR
 from popular.stderr import INTERRUPTED, complain
-from popular.tools.pcontrol_console import Console, ask
+from popular.tools.pcontrol_console import Console, carry_out
 from popular.version import VERSION
 
-PROGRAMS = ("pproxy", "pserv")    # in this order they are tried
+_PROGRAMS = ("pproxy", "pserv")    # in this order they are tried
 
 EX_REFUSED = 1
 EX_NO_DAEMON = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class _Line:
     """One command, and where it stands."""
 
     where: str
     text: str
 
 
-class Stop(Exception):
+class _Stop(Exception):
     """Nothing more is to be done."""
 
     def __init__(self, code: int) -> None:
@@ -43,16 +43,16 @@ class Stop(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run pcontrol; returns its exit code."""
-    options = build_parser().parse_args(argv)
+    options = make_parser().parse_args(argv)
     try:
         with connect(options) as client:
             if not options.command and not options.files and sys.stdin.isatty():
                 return Console(client, lambda: connect(options), quiet=options.quiet).run()
-            return Batch(client, options).run()
+            return _Batch(client, options).run()
     except NoDaemon as why:
         _complain(str(why))
         return EX_NO_DAEMON
-    except Stop as stop:
+    except _Stop as stop:
         return stop.code
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EX_REFUSED
 
 
-def build_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the options of spec 4, and of our --rundir."""
     parser = Parser(
         prog="pcontrol", allow_abbrev=False, usage="pcontrol [OPTION]... [FILE]...",
@@ -74,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("-s", "--socket", metavar="FILE",
                        help=f"the control socket (default {RUNDIR}/pproxy.ctrl, else pserv.ctrl)")
-    where.add_argument("-p", "--program", metavar="PRG", choices=PROGRAMS,
+    where.add_argument("-p", "--program", metavar="PRG", choices=_PROGRAMS,
                        help="pproxy or pserv (default: the first of them that runs)")
     parser.add_argument("-r", "--rundir", metavar="DIR", default=RUNDIR,
                         help=f"the run folder of the daemon (default {RUNDIR}); of pstatus this is -R")
@@ -92,7 +92,7 @@ def connect(options: argparse.Namespace) -> ControlClient:
     if options.socket is not None:
         return ControlClient(options.socket)
     reasons: list[str] = []
-    for program in (options.program,) if options.program else PROGRAMS:
+    for program in (options.program,) if options.program else _PROGRAMS:
         try:
             return ControlClient(default_path(options.rundir, program))
         except NoDaemon as why:
@@ -100,7 +100,7 @@ def connect(options: argparse.Namespace) -> ControlClient:
     raise NoDaemon("\n".join(reasons))
 
 
-class Batch:
+class _Batch:
     """Commands from the command line or from files, one after the other."""
 
     def __init__(self, client: ControlClient, options: argparse.Namespace) -> None:
@@ -115,17 +115,17 @@ class Batch:
         try:
             for line in self._lines():
                 self._send(line)
-        except Stop as stop:
+        except _Stop as stop:
             self._code = stop.code
         self._sync()
         return self._code
 
-    def _lines(self) -> Iterator[Line]:
+    def _lines(self) -> Iterator[_Line]:
         if self._options.command:
             if self._options.files:
                 _complain("commands are read from -c or from files, not from both")
-                raise Stop(os.EX_USAGE)
-            yield from (Line(f"command {number}", text) for number, text in enumerate(self._options.command, 1))
+                raise _Stop(os.EX_USAGE)
+            yield from (_Line(f"command {number}", text) for number, text in enumerate(self._options.command, 1))
             return
         for name in self._options.files or ["-"]:
             if name == "-":
@@ -138,15 +138,15 @@ class Batch:
                 _complain(f"{name}: {why.strerror}")
                 self._fail()
 
-    def _send(self, line: Line) -> None:
+    def _send(self, line: _Line) -> None:
         if self._options.verbose:
             print(f"> {line.text}", flush=True)
         if "\n" in line.text or len(line.text.encode("utf-8", "surrogateescape")) > MAX_COMMAND_LINE:
             _complain(f"{line.where}: a command is one line of at most {MAX_COMMAND_LINE} octets")
             self._fail()
             return
-        reply = ask(self._client, line.text)
-        show(reply, quiet=self._options.quiet, verbose=self._options.verbose)
+        reply = carry_out(self._client, line.text)
+        _show(reply, quiet=self._options.quiet, verbose=self._options.verbose)
         if not reply.ok:
             _complain(f"{line.where}: {reply.text}")
             self._fail()
@@ -155,7 +155,7 @@ class Batch:
     def _fail(self) -> None:
         self._code = EX_REFUSED
         if not self._options.ignore_errors:
-            raise Stop(EX_REFUSED)
+            raise _Stop(EX_REFUSED)
 
     def _sync(self) -> None:
         """Wait until new connections see what was changed; a daemon that was told to end need not answer."""
@@ -168,7 +168,7 @@ class Batch:
                 raise
 
 
-def show(reply: Reply, *, quiet: bool, verbose: bool) -> None:
+def _show(reply: Reply, *, quiet: bool, verbose: bool) -> None:
     """Print an answer: its lines, warnings among them as errors, and what stands behind +OK unless `quiet`."""
     for line in reply.lines:
         print(line, file=sys.stderr if not reply.ok or line.startswith(WARNING) else sys.stdout)
@@ -178,12 +178,12 @@ def show(reply: Reply, *, quiet: bool, verbose: bool) -> None:
         print(reply.text)
 
 
-def _commands(name: str, lines: Iterable[str]) -> Iterator[Line]:
+def _commands(name: str, lines: Iterable[str]) -> Iterator[_Line]:
     """Yield the commands of a file: not its empty lines, nor those that begin with # (spec 4)."""
     for number, text in enumerate(lines, 1):
         text = text.rstrip("\r\n")
         if text.strip() and not text.lstrip().startswith("#"):
-            yield Line(f"{name}:{number}", text)
+            yield _Line(f"{name}:{number}", text)
 
 
 def _complain(text: str) -> None:

@@ -64,11 +64,11 @@ class Console:
             print(f"a line has at most {MAX_COMMAND_LINE} octets", file=sys.stderr)
             return
         try:
-            reply = ask(self._client, line)
+            reply = carry_out(self._client, line)
         except NoDaemon:
             self._client.close()
             self._client = self._connect()
-            reply = ask(self._client, line)
+            reply = carry_out(self._client, line)
         except KeyboardInterrupt:    # the answer would be taken for that of the next command
             self._client.close()
             self._client = self._connect()
@@ -88,11 +88,11 @@ class Console:
         """Return candidate number `state` for the word under the cursor, as readline asks for it."""
         if state == 0:
             before = readline.get_line_buffer()[:readline.get_begidx()].split()
-            self._found = candidates(before, text, self._words, self._variables)
+            self._found = _candidates(before, text, self._words, self._variables)
         return f"{self._found[state]} " if state < len(self._found) else None
 
 
-def ask(client: ControlClient, line: str) -> Reply:
+def carry_out(client: ControlClient, line: str) -> Reply:
     """Have a command carried out, by the daemon or, what it has no right to do, here; raises NoDaemon, ValueError."""
     if line.split() == ["config", "save"]:
         from popular.tools.pcontrol_save import save_config    # here: it reads INI files, which few commands need
@@ -101,8 +101,8 @@ def ask(client: ControlClient, line: str) -> Reply:
     return client.ask(line)
 
 
-def candidates(before: Sequence[str], text: str, commands: Sequence[Sequence[str]],
-               variables: Sequence[str]) -> list[str]:
+def _candidates(before: Sequence[str], text: str, commands: Sequence[Sequence[str]],
+                variables: Sequence[str]) -> list[str]:
     """Return the words that may follow `before` and begin with `text`."""
     found: dict[str, None] = {}
     for command in commands:

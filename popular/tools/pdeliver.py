@@ -44,16 +44,16 @@ from popular.version import VERSION
 
 DELIVERED, OVER_QUOTA, USAGE, NO_USER, RETRY = 0, 1, 64, 67, 75    # exit codes
 
-SHELL = "PDELIVER_SHELL"    # in the environment: the process id of the shell that watches
-SHELLS_INPUT = 3            # the descriptor of the mail then
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SHELL = "PDELIVER_SHELL"    # in the environment: the process id of the shell that watches
+_SHELLS_INPUT = 3            # the descriptor of the mail then
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main() -> int:
     """Run `pdeliver`; returns its exit code and never raises.  What fails behind the delivery does not change it."""
     code = RETRY
     try:
-        mail = SHELLS_INPUT if SHELL in os.environ else 0
+        mail = _SHELLS_INPUT if _SHELL in os.environ else 0
         os.fstat(mail)    # before anything is opened, which would get this number
         open_standard()
         with InterruptibleInput(mail) as source:
@@ -62,9 +62,9 @@ def main() -> int:
         code = why.code if isinstance(why.code, int) else USAGE
         flush()
     except OSError as why:
-        say(f"not begun, or not ended well: {why.strerror}")
+        _say(f"not begun, or not ended well: {why.strerror}")
     except BaseException as why:
-        say(f"{type(why).__name__}: {why}")
+        _say(f"{type(why).__name__}: {why}")
     return code
 
 
@@ -74,11 +74,11 @@ def run(argv: Sequence[str], source: ByteSource) -> int:
     try:
         become_owner(arguments.mailboxdir, arguments.mailbox)
     except (OSError, StartError) as why:
-        return tell(RETRY, arguments.mailbox, str(why))
+        return _tell(RETRY, arguments.mailbox, str(why))
     log = open_log(arguments.logfile)
     log.sid = arguments.id
     try:
-        return attempt(arguments, source, log)
+        return _attempt(arguments, source, log)
     finally:
         close(log)
 
@@ -102,26 +102,26 @@ def become_owner(root: str, mailbox: str) -> None:
         return
 
 
-def attempt(arguments: argparse.Namespace, source: ByteSource, log: Log) -> int:
+def _attempt(arguments: argparse.Namespace, source: ByteSource, log: Log) -> int:
     """Deliver, or log and say why not; returns the exit code."""
     try:
-        return take(arguments, source, log)
+        return _take(arguments, source, log)
     except StoreError as why:
-        return complain(arguments.mailbox, why, log)
+        return _log_refusal(arguments.mailbox, why, log)
     except Exception as why:    # a mail must not be bounced as over quota for a mistake of ours
         place = traceback.extract_tb(why.__traceback__)[-1]
         log.note(M.DELIVERY_BUG, mailbox=arguments.mailbox, type=type(why).__name__,
                  place=f"{os.path.basename(place.filename)}:{place.lineno}")
-        return tell(RETRY, arguments.mailbox, type(why).__name__)
+        return _tell(RETRY, arguments.mailbox, type(why).__name__)
 
 
-def take(arguments: argparse.Namespace, source: ByteSource, log: Log) -> int:
+def _take(arguments: argparse.Namespace, source: ByteSource, log: Log) -> int:
     """Deliver unless the mailbox is full; returns the exit code.  Raises StoreError."""
     try:
         mailbox = Mailbox(arguments.mailboxdir, arguments.mailbox)
     except StoreError as why:
         log.note(M.NO_SUCH_MAILBOX, mailbox=arguments.mailbox, why=str(why))
-        return tell(USAGE, arguments.mailbox, str(why))
+        return _tell(USAGE, arguments.mailbox, str(why))
     if arguments.create:
         mailbox.create()
     quota = Quota.of_mebibytes(arguments.quota, arguments.maxnum)
@@ -130,29 +130,29 @@ def take(arguments: argparse.Namespace, source: ByteSource, log: Log) -> int:
         if quota.is_reached(held):
             log.note(M.OVER_QUOTA, mailbox=mailbox.name, size=held.octets, number=held.number, quota=quota.octets,
                      maxnum=quota.number)
-            return tell(OVER_QUOTA, mailbox.name, "over quota")
+            return _tell(OVER_QUOTA, mailbox.name, "over quota")
     delivered = deliver(mailbox, source, MailForm(arguments.format), stay_watched)
     try:
         log.note(M.DELIVERED, mailbox=mailbox.name, size=delivered.size, name=delivered.name)
     except Exception as why:    # the mail is there: an error now would bring it twice
-        say(f"{mailbox.name}: delivered and not logged: {type(why).__name__}")
+        _say(f"{mailbox.name}: delivered and not logged: {type(why).__name__}")
     return DELIVERED
 
 
 def stay_watched(step: str) -> None:
     """Before the mail gets its name, see that the shell is there to hand on the exit code.  Raises StoreError."""
-    shell = os.environ.get(SHELL)
+    shell = os.environ.get(_SHELL)
     if step == "link" and shell is not None and shell != str(os.getppid()):
         raise StoreError("the shell that started Python was killed")
 
 
-def complain(mailbox: str, why: StoreError, log: Log) -> int:
+def _log_refusal(mailbox: str, why: StoreError, log: Log) -> int:
     """Log why there is no delivery and return the exit code."""
     if isinstance(why, MailboxError) and why.no_such_mailbox:
         log.note(M.NO_SUCH_MAILBOX, mailbox=mailbox, why=str(why))
-        return tell(NO_USER, mailbox, "no such mailbox")
+        return _tell(NO_USER, mailbox, "no such mailbox")
     log.note(M.NOT_DELIVERED, mailbox=mailbox, why=str(why))
-    return tell(RETRY, mailbox, str(why))
+    return _tell(RETRY, mailbox, str(why))
 
 
 def open_log(path: str) -> Log:
@@ -160,7 +160,7 @@ def open_log(path: str) -> Log:
     try:
         return Log.open("pdeliver", path)
     except StartError as why:
-        say(str(why))
+        _say(str(why))
         return Log.open("pdeliver", os.devnull)
 
 
@@ -169,7 +169,7 @@ def close(log: Log) -> None:
     try:
         os.close(log.fileno())
     except OSError as why:
-        say(f"log file: {why.strerror}")
+        _say(f"log file: {why.strerror}")
 
 
 def open_standard() -> None:
@@ -187,13 +187,13 @@ def flush() -> None:
         pass
 
 
-def tell(code: int, mailbox: str, why: str) -> int:
+def _tell(code: int, mailbox: str, why: str) -> int:
     """Say why there is no delivery and return the exit code."""
-    say(f"{mailbox}: {why}")
+    _say(f"{mailbox}: {why}")
     return code
 
 
-def say(text: str) -> None:
+def _say(text: str) -> None:
     """Write a line to standard error, which MTAs put into logs and bounces; nobody need listen.
 
     Past sys.stderr: what stayed in its buffer would be tried again at the exit, and spoil the exit code.
@@ -249,7 +249,7 @@ class InterruptibleInput:
         self._file = file
 
     def __enter__(self) -> "InterruptibleInput":
-        self._signals = SignalPipe(each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN)
+        self._signals = SignalPipe(each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN)
         self._poll = select.poll()
         self._poll.register(self._file, select.POLLIN)
         self._poll.register(self._signals, select.POLLIN)
@@ -257,7 +257,7 @@ class InterruptibleInput:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        for number in SIGNALS:    # what is decided stands: ended now, a delivered mail would come twice
+        for number in _SIGNALS:    # what is decided stands: ended now, a delivered mail would come twice
             signal.signal(number, signal.SIG_IGN)
         self._signals.close()
 

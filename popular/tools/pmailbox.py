@@ -24,8 +24,8 @@ from popular.tools.printing import main_of
 from popular.version import VERSION
 
 USAGE, BAD_DATA = 64, 65    # exit codes
-LEVELS = "1,2"              # 16 folders with 256 each
-NAMESPACE = "default"       # that of a virtual server that names none
+_LEVELS = "1,2"          # 16 folders with 256 each
+NAMESPACE = "default"    # that of a virtual server that names none
 
 
 def main() -> int:
@@ -54,9 +54,9 @@ def make_parser() -> Parser:
     parser = Parser(prog="pmailbox", description="Print which mailbox a user has by a pattern.", allow_abbrev=False,
                     add_help=False)
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("-l", "--levels", type=levels, default=LEVELS, metavar="LEVELS",
+    form.add_argument("-l", "--levels", type=levels, default=_LEVELS, metavar="LEVELS",
                       help="folders above the mailbox: for each level its number of hexadecimal digits, separated by "
-                           f"commas (default {LEVELS})")
+                           f"commas (default {_LEVELS})")
     form.add_argument("-p", "--pattern", type=pattern, metavar="PATTERN",
                       help=f"how the name is made, in place of --levels: any text with {MARKS.replace('%', '%%')}")
     parser.add_argument("-n", "--namespace", type=namespace, default=NAMESPACE, metavar="NS",

@@ -24,19 +24,22 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import BinaryIO
 
-from popular import stderr
 from popular.config.parser import Parser
 from popular.pdm import cdbfile, records
 from popular.pdm.api import Answer, Outcome
 from popular.pdm.validation import fault_of
+from popular.stderr import complain_as
 from popular.store.folders import sync_folder
 from popular.version import VERSION
 
 USAGE, BAD_DATA, NO_INPUT, BUG, CANNOT_CREATE = 64, 65, 66, 70, 73    # exit codes
 NEW_MODE = 0o640
 GROUP = "pop"    # of the daemons, as they have it by default
+
+_complain = partial(complain_as, "pmakecdb")
 
 
 class BadText(Exception):
@@ -50,7 +53,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return stderr.INTERRUPTED
     except Exception as why:
-        complain(type(why).__name__)
+        _complain(type(why).__name__)
         return BUG
 
 
@@ -61,14 +64,14 @@ def run(argv: Sequence[str]) -> int:
         with open_text(arguments.text) as text:
             lines = text.read().split(b"\n")
     except OSError as why:
-        complain(f"{arguments.text}: {why.strerror}")
+        _complain(f"{arguments.text}: {why.strerror}")
         return NO_INPUT
     try:
         replace_file(arguments.file, parse(lines, arguments.text), arguments.group)
     except BadText:
         return BAD_DATA
     except (OSError, ValueError) as why:
-        complain(f"{arguments.file}: {why.strerror if isinstance(why, OSError) else why}")
+        _complain(f"{arguments.file}: {why.strerror if isinstance(why, OSError) else why}")
         return CANNOT_CREATE
     return 0
 
@@ -111,7 +114,7 @@ def parse(lines: Iterable[bytes], where: str) -> Iterator[tuple[bytes, bytes]]:
         key, _, record = line.partition(b":")
         fault = "the user stands here a second time" if key in seen else fault_of_line(key, record)
         if fault:
-            complain(f"{where}:{number}: {fault}")
+            _complain(f"{where}:{number}: {fault}")
             mistakes += 1
         else:
             seen.add(key)
@@ -142,7 +145,7 @@ def replace_file(path: str, content: Iterable[tuple[bytes, bytes]], group: int |
         with open(fd, "w+b") as output:
             cdbfile.write(output, content)
             output.flush()
-            take_rights(fd, target, group)
+            _keep_rights(fd, target, group)
             os.fsync(fd)
         os.rename(new, target)
     except BaseException:
@@ -152,7 +155,7 @@ def replace_file(path: str, content: Iterable[tuple[bytes, bytes]], group: int |
     sync_folder(os.path.dirname(target))
 
 
-def take_rights(fd: int, old: str, group: int | None) -> None:
+def _keep_rights(fd: int, old: str, group: int | None) -> None:
     """Give the new file owner and mode of the one that it replaces.  Raises OSError."""
     try:
         status = os.stat(old)
@@ -174,8 +177,3 @@ def give_to_group(fd: int, group: int | None) -> None:
         except KeyError:
             return
     os.fchown(fd, -1, group)
-
-
-def complain(text: str) -> None:
-    """Write one line to stderr."""
-    stderr.complain(f"pmakecdb: {text.encode('ascii', 'backslashreplace').decode('ascii')}")

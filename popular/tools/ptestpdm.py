@@ -31,8 +31,8 @@ import re
 import shlex
 import time
 from collections.abc import Sequence
+from functools import partial
 
-from popular import stderr
 from popular.addresses import is_ip
 from popular.config.parser import Parser
 from popular.errors import ConfigError, PdmError, PopularError, UsageError
@@ -42,11 +42,14 @@ from popular.paths import CONFDIR, pdm_dir
 from popular.pdm.api import Outcome, PdmModule, Request
 from popular.pdm.chain import Chain, Verdict
 from popular.pdm.loader import load_module
+from popular.stderr import complain_as
 from popular.tools.printing import main_of
 from popular.version import VERSION
 
 FAILED, USAGE, NO_INPUT, UNAVAILABLE, CONFIG = 1, 64, 66, 69, 78    # exit codes
 TIMEOUT = 10.0                         # seconds for one answer, the default of pproxy's pdmtimeout
+
+_complain = partial(complain_as, "ptestpdm")
 
 _HIDDEN = re.compile(rb"[^\x21-\x5b\x5d-\x7e]")
 
@@ -73,7 +76,7 @@ def run(argv: Sequence[str]) -> int:
         commands = read_lines(command_file)
         data = read_lines(data_file)
     except OSError as why:
-        complain(f"{why.filename}: {why.strerror}")
+        _complain(f"{why.filename}: {why.strerror}")
         return NO_INPUT
     modules, is_good = load_all(arguments.dir or pdm_dir(), command_file, commands)
     if not is_good:
@@ -81,8 +84,8 @@ def run(argv: Sequence[str]) -> int:
     chain = Chain(modules, TIMEOUT, show_note if arguments.debug else ignore_note)
     if arguments.debug:
         for line in chain.describe():
-            complain(f"debug: module {line}")
-    answers = [ask(chain, f"{data_file}:{number}", line, is_debug=arguments.debug)
+            _complain(f"debug: module {line}")
+    answers = [_ask(chain, f"{data_file}:{number}", line, is_debug=arguments.debug)
                for number, line in data]
     chain.close()
     return 0 if all(answers) else FAILED
@@ -104,7 +107,7 @@ def run_login(arguments: argparse.Namespace) -> int:
             is_good = is_good and finding.is_good
     except (PopularError, KeyError) as why:
         for line in str(why.args[0] if isinstance(why, KeyError) else why).splitlines():
-            complain(line)
+            _complain(line)
         return USAGE if isinstance(why, UsageError) else CONFIG if isinstance(why, ConfigError) else UNAVAILABLE
     return 0 if is_good else FAILED
 
@@ -154,7 +157,7 @@ def load_all(directory: str, path: str, lines: Sequence[tuple[int, bytes]]) -> t
                 raise PdmError(f"the ID {module.ident} is taken")
             modules.append(module)
         except PdmError as why:
-            complain(f"{path}:{number}: {why}")
+            _complain(f"{path}:{number}: {why}")
             is_good = False
     return modules, is_good
 
@@ -170,20 +173,20 @@ def load_line(directory: str, line: str) -> PdmModule:
     return load_module(directory, ident, name, args)
 
 
-def ask(chain: Chain, where: str, line: bytes, *, is_debug: bool) -> bool:
+def _ask(chain: Chain, where: str, line: bytes, *, is_debug: bool) -> bool:
     """Check the user of one line of DATA-FILE and print the answer; returns whether that could be done."""
     try:
         request = parse_request(line)
     except ValueError as why:
-        complain(f"{where}: {why}")
+        _complain(f"{where}: {why}")
         return False
     began = time.perf_counter()
     verdict = chain.check(request)
     if is_debug:
-        complain(f"debug: {where}: {time.perf_counter() - began:.4f} s, {verdict.why or 'no remark'}")
-    print(show(request, verdict))
+        _complain(f"debug: {where}: {time.perf_counter() - began:.4f} s, {verdict.why or 'no remark'}")
+    print(_verdict_line(request, verdict))
     if verdict.outcome is Outcome.FAILED:
-        complain(f"{where}: {verdict.module}: {verdict.why}")
+        _complain(f"{where}: {verdict.module}: {verdict.why}")
     return verdict.outcome is not Outcome.FAILED
 
 
@@ -198,16 +201,16 @@ def parse_request(line: bytes) -> Request:
     return Request(user=user, password=words[4], ip=ip, protocol=protocol, namespace=namespace)
 
 
-def show(request: Request, verdict: Verdict) -> str:
+def _verdict_line(request: Request, verdict: Verdict) -> str:
     """Return the line that tells a verdict."""
     found = verdict.found
     place = ("", "", "", "") if found is None else (
         found.backend, found.protocol, found.mailbox or found.user, "M" if found.master else "")
-    return " ".join(printable(word) for word in (
+    return " ".join(printable_word(word) for word in (
         request.user, request.namespace, verdict.outcome.value, verdict.module, *place))
 
 
-def printable(word: str) -> str:
+def printable_word(word: str) -> str:
     """Return a word that is one word on any terminal."""
     octets = word.encode("utf-8", "surrogateescape")
     return _HIDDEN.sub(lambda octet: b"\\x%02x" % octet[0][0], octets).decode("ascii") or "-"
@@ -215,13 +218,8 @@ def printable(word: str) -> str:
 
 def show_note(message: Message, **fields: object) -> None:
     """Tell what would stand in pproxy's log."""
-    complain(f"debug: {message.name} " + " ".join(f"{name}={value!a}" for name, value in fields.items()))
+    _complain(f"debug: {message.name} " + " ".join(f"{name}={value!a}" for name, value in fields.items()))
 
 
 def ignore_note(message: Message, **fields: object) -> None:
     """Tell nothing: the verdict says it too."""
-
-
-def complain(text: str) -> None:
-    """Write one line to stderr."""
-    stderr.complain(f"ptestpdm: {text.encode('ascii', 'backslashreplace').decode('ascii')}")

@@ -274,7 +274,7 @@ def text_of_users(data: bytes) -> None:
         pmakecdb.fault_of_line(key, record)
         with contextlib.suppress(ValueError):
             request = ptestpdm.parse_request(line)
-            assert " " not in ptestpdm.printable(request.user)
+            assert " " not in ptestpdm.printable_word(request.user)
 
 
 def log_word(data: bytes) -> None:

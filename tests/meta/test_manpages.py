@@ -116,7 +116,7 @@ def test_spec_1_4_signals(program: str) -> None:
 
 def test_signals_of_pclean() -> None:
     told = set(re.findall(r"\b[A-Z]{3,4}\b", section("pclean", "SIGNALS")))
-    assert told == {number.name.removeprefix("SIG") for number in pclean_stop.SIGNALS}
+    assert told == {number.name.removeprefix("SIG") for number in pclean_stop.STOP_SIGNALS}
 
 
 def test_spec_5_2_messages() -> None:

@@ -9,7 +9,7 @@ from popular.tools import pcheck, pcontrol, ptestpdm
 
 from popular.tools.pstatus import main as pstatus
 
-PARSERS = {"pcheck": pcheck.make_parser, "pcontrol": pcontrol.build_parser, "pstatus": pstatus.make_parser,
+PARSERS = {"pcheck": pcheck.make_parser, "pcontrol": pcontrol.make_parser, "pstatus": pstatus.make_parser,
            "ptestpdm": ptestpdm.make_parser}
 
 
@@ -39,6 +39,6 @@ def test_each_option_has_a_help(parser: argparse.ArgumentParser) -> None:
 def test_the_two_meanings_of_r_are_told_in_both() -> None:
     """The C version's pstatus has -r for slots; pcontrol and the daemons have it for the run folder."""
     helps = [{action.option_strings[0]: action.help or "" for action in make()._actions if action.option_strings}
-             for make in (pcontrol.build_parser, pstatus.make_parser)]
+             for make in (pcontrol.make_parser, pstatus.make_parser)]
     assert "of pstatus this is -R" in helps[0]["-r"]
     assert "-R here and -r in pcontrol" in helps[1]["-r"]

@@ -11,13 +11,13 @@ from popular.smtpafterpop.clients import Clients, ClientsError
 from popular.tools.pclean import messages as M
 from popular.tools.pclean.screen import Screen, say
 
-PATIENCE = 5.0    # seconds to wait for children of pproxy that write
+_PATIENCE = 5.0    # seconds to wait for children of pproxy that write
 
 
 def expire_clients(variables: Values, log: Log, screen: Screen, now: int) -> bool:
     """Remove the records that are over at `now`, in a dry run count them; False when that cannot be done."""
     is_dry = variables.flag("dryrun")
-    with closing(Clients(variables.text("smtpafterpopfile"), PATIENCE)) as clients:
+    with closing(Clients(variables.text("smtpafterpopfile"), _PATIENCE)) as clients:
         try:
             if not clients.is_there():
                 return True

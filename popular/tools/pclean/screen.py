@@ -5,7 +5,7 @@ import sys
 import time
 
 INTERVAL = 0.5    # seconds between two looks at the progress
-WIDTH = 79        # columns where the terminal does not tell
+_WIDTH = 79       # columns where the terminal does not tell
 
 
 class Screen:
@@ -43,9 +43,9 @@ class Screen:
 
     def _width(self) -> int:
         try:
-            return os.get_terminal_size(self._err).columns or WIDTH
+            return os.get_terminal_size(self._err).columns or _WIDTH
         except OSError:
-            return WIDTH
+            return _WIDTH
 
 
 def say(text: str) -> None:

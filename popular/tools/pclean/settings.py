@@ -16,9 +16,9 @@ from popular.paths import LOGDIR, SMTPFILE, SPOOLDIR
 from popular.store.expire import Ages
 from popular.store.quota import Quota
 
-HOUR = 3600.0
-DAY = 24 * HOUR
-LONGEST = 36500 * DAY
+_HOUR = 3600.0
+_DAY = 24 * _HOUR
+_LONGEST = 36500 * _DAY
 NOTHING, EMPTY, OVER_QUOTA, ALL = "none", "empty", "overquota", "all"    # what may be reported
 
 VARIABLES = (
@@ -30,16 +30,16 @@ VARIABLES = (
     Setting("group", Id(), None,
             "The group to become when started as root; the primary group of the user when not set.",
             option=("-g", "--group")),
-    Setting("tmpage", Time(HOUR, LONGEST), 36 * HOUR,
+    Setting("tmpage", Time(_HOUR, _LONGEST), 36 * _HOUR,
             "Files in tmp/ that were not written to for so long are removed."),
-    Setting("removeafter", Time(0, LONGEST), 7 * DAY,
+    Setting("removeafter", Time(0, _LONGEST), 7 * _DAY,
             "A mailbox is removed when its mark as removed is so old."),
     Setting("report", Choice(NOTHING, EMPTY, OVER_QUOTA, ALL), NOTHING,
             "Which mailboxes are listed on standard output: those without mail, those that are over the quota of their "
             "rule, or both.", option=("--report",)),
     Setting("statefile", File(), None,
             "Where it is written down how far a run has come; without it that is .pclean in mailboxdir."),
-    Setting("statetime", Time(0, HOUR), 5.0,
+    Setting("statetime", Time(0, _HOUR), 5.0,
             "How often it is written down how far a run has come; 0 means after each mailbox."),
     Setting("pause", Time(0, 10), 0.0, "How long to wait after each mailbox, to leave the disks to others.",
             option=("--pause",)),
@@ -64,8 +64,8 @@ RULE = ObjectClass(
         Setting("mailbox", String(512), None,
                 "Pattern of the names of mailboxes: * stands for any characters, slashes too, ? for one, [abc] for "
                 "one of these.", required=True),
-        Setting("read", Time(HOUR, LONGEST), None, "Mail that was read is removed when it is older."),
-        Setting("unread", Time(HOUR, LONGEST), None, "Mail that was not read is removed when it is older."),
+        Setting("read", Time(_HOUR, _LONGEST), None, "Mail that was read is removed when it is older."),
+        Setting("unread", Time(_HOUR, _LONGEST), None, "Mail that was not read is removed when it is older."),
         Setting("keep", Bool(), False,
                 "Remove no mail, and no mailbox that is marked as removed; old files in tmp/ go nevertheless."),
         Setting("quota", Int(0, 1_000_000_000), 0,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from popular.errors import PopularError
 from popular.names import is_mailbox
 
-MAGIC = "pclean 1"
+_MAGIC = "pclean 1"
 MAX_SIZE = 65536    # octets that are read
 
 
@@ -34,7 +34,7 @@ class StateFile:
             return ""
         except OSError as why:
             raise StateError(str(why.strerror)) from why
-        if len(lines) != 3 or lines[0] != MAGIC or not is_mailbox(lines[2]):
+        if len(lines) != 3 or lines[0] != _MAGIC or not is_mailbox(lines[2]):
             raise StateError("it does not say how far a run has come")
         if lines[1] != self._spool:
             raise StateError("it is about another spool")
@@ -45,7 +45,7 @@ class StateFile:
         fresh = f"{self.path}.new"
         try:
             with open(fresh, "wb") as file:
-                file.write(os.fsencode(f"{MAGIC}\n{self._spool}\n{mailbox}\n"))
+                file.write(os.fsencode(f"{_MAGIC}\n{self._spool}\n{mailbox}\n"))
             os.replace(fresh, self.path)
         except OSError as why:
             raise StateError(str(why.strerror)) from why

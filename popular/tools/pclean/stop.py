@@ -6,7 +6,7 @@ from types import TracebackType
 
 from popular.unix.signals import SignalPipe
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Stop:
@@ -19,7 +19,7 @@ class Stop:
         self.signal = ""    # the name of the first that came
 
     def __enter__(self) -> "Stop":
-        former = {number: signal.getsignal(number) for number in SIGNALS}
+        former = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         self._former = {number: handler for number, handler in former.items() if handler is not signal.SIG_IGN}
         self._pipe = SignalPipe(self._former, self._note)
         return self
