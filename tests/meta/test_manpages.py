@@ -13,7 +13,7 @@ from popular.config.setting import Setting
 from popular.control.grammar import Command
 from popular.log.message import LEVELS
 from popular.statefile.layout import PROXY, SERVER, STATES
-from popular.tools.pclean import stop as pclean_stop
+from popular.tools.pclean import run as pclean_run
 from scripts.generate import catalogue, spec_of
 from tests.meta.test_generated import SCHEMAS
 
@@ -116,7 +116,7 @@ def test_spec_1_4_signals(program: str) -> None:
 
 def test_signals_of_pclean() -> None:
     told = set(re.findall(r"\b[A-Z]{3,4}\b", section("pclean", "SIGNALS")))
-    assert told == {number.name.removeprefix("SIG") for number in pclean_stop.STOP_SIGNALS}
+    assert told == {number.name.removeprefix("SIG") for number in pclean_run.STOP_SIGNALS}
 
 
 def test_spec_5_2_messages() -> None:

@@ -10,8 +10,8 @@ import pytest
 from popular.store.expire import Cleaning
 from popular.store.mailbox import Mailbox
 from popular.tools.pclean import main as pclean
+from popular.tools.pclean.run import Stop
 from popular.tools.pclean.state import Milestones, StateError, StateFile
-from popular.tools.pclean.stop import Stop
 
 DAY = 24 * 3600
 NOW = 1_700_000_000

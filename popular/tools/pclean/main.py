@@ -22,6 +22,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 
@@ -31,17 +32,17 @@ from popular.config.setting import place, quoted
 from popular.config.store import Config, Values, gather
 from popular.errors import ConfigError, Mistake, StartError, StoreError
 from popular.log.writer import Log
+from popular.smtpafterpop.clients import Clients, ClientsError
 from popular.tools.pclean import messages as M
-from popular.tools.pclean.clients import expire_clients
-from popular.tools.pclean.run import Run
+from popular.tools.pclean.run import Run, Stop
 from popular.tools.pclean.screen import Screen, say
 from popular.tools.pclean.settings import SCHEMA, mistakes, rules_of
 from popular.tools.pclean.state import Milestones, StateError, StateFile
-from popular.tools.pclean.stop import Stop
 from popular.unix.rights import drop, find_rights, own_rights
 
 DONE, ERRORS, BUG, RETRY, CONFIG = 0, 1, 70, 75, 78    # exit codes
 STATE_NAME = ".pclean"    # in the spool; a file, so no mailbox
+_PATIENCE = 5.0           # seconds to wait for children of pproxy that write into the database of SMTP after POP
 
 
 def main() -> int:
@@ -134,6 +135,29 @@ def lock(spool: str) -> int:
         reason = "another pclean works on it" if isinstance(why, BlockingIOError) else why.strerror
         raise StartError(f"{spool}: {reason}") from why
     return folder
+
+
+def expire_clients(variables: Values, log: Log, screen: Screen, now: int) -> bool:
+    """Remove the records of SMTP after POP that are over at `now`; False when that cannot be done.
+
+    In a dry run they are counted.  Whether a client may send mail does not depend on it: who reads the database looks
+    at the time, too.
+    """
+    is_dry = variables.flag("dryrun")
+    with closing(Clients(variables.text("smtpafterpopfile"), _PATIENCE)) as clients:
+        try:
+            if not clients.is_there():
+                return True
+            number = clients.count_expired(now) if is_dry else clients.expire(now)
+        except ClientsError as why:
+            say(f"{clients.path}: {why}")
+            log.note(M.CLIENTS_NOT_EXPIRED, path=clients.path, why=str(why))
+            return False
+    if number and (is_dry or variables.flag("verbose")):
+        screen.line(f"{clients.path}: {'would remove' if is_dry else 'removed'} {number} records of clients")
+    if number:
+        log.note(M.CLIENTS_EXPIRED, path=clients.path, records=number)    # a dry run's log leads nowhere
+    return True
 
 
 def work(cleaner: Run, variables: Values, log: Log, screen: Screen, stop: Stop) -> int:

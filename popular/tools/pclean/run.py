@@ -3,9 +3,13 @@
 Raises MailboxError if the spool itself cannot be read; whatever is wrong with one mailbox is logged and counted.
 """
 
+import os
+import select
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
 
 from popular.config.store import Values
 from popular.errors import StoreError
@@ -20,7 +24,9 @@ from popular.tools.pclean import messages as M
 from popular.tools.pclean.screen import Screen
 from popular.tools.pclean.settings import ALL, EMPTY, OVER_QUOTA, Rule, Rules
 from popular.tools.pclean.state import Milestones
-from popular.tools.pclean.stop import Stop
+from popular.unix.signals import SignalPipe
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(slots=True)
@@ -36,6 +42,41 @@ class Totals:
     empty: int = 0
     overquota: int = 0
     errors: int = 0
+
+
+class Stop:
+    """Whether a signal asked to end; a context, which takes signals while it lasts.
+
+    They are noted, and looked at where the run can stop without tearing anything.  A signal that was ignored stays
+    ignored, for example HUP under nohup(1).
+    """
+
+    def __init__(self) -> None:
+        self.signal = ""    # the name of the first that came
+
+    def __enter__(self) -> "Stop":
+        former = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+        self._former = {number: handler for number, handler in former.items() if handler is not signal.SIG_IGN}
+        self._pipe = SignalPipe(self._former, self._note)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+        self._pipe.close()
+
+    def is_wanted(self) -> bool:
+        """Tell whether to end."""
+        return bool(self.signal)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but no longer than until a signal comes."""
+        if seconds and not self.signal:
+            select.select([self._pipe], [], [], seconds)
+
+    def _note(self, number: int) -> None:
+        self.signal = self.signal or signal.Signals(number).name
 
 
 class TellingHand:
