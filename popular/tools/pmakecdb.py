@@ -31,7 +31,7 @@ from popular.config.parser import Parser
 from popular.pdm import cdbfile, records
 from popular.pdm.api import Answer, Outcome
 from popular.pdm.validation import fault_of
-from popular.stderr import complain_as
+from popular.stderr import INTERRUPTED, complain_as
 from popular.store.folders import sync_folder
 from popular.version import VERSION
 
@@ -51,7 +51,7 @@ def main() -> int:
     try:
         return run(sys.argv[1:])
     except KeyboardInterrupt:
-        return stderr.INTERRUPTED
+        return INTERRUPTED
     except Exception as why:
         _complain(type(why).__name__)
         return BUG

@@ -3,7 +3,6 @@
 Raises MailboxError if the spool itself cannot be read; whatever is wrong with one mailbox is logged and counted.
 """
 
-import os
 import select
 import signal
 import time
