@@ -22,6 +22,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 
+from popular.paths import sqlite_uri
 from popular.pdm import records
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
 
@@ -50,8 +51,6 @@ class Module(PdmModule):
             raise ValueError(f"wanted: {USAGE}, QUERY beginning with SELECT or WITH")
         if not (":user" in self.query or ":local" in self.query):
             raise ValueError("the query uses neither :user nor :local, so it cannot tell users apart")
-        name = self.path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        self._uri = f"file://{name}?mode=ro"
         self._database: sqlite3.Connection | None = None
         self._seen: tuple[int, int] = (0, 0)
         self._deadline = 0.0
@@ -120,7 +119,7 @@ class Module(PdmModule):
         return self._database
 
     def _opened(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._uri, uri=True, timeout=LOCK_SECONDS, isolation_level=None)
+        database = sqlite3.connect(sqlite_uri(self.path, "ro"), uri=True, timeout=LOCK_SECONDS, isolation_level=None)
         database.text_factory = bytes    # decoded in fields_of, because they may not be UTF-8
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 20)
         database.set_progress_handler(self._is_late, STEPS)

@@ -1,6 +1,7 @@
 """Default places of files, as in the original (spec 0.4); options and settings override them.
 
-Used by the starters and the tools.  Nothing here touches the disk except `pdm_dir`.
+Used by the starters and the tools, `sqlite_uri` by children and database modules.  Nothing here touches the disk except
+`pdm_dir`.
 """
 
 import os
@@ -32,3 +33,9 @@ def pdm_dir() -> str:
         return beside
     installed = os.path.join(os.path.dirname(os.path.dirname(above)), "popular")
     return installed if os.path.isdir(installed) else os.path.join(sys.prefix, "lib", "popular")
+
+
+def sqlite_uri(path: str, mode: str) -> str:
+    """Return what SQLite opens a database by that is there: `ro` to read it, `rw` to write it, too."""
+    name = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return f"file://{name}?mode={mode}"

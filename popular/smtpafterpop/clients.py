@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 
 from popular.errors import PopularError
+from popular.paths import sqlite_uri
 
 MODE = 0o660      # of the file: readers in WAL mode must write its -shm file, which gets the same
 PORTION = 500     # rows removed in one transaction, so that no login meets a lock for long
@@ -121,8 +122,7 @@ class Clients:
 
 def _connect(path: str, patience: float) -> sqlite3.Connection:
     """Open a database that is there; raises sqlite3.Error."""
-    name = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-    database = sqlite3.connect(f"file://{name}?mode=rw", uri=True, timeout=patience, isolation_level=None)
+    database = sqlite3.connect(sqlite_uri(path, "rw"), uri=True, timeout=patience, isolation_level=None)
     try:
         database.execute("PRAGMA synchronous = NORMAL")
     except sqlite3.Error:

@@ -13,7 +13,6 @@ An illegal mailbox name is sent like any other, so that the server's refusal can
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Sequence
 
@@ -25,14 +24,13 @@ from popular.mailcheck.client import exchange
 from popular.mailcheck.packet import MailState
 from popular.net.listen import resolve
 from popular.stderr import complain
+from popular.tools.printing import harmless
 from popular.version import VERSION
 
 NO_MAIL, MAIL, FAILED, USAGE = 0, 1, 2, 3    # exit codes
 
 DEFAULT_SERVER = "127.0.0.1"
 DEFAULT_TIMEOUT = 5.0    # seconds
-
-_CONTROL = re.compile(r"[^\x20-\x7e]")
 
 
 class CheckParser(Parser):
@@ -102,7 +100,7 @@ def seconds(text: str) -> float:
 def _printable(answer: bytes) -> str:
     """Return an answer as one line for a terminal, without its line end."""
     line = answer.removesuffix(b"\n").removesuffix(b"\r").decode("latin-1")
-    return _CONTROL.sub(lambda octet: f"\\x{ord(octet[0]):02x}", line)
+    return harmless(line, lambda char: " " <= char <= "~")
 
 
 def judge_mailbox(answer: bytes) -> int:

@@ -1,4 +1,4 @@
-"""What tools that print lines have in common: whoever reads them may leave, and the user may interrupt.
+"""What tools that print lines have in common: whoever reads them may leave, the user may interrupt, texts are hostile.
 
 Part of such tools; raises what they raise.
 """
@@ -30,3 +30,9 @@ def forget_output() -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         os.close(nowhere)
+
+
+def harmless(text: str, is_kept: Callable[[str], bool] = str.isprintable) -> str:
+    """Return a text of which a terminal shows every character and obeys none; others are `\\xNN` or `\\uNNNN`."""
+    return "".join(char if is_kept(char) else f"\\x{ord(char):02x}" if char <= "\xff" else f"\\u{ord(char):04x}"
+                   for char in text)

@@ -51,7 +51,7 @@ class Screen:
 def say(text: str) -> None:
     """Write a line to standard error, which cron(8) mails."""
     sys.stdout.flush()
-    _write(2, f"pclean: {text.encode('ascii', 'backslashreplace').decode('ascii')}\n")
+    _write(2, f"pclean: {text}\n")
 
 
 def _write(fd: int, text: str) -> None:

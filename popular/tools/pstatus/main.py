@@ -24,7 +24,7 @@ from popular.config.kinds import Time
 from popular.config.parser import Parser
 from popular.paths import RUNDIR
 from popular.statefile.reader import NotAStateFile
-from popular.tools.printing import forget_output
+from popular.tools.printing import forget_output, harmless
 from popular.tools.pstatus import document as pstatus_json, metrics as pstatus_metrics, table as pstatus_table
 from popular.tools.pstatus.snapshot import Selection, Snapshot, take
 from popular.version import VERSION
@@ -177,7 +177,7 @@ def is_screen() -> bool:
 
 def complain(text: str, code: int) -> int:
     """Say what is wrong; returns `code`."""
-    stderr.complain(f"pstatus: {pstatus_table.harmless(text)}")
+    stderr.complain(f"pstatus: {harmless(text)}")
     return code
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from popular.statefile.counters import CHECKS, COUNTED, ENDED, Counter, Family
 from popular.statefile.reader import Row
+from popular.tools.printing import harmless
 from popular.tools.pstatus.snapshot import LIMIT_STATES, Selection, Snapshot
 
 WIDTH = 120        # of the lines about the daemon, where there is no terminal
@@ -72,11 +73,6 @@ def printable(text: str) -> str:
     """Return a text that harms no terminal and is one word; a long one is cut."""
     shown = harmless(text).replace(" ", "\\x20")
     return shown if len(shown) <= MAX_TEXT else shown[:MAX_TEXT - 2] + ".."
-
-
-def harmless(text: str) -> str:
-    """Return a text of which a terminal shows every character and obeys none."""
-    return "".join(char if char.isprintable() else _escaped(char) for char in text)
 
 
 def span(seconds: float) -> str:
@@ -161,8 +157,3 @@ def _state(number: int) -> str:
 def _wrapped(label: str, text: str, width: int) -> list[str]:
     return textwrap.wrap(f"{label:<{_LABEL}} {text}", max(width, 40), subsequent_indent=" " * (_LABEL + 1),
                          break_on_hyphens=False)
-
-
-def _escaped(char: str) -> str:
-    number = ord(char)
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"

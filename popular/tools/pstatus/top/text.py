@@ -9,6 +9,8 @@ or `\\uNNNN`.
 import unicodedata
 from dataclasses import dataclass
 
+from popular.tools.printing import harmless
+
 _KEPT_BELOW = "\u0530"    # behind Cyrillic: here begin the scripts that are written from right to left
 
 
@@ -38,14 +40,14 @@ def shown(text: str) -> str:
     """Return a text of a state file with spaces and all that is not kept escaped: one word."""
     if text.isascii() and text.isprintable() and " " not in text:
         return text
-    return "".join(char if char != " " and _is_kept(char) else _escaped(char) for char in text)
+    return harmless(text, lambda char: char != " " and _is_kept(char))
 
 
 def shown_line(text: str) -> str:
     """Return a sentence with such texts in it: as `shown`, but spaces stay."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(char if _is_kept(char) else _escaped(char) for char in text)
+    return harmless(text, _is_kept)
 
 
 def fit(text: str, width: int, marks: Marks, *, right: bool = False) -> str:
@@ -57,8 +59,3 @@ def fit(text: str, width: int, marks: Marks, *, right: bool = False) -> str:
 
 def _is_kept(char: str) -> bool:
     return char < _KEPT_BELOW and char.isprintable() and not unicodedata.category(char).startswith("M")
-
-
-def _escaped(char: str) -> str:
-    number = ord(char)
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
