@@ -1,1 +1,1 @@
-"""Mailboxes on disk: the extended Maildir (spec 9.1) and foreign Maildirs, reading and delivering."""
+"""Mailboxes on disk: the extended Maildir (spec 9.1) and foreign Maildirs, for reading and delivering."""

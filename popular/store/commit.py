@@ -1,9 +1,9 @@
-"""What QUIT does to a mailbox: removals, then moves from new/ to cur/, then all of it to disk (spec 2.4, design 9).
+"""What QUIT does to a mailbox: remove messages, move others from new/ to cur/, then sync (spec 2.4, design 9).
 
 Used in the children of pserv.  Raises CommitError.
 
-The order matters.  A removal goes by new/ first and cur/ second: a move in another session links into cur/ and then
-unlinks from new/, so whatever moment it is at, no second name of the message survives.
+The order matters.  A removal looks in new/ first and in cur/ second.  A move in another session links into cur/ and
+then unlinks from new/, so no second name of the message survives, whichever step that move has reached.
 """
 
 import os
@@ -21,7 +21,7 @@ MAX_TROUBLES = 20    # kept of one mailbox for the log; a broken disk must not f
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something about one message that the administrator should know, and no reason to refuse anything."""
+    """Something about one message that the administrator should know; it is no reason to refuse anything."""
 
     what: str    # "not_listed", "not_a_file", "wrong_size", "not_remembered" or "not_moved"
     name: str    # the message's file
@@ -29,7 +29,7 @@ class Trouble:
 
 
 class Commit:
-    """The changes of one session, made once; `flags_own`: names of our form get the flag `S`, too."""
+    """The changes of one session, made once; `flags_own`: names of our form also get the flag `S`."""
 
     def __init__(self, mailbox: Mailbox, where: Whereabouts, flags_own: bool = False) -> None:
         self.troubles: list[Trouble] = []
@@ -37,7 +37,7 @@ class Commit:
         self._where = where
         self._flags_own = flags_own
         self._touched: set[str] = set()    # folders to be synced
-        self._moved: list[tuple[str, str]] = []    # both paths of files that have the second name; the first is to go
+        self._moved: list[tuple[str, str]] = []    # old and new paths of files that have both names
         self._failures: list[str] = []     # one for each message that could not be removed
 
     def run(self, messages: Messages, deleted: Set[int], read: Set[int]) -> None:
@@ -66,11 +66,11 @@ class Commit:
             raise CommitError(len(self._failures), len(removals), self._failures[0])
 
     def _complete_move(self, message: StoredMessage) -> None:
-        """Take away the second name of a message whose move was cut off."""
+        """Remove the second name of a message whose move was interrupted."""
         self._rename(message, f"{self._mailbox.new}/{message.leftover}", f"{self._mailbox.cur}/{message.name}")
 
     def _remove_all(self, removals: Sequence[StoredMessage]) -> None:
-        """Remove messages; those that are not where they were listed are looked for together, by one listing."""
+        """Remove messages; those that are no longer where they were listed are searched for with a single listing."""
         if any(message.is_new for message in removals):
             self._mark_departure()
         strayed = [message for message in removals if not self._remove(self._where.likely(message))]
@@ -83,7 +83,7 @@ class Commit:
                 self._remove([path] if path is not None else [])
 
     def _remove(self, paths: Sequence[str]) -> bool:
-        """Unlink every one of the paths that is there; False if none was."""
+        """Unlink each of the paths that exists; return False if none did."""
         found = False
         for path in paths:
             try:
@@ -98,14 +98,14 @@ class Commit:
         return found
 
     def _mark_departure(self) -> None:
-        """Let `store.deliver` see that a message leaves new/."""
+        """Show `store.deliver` that a message leaves new/."""
         try:
             self._mailbox.mark_departure()
         except OSError as why:
             self.troubles.append(Trouble("not_moved", self._mailbox.cur, str(why.strerror)))
 
     def _move_all(self, moves: Sequence[StoredMessage]) -> None:
-        """Move messages from new/ to cur/; what another program has moved meanwhile is only marked as read."""
+        """Move messages from new/ to cur/; those that another program has moved meanwhile are only marked as read."""
         strayed = [message for message in moves if not self._move(message)]
         if strayed and self._made_cur():
             strayed = [message for message in strayed if not self._move(message)]
@@ -119,7 +119,7 @@ class Commit:
                     self._flag(message, path)
 
     def _made_cur(self) -> bool:
-        """Make cur/ if it is missing; tell whether it was."""
+        """Make cur/ if it is missing; return whether it was."""
         try:
             return make_folder(self._mailbox.cur)
         except OSError as why:
@@ -127,7 +127,7 @@ class Commit:
             return False
 
     def _move(self, message: StoredMessage) -> bool:
-        """Move one message to cur/; False if it, or cur/, is not there."""
+        """Move one message to cur/; return False if the message or cur/ does not exist."""
         name = with_base(message.name, message.uid) if message.is_twin else message.name
         target = read_name(name, self._flags_own)
         return self._rename(message, f"{self._mailbox.new}/{message.name}", f"{self._mailbox.cur}/{target}")
@@ -135,8 +135,8 @@ class Commit:
     def _flag(self, message: StoredMessage, path: str) -> None:
         """Give a file in cur/ the flag of read messages, where names have flags.
 
-        In one step, or other programs would see it twice; another file with that name would have to come at this very
-        moment, and no name comes twice.
+        This takes one step, or other programs would see the message twice.  It could only overwrite a file that gets
+        the same name at this very moment, and no name is used twice.
         """
         folder, _, name = path.rpartition("/")
         flagged = f"{folder}/{read_name(name, self._flags_own)}"
@@ -152,14 +152,14 @@ class Commit:
             self._touched.add(folder)
 
     def _part_twin(self, message: StoredMessage) -> None:
-        """Give a message whose base another has a base of its own, the id that it has shown: it must keep that id."""
+        """Give a message that shares its base a new one: the unique id that clients have seen, which it must keep."""
         folder = self._mailbox.new if message.is_new else self._mailbox.cur
         self._rename(message, f"{folder}/{message.name}", f"{folder}/{with_base(message.name, message.uid)}")
 
     def _rename(self, message: StoredMessage, source: str, target: str) -> bool:
-        """Give one file another name; False if it is no longer there: another session has moved it, which is as good.
+        """Give one file another name; return False if it is gone: another session has moved it, which is just as good.
 
-        The old name goes in `_sync`; but at once in the same folder, where two names would be two messages.
+        `_sync` removes the old name.  Within one folder it is removed at once, since two names would be two messages.
         """
         try:
             if not add_name(source, target):
@@ -179,9 +179,9 @@ class Commit:
         self.troubles.append(Trouble("not_moved", path.rpartition("/")[2], why.strerror or type(why).__name__))
 
     def _sync(self, removals: int) -> None:
-        """Bring each changed folder to disk, those with new names before the old names go.
+        """Sync each changed folder, those with new names before the old names are removed.
 
-        So a crash leaves two names, never none.  Where it fails no removal is sure to last.
+        So a crash leaves two names, never none.  If a sync fails, no removal is certain to last.
         """
         gained = {_folder(target) for _, target in self._moved}
         lost = self._sync_folders(gained, removals)
@@ -199,7 +199,7 @@ class Commit:
         self._sync_folders(changed, removals)
 
     def _sync_folders(self, folders: set[str], removals: int) -> set[str]:
-        """Sync folders, and return those where that fails."""
+        """Sync folders; return those where that fails."""
         lost: set[str] = set()
         for folder in sorted(folders):
             try:

@@ -1,19 +1,19 @@
-"""One mail into a mailbox (spec 9.1): whole and on disk, or not there at all.
+"""Delivery of one mail into a mailbox (spec 9.1): whole and on disk, or not at all.
 
 Used in pdeliver.  Raises StoreError; MailboxError where a folder is at fault.
 
-    1. tmp/NAME is made, never an existing file, and the mail is written there, each write checked
+    1. the file tmp/NAME is created, never an existing one opened, and the mail is written there; each write is checked
     2. fsync and close, both checked: the text is on disk
-    3. link(2) gives it its name in new/; it never overwrites (rename would).  From here on the mail is delivered
-    4. the name in tmp/ goes, and new/ is synced: the name is on disk.  If that cannot be done the message is taken back
+    3. link(2) gives the file its name in new/; it never overwrites (rename would).  Now the mail is delivered
+    4. the name in tmp/ is removed and new/ is synced: the name is on disk.  If that fails, the message is removed again
 
-Whatever ends the delivery before 3, a raised error or a signal made into an exception, removes the file in tmp/.
+If an error, or a signal turned into an exception, ends the delivery before step 3, the file in tmp/ is removed.
 
-Names must not come again, not even after their message was removed, or a client that keeps mail on the server
-takes the new message for the old one.  A process id does come again, at once where each delivery has a process id
-namespace of its own.  And names are all that tells in which order messages were delivered.  So `TIME.PID_SIZE` is taken
-only if new/ has not changed since TIME began: nothing came there, and nothing left; nor cur/, where any move to it
-shows, and which is touched when something in new/ is removed.  Else the name has the microseconds too.
+A name must never be used again, not even after its message was removed: a client that keeps mail on the server would
+take the new message for the old one.  Process ids are reused, and at once where each delivery has its own process id
+namespace.  Besides, names alone tell in which order messages were delivered.  So `TIME.PID_SIZE` is used only if
+neither new/ nor cur/ has changed since TIME began.  A change of new/ shows what came or left; a change of cur/ shows
+each move to it, and cur/ is touched when a message in new/ is removed.  Otherwise the name has the microseconds, too.
 """
 
 import errno
@@ -29,7 +29,7 @@ from popular.store.lineends import ByteSource, MailForm, message_blocks
 from popular.store.mailbox import Mailbox
 
 _MAX_TRIES = 100         # names tried
-_MARGIN_SECONDS = 0.1    # the times of folders come from a clock that lags a tick behind
+_MARGIN_SECONDS = 0.1    # the times of folders come from a clock that lags by a tick
 
 _Step = Callable[[str], None]
 
@@ -45,11 +45,11 @@ class Delivered:
 def deliver(mailbox: Mailbox, source: ByteSource, form: MailForm, step: _Step = lambda name: None) -> Delivered:
     """Read one mail from `source` and deliver it; memory is bounded whatever its size and the length of its lines.
 
-    `step` is called with the name of what comes next: "write", "sync", "link", "unlink", "settle".  An exception
+    `step` is called before each step with its name: "write", "sync", "link", "unlink", "settle".  An exception
     that it raises up to and including "link" undoes the delivery.
 
-    Raises MailboxError, or StoreError, with the mail not delivered; only if new/ cannot be synced, and the
-    message not be removed either, it is there nevertheless: a retry that brings it twice is better than a loss.
+    Raises MailboxError, or StoreError (SYS/TEMP); then the mail is not delivered.  There is one exception: if new/
+    cannot be synced, and the message not be removed again, it stays.  To deliver it twice is better than to lose it.
     """
     mailbox.check()
     path, file = _make_draft(mailbox)
@@ -80,7 +80,7 @@ def deliver(mailbox: Mailbox, source: ByteSource, form: MailForm, step: _Step = 
 
 
 def _make_draft(mailbox: Mailbox) -> tuple[str, int]:
-    """Make a new file in tmp/ and return its path and descriptor."""
+    """Create a file in tmp/; return its path and descriptor."""
     for _ in range(_MAX_TRIES):
         seconds, microseconds = _now()
         path = os.path.join(mailbox.tmp, f"{seconds}.{os.getpid()}.M{microseconds:06d}")
@@ -99,7 +99,7 @@ def _write(file: int, source: ByteSource, form: MailForm) -> int:
     for block in message_blocks(source, form):
         rest = memoryview(block)
         while rest:
-            count = os.write(file, rest)    # may be short on a full disk; the next then tells why
+            count = os.write(file, rest)    # may be short on a full disk; the next write then fails with the reason
             rest = rest[count:]
         size += len(block)
     return size
@@ -131,11 +131,11 @@ def _has_changed(mailbox: Mailbox, seconds: int) -> bool:
 
 
 def _take_back(mailbox: Mailbox, name: str) -> None:
-    """Remove a message that is not sure to be on disk.  Raises StoreError if it stays."""
+    """Remove a message that may not be on disk.  Raises StoreError if it stays."""
     try:
         os.unlink(os.path.join(mailbox.new, name))
     except OSError as why:
-        raise StoreError(f"{mailbox.new}/{name}: neither brought to disk nor taken back, so it comes twice: "
+        raise StoreError(f"{mailbox.new}/{name}: neither synced to disk nor removed again, so it comes twice: "
                          f"{why.strerror}") from why
 
 
@@ -145,7 +145,7 @@ def _now() -> tuple[int, int]:
 
 
 def _forget(path: str) -> None:
-    """Take a name out of tmp/; where that fails it is left for the periodic cleaning."""
+    """Remove a file from tmp/; if that fails, pclean removes it later."""
     try:
         os.unlink(path)
     except OSError:

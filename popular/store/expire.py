@@ -1,14 +1,14 @@
-"""What is too old in a mailbox: files that deliveries left in tmp/, and mail by the age rules of an administrator.
+"""What is too old in a mailbox: files that deliveries left in tmp/, and mail by the administrator's age rules.
 
 Used in pclean, beside running daemons and deliveries and without locks (spec 9.1).  Raises nothing: what cannot be done
-is reported as a trouble, and the rest of the mailbox is done nevertheless.
+is reported as a trouble, and the rest of the mailbox is cleaned nevertheless.
 
-The age of a message counts from the time of delivery in its name if the name is ours, else from the time of the last
-change of the file; that of a file in tmp/ always from the latter, so that a long delivery is not hurt.  A message that
-vanishes meanwhile was removed or moved by another, which is as good.  The order is that of `store.commit`: new/ before
-cur/, and where a move to cur/ was cut off, the second name in new/ before the first in cur/, so that no read message
-comes back as a new one.  Each changed folder is synced once.  Memory is bounded whatever a mailbox holds: a folder is
-read once and not kept (readdir(3) is safe against removals).
+The age of a message counts from the time of delivery in its name if the name is ours, else from the last change of the
+file.  That of a file in tmp/ always counts from its last change, so that a long delivery is not disturbed.  A message
+that vanishes meanwhile was removed or moved by another process, which is just as good.  The order is that of
+`store.commit`: new/ before cur/.  Where a move to cur/ was interrupted, the second name in new/ is removed before the
+first in cur/, so that no read message becomes new again.  Each changed folder is synced once.  Memory is bounded
+whatever a mailbox holds: a folder is read once and not kept (readdir(3) tolerates removals).
 """
 
 import os
@@ -26,7 +26,7 @@ from popular.store.quota import message_octets
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """How old something may get, in seconds; None: as old as it likes."""
+    """How old something may get, in seconds; None: no limit."""
 
     tmp: float
     read: float | None = None      # mail in cur/
@@ -72,7 +72,7 @@ class Hand(Protocol):
 
 
 class WorkingHand:
-    """Does it."""
+    """Changes the disk."""
 
     def remove(self, path: str) -> None:
         """Remove a file."""
@@ -105,9 +105,9 @@ class Cleaning:
 
     def __init__(self, mailbox: Mailbox, ages: Ages, now: float, hand: Hand, *,
                  wants_size: bool = False, is_stopped: Callable[[], bool] = lambda: False) -> None:
-        """Clean `mailbox` as of the UNIX time `now`; `wants_size`: also ask files that do not tell their size.
+        """Clean `mailbox` as of the UNIX time `now`; `wants_size`: also stat files whose names do not tell their size.
 
-        `is_stopped` is asked before each file; once it says so, the rest is left as it is.
+        `is_stopped` is called before each file; once it returns True, the rest is left as it is.
         """
         self._mailbox = mailbox
         self._ages = ages
@@ -120,7 +120,7 @@ class Cleaning:
         self._cleaned = Cleaned()
 
     def run(self) -> Cleaned:
-        """Do it, and return what was done."""
+        """Clean the mailbox; return what was done."""
         for folder, step in ((self._mailbox.tmp, self._clean_draft), (self._mailbox.new, self._clean_unread),
                              (self._mailbox.cur, self._clean_read)):
             self._each(folder, step)
@@ -132,7 +132,7 @@ class Cleaning:
         return self._cleaned
 
     def _each(self, folder: str, step: Callable[[str, str], None]) -> None:
-        """Call `step` with path and name of each file of a folder; one that is gone or refuses ends nothing."""
+        """Call `step` with path and name of each file of a folder; a file that is gone or fails does not end this."""
         try:
             for name, _ in files_in(folder):
                 if self._is_stopped():
@@ -202,8 +202,14 @@ class Cleaning:
             self._cleaned.size += message_octets(path)
 
 
+def _octets(path: str, name: str) -> int:
+    """Return the size of a message: the size on disk if its name does not tell it.  Raises OSError."""
+    size = size_of(name)
+    return os.lstat(path).st_size if size is None else size
+
+
 def _is_same(path: str, other: str) -> bool:
-    """Tell whether two names are one file.  Raises OSError, but not where `path` is not there."""
+    """Tell whether two paths are the same file.  Raises OSError, but not if `path` does not exist."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:

@@ -1,9 +1,9 @@
 """Names of message files: ours (spec 9.1) and those that other Maildir programs give.
 
-Ours are `TIME.PID_SIZE`, for example `945113196.14341_1067`, or with microseconds, `TIME.PID.Mnnnnnn_SIZE`, where
-the mailbox has changed within that second already.  SIZE is the size on the wire, so nobody need stat.
+Ours are `TIME.PID_SIZE`, for example `945113196.14341_1067`, or with microseconds, `TIME.PID.Mnnnnnn_SIZE`, if
+the mailbox has already changed within that second.  SIZE is the size on the wire, so no stat is needed.
 In any other name `,W=SIZE` is the size on the wire; without it the size is not known.  What follows the first `,` or
-`:` may change while a message is kept (sizes, flags); what stands before it, the base, never does.
+`:` may change while a message is kept (sizes, flags).  What stands before it, the base, never changes.
 
 Pure functions, used in the children of pserv, in pdeliver and in pclean.  Nothing here raises.
 """
@@ -16,14 +16,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 MAX_UID = 70      # octets of a unique id, each of 0x21-0x7E (RFC 1939 section 7)
-MAX_NAME = 255    # octets of a file name, as of all common file systems
+MAX_NAME = 255    # octets of a file name, the limit of all common file systems
 
-# As strict as can be: `1075238321.16373_1.host` is procmail's, and its 1 is no size.
+# As strict as possible: `1075238321.16373_1.host` is procmail's, and its 1 is not a size.
 _OURS = re.compile(r"([0-9]{1,18}\.[0-9]{1,18})(?:\.M[0-9]{1,18})?_([0-9]{1,18})(?![^,:])", re.ASCII)
 _PLAIN = re.compile(r"/[0-9]{1,10}\.[0-9]{1,18}(?:\.M[0-9]{1,18})?_([0-9]{1,18})(?=/)", re.ASCII)
 _WIRE_SIZE = re.compile(r"[^:]*,W=([0-9]{1,18})(?![^,:])", re.ASCII)
-# Behind the time ours have the process id and perhaps microseconds; others put a letter before each number: M
-# (Exim: H) is the microseconds, which need no leading zeros there, and P is the process id.
+# After the time, our names have the process id and perhaps microseconds.  Other programs put a letter before each
+# number: M (Exim: H) is the microseconds, which need no leading zeros there, and P is the process id.
 _MOMENT = re.compile(r"([0-9]{1,18})\.(?:([0-9]{1,18})(?=[._])\.?)?"
                      r"(?:(?:[#A-GI-LN-Z][0-9a-f]*){0,4}[MH]([0-9]{1,6})(?![0-9]))?", re.ASCII)
 _DISK_SIZE = re.compile(r"[^:]*,S=([0-9]{1,18})(?![^,:])", re.ASCII)
@@ -46,17 +46,17 @@ def base_of(name: str) -> str:
 
 
 def mark_of(name: str) -> int:
-    """Return a number that tells the bases of one file's names apart; not by itself those of all files."""
+    """Return a number that tells the bases of one file's names apart, but not the bases of different files."""
     return binascii.crc32(os.fsencode(base_of(name)))
 
 
 def is_ours(name: str) -> bool:
-    """Tell whether a name has our form, which promises a file with CRLF line ends, sent as it is."""
+    """Tell whether a name has our form; such a file has CRLF line ends and is sent as it is."""
     return _OURS.match(name) is not None
 
 
 def size_of(name: str) -> int | None:
-    """Return the wire size that a name tells, or None: then the file must be read once."""
+    """Return the wire size that a name tells; None if the file must be read to count it."""
     told = _OURS.match(name)
     if told is not None:
         return int(told[2])
@@ -65,12 +65,12 @@ def size_of(name: str) -> int | None:
 
 
 def plain_octets(names: Sequence[str]) -> int | None:
-    """Return the sum of all sizes if all names are plain: of our form, with at most ten digits of time, nothing behind.
+    """Return the sum of all sizes if all names are plain, else None.
 
-    Plain names are their unique ids as they are.  One search over all names is much cheaper than a look at each, which
-    mailboxes of 100,000 messages would feel.
+    A plain name has our form, at most ten digits of time and nothing after the size; it is its own unique id.  One
+    search over all names is much cheaper than a look at each, which matters in mailboxes of 100,000 messages.
     """
-    told = _PLAIN.findall(f"/{'/'.join(names)}/")    # no file name has a slash, so no match goes over a border
+    told = _PLAIN.findall(f"/{'/'.join(names)}/")    # no file name has a slash, so no match spans two names
     return sum(map(int, told)) if len(told) == len(names) else None
 
 
@@ -81,16 +81,16 @@ def time_of(name: str) -> int | None:
 
 
 def uid_of(name: str) -> str:
-    """Return the unique id of the message with this name: its base, or a hash of that where the base is no id.
+    """Return the unique id of the message with this name: its base, or a hash of it if the base is not a valid id.
 
-    The same for all names that a message has in its life; two messages with one base are told apart by `twin_base`.
+    It is the same for all names that a message ever has.  `twin_base` tells two messages with the same base apart.
     """
     base = base_of(name)
     return base if _UID.fullmatch(base) else _hashed(base)
 
 
 def twin_base(name: str, inode: int) -> str:
-    """Return another base for a message whose base is taken: a usable unique id, and it keeps the size of our form."""
+    """Return another base for a message whose base is taken: a valid unique id, with the size if it has our form."""
     base = base_of(name)
     ours = _OURS.match(base)
     if ours is not None:
@@ -106,15 +106,15 @@ def with_base(name: str, base: str) -> str:
 
 
 def lacks_seen(name: str) -> bool:
-    """Tell whether a name has flags and the flag `S`, which Maildir programs give to what was read, is not one."""
+    """Tell whether a name has flags, but not the flag `S`, which Maildir programs give to read messages."""
     _, mark, flags = name.partition(_FLAGS)
     return bool(mark) and "S" not in flags
 
 
 def read_name(name: str, flags_own: bool) -> str:
-    """Return the name that a message gets when it was read: with the flag `S`; `flags_own`: names of our form, too.
+    """Return the name of a message after it was read: with the flag `S`; `flags_own`: also for names of our form.
 
-    Names of our form have no flags unless another program gave them some.  What stands before the flags never changes.
+    Names of our form have no flags unless another program has added some.  The part before the flags never changes.
     """
     if not flags_own and ":" not in name and is_ours(name):
         return name
@@ -134,7 +134,7 @@ def unread_names(name: str) -> list[str]:
 
 
 def tells_size(name: str, octets: int) -> bool:
-    """Tell whether a foreign name with `,W=` also has `,S=`, and that is right about the octets on disk."""
+    """Tell whether a foreign name with `,W=` also has `,S=`, and that equals `octets`, the size on disk."""
     told = _DISK_SIZE.match(name)
     return told is not None and int(told[1]) == octets and size_of(name) is not None
 
@@ -142,9 +142,9 @@ def tells_size(name: str, octets: int) -> bool:
 def rank_of(name: str) -> _Rank:
     """Return the sort key of a name, whose last part is its base; names without a time come last.
 
-    It is the order of delivery as far as names tell: by seconds, then by microseconds, where a name without any comes
-    first, since ours has some unless it was the first in its second.  Then process ids count, as the kernel counts
-    them up.
+    It is the order of delivery as far as names tell: by seconds, then by microseconds.  A name without microseconds
+    comes first, since ours have some unless they were the first in their second.  Then process ids decide, since the
+    kernel assigns them in ascending order.
     """
     base = base_of(name)
     told = _MOMENT.match(base)
@@ -155,9 +155,10 @@ def rank_of(name: str) -> _Rank:
 
 
 def sort_plain(names: list[str]) -> None:
-    """Sort plain names by `rank_of`: where all times have as many digits, that is the order of text but in a second.
+    """Sort plain names by `rank_of`.
 
-    Ranks cost much more than text, which mailboxes of 100,000 messages would feel.
+    If all times have the same number of digits, names are compared as text, and by rank only within one second.  Ranks
+    cost much more than text, which matters in mailboxes of 100,000 messages.
     """
     if len({name.index(".") for name in names}) > 1:
         names.sort(key=rank_of)
@@ -176,7 +177,7 @@ def sort_plain(names: list[str]) -> None:
 
 
 def _rank_in_second(name: str) -> tuple[int, int, str]:
-    """Return the part of `rank_of` behind the seconds, of a plain name."""
+    """Return what `rank_of` has after the seconds, for a plain name."""
     pid, _, microseconds = name[name.index(".") + 1:name.index("_")].partition(".M")
     return int(microseconds) if 0 < len(microseconds) <= 6 else -1, int(pid), name
 

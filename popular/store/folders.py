@@ -40,9 +40,9 @@ def files_in(folder: str) -> Iterator[ListedFile]:
 
 
 def names_in(folder: str, strange: list[str]) -> list[str]:
-    """Return the names of what `files_in` yields; those of anything else, but for dot files, are added to `strange`.
+    """Return the names of what `files_in` yields; those of anything else except dot files are added to `strange`.
 
-    The quickest way to list a folder that tells files from others: the kernel says it with each name.  Raises
+    This is the fastest listing that tells files from other entries: the kernel gives the type with each name.  Raises
     MailboxError as `files_in` does.
     """
     names: list[str] = []
@@ -70,20 +70,25 @@ def has_file(folder: str) -> bool:
 
 
 def folder_error(folder: str, why: OSError) -> MailboxError:
-    """Return the error that tells of a folder, `no_such_mailbox` if it is missing."""
+    """Return the error for a folder, `no_such_mailbox` if it is a permanent error (SYS/PERM)."""
     number = why.errno or errno.EIO
     return MailboxError(folder, number, no_such_mailbox=number in _MISSING)
 
 
+def is_missing(why: MailboxError) -> bool:
+    """Tell whether the folder simply does not exist."""
+    return why.number == errno.ENOENT
+
+
 def make_folder(path: str) -> bool:
-    """Make one folder for us alone, lasting on disk; False if it is there already.  Raises OSError."""
+    """Make one folder for our user only and sync it to disk; False if it exists already.  Raises OSError."""
     made = make_name(path)
     sync_name(path)
     return made
 
 
 def make_name(path: str) -> bool:
-    """Make one folder for us alone; False if it is there already.  `sync_name` makes it last.  Raises OSError."""
+    """Make one folder for our user only; False if it exists already.  `sync_name` must follow.  Raises OSError."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
@@ -92,9 +97,9 @@ def make_name(path: str) -> bool:
 
 
 def sync_name(path: str) -> None:
-    """Have the name of a folder written to disk: who made it may not have come so far.  Raises OSError.
+    """Have the name of a folder written to disk, in case its maker has not done so yet.  Raises OSError.
 
-    Where its parent can be neither read nor written, nobody with our rights made it: it is the administrator's.
+    If its parent can be neither read nor written, no process with our rights made it: it is the administrator's.
     """
     parent = os.path.dirname(path)
     try:
@@ -114,11 +119,11 @@ def sync_folder(path: str) -> None:
 
 
 def add_name(source: str, target: str) -> bool:
-    """Give a file the name `target` as well, and never overwrite one (rename(2) would); True: it has both names.
+    """Give a file the name `target` as well, never overwriting a file (rename(2) would); True: it has both names.
 
-    Where links are refused the file is renamed, which is False; that does not overwrite either.  So they are for files
-    of other users (fs.protected_hardlinks), and by file systems that have none.  Where `target` is this very file
-    already, a move was cut off, and that is True.  Raises OSError.
+    If links are refused, the file is renamed and the result is False; that does not overwrite either.  The kernel
+    refuses links to files of other users (fs.protected_hardlinks), and some file systems have none.  If `target` is
+    already the same file, a move was interrupted, and the result is True.  Raises OSError.
     """
     try:
         os.link(source, target)    # link(2) follows no symbolic link
@@ -133,8 +138,8 @@ def add_name(source: str, target: str) -> bool:
 
 
 def _renamed(source: str, target: str) -> bool:
-    """Rename a file unless there is one called `target`; False where the system cannot do that.  Raises OSError."""
-    import ctypes    # not in each process that lists a mailbox
+    """Rename a file unless `target` exists; False if the system cannot do that.  Raises OSError."""
+    import ctypes    # not needed by each process that lists a mailbox
 
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:

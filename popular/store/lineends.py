@@ -1,6 +1,6 @@
-"""Line ends: what comes in as LF, CRLF or SMTP text goes out with CRLF, in blocks, whatever the length of a line.
+"""Line ends: LF, CRLF or SMTP text becomes text with CRLF, in blocks, whatever the length of a line.
 
-The rule is one for all: an LF without a CR before it gets one; nothing else is changed, a lone CR and NUL included.
+One rule holds for all: an LF without a CR before it gets one.  Nothing else is changed, not even a lone CR or NUL.
 
 Used in the children of pserv (foreign Maildir files) and in pdeliver.  Passes on the OSError of what it reads.
 """
@@ -13,19 +13,19 @@ from typing import Protocol
 BLOCK = 65536    # octets read at once
 
 _SEPARATOR = b"From "    # begins a message in an mbox
-_LONGEST_BLANK = 1000    # octets that are held to see what follows
+_LONGEST_BLANK = 1000    # octets that are held back to see what follows
 
 
 class ByteSource(Protocol):
     """What bytes are read from: an unbuffered file, standard input, or a test's BytesIO."""
 
     def read(self, size: int, /) -> bytes | None:
-        """Return up to `size` octets, none at the end."""
+        """Return up to `size` octets; none at the end."""
         ...
 
 
 class MailForm(Enum):
-    """How a mail to be delivered is written (spec 10.1)."""
+    """The form in which a mail arrives for delivery (spec 10.1)."""
 
     LF = "LF"        # lines end in LF
     CRLF = "CRLF"    # lines end in CRLF
@@ -33,11 +33,11 @@ class MailForm(Enum):
 
 
 def message_blocks(source: ByteSource, form: MailForm) -> Iterator[bytes]:
-    """Yield the mail as it is stored: lines end in CRLF, the last one too, dots of NET undone.
+    """Yield the mail as it is stored: every line ends in CRLF, also the last one, and the dots of NET are undone.
 
-    An empty mail is one empty line.  NET takes only CRLF for a line end where dots are concerned, so that a
-    lone LF and a dot cut nothing off; reading stops at the line with the single dot, or at the end of file.
-    A first line `From …` is that of a mailbox in one file and no header, and is left out, as dovecot-lda does.
+    An empty mail is one empty line.  For the dots of NET only CRLF is a line end, so that a lone LF and a dot cut
+    nothing off; reading stops at the line with the single dot, or at the end of file.  A first line `From …` is the
+    separator of an mbox and not a header; it is left out, as dovecot-lda does.
     """
     last = b""
     for block in crlf_blocks(_without_separator(_undotted(source) if form is MailForm.NET else _blocks(source))):
@@ -66,7 +66,7 @@ def _without_separator(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def crlf_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield the blocks with a CR before every LF that had none; correct over the borders of blocks."""
+    """Yield the blocks with a CR before every LF that had none, also where CR and LF are in different blocks."""
     after_cr = False
     for block in blocks:
         yield _with_crlf(block, after_cr)
@@ -74,12 +74,12 @@ def crlf_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def wire_size(source: ByteSource) -> int:
-    """Return how many octets `source` has with CRLF line ends, the last one too; reads all of it, holds one block."""
+    """Return how many octets `source` has with CRLF line ends, also at its end; reads all of it, holds one block."""
     return sum(len(block) for block in wire_blocks(source))
 
 
 def wire_blocks(source: ByteSource) -> Iterator[bytes]:
-    """Yield a file as it goes over the wire: lines end in CRLF, the last one too; an empty file has none."""
+    """Yield a file as it is sent: every line ends in CRLF, also the last one; an empty file has no line."""
     last = b""
     for block in crlf_blocks(_blocks(source)):
         last = block if len(block) > 1 else last[-1:] + block
@@ -114,7 +114,7 @@ class CrlfReader(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Close the file; a second time does nothing."""
+        """Close the file; may be called twice."""
         try:
             self._file.close()
         finally:
@@ -128,7 +128,7 @@ def _blocks(source: ByteSource) -> Iterator[bytes]:
 
 
 def _with_crlf(block: bytes, after_cr: bool) -> bytes:
-    """Return the block with every LF made CRLF; `after_cr`: the block before ended in CR."""
+    """Return the block with every LF as CRLF; `after_cr`: the previous block ended in CR."""
     if b"\n" not in block:
         return block
     ended = block.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
@@ -152,7 +152,7 @@ def _undotted(source: ByteSource) -> Iterator[bytes]:
 
 
 def _undot(text: bytes) -> tuple[bytes, bytes, bool]:
-    """Undo the dots in `text`: what is ready, what must wait for more, and whether the mail has ended."""
+    """Undo the dots in `text`; return what is ready, what must wait for more, and whether the mail has ended."""
     parts: list[bytes] = []
     start = 0
     while (found := text.find(b"\r\n.", start)) >= 0:

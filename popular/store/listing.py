@@ -1,12 +1,12 @@
-"""What lies in a mailbox: each message once, in the order of delivery, with a unique id that no other has.
+"""The messages of a mailbox: each of them once, in the order of delivery, with a unique id.
 
 Also where a message is later: without locks (spec 9.1) another session may move or remove it after it was listed.
 
 Used in the children of pserv and in pdeliver (quota).  Raises MailboxError.
 
-Nearly always all names are POPular's own, and none comes twice.  Such a mailbox is a PlainListing: nothing is made for
-each message, nothing but names is read from the folders, and the order is left until somebody needs it, which STAT does
-not.  What is no file (a folder, a link) is never listed.
+Nearly always all names are POPular's own, and no name occurs twice.  Such a mailbox is a PlainListing: no object is
+made for each message, only names are read from the folders, and they are sorted only when the order is needed, which it
+is not for STAT.  Folders, links and other entries that are not regular files are never listed.
 """
 
 import os
@@ -23,17 +23,17 @@ from popular.store.mailbox import Mailbox
 
 
 class StoredMessage(NamedTuple):
-    """One message as the listing saw it.  Its base and inode stay for life, its place may change."""
+    """One message as it was listed.  Its base and inode never change, its place may."""
 
     uid: str
     is_new: bool           # in new/, else in cur/
     name: str
-    inode: int | None      # None if no other message has its base, which tells enough then
-    leftover: str = ""     # its second name, in new/, where a move to cur/ was cut off; else empty
+    inode: int | None      # None if no other message has its base; the base identifies it then
+    leftover: str = ""     # its second name, in new/, if a move to cur/ was interrupted; else empty
 
     @property
     def was_read(self) -> bool:
-        """Tell whether it lies in cur/, and no flags say that nobody has read it nevertheless."""
+        """Tell whether it is in cur/, and has no flags that say it is unread nevertheless."""
         return not (self.is_new or lacks_seen(self.name))
 
     @property
@@ -43,20 +43,20 @@ class StoredMessage(NamedTuple):
 
     @property
     def is_twin(self) -> bool:
-        """Tell whether an earlier message has its base, and it needs one of its own to keep its unique id.
+        """Tell whether an earlier message has its base, so that it needs a new base to keep its unique id.
 
-        Only names of our form get another base; the ids of other twins are remembered (`store.sizelist`).
+        Only names of our form get a new base; the ids of other twins are remembered (`store.sizelist`).
         """
         return not self.is_alone and is_ours(self.name) and self.uid != uid_of(self.name)
 
 
 class PlainListing:
-    """The messages of a mailbox with plain names (see `plain_octets`), no two of them equal; in order when asked."""
+    """The messages of a mailbox with plain names (see `plain_octets`), all different; sorted when first needed."""
 
     __slots__ = ("octets", "_names", "_is_sorted", "_new")
 
     def __init__(self, names: list[str], new: list[str], octets: int) -> None:
-        """Take all names, those that are in new/, and the size of all messages together."""
+        """Take all names, those of them that are in new/, and the total size of all messages."""
         self.octets = octets
         self._names = names
         self._is_sorted = False
@@ -64,7 +64,7 @@ class PlainListing:
 
     @property
     def names(self) -> list[str]:
-        """The names in order; they are the unique ids too."""
+        """The names in order; they are also the unique ids."""
         if not self._is_sorted:
             sort_plain(self._names)
             self._new = frozenset(self._new)
@@ -88,7 +88,7 @@ class PlainListing:
 
 
 Messages = PlainListing | list[StoredMessage]
-Twin = tuple[int, int]    # inode and the `mark_of` its base: an IMAP server's copy in a mailbox is a link to one inode
+Twin = tuple[int, int]    # inode and `mark_of` the base: an IMAP server's copy in the same mailbox has the same inode
 _Place = tuple[bool, str]                                    # whether in new/, and the name there
 _Places = dict[tuple[str, int], tuple[bool, str, str]]       # the same by base and inode, and a leftover
 _Times = tuple[int, int]                                     # of change of both folders, in nanoseconds
@@ -99,31 +99,31 @@ class RememberedTwins(Protocol):
     """What is remembered about a mailbox; `store.sizelist` fulfils it."""
 
     def twins(self) -> dict[Twin, int]:
-        """Return which names had a base that another had, and which turn made their unique ids."""
+        """Return the names that shared a base, and the turn that gave each its unique id."""
         ...
 
     def keep_twins(self, twins: dict[Twin, int]) -> None:
-        """Remember those."""
+        """Remember these names and turns."""
         ...
 
 
 class _NothingRemembered:
-    """Where nothing is remembered."""
+    """Remembers nothing."""
 
     def twins(self) -> dict[Twin, int]:
         """Return none."""
         return {}
 
     def keep_twins(self, twins: dict[Twin, int]) -> None:
-        """Forget them."""
+        """Remember nothing."""
 
 
 def list_messages(mailbox: Mailbox, known: RememberedTwins = _NothingRemembered(),
                   strange: list[str] | None = None) -> Messages:
     """Return the messages by time of delivery, then by name; the order and the ids are the same at every listing.
 
-    A message seen in both folders, for it was moved meanwhile, comes once.  No file is opened and none is asked
-    for its size.  What is remembered is asked for only where names are not plain.  Names of what is no file go into
+    A message seen in both folders, because it was moved meanwhile, is listed once.  No file is opened, and no size is
+    read from disk.  `known` is used only if names are not plain.  Names of what is not a regular file are added to
     `strange`.  Raises MailboxError.
     """
     others = [] if strange is None else strange
@@ -144,7 +144,7 @@ class Whereabouts:
     """Paths of one mailbox's messages, and a search for those that have moved."""
 
     def __init__(self, mailbox: Mailbox, flags_own: bool = False) -> None:
-        """Look in `mailbox`; `flags_own`: names of our form get the flag `S`, too."""
+        """Look in `mailbox`; `flags_own`: names of repair, with the flag `S`, too."""
         self._mailbox = mailbox
         self._flags_own = flags_own
         self._places: dict[str, dict[int, tuple[bool, str]]] = {}
@@ -199,7 +199,7 @@ def unusual_messages(messages: Messages) -> list[tuple[int, StoredMessage]]:
 
 
 def _places_now(mailbox: Mailbox) -> dict[str, dict[int, _Place]]:
-    """Return where each message is now, found by base and inode.  Raises MailboxError."""
+    """Return where each message is now, by base and inode.  Raises MailboxError."""
     found: dict[str, dict[int, _Place]] = {}
     for (base, inode), (is_new, name, _) in _places(mailbox).items():
         found.setdefault(base, {})[inode] = is_new, name
@@ -215,7 +215,7 @@ def _changed(folder: str) -> int:
 
 
 def _in_both(mailbox: Mailbox, files: Callable[[str], list[_File]]) -> tuple[list[_File], list[_File]]:
-    """Return the files in new/, then those in cur/: in this order since messages go from one to the other."""
+    """Return the files in new/ and those in cur/, listed in this order since messages move from new/ to cur/."""
     try:
         new = files(mailbox.new)
     except MailboxError as why:
@@ -231,7 +231,7 @@ def _in_both(mailbox: Mailbox, files: Callable[[str], list[_File]]) -> tuple[lis
 
 
 def _by_names(new: list[str], cur: list[str]) -> list[StoredMessage] | None:
-    """Return messages of any names if none needs its inode to get a unique id, else None."""
+    """Return messages with names of any form if none needs its inode for a unique id, else None."""
     names = sorted(new + cur, key=rank_of)
     uids = list(map(uid_of, names))
     if len(set(uids)) < len(names):
@@ -241,7 +241,7 @@ def _by_names(new: list[str], cur: list[str]) -> list[StoredMessage] | None:
 
 
 def _told_apart(places: _Places, twins: Mapping[Twin, int]) -> tuple[list[StoredMessage], dict[Twin, int]]:
-    """Return messages of any names, each with an id of its own, also where some have one base; and foreign twins."""
+    """Return messages with names of any form, each with a unique id even if some share a base; and foreign twins."""
     sharers = Counter(base for base, _ in places)
     ranked = sorted((rank_of(name), is_new, name, inode, leftover)
                     for (_, inode), (is_new, name, leftover) in places.items())
@@ -266,9 +266,9 @@ def _told_apart(places: _Places, twins: Mapping[Twin, int]) -> tuple[list[Stored
 
 
 def _places(mailbox: Mailbox) -> _Places:
-    """Return the place of every message by base and inode, which stay when it is moved or flagged, and any leftover.
+    """Return the place of every message, and any leftover, by base and inode, which never change.
 
-    That is the place in cur/ where a message is in both folders.
+    A message that is in both folders has its place in cur/.
     """
     places: _Places = {}
     new, cur = _in_both(mailbox, lambda folder: list(files_in(folder)))

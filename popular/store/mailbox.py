@@ -1,7 +1,7 @@
 """A mailbox: a folder below the spool with new/, cur/ and tmp/ (spec 9.1), and whether it holds mail (spec 8.2).
 
-Used in the children of pserv and pcheckd, and in pdeliver.  Raises MailboxError; a name that is not well-formed
-gives StoreError.
+Used in the children of pserv and pcheckd, and in pdeliver.  Raises MailboxError, and StoreError for a name that is not
+well-formed.
 """
 
 import errno
@@ -14,11 +14,10 @@ from popular.store.folders import folder_error, has_file, make_folder, make_name
 
 
 class Mailbox:
-    """The paths of one mailbox, and its being there.
+    """The paths of one mailbox, and whether it exists.
 
-    A mailbox is there when its new/ or its cur/ is: without cur/ nothing was read yet, and a new/ that was lost is no
-    reason to hide what is in cur/.  Symbolic links among the folders are the administrator's and are followed; those
-    among the messages are not.
+    A mailbox exists if it has new/ or cur/: without cur/ nothing was read yet, and a lost new/ is no reason to hide
+    what is in cur/.  Symbolic links to folders are the administrator's and are followed; links to messages are not.
     """
 
     __slots__ = ("name", "root", "path", "new", "cur", "tmp")
@@ -35,17 +34,17 @@ class Mailbox:
         self.tmp = f"{self.path}/tmp"
 
     def lost(self, why: MailboxError) -> bool:
-        """Tell whether new/, which failed, is simply not there, while cur/ is."""
+        """Tell whether new/ failed only because it does not exist, while cur/ does."""
         return why.is_missing and os.path.isdir(self.cur)
 
     def missing(self, why: MailboxError) -> MailboxError:
-        """Return what a failure of new/ means: with the spool away, no mailbox is said to be missing."""
+        """Return the error for a failure of new/: if the spool itself is missing, it is only temporary."""
         if why.no_such_mailbox and not os.path.isdir(self.root):
             return MailboxError(self.root, why.number)
         return why
 
     def check(self) -> None:
-        """Raise MailboxError unless the mailbox is there; a new/ that was lost is made anew, so that mail can come."""
+        """Raise MailboxError unless the mailbox exists; a lost new/ is made again, so that mail can be delivered."""
         try:
             os.stat(self.new)
         except OSError as why:
@@ -58,7 +57,7 @@ class Mailbox:
                 raise MailboxError(self.new, other.errno or errno.EIO) from other
 
     def create(self) -> None:
-        """Make the mailbox's folders below the spool where they are missing; all of them last on disk then.
+        """Make the mailbox's missing folders below the spool and sync them to disk.
 
         The spool itself is never made: it may be a disk that is not mounted.  Raises MailboxError.
         """
@@ -68,7 +67,7 @@ class Mailbox:
                 folder = os.path.join(folder, part)
                 make_folder(folder)
             past = time.time() - 2
-            for folder in (self.tmp, self.cur, self.new):    # new/ last: it makes the mailbox be there
+            for folder in (self.tmp, self.cur, self.new):    # new/ last: with it the mailbox exists
                 if make_name(folder):
                     os.utime(folder, (past, past))    # nothing has come or gone, see `store.deliver`
             sync_name(self.new)
@@ -76,7 +75,7 @@ class Mailbox:
             raise MailboxError(folder, why.errno or errno.EIO) from why
 
     def mark_departure(self) -> None:
-        """Touch cur/, as any move out of new/ does: `store.deliver` tells from it that names may have been used.
+        """Touch cur/, as any move out of new/ does; this shows `store.deliver` that names may have been used.
 
         To be called before a message is removed from new/.  Raises OSError.
         """
@@ -87,9 +86,10 @@ class Mailbox:
 
 
 def mail_state(root: str, name: str) -> str:
-    """Tell `new` if new/ has a message, else `read` if cur/ has one, else `none` (spec 8.2).
+    """Return `new` if new/ has a message, else `read` if cur/ has one, else `none` (spec 8.2).
 
-    Opens two folders at most and lists none to its end.  Raises MailboxError, or StoreError for a bad name.
+    Opens two folders at most, and reads each only up to its first message.  Raises MailboxError, or StoreError for a
+    bad name.
     """
     mailbox = Mailbox(root, name)
     try:

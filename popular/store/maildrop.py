@@ -1,7 +1,7 @@
 """A Maildir as the POP3 state sees it: `pop3.maildrop.Maildrop` over new/ and cur/ (spec 2.4 and 9.1).
 
-Used in the children of pserv.  Nothing is locked, on purpose: the worst that two overlapping sessions do to each other
-is an error on RETR of a message that the other has removed.  Raises MailboxError and StoreError; CommitError at QUIT.
+Used in the children of pserv.  Nothing is locked, on purpose: the worst effect of two overlapping sessions is an error
+on RETR of a message that the other session has removed.  Raises MailboxError and StoreError; CommitError at QUIT.
 """
 
 import errno
@@ -24,13 +24,13 @@ _Opened = tuple[io.FileIO, os.stat_result]
 
 
 class MaildirMaildrop:
-    """The messages of one mailbox, listed once when made."""
+    """The messages of one mailbox, listed once, when this object is made."""
 
     def __init__(self, mailbox: Mailbox, *, master: bool = False, flags_own: bool = False) -> None:
-        """List the mailbox; the size of a foreign file that does not tell it is counted once.
+        """List the mailbox; a foreign file whose name does not tell its size is read once to count it.
 
-        `master`: read mail stays new (spec 7.3).  `flags_own`: what was read gets the flag `S` also where its name is
-        ours.  `troubles` holds what went wrong beside the raised errors.  Raises MailboxError.
+        `master`: read mail stays new (spec 7.3).  `flags_own`: read messages with names of our form also get the flag
+        `S`.  `troubles` holds what went wrong apart from raised errors.  Raises MailboxError.
         """
         self._mailbox = mailbox
         self._master = master
@@ -51,7 +51,7 @@ class MaildirMaildrop:
             self._keep_list()
 
     def open(self, index: int) -> BinaryIO:
-        """Return the message's wire octets, unbuffered; an entry whose size is not that of the file is corrected.
+        """Return a reader of the message's wire octets, unbuffered; the entry is corrected if its size is wrong.
 
         Raises StoreError, MessageGone if the message is not there any more.
         """
@@ -66,14 +66,14 @@ class MaildirMaildrop:
         return cast(BinaryIO, file if is_ours(message.name) else CrlfReader(file))
 
     def last_read(self) -> int:
-        """Return the highest number, from 1, of a message that was read in an earlier session; 0 if there is none."""
+        """Return the highest number, counted from 1, of a message that an earlier session has read; 0 if none was."""
         messages = self._messages
         return next((index + 1 for index in reversed(range(len(messages))) if messages[index].was_read), 0)
 
     def commit(self, deleted: Set[int], read: Set[int]) -> None:
-        """Remove `deleted`, then move what was `read` from new/ to cur/ (not in a master session); synced to disk.
+        """Remove `deleted`, then move what was `read` from new/ to cur/ (not in a master session); sync to disk.
 
-        What is gone already counts as removed.  Raises CommitError if some remain.
+        A message that is already gone counts as removed.  Raises CommitError if some may remain.
         """
         commit = Commit(self._mailbox, self._where, self._flags_own)
         try:
@@ -82,10 +82,10 @@ class MaildirMaildrop:
             self._trouble(*commit.troubles)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing, since nothing is held open."""
 
     def _sized(self, messages: list[StoredMessage]) -> tuple[list[int], list[StoredMessage]]:
-        """Return the sizes of messages, and the messages without those that are gone or cannot be read."""
+        """Return sizes and messages, without the messages that are gone or cannot be read."""
         sizes: list[int] = []
         kept: list[StoredMessage] = []
         for message in messages:
@@ -98,7 +98,7 @@ class MaildirMaildrop:
         return sizes, kept
 
     def _counted(self, message: StoredMessage) -> int | None:
-        """Return the wire size of a file that does not tell it; None if it is gone or cannot be read."""
+        """Return the wire size of a file whose name does not tell it; None if it is gone or cannot be read."""
         try:
             size = self._remembered(message)
             if size is not None:
@@ -125,7 +125,7 @@ class MaildirMaildrop:
             return None
 
     def _keep_list(self) -> None:
-        """Write down what is new about the files; where that fails, it is only counted again."""
+        """Save what was learned about the files; if that fails, the next session counts again."""
         if self._list.is_changed:
             try:
                 self._list.save()
@@ -133,7 +133,7 @@ class MaildirMaildrop:
                 self._trouble(Trouble("not_remembered", SIZES_NAME, why.strerror or type(why).__name__))
 
     def _checked(self, index: int, name: str, file: io.FileIO, status: os.stat_result) -> io.FileIO:
-        """Return the file, with the size of its message corrected; a failure closes the file.  Raises OSError."""
+        """Return the file after the size in its entry was corrected; an error closes the file.  Raises OSError."""
         try:
             announced, size = self.entries[index].size, self._true_size(name, file, status)
         except BaseException:
@@ -145,9 +145,9 @@ class MaildirMaildrop:
         return file
 
     def _true_size(self, name: str, file: io.FileIO, status: os.stat_result) -> int:
-        """Return how many octets the client will get of an open file, which is read only if nothing else tells.
+        """Return how many octets the client will get of an open file, which is read only if nothing else tells that.
 
-        With our names it is the size on disk, and a line end if the file lacks the last one, as a cut-off file does.
+        With our names it is the size on disk, plus a line end if the file lacks the last one, as a truncated file does.
         """
         octets, told = status.st_size, size_of(name)
         if is_ours(name):
@@ -181,7 +181,7 @@ class MaildirMaildrop:
 
 
 class _PlainEntries(Entries):
-    """What plain names tell; sizes are taken from them when somebody asks."""
+    """Entries from plain names; sizes are taken from the names when they are needed."""
 
     __slots__ = ("_listing",)
 
@@ -205,10 +205,10 @@ class _PlainEntries(Entries):
 
 
 def _close(file: io.FileIO) -> None:
-    """Close a file from which all was read."""
+    """Close a file that was only read."""
     try:
         file.close()
-    except OSError:    # nothing can be lost by it
+    except OSError:    # nothing can be lost
         pass
 
 
@@ -217,7 +217,7 @@ def _without_following(path: str, flags: int) -> int:
 
 
 def _open(path: str) -> _Opened:
-    """Open a file, and nothing else that has the name of one: no link, no pipe, which would have us wait."""
+    """Open a regular file; no link, and no pipe, which could block.  Raises OSError."""
     file = io.FileIO(path, opener=_without_following)
     status = os.fstat(file.fileno())
     if stat.S_ISREG(status.st_mode):

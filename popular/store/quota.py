@@ -44,7 +44,7 @@ class Quota:
 
 
 def usage_of(mailbox: Mailbox) -> Usage:
-    """Add up the messages in new/ and cur/; only files that do not tell their size are asked for it."""
+    """Add up the messages in new/ and cur/; stat is called only for files whose names do not tell their size."""
     messages = list_messages(mailbox)
     if isinstance(messages, PlainListing):
         return Usage(messages.octets, len(messages))
@@ -58,7 +58,7 @@ def usage_of(mailbox: Mailbox) -> Usage:
 
 
 def message_octets(path: str) -> int:
-    """Return a message's size, near enough for a quota: that of a foreign file that tells none is the size on disk.
+    """Return a message's size, close enough for a quota: the size on disk if its name does not tell it.
 
     Raises OSError.
     """

@@ -1,20 +1,19 @@
 """Mailboxes that are marked as removed: taken out of service as a whole, then deleted.
 
-Used in pclean.  Raises StoreError where the system refuses something; what was begun is finished by a later run.
+Used in pclean.  Raises StoreError where the system refuses something; a later run finishes what was begun.
 
-Who removes a user first sees to it that no mail is sent to the mailbox any more, and then puts an empty file
-`.removed` into its folder.  Later, for a mailbox that is due:
+To remove a user, an administrator first makes sure that no mail is sent to the mailbox any more, and then puts an empty
+file `.removed` into its folder.  Later, for a mailbox that is due:
 
-    1. the folder is renamed to `:removed:NAME`, and that is brought to disk.  No mailbox can have this name, for `:` is
-       none of the letters of mailbox names: from here on it is neither served nor delivered to, at whatever moment
-       anything breaks off
-    2. tmp/ goes.  A delivery that has a file there fails, and the MTA tries again
-    3. only now nothing can come any more, not even from a program that has its working directory here, and new/ tells
+    1. the folder is renamed to `:removed:NAME` and synced.  No mailbox can have this name, since `:` is not allowed in
+       mailbox names: from now on it is neither served nor delivered to, whenever the removal may be interrupted
+    2. tmp/ is removed.  A delivery that has a file there fails, and the MTA tries again
+    3. only now can no mail arrive, not even from a program whose working directory is this folder, and new/ shows
        whether something came since the mark was set.  If so, the folder gets its name back: accepted mail is not lost
-    4. new/, cur/ and other files go, then the mark, then the folder; each is brought to disk before the next
+    4. new/, cur/ and other files are removed, then the mark, then the folder; each step is synced before the next
 
-A mailbox that is a symbolic link goes with the folder behind it: this is renamed where it lies, and the link, which
-leads nowhere then, goes last.
+If the mailbox is a symbolic link, its target folder is removed as well: that folder is renamed in its place, and the
+link, which is dangling then, is removed last.
 """
 
 import errno
@@ -34,7 +33,7 @@ _MAX_TRIES = 10          # against deliveries that come while tmp/ is emptied
 
 @dataclass(slots=True)
 class Removal:
-    """What became of a marked mailbox."""
+    """The result for a marked mailbox."""
 
     obstacle: str = ""    # why the mailbox is kept; empty: it is gone
     mails: int = 0        # files of new/ and cur/ that were deleted
@@ -42,7 +41,7 @@ class Removal:
 
 
 def marked_at(path: str) -> float | None:
-    """Return when the mailbox's folder was marked, as UNIX time; None if it is not.  Raises StoreError."""
+    """Return the UNIX time when the mailbox's folder was marked; None if it is not marked.  Raises StoreError."""
     try:
         status = os.lstat(os.path.join(path, MARKER))
     except (FileNotFoundError, NotADirectoryError):
@@ -53,7 +52,7 @@ def marked_at(path: str) -> float | None:
 
 
 def obstacle(path: str) -> str:
-    """Return why a mailbox must not be removed whatever its mark says, or an empty string.  Raises StoreError."""
+    """Return why a mailbox must not be removed despite its mark, or an empty string.  Raises StoreError."""
     marked = marked_at(path)
     try:
         with os.scandir(path) as entries:
@@ -75,7 +74,7 @@ def remove_mailbox(path: str) -> Removal:
         return Removal(found)
     aside = aside_of(path)
     try:
-        if os.path.lexists(aside):    # an earlier one with this name, cut off
+        if os.path.lexists(aside):    # an interrupted removal of an earlier mailbox with this name
             earlier = _finish(aside)
             if earlier.obstacle:
                 return earlier
@@ -87,7 +86,7 @@ def remove_mailbox(path: str) -> Removal:
 
 
 def finish_removal(path: str) -> Removal:
-    """Finish what was cut off; `path` is a folder set aside, or a link that lead to it.  Raises StoreError."""
+    """Finish an interrupted removal; `path` is a folder set aside, or a link that led to it.  Raises StoreError."""
     try:
         if os.path.basename(path).startswith(ASIDE):
             return _finish(path)
@@ -97,7 +96,7 @@ def finish_removal(path: str) -> Removal:
 
 
 def aside_of(path: str) -> str:
-    """Return where the folder of a mailbox is put before it is deleted: beside itself, links followed."""
+    """Return the path to which the folder of a mailbox is renamed before it is deleted; links are followed."""
     folder, name = os.path.split(os.path.realpath(path))
     return os.path.join(folder, ASIDE + name)
 
@@ -116,7 +115,7 @@ def _finish(aside: str, link: str = "") -> Removal:
         for entry in entries:
             if entry.name != MARKER:
                 os.unlink(entry.path)
-    sync_folder(aside)    # what is still there without the mark counts as a mailbox
+    sync_folder(aside)    # whatever is left without the mark counts as a mailbox
     _unlink_if_there(os.path.join(aside, MARKER))
     os.rmdir(aside)
     sync_folder(os.path.dirname(aside))
@@ -127,7 +126,7 @@ def _finish(aside: str, link: str = "") -> Removal:
 
 
 def _put_back(aside: str) -> str:
-    """Give a folder its name back; returns what is to be said if that name is taken.  Raises OSError."""
+    """Give a folder its name back; return a text to add to the obstacle if that name is taken.  Raises OSError."""
     folder, name = os.path.split(aside)
     make_folder(os.path.join(aside, "tmp"))
     try:
@@ -143,7 +142,7 @@ def _put_back(aside: str) -> str:
 def _mail_since(folder: str, moment: float) -> str:
     """Return the name of a message that came to the folder at `moment` or later, or an empty string.  Raises OSError.
 
-    What counts is when the file got its name there: the time of its last change of status.
+    The time when the file got its name there counts: that of its last change of status.
     """
     try:
         with os.scandir(folder) as entries:
@@ -156,7 +155,7 @@ def _mail_since(folder: str, moment: float) -> str:
 
 
 def _empty_and_remove(folder: str, removal: Removal | None = None) -> None:
-    """Delete a folder with its files, and add them up; one that is a link goes with what it leads to.  OSError."""
+    """Delete a folder with its files and count them; if it is a link, its target is deleted, too.  Raises OSError."""
     for turn in range(_MAX_TRIES):
         try:
             with os.scandir(folder) as entries:
@@ -185,6 +184,6 @@ def _unlink_if_there(path: str) -> None:
 
 
 def _error(path: str, why: OSError) -> StoreError:
-    """Return the error that tells what could not be done, and with which file of the mailbox."""
+    """Return an error with the reason and the file of the mailbox that failed."""
     place = why.filename if isinstance(why.filename, str) else path
     return StoreError(f"{place}: {why.strerror}")

@@ -1,11 +1,11 @@
 """What was learned about files of other Maildir programs, in a file of the mailbox beside new/, cur/ and tmp/.
 
-Their names must stay as they are (for Dovecot, a name up to its colon is the message), so the sizes stand beside them,
-as in Courier's `courierpop3dsizelist`: nobody reads a file twice to count it.  Twins, messages whose base another one
-has, keep their unique ids by it, too.
+Their names must stay as they are (Dovecot identifies a message by its name up to the colon), so their sizes are listed
+here, as in Courier's `courierpop3dsizelist`: no file is read twice to count it.  The list also preserves the unique ids
+of twins, which are messages with the same base as another message.
 
-Used in the children of pserv.  Reading raises nothing: a file that is missing, cut off or wrong is an empty one.
-It holds lines, all of decimal numbers: `S INODE MTIME_NS OCTETS SIZE` tells the size on the wire of a file with OCTETS
+Used in the children of pserv.  Reading raises nothing: a file that is missing, truncated or wrong counts as empty.
+It holds lines, all of decimal numbers: `S INODE MTIME_NS OCTETS SIZE` gives the size on the wire of a file with OCTETS
 on disk that was last changed then; `T INODE MARK TURN` makes the `twin_base` of INODE + TURN the unique id of the name
 of that file whose base has this mark.  The last line counts the others.
 """
@@ -32,14 +32,14 @@ _Key = tuple[int, int, int]    # inode, time of change in nanoseconds, octets on
 
 
 class SizeList:
-    """The list of one mailbox; read when something is asked for the first time."""
+    """The list of one mailbox; its file is read at the first query."""
 
     __slots__ = ("_mailbox", "_known", "_used", "_twins", "_is_loaded", "_is_changed")
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
         self._known: dict[_Key, int] = {}
-        self._used: dict[_Key, int] = {}    # of files that are there
+        self._used: dict[_Key, int] = {}    # of files that exist
         self._twins: dict[Twin, int] = {}
         self._is_loaded = False
         self._is_changed = False
@@ -55,7 +55,7 @@ class SizeList:
         return self._twins
 
     def keep_twins(self, twins: dict[Twin, int]) -> None:
-        """Take note of the twins that are there."""
+        """Take note of the twins that exist now."""
         self._is_changed |= twins != self._twins
         self._twins = twins
 
@@ -74,7 +74,7 @@ class SizeList:
         self._is_changed = True
 
     def save(self) -> None:
-        """Write what is true of files that are there, in one step.  Raises OSError."""
+        """Write what is known about files that exist; the old list is replaced in one step.  Raises OSError."""
         sizes = [b"S %d %d %d %d\n" % (*key, size) for key, size in list(self._used.items())[:MAX_LINES]]
         twins = [b"T %d %d %d\n" % (*twin, turn) for twin, turn in list(self._twins.items())[:MAX_LINES]]
         text = b"".join([_HEAD, *sizes, *twins, b"end %d\n" % (len(sizes) + len(twins))])
@@ -98,7 +98,7 @@ class SizeList:
         end = _END.search(text[-32:])
         lines = text.count(b"\n") - 2
         if not text.startswith(_HEAD) or end is None or int(end[1]) != lines or lines > 2 * MAX_LINES:
-            return    # of more lines than we write the numbers would take half a GB
+            return    # the numbers of more lines than we write would take half a GB
         self._known = {(int(inode), int(changed), int(octets)): int(size)
                        for inode, changed, octets, size in _SIZE.findall(text)}
         self._twins = {(int(inode), int(mark)): int(turn) for inode, mark, turn in _TWIN.findall(text)}
@@ -109,7 +109,7 @@ def _key(status: os.stat_result) -> _Key:
 
 
 def _read(path: str) -> bytes:
-    """Return what a file holds; nothing where it cannot be read, is too large, or is no file."""
+    """Return what a file holds; nothing if it cannot be read, is too large, or is not a regular file."""
     try:
         with FileIO(path, opener=_open) as file:
             status = os.fstat(file.fileno())
@@ -136,9 +136,9 @@ def _forget(path: str) -> None:
 
 
 def _touch(cur: str) -> None:
-    """Touch cur/: the new name has changed the mailbox's folder, and `store.deliver` wants cur/ to be later than that.
+    """Touch cur/: the new name has changed the mailbox's folder, and `store.deliver` expects a later change of cur/.
 
-    The clock of folders lags behind, so both might get the same time; a microsecond more is seen in any float.
+    The clock of folders lags, so both might get the same time; one microsecond more shows even in a float.
     """
     now = time.time_ns() + 1000
     try:

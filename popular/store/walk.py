@@ -1,16 +1,16 @@
-"""A walk through a spool: every mailbox once, in an order that is the same each time, so that it can go on later.
+"""A walk through a spool: every mailbox once, in an order that is the same each time, so that it can be resumed later.
 
-Used in pclean.  Raises MailboxError if the spool itself cannot be read; all else is found and told.
+Used in pclean.  Raises MailboxError if the spool itself cannot be read; anything else that fails is yielded as Found.
 
-Depth first, the names of a folder in the order of their octets, a folder after all that lies below it: so a mailbox
-comes when the mailboxes nested in it are done.  Held in memory are the names of the folders that are still to come, for
-the folders on the way: about 80 octets for each mailbox of the widest folder, whatever else the spool has.  A spool
-with a million mailboxes in one folder needs some 80 MB, one that is spread over a thousand folders next to nothing.
+The walk is depth first: the names of a folder in the order of their octets, a folder after everything below it.  So a
+mailbox comes after the mailboxes nested in it.  Memory holds the names of the folders that are still to come, for each
+folder on the current path: about 80 octets for each mailbox of the widest folder, whatever else the spool has.  A spool
+with a million mailboxes in one folder needs some 80 MB; one that is spread over a thousand folders next to nothing.
 No descriptor stays open.
 
 A mailbox is a folder with new/ and one of cur/ and tmp/; these three are not entered.  Symbolic links are the
-administrator's (design 9) and followed, unless they lead to a folder that is on the way already.  A folder with
-two names is walked through under both.  lost+found is not entered, it belongs to fsck(8).
+administrator's (design 9) and followed, unless they lead to a folder on the current path.  A folder with two names is
+walked through under both.  lost+found is not entered; it belongs to fsck(8).
 """
 
 import errno
@@ -30,9 +30,9 @@ class SpoolItemKind(Enum):
     """What was found."""
 
     MAILBOX = "mailbox"
-    LEFTOVER = "leftover"        # of a removal that was cut off; the name is that which the mailbox had
+    LEFTOVER = "leftover"        # of an interrupted removal; the name is the mailbox's former name
     ODD_NAME = "odd name"        # no mailbox can have this name, or lie below it; not entered
-    LOOP = "loop"                # a symbolic link that leads back
+    LOOP = "loop"                # a symbolic link that leads back to a folder on its path
     UNREADABLE = "unreadable"    # a folder that cannot be listed
 
 
@@ -49,23 +49,23 @@ class SpoolItem:
 
 @dataclass(slots=True)
 class _Folder:
-    """A folder on the way."""
+    """A folder on the current path."""
 
     name: str                # below the spool, empty for the spool itself
     path: str
-    after: list[str]         # the components of the name behind which the walk goes on; empty: all is to be done
+    after: list[str]         # the components of the name after which the walk resumes; empty: walk through all
     is_mailbox: bool = False
     is_marked: bool = False
     ahead: list[str] = field(default_factory=list)       # subfolders to be entered, the next one last
-    links: set[str] = field(default_factory=set)         # those that are symbolic links
-    found: list[SpoolItem] = field(default_factory=list)     # beside subfolders
+    links: set[str] = field(default_factory=set)         # subfolders that are symbolic links
+    found: list[SpoolItem] = field(default_factory=list)     # other than subfolders
 
 
 class Walk:
-    """One walk; to be iterated over once."""
+    """One walk; may be iterated over once."""
 
     def __init__(self, root: str, after: str = "") -> None:
-        """Walk below `root`, through what comes behind the mailbox `after` if one is named."""
+        """Walk below `root`, through what comes after the mailbox `after` if one is named."""
         self._root = root
         self._after = after.split("/") if after else []
         self._way: list[_Folder] = []
@@ -87,12 +87,12 @@ class Walk:
                 yield SpoolItem(SpoolItemKind.MAILBOX, here.name, here.path, here.is_marked)
 
     def _descend(self, parent: _Folder, child: str) -> Iterator[SpoolItem]:
-        """Go into a subfolder, unless that is none of ours."""
+        """Enter a subfolder unless no mailbox can be there."""
         after: list[str] = []
         if parent.after and parent.after[0] == child:
             after = parent.after[1:]
             if not after:
-                return    # done, with all that lies below
+                return    # done, with everything below it
         path = os.path.join(parent.path, child)
         name = f"{parent.name}/{child}" if parent.name else child
         if not is_mailbox(name):
@@ -112,13 +112,13 @@ class Walk:
         yield from self._enter(folder)
 
     def _enter(self, folder: _Folder) -> Iterator[SpoolItem]:
-        """Put a listed folder on the way."""
+        """Add a listed folder to the current path."""
         self._way.append(folder)
         found, folder.found = folder.found, []
         yield from found
 
     def _is_on_way(self, path: str) -> bool:
-        """Tell whether a link leads to a folder that is on the way.  Raises OSError."""
+        """Tell whether a link leads to a folder on the current path.  Raises OSError."""
         target = os.stat(path)
         return any(os.path.samestat(target, os.stat(folder.path)) for folder in self._way)
 
@@ -141,12 +141,12 @@ class Walk:
 
 
 def _is_folder(entry: "os.DirEntry[str]", parent: _Folder) -> bool:
-    """Tell whether an entry is a folder to be entered; what is told at once is put into the parent's `found`."""
+    """Tell whether an entry is a folder to be entered; anything else to report is added to the parent's `found`."""
     name = f"{parent.name}/{entry.name}" if parent.name else entry.name
     is_link = entry.is_symlink()
     try:
         is_folder = entry.is_dir()
-    except OSError as why:    # of a link: to itself, or to where nobody may look
+    except OSError as why:    # a link to itself, or to a place that may not be read
         kind = SpoolItemKind.LOOP if why.errno == errno.ELOOP else SpoolItemKind.UNREADABLE
         parent.found.append(SpoolItem(kind, name, entry.path, why=why.strerror or type(why).__name__))
         return False
