@@ -1,12 +1,12 @@
 """The POP3 protocol (RFC 1939, 2449, 3206) as states of commands; knows neither processes nor disks.
 
-A state is a table of commands (`command.State`).  Moving to the next state is returning from
-`dialogue.Dialogue.run`: the caller that ran the state gets its result and runs the next.  A command
-that is not in the table of the state does not exist there.
+A state is a table of commands (`command.State`).  `dialogue.Dialogue.run` returns at the end of a state:
+the caller gets the result and runs the next state.  A command that is not in the table of a state does
+not exist there.
 
     from           to             by                      what is true in the state reached
     -------------  -------------  ----------------------  ------------------------------------------
-    (connected)    AUTHORIZATION  pproxy's session        the greeting was sent; nobody knows who it is
+    (connected)    AUTHORIZATION  pproxy's session        the greeting was sent; the user is not known
     (connected)    PREAMBLE       pserv's session         nothing was sent; three lines are awaited
     PREAMBLE       TRANSACTION    xpop.read_preamble      mailbox and session id are well-formed, the
                                                           maildrop is open, one +OK was sent
@@ -21,8 +21,8 @@ that is not in the table of the state does not exist there.
     TRANSACTION    UPDATE         QUIT                    commit() runs, once
     UPDATE         (closed)       QUIT: Leave(Outcome)    deletions are on disk, or one -ERR said which
                                                           are not; one answer was sent
-    any            (closed)       Gone                    nothing was deleted; what comes from the wire is
+    any            (closed)       Gone                    nothing was deleted; what is still received is
                                                           lost, and a maildrop must still be closed
 
-Whoever closes after an answer closes lingering (`Wire.linger_close`), or the client may never see it.
+To close after an answer, use `Wire.linger_close`, or the client may never see the answer.
 """

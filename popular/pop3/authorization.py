@@ -1,7 +1,7 @@
 """The AUTHORIZATION state (RFC 1939 section 4): who is the client, and what is their password?
 
-Used in the children of pproxy.  The state only collects: whether the two are right, and the
-answer to PASS, is the caller's business, and so is the handshake after STLS.  AUTH is a row to be added.
+Used in the children of pproxy.  The state only collects the two.  The caller checks them and answers
+PASS; it also does the handshake after STLS.  AUTH could be added as another row.
 """
 
 import re
@@ -20,27 +20,27 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a client says about themselves."""
+    """The name and password that a client has sent."""
 
-    user: str                                # UTF-8; octets that are not stay as surrogates (PEP 383)
-    password: bytes = field(repr=False)      # as sent, blanks and all
+    user: str                                # UTF-8; invalid octets are kept as surrogates (PEP 383)
+    password: bytes = field(repr=False)      # as sent, with all blanks
 
 
 class StartTls:
-    """The client wants TLS, and has been told to begin (RFC 2595 section 4)."""
+    """The client wants TLS, and was told to begin (RFC 2595 section 4)."""
 
 
 class AuthorizationState(State):
-    """One try to log in: left with Credentials, unanswered, after PASS; with None, answered, after QUIT.
+    """One attempt to log in.  It ends with Credentials after PASS, unanswered, or with None after QUIT, answered.
 
-    After a refusal the caller answers and runs a new one, so that USER has to come again
-    (RFC 1939 section 7: both commands are repeated).  Left with StartTls, answered, after STLS: the
-    caller does the handshake and runs a new one, for what was said in clear counts no more.
+    After a refusal the caller answers and runs a new state, so that the client must send USER again
+    (RFC 1939 section 7: both commands are repeated).  After STLS it ends with StartTls, answered: the
+    caller does the handshake and runs a new state, since what was sent in clear no longer counts.
     """
 
     def __init__(self, wire: Wire, caps: Sequence[str] = capability.AUTHORIZATION, *,
                  offers_tls: bool = False, needs_tls: bool = False) -> None:
-        """Answer CAPA with `caps`; `offers_tls`: there is STLS; `needs_tls`: no password is taken before it."""
+        """Answer CAPA with `caps`; `offers_tls`: STLS exists; `needs_tls`: no password is accepted before STLS."""
         self._wire = wire
         self._caps = caps
         self._offers_tls = offers_tls
@@ -49,16 +49,16 @@ class AuthorizationState(State):
 
     @command("STLS", when=lambda state: state._offers_tls)
     def stls(self) -> None:
-        """Answer, forget what was sent ahead in clear, and leave for the handshake."""
+        """Answer, discard what was sent ahead in clear, and leave for the handshake."""
         self._wire.reply(True, "begin TLS now")
         self._wire.discard_buffered()
         raise Leave(StartTls())
 
     @command("USER", (1, 1), raw=True, usage="needs a user name")
     def user(self, argument: bytes) -> None:
-        """Note the name; blanks inside are kept, those around it are not.
+        """Note the name; blanks inside it are kept, those around it are removed.
 
-        The answer is the same for everyone: who exists is not to be learned here.
+        The answer is the same for all names, so that nobody learns which users exist.
         """
         if self._needs_tls:
             raise CommandRefused("no password without TLS")
@@ -74,7 +74,7 @@ class AuthorizationState(State):
 
     @command("PASS", (1, 1), raw=True, secret=True, usage="needs a password")
     def password(self, argument: bytes) -> None:
-        """Leave with the credentials; every octet behind the one space is the password (RFC 1939 section 7)."""
+        """Leave with the credentials; every octet after the one space is the password (RFC 1939 section 7)."""
         if self._user is None:
             raise CommandRefused("USER first")
         raise Leave(Credentials(self._user, argument))
@@ -86,12 +86,12 @@ class AuthorizationState(State):
 
     @command("NOOP")
     def noop(self) -> None:
-        """Do nothing; RFC 1939 has it after login only, some clients send it before."""
+        """Do nothing; RFC 1939 allows NOOP only after the login, but some clients send it before."""
         self._wire.reply(True)
 
     @command("PROXY", (0, 1), raw=True)
     def proxy(self, header: bytes = b"") -> None:
-        """Leave without a word: a load balancer speaks, and takes an answer for that to its client's next command."""
+        """Leave without an answer: a load balancer would pass it on as the answer to its client's next command."""
         raise ProxyHeader
 
     @command("QUIT")

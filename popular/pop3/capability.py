@@ -1,21 +1,21 @@
 """Capability lists (RFC 2449, spec 9.2): our own, and those an administrator writes.
 
-Used in the children, which answer CAPA; `parse_list` by whatever reads a list from `capadir`.
+Used in the children, which answer CAPA; `parse_list` is used wherever a list is read from `capadir`.
 """
 
 from collections.abc import Sequence
 
 MAXLEN_CAPA = 4096     # octets of a list on the wire, CRLF included, without the final dot
 
-# RFC 2449 section 6 allows none of these to differ between the states.
+# RFC 2449 section 6 does not allow these to differ between the states.
 AUTHORIZATION: tuple[str, ...] = ("TOP", "UIDL", "USER", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING")
 
-# Section 6.9: before login it helps attackers more than users.  No version, for the same reason.
+# Section 6.9: before the login it helps attackers more than users.  It has no version for the same reason.
 TRANSACTION: tuple[str, ...] = (*AUTHORIZATION, "IMPLEMENTATION POPular")
 
 
 def before_login(*, offers_tls: bool, needs_tls: bool) -> tuple[str, ...]:
-    """Return what is supported before the login: STLS where it is offered, no USER where a password needs TLS first."""
+    """Return what is supported before the login: STLS if it is offered, no USER if a password needs TLS first."""
     caps = [word for word in AUTHORIZATION if word != "USER" or not needs_tls]
     return (*caps, "STLS") if offers_tls else tuple(caps)
 
@@ -23,10 +23,10 @@ def before_login(*, offers_tls: bool, needs_tls: bool) -> tuple[str, ...]:
 def parse_list(text: str) -> tuple[str, ...]:
     """Return the lines of an administrator's list, each exactly as it stands in the answer.
 
-    Nothing but the size is checked, as in the original: a wrong list gives a wrong answer.  CRLF
-    line ends are taken as LF.  `text` was decoded as UTF-8 with surrogateescape.  Raises
-    ValueError, saying what is wanted, for a list over MAXLEN_CAPA or a NUL, which would make our
-    own proxy drop the connection (spec 1.5).
+    Only the size and NUL are checked, as in the original: a wrong list gives a wrong answer.  CRLF
+    line ends are taken as LF.  `text` was decoded as UTF-8 with surrogateescape.  Raises ValueError
+    with a text that says what is allowed, for a list longer than MAXLEN_CAPA or with a NUL, for
+    which our own proxy would drop the connection (spec 1.5).
     """
     lines = text.split("\n")
     if lines[-1] == "":

@@ -1,9 +1,9 @@
 """Command tables: what a POP3 state understands, one row for each command word.
 
-Used in the children of pproxy and pserv.  A handler does three things only: it returns, raises
+Used in the children of pproxy and pserv.  A handler ends in one of three ways: it returns, raises
 `CommandRefused` (the dispatcher writes the `-ERR`) or raises `Leave` (the state is over).  `Gone` comes
-from the wire.  Arity, raw arguments, secrets and existence are columns of the table and are
-checked here, not by the handlers.
+from the wire.  The number of arguments, raw arguments, secrets and existence are columns of the
+table and are checked here, not by the handlers.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,17 +25,17 @@ class CommandRow:
     name: str                                # upper case
     low: int                                 # fewest and
     high: int                                # most arguments
-    usage: str                               # "needs one message number": what stands behind the name in a refusal
-    raw: bool                                # the argument is all behind the first space, blanks kept
+    usage: str                               # for a refusal, after the name: "needs one message number"
+    raw: bool                                # the argument is everything after the first space, with all blanks
     secret: bool                             # the arguments never go into a log
     when: Callable[[Any], bool] | None       # whether this state, as it stands, has the command at all
     handler: Callable[..., None]
 
     def split(self, text: bytes | None) -> list[bytes]:
-        """Return the arguments in `text`, what follows the first space, None when there is no space.
+        """Return the arguments in `text`, which is what follows the first space; None if there is no space.
 
-        Raises CommandRefused when there are too few or too many.  Blanks around the arguments of a
-        command that is not raw do no harm.  A raw argument that is empty is a missing one.
+        Raises CommandRefused if there are too few or too many.  Blanks around the arguments of a command
+        that is not raw are ignored.  An empty raw argument counts as missing.
         """
         if self.raw:
             arguments = [text] if text else []
@@ -56,9 +56,9 @@ def command(name: str, args: tuple[int, int] = (0, 0), *, usage: str = "takes no
     """Mark a method of a State as the handler of the command `name`.
 
     `args` are the fewest and the most arguments; the handler gets each as bytes.  `usage` is the
-    text of a refusal for a wrong number of them.  With `raw` there is one argument, everything
-    behind the one space that separates it (RFC 1939 section 7, PASS).  `when` is asked with the
-    state each time: a command that is not there now is an unknown one.
+    text of a refusal for a wrong number of them.  With `raw` there is one argument: everything
+    after the one space that separates it (RFC 1939 section 7, PASS).  `when` is called with the
+    state each time; if it returns False, the command is unknown.
     """
     def mark(handler: _Handler) -> _Handler:
         setattr(handler, _ROW, CommandRow(name, *args, usage, raw, secret, when, handler))
@@ -67,7 +67,7 @@ def command(name: str, args: tuple[int, int] = (0, 0), *, usage: str = "takes no
 
 
 class State:
-    """A POP3 state: the table of its commands, and in subclasses the handlers and what they need.
+    """A POP3 state: the table of its commands; subclasses add the handlers and what they need.
 
     `COMMANDS` is collected from the marked methods of the class and its ancestors, in that order.
     """
@@ -80,6 +80,6 @@ class State:
         cls.COMMANDS = MappingProxyType(rows)
 
     def find(self, word: bytes) -> CommandRow | None:
-        """Return the row of the command `word`, whatever its case, or None if there is none now."""
+        """Return the row of the command `word`, in upper or lower case; None if it does not exist now."""
         row = self.COMMANDS.get(word.decode("ascii", "replace").upper())
         return row if row is not None and (row.when is None or row.when(self)) else None

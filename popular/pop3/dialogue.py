@@ -1,7 +1,7 @@
-"""The dispatcher: reads command lines and has a state obey them, for every state of every daemon.
+"""The dispatcher: reads command lines and runs their handlers, for every state of every daemon.
 
-Used in the children of pproxy and pserv.  Raises `Gone` when the client is no longer there, has
-sent a NUL, or had too many commands refused; everything else a client can do is answered.
+Used in the children of pproxy and pserv.  Raises `Gone` if the client has left, has sent a NUL, or
+had too many commands refused; everything else that a client can do is answered.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from popular.pop3.command import State
 
 
 class Dialogue:
-    """The conversation with one client, over all its states; counts what it did wrong."""
+    """The conversation with one client in all its states; counts the client's errors."""
 
     def __init__(self, wire: Wire, *, maxerrors: int, trace: Callable[[str], None] | None = None) -> None:
-        """Talk on `wire`; the refusal number `maxerrors` that is for a fault of the client ends the session.
+        """Talk on `wire`; after `maxerrors` refusals for the client's own errors, the session ends.
 
-        `trace` is told each known command before it is obeyed, without secrets.
+        `trace` is called with each known command, without secrets, before its handler runs.
         """
         self.wire = wire
         self.errors = 0
@@ -25,10 +25,10 @@ class Dialogue:
         self._trace = trace
 
     def run(self, state: State) -> object:
-        """Serve one state until a handler raises Leave; return what it brought.
+        """Serve one state until a handler raises Leave; return its result.
 
-        Each line gets exactly one answer, which the handler sends, or `-ERR` from here.  An
-        over-long line was consumed whole by the wire and is one refused command.  Raises Gone.
+        Each line gets exactly one answer: that of the handler, or `-ERR` from here.  A line that
+        is too long was consumed whole by the wire and is one refused command.  Raises Gone.
         """
         while True:
             try:
@@ -39,7 +39,7 @@ class Dialogue:
                 return leave.result
 
     def obey(self, state: State, line: bytes) -> None:
-        """Obey one command line without its line end; raises CommandRefused, Leave and Gone."""
+        """Run the handler of one command line, given without its line end; raises CommandRefused, Leave and Gone."""
         if b"\r" in line:
             raise CommandRefused("stray CR in command")      # would end the line for a less strict server behind us
         word, space, rest = line.partition(b" ")
@@ -52,7 +52,7 @@ class Dialogue:
         row.handler(state, *arguments)
 
     def refuse(self, why: CommandRefused) -> None:
-        """Answer a refused command; raises Gone, after another last answer, when there were too many."""
+        """Answer a refused command; after too many, give another last answer and raise Gone."""
         self.errors += why.is_own_fault
         if self.errors >= self._maxerrors:
             self.wire.reply(False, "too many errors")

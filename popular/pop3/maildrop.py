@@ -1,4 +1,4 @@
-"""The contract between the POP3 protocol and whatever holds the messages, and its empty fulfilment.
+"""The interface between the POP3 protocol and whatever holds the messages, and an empty implementation.
 
 Used in the children of pserv (over `store.maildrop`) and of pproxy (the imitated empty mailbox).
 """
@@ -15,7 +15,7 @@ class Entry(NamedTuple):
 
 
 class Entries:
-    """The messages of a maildrop as two columns; no object stands for a message until one is asked for."""
+    """The messages of a maildrop as two columns; an Entry is made only when it is asked for."""
 
     __slots__ = ("octets", "_sizes", "_uids", "_true")
 
@@ -24,7 +24,7 @@ class Entries:
         self.octets = sum(sizes)
         self._sizes = sizes
         self._uids = uids
-        self._true: dict[int, int] = {}    # by index, sizes that turned out to be others
+        self._true: dict[int, int] = {}    # by index, sizes that were corrected
 
     @property
     def sizes(self) -> Sequence[int]:
@@ -67,9 +67,9 @@ class Entries:
 class Maildrop(Protocol):
     """The messages of one mailbox, fixed for the length of the session.
 
-    Number and order of `entries` never change (RFC 1939 numbering); a file that vanished meanwhile shows in
-    `open`, not in the numbers.  What a size really is may be known to `open` only, which then corrects it.  No
-    message is changed on disk before `commit`.
+    Number and order of `entries` never change (RFC 1939 numbering).  If a file has vanished meanwhile, `open`
+    fails, but the numbers stay.  The true size may only be known to `open`, which then corrects it.  No message
+    is changed on disk before `commit`.
     """
 
     @property
@@ -78,25 +78,25 @@ class Maildrop(Protocol):
         ...
 
     def open(self, index: int) -> BinaryIO:
-        """Return the message's wire octets, line ends CRLF, not dot-stuffed; raises StoreError, MessageGone.
+        """Return a reader of the message's wire octets, with CRLF line ends, not dot-stuffed; raises StoreError, MessageGone.
 
-        From now on `entries` has as its size how many there are.
+        From now on `entries` has their true number as its size.
 
-        An io.FileIO tells that they are the octets of that file, from its first to its last: RETR then leaves
-        it to the kernel to send them.
+        If the reader is an io.FileIO, they are the octets of that file, from the first to the last: RETR then
+        lets the kernel send them.
         """
         ...
 
     def last_read(self) -> int:
-        """Return the highest number, from 1, of a message that was read in an earlier session; 0 if there is none."""
+        """Return the highest number, counted from 1, of a message that an earlier session has read; 0 if none was."""
         ...
 
     def commit(self, deleted: Set[int], read: Set[int]) -> None:
-        """Make deletions and read marks lasting, synced to disk; once, at QUIT; raises StoreError."""
+        """Make deletions and read marks permanent, synced to disk; called once, at QUIT; raises StoreError."""
         ...
 
     def close(self) -> None:
-        """Let go of all resources; always called, also without QUIT."""
+        """Release all resources; always called, even without QUIT."""
         ...
 
 
@@ -114,7 +114,7 @@ class EmptyMaildrop:
         return 0
 
     def commit(self, deleted: Set[int], read: Set[int]) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""

@@ -1,7 +1,7 @@
 """A server's one-line response as a client reads it, and response codes (RFC 1939 section 3, RFC 2449 section 8).
 
-Used in the children of pproxy, toward backends, and of pserv.  Backends are not trusted: what is read from them
-is printable ASCII and short.
+Used in the children of pproxy, for the answers of backends, and of pserv.  Backends are not trusted: the result is
+printable ASCII and short.
 """
 
 import re
@@ -15,7 +15,7 @@ _CODE = re.compile(r"\[([A-Za-z0-9/_.-]{1,64}(?: [\x20-\x5a\x5c\x5e-\x7e]{1,64})
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a server answered: status, response code without brackets (or empty), human text."""
+    """A server's answer: status, response code without brackets (or empty), and text for people."""
 
     ok: bool
     code: str
@@ -27,7 +27,7 @@ class Response:
 
 
 def parse_response(line: bytes) -> Response:
-    """Read one response line without its CRLF; raises ValueError when it is none."""
+    """Read one response line, given without its CRLF; raises ValueError if it is not a response."""
     status, _, rest = clean_line(line).partition(" ")
     if status not in ("+OK", "-ERR"):
         raise ValueError("neither +OK nor -ERR")

@@ -1,17 +1,16 @@
 """The TRANSACTION state (RFC 1939 section 5) and UPDATE (section 6), over any maildrop.
 
-Used in the children of pserv and, over an empty maildrop, of pproxy.  Everything the protocol says
-is here: numbering, deletion marks, totals, stuffing, texts.  The maildrop owns storage only.
+Used in the children of pserv and, over an empty maildrop, of pproxy.  Everything that the protocol
+defines is here: numbering, deletion marks, totals, stuffing, texts.  The maildrop only stores.
 
-What the RFCs leave open: RETR marks a message read, TOP does not, and RSET takes back deletion
-marks only.  LAST (RFC 1460), where a setting asks for it, is the highest number that RETR was
-asked for, now or in an earlier session; RSET resets it to that of the earlier ones.  The totals of
-STAT and LIST leave out messages marked deleted.  A message that another session took away keeps
-its number and its line in LIST; RETR and TOP say that it is gone.  Where a file turns out to have
-another size than was announced, RETR says the true one, and so do LIST and STAT from then on.
+Where the RFCs leave a choice: RETR marks a message read, TOP does not, and RSET only removes
+deletion marks.  LAST (RFC 1460), if a setting enables it, is the highest number that RETR was
+used for, now or in an earlier session; RSET resets it to that of the earlier ones.  The totals of
+STAT and LIST leave out messages marked deleted.  A message that another session has removed keeps
+its number and its line in LIST; RETR and TOP answer that it is gone.  If a file has another size
+than was announced, RETR gives the true one, and so do LIST and STAT from then on.
 
-In words: a *number* is 1-based and on the wire, an *index* is 0-based and in the code; `_index` is
-the only converter.
+A *number* is 1-based and on the wire, an *index* is 0-based and in the code; only `_index` converts.
 """
 
 import re
@@ -40,20 +39,20 @@ class SessionTotals:
     """What a session did, for the log."""
 
     retrieved: int = 0      # answers to RETR sent in full
-    octets: int = 0         # of the messages retrieved, as STAT counts them
+    octets: int = 0         # of the messages retrieved, given to the wire by STAT counts them
     deleted: int = 0        # messages removed at QUIT
-    failed: int = 0         # messages that should have been
-    why: str = ""           # what the store said when it could not do all that QUIT asked for
-    unreadable: int = 0     # times that a message could not be read, though it is there
-    read_error: str = ""    # what the store said the last time
+    failed: int = 0         # messages that could not be removed
+    why: str = ""           # the store's error if QUIT could not do everything
+    unreadable: int = 0     # how often a message could not be read although it exists
+    read_error: str = ""    # the store's last error then
 
 
 class TransactionState(State):
-    """The messages of one client; left with SessionTotals at QUIT."""
+    """The messages of one client; ends with SessionTotals at QUIT."""
 
     def __init__(self, wire: Wire, maildrop: Maildrop, caps: Sequence[str] = capability.TRANSACTION,
                  before_update: Callable[[], None] = lambda: None, *, has_last: bool = False) -> None:
-        """Serve `maildrop`, which the caller has opened and closes, whatever happens; `has_last`: there is LAST."""
+        """Serve `maildrop`, which the caller has opened and always closes; `has_last`: the command LAST exists."""
         self._wire = wire
         self._maildrop = maildrop
         self._entries = maildrop.entries
@@ -74,7 +73,7 @@ class TransactionState(State):
 
     @property
     def totals(self) -> SessionTotals:
-        """What was done so far; also for a session that ends by Gone."""
+        """What was done so far; valid also if the session ends with Gone."""
         return SessionTotals(self._retrieved, self._octets, self._removed, self._failed, self._why,
                              self._unreadable, self._read_error)
 
@@ -85,12 +84,12 @@ class TransactionState(State):
 
     @command("STAT")
     def stat(self) -> None:
-        """Tell number and octets of the messages."""
+        """Answer with number and octets of the messages."""
         self._wire.reply(True, f"{len(self._entries) - len(self._deleted)} {self._left_octets}")
 
     @command("LIST", (0, 1), usage="takes at most one message number")
     def list(self, number: bytes | None = None) -> None:
-        """Tell the octets of one message or of all."""
+        """Answer with the octets of one message or of all."""
         if number is not None:
             index = self._index(number)
             self._wire.reply(True, f"{index + 1} {self._entries[index].size}")
@@ -100,7 +99,7 @@ class TransactionState(State):
 
     @command("UIDL", (0, 1), usage="takes at most one message number")
     def uidl(self, number: bytes | None = None) -> None:
-        """Tell the unique id of one message or of all."""
+        """Answer with the unique id of one message or of all."""
         if number is not None:
             index = self._index(number)
             self._wire.reply(True, f"{index + 1} {self._entries[index].uid}")
@@ -109,7 +108,7 @@ class TransactionState(State):
 
     @command("RETR", (1, 1), usage="needs one message number")
     def retr(self, number: bytes) -> None:
-        """Send a message, which is then a read one."""
+        """Send a message and mark it read."""
         index = self._index(number)
         self._send_message(index, None)
         self._read.add(index)
@@ -119,7 +118,7 @@ class TransactionState(State):
 
     @command("TOP", (2, 2), usage="needs a message number and a number of lines")
     def top(self, number: bytes, count: bytes) -> None:
-        """Send the header, the blank line and some lines of the body; the message stays as new as it is."""
+        """Send the header, the blank line and some lines of the body; the message is not marked read."""
         index = self._index(number)
         if not _COUNT.fullmatch(count):
             raise CommandRefused("not a number of lines")
@@ -135,7 +134,7 @@ class TransactionState(State):
 
     @command("RSET")
     def rset(self) -> None:
-        """Take back all deletion marks; what was read stays read, and the numbers stay as they are."""
+        """Remove all deletion marks; read messages stay read, and all numbers stay the same."""
         self._deleted.clear()
         self._deleted_octets = 0
         self._last = 0
@@ -143,7 +142,7 @@ class TransactionState(State):
 
     @command("LAST", when=lambda state: state._has_last)
     def last(self) -> None:
-        """Tell the highest number retrieved, now or in an earlier session (RFC 1460)."""
+        """Answer with the highest number retrieved, now or in an earlier session (RFC 1460)."""
         self._wire.reply(True, str(max(self._last, self._maildrop.last_read())))
 
     @command("NOOP")
@@ -158,16 +157,16 @@ class TransactionState(State):
 
     @command("QUIT")
     def quit(self) -> None:
-        """UPDATE: remove what is marked, then give the one answer, then leave (RFC 1939 section 6)."""
+        """UPDATE: remove the marked messages, then give the one answer, then leave (RFC 1939 section 6)."""
         refusal = self._update()
         if refusal is None:
             self._wire.reply(True, "bye", last=True)
         else:
-            self._wire.reply(False, refusal.text, refusal.code)      # not raised: the session is over all the same
+            self._wire.reply(False, refusal.text, refusal.code)      # not raised: the session ends in any case
         raise Leave(self.totals)
 
     def _update(self) -> CommandRefused | None:
-        """Commit; return what to tell the client when the store could not do all of it."""
+        """Commit; return the refusal for the client if the store could not do all of it."""
         self._before_update()
         try:
             self._maildrop.commit(self._deleted, self._read)
@@ -192,7 +191,7 @@ class TransactionState(State):
         return index
 
     def _listing(self, column: Sequence[int] | Sequence[str]) -> Iterator[bytes]:
-        """Yield the lines of LIST or UIDL and the final dot, many in one part."""
+        """Yield the lines of LIST or UIDL, many in one part, and the final dot."""
         deleted = self._deleted
         for start in range(0, len(column), _LINES_AT_ONCE):
             some = enumerate(column[start:start + _LINES_AT_ONCE], start + 1)
@@ -207,8 +206,8 @@ class TransactionState(State):
     def _send_message(self, index: int, body_lines: int | None) -> None:
         """Answer with a message, or with its header and `body_lines` lines.
 
-        Raises CommandRefused as long as nothing was sent.  After that nothing but Gone is honest: an
-        `-ERR` would become part of the message, a final dot would make it look whole.
+        Raises CommandRefused as long as nothing was sent.  After that only Gone is possible: an `-ERR`
+        would become part of the message, and a final dot would make it look complete.
         """
         message = self._open(index)
         text = f"{self._entries[index].size} octets" if body_lines is None else "top of message follows"
@@ -227,20 +226,20 @@ class TransactionState(State):
             self._close(index, message)
 
     def _close(self, index: int, message: BinaryIO) -> None:
-        """Close a message; a failure is for the log, for the client has what there was."""
+        """Close a message; an error is only logged, since the client has everything that was read."""
         try:
             message.close()
         except OSError as why:
             self._cannot_read(index, why)
 
     def _parts(self, index: int, message: BinaryIO, body_lines: int | None) -> Iterator[bytes | FilePart]:
-        """Return what goes over the wire; of a plain file that is sent whole, the kernel moves what it can."""
+        """Return the parts to be sent; a plain file that is sent whole is left to the kernel as far as possible."""
         if body_lines is None and isinstance(message, FileIO):
             return stuffed_file(message.fileno(), self._entries[index].size)
         return stuffed(message, body_lines)
 
     def _open(self, index: int) -> BinaryIO:
-        """Open a message; raises CommandRefused when it is gone or cannot be read."""
+        """Open a message; raises CommandRefused if it is gone or cannot be read."""
         try:
             return self._maildrop.open(index)
         except MessageGone as why:
@@ -249,7 +248,13 @@ class TransactionState(State):
             raise self._cannot_read(index, why, code_for(why)) from why
 
     def _cannot_read(self, index: int, why: Exception, code: str = "SYS/TEMP") -> CommandRefused:
-        """Note for the log why a message cannot be read; return what the client may know."""
+        """Note for the log why a message cannot be read; return the refusal for the client."""
         self._unreadable += 1
         self._read_error = f"message {index + 1}: {why}"
         return CommandRefused(f"message {index + 1} cannot be read now", code=code, is_own_fault=False)
+
+    def _counted(self, parts: Iterator[bytes | FilePart]) -> Iterator[bytes | FilePart]:
+        """Pass on the parts to be sent and add up their octets."""
+        for part in parts:
+            self._sent += len(part)
+            yield part

@@ -1,8 +1,8 @@
-"""The XPOP preamble (spec 8.1): how pproxy tells pserv whose mailbox it wants, without a password.
+"""The XPOP preamble (spec 8.1): how pproxy names the mailbox that it wants from pserv, without a password.
 
-Three lines, each ended by CRLF: the mailbox, the session id for both logs, and flags, one
-character each.  pserv answers one line, which the proxy passes on as the answer to PASS; from
-there it is POP3 in TRANSACTION state.  Used in the children of pproxy and pserv.
+It has three lines, each ended by CRLF: the mailbox, the session id for both logs, and flags, one
+character each.  pserv answers with one line, which the proxy passes on as the answer to PASS; from
+then on it is POP3 in TRANSACTION state.  Used in the children of pproxy and pserv.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from popular.net.transport import is_proxy_header
 from popular.net.wire import Wire
 
 MAX_FLAGS = 16    # flags on the third line
-_MASTER = "M"      # the one flag of 1.5.5: reading leaves new mail new (spec 7.3)
+_MASTER = "M"      # the only flag of 1.5.5: new mail stays new when it is read (spec 7.3)
 
-# What a POP3 client may send first when it was led here by mistake.  All could be mailboxes by
-# their letters; in capitals they are not.
+# What a POP3 client may send first if it is connected here by mistake.  All are well-formed names of
+# mailboxes, but no mailbox is called so in capitals.
 _POP3_WORDS = frozenset((b"CAPA", b"QUIT", b"STLS", b"AUTH", b"STAT", b"LIST", b"UIDL", b"NOOP", b"RSET", b"LAST"))
 
 
@@ -26,7 +26,7 @@ class Preamble:
 
     mailbox: str                # well-formed by `names.is_mailbox`
     sid: str                    # well-formed by `names.is_sid`
-    flags: frozenset[str]       # those we do not know are there too, and mean nothing
+    flags: frozenset[str]       # includes unknown ones, which are ignored
 
     @property
     def master(self) -> bool:
@@ -37,8 +37,8 @@ class Preamble:
 def read_preamble(wire: Wire) -> Preamble:
     """Read the three lines.
 
-    Raises LoginRefused, with the answer for the other side, at the first line that is wrong, and Gone.
-    How long it may take is the wire's deadline, which the caller sets.
+    Raises LoginRefused, with the answer for the other side, at the first wrong line, ProxyHeader, and Gone.
+    The caller limits the time by the wire's deadline.
     """
     mailbox = _line(wire, MAX_MAILBOX, "mailbox name")
     if is_proxy_header(mailbox):
@@ -59,8 +59,8 @@ def read_preamble(wire: Wire) -> Preamble:
 def preamble_lines(mailbox: str, sid: str, master: bool) -> bytes:
     """Return the preamble as pproxy sends it, without waiting for a greeting.
 
-    Raises ValueError for a name or an id that the other side would have to refuse; both were
-    checked when they came from a database or were made.
+    Raises ValueError for a name or an id that the other side would refuse.  That is a bug, since both
+    were checked before: the name when it came from a database, the id when it was made.
     """
     if not is_mailbox(mailbox):
         raise ValueError(f"not a mailbox name: {mailbox!r}")
@@ -70,7 +70,7 @@ def preamble_lines(mailbox: str, sid: str, master: bool) -> bytes:
 
 
 def _line(wire: Wire, limit: int, what: str) -> bytes:
-    """Return the next line of at most `limit` octets, whatever the limit of the commands that follow."""
+    """Return the next line of at most `limit` octets, independent of the limit for the later commands."""
     command_limit = wire.maxline
     wire.maxline = limit
     try:
