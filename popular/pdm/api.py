@@ -1,13 +1,13 @@
-"""What a database module (PDM) sees: the question, the answers, and the class it derives from.
+"""The interface for database modules (PDMs): the question, the answers, and their base class.
 
 `pdm_modules/*` import only this module, `popular.pdm.secrets`, `records`, `cdbfile` and `pattern`, and
-their driver.  A module is a file `pdm_NAME.py` that exports one class `Module`;
-`pdm_modules/pdm_template.py` is a commented start.  The constructor runs in the master (and in the
-starter, when the configuration is checked) and may only look at its arguments; `open`, `check`,
-`auth`, `find` and `close` run in the child (or PDM worker) that asks.
+their driver.  A module is a file `pdm_NAME.py` that exports one class `Module`; start from the commented
+`pdm_modules/pdm_template.py`.  The constructor runs in the master (and in the starter, when the
+configuration is checked) and may only look at its arguments; `open`, `check`, `auth`, `find` and `close`
+run in the child (or PDM worker) that asks.
 
-A module that cannot tell answers FAILED, or raises PdmError with a text for the log; any other
-exception is FAILED too, but the log then shows its type and place only, as its text may hold
+A module that cannot tell answers FAILED, or raises PdmError with a text for the log.  Any other
+exception also counts as FAILED, but then the log shows only its type and place, as its text may hold
 secrets.  An OSError is logged with its reason and file name.
 """
 
@@ -19,28 +19,28 @@ from popular.errors import PdmError
 
 __all__ = ["API", "UNKNOWN", "Answer", "CannotFind", "Found", "Outcome", "PdmError", "PdmModule", "Request"]
 
-API = (1, 1)    # major must match a module's, a module's minor may not be newer; 1.1 brought `find` and `verified`
+API = (1, 1)    # a module must have the same major and no newer minor; 1.1 added `find` and `verified`
 
 
 class Outcome(Enum):
     """What a module knows of a user."""
 
-    UNKNOWN = "unknown"    # not one of mine: ask the next module
-    DENIED = "denied"      # mine, but the password is wrong or the account is closed
-    OK = "ok"              # mine, and the password is right, or the backend will check it (see Found.verified)
-    FAILED = "failed"      # I cannot tell: the database is broken or away
+    UNKNOWN = "unknown"    # not in this database: ask the next module
+    DENIED = "denied"      # known, but the password is wrong or the account is closed
+    OK = "ok"              # known, and the password is right, or the backend will check it (see Found.verified)
+    FAILED = "failed"      # the module cannot tell: its database is broken or unavailable
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Who asks: what the proxy offers to the modules (spec 7.1)."""
+    """One login: what the proxy passes to the modules (spec 7.1)."""
 
     user: str                              # as the client sent it; octets that are not UTF-8 are surrogates
-    password: bytes = field(repr=False)    # octets to the end: no charset is assumed
+    password: bytes = field(repr=False)    # as sent; no charset is assumed
     ip: str                                # the client's address, dotted quad or IPv6 without brackets
     protocol: str                          # the client's protocol: "pop3"
-    namespace: str                         # of the virtual server that the client came in on
-    deadline: float = float("inf")         # the answer is wanted by then, in seconds of time.monotonic()
+    namespace: str                         # of the virtual server to which the client has connected
+    deadline: float = float("inf")         # when the answer is due, in seconds of time.monotonic()
 
     def until(self, deadline: float) -> "Request":
         """Return the same question with a deadline."""
@@ -57,15 +57,15 @@ class Found:
     user: str = ""                         # for pop3: login at the backend
     password: bytes = field(default=b"", repr=False)    # for pop3
     master: bool = False                   # a master session: becomes the XPOP flag M
-    # API 1.1.  With OK and pop3, whether the module has checked the client's password: False leaves that to the
-    # backend, and until it has done so nobody hears +OK.  None, as of modules that do not say: it has, unless what the
-    # backend gets is the client's own password.  Two places are equal whoever has checked it.
+    # API 1.1.  With OK and pop3: whether the module has checked the client's password.  False leaves that to the
+    # backend, and the client gets no +OK before the backend has done so.  None, for modules that do not say, means
+    # True, unless the backend gets the client's own password.  It does not count when two places are compared.
     verified: bool | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A module's answer; DENIED should carry `found` too, for a module that vouches in the second pass."""
+    """A module's answer; DENIED should also have `found`, for a module that vouches in the second pass."""
 
     outcome: Outcome
     found: Found | None = None
@@ -76,14 +76,14 @@ UNKNOWN = Answer(Outcome.UNKNOWN)
 
 
 class CannotFind(PdmError):
-    """A module looks nobody up without a password."""
+    """The module cannot look up users without a password."""
 
     def __init__(self) -> None:
-        super().__init__("it looks nobody up without a password")
+        super().__init__("it cannot look up users without a password")
 
 
 class PdmModule:
-    """A database module.  Override `check`, `auth` or both, and what else you need."""
+    """A database module.  Override `check`, `auth` or both, and whatever else you need."""
 
     API: tuple[int, int] = (1, 0)
     blocking: bool = False    # True: may wait on a network or a lock, and must run in a PDM worker
@@ -91,25 +91,25 @@ class PdmModule:
     # Ids of backends that the arguments name, set by the constructor; `--check-config` tells those not configured.
     backends: tuple[str, ...] = ()
 
-    # Set by the loader after the constructor; a module need not care.
+    # Set by the loader after the constructor; a module need not set them.
     ident: str = ""                               # its id in the configuration
     name: str = ""                                # the NAME of pdm_NAME.py
-    namespaces: frozenset[str] = frozenset()      # asked for these only; empty: for all
+    namespaces: frozenset[str] = frozenset()      # asked only for these; empty: for all
 
     def __init__(self, ident: str, args: list[str]) -> None:
         """Take the words of `pdm add ID MODULE ARGS…` that follow MODULE; raises ValueError for wrong ones.
 
-        Runs in the master: no file is opened, nothing is connected.  A word `namespace=NS[,NS…]` is
-        taken out before and never seen here.
+        Runs in the master: it must not open files or connections.  A word `namespace=NS[,NS…]` was
+        removed before.
         """
         self.ident = ident
         self.args = args
 
     def open(self) -> None:
-        """Open files and connections, in the process that asks, before its first question."""
+        """Open files and connections; called in the process that asks, before its first question."""
 
     def probe(self) -> None:
-        """Try whether questions could be answered, for `--check-config`; raises what says why not.
+        """Test whether questions could be answered, for `--check-config`; raises an exception that says why not.
 
         Called after the constructor by a process that has the rights of the service user and asks nothing else.  By
         default it opens and closes.  It must not change anything, nor count as a login.
@@ -118,24 +118,24 @@ class PdmModule:
         self.close()
 
     def close(self) -> None:
-        """Let go of what `open` and the questions opened."""
+        """Release what `open` and the questions have opened."""
 
     def describe(self) -> str:
-        """Return words that make this module anew (`pdm_args`), quoted as for a shell, secrets masked."""
+        """Return the words that make this module again (`pdm_args`), quoted as for a shell, secrets masked."""
         return shlex.join(self.args)
 
     def check(self, request: Request) -> Answer:
-        """First pass: is this user mine, and is the password right?"""
+        """First pass: is this user known here, and is the password right?"""
         return UNKNOWN
 
     def auth(self, request: Request, found: Found) -> Answer:
-        """Second pass, after some module denied a user that it knows: may I vouch for them?"""
+        """Second pass, after a module has denied a user that it knows: does this module vouch for them?"""
         return UNKNOWN
 
     def find(self, user: str, namespace: str) -> Found | None:
-        """Return where a user's mail is, whatever the password; None: not one of mine.
+        """Return where a user's mail is, without a password; None: the user is not known here.
 
-        Optional, since API 1.1: for administrators (`user find`), never asked for a login.  Nobody is let in by the
-        answer, so `Found.password` may be empty.  Raises as `check` does when it cannot tell.
+        Optional, since API 1.1: for administrators (`user find`), never called for a login.  The answer lets nobody
+        in, so `Found.password` may be empty.  Raises as `check` does if it cannot tell.
         """
         raise CannotFind

@@ -1,15 +1,15 @@
-"""Constant databases in D. J. Bernstein's cdb format (32 bits): finding a key, and making a file.
+"""Constant databases in D. J. Bernstein's cdb format (32 bits): finding a key, and writing a file.
 
-Reading runs in the process that asks, by pread: a file that is cut short under a reader ends in
-ValueError, where a mapping would end in SIGBUS.  Writing runs in tools.  Both raise OSError;
-reading raises ValueError for a file that cannot be right, writing for what does not fit.
+Reading runs in the process that asks, with pread: a file that is truncated while it is read causes a
+ValueError, where a mapping would cause SIGBUS.  Writing runs in tools.  Both raise OSError; reading
+raises ValueError for a damaged file, writing for data that does not fit.
 
-    2048 octets     256 × (position, slots) of the hash tables, all numbers 32 bits, little end first
+    2048 octets     256 × (position, slots) of the hash tables, all numbers 32 bits, little-endian
     records         (key length, data length) key data
     hash tables     slots × (hash, position of the record), position 0: an empty slot
 
 The low 8 bits of a key's hash choose the table, the others the slot where the search begins; it
-goes on, round the end, to the first empty slot.
+continues, wrapping around at the end, to the first empty slot.
 """
 
 import os
@@ -48,9 +48,9 @@ def find(fd: int, key: bytes, limit: int) -> bytes | None:
 
 
 def write(output: BinaryIO, records: Iterable[tuple[bytes, bytes]]) -> int:
-    """Write a database of (key, data) to a new, seekable file; returns the number of records.
+    """Write a database of (key, data) to a new, seekable file; return the number of records.
 
-    Raises ValueError when it would be larger than 4 GiB, and OSError.
+    Raises ValueError if it would be larger than 4 GiB, and OSError.
     """
     tables: list[list[tuple[int, int]]] = [[] for _ in range(256)]
     output.write(bytes(_HEADER))
@@ -80,7 +80,7 @@ def hash_of(key: bytes) -> int:
 
 
 def _slots_of(table: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return a hash table, half full, the records in the order in which they were added."""
+    """Return a hash table, half full, with the records in the order in which they were added."""
     slots = [(0, 0)] * (2 * len(table))
     for hashed, position in table:
         slot = (hashed >> 8) % len(slots)

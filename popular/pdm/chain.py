@@ -1,14 +1,14 @@
 """The two-pass lookup over all database modules (spec 7.1).
 
     first pass     every module's `check`, in order; the first OK ends it
-    second pass    only if some module knew the user but denied: every module's `auth`, in order, with
-                   the identity that the first denial carried; the first OK ends it (a master password)
-    the end        OK, else FAILED if any module failed, else DENIED if any denied, else UNKNOWN
+    second pass    only if a module knew the user but denied: every module's `auth`, in order, with the
+                   identity from the first denial; the first OK ends it (a master password)
+    the result     OK, else FAILED if any module failed, else DENIED if any denied, else UNKNOWN
 
-FAILED is not UNKNOWN: the client of a broken database hears that the system is broken, never that
-their password is wrong.  A Chain is made in the master and asked in its children (or in a tool); each
-process opens a module at the first question that it puts to it.  Nothing here raises: whatever goes
-wrong in a module is its FAILED, noted in the log.
+FAILED is not UNKNOWN: if the database is broken, clients are told so, never that their password is
+wrong.  A Chain is made in the master and used in its children (or in a tool); each process opens a
+module at its first question to it.  Nothing here raises: any error in a module counts as FAILED and
+is logged.
 """
 
 import os
@@ -29,7 +29,7 @@ SLOW_SECONDS = 1.0    # an answer that takes longer is noted
 
 
 class Asked(Protocol):
-    """What the chain wants of a module: PdmModule fulfils it, and so may a stand-in for one that runs elsewhere."""
+    """What the chain needs of a module: PdmModule has it, and so may a proxy for one that runs elsewhere."""
 
     API: tuple[int, int]
     ident: str
@@ -40,7 +40,7 @@ class Asked(Protocol):
         """Get ready to answer, in this process."""
 
     def close(self) -> None:
-        """Let go of everything; `open` may follow."""
+        """Release everything; `open` may follow."""
 
     def describe(self) -> str:
         """Return the arguments, secrets masked."""
@@ -52,32 +52,32 @@ class Asked(Protocol):
         """Answer in the second pass."""
 
     def find(self, user: str, namespace: str) -> Found | None:
-        """Look a user up without a password; raises CannotFind where that is not possible."""
+        """Look up a user without a password; raises CannotFind if that is not possible."""
 
 
 class OutputCatcher(Protocol):
-    """Who takes care of what modules write to standard output and standard error."""
+    """Collects what modules write to standard output and standard error."""
 
     def catch(self) -> None:
-        """Do so from now on, in this process."""
+        """Start collecting, in this process."""
 
     def log(self, module: str, *secrets: bytes) -> None:
-        """Log what was caught, as said by `module`, without the `secrets`."""
+        """Log what was collected as output of `module`, without the `secrets`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the modules together say of one login."""
+    """The common answer of all modules to one login."""
 
     outcome: Outcome
-    found: Found | None = None    # with OK, and only then
-    module: str = ""              # id of the module whose answer this is; empty when nobody knows the user
+    found: Found | None = None    # only with OK, and always then
+    module: str = ""              # id of the module whose answer this is; empty if no module knows the user
     why: str = ""                 # for the log, never for the client; no secrets
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one module said of one question."""
+    """One module's answer to one question."""
 
     module: str       # its id
     name: str         # the NAME of pdm_NAME.py
@@ -90,10 +90,10 @@ class Chain:
 
     def __init__(self, modules: Sequence[Asked], timeout: float, note: Callable[..., None],
                  output: OutputCatcher | None = None) -> None:
-        """Ask `modules`, each for at most `timeout` seconds a question (0: no limit).
+        """Ask `modules`; each has at most `timeout` seconds for one question (0: no limit).
 
-        `note(message, **fields)` writes a row of `popular.pdm.messages`; a Log's method, usually.  Without
-        `output` what modules write goes where it goes.
+        `note(message, **fields)` logs a message of `popular.pdm.messages`; usually it is a Log's method.
+        Without `output`, what modules write is not collected.
         """
         self._output = output
         self._modules = tuple(modules)
@@ -102,17 +102,17 @@ class Chain:
         self._opened: dict[int, int] = {}    # id of a module and process that opened it: nothing is used over a fork
 
     def check(self, request: Request) -> Verdict:
-        """Ask the modules who this is and whether they may; never raises."""
+        """Ask the modules who the user is and whether they may log in; never raises."""
         answers = self._ask(request, None)
         verdict = settle(answers)
         if verdict.outcome is not Outcome.OK and (identity := _denied_identity(answers)) is not None:
             verdict = settle([*answers, *self._ask(request, identity)])
         if verdict.outcome is Outcome.UNKNOWN:
-            secrets.verify_nothing(request.password)    # so that the time does not tell that there is no such user
+            secrets.verify_nothing(request.password)    # so that the time does not reveal that the user does not exist
         return verdict
 
     def examine(self, request: Request) -> tuple[list[Step], Verdict]:
-        """Do as `check`, and return what each module said as well; never raises."""
+        """Do as `check`, but also return the answer of each module; never raises."""
         names = {module.ident: module.name for module in self._modules}
         first = self._ask(request, None)
         steps = [Step(ident, names[ident], answer) for ident, answer in first]
@@ -124,9 +124,10 @@ class Chain:
         return steps, verdict
 
     def find(self, user: str, namespace: str) -> list[Step]:
-        """Return where the modules say that a user's mail is, whatever the password, in their order; never raises.
+        """Return each module's answer, in order, where a user's mail is, without a password; never raises.
 
-        OK: here; UNKNOWN: not one of mine; FAILED: it cannot tell, and why.  Only the first OK would count at a login.
+        OK: found; UNKNOWN: the module does not know the user; FAILED: it cannot tell, with the reason.  Only the first
+        OK would count at a login.
         """
         request = Request(user, b"", "", "pop3", namespace)
         return [Step(module.ident, module.name, self._located(module, request)) for module in self._modules
@@ -154,7 +155,7 @@ class Chain:
         return module.find(request.user, request.namespace)
 
     def describe(self) -> list[str]:
-        """Return for each module the line that `ptestpdm` and `pdm add` take, secrets masked."""
+        """Return for each module the words that `ptestpdm` and `pdm add` take, secrets masked."""
         return [" ".join(filter(None, (module.ident, module.name, self._words(module)))) for module in self._modules]
 
     def close(self) -> None:
@@ -167,7 +168,7 @@ class Chain:
         return " ".join(filter(None, (module.describe(), scope)))
 
     def _ask(self, request: Request, identity: Found | None) -> list[tuple[str, Answer]]:
-        """Put a question to the modules in order, until one says OK; with `identity` that of the second pass."""
+        """Ask the modules in order until one answers OK; with `identity`, ask the question of the second pass."""
         answers: list[tuple[str, Answer]] = []
         for module in self._modules:
             if module.namespaces and request.namespace not in module.namespaces:
@@ -186,7 +187,7 @@ class Chain:
         return answer
 
     def _judge(self, module: Asked, request: Request, identity: Found | None) -> Answer:
-        """Return one module's answer, checked; whatever goes wrong is FAILED and noted."""
+        """Return one module's answer, checked; any error is logged and counts as FAILED."""
         began = time.monotonic()
         question = request.until(began + self._timeout) if self._timeout > 0 else request
         try:
@@ -209,7 +210,7 @@ class Chain:
         return answer
 
     def _put(self, module: Asked, question: Request, identity: Found | None) -> Answer:
-        """Put the question to a module, after opening it if need be; raises what the module raises."""
+        """Ask a module, after opening it if necessary; raises what the module raises."""
         self._open(module)
         return module.check(question) if identity is None else vouched(module.auth(question, identity), identity)
 
@@ -221,13 +222,13 @@ class Chain:
             module.open()
 
     def _failed(self, module: Asked, request: Request, why: str) -> Answer:
-        """Note a failure, and close the module so that the next question finds it opened anew."""
+        """Log a failure, and close the module so that it is opened again for the next question."""
         self._note(messages.PDM_FAILED, module=module.ident, user=request.user, why=why)
         self._shut(module)
         return Answer(Outcome.FAILED, why=why)
 
     def _shut(self, module: Asked) -> None:
-        """Close a module if it was opened here; a failure is noted."""
+        """Close a module if this process has opened it; a failure is logged."""
         if self._opened.pop(id(module), 0) != os.getpid():
             return
         try:
@@ -239,7 +240,7 @@ class Chain:
 
 
 def _denied_identity(answers: Sequence[tuple[str, Answer]]) -> Found | None:
-    """Return what a second pass is about: the first denied identity."""
+    """Return the identity for the second pass: that of the first denial that has one."""
     for _, answer in answers:
         if answer.outcome is Outcome.DENIED and answer.found is not None:
             return answer.found
@@ -247,13 +248,13 @@ def _denied_identity(answers: Sequence[tuple[str, Answer]]) -> Found | None:
 
 
 def vouched(answer: Answer, identity: Found) -> Answer:
-    """Return a second-pass answer; an OK that says nothing of the place means the identity of the first pass."""
+    """Return a second-pass answer; an OK without a place gets the identity of the first pass."""
     is_bare = isinstance(answer, Answer) and answer.outcome is Outcome.OK and answer.found is None
     return replace(answer, found=identity) if is_bare else answer
 
 
 def settle(answers: Sequence[tuple[str, Answer]]) -> Verdict:
-    """Return the verdict of all answers of both passes, in the order in which they came."""
+    """Return the verdict on the answers of both passes, given in the order in which they came."""
     for outcome in (Outcome.OK, Outcome.FAILED, Outcome.DENIED):
         for ident, answer in answers:
             if answer.outcome is outcome:
@@ -262,7 +263,7 @@ def settle(answers: Sequence[tuple[str, Answer]]) -> Verdict:
 
 
 def reason(why: BaseException) -> str:
-    """Return why a module failed, fit for the log: only texts that cannot hold secrets."""
+    """Return why a module failed, for the log: only texts that cannot hold secrets."""
     if isinstance(why, PdmError):
         return str(why)
     if isinstance(why, OSError) and why.strerror:

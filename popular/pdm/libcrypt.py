@@ -1,20 +1,19 @@
 """crypt(3) of the system, for the same hashes as in /etc/shadow.
 
-Runs wherever a password is verified; importing it loads the library.  The re-entrant crypt_r is
-called with a buffer of our own.  Raises ValueError when the library cannot make such a hash, or is
-missing.
+Runs wherever a password is verified; importing it loads the library.  It calls the re-entrant crypt_r
+with its own buffer.  Raises ValueError if the library cannot make such a hash, or is missing.
 """
 
 import ctypes
 from typing import Any
 
-# struct crypt_data has 32,768 octets in libxcrypt and 131,232 in the libcrypt of old glibc; what is not touched costs
+# struct crypt_data has 32,768 octets in libxcrypt and 131,232 in the libcrypt of old glibc; untouched memory costs
 # nothing.
 _BUFFER = 1 << 18
 
 
 def _load() -> Any:
-    """Return the library's crypt_r, or None if there is none."""
+    """Return the library's crypt_r; None if there is none."""
     for name in ("libcrypt.so.1", "libcrypt.so.2", None):    # None: the C library has it (musl)
         try:
             function: Any = ctypes.CDLL(name).crypt_r
@@ -30,9 +29,9 @@ _CRYPT_R = _load()
 
 
 def crypt(password: bytes, setting: str) -> str:
-    """Return the hash of `password` made as `setting` (a salt or a whole hash) says.
+    """Return the hash of `password` with the method and salt of `setting` (a salt or a whole hash).
 
-    `password` holds no NUL and at most 511 octets, CRYPT_MAX_PASSPHRASE_SIZE less the NUL; `setting` is
+    `password` has no NUL and at most 511 octets, CRYPT_MAX_PASSPHRASE_SIZE less the NUL; `setting` is
     ASCII.  Raises ValueError.
     """
     if _CRYPT_R is None:

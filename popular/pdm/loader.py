@@ -2,9 +2,9 @@
 
 Runs in the starter (when the configuration is checked), in the master, and in ptestpdm.  A module
 is code that runs with our rights, so its file and its folder must belong to root or to us and be
-writable by nobody else; that is proved on the open file that is then compiled.  No bytecode is
-read or written, as it would need the same proof.  sys.path is not touched.  Raises PdmError, always
-one line that says what to mend.
+writable by nobody else.  This is checked on the open file that is then compiled.  No bytecode is
+read or written, as it would need the same check.  sys.path is not changed.  Raises PdmError, always
+with one line that says what to fix.
 """
 
 import os
@@ -36,7 +36,7 @@ def load_module(directory: str, ident: str, name: str, args: Sequence[str]) -> P
     Raises PdmError.
     """
     if _NAME.fullmatch(name) is None:
-        raise PdmError(f"{ident}: {name!a} is no module name: it may have a-z, 0-9 and _")
+        raise PdmError(f"{ident}: {name!a} is not a module name; allowed are a-z, 0-9 and _")
     namespaces, words = _take_scope(ident, args)
     path = os.path.join(directory, f"pdm_{name}.py")
     kind = _module_class(_execute(f"popular_pdm_{name}", path, _checked_source(path)), path)
@@ -53,21 +53,21 @@ def load_module(directory: str, ident: str, name: str, args: Sequence[str]) -> P
 
 
 def _take_scope(ident: str, args: Sequence[str]) -> tuple[frozenset[str], list[str]]:
-    """Part the word that limits a module to some namespaces from the module's own words."""
+    """Separate the word that limits a module to some namespaces from the module's own words."""
     scopes = [word for word in args if word.startswith(_SCOPE)]
     words = [word for word in args if not word.startswith(_SCOPE)]
     if not scopes:
         return frozenset(), words
     namespaces = scopes[0][len(_SCOPE):].split(",")
     if len(scopes) > 1 or not all(namespaces):
-        raise PdmError(f"{ident}: {_SCOPE}NS[,NS…] may stand there once, with no name empty")
+        raise PdmError(f"{ident}: give {_SCOPE}NS[,NS…] only once, and no empty name")
     return frozenset(namespaces), words
 
 
 def _checked_source(path: str) -> bytes:
-    """Return the text of a module's file after proving whose it is; raises PdmError.
+    """Return the text of a module's file after checking its owner and mode; raises PdmError.
 
-    A symbolic link is followed; the folders of the link and of the file are both proved.
+    A symbolic link is followed; the folders of the link and of the file are both checked.
     """
     real = os.path.realpath(path)
     try:
@@ -105,7 +105,7 @@ def _name(file: str) -> str:
 
 
 def _prove(path: str, status: os.stat_result) -> None:
-    """Raise PdmError unless a file or folder is root's or ours, and nobody else can write to it."""
+    """Raise PdmError unless a file or folder belongs to root or to us, and nobody else can write to it."""
     if status.st_uid not in (0, os.geteuid()):
         raise PdmError(f"{path}: belongs to uid {status.st_uid}, not to root or uid {os.geteuid()}: "
                        f"chown root {path}")
@@ -114,23 +114,23 @@ def _prove(path: str, status: os.stat_result) -> None:
 
 
 class _ProvedSource(SourceFileLoader):
-    """Loads a module from text that was read and proved before, past all caches of bytecode."""
+    """Loads a module from text that was read and checked before, without any bytecode cache."""
 
     def __init__(self, name: str, path: str, source: bytes) -> None:
         super().__init__(name, path)
         self._source = source
 
     def get_data(self, path: Any) -> bytes:
-        """Return the proved text, whatever the file holds by now."""
+        """Return the checked text, whatever the file holds now."""
         return self._source
 
     def path_stats(self, path: Any) -> Any:
-        """Say that there is no date to compare bytecode with, so that none is used or made."""
+        """Raise OSError: without a date to compare with, no bytecode is used or made."""
         raise OSError("no bytecode")
 
 
 def _execute(full_name: str, path: str, source: bytes) -> ModuleType:
-    """Run the text of a module; raises PdmError with file and line."""
+    """Run the source of a module; raises PdmError with file and line."""
     spec = spec_from_file_location(full_name, path, loader=_ProvedSource(full_name, path, source))
     if spec is None or spec.loader is None:
         raise PdmError(f"{path}: cannot be loaded")
@@ -150,13 +150,13 @@ def _execute(full_name: str, path: str, source: bytes) -> ModuleType:
 
 
 def _module_class(module: ModuleType, path: str) -> Any:
-    """Return the class `Module` of a module's file if it can be used; raises PdmError."""
+    """Return the class `Module` of a module's file; raises PdmError if it cannot be used."""
     kind: Any = getattr(module, "Module", None)
     if not isinstance(kind, type) or not issubclass(kind, PdmModule):
-        raise PdmError(f"{path}: has no class Module that derives from popular.pdm.api.PdmModule")
+        raise PdmError(f"{path}: has no class Module derived from popular.pdm.api.PdmModule")
     version: Any = kind.API
     if not (isinstance(version, tuple) and len(version) == 2 and all(isinstance(part, int) for part in version)):
-        raise PdmError(f"{path}: its API is {version!a}, not a pair of numbers such as {API}")
+        raise PdmError(f"{path}: its API is {version!a}, but must be a pair of numbers, for example {API}")
     if version[0] != API[0] or version[1] > API[1]:
         raise PdmError(f"{path}: is written for API {version[0]}.{version[1]}, "
                        f"this POPular has {API[0]}.{API[1]}")

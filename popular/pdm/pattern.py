@@ -1,11 +1,11 @@
 """Names of mailboxes made from names of users by a pattern, for example `%1h/%2h/%u`, which makes `9/3e/joe.doe`.
 
-    %u  the user's name            %l  its part before the last `@`      %1h to %8h  the next so many digits
-    %n  the namespace              %d  its part behind the last `@`      %%          a percent sign
+    %u  the user's name            %l  its part before the last `@`      %1h to %8h  the next 1 to 8 digits
+    %n  the namespace              %d  its part after the last `@`       %%          a percent sign
 
-The digits are those of the MD5 sum of the user's name, hexadecimal, small letters, from the left; each mark takes the
-next ones.  Folders called so stay small and of one size, whatever users are called, and every database, script and
-mail transfer agent can work them out: `printf %s joe.doe | md5sum`.
+The digits are those of the MD5 sum of the user's name, hexadecimal, in lower case, from the left; each mark takes the
+next ones.  Folders with such names stay small and of equal size, whatever users are called, and every database, script
+and mail transfer agent can compute them: `printf %s joe.doe | md5sum`.
 
 Used by the database module any, in the process that asks, and by pmailbox, so that both agree.  Raises ValueError for
 a wrong pattern.
@@ -18,23 +18,23 @@ MARKS = "%u, %l, %d, %n, %1h to %8h or %%"
 MAX_DIGITS = 32    # of an MD5 sum
 
 _MARK = re.compile("%([1-8]h|.?)", re.DOTALL)
-_PART = re.compile(r"[A-Za-z0-9_+=%-][A-Za-z0-9._+=%-]*", re.ASCII)    # nobody may name another's folder
+_PART = re.compile(r"[A-Za-z0-9_+=%-][A-Za-z0-9._+=%-]*", re.ASCII)    # nobody may name another user's folder
 
 
 class Pattern:
-    """A pattern that was found to be right."""
+    """A valid pattern."""
 
     __slots__ = ("text", "_parts", "_takes_digits", "_digits_of")
 
     def __init__(self, text: str) -> None:
-        """Raise ValueError for marks that mean nothing, and for more digits than there are."""
+        """Raise ValueError for unknown marks, and for more digits than an MD5 sum has."""
         marks: list[str] = _MARK.findall(text)
         for mark in marks:
             if mark not in {*"unld%"} and len(mark) < 2:
-                raise ValueError(f"%{mark} means nothing in {text}; wanted {MARKS}")
+                raise ValueError(f"%{mark} is unknown in {text}; allowed are {MARKS}")
         digits = sum(int(mark[0]) for mark in marks if len(mark) == 2)
         if digits > MAX_DIGITS:
-            raise ValueError(f"{text} takes {digits} digits; there are {MAX_DIGITS}")
+            raise ValueError(f"{text} takes {digits} digits; there are only {MAX_DIGITS}")
         self.text = text
         self._parts = {*marks} & {*"unld"}
         self._takes_digits = digits > 0
@@ -42,15 +42,15 @@ class Pattern:
             self._digits_of = _md5()
 
     def fill(self, user: str, namespace: str) -> str:
-        """Return the text with everything filled in, whatever comes out."""
+        """Return the pattern with everything filled in; the result is not checked."""
         return self._filled(_parts_of(user, namespace), user)
 
     def mailbox(self, user: str, namespace: str) -> str | None:
-        """Return the name of a mailbox, or None if none can be made of these names.
+        """Return the name of a mailbox, or None if these names give none.
 
-        That is when a part that the pattern uses is empty, begins with a dot or holds anything but
-        `A-Z a-z 0-9 . _ - + = %`, and when the whole is empty, begins with a slash or has two dots in a row.  What the
-        pattern itself holds is not looked at further.
+        That is so if a part that the pattern uses is empty, begins with a dot or holds anything but
+        `A-Z a-z 0-9 . _ - + = %`, and if the whole is empty, begins with a slash or has two dots in a row.  The
+        pattern's own text is not checked further.
         """
         parts = _parts_of(user, namespace)
         if any(_PART.fullmatch(parts[mark]) is None for mark in self._parts):
@@ -68,7 +68,7 @@ class Pattern:
 
 
 def pattern_of_levels(levels: list[int]) -> str:
-    """Return the pattern of folders with so many digits each and the user's name below: [1, 2] is `%1h/%2h/%u`."""
+    """Return a pattern for folders with these numbers of digits, the user's name below: [1, 2] is `%1h/%2h/%u`."""
     return "".join(f"%{digits}h/" for digits in levels) + "%u"
 
 
@@ -78,8 +78,8 @@ def _parts_of(user: str, namespace: str) -> dict[str, str]:
 
 
 def _md5() -> Callable[[str], str]:
-    """Return what makes the digits of a name."""
-    # Here, because hashlib brings OpenSSL: 16 memory mappings more, which every fork of a master has to copy.
+    """Return the function that gives the digits for a name."""
+    # Imported here because hashlib loads OpenSSL: 16 more memory mappings, which every fork of a master has to copy.
     from hashlib import md5
 
     return lambda user: md5(user.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()

@@ -1,14 +1,15 @@
-"""The record of one user, as the modules passwd, cdb, db and sqlite keep it, and the answer it gives.
+"""The record of one user, as the modules passwd, cdb, db and sqlite store it, and the answer made from it.
 
     HASH:BACKEND:PROTOCOL:MAILBOX            for cxpop and xpop, or with PROTOCOL empty for any backend
     HASH:BACKEND:PROTOCOL:MAILBOX:USER:PASS  also the login at a backend that speaks pop3
 
-HASH is a form that `popular.pdm.secrets` knows, PROTOCOL may be empty for the backend's own, and
-PASS, being the last, may hold colons.  In the passwd text the user's name stands before it; in cdb
-and db the name is the key and the rest the value.  Octets that are not UTF-8 come through unchanged.
+HASH is in a form that `popular.pdm.secrets` knows, PROTOCOL may be empty for the backend's own, and
+PASS, being the last field, may hold colons.  In the passwd text the user's name stands before the
+record; in cdb and db the name is the key and the record the value.  Octets that are not UTF-8 are
+kept unchanged.
 
-Runs in the process that asks.  Raises ValueError for arguments and records that cannot be used;
-the text never holds a hash or password.
+Runs in the process that asks.  Raises ValueError for arguments and records that cannot be used; its
+text never holds a hash or password.
 """
 
 import os
@@ -32,28 +33,28 @@ _KEY = re.compile(rb"[^#:\n\r\0][^:\n\r\0]*")    # a name that a database can ha
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What a database says of one user."""
+    """What a database knows about one user."""
 
     stored: str = field(repr=False)    # the hash, in a form of popular.pdm.secrets
-    found: Found                       # of somebody whose password was checked, once it was
+    found: Found                       # the place of the mail, valid once the password was checked
 
 
 def file_argument(args: Sequence[str], usage: str, what: str = "a file") -> str:
-    """Return the one argument of a module, `what`, that is a file with its whole path; raises ValueError.
+    """Return the only argument of a module, `what`: a file with its full path; raises ValueError.
 
-    Daemons run in another folder than the one that an administrator was in, hence the whole path.
+    It must be a full path because daemons do not run in the administrator's working directory.
     """
     if not args or not args[0]:
         raise ValueError(f"'args' is missing: {what}")
     if len(args) != 1:
-        raise ValueError(f"one file is wanted, not {len(args)} words: {usage}")
+        raise ValueError(f"give one file, not {len(args)} words: {usage}")
     if not os.path.isabs(args[0]):
         raise ValueError(f"{args[0]} does not begin with /: {usage}")
     return args[0]
 
 
 def probe(path: str, check: Callable[[Request], Answer]) -> None:
-    """Prove that the file of a module can be read, and written by few, and that its `check` works; raises PdmError."""
+    """Check that a module's file is readable and not writable by everybody, and that `check` works; raises PdmError."""
     prove_file(path)
     answer = check(_NOBODY)
     if answer.outcome is Outcome.FAILED:
@@ -61,7 +62,7 @@ def probe(path: str, check: Callable[[Request], Answer]) -> None:
 
 
 def prove_file(path: str) -> None:
-    """Raise PdmError unless this process can read the file `path`, and not everybody can write it."""
+    """Raise PdmError if this process cannot read the file `path`, or if everybody can write it."""
     try:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -86,7 +87,7 @@ def _own_name() -> str:
 
 
 def key_of(user: str) -> bytes | None:
-    """Return the key under which a user is looked up, or None if no database can have them."""
+    """Return the key under which a user is looked up; None if no database can have such a key."""
     try:
         key = user.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -104,7 +105,7 @@ def parse_record(raw: bytes) -> Record:
 def make_record(fields: Sequence[str]) -> Record:
     """Make a record of its 4 or 6 fields; raises ValueError."""
     if len(fields) not in (4, 6):
-        raise ValueError(f"the record has {len(fields)} fields, not 4 or 6")
+        raise ValueError(f"the record has {len(fields)} fields, but must have 4 or 6")
     stored, backend, protocol, mailbox, user, password = [*fields, "", ""][:6]
     if not stored:
         raise ValueError("the record has no password")
@@ -113,7 +114,7 @@ def make_record(fields: Sequence[str]) -> Record:
 
 
 def found_in(raw: bytes) -> Found:
-    """Return where the mail of a user is whose record stands so in a database; raises PdmError when it is damaged."""
+    """Return where a user's mail is according to a raw database record; raises PdmError if it is damaged."""
     try:
         return parse_record(raw).found
     except ValueError as why:
@@ -121,7 +122,7 @@ def found_in(raw: bytes) -> Found:
 
 
 def answer_to(request: Request, record: Record) -> Answer:
-    """Return OK or DENIED, both with the place of the mail, or FAILED when the hash cannot be used."""
+    """Return OK or DENIED, both with the place of the mail, or FAILED if the hash cannot be used."""
     try:
         is_right = secrets.verify(record.stored, request.password)
     except ValueError as why:
@@ -130,7 +131,7 @@ def answer_to(request: Request, record: Record) -> Answer:
 
 
 def answer_from(request: Request, raw: bytes) -> Answer:
-    """Return the answer that a record as it stands in a database gives; FAILED when it is damaged."""
+    """Return the answer from a raw database record; FAILED if the record is damaged."""
     try:
         return answer_to(request, parse_record(raw))
     except ValueError as why:

@@ -1,20 +1,20 @@
 """Whether a password matches what a database stores, in all the forms that Dovecot and crypt(3) know.
 
     {PLAIN} {CLEAR} {CLEARTEXT}                        the password itself
-    $1$ $5$ $6$ $y$ $2a$ $2b$ $2y$ and 13-character DES hashes, bare or behind
+    $1$ $5$ $6$ $y$ $2a$ $2b$ $2y$ and 13-character DES hashes, alone or after
     {CRYPT} {DES-CRYPT} {MD5-CRYPT} {SHA256-CRYPT} {SHA512-CRYPT} {BLF-CRYPT}    crypt(3)
-    {SHA} {SHA1} {SSHA} {SHA256} {SSHA256} {SHA512} {SSHA512}                    hashlib, salt behind the digest
+    {SHA} {SHA1} {SSHA} {SHA256} {SSHA256} {SHA512} {SSHA512}                    hashlib, salt after the digest
     {ARGON2I} {ARGON2ID}                               argon2-cffi
-    .HEX .B64 .BASE64 behind a scheme's name           how what follows is written
+    .HEX .B64 .BASE64 after a scheme's name            the encoding of what follows
 
-What has no prefix and is no crypt(3) hash is an error, never a password in clear.  `!` or `*` at the
-begin of a crypt(3) hash means a closed account: no password matches.  Cost parameters are capped, so
-that a hostile record cannot stall the process: 1,000,000 rounds, bcrypt cost 14, yescrypt and argon2
+A text without a prefix that is not a crypt(3) hash is an error, never a password in clear.  `!` or `*`
+at the start of a crypt(3) hash means a closed account: no password matches.  Cost parameters are capped,
+so that a hostile record cannot stall the process: 1,000,000 rounds, bcrypt cost 14, yescrypt and argon2
 256 MiB.
 
-Runs in the process that asks.  What a form needs beyond this module is loaded when such a form is met
-first (`DRIVERS`).  Raises ValueError for a stored form that cannot be used; its text never holds the
-form itself.
+Runs in the process that asks.  Other modules that a form needs are loaded when such a form is first met
+(`DRIVERS`).  Raises ValueError for a stored form that cannot be used; its text never holds the form
+itself.
 """
 
 import _operator
@@ -27,7 +27,7 @@ MAX_ROUNDS = 1_000_000           # SHA-crypt; the default of crypt(3) is 5,000
 MAX_ARGON2_KIB = 256 * 1024      # memory of one verification
 MAX_ARGON2_WORK = 1024 * 1024    # KiB × passes
 MAX_ARGON2_LANES = 64
-BCRYPT_OCTETS = 72                   # bcrypt never looked at more
+BCRYPT_OCTETS = 72                   # bcrypt has always ignored the rest
 
 _PREFIX = re.compile(r"\{([A-Za-z0-9-]{1,32})(?:\.(hex|b64|base64))?\}", re.ASCII | re.IGNORECASE)
 _B64 = "[./0-9A-Za-z]"
@@ -49,27 +49,27 @@ _DIGESTS = {"SHA": "sha1", "SHA1": "sha1", "SHA256": "sha256", "SHA512": "sha512
 _ARGON2 = re.compile(r"\$(argon2id?)\$v=19\$m=([0-9]{1,9}),t=([0-9]{1,9}),p=([0-9]{1,9})"
                      r"\$[A-Za-z0-9+/]{11,128}\$[A-Za-z0-9+/]{16,256}", re.ASCII)
 
-# Master and child know them by their places.  argon2 goes by the bindings under argon2-cffi, whose own modules make
-# every fork 0.1 ms dearer; before its version 21.2, as in Debian 12, they were a part of it.
+# Master and child identify them by their index.  For argon2 we use the bindings below argon2-cffi, whose own modules
+# make every fork 0.1 ms slower; before its version 21.2, as in Debian 12, the bindings were a part of it.
 ARGON2_BINDINGS = ("_argon2_cffi_bindings", "argon2._ffi")
 DRIVERS = Drivers(("binascii", "hashlib", "popular.pdm.libcrypt", "bcrypt", *ARGON2_BINDINGS))
 
-# What hmac has where OpenSSL is missing.  To import hmac is to load OpenSSL, and every fork would copy its mappings.
+# The function that hmac uses without OpenSSL.  Importing hmac would load OpenSSL, and every fork copy its mappings.
 compare_digest = _operator._compare_digest
 
-# Nobody's: what a refusal costs whose user does not exist.
+# Nobody's hash: it makes a refusal take as long for a user who does not exist.
 _NOBODY = "$6$popularnobody$" + "." * 86
 
 
 def verify(stored: str, password: bytes) -> bool:
-    """Tell whether `password` is the one that `stored` was made of.
+    """Tell whether `password` is the one from which `stored` was made.
 
-    `stored` may hold surrogates for octets that are not UTF-8.  A password with NUL matches nothing.
-    Raises ValueError when `stored` is not of a known form, costs too much, or needs what is missing here.
+    `stored` may hold surrogates for octets that are not UTF-8.  A password with NUL matches nothing.  Raises
+    ValueError if `stored` has no known form, costs too much, or needs a library that is not installed.
     """
     if b"\0" in password:
         return False
-    scheme, encoding, begin = "CRYPT", "", 0    # what has no prefix is meant for crypt(3)
+    scheme, encoding, begin = "CRYPT", "", 0    # without a prefix it is a crypt(3) hash
     prefix = _PREFIX.match(stored)
     if prefix is not None:
         scheme, encoding, begin = prefix[1].upper(), (prefix[2] or "").upper(), prefix.end()
@@ -89,11 +89,11 @@ def verify(stored: str, password: bytes) -> bool:
 
 
 def verify_nothing(password: bytes) -> None:
-    """Take as long as a usual verification does, for a user who does not exist or an account that is closed."""
+    """Take as long as a usual verification, for a user who does not exist or an account that is closed."""
     try:
         _crypt(password.replace(b"\0", b"")[:_MAX_PASSWORD], _NOBODY)
     except ValueError:
-        pass    # no libcrypt here: `verify` says so when it is needed
+        pass    # no libcrypt: `verify` reports that if it is needed
 
 
 def _text(body: bytes, encoding: str) -> str:
@@ -101,7 +101,7 @@ def _text(body: bytes, encoding: str) -> str:
 
 
 def _octets(body: bytes, encoding: str) -> bytes:
-    """Return what is written in hex or base64; without an encoding it is base64."""
+    """Return the octets that are written in hex or base64; without an encoding, in base64.  Raises ValueError."""
     try:
         if encoding == "HEX":
             return bytes.fromhex(body.decode("ascii"))
@@ -115,7 +115,7 @@ def _verify_digest(body: bytes, encoding: str, password: bytes, algorithm: str, 
     hashlib = DRIVERS.get("hashlib")
     size = hashlib.new(algorithm, usedforsecurity=False).digest_size
     if not encoding and not is_salted and len(body) == 2 * size:
-        encoding = "HEX"    # as Dovecot: in base64 no digest is that long
+        encoding = "HEX"    # as in Dovecot: no digest in base64 is that long
     stored = _octets(body, encoding)
     if len(stored) < size or (len(stored) > size) != is_salted:
         raise ValueError(f"the {algorithm} digest has a wrong length")
@@ -151,7 +151,7 @@ def _verify_bcrypt(stored: str, password: bytes) -> bool:
     bcrypt = DRIVERS.get("bcrypt")
     if bcrypt is None:
         return _same(_crypt(password, stored), stored)
-    # since version 5 it refuses what is longer, and the prefix of PHP's hashes means the same
+    # since version 5 it refuses longer passwords; the prefix of PHP's hashes means the same
     made: bytes = bcrypt.hashpw(password[:BCRYPT_OCTETS], stored.encode("ascii"))
     return _same(made.decode("ascii"), stored)
 

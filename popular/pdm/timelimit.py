@@ -1,16 +1,15 @@
-"""A bound on the time that a call into a database module may take.
+"""A limit on the time that a call into a database module may take.
 
 Used by the chain in the process that asks.  SIGALRM interrupts Python code and system calls that
-wait; it cannot interrupt a C function that computes, hence modules with such a driver look at
-`Request.deadline` themselves.  A call that was interrupted and went on all the same has failed, whatever
-it returns: it may have taken the interruption for a fault of its database.  One that never returns is
-ended by the master, with its process (proc.overdue).
+wait.  It cannot interrupt a C function that computes, so modules with such a driver must observe
+`Request.deadline` themselves.  A call that was interrupted but continued nevertheless has failed,
+whatever it returns: it may have taken the interruption for an error of its database.  If a call never
+returns, the master ends its process (proc.overdue).
 
-A process has one alarm.  Where nobody uses it, it is ours from the first bounded call on, in the
-children of that process too; a call then costs two system calls.  Whoever uses it has it back after
-each call, with the time that had been left, and a signal mask that held it back is as it was.  A
-thread or module that blocks SIGALRM once it is ours does without the bound, and so does every call
-outside the main thread.
+A process has one alarm.  If nothing else uses it, it is ours from the first limited call on, also in
+the children of that process; a call then costs two system calls.  If something else uses it, it is
+given back after each call, with the time that was left and the former signal mask.  There is no limit
+if a thread or module blocks SIGALRM once the alarm is ours, or for a call outside the main thread.
 """
 
 import signal
@@ -25,32 +24,32 @@ from popular.unix.signals import DEFAULT, get_handler, set_handler, set_mask
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
-_SOON = 0.001    # seconds until an alarm strikes that came due while it was ours
+_SOON = 0.001    # seconds until an alarm fires that was due while it was ours
 
 
 class TimeUp(BaseException):
-    """The call took too long; not an Exception, so that a module's own `except Exception` lets it pass."""
+    """The call took too long; not an Exception, so that a module's own `except Exception` does not catch it."""
 
 
 class _Alarm:
     """The alarm of this process."""
 
     def __init__(self) -> None:
-        self.is_armed = False                                    # a call is under way, and was not interrupted yet
+        self.is_armed = False                                    # a call is running and was not interrupted yet
         self.thread = 0                                          # the one that is interrupted; 0: not ours yet
-        self.handler: Callable[[int, FrameType | None], None] = self._strike    # one object, to be known again
+        self.handler: Callable[[int, FrameType | None], None] = self._strike    # a single object, to be recognized
 
     def _strike(self, number: int, frame: FrameType | None) -> None:
-        if self.is_armed:    # it strikes once, so that nothing below the `finally`s is ever interrupted
+        if self.is_armed:    # only once, so that no `finally` is ever interrupted
             self.is_armed = False
             raise TimeUp
 
 
 class _Former(NamedTuple):
-    """How the alarm was found, to be given back."""
+    """The former state of the alarm, to be restored."""
 
     handler: Any
-    is_armed: bool      # for the bounded call that ours is part of
+    is_armed: bool      # for the limited call in which this one runs
     was_blocked: bool
     left: float         # seconds, 0: was not set
     interval: float
@@ -61,7 +60,7 @@ _ALARM = _Alarm()
 
 
 def limited(seconds: float, call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
-    """Return what `call(*args)` returns, or raise TimeUp when it takes more than `seconds` (0 or less: no limit)."""
+    """Return what `call(*args)` returns; raise TimeUp if it takes more than `seconds` (0 or less: no limit)."""
     if seconds <= 0:
         return call(*args)
     former = None
@@ -90,7 +89,7 @@ def limited(seconds: float, call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
 
 
 def _take() -> _Former | None:
-    """Make the alarm ours, and return how it was found; None: free.  Raises ValueError outside the main thread."""
+    """Make the alarm ours; return its former state, None: unused.  Raises ValueError outside the main thread."""
     taken, (left, interval) = time.monotonic(), signal.setitimer(signal.ITIMER_REAL, 0)
     try:
         handler = set_handler(signal.SIGALRM, _ALARM.handler)
@@ -105,7 +104,7 @@ def _take() -> _Former | None:
 
 
 def _give_back(former: _Former) -> None:
-    """Let the alarm be as it was found, less the time that has passed."""
+    """Restore the alarm's former state, less the time that has passed."""
     set_handler(signal.SIGALRM, former.handler)
     if former.was_blocked:
         set_mask(signal.SIG_BLOCK, {signal.SIGALRM})

@@ -1,7 +1,7 @@
-"""Whether what a database module answered can be used.
+"""Whether the answer of a database module can be used.
 
-Pure functions, called by the chain for every answer.  Databases are filled by people and programs
-that make mistakes, and their content goes into file names and into dialogues with backends.
+Pure functions, called by the chain for every answer.  People and programs that fill databases make
+mistakes, and the content goes into file names and into dialogues with backends.
 """
 
 import re
@@ -23,7 +23,7 @@ _UNSENDABLE = re.compile(rb"[\r\n\0]")
 def fault_of(answer: Any) -> str:
     """Return what is wrong with a module's answer, or an empty string; the text holds no secrets.
 
-    Nothing is taken for granted, as modules are foreign code that need not be typed.
+    No type is assumed, since modules are foreign code that need not be typed.
     """
     if not isinstance(answer, Answer) or not isinstance(answer.outcome, Outcome):
         return f"answered {type(answer).__name__}, not an Answer with an Outcome"
@@ -32,7 +32,7 @@ def fault_of(answer: Any) -> str:
     if not isinstance(why, str):
         return "its reason is not a str"
     if found is None:
-        return "said OK, but not where the mail is" if answer.outcome is Outcome.OK else ""
+        return "answered OK, but not where the mail is" if answer.outcome is Outcome.OK else ""
     if not isinstance(found, Found):
         return f"its place is {type(found).__name__}, not a Found"
     for name, kind in _TYPES:

@@ -293,7 +293,7 @@ def test_a_module_that_cannot_find_harms_nobody(start: Start, rundir: Path, find
     proxy = start_proxy(start, rundir, store(NOWHERE), pdmdir=modules, pdmtimeout="200ms")
     tell(proxy, "pdm add old old")
     lines = tell(proxy, f"user find {XENIA}")[0].lines
-    assert lines[2] == "default old cannot-tell module='old' why='it looks nobody up without a password'"
+    assert lines[2] == "default old cannot-tell module='old' why='it cannot look up users without a password'"
     tell(proxy, "pdm add bad bad")
     with control(proxy) as client:
         reply = client.ask(f"user find {XENIA}")

@@ -99,7 +99,7 @@ def test_a_find_of_its_own_in_an_older_module_is_never_called() -> None:
     notes: list[str] = []
     chain = Chain([Lookup("old", [])], 1.0, lambda message, **fields: notes.append(message.name))
     [step] = chain.find("joe", "x")
-    assert (step.answer.outcome, step.answer.why) == (Outcome.FAILED, "it looks nobody up without a password")
+    assert (step.answer.outcome, step.answer.why) == (Outcome.FAILED, "it cannot look up users without a password")
     assert not notes
 
 
@@ -111,7 +111,7 @@ def test_a_chain_tells_what_each_module_says(tmp_path: Path) -> None:
     chain = Chain([old, limited, users], 1.0, lambda message, **fields: notes.append(message.name))
     steps = chain.find("joe", "example.org")
     assert [(step.module, step.answer.outcome) for step in steps] == [("old", Outcome.FAILED), ("passwd", Outcome.OK)]
-    assert (steps[0].answer.why, notes) == ("it looks nobody up without a password", [])
+    assert (steps[0].answer.why, notes) == ("it cannot look up users without a password", [])
     assert [step.answer.outcome for step in chain.find("bad", "example.org")] == [Outcome.FAILED, Outcome.FAILED]
     assert notes == ["pdm_failed"]
     chain.close()
