@@ -1,1 +1,1 @@
-"""MAILCHECK: the one-datagram question whether a mailbox has mail (spec 8.2), both sides."""
+"""MAILCHECK: the question, in one datagram, whether a mailbox has mail (spec 8.2); client and server."""

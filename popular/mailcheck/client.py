@@ -1,9 +1,9 @@
-"""The asking side of MAILCHECK (spec 8.2): one datagram out, one back, a few tries.
+"""The client of MAILCHECK (spec 8.2): one datagram out, one back, a few tries.
 
-Used in the children of pproxy, on the path of every session, and in pcheck.  Every try has a
-socket of its own, connected and with a fresh source port: the kernel takes answers from the asked
-address only, a forger has to guess the port, and a late answer to an earlier try is not taken for
-the answer to the next.  Nothing here asks the DNS.  Raises MailcheckError only.
+Used in the children of pproxy, in every session, and in pcheck.  Every try has its own socket,
+connected and with a new source port: the kernel accepts answers only from the address that was
+asked, a forger has to guess the port, and a late answer to one try is not taken for the answer to
+the next.  Nothing here uses the DNS.  Raises only MailcheckError.
 """
 
 import select
@@ -21,18 +21,18 @@ _Answer = TypeVar("_Answer")
 
 
 def ask_pcheckd(endpoint: Endpoint, mailbox: str, timeout: float, tries: int, source: str | None = None) -> MailState:
-    """Ask the pcheckd at `endpoint` what is in `mailbox`; the arguments are those of `exchange`."""
+    """Ask the pcheckd at `endpoint` for the state of `mailbox`; the arguments are those of `exchange`."""
     return exchange(endpoint, packet.mail_request(mailbox), packet.parse_mail_answer, timeout, tries, source)
 
 
 def exchange(endpoint: Endpoint, request: bytes, parse: Callable[[bytes], _Answer | None],
              timeout: float, tries: int, source: str | None = None) -> _Answer:
-    """Send `request` up to `tries` times and return the first answer that `parse` takes.
+    """Send `request` up to `tries` times; return the first answer that `parse` accepts.
 
-    `endpoint` is numeric.  `timeout` is in seconds for each try; `source` is a numeric address of
-    ours to send from.  What `parse` returns None for is ignored, as if it had not come.  A port
-    where nobody listens ends its try at once, so that a stopped pcheckd costs a session no time.
-    Raises MailcheckError when no try brought an answer, and passes on what `parse` raises.
+    `endpoint` is numeric.  `timeout` is in seconds for each try; `source` is a numeric local address
+    to send from.  A datagram for which `parse` returns None is ignored.  A port where nothing listens
+    ends its try at once, so that a stopped pcheckd does not delay sessions.  Raises MailcheckError if
+    no try gets an answer, and whatever `parse` raises.
     """
     why = "no tries allowed"
     for _ in range(tries):
@@ -52,7 +52,7 @@ def exchange(endpoint: Endpoint, request: bytes, parse: Callable[[bytes], _Answe
 def _try_once(endpoint: Endpoint, request: bytes, parse: Callable[[bytes], _Answer | None],
               timeout: float, source: str | None) -> _Answer | None:
     """Send `request` once; return the parsed answer, or None after `timeout` seconds; raises OSError."""
-    # The plain type below socket.socket: it has all that is needed here, and costs half.
+    # The plain base type of socket.socket: it has all that is needed here at half the cost.
     sock = socket.SocketType(socket.AF_INET6 if endpoint.is_ipv6 else socket.AF_INET,
                              socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
@@ -68,7 +68,7 @@ def _try_once(endpoint: Endpoint, request: bytes, parse: Callable[[bytes], _Answ
                 break
             try:
                 answer = parse(sock.recv(packet.MAX_DATAGRAM_ANSWER))
-            except BlockingIOError:    # a wrong checksum: announced, then dropped by the kernel
+            except BlockingIOError:    # a wrong checksum: the datagram was announced, then dropped by the kernel
                 continue
             if answer is not None:
                 return answer

@@ -1,12 +1,13 @@
 """The datagrams of the MAILCHECK protocol (spec 8.2): text to octets and back, nothing else.
 
 Pure functions, used in the children of pcheckd (requests in, answers out), in the children of
-pproxy and in pcheck (the other way round).  What is not well-formed is None, never an exception,
+pproxy and in pcheck (the other way round).  A malformed datagram gives None, never an exception,
 because anyone can send a datagram; a `-ERR` of the server is raised as MailcheckError.
 
-Where the texts of the original disagree: the load is sent with its fraction (`+OK 3.23`, protocol
-chapter; the man page cuts it at the point) and read in both forms; state 0 is called `no mail` as
-in the man pages (the protocol chapter has `no mails`), and of a state only the digit is read.
+Where the documents of the original disagree: the load is sent with its fraction (`+OK 3.23`,
+protocol chapter; the man page cuts it at the point) and read in both forms.  State 0 is called
+`no mail` as in the man pages (the protocol chapter has `no mails`), and only the digit of a state
+is read.
 """
 
 import re
@@ -26,12 +27,12 @@ _LOAD = re.compile(rb"\+OK ([0-9]{1,9}(?:\.[0-9]{1,9})?)[ \r\n]*\Z")
 
 
 class MailState(IntEnum):
-    """What pcheckd says of a mailbox; the value is the digit on the wire."""
+    """The state of a mailbox that pcheckd reports; the value is the digit on the wire."""
 
     EMPTY = 0         # no mail at all
     OLD_MAIL = 1      # only mail that was read before
     NEW_MAIL = 2      # mail that nobody has read
-    OVERLOADED = 3    # the store asks to be left alone: play an empty mailbox
+    OVERLOADED = 3    # the load of the store is too high: show an empty mailbox
 
 
 _STATES = {b"%d" % state: state for state in MailState}
@@ -46,7 +47,7 @@ _ANSWERS = {
 
 @dataclass(frozen=True, slots=True)
 class MailcheckRequest:
-    """One request as it came: the letter and what stands behind it, neither checked nor decoded."""
+    """One request as it came: the letter and what follows it, neither checked nor decoded."""
 
     letter: bytes       # "M", "L", or whatever else was sent; may be empty
     parameter: bytes    # for M the mailbox name
@@ -76,10 +77,10 @@ def parse_mailcheck(datagram: bytes) -> MailcheckRequest:
 
 
 def is_answer(datagram: bytes) -> bool:
-    """Tell whether a server sent this; no request looks so, because no mailbox name holds a space.
+    """Tell whether this is a server's answer; no request looks like one, as no mailbox name has a space.
 
-    A server that answered such a datagram could be made to talk to itself, or to another one, for
-    ever: one forged request whose source is a server's address is enough.
+    A server that answered such a datagram could be made to talk to itself, or to another server,
+    forever: one forged request with a server's address as its source would be enough.
     """
     return datagram.startswith((b"+OK ", b"-ERR "))
 
@@ -95,12 +96,12 @@ def load_answer(load: float) -> bytes:
 
 
 def error_answer(text: str) -> bytes:
-    """Return a refusal; `text` is one of ours, never a piece of the request."""
+    """Return a refusal; `text` is one of our own, never a part of the request."""
     return b"-ERR %s\n" % text.encode("ascii")
 
 
 def parse_mail_answer(datagram: bytes) -> MailState | None:
-    """Return the state in an answer, None for what is no such answer; raises MailcheckError for `-ERR`."""
+    """Return the state in an answer; None for anything else; raises MailcheckError for `-ERR`."""
     match = _STATE.match(datagram)
     if match is None:
         _raise_refusal(datagram)
@@ -109,7 +110,7 @@ def parse_mail_answer(datagram: bytes) -> MailState | None:
 
 
 def parse_load_answer(datagram: bytes) -> float | None:
-    """Return the load in an answer, None for what is no such answer; raises MailcheckError for `-ERR`."""
+    """Return the load in an answer; None for anything else; raises MailcheckError for `-ERR`."""
     match = _LOAD.match(datagram)
     if match is None:
         _raise_refusal(datagram)

@@ -1,8 +1,8 @@
-"""A UDP port that answers from the address that was asked.
+"""A UDP port that answers from the address to which the request was sent.
 
-Used in the children of pcheckd.  A socket bound to all addresses of a host would answer from the
-one that the routing table likes best; the asker's socket is connected, and takes answers only from
-the address that it asked.  The kernel tells that address with each datagram (ip(7), ipv6(7)).
+Used in the children of pcheckd.  A socket bound to all addresses of a host would answer from the one
+that the routing table prefers, but the client's socket is connected and accepts answers only from the
+address that it asked.  The kernel gives that address with each datagram (ip(7), ipv6(7)).
 """
 
 import socket
@@ -20,7 +20,7 @@ _LINK_LOCAL = b"\xfe\x80"
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """What came, from whom, and how to send the answer back."""
+    """A received datagram, its sender, and how to send the answer back."""
 
     data: bytes
     peer: SocketAddress
@@ -31,7 +31,7 @@ class AnsweringPort:
     """One bound UDP socket, non-blocking, perhaps shared with other processes."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Use `sock`; raises OSError when it is no UDP socket."""
+        """Use `sock`; raises OSError if it is not a UDP socket."""
         self._sock = sock
         if sock.getsockname()[0] not in _EVERYWHERE:
             return
@@ -41,7 +41,7 @@ class AnsweringPort:
             sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
 
     def receive(self, limit: int) -> Datagram:
-        """Return the next datagram, cut to `limit` octets; raises OSError, BlockingIOError when there is none."""
+        """Return the next datagram, cut to `limit` octets; raises OSError; BlockingIOError if there is none."""
         data, control, _, peer = self._sock.recvmsg(limit, _CONTROL_SIZE)
         return Datagram(data, peer, _way_back(control) if control else ())
 
@@ -51,15 +51,15 @@ class AnsweringPort:
 
 
 def _way_back(control: list[_Control]) -> tuple[_Control, ...]:
-    """Turn what came with a datagram into what makes an answer leave from the same address.
+    """Turn the control data of a datagram into that for an answer from the same address.
 
-    The interface is left to the kernel, because the way back may be another; a link-local address
+    The kernel chooses the interface, because the way back may differ; only a link-local address
     means nothing without its interface.
     """
     for level, kind, data in control:
         if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO):    # interface, address to answer from, target
             ours, target = data[4:8], data[8:12]
-            if ours == bytes(4):    # it came before __init__ asked to be told
+            if ours == bytes(4):    # it came before __init__ set the socket option
                 ours = target
             return ((level, kind, bytes(4) + ours + bytes(4)),)
         if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):    # address, interface

@@ -1,9 +1,9 @@
-"""The answering side of MAILCHECK: what a child of pcheckd does from its start to its end.
+"""The server of MAILCHECK: what a child of pcheckd does from its start to its end.
 
 Several children share one socket; the kernel gives each datagram to one of them, and wakes one
 of them (EPOLLEXCLUSIVE).  The answers come from a function that the program passes in.  Nothing
-that arrives ends the loop: errors of the network belong to datagrams that are gone already.
-Raises OSError only when a socket or the poll set cannot be set up.
+that arrives ends the loop: network errors concern earlier datagrams.  Raises OSError only if a
+socket or the poll set cannot be set up.
 """
 
 import select
@@ -15,9 +15,9 @@ from popular.mailcheck import packet
 from popular.mailcheck.port import AnsweringPort
 from popular.net.listen import SocketAddress
 
-MAX_BURST = 64    # datagrams answered before the child looks whether it should leave
+MAX_BURST = 64    # datagrams answered before the child checks whether it should leave
 
-_Answerer = Callable[[bytes], bytes | None]            # request to answer, None for silence; raises nothing
+_Answerer = Callable[[bytes], bytes | None]            # takes a request, returns the answer, None for no answer; raises nothing
 Trace = Callable[[str, SocketAddress, bytes], None]    # "received" or "sent", the peer, the octets
 
 
@@ -49,18 +49,18 @@ class Bound(Protocol):
 
 
 class DatagramJob:
-    """Answer every datagram on every listener until the child is to leave."""
+    """Answers every datagram on every listener until the child is to leave."""
 
     def __init__(self, answer: _Answerer, trace: Trace | None = None) -> None:
-        """Take the function that knows the answers, and one that is told of every packet."""
+        """Take the function that gives the answers; `trace` is called with every packet."""
         self._answer = answer
         self._trace = trace
 
     def run(self, child: Worker, listeners: Sequence[Bound]) -> int:
-        """Serve; returns the exit code of the child, which is 0.
+        """Serve; return the exit code of the child, which is 0.
 
-        A child that is told to leave looks once more: the kernel may have woken it, and nobody
-        else, for a datagram that is waiting already.
+        A child that is to leave checks the sockets once more: the kernel may have woken only this
+        child for a datagram that is already waiting.
         """
         child.title("answering")
         ports = {listener.sock.fileno(): AnsweringPort(listener.sock) for listener in listeners}
@@ -84,7 +84,7 @@ class DatagramJob:
                 request = port.receive(packet.MAX_DATAGRAM + 1)
             except BlockingIOError:
                 return
-            except OSError:    # an ICMP error that an earlier answer brought back
+            except OSError:    # an ICMP error for an earlier answer
                 continue
             if self._trace:
                 self._trace("received", request.peer, request.data)
@@ -93,7 +93,7 @@ class DatagramJob:
                 continue
             try:
                 port.answer(request, answer)
-            except OSError:    # no way back, a full buffer, a source port of 0: the asker asks again
+            except OSError:    # no route, a full buffer, source port 0: the client asks again
                 continue
             if self._trace:
                 self._trace("sent", request.peer, answer)

@@ -1,12 +1,12 @@
-"""The machine's load, as pcheckd tells it and all daemons compare it (spec 3.3, 5.3): the first field of /proc/loadavg.
+"""The machine's load, reported by pcheckd, compared by all daemons (spec 3.3, 5.3): the first field of /proc/loadavg.
 
-Used in the children of pcheckd and in masters.  Raises nothing: a machine whose load cannot be read has none.
+Used in the children of pcheckd and in masters.  Raises nothing: a load that cannot be read counts as 0.
 """
 
 import time
 
 PATH = "/proc/loadavg"
-_INTERVAL = 1.0    # seconds for which one reading is good; the kernel makes a new one every five
+_INTERVAL = 1.0    # seconds for which a reading is valid; the kernel updates it every five
 
 
 class LoadAverage:
@@ -15,10 +15,10 @@ class LoadAverage:
     def __init__(self, path: str = PATH) -> None:
         self._path = path
         self._load = 0.0
-        self._stale_at = 0.0    # time.monotonic() after which the next question reads anew
+        self._stale_at = 0.0    # time.monotonic() from which the next call reads again
 
     def __call__(self) -> float:
-        """Return the load; 0.0 when it cannot be read."""
+        """Return the load; 0.0 if it cannot be read."""
         now = time.monotonic()
         if now >= self._stale_at:
             self._load = read_load(self._path)
@@ -27,7 +27,7 @@ class LoadAverage:
 
 
 def read_load(path: str) -> float:
-    """Return the load that the file tells; 0.0 when it cannot be read or is no load."""
+    """Return the load in the file; 0.0 if it cannot be read or is not a load."""
     try:
         with open(path, "rb") as file:
             load = float(file.read(64).split(None, 1)[0])
