@@ -1,1 +1,1 @@
-"""The control language and the socket it is spoken over; knows no program and no setting by name."""
+"""The control language and its socket; knows no program and no setting by name."""

@@ -1,21 +1,22 @@
-"""Answers to commands, and how they stand on the wire.
+"""Answers to commands, and their form on the wire.
 
 An answer is zero or more lines, then `+OK [text]` or `-ERR text`.  A line that begins with `+OK`,
-`-ERR` or a dot has a dot put before it.  Lines end in LF; text is UTF-8.  Used in the master and in the tools.
+`-ERR` or a dot is sent with another dot before it.  Lines end in LF; text is UTF-8.  Used in the master and in the
+tools.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-WARNING = "warning: "    # begins a line of an answer that is +OK, but not all that was wanted
+WARNING = "warning: "    # begins a line of an answer that is +OK, although not everything was done
 
 _ENDS = ("+OK", "-ERR")
 
 
 @dataclass(frozen=True, slots=True)
 class ControlAnswer:
-    """What one command is answered."""
+    """The answer to one command."""
 
     ok: bool
     text: str = ""
@@ -23,7 +24,7 @@ class ControlAnswer:
 
     @classmethod
     def refusal(cls, why: str) -> "ControlAnswer":
-        """Return the -ERR for a text of one or more lines, of which the last sums up."""
+        """Return the -ERR for a text of one or more lines; the last line is the summary."""
         lines = why.splitlines() or ["refused"]
         return cls(False, lines[-1], tuple(lines[:-1]))
 
@@ -35,24 +36,24 @@ class ControlAnswer:
 
 
 class Later(Protocol):
-    """An answer that is not there yet."""
+    """An answer that is not ready yet."""
 
     @property
     def deadline(self) -> float:
         """When to give up, in seconds of time.monotonic()."""
 
     def look(self) -> ControlAnswer | None:
-        """Return the answer if it is there."""
+        """Return the answer if it is ready, else None."""
 
     def give_up(self) -> ControlAnswer:
-        """Return what is answered when the deadline has passed."""
+        """Return the answer for a deadline that has passed."""
 
     def abandon(self) -> bool:
-        """Stop, because whoever asked has gone; tells whether something was under way that has ended by it."""
+        """Stop, because the client has left; return whether this has ended some work in progress."""
 
 
 def parse_end(line: str) -> tuple[bool, str] | None:
-    """Return whether the last line of an answer says +OK, and its text; None for another line."""
+    """Return whether the last line of an answer is +OK, and its text; None for any other line."""
     for end in _ENDS:
         if line == end or line.startswith(f"{end} "):
             return end == "+OK", line[len(end) + 1:]
@@ -60,7 +61,7 @@ def parse_end(line: str) -> tuple[bool, str] | None:
 
 
 def unstuffed(line: str) -> str:
-    """Return a line of an answer as it was meant."""
+    """Return a line of an answer without the dot that was added."""
     return line.removeprefix(".")
 
 

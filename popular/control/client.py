@@ -1,4 +1,4 @@
-"""Speaking to a master over its control socket: what pcontrol and the tests use."""
+"""A connection to a master over its control socket; used in pcontrol and in tests."""
 
 import os
 import socket
@@ -10,14 +10,14 @@ from popular.errors import PopularError
 from popular.unix.rights import Peer
 
 _PATIENCE = 60.0                # seconds without an octet of an answer; longer than any command takes
-MAX_ANSWER = 80 << 20           # octets; somewhat more than a master sends
-MAX_ANSWER_LINES = 1_000_000    # of it
+MAX_ANSWER = 80 << 20           # octets of an answer; somewhat more than a master sends
+MAX_ANSWER_LINES = 1_000_000    # of an answer
 
 _BLOCK = 65536
 
 
 class NoDaemon(PopularError):
-    """Nobody listens at the socket, or the connection ended before an answer was there."""
+    """No daemon listens at the socket, or the connection ended before the answer came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,13 @@ class Reply:
 
 
 class ControlClient:
-    """One connection to a master; a context that ends closed."""
+    """One connection to a master; as a context manager it is closed at the end."""
 
     def __init__(self, path: str, patience: float = _PATIENCE) -> None:
         """Connect to the socket `path`; raises NoDaemon."""
         self._buffer = bytearray()
-        self._searched = 0    # octets of it that hold no line end
-        self._size = 0        # octets of the answer that were taken out of it
+        self._searched = 0    # octets of the buffer known to have no line end
+        self._size = 0        # octets of the answer that were taken out of the buffer
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._sock.settimeout(patience)
         try:
@@ -47,12 +47,12 @@ class ControlClient:
             raise NoDaemon(f"{path}: {reason}") from why
 
     def ask(self, line: str) -> Reply:
-        """Send one command and return its answer; raises NoDaemon, ValueError for what is no line."""
+        """Send one command and return its answer; raises NoDaemon; ValueError for a line end in `line`."""
         self.send(line)
         return self.receive()
 
     def send(self, line: str) -> None:
-        """Send one command; raises NoDaemon, ValueError for what is no line."""
+        """Send one command; raises NoDaemon; ValueError for a line end in `line`."""
         if "\n" in line:
             raise ValueError("a command is one line")
         try:
@@ -75,7 +75,7 @@ class ControlClient:
                 raise NoDaemon("the answer does not end")
 
     def peer(self) -> Peer:
-        """Return who listens at the other end; raises NoDaemon."""
+        """Return the process that listens at the other end; raises NoDaemon."""
         try:
             return Peer.of(self._sock)
         except OSError as why:
@@ -86,7 +86,7 @@ class ControlClient:
         return self._sock.fileno()
 
     def close(self) -> None:
-        """End the connection; twice is fine."""
+        """End the connection; may be called twice."""
         self._sock.close()
 
     def __enter__(self) -> "ControlClient":
@@ -97,7 +97,7 @@ class ControlClient:
         self.close()
 
     def _has_word(self) -> bool:
-        """Tell whether a last word of the daemon, why it ended the connection, can be read."""
+        """Tell whether a last answer of the daemon, why it ended the connection, can be read."""
         try:
             return bool(self._sock.recv(1, socket.MSG_PEEK))
         except OSError:

@@ -1,7 +1,7 @@
 """One control connection: lines in, answers out, within limits (master only).
 
-Nothing here blocks.  While an answer waits to be sent or is not there yet, no further line is read, so
-what one connection can make us keep is one line and one answer.  Raises nothing: a broken connection is
+Nothing here blocks.  While an answer waits to be sent or is not ready yet, no further line is read, so
+one connection can only make us keep one line and one answer.  Raises nothing: a broken connection is
 `is_over`.
 """
 
@@ -15,17 +15,34 @@ from popular.control.answer import ControlAnswer, Later
 from popular.control.grammar import MAX_COMMAND_LINE
 from popular.unix.rights import Peer
 
-LINE_SECONDS = 10.0       # for a line from its first octet to its end, and for an answer to be read a little further
+LINE_SECONDS = 10.0       # for a line from its first octet to its end, and for the client to read more of an answer
 _MAX_ANSWER = 64 << 20    # octets of an answer
-_MAX_TURN = 64            # lines obeyed in one go, so that the master's other work never waits long
+_MAX_TURN = 64            # lines obeyed in one turn, so that the master's other work never waits long
 
 _BLOCK = 65536
+_CREDENTIALS = struct.Struct("=iII")    # pid, uid, gid (unix(7))
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The process at the other end."""
+
+    pid: int
+    uid: int
+
+    @classmethod
+    def of(cls, sock: socket.socket) -> "Peer":
+        """Return the process that connected; raises OSError."""
+        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid, uid, _ = _CREDENTIALS.unpack(raw)
+        return cls(pid, uid)
+
 
 Obey = Callable[[str, Peer], ControlAnswer | Later]
 
 
 class ControlConnection:
-    """One peer and what passes between us."""
+    """The conversation with one peer."""
 
     def __init__(self, sock: socket.socket, peer: Peer, obey: Obey) -> None:
         """Talk over a non-blocking socket; `obey` answers each line."""
@@ -40,25 +57,25 @@ class ControlConnection:
         self._line_began: float | None = None
         self._sent_at = 0.0
         self._is_ended = False                  # the peer will send no more
-        self._is_closing = False                # what is left of the output, then the end
+        self._is_closing = False                # to be ended once the output is sent
 
     @property
     def wants_write(self) -> bool:
-        """Tell whether output waits for room."""
+        """Tell whether output waits to be sent."""
         return bool(self._output)
 
     @property
     def is_busy(self) -> bool:
-        """Tell whether a command is being worked on, or another whole line waits."""
+        """Tell whether a command is being processed, or another complete line waits."""
         return self._later is not None or b"\n" in self._input
 
     @property
     def is_silent(self) -> bool:
-        """Tell whether nothing at all is under way."""
+        """Tell whether there is no input, no output and no command in progress."""
         return not (self._input or self._output or self._later)
 
     def patience(self, now: float) -> float | None:
-        """Return the seconds until `work` is due although nothing comes; None: never."""
+        """Return the seconds after which `work` is due even if nothing comes; None: never."""
         if self._later is not None:
             return max(0.0, self._later.deadline - now)
         if self._output:
@@ -80,13 +97,13 @@ class ControlConnection:
             self.is_over = True
 
     def refuse(self, why: str) -> None:
-        """Say why not, as far as it goes, and end."""
+        """Send a refusal, as far as the peer reads it, and end."""
         self._answer(ControlAnswer.refusal(why))
         self._is_closing = True
         self._send()
 
     def close(self) -> None:
-        """End; a command that is being worked on is abandoned."""
+        """End the connection; a command in progress is abandoned."""
         if self._later is not None:
             self._later.abandon()
             self._later = None
@@ -94,7 +111,7 @@ class ControlConnection:
         self.sock.close()
 
     def _next(self) -> bool:
-        """Obey the next line, reading if there is none; False when there is nothing to do."""
+        """Obey the next line, reading one if necessary; return False if there is nothing to do."""
         end = self._input.find(b"\n")
         if end < 0 and not self._is_ended and self._read():
             end = self._input.find(b"\n")
@@ -130,7 +147,7 @@ class ControlConnection:
             self._look()
 
     def _look(self) -> None:
-        """Answer if a late answer is there now, or its time is over."""
+        """Answer if a late answer is ready now, or its deadline has passed."""
         if self._later is None:
             return
         answer = self._later.look()
@@ -162,7 +179,7 @@ class ControlConnection:
             self.is_over = True
 
     def _read(self) -> bool:
-        """Take what has come; False when nothing has."""
+        """Take what has come; return False if nothing has."""
         try:
             block = self.sock.recv(_BLOCK)
         except BlockingIOError:
@@ -180,7 +197,7 @@ class ControlConnection:
             self.refuse(f"a line takes at most {LINE_SECONDS:g} s")
 
     def _check_peer(self) -> None:
-        """End when the peer is wholly gone while an answer to it is under way, for poll would wake us for ever."""
+        """End if the peer has closed both directions during a command or answer, as poll would wake us forever."""
         if self._output or self._later is not None:
             poll = select.poll()
             poll.register(self.sock, 0)
@@ -189,5 +206,5 @@ class ControlConnection:
 
 
 def is_allowed(peer: Peer) -> bool:
-    """Tell whether the peer may give commands: root, or whoever we are."""
+    """Tell whether the peer may give commands: only root and our own user may."""
     return peer.uid in (0, os.geteuid())

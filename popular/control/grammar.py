@@ -4,12 +4,12 @@
     def drain(context, given): ...
 
 A pattern is words separated by spaces: `drain` stands for itself, `<id>` for one word, `<state:on|off>`
-for one of some words, `[name]` for a word that may be missing, `<name...>` and `[name...]` for one or
-more and any number of words, `[key=value...]` and `<key=value...>` for pairs with keys that differ.
-Lists of words and pairs come last; words end where the first pair begins, if pairs may follow.
+for one of the listed words, `[name]` for an optional word, `<name...>` for one or more words, `[name...]`
+for any number of words, `<key=value...>` and `[key=value...]` for pairs with different keys.  Lists of
+words and pairs come last; if pairs may follow, words end where the first pair begins.
 
-Used in the master, and by the man pages, which are made from the same patterns.  Matching raises
-UsageError, whose last line says what is wrong and whose other lines are usages.
+Used in the master, and for the man pages, which are made from the same patterns.  Matching raises
+UsageError; the last line of its text says what is wrong, the other lines are usages.
 """
 
 import re
@@ -36,7 +36,7 @@ _H = TypeVar("_H")
 
 
 class Shape(Enum):
-    """What a part of a pattern takes of a line."""
+    """What a part of a pattern takes from a line."""
 
     LITERAL = "itself"
     ONE = "one word"
@@ -50,24 +50,24 @@ class _Part:
 
     shape: Shape
     name: str
-    text: str                        # as a usage shows it
-    choice: tuple[str, ...] = ()     # the words there are
+    text: str                        # as shown in a usage
+    choice: tuple[str, ...] = ()     # the allowed words; empty: any word
     optional: bool = False
 
     @classmethod
     def parse(cls, text: str) -> "_Part":
-        """Read one part; ValueError is a mistake in a table of commands."""
+        """Read one part; a ValueError is a mistake in a table of commands."""
         found = _PART.fullmatch(text)
         if found is None:
             if not _KEY.fullmatch(text):
-                raise ValueError(f"no part of a pattern: {text}")
+                raise ValueError(f"not a part of a pattern: {text}")
             return cls(Shape.LITERAL, text, text)
         shape = Shape.PAIRS if found["pair"] else Shape.MANY if found["many"] else Shape.ONE
         choice = tuple(found["choice"].split("|")) if found["choice"] else ()
         return cls(shape, found["name"], found["choice"] or text, choice, found["open"] == "[")
 
     def take_word(self, word: str) -> None:
-        """Raise UsageError when `word` cannot stand here."""
+        """Raise UsageError if `word` is not allowed here."""
         if self.choice and word not in self.choice:
             raise UsageError(f"{quoted(word)} is not one of {', '.join(self.choice)}")
         if self.name == "id" and not is_id(word):
@@ -76,13 +76,13 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class CommandArguments:
-    """What a line gave for the parts of its pattern."""
+    """What a line gives for the parts of its pattern."""
 
     values: Mapping[str, tuple[str, ...]]    # words by the name of their part
     pairs: Mapping[str, str]                 # key → value
 
     def word(self, name: str) -> str:
-        """Return the one word of a part; empty when it may be missing and is."""
+        """Return the one word of a part; empty if an optional word is missing."""
         words = self.values.get(name, ())
         return words[0] if words else ""
 
@@ -92,7 +92,7 @@ class CommandArguments:
 
 
 class Mismatch(Exception):
-    """A line is none of a pattern; `literals` of its first words are, and `why` says more if it can."""
+    """A line does not match a pattern; its first `literals` words do, and `why` may say more."""
 
     def __init__(self, literals: int, why: str = "") -> None:
         super().__init__(why)
@@ -104,13 +104,13 @@ class CommandPattern:
     """The words of one command."""
 
     def __init__(self, text: str) -> None:
-        """Read a pattern; ValueError is a mistake in a table of commands."""
+        """Read a pattern; a ValueError is a mistake in a table of commands."""
         self.parts = tuple(_Part.parse(part) for part in text.split())
         self.usage = " ".join(part.text for part in self.parts)
         self.literals = tuple(part.name for part in self.parts if part.shape is Shape.LITERAL)
 
     def match(self, words: Sequence[str]) -> CommandArguments:
-        """Return what `words` gave; raises Mismatch."""
+        """Return what `words` give; raises Mismatch."""
         values: dict[str, tuple[str, ...]] = {}
         pairs: dict[str, str] = {}
         left = list(words)
@@ -132,7 +132,7 @@ class CommandPattern:
             if not part.optional and not (pairs if part.shape is Shape.PAIRS else values[part.name]):
                 raise Mismatch(literals, f"{part.text} is missing")
         if left:
-            raise Mismatch(literals, f"{quoted(left[0])} is too much")
+            raise Mismatch(literals, f"{quoted(left[0])} is one word too many")
         return CommandArguments(values, pairs)
 
     def _has_pairs_after(self, index: int) -> bool:
@@ -144,7 +144,7 @@ class Command(Generic[_H]):
     """One row of the control language."""
 
     pattern: CommandPattern
-    doc: str                                       # one sentence or two, for help and man page
+    doc: str                                       # one or two sentences for help and man page
     handler: _H
     mask: Callable[..., str] | None = None         # words for the log, without secrets
 
@@ -153,7 +153,7 @@ class CommandSet(Generic[_H]):
     """The commands of one program, in the order of help and man page."""
 
     def __init__(self, *others: "CommandSet[_H]") -> None:
-        """Begin with the commands of `others`."""
+        """Start with the commands of `others`."""
         self._commands: list[Command[_H]] = [command for other in others for command in other]
 
     def __iter__(self) -> Iterator[Command[_H]]:
@@ -171,7 +171,7 @@ class CommandSet(Generic[_H]):
         return note
 
     def find(self, words: Sequence[str]) -> tuple[Command[_H], CommandArguments]:
-        """Return the command that `words` make, and what they give; raises UsageError."""
+        """Return the command that `words` match, and what they give; raises UsageError."""
         near: list[tuple[Command[_H], Mismatch]] = []
         for command in self._commands:
             try:
@@ -181,7 +181,7 @@ class CommandSet(Generic[_H]):
         raise UsageError(_complaint(words, near))
 
     def known_words(self, words: Sequence[str]) -> int:
-        """Return how many of the first `words` are those of some command: the rest may be anything, a secret too."""
+        """Return how many of the first `words` are literals of some command; the rest may even be a secret."""
         best = 0
         for command in self._commands:
             try:
@@ -191,7 +191,7 @@ class CommandSet(Generic[_H]):
         return best
 
     def help(self, begin: str = "") -> list[str]:
-        """Return a line for each command whose usage begins so; raises UsageError for none."""
+        """Return a line for each command whose usage starts with `begin`; raises UsageError if there is none."""
         chosen = [command for command in self._commands if command.pattern.usage.startswith(begin)]
         if not chosen:
             raise UsageError(f"no command begins with {quoted(begin)}")
@@ -206,12 +206,12 @@ def split_words(line: str) -> list[str]:
     except ValueError as why:
         raise UsageError(f"the line cannot be split into words: {why}") from None
     if len(words) > MAX_WORDS:
-        raise UsageError(f"{len(words)} words are too many, at most {MAX_WORDS}")
+        raise UsageError(f"{len(words)} words are too many; at most {MAX_WORDS} are allowed")
     return words
 
 
 def join_words(words: Iterable[str]) -> str:
-    """Return a line that `split_words` splits into `words`, with quotes only where they are needed."""
+    """Return a line that `split_words` splits into `words`, with quotes only where necessary."""
     return " ".join(word if word and _NEEDS_QUOTES.search(word) is None else shlex.quote(word) for word in words)
 
 
@@ -231,7 +231,7 @@ def _take_pairs(left: list[str]) -> dict[str, str]:
         if not equals or not _KEY.fullmatch(key):
             raise UsageError(f"{quoted(left[0])} is not key=value")
         if key in pairs:
-            raise UsageError(f"{key} stands there twice")
+            raise UsageError(f"{key} is given twice")
         pairs[key] = value
         del left[0]
     return pairs
@@ -243,7 +243,7 @@ def _is_pair(word: str) -> bool:
 
 
 def _complaint(words: Sequence[str], near: list[tuple[Command[_H], Mismatch]]) -> str:
-    """Return what is wrong with `words`: the usages of the commands that come nearest."""
+    """Return what is wrong with `words`, with the usages of the closest commands."""
     best = max((miss.literals for _, miss in near), default=0)
     word = words[best] if best < len(words) else ""
     unknown = f"no such command: {quoted(' '.join(words[:best + 1]))}"

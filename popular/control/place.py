@@ -1,7 +1,7 @@
 """Where the control socket is: PROGRAM.PID.ctrl in the run folder, and the link PROGRAM.ctrl to it (spec 0.4).
 
-Made and removed by the master.  Raises StartError when another master answers, or the folder does not
-let us.
+Made and removed by the master.  Raises StartError if another master answers, or if the socket cannot be
+made in the folder.
 """
 
 import os
@@ -26,9 +26,9 @@ class Place:
         self.link = os.path.join(rundir, f"{program}.ctrl")
 
     def open(self, replacing: bool = False) -> socket.socket:
-        """Return the listening, non-blocking socket; what dead masters left is removed.
+        """Return the listening, non-blocking socket; the sockets of dead masters are removed.
 
-        Raises StartError, also when another master answers, unless this one is `replacing` it.
+        Raises StartError, also if another master answers, unless this one is `replacing` it.
         """
         if len(os.fsencode(self.path)) > MAX_PATH:
             raise StartError(f"cannot make the control socket {self.path}: its name is longer than {MAX_PATH} octets; "
@@ -44,20 +44,20 @@ class Place:
             finally:
                 os.umask(umask)
             sock.listen(_BACKLOG)
-            self._make_link()    # this last: whoever follows the link finds somebody
+            self._make_link()    # this last: the link always leads to a listening socket
         except OSError as why:
             sock.close()
             raise StartError(f"cannot make the control socket {self.path}: {why.strerror}") from why
         return sock
 
     def take_back(self) -> None:
-        """Let the link lead here again, and remove what another master left; raises OSError."""
+        """Make the link point here again, and remove what another master left; raises OSError."""
         if not self._is_linked:
             self._make_link()
         self._remove_stale()
 
     def remove(self) -> None:
-        """Take socket and link away; a link to another's socket stays."""
+        """Remove socket and link; a link to another master's socket stays."""
         try:
             if self._is_linked:
                 os.unlink(self.link)
@@ -90,11 +90,11 @@ class Place:
 
 
 def answers(path: str) -> bool:
-    """Tell whether somebody listens at the socket `path`."""
+    """Tell whether a process listens at the socket `path`."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
         try:
             sock.connect(path)
-        except BlockingIOError:    # so many wait there that it must be alive
+        except BlockingIOError:    # so many clients wait that it must be alive
             return True
         except OSError:
             return False

@@ -14,14 +14,14 @@ from popular.proc.watch import Watch
 from popular.unix.rights import Peer
 
 MAX_CONNECTIONS = 8
-_REST = 1.0    # seconds without accepting after the system ran out of descriptors
+_REST = 1.0    # seconds without accepting connections after the system ran out of descriptors
 
 
 class ControlServer:
     """The listening socket and its connections."""
 
     def __init__(self, place: Place, watch: Watch, obey: Obey, note_stranger: Callable[[Peer], None]) -> None:
-        """Serve at `place`; `obey` answers lines, `note_stranger` hears of those who may not connect."""
+        """Serve at `place`; `obey` answers lines, `note_stranger` is called with peers that may not connect."""
         self._place = place
         self._watch = watch
         self._obey = obey
@@ -31,16 +31,16 @@ class ControlServer:
         self._resting_until: float | None = None
 
     def open(self, replacing: bool = False) -> None:
-        """Begin to listen, also in the place of another master that this one is `replacing`; raises StartError."""
+        """Start to listen; `replacing`: in place of another master that still runs; raises StartError."""
         self._listener = self._place.open(replacing)
         self._listen(select.POLLIN)
 
     def take_back(self) -> None:
-        """Be found again after somebody had taken the place; raises OSError."""
+        """Make the link point here again after another master had taken it; raises OSError."""
         self._place.take_back()
 
     def close(self) -> None:
-        """End all connections and take the socket away; twice is fine."""
+        """End all connections and remove the socket; may be called twice."""
         if self._listener is None:
             return
         self._place.remove()
@@ -52,18 +52,18 @@ class ControlServer:
 
     @property
     def is_quiet(self) -> bool:
-        """Tell whether no command is being worked on and no whole line waits."""
+        """Tell whether no command is being processed and no complete line waits."""
         return not any(connection.is_busy for connection in self._connections)
 
     def patience(self, now: float) -> float | None:
-        """Return the seconds after which `attend` is due; None: only when something comes."""
+        """Return the seconds after which `attend` is due even if nothing comes; None: never."""
         waits = [wait for connection in self._connections if (wait := connection.patience(now)) is not None]
         if self._resting_until is not None:
             waits.append(max(0.0, self._resting_until - now))
         return min(waits, default=None)
 
     def attend(self) -> None:
-        """Go on with what is under way; call it in every turn of the loop."""
+        """Continue what is in progress; call it in every turn of the loop."""
         if self._resting_until is not None and time.monotonic() >= self._resting_until:
             self._resting_until = None
             self._listen(select.POLLIN)
@@ -72,14 +72,14 @@ class ControlServer:
                 self._work(connection)
 
     def _accept(self) -> None:
-        """Take one connection; the loop calls again for the next."""
+        """Accept one connection; the loop calls again for the next."""
         if self._listener is None:
             return
         try:
             sock, _ = self._listener.accept()
         except BlockingIOError:    # gone again
             return
-        except OSError:    # no descriptor left: who waits there would wake us for ever
+        except OSError:    # no descriptor left: waiting clients would wake us forever
             self._resting_until = time.monotonic() + _REST
             self._listen(0)
             return
@@ -110,7 +110,7 @@ class ControlServer:
         self._drop(connection)
 
     def _make_room(self, newest: ControlConnection) -> bool:
-        """End the connection that has been silent longest, if it has been so for a while."""
+        """End the connection that has been silent longest; return False if none was silent long enough."""
         silent = [each for each in self._connections if each is not newest and each.is_silent]
         oldest = min(silent, key=lambda each: each.silent_since, default=None)
         if oldest is None or time.monotonic() - oldest.silent_since < LINE_SECONDS:

@@ -50,7 +50,7 @@ def test_a_line_is_matched(line, pattern, values, pairs):
                  "no such command: 'backend'", id="begun only"),
     pytest.param("set", "<var> is missing; usage: set <var> <value...>", id="nothing given"),
     pytest.param("set x", "<value...> is missing; usage: set <var> <value...>", id="no value"),
-    pytest.param("show a b", "'b' is too much; usage: show [var]", id="surplus"),
+    pytest.param("show a b", "'b' is one word too many; usage: show [var]", id="surplus"),
     pytest.param("debug maybe", "'maybe' is not one of on, off; usage: debug on|off", id="choice"),
     pytest.param("debug session", "on|off is missing; usage: debug session on|off", id="choice missing"),
     pytest.param("backend drain a/b",
@@ -59,7 +59,7 @@ def test_a_line_is_matched(line, pattern, values, pairs):
     pytest.param("backend set s1", "<key=value...> is missing; usage: backend set <id> <key=value...>", id="no pairs"),
     pytest.param("backend set s1 enabled", "'enabled' is not key=value; usage: backend set <id> <key=value...>",
                  id="no pair"),
-    pytest.param("backend set s1 a=1 a=2", "a stands there twice; usage: backend set <id> <key=value...>", id="twice"),
+    pytest.param("backend set s1 a=1 a=2", "a is given twice; usage: backend set <id> <key=value...>", id="twice"),
     pytest.param("backend drian s1", "usage: backend add <id> <protocol> <address...> [key=value...]\n"
                  "usage: backend set <id> <key=value...>\nusage: backend drain <id>\n"
                  "no such command: 'backend drian'; did you mean 'backend drain'?", id="near"),
