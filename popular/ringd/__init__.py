@@ -1,1 +1,1 @@
-"""ringd: opens low TCP ports for programs that have no right to (spec 10.3)."""
+"""ringd: opens low TCP ports for programs that may not open them themselves (spec 10.3)."""

@@ -1,6 +1,6 @@
-"""Which ports are open, and who holds how many references to each (spec 8.3): counting, no protocol.
+"""The open ports, and how many references each client holds (spec 8.3): counting, no protocol.
 
-Runs in ringd.  Raises StartError for what cannot be had, with the reason for the one who asks.
+Runs in ringd.  Raises StartError for a port that cannot be given, with the reason for the client.
 """
 
 import socket
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from popular.addresses import Endpoint
 from popular.errors import StartError
 
-_MAX_PORTS = 512          # open at once; with all clients well below the usual limit of 1024 descriptors
+_MAX_PORTS = 512          # open at once; together with all clients well below the usual limit of 1024 descriptors
 _MAX_REFERENCES = 1024    # of one holder
 
 _Bind = Callable[[Endpoint], socket.socket]
@@ -27,7 +27,7 @@ class Port:
 
     @property
     def references(self) -> int:
-        """All references; none means that the port is closed."""
+        """The number of all references; 0: the port is closed."""
         return self.holders.total()
 
 
@@ -35,7 +35,7 @@ class PortTable:
     """All open ports.  A holder is a number that the caller never uses twice."""
 
     def __init__(self, bind: _Bind) -> None:
-        """Begin with none; `bind` opens one and raises StartError."""
+        """Start with none; `bind` opens one and raises StartError."""
         self._bind = bind
         self._ports: dict[Endpoint, Port] = {}
 
@@ -55,7 +55,7 @@ class PortTable:
         return port
 
     def give_back(self, holder: int, endpoint: Endpoint) -> Port:
-        """Count one reference less, the last one closes the port; raises StartError if `holder` has none."""
+        """Count one reference less; the port is closed with the last; raises StartError if `holder` has none."""
         port = self._ports.get(endpoint)
         if port is None or port.holders[holder] < 1:
             raise StartError("not yours")
@@ -63,7 +63,7 @@ class PortTable:
         return port
 
     def drop(self, holder: int) -> list[Port]:
-        """Take all references of `holder` away; returns the ports that it had."""
+        """Remove all references of `holder`; return the ports that it had."""
         held = [port for port in self._ports.values() if holder in port.holders]
         for port in held:
             self._take_off(port, holder, port.holders[holder])
@@ -74,7 +74,7 @@ class PortTable:
         return self._held_by(holder) > 0
 
     def leave(self) -> None:
-        """Forget all ports without ending them: those who have them go on."""
+        """Forget all ports without ending them: programs that have them continue to use them."""
         for port in self._ports.values():
             port.sock.close()
         self._ports.clear()
@@ -92,9 +92,9 @@ class PortTable:
 
 
 def _end(sock: socket.socket) -> None:
-    """End a port for every process that holds it, a forgotten child for example, so that none keeps it busy."""
+    """End a port for every process that holds it, for example a forgotten child, so that the port is free again."""
     try:
         sock.shutdown(socket.SHUT_RDWR)
-    except OSError:    # somebody did it before
+    except OSError:    # another process did it before
         pass
     sock.close()

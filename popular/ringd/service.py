@@ -1,8 +1,8 @@
 """The socket of ringd: who may ask, what they may ask for, and the answers.
 
-Runs in ringd, with the rights of the user that it serves and CAP_NET_BIND_SERVICE.  That user is the
-only one to be served, beside root, but not to be trusted beyond that: a client can get no port that
-the settings do not name, and keep ringd neither busy nor waiting.  `open_service` raises StartError.
+Runs in ringd, with the rights of the user that it serves and CAP_NET_BIND_SERVICE.  Only that user and
+root are served, but they are not trusted further: a client gets only ports that the settings name, and
+can keep ringd neither busy nor waiting.  `open_service` raises StartError.
 """
 
 import os
@@ -23,8 +23,8 @@ from popular.ringd.settings import PortRanges
 from popular.unix.rights import Peer
 
 _MAX_CLIENTS = 64
-_MAX_RATE = 5000    # requests of one client in one second; a start with a thousand ports stays below
-_PAUSE = 0.1        # seconds of doing nothing when the system has no descriptor for a new client
+_MAX_RATE = 5000    # requests of one client in one second; even a start with a thousand ports needs fewer
+_PAUSE = 0.1        # seconds of rest if the system has no descriptor for a new client
 
 _ROOT = 0
 _FD = struct.Struct("@i")
@@ -34,11 +34,11 @@ _FD = struct.Struct("@i")
 class _Client:
     """One connection."""
 
-    number: int            # the holder's in the table of ports
+    number: int            # as a holder in the table of ports
     sock: socket.socket
     pid: int               # of the process that connected
-    second: int = 0        # the second on the clock in which requests are counted,
-    requests: int = 0      # and how many there were
+    second: int = 0        # the second of time.monotonic() in which requests are counted,
+    requests: int = 0      # and their number
 
 
 class Service:
@@ -60,7 +60,7 @@ class Service:
         watch.register(sock.fileno(), self._accept)
 
     def close(self) -> None:
-        """End all connections; ports stay with those who have them."""
+        """End all connections; programs keep the ports that they have."""
         self._table.leave()
         for client in [*self._clients.values()]:
             self._forget(client)
@@ -68,18 +68,18 @@ class Service:
         self._sock.close()
         try:
             os.unlink(self.address)
-        except OSError:    # somebody cleared the folder
+        except OSError:    # the folder was emptied
             pass
 
     def _accept(self) -> None:
-        """Take in one client, or turn it away."""
+        """Accept one client, or refuse it."""
         try:
             sock, _ = self._sock.accept()
         except (BlockingIOError, ConnectionError):
             return
         except OSError as why:
             self._turned_away(0, 0, str(why.strerror))
-            time.sleep(_PAUSE)    # it is still there, and would be reported again at once
+            time.sleep(_PAUSE)    # the client still waits, and would be reported again at once
             return
         sock.setblocking(False)
         peer = Peer.of(sock)
@@ -94,7 +94,7 @@ class Service:
         self._watch.register(sock.fileno(), lambda: self._hear(client))
 
     def _why_not(self, uid: int) -> str:
-        """Return why a client of this user is not served; empty: it is."""
+        """Return why a client of this user is not served; empty: it is served."""
         if uid not in (_ROOT, self._uid):
             return "not served for this user"
         if len(self._clients) < _MAX_CLIENTS:
@@ -110,10 +110,9 @@ class Service:
             self._log.note(CLIENT_REFUSED, client=pid, uid=uid, why=why)
 
     def _hear(self, client: _Client) -> None:
-        """Answer one request of a client, or learn that it is gone."""
+        """Answer one request of a client, or drop a client that has left."""
         try:
-            # Without room for descriptors, which the kernel closes then.
-            packet = client.sock.recv(MAX_RING_REQUEST + 1)
+            # no room for descriptors, so the kernel closes them
         except BlockingIOError:
             return
         except OSError:
@@ -126,7 +125,7 @@ class Service:
             self._answer(client, packet)
 
     def _is_too_fast(self, client: _Client) -> bool:
-        """Count a request; tell whether that was one too many for this second."""
+        """Count a request; return whether it exceeds the limit for this second."""
         now = int(time.monotonic())
         if now != client.second:
             client.second, client.requests = now, 0
@@ -134,7 +133,7 @@ class Service:
         return client.requests > _MAX_RATE
 
     def _answer(self, client: _Client, packet: bytes) -> None:
-        """Do what the packet asks for and say so."""
+        """Do what the packet asks for, and answer."""
         sock = None
         number = 0
         try:
@@ -148,7 +147,7 @@ class Service:
             self._drop(client, "does not read answers")
 
     def _obey(self, client: _Client, request: RingRequest) -> socket.socket | None:
-        """Do what is asked for; returns the socket to hand over; raises UsageError, StartError."""
+        """Do what is asked for; return the socket to pass on, if any; raises UsageError, StartError."""
         endpoint = canonical(request.endpoint)
         if request.verb is Verb.RELEASE:
             port = self._table.give_back(client.number, endpoint)
@@ -159,14 +158,14 @@ class Service:
                 raise StartError(f"port {endpoint.port} is not among those that ringd may open: {self._allowed}")
             port = self._table.take(client.number, endpoint)
         except StartError as error:
-            why = str(error).removeprefix(f"cannot listen on {endpoint}: ")    # the client says that itself
+            why = str(error).removeprefix(f"cannot listen on {endpoint}: ")    # the client adds that itself
             self._log.note(PORT_REFUSED, address=str(endpoint), client=client.pid, why=why)
             raise StartError(why) from error
         self._log.note(PORT_GIVEN, address=str(endpoint), references=port.references, client=client.pid)
         return port.sock
 
     def _drop(self, client: _Client, why: str = "") -> None:
-        """End a connection and drop its references; `why` if that is our will."""
+        """End a connection and drop its references; `why` is our reason, empty if the client has left."""
         if why:
             self._log.note(CLIENT_DROPPED, client=client.pid, why=why)
         for port in self._table.drop(client.number):
@@ -180,9 +179,9 @@ class Service:
 
 
 def open_service(path: str, allowed: PortRanges, table: PortTable, log: Log, watch: Watch) -> Service:
-    """Make the socket file `path`, for the own user and group only, and serve there; raises StartError.
+    """Make the socket file `path`, for our own user and group only, and serve there; raises StartError.
 
-    The caller holds the lock of the pid file, so a file that is there is that of a dead ringd.
+    The caller holds the lock of the pid file, so an existing file is from a dead ringd.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     before = os.umask(0o117)
@@ -199,7 +198,7 @@ def open_service(path: str, allowed: PortRanges, table: PortTable, log: Log, wat
 
 
 def _clear(path: str) -> None:
-    """Remove the socket of a dead ringd, and nothing that is no socket."""
+    """Remove the socket of a dead ringd, but nothing else."""
     try:
         if stat.S_ISSOCK(os.lstat(path).st_mode):
             os.unlink(path)
@@ -208,7 +207,7 @@ def _clear(path: str) -> None:
 
 
 def _send(sock: socket.socket, answer: RingAnswer, handed: socket.socket | None = None) -> bool:
-    """Send one packet; False when the client does not take it."""
+    """Send one packet; return False if the client does not take it."""
     extras = [] if handed is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(handed.fileno()))]
     try:
         sock.sendmsg([answer.encode()], extras, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)

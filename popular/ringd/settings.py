@@ -61,20 +61,20 @@ _POP3_PORTS = PortRanges(((110, 110), (995, 995)))
 
 _OWN_ROWS = {
     "rundir": "The folder for pid file and socket; it is made when it is missing.",
-    "user": "The user that may ask for ports, which is pproxy's; required. Started as root, ringd becomes this "
-            "user and keeps no right but that to open ports below 1024.",
+    "user": "The user that may ask for ports: that of pproxy; required. Started as root, ringd becomes this "
+            "user and keeps only the right to open ports below 1024.",
     "group": "The group that the socket belongs to; the primary group of the user when not set.",
 }
 
 _PORT_ROWS = (
     Setting("ports", Ports(), _POP3_PORTS,
-            "The ports that may be asked for, such as 110, 995, 8000-8010; each on any address of this host.",
+            "The ports that may be requested, for example 110, 995, 8000-8010; each on any address of this host.",
             readonly=True, at_start=True),
 )
 
 
 def _rows() -> tuple[Setting, ...]:
-    """Return the rows of every daemon in the words of this one; user has no default here."""
+    """Return the rows of every daemon with the texts for this one; `user` has no default here."""
     rows = [replace(row, doc=_OWN_ROWS.get(row.name, row.doc)) for row in process_rows("ringd")]
     return tuple(replace(row, kind=Id(), default=None) if row.name == "user" else row for row in rows)
 

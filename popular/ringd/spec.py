@@ -1,4 +1,4 @@
-"""What makes ringd: rows, checks and its service.
+"""The specification of ringd: rows, checks and its service.
 
 Read by the starter and run in ringd itself, which has no children.
 """
@@ -21,7 +21,7 @@ from popular.ringd.settings import SCHEMA, PortRanges
 from popular.unix.capabilities import CAP_NET_BIND_SERVICE
 from popular.unix.rights import group_name, own_rights
 
-_BACKLOG = 256    # until the client says what it wants
+_BACKLOG = 256    # until the client sets its own
 
 
 def check(config: Config) -> list[Mistake]:
