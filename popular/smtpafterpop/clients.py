@@ -1,10 +1,11 @@
-"""The database of clients that may send mail: one row for each address, and until when (SMTP after POP).
+"""The database of clients that may send mail: one row for each address, with an expiry time (SMTP after POP).
 
-Children of pproxy write it after logins, pclean removes what is over, and Postfix reads it by its sqlite map.  In WAL
-mode readers and writers do not wait for each other; with `synchronous = NORMAL` nothing is synced for a row, only when
-the log goes into the database, after about 1,000 rows.  No connection goes over a fork.  Raises ClientsError.
+Children of pproxy write it after logins, pclean removes expired rows, and Postfix reads it with its sqlite map.  In WAL
+mode readers and writers do not wait for each other.  With `synchronous = NORMAL` a row is not synced; that happens only
+when the log is written to the database, after about 1,000 rows.  No connection is used across a fork.  Raises
+ClientsError.
 
-Importing this loads SQLite: children of a pproxy that records nobody are to do without.
+Importing this loads SQLite, so children of a pproxy that records nobody must not import it.
 """
 
 import os
@@ -15,8 +16,8 @@ from contextlib import closing, contextmanager
 from popular.errors import PopularError
 from popular.paths import sqlite_uri
 
-MODE = 0o660      # of the file: readers in WAL mode must write its -shm file, which gets the same
-PORTION = 500     # rows removed in one transaction, so that no login meets a lock for long
+MODE = 0o660      # of the file: readers in WAL mode must write its -shm file, which gets the same mode
+PORTION = 500     # rows removed in one transaction, so that no login waits long for the lock
 
 TABLE = "CREATE TABLE clients (address TEXT PRIMARY KEY NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID"
 ADD = ("INSERT INTO clients (address, until) VALUES (?, ?) "
@@ -24,7 +25,7 @@ ADD = ("INSERT INTO clients (address, until) VALUES (?, ?) "
 
 REMOVE = "DELETE FROM clients WHERE address = ? AND until <= ?"
 
-_BESIDE = ("-wal", "-shm")    # what SQLite keeps beside a database in WAL mode
+_BESIDE = ("-wal", "-shm")    # files that SQLite keeps beside a database in WAL mode
 
 
 class ClientsError(PopularError):
@@ -32,7 +33,7 @@ class ClientsError(PopularError):
 
 
 class Clients:
-    """The database in one file, opened when it is needed, and again when it was replaced."""
+    """The database in one file, opened when needed, and again if the file was replaced."""
 
     def __init__(self, path: str, patience: float) -> None:
         """Take the file's name, and the seconds to wait for another writer."""
@@ -42,18 +43,18 @@ class Clients:
         self._seen: tuple[int, int] = (0, 0)
 
     def prepare(self) -> None:
-        """Make the file if there is none, so that Postfix finds it."""
+        """Make the file if it does not exist, so that Postfix finds it."""
         with _telling():
             if not self._is_there():
                 self._make()
 
     def is_there(self) -> bool:
-        """Tell whether there is a file with something in it."""
+        """Tell whether the file exists and is not empty."""
         with _telling():
             return self._is_there()
 
     def add(self, address: str, until: int) -> None:
-        """Let `address`, as inet_ntop(3) writes it, send mail until then, seconds since 1970, or longer if it may."""
+        """Let `address`, as inet_ntop(3) writes it, send mail until the UNIX time `until`; never shorten that."""
         with _telling():
             try:
                 self._connection().execute(ADD, (address, until))
@@ -68,7 +69,7 @@ class Clients:
             return int(number)
 
     def expire(self, now: int) -> int:
-        """Remove the rows that are over at `now`; returns how many they were."""
+        """Remove the rows that have expired at the UNIX time `now`; return their number."""
         with _telling():
             database = self._connection()
             rows = database.execute("SELECT address FROM clients WHERE until <= ?", (now,)).fetchall()
@@ -93,7 +94,7 @@ class Clients:
             return False
 
     def _connection(self) -> sqlite3.Connection:
-        """Return the open database; makes one where there is none.  Raises OSError, sqlite3.Error."""
+        """Return the open database; make one if there is none.  Raises OSError, sqlite3.Error."""
         if not self._is_there():
             self._make()
         status = os.stat(self.path)
@@ -105,7 +106,7 @@ class Clients:
         return self._database
 
     def _make(self) -> None:
-        """Make an empty database beside its place and put it there, so that nobody sees half of one."""
+        """Make an empty database under another name and rename it, so that nobody sees an incomplete one."""
         fresh = f"{self.path}.{os.getpid()}"
         try:
             os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, MODE))
@@ -114,14 +115,14 @@ class Clients:
                 database.execute("PRAGMA journal_mode = WAL").fetchall()
                 database.execute(TABLE)
             if not self._is_there():    # else another process was quicker
-                _remove(self.path, _BESIDE)    # of one that somebody deleted; SQLite would take them for the new one's
+                _remove(self.path, _BESIDE)    # of a deleted database; SQLite would use them for the new one
                 os.replace(fresh, self.path)
         finally:
             _remove(fresh, ("", *_BESIDE))
 
 
 def _connect(path: str, patience: float) -> sqlite3.Connection:
-    """Open a database that is there; raises sqlite3.Error."""
+    """Open an existing database; raises sqlite3.Error."""
     database = sqlite3.connect(sqlite_uri(path, "rw"), uri=True, timeout=patience, isolation_level=None)
     try:
         database.execute("PRAGMA synchronous = NORMAL")
@@ -132,7 +133,7 @@ def _connect(path: str, patience: float) -> sqlite3.Connection:
 
 
 def _remove(path: str, suffixes: Iterable[str]) -> None:
-    """Remove those of some files that are there; raises OSError."""
+    """Remove `path` with each of the suffixes, if the file exists; raises OSError."""
     for suffix in suffixes:
         try:
             os.unlink(path + suffix)
@@ -142,7 +143,7 @@ def _remove(path: str, suffixes: Iterable[str]) -> None:
 
 @contextmanager
 def _telling() -> Iterator[None]:
-    """Make what the system and SQLite say our own error."""
+    """Turn errors of the system and of SQLite into ClientsError."""
     try:
         yield
     except OSError as why:
