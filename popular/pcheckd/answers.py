@@ -1,7 +1,7 @@
-"""What pcheckd answers: one datagram in, one out (spec 3 and 8.2).
+"""The answers of pcheckd: one datagram in, one out (spec 3 and 8.2).
 
-Used in the children of pcheckd, for every datagram of the network, most of them from proxies and
-some from anyone.  Raises nothing; a mailbox that cannot be read is logged, once a minute at most.
+Used in the children of pcheckd, for every datagram from the network: most come from proxies, but
+anyone may send one.  Raises nothing; a mailbox that cannot be read is logged, at most once a minute.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,8 @@ from popular.mailcheck import packet
 from popular.mailcheck.packet import MailState
 from popular.pcheckd import messages
 
+COMPLAINT_INTERVAL = 60.0    # seconds between two log lines about unreadable mailboxes
+
 _TOO_LONG = packet.error_answer("request too long")
 _UNKNOWN = packet.error_answer("unknown request")
 _ILLEGAL = packet.error_answer("illegal mailbox name")
@@ -22,15 +24,15 @@ _UNREADABLE = packet.error_answer("mailbox cannot be read")
 
 
 class Answers:
-    """A function from request to answer, with what it must know to tell."""
+    """A function from request to answer, with everything that it needs."""
 
     def __init__(self, mail_state: Callable[[str], MailState | None], load: Callable[[], float],
                  emptyload: float | None, log: Log) -> None:
-        """Take where the facts come from.
+        """Take the sources of the answers.
 
-        `mail_state` is given a well-formed name and returns None for a mailbox that does not
-        exist and does not count as empty, or raises StoreError.  `load` is the 1-minute load; at
-        `emptyload` or more every mailbox is answered with state 3; None is never.
+        `mail_state` gets a well-formed name; it returns None for a mailbox that does not exist and
+        does not count as empty, or raises StoreError.  `load` returns the 1-minute load; at
+        `emptyload` or more every mailbox is answered with state 3; None: never.
         """
         self._mail_state = mail_state
         self._load = load
@@ -39,7 +41,7 @@ class Answers:
         self._complaints = OnceAMinute()
 
     def __call__(self, datagram: bytes) -> bytes | None:
-        """Return the answer to `datagram`; None for silence."""
+        """Return the answer to `datagram`; None: no answer."""
         if packet.is_answer(datagram):
             return None
         if len(datagram) > packet.MAX_DATAGRAM:
@@ -52,7 +54,7 @@ class Answers:
         return _UNKNOWN
 
     def _answer_mailbox(self, raw: bytes) -> bytes:
-        """Answer for one mailbox; state 3 comes first, because the disk is what it spares (spec 3.1)."""
+        """Answer for one mailbox; state 3 comes first, because it spares the disk (spec 3.1)."""
         if self._emptyload is not None and self._load() >= self._emptyload:
             return packet.mail_answer(MailState.OVERLOADED)
         mailbox = raw.decode("latin-1")
@@ -66,6 +68,6 @@ class Answers:
         return _MISSING if state is None else packet.mail_answer(state)
 
     def _complain(self, mailbox: str, why: StoreError) -> None:
-        """Log an unreadable mailbox, once a minute at most."""
+        """Log an unreadable mailbox, once less than a minute most."""
         if self._complaints.is_due():
             self._log.note(messages.MAILBOX_UNREADABLE, mailbox=mailbox, why=str(why))

@@ -21,14 +21,14 @@ def main() -> int:
 
 
 def prepare(config: Config, mistakes: list[Mistake]) -> Config:
-    """Return `config` with a numeric host, and with `missing` as pserv has it; adds to `mistakes`."""
+    """Return `config` with a numeric host, and with `missing` as in pserv; adds to `mistakes`."""
     return follow_pserv(resolve_host(config, mistakes), mistakes)
 
 
 def follow_pserv(config: Config, mistakes: list[Mistake]) -> Config:
-    """Return `config` with `missing` from pserv's INI file, where its own does not say it; adds to `mistakes`.
+    """Return `config` with `missing` from pserv's INI file if its own has none; adds to `mistakes`.
 
-    So the administrator of a storage host says it once.
+    So the administrator of a storage host sets it only once.
     """
     path = conf_path("pserv")
     text = value_in(path, "pserv", "missing") if config.variables.optional_text("missing") is None else None
@@ -37,12 +37,12 @@ def follow_pserv(config: Config, mistakes: list[Mistake]) -> Config:
     try:
         return with_variable(config, SCHEMA, "missing", text, starting=True)
     except UsageError:
-        mistakes.append(Mistake(f"{path}: [pserv] missing", f"{text!r} is none of empty, create, refuse"))
+        mistakes.append(Mistake(f"{path}: [pserv] missing", f"{text!r} is not one of empty, create, refuse"))
         return config
 
 
 def resolve_host(config: Config, mistakes: list[Mistake]) -> Config:
-    """Return `config` with a numeric host, because the spec allows a name there (3.1); adds to `mistakes`."""
+    """Return `config` with a numeric host, since the spec allows a name there (3.1); adds to `mistakes`."""
     try:
         endpoint = Endpoint(config.variables.text("host"), config.variables.integer("port"))
         if endpoint.is_numeric:
@@ -56,6 +56,6 @@ def resolve_host(config: Config, mistakes: list[Mistake]) -> Config:
 
 
 def attempt(config: Config, findings: Findings, deep: bool) -> None:
-    """Try whether mailboxes can be reached."""
+    """Test whether mailboxes can be accessed."""
     if deep:
         sound(lambda: try_spool("pcheckd", config.variables, findings), None)

@@ -1,6 +1,6 @@
-"""What makes this daemon pcheckd: rows, checks, the one socket and the work of its children.
+"""The specification of pcheckd: rows, checks, its only socket and the work of its children.
 
-Read by the starter and run in the master; lean, because what is imported here sits in every child.
+Read by the starter and run in the master; lean, because every child has what is imported here.
 """
 
 import os
@@ -38,7 +38,7 @@ _STATES = {"none": MailState.EMPTY, "read": MailState.OLD_MAIL, "new": MailState
 
 
 def check(config: Config) -> list[Mistake]:
-    """Return what is wrong beyond single rows: a default spool that does not exist."""
+    """Return mistakes that are not in single rows: a default spool that does not exist."""
     mailboxdir = config.variables.text("mailboxdir")
     if not os.path.isdir(mailboxdir):
         return [Mistake(place("pcheckd", "mailboxdir"), f"{quoted(mailboxdir)} is not a directory that exists")]
@@ -52,13 +52,13 @@ def listens(config: Config) -> list[Listen]:
 
 
 def pool(config: Config) -> PoolLimits:
-    """Return a fixed number of children: NUM of --fork and one (spec 3.1)."""
+    """Return a fixed number of children: NUM of --fork plus one (spec 3.1)."""
     number = config.variables.integer("fork") + 1
     return PoolLimits(minspare=number, maxspare=number, limit=number, maxuse=1)
 
 
 def make_job(config: Config, log: Log, former: Job | None) -> DatagramJob:
-    """Return what the children do."""
+    """Return the job of the children."""
     variables = config.variables
     look = lookup(variables.text("mailboxdir"), variables.optional_text("missing") or _EMPTY)
     answers = Answers(look, LoadAverage(), variables.optional_number("emptyload"), log)
@@ -66,15 +66,15 @@ def make_job(config: Config, log: Log, former: Job | None) -> DatagramJob:
 
 
 def lookup(root: str, missing: str) -> Callable[[str], MailState | None]:
-    """Return a function from mailbox name to state; it returns None where there is no mailbox, or raises StoreError.
+    """Return a function from mailbox name to state; it returns None if the mailbox is missing, or raises StoreError.
 
-    With `missing` = empty, a mailbox that is simply not there yet has no mail.
+    With `missing` = empty, a mailbox that simply does not exist yet has no mail.
     """
     def look(mailbox: str) -> MailState | None:
         try:
             return _STATES[mail_state(root, mailbox)]
         except MailboxError as why:
-            if why.no_such_mailbox:
+            if why.no_such_mailbox:    # permanently missing, although the spool exists
                 return MailState.EMPTY if missing == _EMPTY and why.is_missing else None
             raise
     return look

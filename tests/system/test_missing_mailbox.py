@@ -65,7 +65,7 @@ def test_pcheckd_does_what_pserv_is_told(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_wrong_word_for_pserv_is_a_mistake_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, mistakes = resolved(tmp_path, monkeypatch, "", "[pserv]\nmissing = nothing\n")
     assert [str(mistake) for mistake in mistakes] == [
-        f"{tmp_path}/pserv.conf: [pserv] missing: 'nothing' is none of empty, create, refuse"]
+        f"{tmp_path}/pserv.conf: [pserv] missing: 'nothing' is not one of empty, create, refuse"]
 
 
 def resolved(folder: Path, monkeypatch: pytest.MonkeyPatch, own: str, text: str | bytes | None):
