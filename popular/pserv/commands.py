@@ -1,4 +1,4 @@
-"""The control commands of pserv (spec 2.2, design 6.4): what every daemon has, capability lists, and servers.
+"""The control commands of pserv (spec 2.2, design 6.4): those of every daemon, and for capability lists and servers.
 
 Functions over the frozen Config; they run in the master.  Raise UsageError.
 """
@@ -26,13 +26,13 @@ def server_set(context: CommandContext, given: CommandArguments) -> Result:
 
 
 @commands.add("server unset <id> [key...]",
-              "Let a server have the INI file's values again, all or those of some keys.")
+              "Restore the INI file's values of a server: all of them, or those of some keys.")
 def server_unset(context: CommandContext, given: CommandArguments) -> Result:
     """Give a server back to the file."""
     return objectcommands.give_back(context, "server", given)
 
 
-@commands.add("server remove <id>", "Close the ports of a server at once; its running sessions go on.")
+@commands.add("server remove <id>", "Close the ports of a server at once; its running sessions continue.")
 def server_remove(context: CommandContext, given: CommandArguments) -> Result:
     """Remove a server."""
     return objectcommands.remove(context, "server", given.word("id"))
@@ -44,13 +44,13 @@ def server_enable(context: CommandContext, given: CommandArguments) -> Result:
     return objectcommands.change(context, "server", given.word("id"), {"enabled": "on"})
 
 
-@commands.add("server disable <id>", "Close the ports at once but remember the server; its running sessions go on.")
+@commands.add("server disable <id>", "Close the ports at once but keep the server; its running sessions continue.")
 def server_disable(context: CommandContext, given: CommandArguments) -> Result:
     """Close the ports."""
     return objectcommands.change(context, "server", given.word("id"), {"enabled": "off"})
 
 
-@commands.add("server list", "List the servers in the words of add, with the ports they are bound to.")
+@commands.add("server list", "List the servers as words of add, with the ports that they are bound to.")
 def server_list(context: CommandContext, given: CommandArguments) -> Result:
     """List servers."""
     return objectcommands.listed(context, "server", ("address",))

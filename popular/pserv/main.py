@@ -18,12 +18,12 @@ def main() -> int:
 
 
 def prepare(config: Config, mistakes: list[Mistake]) -> Config:
-    """Return `config` with the capability lists it names; adds to `mistakes`."""
+    """Return `config` with the capability lists that it names; adds to `mistakes`."""
     return sound(lambda: read_lists(config, SCHEMA, mistakes), config)
 
 
 def attempt(config: Config, findings: Findings, deep: bool) -> None:
-    """Try certificates, and whether mailboxes can be reached."""
+    """Test certificates, and whether mailboxes can be accessed."""
     try_certificates("server", config.items("server"), findings)
     if deep:
         sound(lambda: try_spool("pserv", config.variables, findings), None)

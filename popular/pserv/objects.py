@@ -1,7 +1,7 @@
-"""What an administrator configures in pserv beside variables: servers, the addresses it listens on.
+"""What an administrator configures in pserv besides variables: servers, which are the addresses it listens on.
 
-`CLASSES` are the rows (starter and master); `ServConfig` is the same made ready for use in the children, built once per
-configuration in the master by `serv_config`.
+`CLASSES` are the rows (starter and master).  `ServConfig` is the same in the form that children use; `serv_config`
+builds it in the master, once for each configuration.
 """
 
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from popular.pop3 import capability
 
 _SERVER = ObjectClass("server", "Servers: addresses that proxies connect to.", (
     Setting("address", Addresses(), None,
-            "Where it listens: HOST:PORT or [IPV6]:PORT, several separated by commas.  Who can connect can read all "
-            "mail: only proxies may.", required=True),
-    Setting("capa", Id(), None, "Capability list with the answer to CAPA; when not set, what is really supported."),
+            "Where it listens: HOST:PORT or [IPV6]:PORT, several separated by commas.  Anyone who can connect can read "
+            "all mail: allow only proxies.", required=True),
+    Setting("capa", Id(), None, "Capability list for the answer to CAPA; when not set, what is really supported."),
     Setting("enabled", Bool(), True, "off: it does not listen."),
     *tls_rows(IMPLICIT),
     Setting("clientca", File(), None,
-            "PEM file of authorities: only proxies with a certificate of one of them are let in (with tls)."),
+            "PEM file of authorities: only proxies with a certificate of one of them are accepted (with tls)."),
 ))
 
 CLASSES = (_SERVER, CAPA)
@@ -31,7 +31,7 @@ CLASSES = (_SERVER, CAPA)
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server, as a child uses it."""
+    """One server, in the form that a child uses."""
 
     ident: str
     caps: tuple[str, ...]    # answer to CAPA
@@ -43,7 +43,7 @@ class ServConfig:
     """Everything a child of pserv needs to know; times in seconds."""
 
     mailboxdir: str
-    missing: str    # what becomes of a user without mailbox: empty, create or refuse
+    missing: str    # what happens to a user without mailbox: empty, create or refuse
     preambletimeout: float
     idletimeout: float
     maxerrors: int
@@ -54,7 +54,7 @@ class ServConfig:
 
 
 def serv_config(config: Config, tls: Mapping[str, Tls] = MappingProxyType({})) -> ServConfig:
-    """Make `config` ready for the children, with the TLS of servers.
+    """Return `config` in the form that children use, with the TLS of servers.
 
     Raises ConfigError for a capability list that is not loaded.
     """

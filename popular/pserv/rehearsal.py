@@ -1,4 +1,4 @@
-"""Where sessions of pserv are rehearsed: a mailbox in the run folder with one message, and a client who reads it.
+"""The stage for rehearsed sessions of pserv: a mailbox in the run folder with one message, and a client that reads it.
 
 Runs in the master at its start, before it has children (daemon.child.warmup); raises OSError.
 """
@@ -26,7 +26,7 @@ class ServStage:
     """A pserv for one mailbox."""
 
     def __init__(self, null: Log, rundir: str, make_job: Callable[[ServConfig], Job]) -> None:
-        """Make the mailbox below `rundir`; `null` leads nowhere."""
+        """Make the mailbox below `rundir`; `null` is a log that writes nothing.  Raises OSError."""
         self.log = null
         self.owner = _NAME
         _remove_leftovers(rundir)
@@ -43,7 +43,7 @@ class ServStage:
             raise
 
     def be_the_others(self, endpoint: Endpoint, number: int) -> None:
-        """Be pproxy, with a client who has one message."""
+        """Act as pproxy, with a client that has one message."""
         with socket.create_connection((endpoint.host, endpoint.port), _SECONDS) as client:
             for words in (preamble_lines(_NAME, _NAME, False), b"STAT\r\n", b"UIDL\r\n", b"RETR 1\r\n", b"QUIT\r\n"):
                 client.sendall(words)
@@ -70,7 +70,7 @@ def _remove(root: str) -> None:
             for name in os.listdir(folder):
                 os.unlink(os.path.join(folder, name))
             os.rmdir(folder)
-        except OSError:    # never made; what cannot be removed does no harm
+        except OSError:    # never made; whatever cannot be removed does no harm
             pass
 
 

@@ -1,6 +1,6 @@
-"""The story of one session of the storage server: a preamble, a mailbox, POP3, the end (spec 2.4, 8.1).
+"""One session of the storage server: a preamble, a mailbox, POP3, the end (spec 2.4, 8.1).
 
-Runs in the children of pserv.  The session has the id that the proxy sent, and `-` until that is known.
+Runs in the children of pserv.  The session has the id that the proxy sends, and `-` before that is known.
 """
 
 import errno
@@ -29,7 +29,7 @@ _UNKNOWN = "unknown"    # in the last line of a session whose child has died
 
 
 class MissingMaildrop(EmptyMaildrop):
-    """What is served in place of a mailbox that is not there."""
+    """What is served in place of a mailbox that does not exist."""
 
     troubles: Sequence[Trouble] = ()
 
@@ -54,7 +54,7 @@ class ServSession:
         self.where = {"peer": str(session.peer), "server": server.ident}
 
     def run(self) -> None:
-        """Serve one session; raises Gone when the other side leaves or misbehaves."""
+        """Serve one session; raises Gone if the other side leaves or misbehaves."""
         try:
             preamble = self.meet()
             maildrop = self.open(preamble)
@@ -68,7 +68,7 @@ class ServSession:
             maildrop.close()
 
     def meet(self) -> Preamble:
-        """Learn which mailbox is wanted, and what the session is called; raises LoginRefused and Gone."""
+        """Read the names of the mailbox and of the session; raises LoginRefused and Gone."""
         self.session.enter("preamble")
         self.wire.deadline = time.monotonic() + self.config.preambletimeout
         try:
@@ -89,7 +89,7 @@ class ServSession:
         return preamble
 
     def open(self, preamble: Preamble) -> Served:
-        """List the mailbox; raises LoginRefused, with the reason in the log."""
+        """List the mailbox; raises Refused after the reason was logged."""
         self.session.enter("opening")
         mailbox = Mailbox(self.config.mailboxdir, preamble.mailbox)
         try:
@@ -108,7 +108,7 @@ class ServSession:
             raise LoginRefused("mailbox cannot be opened now", code="SYS/TEMP", why="out of memory") from why
 
     def open_absent(self, mailbox: Mailbox, why: MailboxError, *, master: bool) -> Served:
-        """Make a mailbox that is not there, or show an empty one in its place; raises MailboxError."""
+        """Make a missing mailbox, or serve an empty one in its place; raises MailboxError."""
         if self.config.missing == "create":
             mailbox.create()
             self.log.note(messages.MAILBOX_MADE, mailbox=mailbox.name, path=mailbox.path)
@@ -137,7 +137,7 @@ class ServSession:
             self.log_end(preamble.mailbox, maildrop, state.totals, outcome, why)
 
     def log_mailbox(self, mailbox: str, why: MailboxError) -> None:
-        """Note why a mailbox cannot be opened."""
+        """Log why a mailbox cannot be opened."""
         reason = str(why)
         if why.number == errno.ENAMETOOLONG:
             self.log.note(messages.NAME_TOO_LONG, mailbox=mailbox, path=why.path)
@@ -147,7 +147,7 @@ class ServSession:
             self.log.note(messages.DIR_ACCESS_FAILED, mailbox=mailbox, path=why.path, why=reason)
 
     def log_end(self, mailbox: str, maildrop: Served, totals: SessionTotals, outcome: ServerOutcome, why: str) -> None:
-        """Write what went wrong in the store, and the line that sums the session up: `why` it ended, or how."""
+        """Log what went wrong in the store, and the line that sums up the session."""
         for trouble in maildrop.troubles:
             self.log.note(_TROUBLES[trouble.what], mailbox=mailbox, name=trouble.name, why=trouble.why)
         if totals.unreadable:
@@ -167,7 +167,7 @@ class ServSession:
 
 
 def sum_up(config: Config, log: Log, row: Row, how: str) -> None:
-    """Write the last line of a session whose child has died, `how`, from what it had told (master only)."""
+    """Write the last line of a session whose child has died, `how`, from what the child had reported (master only)."""
     where = {"peer": str(row.client), "server": row.owner}
     why = f"{ServerOutcome.CUT_OFF.text}: {how}"
     match row.state:
@@ -182,5 +182,5 @@ def sum_up(config: Config, log: Log, row: Row, how: str) -> None:
 
 
 def _is_absent(why: MailboxError) -> bool:
-    """Tell whether a mailbox is not there, while its spool is; a file in its place is something else."""
+    """Tell whether a mailbox does not exist, while its spool does; a file in its place is something else."""
     return why.no_such_mailbox and why.is_missing

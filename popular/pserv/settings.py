@@ -13,23 +13,23 @@ _OWN_ROWS = (
     Setting("mailboxdir", Dir(), SPOOLDIR, "Root of all mailboxes, which may lie at any depth below.",
             option=("-m", "--mailboxdir")),
     Setting("missing", Choice("empty", "create", "refuse"), "empty",
-            "What becomes of a user whose mailbox is not there: empty serves an empty one, create makes it, refuse "
-            "answers -ERR [SYS/PERM]; pcheckd does what this says in the INI file."),
+            "What happens to a user whose mailbox does not exist: empty serves an empty one, create makes it, refuse "
+            "answers -ERR [SYS/PERM]; pcheckd follows this setting as it is in the INI file."),
     Setting("preambletimeout", Time(0.01, 300), 10.0,
-            "Time a proxy has to name the mailbox, from the connection on."),
+            "Time within which a proxy must name the mailbox after it has connected."),
     Setting("idletimeout", Time(0.01, 86400), 600.0,
-            "Time in which the client sends no byte and takes none, then the connection is closed and nothing is "
-            "deleted; a slow reader is not idle; RFC 1939 asks for 10 minutes at least."),
+            "If the client neither sends nor takes a byte for this time, the connection is closed and nothing is "
+            "deleted; a slow reader is not idle; RFC 1939 requires at least 10 minutes."),
     Setting("maxerrors", Int(1, 1000), 25,
-            "Commands refused for the client's own fault after which the connection is closed; an empty line counts as "
-            "one, a message that the server cannot read as none."),
+            "The connection is closed after this number of commands refused for the client's own errors; an empty line "
+            "counts as one, a message that the server cannot read does not count."),
     Setting("maxline", Int(64, 8192), 255, "Longest command line in octets; a longer one is refused whole."),
     Setting("last", Bool(), False,
             "The command LAST (RFC 1460), which reports the highest message that was read; off: it is unknown.  Some "
-            "clients take all messages up to it for fetched."),
+            "clients assume that all messages up to it were fetched."),
     Setting("seenflag", Bool(), False,
-            "Read messages get the Maildir flag S also where pdeliver has named them, for other programs that use the "
-            "mailboxes; such names are slower to list.  Messages of other programs always get it."),
+            "Read messages get the Maildir flag S even if pdeliver has named them, for other programs that use the "
+            "mailboxes; such names are slower to list.  Messages from other programs always get it."),
     Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that servers name."),
 )
 

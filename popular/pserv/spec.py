@@ -1,6 +1,6 @@
-"""What makes this daemon pserv: rows, checks, listeners and the work of its children.
+"""The specification of pserv: rows, checks, listeners and the work of its children.
 
-Read by the starter and run in the master; lean, because what is imported here sits in every child.
+Read by the starter and run in the master; lean, because every child has what is imported here.
 """
 
 import os
@@ -43,7 +43,7 @@ class Serv:
 
 
 def check(config: Config) -> list[Mistake]:
-    """Return what is wrong beyond single rows: a default spool that does not exist, capability lists."""
+    """Return mistakes that are not in single rows: a default spool that does not exist, capability lists."""
     return gather([
         partial(pool_mistakes, config),
         partial(_spool_mistakes, config),
@@ -66,7 +66,7 @@ def _list_mistakes(item: Item, config: Config) -> list[Mistake]:
 
 
 def listens(config: Config) -> list[Listen]:
-    """Return where pserv listens: every address of every server that is enabled, and for metrics."""
+    """Return where pserv listens: every address of every enabled server, and those for metrics."""
     backlog = config.variables.integer("backlog")
     own = [Listen("tcp", item.ident, endpoint, backlog)
            for item in config.items("server") if item.values.flag("enabled")
@@ -75,14 +75,14 @@ def listens(config: Config) -> list[Listen]:
 
 
 def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
-    """Return what the children do; raises ConfigError."""
+    """Return the job of the children; raises ConfigError."""
     tls = load_tls("server", config.items("server"), tls_of(former), log)
     note_ending(tls, log)
     return AcceptJob(config.variables.integer("maxuse"), Serv(serv_config(config, tls), log).serve, tls)
 
 
 def make_stage(config: Config, null: Log) -> ServStage:
-    """Return where sessions are rehearsed; raises OSError."""
+    """Return the stage on which sessions are rehearsed; raises OSError."""
     return ServStage(null, config.variables.text("rundir"), lambda scene: AcceptJob(1, Serv(scene, null).serve))
 
 
