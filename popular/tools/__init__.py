@@ -1,1 +1,1 @@
-"""The command line tools, one module each."""
+"""The command line tools; each is a module or a package."""

@@ -1,9 +1,9 @@
-"""pcheck: ask a pcheckd for the state of a mailbox or for its load, to try it out (spec 3.4).
+"""pcheck: ask a pcheckd for the state of a mailbox or for its load, for tests (spec 3.4).
 
-A tool of its own process, run by hand and from scripts; nothing else imports it.  The answer is
-printed as it came, octets that a terminal might obey written as `\\xNN`.  Exit codes:
+Runs in its own process, by hand and from scripts; nothing else imports it.  The answer is printed as
+it came, but octets that a terminal might interpret are written as `\\xNN`.  Exit codes:
 
-    0  success; with -m: no mail, or the server's load is too high to look (state 3: pproxy treats both alike)
+    0  success; with -m: no mail, or the server's load is too high to check (state 3: pproxy treats both alike)
     1  success with -m: there is mail, new or read
     2  no answer, no usable answer, or an answer that begins with -ERR
     3  wrong command line
@@ -85,15 +85,15 @@ def port_number(text: str) -> int:
     """Read a UDP port; raises ValueError."""
     port = int(text)
     if not 1 <= port <= 65535:
-        raise argparse.ArgumentTypeError("a port from 1 to 65535 is wanted")
+        raise argparse.ArgumentTypeError("must be a port from 1 to 65535")
     return port
 
 
 def seconds(text: str) -> float:
     """Read a timeout in seconds; raises ValueError."""
     value = float(text)
-    if not 0 < value <= 3600:    # refuses nan too
-        raise argparse.ArgumentTypeError("seconds above 0 and up to 3600 are wanted")
+    if not 0 < value <= 3600:    # also refuses nan
+        raise argparse.ArgumentTypeError("must be more than 0 and at most 3600 seconds")
     return value
 
 

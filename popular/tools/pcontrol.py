@@ -19,7 +19,7 @@ from popular.stderr import INTERRUPTED, complain
 from popular.tools.pcontrol_console import Console, carry_out
 from popular.version import VERSION
 
-_PROGRAMS = ("pproxy", "pserv")    # in this order they are tried
+_PROGRAMS = ("pproxy", "pserv")    # tried in this order
 
 EX_REFUSED = 1
 EX_NO_DAEMON = 2
@@ -27,14 +27,14 @@ EX_NO_DAEMON = 2
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """One command, and where it stands."""
+    """One command, and where it was read."""
 
     where: str
     text: str
 
 
 class _Stop(Exception):
-    """Nothing more is to be done."""
+    """Nothing more is to be done; pcontrol ends with this exit code."""
 
     def __init__(self, code: int) -> None:
         super().__init__()
@@ -55,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _Stop as stop:
         return stop.code
     except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:    # whoever reads the answers has enough
+        return 130    # as in shells
+    except BrokenPipeError:    # the reader of the answers has left
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
         return EX_REFUSED
 
@@ -66,7 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="pcontrol", allow_abbrev=False, usage="pcontrol [OPTION]... [FILE]...",
         description="Give control commands to a running pproxy or pserv: from options, from files, or at a prompt.",
-        epilog="Nothing is required: without -c and FILE, and at a terminal, commands are asked for. Exit code: 0 all "
+        epilog="Nothing is required: without -c and FILE, at a terminal, there is a prompt. Exit code: 0 all "
                "commands were carried out; 1 one was refused or has failed, or a file cannot be read; 2 no daemon "
                "answers; 64 wrong usage. The command help lists the commands.")
     parser.add_argument("-c", "--command", metavar="CMD", action="append", default=[],
@@ -79,16 +79,17 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("-r", "--rundir", metavar="DIR", default=RUNDIR,
                         help=f"the run folder of the daemon (default {RUNDIR}); of pstatus this is -R")
     parser.add_argument("-q", "--quiet", action="store_true", help="print only what was asked for, and errors")
-    parser.add_argument("-v", "--verbose", action="store_true", help="print each command, and how it went")
-    parser.add_argument("-i", "--ignore-errors", action="store_true", help="go on after a command that was refused")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print each command and its result")
+    parser.add_argument("-i", "--ignore-errors", action="store_true", help="continue after a command that was refused")
     parser.add_argument("--version", action="version", version=f"pcontrol (POPular) {VERSION}")
     parser.add_argument("files", metavar="FILE", nargs="*",
-                        help="a file of commands, one a line, such as /etc/popular/pproxy.rc; - is standard input")
+                        help="a file of commands, one per line, for example /etc/popular/pproxy.rc; - is standard "
+                             "input")
     return parser
 
 
 def connect(options: argparse.Namespace) -> ControlClient:
-    """Return a connection to the daemon that the options mean; raises NoDaemon."""
+    """Return a connection to the daemon that the options name; raises NoDaemon."""
     if options.socket is not None:
         return ControlClient(options.socket)
     reasons: list[str] = []
@@ -101,17 +102,17 @@ def connect(options: argparse.Namespace) -> ControlClient:
 
 
 class _Batch:
-    """Commands from the command line or from files, one after the other."""
+    """Commands from the command line or from files, run one after the other."""
 
     def __init__(self, client: ControlClient, options: argparse.Namespace) -> None:
-        """Send what `options` say to `client`."""
+        """Send the commands of `options` to `client`."""
         self._client = client
         self._options = options
         self._code = os.EX_OK
         self._is_ended = False    # by a command that ends the daemon
 
     def run(self) -> int:
-        """Send everything, and wait until new connections see it; returns the exit code."""
+        """Send everything, and wait until new connections use it; return the exit code."""
         try:
             for line in self._lines():
                 self._send(line)
@@ -123,7 +124,7 @@ class _Batch:
     def _lines(self) -> Iterator[_Line]:
         if self._options.command:
             if self._options.files:
-                _complain("commands are read from -c or from files, not from both")
+                _complain("give either read or files, not both")
                 raise _Stop(os.EX_USAGE)
             yield from (_Line(f"command {number}", text) for number, text in enumerate(self._options.command, 1))
             return
@@ -142,7 +143,7 @@ class _Batch:
         if self._options.verbose:
             print(f"> {line.text}", flush=True)
         if "\n" in line.text or len(line.text.encode("utf-8", "surrogateescape")) > MAX_COMMAND_LINE:
-            _complain(f"{line.where}: a command is one line of at most {MAX_COMMAND_LINE} octets")
+            _complain(f"{line.where}: a command must be one line of at most {MAX_COMMAND_LINE} octets")
             self._fail()
             return
         reply = carry_out(self._client, line.text)
@@ -158,18 +159,18 @@ class _Batch:
             raise _Stop(EX_REFUSED)
 
     def _sync(self) -> None:
-        """Wait until new connections see what was changed; a daemon that was told to end need not answer."""
+        """Wait until new connections use what was changed; a daemon that was told to end need not answer."""
         try:
             reply = self._client.ask("sync")
             if reply.text:
-                _complain(f"warning: not yet seen by all new connections: {reply.text}")
+                _complain(f"warning: not yet used by all new connections: {reply.text}")
         except NoDaemon:
             if not self._is_ended:
                 raise
 
 
 def _show(reply: Reply, *, quiet: bool, verbose: bool) -> None:
-    """Print an answer: its lines, warnings among them as errors, and what stands behind +OK unless `quiet`."""
+    """Print an answer: its lines, with warnings on standard error, and the text after +OK unless `quiet`."""
     for line in reply.lines:
         print(line, file=sys.stderr if not reply.ok or line.startswith(WARNING) else sys.stdout)
     if reply.ok and verbose:
@@ -179,7 +180,7 @@ def _show(reply: Reply, *, quiet: bool, verbose: bool) -> None:
 
 
 def _commands(name: str, lines: Iterable[str]) -> Iterator[_Line]:
-    """Yield the commands of a file: not its empty lines, nor those that begin with # (spec 4)."""
+    """Yield the commands of a file, without empty lines and lines that begin with # (spec 4)."""
     for number, text in enumerate(lines, 1):
         text = text.rstrip("\r\n")
         if text.strip() and not text.lstrip().startswith("#"):

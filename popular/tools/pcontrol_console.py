@@ -1,7 +1,7 @@
 """The interactive side of pcontrol: a prompt with history and completion (spec 4).
 
-Words that begin with a slash are for pcontrol itself.  The history is not kept in a file, because commands
-may hold secrets.  Raises NoDaemon when no connection can be made any more.
+Words that begin with a slash are for pcontrol itself.  The history is not saved to a file, because commands
+may hold secrets.  Raises NoDaemon if no connection can be made any more.
 """
 
 import sys
@@ -12,11 +12,11 @@ from popular.control.grammar import MAX_COMMAND_LINE
 
 try:
     import readline
-except ImportError:    # a Python without it: no history and no completion
+except ImportError:    # a Python without it has no history and no completion
     readline = None    # type: ignore[assignment]
 
 LOCAL_HELP = """\
-/h [WORDS]  help on all commands, or on those that begin so, such as /h ses
+/h [WORDS]  help on all commands, or on those that begin with WORDS, for example /h ses
 /q          quit
 Anything else is sent to the daemon. It answers with lines and then +OK, or with -ERR and the reason."""
 
@@ -25,7 +25,7 @@ class Console:
     """One interactive session."""
 
     def __init__(self, client: ControlClient, connect: Callable[[], ControlClient], *, quiet: bool) -> None:
-        """Talk to `client`; `connect` makes a new connection when it has ended."""
+        """Talk to `client`; `connect` makes a new connection if that has ended."""
         self._client = client
         self._connect = connect
         self._quiet = quiet
@@ -34,7 +34,7 @@ class Console:
         self._found: list[str] = []
 
     def run(self) -> int:
-        """Ask, send and show until the end; returns the exit code."""
+        """Prompt, send and show until the end; return the exit code."""
         self._learn()
         if not self._quiet:
             print("/h for help, /q to quit")
@@ -47,7 +47,7 @@ class Console:
             except EOFError:
                 print()
                 return 0
-            except KeyboardInterrupt:    # as a shell: another line
+            except KeyboardInterrupt:    # as in a shell: start another line
                 print()
 
     def _obey(self, line: str) -> None:
@@ -76,7 +76,7 @@ class Console:
         _show(reply)
 
     def _learn(self) -> None:
-        """Ask what there is to complete."""
+        """Ask for the words to complete."""
         self._words = [line.partition("  ")[0].split() for line in self._client.ask("help").lines]
         self._variables = [line.partition(" ")[0] for line in self._client.ask("show").lines]
         if readline is not None:
@@ -85,7 +85,7 @@ class Console:
             readline.parse_and_bind("tab: complete")
 
     def _complete(self, text: str, state: int) -> str | None:
-        """Return candidate number `state` for the word under the cursor, as readline asks for it."""
+        """Return candidate number `state` for the word under the cursor, or None, as readline expects."""
         if state == 0:
             before = readline.get_line_buffer()[:readline.get_begidx()].split()
             self._found = _candidates(before, text, self._words, self._variables)
@@ -93,9 +93,9 @@ class Console:
 
 
 def carry_out(client: ControlClient, line: str) -> Reply:
-    """Have a command carried out, by the daemon or, what it has no right to do, here; raises NoDaemon, ValueError."""
+    """Let the daemon run a command, or run here what it may not do; raises NoDaemon, ValueError."""
     if line.split() == ["config", "save"]:
-        from popular.tools.pcontrol_save import save_config    # here: it reads INI files, which few commands need
+        from popular.tools.pcontrol_save import save_config    # loads the INI reader, which few commands need
 
         return save_config(client)
     return client.ask(line)

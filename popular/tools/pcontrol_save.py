@@ -1,9 +1,9 @@
-"""`config save` of pcontrol: what commands have changed goes into the INI file, with the rights of whoever runs it.
+"""`config save` of pcontrol: write what commands have changed to the INI file, with the rights of pcontrol's user.
 
-The daemon's user may not write there, so the daemon tells what has changed, and pcontrol writes.  A daemon may
-have been broken into: root writes a file for another user's daemon with root's rights only where nobody else can
-write, and only values that commands can set into a file of this program; elsewhere with the rights of that user.
-Part of the tool pcontrol; raises NoDaemon.
+The daemon's user may not write there, so the daemon reports what has changed, and pcontrol writes it.  A daemon may
+have been compromised: root writes a file for another user's daemon with root's rights only where nobody else can
+write, and only values that commands can set, and only to a file of this program; elsewhere with the rights of that
+user.  Part of the tool pcontrol; raises NoDaemon.
 """
 
 import os
@@ -25,13 +25,15 @@ SCHEMAS = {schema.program: schema for schema in (PPROXY, PSERV)}
 
 
 def save_config(client: ControlClient) -> Reply:
-    """Save what has changed, and let the daemon read its file again; returns the answer."""
+    """Save what has changed, and let the daemon read its file again; return the answer."""
     reply = client.ask("config changes")
     if not reply.ok:
         return reply
     try:
         told = changes_from("".join(reply.lines))
         told = replace(told, path=os.path.realpath(told.path))
+        if not told.changes:
+            return Reply(True, f"nothing to save: {told.path} has all current values", ())
         schema = SCHEMAS.get(told.program)
         if schema is None:
             raise UsageError(f"no such program: {told.program!r}")
@@ -47,7 +49,7 @@ def save_config(client: ControlClient) -> Reply:
     except (PopularError, ValueError) as why:
         return _refused(str(why))
     again = client.ask("reload")
-    lines = (f"saved in {path}; the file as it was is {path}{OLD}", *again.lines)
+    lines = (f"saved in {path}; the old file is {path}{OLD}", *again.lines)
     return Reply(again.ok, again.text, lines)
 
 
@@ -57,7 +59,7 @@ def _refused(why: str) -> Reply:
 
 
 def _hint(told: Told) -> str:
-    """Return what to do when the system has refused."""
+    """Return what to do after the system has refused."""
     if os.geteuid() == 0:
         return "nothing was written"
     folder = os.path.dirname(told.path)
@@ -65,12 +67,12 @@ def _hint(told: Told) -> str:
 
 
 def _rights(told: Told, schema: Schema, peer: Peer) -> AbstractContextManager[None]:
-    """Return with whose rights the file is written; raises PopularError, OSError."""
-    if os.geteuid() != 0 or peer.uid == 0 or not os.path.lexists(told.path):    # then nothing is written
+    """Return a context with the rights to write the file; raises PopularError, OSError."""
+    if os.geteuid() != 0 or peer.uid == 0 or not os.path.lexists(told.path):    # without a file nothing is written
         return nullcontext()
     if _is_roots(told.path):
         if told.changes and not holds(told.path, schema):
-            raise UsageError(f"{told.path} says nothing yet; write the first words of {told.program} into it, and "
+            raise UsageError(f"{told.path} has no settings yet; write the first ones of {told.program} into it, and "
                              "reload")
         return nullcontext()
     return acting_as(find_rights(_name_of(peer.uid), None))

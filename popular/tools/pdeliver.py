@@ -1,21 +1,21 @@
 """pdeliver: deliver one mail from standard input into a mailbox (spec 10.1).
 
-A tool of its own process, started by the MTA for each mail; nothing else imports it.  Exit codes, as in sysexits(3)
-but for the original's 1:
+Runs in its own process, which the MTA starts for each mail; nothing else imports it.  Exit codes, as in sysexits(3)
+except for the original's 1:
 
      0  delivered: the mail and its name are on disk
      1  over quota
     64  wrong command line, or a name that no mailbox can have (EX_USAGE)
     67  there is no such mailbox (EX_NOUSER)
-    75  not delivered, worth a retry (EX_TEMPFAIL); also after a signal, and after any error that nobody expected
+    75  not delivered, worth a retry (EX_TEMPFAIL); also after a signal, and after any unexpected error
 
-A shell runs Python and watches it (see bin/pdeliver), because Python's own failures end with 1.  Whatever fails once
-the mail is in the mailbox changes nothing about 0: a retry would bring it twice.
+A shell runs Python and watches it (see bin/pdeliver), because Python's own failures end with 1.  Once the mail is in
+the mailbox the exit code is 0, whatever fails later: a retry would deliver it twice.
 
-TERM, INT and HUP end the delivery while it waits for input, and leave nothing behind.  Once all is read it is
-finished.
+TERM, INT and HUP end the delivery while it waits for input, and leave nothing behind.  Once everything is read, the
+delivery is completed.
 
-Root becomes the owner of the mailbox before anything is opened, so that who is to read the mail can read it, and no
+Root becomes the owner of the mailbox before anything is opened, so that the mail can be read by that owner, and no
 link is followed with root's rights.
 """
 
@@ -50,11 +50,11 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main() -> int:
-    """Run `pdeliver`; returns its exit code and never raises.  What fails behind the delivery does not change it."""
+    """Run `pdeliver`; return its exit code, which no error after the delivery changes; never raises."""
     code = RETRY
     try:
         mail = _SHELLS_INPUT if _SHELL in os.environ else 0
-        os.fstat(mail)    # before anything is opened, which would get this number
+        os.fstat(mail)    # before anything is opened, which might get this number
         open_standard()
         with InterruptibleInput(mail) as source:
             code = run(sys.argv[1:], source)
@@ -62,14 +62,14 @@ def main() -> int:
         code = why.code if isinstance(why.code, int) else USAGE
         flush()
     except OSError as why:
-        _say(f"not begun, or not ended well: {why.strerror}")
+        _say(f"failed at start or end: {why.strerror}")
     except BaseException as why:
         _say(f"{type(why).__name__}: {why}")
     return code
 
 
 def run(argv: Sequence[str], source: ByteSource) -> int:
-    """Deliver what `source` holds as `argv` says; returns the exit code."""
+    """Deliver the mail from `source` as `argv` says; return the exit code."""
     arguments = make_parser().parse_args(argv)
     try:
         become_owner(arguments.mailboxdir, arguments.mailbox)
@@ -84,9 +84,9 @@ def run(argv: Sequence[str], source: ByteSource) -> int:
 
 
 def become_owner(root: str, mailbox: str) -> None:
-    """Give up root's rights for those of the owner of the mailbox, or of the folder in which it is to be made.
+    """Exchange root's rights for those of the owner of the mailbox, or of the folder in which it is to be made.
 
-    Where that is root, nothing is changed.  Raises OSError and StartError.
+    If that is root, nothing is changed.  Raises OSError and StartError.
     """
     if os.geteuid() != 0:
         return
@@ -103,12 +103,12 @@ def become_owner(root: str, mailbox: str) -> None:
 
 
 def _attempt(arguments: argparse.Namespace, source: ByteSource, log: Log) -> int:
-    """Deliver, or log and say why not; returns the exit code."""
+    """Deliver, or log and print why not; return the exit code."""
     try:
         return _take(arguments, source, log)
     except StoreError as why:
         return _log_refusal(arguments.mailbox, why, log)
-    except Exception as why:    # a mail must not be bounced as over quota for a mistake of ours
+    except Exception as why:    # a mail must not be bounced as over quota because of our bug
         place = traceback.extract_tb(why.__traceback__)[-1]
         log.note(M.DELIVERY_BUG, mailbox=arguments.mailbox, type=type(why).__name__,
                  place=f"{os.path.basename(place.filename)}:{place.lineno}")
@@ -116,7 +116,7 @@ def _attempt(arguments: argparse.Namespace, source: ByteSource, log: Log) -> int
 
 
 def _take(arguments: argparse.Namespace, source: ByteSource, log: Log) -> int:
-    """Deliver unless the mailbox is full; returns the exit code.  Raises StoreError."""
+    """Deliver unless the mailbox is full; return the exit code.  Raises StoreError."""
     try:
         mailbox = Mailbox(arguments.mailboxdir, arguments.mailbox)
     except StoreError as why:
@@ -134,20 +134,20 @@ def _take(arguments: argparse.Namespace, source: ByteSource, log: Log) -> int:
     delivered = deliver(mailbox, source, MailForm(arguments.format), stay_watched)
     try:
         log.note(M.DELIVERED, mailbox=mailbox.name, size=delivered.size, name=delivered.name)
-    except Exception as why:    # the mail is there: an error now would bring it twice
-        _say(f"{mailbox.name}: delivered and not logged: {type(why).__name__}")
+    except Exception as why:    # the mail is delivered: an error now would deliver it twice
+        _say(f"{mailbox.name}: delivered but not logged: {type(why).__name__}")
     return DELIVERED
 
 
 def stay_watched(step: str) -> None:
-    """Before the mail gets its name, see that the shell is there to hand on the exit code.  Raises StoreError."""
+    """Before the mail gets its name, check that the shell still runs to pass on the exit code.  Raises StoreError."""
     shell = os.environ.get(_SHELL)
     if step == "link" and shell is not None and shell != str(os.getppid()):
         raise StoreError("the shell that started Python was killed")
 
 
 def _log_refusal(mailbox: str, why: StoreError, log: Log) -> int:
-    """Log why there is no delivery and return the exit code."""
+    """Log why the mail is not delivered; return the exit code."""
     if isinstance(why, MailboxError) and why.no_such_mailbox:
         log.note(M.NO_SUCH_MAILBOX, mailbox=mailbox, why=str(why))
         return _tell(NO_USER, mailbox, "no such mailbox")
@@ -156,7 +156,7 @@ def _log_refusal(mailbox: str, why: StoreError, log: Log) -> int:
 
 
 def open_log(path: str) -> Log:
-    """Open the log file; one that cannot be written must not keep mail from being delivered."""
+    """Open the log file; if it cannot be written, mail is delivered without a log."""
     try:
         return Log.open("pdeliver", path)
     except StartError as why:
@@ -165,7 +165,7 @@ def open_log(path: str) -> Log:
 
 
 def close(log: Log) -> None:
-    """Close the log, which the exit code does not depend on."""
+    """Close the log; an error does not change the exit code."""
     try:
         os.close(log.fileno())
     except OSError as why:
@@ -173,14 +173,14 @@ def close(log: Log) -> None:
 
 
 def open_standard() -> None:
-    """See that standard output and error are open, or what is written there would get into a mail.  Raises OSError."""
+    """Make sure that standard output and error are open, or their text would get into a mail.  Raises OSError."""
     while (file := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(file)
 
 
 def flush() -> None:
-    """Write out what argparse has printed; nobody need listen."""
+    """Write out what argparse has printed; errors are ignored."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError, AttributeError):    # full, or closed
@@ -188,15 +188,15 @@ def flush() -> None:
 
 
 def _tell(code: int, mailbox: str, why: str) -> int:
-    """Say why there is no delivery and return the exit code."""
+    """Print why the mail is not delivered; return the exit code."""
     _say(f"{mailbox}: {why}")
     return code
 
 
 def _say(text: str) -> None:
-    """Write a line to standard error, which MTAs put into logs and bounces; nobody need listen.
+    """Write a line to standard error, which MTAs put into logs and bounces; errors are ignored.
 
-    Past sys.stderr: what stayed in its buffer would be tried again at the exit, and spoil the exit code.
+    It bypasses sys.stderr: Python would write what is left in its buffer at the exit, and might change the exit code.
     """
     try:
         os.write(2, f"pdeliver: {text}\n".encode("ascii", "backslashreplace"))
@@ -223,8 +223,8 @@ def make_parser() -> Parser:
     parser.add_argument("-l", "--logfile", default=f"{LOGDIR}/pdeliver", metavar="FILE",
                         help=f"log file, /dev/null for no log (default {LOGDIR}/pdeliver)")
     parser.add_argument("-i", "--id", default="-",
-                        help="stands in every log line, for example the MTA's message id (default -)")
-    parser.add_argument("--create", action="store_true", help="make the mailbox's folders where they are missing")
+                        help="an id for every log line, for example the MTA's message id (default -)")
+    parser.add_argument("--create", action="store_true", help="make the mailbox's folders if they are missing")
     parser.add_argument("--help", action="help", help="show this help and end")
     parser.add_argument("--version", action="version", version=f"pdeliver {VERSION}")
     parser.add_argument("mailbox", help="the mailbox, relative to DIR")
@@ -234,15 +234,16 @@ def make_parser() -> Parser:
 def amount(text: str) -> int:
     """Read a limit; raises ValueError."""
     if not (text.isascii() and text.isdigit() and len(text) <= 12):
-        raise argparse.ArgumentTypeError("a number from 0 is wanted")
+        raise argparse.ArgumentTypeError("must be a number, 0 or more")
     return int(text)
 
 
 class InterruptibleInput:
-    """A descriptor to read a mail from, until a signal asks to stop; a context, behind which signals are ignored.
+    """A descriptor from which a mail is read until a signal comes; a context, after which signals are ignored.
 
-    Signals go to a pipe, which is looked at before each read: so a signal is never too early for a read to see it, and
-    nothing is ever torn in the middle.  A signal that was ignored stays ignored.
+    The handlers only make Python go to a pipe, which is checked before each read.  So no read misses an earlier
+    signal, and
+    nothing is interrupted in the middle.  A signal that was ignored stays ignored.
     """
 
     def __init__(self, file: int) -> None:
@@ -257,12 +258,12 @@ class InterruptibleInput:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        for number in _SIGNALS:    # what is decided stands: ended now, a delivered mail would come twice
+        for number in _SIGNALS:    # if a signal ended us now, a delivered mail would be delivered twice
             signal.signal(number, signal.SIG_IGN)
         self._signals.close()
 
     def read(self, size: int, /) -> bytes:
-        """Return up to `size` octets, none at the end; raises OSError, and StoreError after a signal."""
+        """Return up to `size` octets; none at the end; raises OSError, and StoreError after a signal."""
         self._poll.poll()
         if arrived := self._signals.take():
             raise StoreError(f"ended by signal {signal.Signals(arrived[0]).name}")

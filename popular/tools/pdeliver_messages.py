@@ -7,14 +7,14 @@ DELIVERED = Message(
     "A mail is on disk under this name in new/. Nothing to do.")
 OVER_QUOTA = Message(
     0x02b1, ERR, "over_quota", "mailbox size number quota maxnum",
-    "The mailbox holds as much as it may; the mail was not taken. Sizes are in octets, 0 means no limit. "
-    "The user must make room, unless they are to have more.")
+    "The mailbox is full; the mail was not accepted. Sizes are in octets, 0 means no limit. "
+    "The user must delete mail, or get a higher limit.")
 NOT_DELIVERED = Message(
     0x02b2, ADM, "not_delivered", "mailbox why",
-    "The mail was not taken and the MTA was told to try again. Mend what the reason says.")
+    "The mail was not accepted and the MTA was told to try again. Fix what the reason says.")
 NO_SUCH_MAILBOX = Message(
     0x02b3, ADM, "no_such_mailbox", "mailbox why",
-    "The MTA knows a mailbox that is not there, or whose name is not allowed. Correct its map, or make the mailbox.")
+    "The MTA named a mailbox that does not exist, or whose name is not allowed. Correct its map, or make the mailbox.")
 DELIVERY_BUG = Message(
     0x02b4, BUG, "delivery_bug", "mailbox type place",
-    "An error that nobody expected; the MTA was told to try again. Report the line.")
+    "There was an unexpected error; the MTA was told to try again. Report the line.")

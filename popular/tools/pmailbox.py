@@ -1,14 +1,14 @@
-"""pmailbox: print which mailbox a user has by a pattern: `pmailbox joe.doe` says `9/3e/joe.doe`.
+"""pmailbox: print which mailbox a user has by a pattern: `pmailbox joe.doe` prints `9/3e/joe.doe`.
 
     pmailbox [--levels LEVELS | --pattern PATTERN] [--namespace NS] [--map] [USER]...
 
-For whoever fills a database or a map of a mail transfer agent; the database module any works out the same names.  A
-tool of its own process; nothing else imports it, and it touches no mailbox.  Without USER, and for `-`, users are read
-from standard input, one a line.  Exit codes:
+It helps to fill a database or a map of a mail transfer agent; the database module any makes the same names.  Runs in
+its own process; nothing else imports it, and it touches no mailbox.  Without USER, and for `-`, users are read from
+standard input, one per line.  Exit codes:
 
-    0   there is a line for each user
+    0   a line was printed for each user
     64  wrong command line
-    65  of some users no mailbox can be made; the others are there
+    65  some users' names give no mailbox; the others were printed
 """
 
 import argparse
@@ -25,7 +25,7 @@ from popular.version import VERSION
 
 USAGE, BAD_DATA = 64, 65    # exit codes
 _LEVELS = "1,2"          # 16 folders with 256 each
-NAMESPACE = "default"    # that of a virtual server that names none
+NAMESPACE = "default"    # of a virtual server that has no other
 
 
 def main() -> int:
@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Print a mailbox for each user whom `argv` or standard input names, and return the exit code."""
+    """Print a mailbox for each user that `argv` or standard input names; return the exit code."""
     arguments = make_parser().parse_args(argv)
     pattern = arguments.pattern or arguments.levels
     code = 0
@@ -65,7 +65,7 @@ def make_parser() -> Parser:
     parser.add_argument("--help", action="help", help="show this help and exit")
     parser.add_argument("--version", action="version", version=f"pmailbox {VERSION}")
     parser.add_argument("user", metavar="USER", nargs="*",
-                        help="a user as their client names them; - is standard input, one user a line (default -)")
+                        help="a user's name as their client sends it; - is standard input, one per line (default -)")
     return parser
 
 
@@ -73,9 +73,9 @@ def levels(text: str) -> Pattern:
     """Read the digits of each level; raises ArgumentTypeError."""
     words = text.split(",")
     if not all(word in {*"12345678"} for word in words):
-        raise argparse.ArgumentTypeError("wanted numbers from 1 to 8, separated by commas")
+        raise argparse.ArgumentTypeError("must be numbers from 1 to 8, separated by commas")
     if sum(map(int, words)) > MAX_DIGITS:
-        raise argparse.ArgumentTypeError(f"there are {MAX_DIGITS} digits in all")
+        raise argparse.ArgumentTypeError(f"at most {MAX_DIGITS} digits in total are possible")
     return Pattern(pattern_of_levels([int(word) for word in words]))
 
 
@@ -90,14 +90,14 @@ def pattern(text: str) -> Pattern:
 def namespace(text: str) -> str:
     """Read a namespace; raises ArgumentTypeError."""
     if not is_id(text):
-        raise argparse.ArgumentTypeError("wanted an id of 1 to 64 letters, digits, ., - and _")
+        raise argparse.ArgumentTypeError("must be an id of 1 to 64 letters, digits, ., - and _")
     return text
 
 
 def users(words: Sequence[str]) -> Iterator[str]:
-    """Yield every user who is named, those of standard input for `-`; empty lines name nobody.
+    """Yield every user that is named, those of standard input for `-`; empty lines there are skipped.
 
-    As in a session octets that are not UTF-8 are surrogates, whatever the locale: the digits are those of the octets.
+    As in a session, octets that are not UTF-8 are surrogates, whatever the locale: the digits depend on the octets.
     """
     for word in words:
         lines = sys.stdin.buffer if word == "-" else [os.fsencode(word)]

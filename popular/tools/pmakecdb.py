@@ -1,19 +1,19 @@
-"""pmakecdb: make a constant database for the module cdb out of the text that the module passwd reads.
+"""pmakecdb: make a constant database for the module cdb from the text that the module passwd reads.
 
     pmakecdb FILE [TEXT]
 
-TEXT (stdin if left out or `-`) has lines `USER:HASH:BACKEND:PROTOCOL:MAILBOX[:BUSER:BPASS]`, in any
+TEXT (stdin if omitted or `-`) has lines `USER:HASH:BACKEND:PROTOCOL:MAILBOX[:BUSER:BPASS]`, in any
 order; empty lines and lines that begin with `#` are skipped.  FILE is replaced as a whole: the new
 database is written beside it, synced to disk and renamed, so a reader sees the old or the new one.  It keeps owner
-and mode of the file that it replaces; a new one can be read by owner and group, and when root makes it the group is
-that of the daemons, which could not read it otherwise.  If a line is wrong or a user stands there twice, all mistakes
-are reported and FILE stays as it is.  Exit codes:
+and mode of the file that it replaces; a new one can be read by owner and group.  If root makes it, it gets the group
+of the daemons, which could not read it otherwise.  If a line is wrong or a user is given twice, all mistakes are
+reported and FILE is not changed.  Exit codes:
 
     0   FILE is on disk
     64  wrong command line
     65  a line of TEXT is wrong
     66  TEXT cannot be read
-    70  an error that nobody expected
+    70  an unexpected error
     73  FILE cannot be written
 """
 
@@ -37,7 +37,7 @@ from popular.version import VERSION
 
 USAGE, BAD_DATA, NO_INPUT, BUG, CANNOT_CREATE = 64, 65, 66, 70, 73    # exit codes
 NEW_MODE = 0o640
-GROUP = "pop"    # of the daemons, as they have it by default
+GROUP = "pop"    # of the daemons by default
 
 _complain = partial(complain_as, "pmakecdb")
 
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Make the database that `argv` says, and return the exit code."""
+    """Make the database that `argv` names; return the exit code."""
     arguments = make_parser().parse_args(argv)
     try:
         with open_text(arguments.text) as text:
@@ -81,7 +81,7 @@ def make_parser() -> Parser:
     parser = Parser(prog="pmakecdb", description="Make a constant database for the module cdb from lines of users.",
                     allow_abbrev=False, add_help=False)
     parser.add_argument("-g", "--group", type=group_id, metavar="GROUP",
-                        help=f"the group of a new FILE that root makes (default {GROUP}, if there is such a group)")
+                        help=f"the group of a new FILE that root makes (default {GROUP}, if it exists)")
     parser.add_argument("--help", action="help", help="show this help and exit")
     parser.add_argument("--version", action="version", version=f"pmakecdb {VERSION}")
     parser.add_argument("file", metavar="FILE", help="the database")
@@ -112,7 +112,7 @@ def parse(lines: Iterable[bytes], where: str) -> Iterator[tuple[bytes, bytes]]:
         if not line or line.startswith(b"#"):
             continue
         key, _, record = line.partition(b":")
-        fault = "the user stands here a second time" if key in seen else fault_of_line(key, record)
+        fault = "the user is given twice" if key in seen else fault_of_line(key, record)
         if fault:
             _complain(f"{where}:{number}: {fault}")
             mistakes += 1
@@ -126,7 +126,7 @@ def parse(lines: Iterable[bytes], where: str) -> Iterator[tuple[bytes, bytes]]:
 def fault_of_line(key: bytes, record: bytes) -> str:
     """Return what is wrong with a user's name or record, or an empty string."""
     if records.key_of(key.decode("utf-8", "surrogateescape")) is None:
-        return f"wanted a user's name of 1 to {records.MAX_KEY} octets before the first colon"
+        return f"must have a user's name of 1 to {records.MAX_KEY} octets before the first colon"
     try:
         return fault_of(Answer(Outcome.OK, records.parse_record(record).found))
     except ValueError as why:
@@ -134,7 +134,7 @@ def fault_of_line(key: bytes, record: bytes) -> str:
 
 
 def replace_file(path: str, content: Iterable[tuple[bytes, bytes]], group: int | None = None) -> None:
-    """Write the database beside `path`, bring it to disk and rename it; raises what `content` raises, and OSError.
+    """Write the database beside `path`, sync it to disk and rename it; raises what `content` raises, and OSError.
 
     `group`: the group of a new file, if root makes it; None: that of the daemons.
     """
@@ -156,7 +156,7 @@ def replace_file(path: str, content: Iterable[tuple[bytes, bytes]], group: int |
 
 
 def _keep_rights(fd: int, old: str, group: int | None) -> None:
-    """Give the new file owner and mode of the one that it replaces.  Raises OSError."""
+    """Give the new file the owner and mode of the one that it replaces.  Raises OSError."""
     try:
         status = os.stat(old)
     except FileNotFoundError:
@@ -170,7 +170,7 @@ def _keep_rights(fd: int, old: str, group: int | None) -> None:
 
 
 def give_to_group(fd: int, group: int | None) -> None:
-    """Let the daemons read a file of root's; without a group of theirs they are root's, or others'.  Raises OSError."""
+    """Let the daemons read a file of root's; if their default group is missing, do nothing.  Raises OSError."""
     if group is None:
         try:
             group = grp.getgrnam(GROUP).gr_gid

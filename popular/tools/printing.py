@@ -1,4 +1,4 @@
-"""What tools that print lines have in common: whoever reads them may leave, the user may interrupt, texts are hostile.
+"""Common code of tools that print lines: the reader of the lines may leave, the user may interrupt, texts are hostile.
 
 Part of such tools; raises what they raise.
 """
@@ -8,16 +8,16 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from popular.stderr import INTERRUPTED
+from in shells
 
 
 def main_of(run: Callable[[Sequence[str]], int], unread: int) -> int:
-    """Run a tool with the words of its command line; returns its exit code, `unread` when its reader left."""
+    """Run a tool with the words of its command line; return its exit code, `unread` if the reader has left."""
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
         return code
-    except BrokenPipeError:    # the reader of our lines left, as `head` does
+    except BrokenPipeError:    # the reader of our lines has left, as `head` does
         forget_output()
         return unread
     except KeyboardInterrupt:
@@ -25,7 +25,7 @@ def main_of(run: Callable[[Sequence[str]], int], unread: int) -> int:
 
 
 def forget_output() -> None:
-    """Let what could not be written go nowhere, or Python complains of it at the end."""
+    """Discard what could not be written, or Python complains about it at the end."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -1,28 +1,28 @@
-"""ptestpdm: try database modules outside pproxy, with the same loader and the same chain (spec 7.4).
+"""ptestpdm: test database modules outside pproxy, with the same loader and the same chain (spec 7.4).
 
     ptestpdm [--debug] [-d DIR] COMMAND-FILE DATA-FILE
     ptestpdm [--debug] [-d DIR] -c FILE [-n NAMESPACE] [--client IP] [--backend] USER
 
 The second form tries one login with the configuration of pproxy, and asks for the password; see ptestpdm_login.
-Of the first form:
+The first form:
 
-COMMAND-FILE has lines `ID MODULE-NAME [ARGS]...`, split into words as a shell does; DATA-FILE has
-lines `IP PROTOCOL NAMESPACE USER PASSWORD`, where the password reaches to the end of the line and may
-hold spaces.  Empty lines and lines that begin with `#` are skipped in both.  All modules are loaded,
-then every user is checked.  For each one line goes to stdout:
+COMMAND-FILE has lines `ID MODULE-NAME [ARGS]...`, split into words as in a shell; DATA-FILE has lines
+`IP PROTOCOL NAMESPACE USER PASSWORD`, where the password extends to the end of the line and may have
+spaces.  Empty lines and lines that begin with `#` are skipped in both.  All modules are loaded, then
+every user is checked.  For each user one line is written to stdout:
 
     USER NAMESPACE ok|denied|unknown|failed MODULE BACKEND PROTOCOL MAILBOX-OR-USER M
 
-`-` stands for what is empty, and for the last word unless the session is a master's.  Octets that a
-terminal might obey are written as `\\xNN`.  Passwords are never printed.  Why a check failed goes to
-stderr.  Exit codes:
+`-` stands for an empty word, and for the last one unless it is a master session.  Octets that a
+terminal might interpret are written as `\\xNN`.  Passwords are never printed.  The reason for a failed
+check is written to stderr.  Exit codes:
 
     0   all users were asked; with -c: the user can log in
-    1   a module was not loaded (then nobody was asked), a check failed, or a line of DATA-FILE is wrong; with -c: the
-        user cannot log in
+    1   a module was not loaded (then no user was checked), a check failed, or a line of DATA-FILE is wrong; with -c:
+        the user cannot log in
     64  wrong command line
     66  COMMAND-FILE or DATA-FILE cannot be read
-    69  with -c: the rights of pproxy's user cannot be had
+    69  with -c: the rights of pproxy's user are not available
     78  with -c: FILE has mistakes
 """
 
@@ -60,15 +60,15 @@ def main() -> int:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Load and ask as `argv` says, print the answers, and return the exit code."""
+    """Load and ask as `argv` says, and print the answers; return the exit code."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
     if arguments.config is not None:
         if len(arguments.words) != 1:
-            parser.error("with -c, wanted USER alone")
+            parser.error("with -c, give only USER")
         return run_login(arguments)
     if len(arguments.words) != 2:
-        parser.error("wanted COMMAND-FILE and DATA-FILE, or -c FILE and USER")
+        parser.error("give COMMAND-FILE and DATA-FILE, or -c FILE and USER")
     if arguments.namespace is not None or arguments.client is not None or arguments.backend:
         parser.error("-n, --client and --backend are only allowed with -c")
     command_file, data_file = arguments.words
@@ -92,8 +92,8 @@ def run(argv: Sequence[str]) -> int:
 
 
 def run_login(arguments: argparse.Namespace) -> int:
-    """Try one login as pproxy would, print each step, and return the exit code."""
-    from popular.tools.ptestpdm_login import Login, try_login    # here: it brings all of pproxy along
+    """Try one login as pproxy would, and print each step; return the exit code."""
+    from popular.tools.ptestpdm_login import Login, try_login    # imported here: it loads all of pproxy
 
     client = arguments.client or "127.0.0.1"
     login = Login(arguments.config, arguments.words[0], arguments.namespace or "", client, arguments.dir or "",
@@ -118,36 +118,36 @@ def make_parser() -> Parser:
         prog="ptestpdm", allow_abbrev=False, add_help=False,
         usage="ptestpdm [OPTION]... COMMAND-FILE DATA-FILE\n"
               "       ptestpdm [OPTION]... -c FILE [-n NAMESPACE] [--client IP] [--backend] USER",
-        description="Try the database modules of pproxy for many users or, with -c, one login the whole way.",
+        description="Test the database modules of pproxy for many users or, with -c, all steps of one login.",
         epilog="Exit code: 0 all users were asked, with -c: the user can log in; 1 a module or a check failed, with "
-               "-c: the user cannot log in; 64 wrong usage; 66 a file cannot be read; 69 no rights of pproxy's user; "
-               "78 FILE has mistakes.")
+               "-c: the user cannot log in; 64 wrong usage; 66 a file cannot be read; 69 the rights of pproxy's user "
+               "are not available; 78 FILE has mistakes.")
     parser.add_argument("words", metavar="COMMAND-FILE DATA-FILE | USER", nargs="*",
                         help="required: files with lines ID MODULE-NAME [ARGS]... and IP PROTOCOL NAMESPACE USER "
                              "PASSWORD or, with -c, the user, whose password is asked for")
-    parser.add_argument("-c", "--config", metavar="FILE", help="the INI file of pproxy, such as "
-                        f"{CONFDIR}/pproxy.conf: try one login with it")
+    parser.add_argument("-c", "--config", metavar="FILE", help="try one login with this INI file of pproxy, for "
+                        f"example {CONFDIR}/pproxy.conf")
     parser.add_argument("-n", "--namespace", metavar="NAMESPACE",
-                        help="with -c: the namespace (default: the one of the virtual servers, if it is the same)")
+                        help="with -c: the namespace (default: that of the virtual servers, if they have the same)")
     parser.add_argument("--client", metavar="IP", help="with -c: the address of the client (default 127.0.0.1)")
     parser.add_argument("--backend", action="store_true", help="with -c: log in at the backend, too, and leave at once")
     parser.add_argument("-d", "--dir", metavar="DIR",
-                        help=f"the folder of the modules (default {pdm_dir()}; with -c: as FILE says)")
-    parser.add_argument("--debug", action="store_true", help="tell on stderr what is loaded and how long it takes")
+                        help=f"the folder of the modules (default {pdm_dir()}; with -c: as in FILE)")
+    parser.add_argument("--debug", action="store_true", help="print on stderr what is loaded and how long it takes")
     parser.add_argument("--help", action="help", help="show this help and end")
     parser.add_argument("--version", action="version", version=f"ptestpdm {VERSION}")
     return parser
 
 
 def read_lines(path: str) -> list[tuple[int, bytes]]:
-    """Return numbers and texts of the lines that say something; raises OSError."""
+    """Return numbers and texts of the lines that are neither empty nor comments; raises OSError."""
     with open(path, "rb") as file:
         lines = [(number, line.rstrip(b"\r\n")) for number, line in enumerate(file, 1)]
     return [(number, line) for number, line in lines if line.strip() and not line.startswith(b"#")]
 
 
 def load_all(directory: str, path: str, lines: Sequence[tuple[int, bytes]]) -> tuple[list[PdmModule], bool]:
-    """Load what COMMAND-FILE names; complains of each that cannot be, and then returns False too."""
+    """Load the modules of COMMAND-FILE; the second result is False if one failed, which is reported."""
     modules: list[PdmModule] = []
     is_good = True
     for number, line in lines:
@@ -167,14 +167,14 @@ def load_line(directory: str, line: str) -> PdmModule:
     try:
         ident, name, *args = shlex.split(line)
     except ValueError:
-        raise PdmError("wanted: ID MODULE-NAME [ARGS]..., quoted as in a shell") from None
+        raise PdmError("must be ID MODULE-NAME [ARGS]..., quoted as in a shell") from None
     if not is_id(ident):
-        raise PdmError(f"{ident!a} is no ID, wanted letters, digits, _, - and .")
+        raise PdmError(f"{ident!a} is not an ID; allowed are letters, digits, _, - and .")
     return load_module(directory, ident, name, args)
 
 
 def _ask(chain: Chain, where: str, line: bytes, *, is_debug: bool) -> bool:
-    """Check the user of one line of DATA-FILE and print the answer; returns whether that could be done."""
+    """Check the user of one line of DATA-FILE and print the answer; return whether that was possible."""
     try:
         request = parse_request(line)
     except ValueError as why:
@@ -194,15 +194,15 @@ def parse_request(line: bytes) -> Request:
     """Read `IP PROTOCOL NAMESPACE USER PASSWORD`; raises ValueError, whose text holds no password."""
     words = line.split(None, 4)
     if len(words) != 5:
-        raise ValueError("wanted: IP PROTOCOL NAMESPACE USER PASSWORD")
+        raise ValueError("must be IP PROTOCOL NAMESPACE USER PASSWORD")
     ip, protocol, namespace, user = (word.decode("utf-8", "surrogateescape") for word in words[:4])
     if not is_ip(ip):
-        raise ValueError("the first word is no IP address")
+        raise ValueError("the first word is not an IP address")
     return Request(user=user, password=words[4], ip=ip, protocol=protocol, namespace=namespace)
 
 
 def _verdict_line(request: Request, verdict: Verdict) -> str:
-    """Return the line that tells a verdict."""
+    """Return the line that shows a verdict."""
     found = verdict.found
     place = ("", "", "", "") if found is None else (
         found.backend, found.protocol, found.mailbox or found.user, "M" if found.master else "")
@@ -211,15 +211,15 @@ def _verdict_line(request: Request, verdict: Verdict) -> str:
 
 
 def printable_word(word: str) -> str:
-    """Return a word that is one word on any terminal."""
+    """Return a text as one printable word for any terminal."""
     octets = word.encode("utf-8", "surrogateescape")
     return _HIDDEN.sub(lambda octet: b"\\x%02x" % octet[0][0], octets).decode("ascii") or "-"
 
 
 def show_note(message: Message, **fields: object) -> None:
-    """Tell what would stand in pproxy's log."""
+    """Print what pproxy would log."""
     _complain(f"debug: {message.name} " + " ".join(f"{name}={value!a}" for name, value in fields.items()))
 
 
 def ignore_note(message: Message, **fields: object) -> None:
-    """Tell nothing: the verdict says it too."""
+    """Print nothing: the verdict has the same text."""

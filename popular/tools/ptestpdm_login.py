@@ -1,7 +1,7 @@
-"""The whole way of one login, for `ptestpdm -c FILE USER`: modules, route, mail check and, if wanted, the backend.
+"""All steps of one login, for `ptestpdm -c FILE USER`: modules, route, mail check and, if requested, the backend.
 
-Part of the tool ptestpdm.  Everything is asked as pproxy would, with its configuration and, when root runs it, with
-the rights of its user; nobody is served and no mail is touched.  Raises PopularError, KeyError and OSError.
+Part of the tool ptestpdm.  It asks everything that pproxy would ask, with its configuration and, if root runs it, with
+the rights of its user.  No client is served and no mail is touched.  Raises PopularError, KeyError and OSError.
 """
 
 import getpass
@@ -36,26 +36,26 @@ _MAIL = {MailState.EMPTY: "no-mail: they see an empty mailbox", MailState.OLD_MA
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What is to be tried."""
+    """The login to try."""
 
     config: str          # the INI file of pproxy
     user: str
     namespace: str       # empty: that of the virtual servers, if they have the same
-    client: str          # from where
+    client: str          # the client's address
     pdmdir: str          # empty: as the file says
     asks_backend: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A line to show, and whether the way goes on."""
+    """A line to show, and whether the login can succeed so far."""
 
     line: str
     is_good: bool = True
 
 
 def try_login(login: Login, note: Callable[..., None]) -> Iterator[Finding]:
-    """Yield what is found on the way, step by step, until it ends; `note` is given what pproxy would log."""
+    """Yield the result of each step up to the last possible one; `note` is called with what pproxy would log."""
     config = _read(login)
     namespace = login.namespace or _namespace(config)
     password = read_password(login.user)
@@ -98,7 +98,7 @@ def _read(login: Login) -> Config:
 
 
 def _namespace(config: Config) -> str:
-    """Return the one namespace of all virtual servers; raises UsageError when there are several."""
+    """Return the one namespace of all virtual servers; raises UsageError if there are several."""
     names = list(dict.fromkeys(item.values.text("namespace") for item in config.items("vserv")))
     if len(names) > 1:
         raise UsageError(f"there are several namespaces: give -n and one of {', '.join(names)}")
@@ -106,7 +106,7 @@ def _namespace(config: Config) -> str:
 
 
 def _become_proxy(config: Config) -> ProxyConfig:
-    """Go on with the rights of pproxy's user, as far as we can; raises StartError, KeyError and ConfigError."""
+    """Take the rights of pproxy's user if we are root; raises StartError, KeyError and ConfigError."""
     user, group = config.variables.text("user"), config.variables.optional_text("group")
     if os.geteuid() == 0 and user != "root":
         drop(find_rights(user, group))
@@ -114,7 +114,7 @@ def _become_proxy(config: Config) -> ProxyConfig:
 
 
 def _go_on(proxy: ProxyConfig, step: Step, namespace: str, *, asks_backend: bool) -> Iterator[Finding]:
-    """Yield what comes after a login that was granted."""
+    """Yield the results of the steps after a login was granted."""
     assert step.answer.found is not None    # with OK
     try:
         route = find_route(proxy.backends, step.answer.found)
@@ -146,7 +146,7 @@ def _ask_backend(route: Route) -> Finding:
         return Finding(f"backend failed why={value(_masked(str(why), route))}", is_good=False)
     try:
         link.wire.send(b"QUIT\r\n")
-    except Gone:    # it has said what was to be known
+    except Gone:    # the answer to the login is known already
         pass
     finally:
         link.close()
@@ -154,12 +154,12 @@ def _ask_backend(route: Route) -> Finding:
 
 
 def _place(sock: socket.socket) -> socket.socket:
-    """Make a connection what a child's is."""
+    """Make a connection like that of a child."""
     sock.setblocking(False)
     return sock
 
 
 def _masked(text: str, route: Route) -> str:
-    """Return what a backend has said without the password that it was given."""
+    """Return a backend's text without the password that was sent to it."""
     password = route.password.decode("latin-1")
     return text.replace(password, "***") if password else text

@@ -129,7 +129,7 @@ def test_a_file_that_cannot_be_read_is_1(pserv: Daemon) -> None:
 def test_a_line_that_is_too_long_is_not_sent(pserv: Daemon, rc: Callable[[str], Path]) -> None:
     path = rc("version " + "x" * 5000 + "\n")
     code, _, err = answer(pcontrol("-r", pserv.rundir, path))
-    assert code == 1 and f"{path}:1: a command is one line of at most 4096 octets" in err
+    assert code == 1 and f"{path}:1: a command must be one line of at most 4096 octets" in err
 
 
 def test_the_first_program_that_runs_is_taken(start: Start, pserv: Daemon) -> None:

@@ -79,8 +79,8 @@ def test_a_failure_is_told_and_the_others_are_asked(site):
     assert code == 1
     assert out == ["bad example.org failed users - - - -", "joe example.org ok users store1 cxpop 3/2d/joe -"]
     assert err[0].startswith(f"ptestpdm: {site}/data:1: users: the password is stored in no known form")
-    assert err[1:] == [f"ptestpdm: {site}/data:2: wanted: IP PROTOCOL NAMESPACE USER PASSWORD",
-                       f"ptestpdm: {site}/data:3: the first word is no IP address"]
+    assert err[1:] == [f"ptestpdm: {site}/data:2: must be IP PROTOCOL NAMESPACE USER PASSWORD",
+                       f"ptestpdm: {site}/data:3: the first word is not an IP address"]
 
 
 def test_a_database_that_is_away_is_told(site):

@@ -212,7 +212,7 @@ def test_a_dry_run_touches_nothing_and_tells_all(run: Callable[..., int], spool:
         "left: would remove the mailbox",
         "a/joe: would remove 0 files in tmp, 1 read and 1 unread mails, 2000 octets",
         "empty a/joe", "gone: would remove the mailbox", f"{spool}/odd name: no mailbox can have this name"]
-    assert told[-1] == ("in all: mailboxes 2, tmp 0, read 1, unread 1, removed 2, octets 2000, empty 1, overquota 0, "
+    assert told[-1] == ("in total: mailboxes 2, tmp 0, read 1, unread 1, removed 2, octets 2000, empty 1, overquota 0, "
                         "errors 0")
 
 

@@ -1,1 +1,1 @@
-"""pclean(8), which removes old messages and mailboxes."""
+"""pclean(8): removes old messages and mailboxes."""

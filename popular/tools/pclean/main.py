@@ -1,17 +1,17 @@
 """pclean: clean up a spool, from cron(8), beside running daemons and deliveries (spec 10.2).
 
-A tool of its own process; nothing else imports it.  It removes old files from tmp/, expires mail by the rules of
+Runs in its own process; nothing else imports it.  It removes old files from tmp/, expires mail by the rules of
 its INI file, removes mailboxes that are marked as removed, and lists those that are empty or over quota.  Before that
-it removes the records of SMTP after POP that are over.  One run at a time works on a spool: a lock on the folder
-mailboxdir itself sees to that, so no lock file is left by anybody.
+it removes the expired records of SMTP after POP.  Only one run at a time works on a spool: it locks the folder
+mailboxdir itself, so no lock file can be left behind.
 Exit codes:
 
-     0  all is done
-     1  all is done, but some mailboxes, folders or databases had errors, which are in the log
+     0  everything was done
+     1  everything was done, but some mailboxes, folders or databases had errors, which are in the log
     64  wrong command line
-    70  an error that nobody expected
+    70  an unexpected error
     75  not begun, because another run has the lock or the spool or the log cannot be used; or ended by a signal: with
-        --resume the next run goes on
+        --resume the next run continues
     78  the configuration is wrong
 """
 
@@ -41,7 +41,7 @@ from popular.tools.pclean.state import Milestones, StateError, StateFile
 from popular.unix.rights import drop, find_rights, own_rights
 
 DONE, ERRORS, BUG, RETRY, CONFIG = 0, 1, 70, 75, 78    # exit codes
-STATE_NAME = ".pclean"    # in the spool; a file, so no mailbox
+STATE_NAME = ".pclean"    # in the spool; a file, so not a mailbox
 _PATIENCE = 5.0           # seconds to wait for children of pproxy that write into the database of SMTP after POP
 
 
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def run(argv: Sequence[str], clock: Callable[[], float] = time.time) -> int:
-    """Clean as `argv` and the INI file say, as of the time of `clock`; returns the exit code."""
+    """Clean as `argv` and the INI file say, as of the time of `clock`; return the exit code."""
     try:
         startup = read_config(SCHEMA, argv, conf_path(SCHEMA.program))
         if startup.print and not startup.mistakes:
@@ -72,7 +72,7 @@ def run(argv: Sequence[str], clock: Callable[[], float] = time.time) -> int:
 
 
 def check(config: Config, known: Sequence[Mistake]) -> None:
-    """Raise ConfigError for the mistakes that are `known`, and for what is wrong beyond single values."""
+    """Raise ConfigError for the mistakes that are `known`, and for those that are not in single values."""
     found = [*known, *gather(partial(check, config) for check in (mistakes, _spool_mistakes, _user_mistakes))]
     if found:
         raise ConfigError(found)
@@ -95,19 +95,19 @@ def _user_mistakes(config: Config) -> list[Mistake]:
 
 
 def take_rights(variables: Values) -> None:
-    """Stop being root, so that no file of root's gets into the spool and no link is followed with root's rights."""
+    """Drop root's rights, so that root makes no file in the spool and follows no link there."""
     if own_rights().is_root:
         drop(find_rights(variables.text("user"), variables.optional_text("group")))
 
 
 def clean(config: Config, clock: Callable[[], float]) -> int:
-    """Clean the spool; returns the exit code.  Raises StartError."""
+    """Clean the spool; return the exit code.  Raises StartError."""
     variables = config.variables
     is_dry = variables.flag("dryrun")
     log = Log.open("pclean", os.devnull if is_dry else variables.text("logfile"))
     spool = -1
     try:
-        if not is_dry:    # which may look beside a run that works
+        if not is_dry:    # a dry run may run beside another run
             spool = lock(variables.text("mailboxdir"))
         screen = Screen()
         with Stop() as stop:
@@ -124,7 +124,7 @@ def clean(config: Config, clock: Callable[[], float]) -> int:
 
 
 def lock(spool: str) -> int:
-    """Return a descriptor of the spool's folder that keeps other runs out while it is open; raises StartError."""
+    """Return a descriptor of the spool's folder, locked against other runs while it is open; raises StartError."""
     folder = -1
     try:
         folder = os.open(spool, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -161,7 +161,7 @@ def expire_clients(variables: Values, log: Log, screen: Screen, now: int) -> boo
 
 
 def work(cleaner: Run, variables: Values, log: Log, screen: Screen, stop: Stop) -> int:
-    """Go through the spool, from the start or where the last run ended; returns the exit code.  Raises StartError."""
+    """Go through the spool, from its start or where the last run ended; return the exit code.  Raises StartError."""
     root = variables.text("mailboxdir")
     file = StateFile(variables.optional_text("statefile") or os.path.join(root, STATE_NAME), root)
 
@@ -191,14 +191,14 @@ def work(cleaner: Run, variables: Values, log: Log, screen: Screen, stop: Stop) 
 
 
 def conclude(cleaner: Run, milestones: Milestones, log: Log, screen: Screen, signal: str, seconds: float) -> int:
-    """Tell what the run did, and write down how far it came; returns the exit code."""
+    """Report what the run did, and save how far it got; return the exit code."""
     totals = asdict(cleaner.totals)
     if cleaner.is_talkative:
-        screen.line("in all: " + ", ".join(f"{name} {count}" for name, count in totals.items()))
+        screen.line("in total: " + ", ".join(f"{name} {count}" for name, count in totals.items()))
     if signal:
         if not cleaner.is_dry:
             milestones.write(cleaner.last)
-        say(f"ended by {signal}" + (f"; to be resumed behind {cleaner.last}" if cleaner.last else ""))
+        say(f"ended by {signal}" + (f"; to be resumed after {cleaner.last}" if cleaner.last else ""))
         del totals["empty"], totals["overquota"]
         log.note(M.CLEAN_CUT, signal=signal, after=cleaner.last, seconds=seconds, **totals)
         return RETRY
@@ -211,9 +211,9 @@ def conclude(cleaner: Run, milestones: Milestones, log: Log, screen: Screen, sig
 
 
 def tell_bug(why: Exception, mailbox: str, log: Log) -> int:
-    """Log an error that nobody expected; returns the exit code."""
+    """Log an unexpected error; return the exit code."""
     place = traceback.extract_tb(why.__traceback__)[-1]
     log.note(M.CLEAN_BUG, after=mailbox, type=type(why).__name__,
              place=f"{os.path.basename(place.filename)}:{place.lineno}")
-    say(f"{type(why).__name__} behind {mailbox or 'the start'}; see the log")
+    say(f"{type(why).__name__} after {mailbox or 'the start'}; see the log")
     return BUG

@@ -1,6 +1,6 @@
-"""One run of pclean through the spool: what is found by the walk is cleaned, removed or told.
+"""One run of pclean through the spool: what the walk finds is cleaned, removed or reported.
 
-Raises MailboxError if the spool itself cannot be read; whatever is wrong with one mailbox is logged and counted.
+Raises MailboxError if the spool itself cannot be read; errors in one mailbox are logged and counted.
 """
 
 import select
@@ -30,7 +30,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @dataclass(slots=True)
 class Totals:
-    """What a run did so far."""
+    """What a run has done so far."""
 
     mailboxes: int = 0
     tmp: int = 0
@@ -79,7 +79,7 @@ class Stop:
 
 
 class TellingHand:
-    """Tells of each file that another hand removes."""
+    """Prints each file that another hand removes."""
 
     def __init__(self, hand: Hand, screen: Screen) -> None:
         self._hand = hand
@@ -106,12 +106,12 @@ class Run:
                  clock: Callable[[], float] = time.time) -> None:
         """Prepare to clean as the variables and rules say; ages count from now, by `clock`."""
         self.totals = Totals()
-        self.last = ""    # the mailbox that was done last
+        self.last = ""    # the last mailbox that was done
         self._root = variables.text("mailboxdir")
         self._pause = variables.seconds("pause")
         self._grace = variables.seconds("removeafter")
         self.is_dry = variables.flag("dryrun")
-        self.is_talkative = self.is_dry or variables.flag("verbose")    # tells each mailbox
+        self.is_talkative = self.is_dry or variables.flag("verbose")    # prints each mailbox
         self._report = variables.text("report")
         self._rules = rules
         self._log = log
@@ -122,7 +122,7 @@ class Run:
         self._hand = TellingHand(hand, screen) if variables.flag("verbose") else hand
 
     def go(self, after: str, milestones: Milestones) -> None:
-        """Do all that comes behind the mailbox `after`, unless a signal ends it."""
+        """Process everything after the mailbox `after`, until a signal ends it."""
         self.last = after
         for found in Walk(self._root, after):
             if self._stop.is_wanted():
@@ -139,7 +139,7 @@ class Run:
             self._stop.wait(self._pause)
 
     def _take(self, found: SpoolItem) -> None:
-        """Do what is to be done about one thing that was found."""
+        """Process one thing that was found."""
         match found.kind:
             case SpoolItemKind.MAILBOX:
                 self._take_mailbox(found)
@@ -180,7 +180,7 @@ class Run:
         return not rule.keeps
 
     def _remove(self, found: SpoolItem, act: Callable[[str], Removal], check: Callable[[str], str]) -> bool:
-        """Remove a mailbox, in a dry run only `check` it; tells whether nothing more is to be done to it."""
+        """Remove a mailbox, in a dry run only `check` it; return whether nothing more is to be done to it."""
         try:
             removal = Removal(check(found.path)) if self.is_dry else act(found.path)
         except StoreError as why:
@@ -198,7 +198,7 @@ class Run:
         return True
 
     def _add(self, mailbox: str, cleaned: Cleaned) -> None:
-        """Count and tell what was done to a mailbox."""
+        """Count and report what was done to a mailbox."""
         totals = self.totals
         totals.tmp += cleaned.tmp
         totals.read += cleaned.read
@@ -214,7 +214,7 @@ class Run:
             self._fail(mailbox, cleaned.failures, cleaned.troubles[0])
 
     def _tell_state(self, mailbox: str, rule: Rule, cleaned: Cleaned) -> None:
-        """Report a mailbox that is empty or over quota, if that is asked for."""
+        """Report a mailbox that is empty or over quota, if requested."""
         if self._report in (EMPTY, ALL) and not cleaned.number:
             self.totals.empty += 1
             self._screen.line(f"empty {mailbox}")
@@ -224,11 +224,11 @@ class Run:
             self._screen.line(f"overquota {mailbox} {cleaned.number} mails{size}")
 
     def _keep(self, mailbox: str, why: str) -> None:
-        """Tell of a mailbox that is marked as removed and stays."""
-        self._note(f"{mailbox}: marked as removed and kept: {why}", M.MAILBOX_KEPT, mailbox=mailbox, why=why)
+        """Report a mailbox that is marked as removed but kept."""
+        self._note(f"{mailbox}: marked as removed but kept: {why}", M.MAILBOX_KEPT, mailbox=mailbox, why=why)
 
     def _fail(self, mailbox: str, failures: int, why: str) -> None:
-        """Tell of errors in a mailbox."""
+        """Report errors in a mailbox."""
         self.totals.errors += 1
         self._note(f"{mailbox}: {failures} errors, the first: {why}", M.CLEAN_FAILED, mailbox=mailbox,
                    failures=failures, why=why)
@@ -238,7 +238,7 @@ class Run:
         return "would remove" if self.is_dry else "removed"
 
     def _note(self, text: str, message: Message, **fields: object) -> None:
-        """Tell of something that is wrong: in the log, or on standard output in a dry run."""
+        """Report a problem: in the log, or on standard output in a dry run."""
         if self.is_dry:
             self._screen.line(text)
         self._record(message, **fields)

@@ -1,15 +1,15 @@
-"""What pclean shows to a person: lines on standard output, and how far it is on a terminal.  Raises nothing."""
+"""What pclean shows to people: lines on standard output, and its progress on a terminal.  Raises nothing."""
 
 import os
 import sys
 import time
 
-INTERVAL = 0.5    # seconds between two looks at the progress
-_WIDTH = 79       # columns where the terminal does not tell
+INTERVAL = 0.5    # seconds between two updates of the progress
+_WIDTH = 79       # columns if the terminal does not tell
 
 
 class Screen:
-    """Standard output and error; nobody need read them."""
+    """Standard output and error; errors in writing are ignored."""
 
     def __init__(self, out: int = 1, err: int = 2) -> None:
         """Write lines to the descriptor `out`; progress to `err`, if that is a terminal."""
@@ -26,7 +26,7 @@ class Screen:
         _write(self._out, f"{printable}\n")
 
     def progress(self, count: int, mailbox: str) -> None:
-        """Show how many mailboxes are done and which was the last, now and then."""
+        """Show from time to time how many mailboxes are done, and the last one."""
         if not self._has_terminal:
             return
         now = time.monotonic()
@@ -36,7 +36,7 @@ class Screen:
             _write(self._err, f"\r\x1b[K{f'{count} mailboxes, at {mailbox}'[:self._width() - 1]}")
 
     def clear(self) -> None:
-        """Take the progress away."""
+        """Remove the progress."""
         if self._is_dirty:
             self._is_dirty = False
             _write(self._err, "\r\x1b[K")
@@ -55,7 +55,7 @@ def say(text: str) -> None:
 
 
 def _write(fd: int, text: str) -> None:
-    """Write all of a text, or as much as somebody reads."""
+    """Write a text, or as much of it as is read."""
     rest = text.encode("ascii", "backslashreplace")
     try:
         while rest:

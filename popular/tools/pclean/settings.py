@@ -1,6 +1,6 @@
 """The settings of pclean: one row per variable and per key of a rule, and the rules made from them.
 
-Read by the tool itself and by whoever makes man page and sample.  Data and pure functions; raises nothing.
+Read by the tool itself and by the script that makes man page and sample.  Data and pure functions; raises nothing.
 """
 
 import fnmatch
@@ -31,26 +31,26 @@ VARIABLES = (
             "The group to become when started as root; the primary group of the user when not set.",
             option=("-g", "--group")),
     Setting("tmpage", Time(_HOUR, _LONGEST), 36 * _HOUR,
-            "Files in tmp/ that were not written to for so long are removed."),
+            "Files in tmp/ that were not written to for this time are removed."),
     Setting("removeafter", Time(0, _LONGEST), 7 * _DAY,
-            "A mailbox is removed when its mark as removed is so old."),
+            "A mailbox is removed when its mark as removed is older than this."),
     Setting("report", Choice(NOTHING, EMPTY, OVER_QUOTA, ALL), NOTHING,
             "Which mailboxes are listed on standard output: those without mail, those that are over the quota of their "
             "rule, or both.", option=("--report",)),
     Setting("statefile", File(), None,
-            "Where it is written down how far a run has come; without it that is .pclean in mailboxdir."),
+            "The file that records how far a run has got; when not set, .pclean in mailboxdir."),
     Setting("statetime", Time(0, _HOUR), 5.0,
-            "How often it is written down how far a run has come; 0 means after each mailbox."),
-    Setting("pause", Time(0, 10), 0.0, "How long to wait after each mailbox, to leave the disks to others.",
+            "How often it is recorded how far a run has got; 0 means after each mailbox."),
+    Setting("pause", Time(0, 10), 0.0, "How long to wait after each mailbox, to leave the disks to other programs.",
             option=("--pause",)),
     Setting("smtpafterpopfile", File(), SMTPFILE,
-            "The database of SMTP after POP, see pproxy(8), from which records that are over are removed; nothing is "
+            "The database of SMTP after POP, see pproxy(8), from which expired records are removed; nothing is "
             "done if it does not exist."),
     Setting("dryrun", Bool(), False,
-            "Change nothing, log nothing, but tell on standard output what would be done to each mailbox.",
+            "Change nothing and log nothing, but print on standard output what would be done to each mailbox.",
             option=("-n", "--dry-run")),
-    Setting("resume", Bool(), False, "Go on where the last run was ended, if it was.", option=("--resume",)),
-    Setting("verbose", Bool(), False, "Tell on standard output what is done to each mailbox, and to which files.",
+    Setting("resume", Bool(), False, "Continue where the last run was interrupted, if it was.", option=("--resume",)),
+    Setting("verbose", Bool(), False, "Print on standard output what is done to each mailbox, and to which files.",
             option=("-v", "--verbose")),
 )
 
@@ -62,16 +62,16 @@ RULE = ObjectClass(
     "The age of a message counts from its delivery.",
     (
         Setting("mailbox", String(512), None,
-                "Pattern of the names of mailboxes: * stands for any characters, slashes too, ? for one, [abc] for "
-                "one of these.", required=True),
+                "Pattern of the names of mailboxes: * stands for any characters including slashes, ? for one, [abc] "
+                "for one of these.", required=True),
         Setting("read", Time(_HOUR, _LONGEST), None, "Mail that was read is removed when it is older."),
         Setting("unread", Time(_HOUR, _LONGEST), None, "Mail that was not read is removed when it is older."),
         Setting("keep", Bool(), False,
-                "Remove no mail, and no mailbox that is marked as removed; old files in tmp/ go nevertheless."),
+                "Remove no mail, and no mailbox that is marked as removed; old files in tmp/ are still removed."),
         Setting("quota", Int(0, 1_000_000_000), 0,
-                "A mailbox that holds so many times 1024*1024 octets is over its quota; 0 means no check."),
+                "A mailbox that holds this many times 1024*1024 octets is over its quota; 0 means no check."),
         Setting("maxnum", Int(0, 1_000_000_000), 0,
-                "A mailbox that holds so many mails is over its quota; 0 means no check."),
+                "A mailbox that holds this many mails is over its quota; 0 means no check."),
     ))
 
 SCHEMA = Schema("pclean", VARIABLES, (RULE,), foreground=(),
@@ -80,18 +80,19 @@ SCHEMA = Schema("pclean", VARIABLES, (RULE,), foreground=(),
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What holds for one mailbox."""
+    """What applies to one mailbox."""
 
     ages: Ages
     keeps: bool = False
-    quota: Quota = Quota()
+    quota: Quota a mailbox with this number of messages and this size is over its quota, as in pdeliver."""
+        return bool((self.quota and size >= Quota()
 
 
 class Rules:
     """All rules in their order."""
 
     def __init__(self, rules: Iterable[tuple[str, Rule]], otherwise: Rule) -> None:
-        """Take patterns with their rules, and what holds for names that none of them matches."""
+        """Take patterns with their rules, and the rule for names that no pattern matches."""
         self._rules = [(re.compile(fnmatch.translate(pattern)), rule) for pattern, rule in rules]
         self._otherwise = otherwise
 
@@ -110,8 +111,8 @@ def rules_of(config: Config) -> Rules:
 
 
 def mistakes(config: Config) -> list[Mistake]:
-    """Return what is wrong beyond single rows."""
-    return [Mistake(place("rule", item.ident, "mailbox"), "'mailbox' is missing: a pattern such as a/*")
+    """Return mistakes that are not in single rows."""
+    return [Mistake(place("rule", item.ident, "mailbox"), "'mailbox' is missing: a pattern, for example a/*")
             for item in config.items("rule") if not item.values.text("mailbox").strip()]
 
 

@@ -1,7 +1,7 @@
-"""How far a run of pclean has come, on disk: the last mailbox that was done, in the order of the walk.
+"""How far a run of pclean has got, on disk: the last mailbox that was done, in the order of the walk.
 
 The file is replaced as a whole by rename(2), so that a reader finds the old or the new one.  It is not synced: after a
-crash of the machine it may be missing, and a run begins anew.  Raises StateError.
+crash of the machine it may be missing, and a run starts from the beginning.  Raises StateError.
 """
 
 import os
@@ -26,7 +26,7 @@ class StateFile:
         self._spool = os.path.realpath(spool)
 
     def read(self) -> str:
-        """Return the mailbox behind which to go on, empty if there is nothing to go on with."""
+        """Return the mailbox after which to continue; empty if there is nothing to resume."""
         try:
             with open(self.path, "rb") as file:
                 lines = os.fsdecode(file.read(MAX_SIZE)).splitlines()
@@ -35,13 +35,13 @@ class StateFile:
         except OSError as why:
             raise StateError(str(why.strerror)) from why
         if len(lines) != 3 or lines[0] != _MAGIC or not is_mailbox(lines[2]):
-            raise StateError("it does not say how far a run has come")
+            raise StateError("it does not say how far a run has got")
         if lines[1] != self._spool:
-            raise StateError("it is about another spool")
+            raise StateError("it is for another spool")
         return lines[2]
 
     def write(self, mailbox: str) -> None:
-        """Say that all is done up to and with `mailbox`."""
+        """Record that everything up to and including `mailbox` is done."""
         fresh = f"{self.path}.new"
         try:
             with open(fresh, "wb") as file:
@@ -51,7 +51,7 @@ class StateFile:
             raise StateError(str(why.strerror)) from why
 
     def forget(self) -> None:
-        """Say that there is nothing to go on with."""
+        """Record that there is nothing to resume."""
         try:
             os.unlink(self.path)
         except FileNotFoundError:
@@ -61,11 +61,11 @@ class StateFile:
 
 
 class Milestones:
-    """Writes the file now and then, and tells once if that fails."""
+    """Writes the file from time to time; the first failure is reported."""
 
     def __init__(self, file: StateFile, interval: float, clock: Callable[[], float],
                  complain: Callable[[StateError], None]) -> None:
-        """Write after `interval` seconds at the earliest, by the monotonic `clock`."""
+        """Write at most once in `interval` seconds, by the monotonic `clock`."""
         self._file = file
         self._interval = interval
         self._clock = clock
@@ -81,12 +81,12 @@ class Milestones:
             self.write(mailbox)
 
     def write(self, mailbox: str) -> None:
-        """Write now; an empty name writes nothing, for nothing was done."""
+        """Write now; an empty name writes nothing, since nothing was done."""
         if mailbox:
             self._attempt(lambda: self._file.write(mailbox))
 
     def finish(self) -> None:
-        """Note that all is done."""
+        """Note that everything is done."""
         self._attempt(self._file.forget)
 
     def _attempt(self, step: Callable[[], None]) -> None:
