@@ -1,9 +1,9 @@
 """The proxy's connection to a backend, from dialling to the answer that ends the login.
 
-Runs in the children of pproxy.  Backends are not trusted: their answers are short lines that come
-within the login timeout, or the backend counts as out of reach (BackendError).  Once a password was sent to a backend
-that checks it, silence and garbage are no such thing: nobody may be let in then (Unanswered).  A password is not shown
-to anybody, also if a backend repeats it.
+Runs in the children of pproxy.  Backends are not trusted: their answers must be short lines that come within the login
+timeout, or the backend counts as unreachable (BackendError).  After a password was sent to a backend that checks it,
+silence and garbage do not count as that, but as Unanswered: nobody may be let in then.  A password is never shown, even
+if a backend repeats it.
 """
 
 import binascii
@@ -23,14 +23,14 @@ from popular.pop3.xpop import preamble_lines
 from popular.pproxy.objects import Backend
 from popular.pproxy.routing import Route
 
-MIN_PART = 6                               # octets of a password that, in an answer, are no coincidence
+MIN_PART = 6                               # octets of a password that are no coincidence in an answer
 WITHHELD = "(text of the backend withheld)"
 _OTHER_REASONS = frozenset(("IN-USE", "LOGIN-DELAY", "SYS/TEMP", "SYS/PERM"))    # RFC 2449, RFC 3206
 _KINDS = {"timeout": "timeout", "closed": "closed", "reset": "closed"}           # of failures, by what a wire says
 
 
 class BackendRefused(BackendError):
-    """The backend is there and said no; `answer` is for the client."""
+    """The backend refused the login; `answer` is for the client."""
 
     def __init__(self, answer: Response) -> None:
         super().__init__(str(answer))
@@ -38,12 +38,12 @@ class BackendRefused(BackendError):
 
     @property
     def is_guess(self) -> bool:
-        """Tell whether user or password may be wrong, for the backend gives no other reason."""
+        """Tell whether user or password may be wrong, since the backend gives no other reason."""
         return self.answer.code.upper() not in _OTHER_REASONS
 
 
 class Unanswered(BackendError):
-    """A backend that checks the password was given one, and did not say whether it is right."""
+    """A backend that checks passwords got one, and did not say whether it is right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,8 @@ class BackendLink:
     def open(cls, route: Route, sid: str, place: Callable[[socket.socket], socket.socket]) -> "BackendLink":
         """Connect and log in; `place` puts the socket where the relay wants it.
 
-        Raises BackendRefused when the backend says no, Unanswered when it got a password and says neither yes nor
-        no, else BackendError when it is out of reach.
+        Raises BackendRefused if the backend refuses, Unanswered if it got a password and neither accepts nor refuses
+        it, and BackendError if it is unreachable.
         """
         backend = route.backend
         sock = place(dial(backend.address, backend.connecttimeout, backend.source))
@@ -114,13 +114,13 @@ def _log_in_pop3(wire: Wire, route: Route, sid: str) -> bytes:
 
 
 def _want_no_more(wire: Wire, step: str) -> None:
-    """Raise BackendError when something came unasked: it would be taken for the answer to PASS, or to what follows."""
+    """Raise BackendError if unexpected data came: it would be taken for the answer to PASS or to a later command."""
     try:
         more = wire.take_buffered() or wire.sock.recv(1)
-    except OSError:    # nothing is there; what is lost will be seen
+    except OSError:    # nothing has come; a lost connection will show later
         return
     if more:
-        raise BackendError(f"it sent more behind {step}")
+        raise BackendError(f"it sent more after {step}")
 
 
 def _start_tls(wire: Wire, backend: Backend) -> None:
@@ -129,13 +129,13 @@ def _start_tls(wire: Wire, backend: Backend) -> None:
     _, response = _answer(wire, "STLS")
     if not response.ok:
         raise BackendError(f"its answer to STLS is {response}", "tls")
-    if wire.take_buffered():    # in clear, by whoever is between us
-        raise BackendError("it sent more behind its answer to STLS", "tls")
+    if wire.take_buffered():    # sent in clear, perhaps by an attacker
+        raise BackendError("it sent more after its answer to STLS", "tls")
     _secure(wire, backend)
 
 
 def _secure(wire: Wire, backend: Backend) -> None:
-    assert backend.secure is not None    # there is with tls other than off
+    assert backend.secure is not None    # set unless tls is off
     try:
         backend.secure(wire)
     except Gone as why:
@@ -143,9 +143,7 @@ def _secure(wire: Wire, backend: Backend) -> None:
 
 
 def _accepted(wire: Wire, step: str, secret: bytes = b"") -> bytes:
-    """Return the line that says +OK to `step`; raises BackendRefused for -ERR.
-
-    A line that holds `secret` is changed.
+    """Return the +OK line for `step`; raises BackendRefused for -ERR.  The text of a line with `secret` is replaced.
     """
     line, response = _answer(wire, step)
     if repeats(line.partition(b" ")[2], secret):
@@ -158,14 +156,14 @@ def _accepted(wire: Wire, step: str, secret: bytes = b"") -> bytes:
 
 
 def repeats(line: bytes, secret: bytes) -> bool:
-    """Tell whether a line holds `secret`, or `MIN_PART` octets of it in a row: as it is, in other case or in a code."""
+    """Tell whether a line has `secret` or `MIN_PART` successive octets of it: as is, in other case or encoded."""
     if not secret:
         return False
     lower, low_secret = line.lower(), secret.lower()
     size = min(MIN_PART, len(secret))
     if any(low_secret[at:at + size] in lower for at in range(len(secret) - size + 1)):
         return True
-    # Of base64 only what the octets around cannot change: the secret may stand at any of three places in a group.
+    # Of base64 only the part that adjacent octets cannot change: the secret may start at any of 3 places in a group.
     codes = [binascii.b2a_base64(bytes(lead) + secret)[-(-lead * 8 // 6):(lead + len(secret)) * 8 // 6]
              for lead in range(3)]
     if any(len(code) >= size and code in line for code in codes):
@@ -181,7 +179,7 @@ def _answer(wire: Wire, step: str) -> tuple[bytes, Response]:
     except Gone as why:
         raise BackendError(f"{why} while its answer to {step} was awaited", _KINDS.get(str(why), "protocol")) from why
     except (CommandRefused, ValueError) as why:
-        raise BackendError(f"its answer to {step} is no POP3: {why}") from why
+        raise BackendError(f"its answer to {step} is not POP3: {why}") from why
 
 
 def _send(wire: Wire, data: bytes, step: str) -> None:

@@ -33,13 +33,13 @@ def vserv_set(context: CommandContext, given: CommandArguments) -> Result:
 
 
 @commands.add("vserv unset <id> [key...]",
-              "Let a virtual server have the INI file's values again, all or those of some keys.")
+              "Restore the INI file's values of a virtual server: all of them, or those of some keys.")
 def vserv_unset(context: CommandContext, given: CommandArguments) -> Result:
     """Give a virtual server back to the file."""
     return objectcommands.give_back(context, "vserv", given)
 
 
-@commands.add("vserv remove <id>", "Close the ports of a virtual server at once; its running sessions go on.")
+@commands.add("vserv remove <id>", "Close the ports of a virtual server at once; its running sessions continue.")
 def vserv_remove(context: CommandContext, given: CommandArguments) -> Result:
     """Remove a virtual server."""
     return objectcommands.remove(context, "vserv", given.word("id"))
@@ -57,7 +57,7 @@ def vserv_disable(context: CommandContext, given: CommandArguments) -> Result:
     return objectcommands.change(context, "vserv", given.word("id"), {"enabled": "off"})
 
 
-@commands.add("vserv list", "List the virtual servers in the words of add, with the ports they are bound to.")
+@commands.add("vserv list", "List the virtual servers as words of add, with the ports that they are bound to.")
 def vserv_list(context: CommandContext, given: CommandArguments) -> Result:
     """List virtual servers."""
     return objectcommands.listed(context, "vserv", ("address",))
@@ -81,13 +81,13 @@ def backend_set(context: CommandContext, given: CommandArguments) -> Result:
 
 
 @commands.add("backend unset <id> [key...]",
-              "Let a backend have the INI file's values again, all or those of some keys.")
+              "Restore the INI file's values of a backend: all of them, or those of some keys.")
 def backend_unset(context: CommandContext, given: CommandArguments) -> Result:
     """Give a backend back to the file."""
     return objectcommands.give_back(context, "backend", given)
 
 
-@commands.add("backend remove <id>", "Forget a backend; running sessions go on.")
+@commands.add("backend remove <id>", "Forget a backend; running sessions continue.")
 def backend_remove(context: CommandContext, given: CommandArguments) -> Result:
     """Remove a backend."""
     return objectcommands.remove(context, "backend", given.word("id"))
@@ -105,13 +105,13 @@ def backend_disable(context: CommandContext, given: CommandArguments) -> Result:
     return objectcommands.change(context, "backend", given.word("id"), {"enabled": "off"})
 
 
-@commands.add("backend drain <id>", "Send no new sessions there, as if it were out of reach; running ones finish.")
+@commands.add("backend drain <id>", "Send no new sessions there, as if it were unreachable; running ones finish.")
 def backend_drain(context: CommandContext, given: CommandArguments) -> Result:
     """Drain a backend."""
     return objectcommands.change(context, "backend", given.word("id"), {"drain": "on"})
 
 
-@commands.add("backend list", "List the backends in the words of add.")
+@commands.add("backend list", "List the backends as words of add.")
 def backend_list(context: CommandContext, given: CommandArguments) -> Result:
     """List backends."""
     return objectcommands.listed(context, "backend", ("protocol", "address"))
@@ -133,13 +133,13 @@ def _pdm_texts(given: CommandArguments) -> dict[str, str]:
 
 @commands.add("pdm load <id> <module> [args...]", "The same as pdm add.", _pdm_masked)
 @commands.add("pdm add <id> <module> [args...]",
-              "Load a database module, asked after those there are; or replace one in its place.", _pdm_masked)
+              "Load a database module, to be asked after the others; or replace one in its place.", _pdm_masked)
 def pdm_add(context: CommandContext, given: CommandArguments) -> Result:
     """Add or replace a database module."""
     return objectcommands.add(context, "pdm", given, _pdm_texts(given))
 
 
-@commands.add("pdm unset <id> [key...]", "Let a database module have the INI file's module and args again.")
+@commands.add("pdm unset <id> [key...]", "Restore the INI file's module and args of a database module.")
 def pdm_unset(context: CommandContext, given: CommandArguments) -> Result:
     """Give a database module back to the file."""
     return objectcommands.give_back(context, "pdm", given)
@@ -152,7 +152,7 @@ def pdm_remove(context: CommandContext, given: CommandArguments) -> Result:
     return objectcommands.remove(context, "pdm", given.word("id"))
 
 
-@commands.add("pdm reload [id]", "Load one or all database modules anew, and open their databases anew.")
+@commands.add("pdm reload [id]", "Load one or all database modules again, and reopen their databases.")
 def pdm_reload(context: CommandContext, given: CommandArguments) -> Result:
     """Replace the children, so that new ones open everything."""
     ident = given.word("id")
@@ -167,17 +167,17 @@ def pdm_list(context: CommandContext, given: CommandArguments) -> Result:
     return Result(lines=tuple(describe(item, context.config) for item in context.config.items("pdm")))
 
 
-@commands.add("user find <user> [namespace]", "Tell which database module knows a user, and where their mail is; in "
-              "one namespace, or in those of all virtual servers. No password is asked for, and nobody is let in.")
+@commands.add("user find <user> [namespace]", "Show which database module knows a user, and where their mail is; in "
+              "one namespace, or in those of all virtual servers. No password is needed, and nobody is logged in.")
 def user_find(context: CommandContext, given: CommandArguments) -> Result:
-    """Ask the modules, in a process of its own."""
+    """Ask the modules, in a separate process."""
     user, namespace = given.word("user"), given.word("namespace")
     known = dict.fromkeys(item.values.text("namespace") for item in context.config.items("vserv"))
     namespaces = [namespace] if namespace else list(known) or ["default"]
     return Result(later=lambda deferring: deferring.inquire(lambda job: find_user(job.proxy, user, namespaces)))
 
 
-@commands.add("prng [words...]", "Nothing; for rc files of old.")
+@commands.add("prng [words...]", "Does nothing; for old rc files.")
 def prng(context: CommandContext, given: CommandArguments) -> Result:
     """Say that it is not needed."""
     return Result("no longer needed: the system's random numbers are used")

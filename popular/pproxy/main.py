@@ -21,17 +21,17 @@ from popular.unix.rights import own_rights
 
 
 def main() -> int:
-    """Run `pproxy`; returns its exit code (design 2.1)."""
+    """Run `pproxy`; return its exit code (design 2.1)."""
     return start(SPEC, sys.argv[1:], prepare=prepare, attempt=attempt)
 
 
 def prepare(config: Config, mistakes: list[Mistake]) -> Config:
-    """Return `config` with the capability lists it names, and numeric addresses; adds to `mistakes`."""
+    """Return `config` with the capability lists that it names, and numeric addresses; adds to `mistakes`."""
     return resolve_backends(sound(lambda: read_lists(config, SCHEMA, mistakes), config), mistakes)
 
 
 def attempt(config: Config, findings: Findings, deep: bool) -> None:
-    """Try certificates, and if it shall go `deep`, the files of modules and for SMTP after POP, as a login will."""
+    """Test certificates and, if `deep`, the files of modules and of SMTP after POP as a login would use them."""
     try_certificates("vserv", config.items("vserv"), findings)
     if not deep:
         return
@@ -57,7 +57,7 @@ def shut_out(item: Item) -> list[Mistake]:
 
 
 def why_not_recorded(config: Config) -> str:
-    """Return why clients cannot be recorded for SMTP after POP; empty: they can, or need not."""
+    """Return why clients cannot be recorded for SMTP after POP; empty: they can be, or need not be."""
     path = config.variables.text("smtpafterpopfile")
     folder = os.path.dirname(path)
     needed = path if os.path.exists(path) else folder
@@ -67,7 +67,7 @@ def why_not_recorded(config: Config) -> str:
 
 
 def why_not_asked(item: Item, config: Config) -> str:
-    """Return why a module could not answer now; empty: it could, or it cannot even be loaded, which others tell."""
+    """Return why a module could not answer now; empty: it could, or it cannot be loaded, which `check` reports."""
     seconds = config.variables.seconds("pdmtimeout")
     try:
         module = configured_module(item, config)

@@ -1,4 +1,4 @@
-"""Database modules as they are configured: loading them and telling of them.
+"""Configured database modules: loading and describing them.
 
 Runs in the starter and in the master.  Raises PdmError.
 """
@@ -16,7 +16,7 @@ from popular.unix.signals import is_interruption
 
 
 def configured_module(item: Item, config: Config) -> PdmModule:
-    """Return the module that an object of class `pdm` names, made with its arguments."""
+    """Return the module that an object of class `pdm` names, made with its arguments; raises PdmError."""
     directory = _folder(config.variables.optional_text("pdmdir"), item.values.text("module"))
     try:
         words = shlex.split(item.values.text("args"))
@@ -26,9 +26,9 @@ def configured_module(item: Item, config: Config) -> PdmModule:
 
 
 def _folder(own: str | None, name: str) -> str:
-    """Return the folder of a module: the administrator's `own`, or the installed one if there is no such file there.
+    """Return the folder of a module: the administrator's `own`, or the installed one if `own` has no such file.
 
-    The loader proves either.  An own folder that cannot be read has no second: its module may be meant.
+    The loader checks either.  If `own` cannot be read, the installed folder is not used, since `own` may have the file.
     """
     if own is None:
         return pdm_dir()
@@ -37,7 +37,7 @@ def _folder(own: str | None, name: str) -> str:
     except FileNotFoundError:
         installed = pdm_dir()
         return installed if os.path.exists(os.path.join(installed, f"pdm_{name}.py")) else own
-    except OSError:    # the loader says what is wrong
+    except OSError:    # the loader reports what is wrong
         pass
     return own
 
@@ -48,5 +48,5 @@ def describe(item: Item, config: Config) -> str:
         return Chain([configured_module(item, config)], 0, lambda message, **fields: None).describe()[0]
     except BaseException as why:    # foreign code, or a module that cannot be loaded
         if is_interruption(why):
-            raise    # else nobody knows which of its arguments are secret
+            raise    # otherwise all arguments are masked: any of them may be secret
         return f"{item.ident} {item.values.text('module')} ***"

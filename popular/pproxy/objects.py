@@ -1,7 +1,7 @@
-"""What an administrator configures in pproxy beside variables: virtual servers, backends, database modules.
+"""What an administrator configures in pproxy besides variables: virtual servers, backends, database modules.
 
-`CLASSES` are the rows (starter and master); `ProxyConfig` is the same made ready for use in the
-children, built once per configuration in the master by `proxy_config`.
+`CLASSES` are the rows (starter and master).  `ProxyConfig` is the same in the form that children use;
+`proxy_config` builds it in the master, once for each configuration.
 """
 
 import os
@@ -29,12 +29,12 @@ VSERV = ObjectClass("vserv", "Virtual servers: addresses that clients connect to
     Setting("address", Addresses(), None, "Where it listens: HOST:PORT or [IPV6]:PORT, several separated by commas.",
             required=True),
     Setting("namespace", Id(), "default", "Given to the database modules with every login."),
-    Setting("banner", String(200), "POPular ready", "Text of the greeting behind +OK."),
-    Setting("capa", Id(), None, "Capability list with the answer to CAPA; when not set, what is really supported."),
+    Setting("banner", String(200), "POPular ready", "Text of the greeting after +OK."),
+    Setting("capa", Id(), None, "Capability list for the answer to CAPA; when not set, what is really supported."),
     Setting("enabled", Bool(), True, "off: users log in and see an empty mailbox."),
     *tls_rows(STARTTLS, IMPLICIT),
     Setting("plaintextauth", Choice("on", "off", "local"), "on",
-            "Whether USER and PASS are taken without TLS; local: only from this host."),
+            "Whether USER and PASS are accepted without TLS; local: only from this host."),
     Setting("smtpafterpop", Bool(), False,
             "on: the address of a client that logs in is recorded, so that they may send mail for a while."),
 ))
@@ -47,16 +47,16 @@ BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes;
     Setting("source", String(64), None, "Our own address for connections and mail checks to it."),
     Setting("enabled", Bool(), True, "off: its users see an empty mailbox."),
     Setting("drain", Bool(), False,
-            "on: no new sessions are sent there, as if it were out of reach; running ones finish."),
+            "on: no new sessions are sent there, as if it were unreachable; running ones finish."),
     Setting("tls", Choice(OFF, STARTTLS, IMPLICIT), OFF,
-            "TLS toward it: implicit, from the first octet on; starttls, by STLS (pop3 only)."),
-    Setting("verify", Bool(), True, "off: whatever certificate it shows is taken."),
-    Setting("cafile", File(), None, "PEM file of the authorities that its certificate may be of; when not set, the "
-            "system's."),
+            "TLS to it: implicit: from the first octet; starttls: after STLS (pop3 only)."),
+    Setting("verify", Bool(), True, "off: any certificate that it shows is accepted."),
+    Setting("cafile", File(), None, "PEM file of the authorities that may have issued its certificate; when not set, "
+            "the system's."),
     Setting("tlsname", String(255), None,
-            "Name that must stand in its certificate; the host of `address` when not set."),
+            "Name that its certificate must have; the host of `address` when not set."),
     Setting("certificate", File(), None, "PEM file of the certificate that we show when it asks for one."),
-    Setting("key", File(), None, "PEM file of its key; when not set, it stands in the file of the certificate."),
+    Setting("key", File(), None, "PEM file of the key for that; when not set, the key is in the certificate's file."),
     Setting("softfail", Bool(), None, "Overrides the variable of this name."),
     Setting("checktimeout", Time(0.01, 60), None, "Overrides the variable of this name."),
     Setting("checktries", Int(1, 10), None, "Overrides the variable of this name."),
@@ -64,10 +64,10 @@ BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes;
     Setting("logintimeout", Time(0.01, 300), None, "Overrides the variable of this name."),
 ))
 
-PDM = ObjectClass("pdm", "Database modules, asked in the order in which they stand.", (
+PDM = ObjectClass("pdm", "Database modules, asked in the order in which they are configured.", (
     Setting("module", Id(), None,
             "Name of the module: pdm_NAME.py in pdmdir, or in the installed folder if it is not there.", required=True),
-    Setting("args", String(1024), "", "Its arguments, split as a shell would; popular-pdm(7) tells them."),
+    Setting("args", String(1024), "", "Its arguments, split as in a shell; see popular-pdm(7)."),
 ))
 
 CLASSES = (VSERV, BACKEND, PDM, CAPA)
@@ -75,7 +75,7 @@ CLASSES = (VSERV, BACKEND, PDM, CAPA)
 
 @dataclass(frozen=True, slots=True)
 class Vserv:
-    """One virtual server, as a child uses it."""
+    """One virtual server, in the form that a child uses."""
 
     ident: str
     namespace: str
@@ -90,7 +90,7 @@ class Vserv:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One backend, as a child uses it; times in seconds."""
+    """One backend, in the form that a child uses; times in seconds."""
 
     ident: str
     protocol: str
@@ -105,7 +105,7 @@ class Backend:
     connecttimeout: float
     logintimeout: float
     tls: str = OFF                                            # off, starttls or implicit
-    secure: "Callable[[Wire], TlsStream] | None" = None       # puts a wire to it under TLS; raises NoTls and Gone
+    secure: "Callable[[Wire], TlsStream] | None" = None       # starts TLS on a wire to it; raises NoTls and Gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class ProxyConfig:
 
 
 def proxy_config(config: Config, tls: Mapping[str, Tls] = MappingProxyType({})) -> ProxyConfig:
-    """Make `config` ready for the children, with the TLS of virtual servers.
+    """Return `config` in the form that children use, with the TLS of virtual servers.
 
     Raises ConfigError for a capability list that is not loaded, and for files of a backend's TLS.
     """
@@ -145,7 +145,7 @@ def proxy_config(config: Config, tls: Mapping[str, Tls] = MappingProxyType({})) 
 
 
 def unusable(item: Item, config: Config) -> list[Mistake]:
-    """Return why a virtual server or backend cannot be made ready: its capability list, or files of its TLS."""
+    """Return mistakes that make a virtual server or backend unusable: its capability list, or files of its TLS."""
     try:
         if "protocol" not in item.values:
             list_of(item, config, ())
@@ -170,7 +170,7 @@ def _vserv(item: Item, config: Config, tls: Tls | None) -> Vserv:
 
 def _backend(item: Item, config: Config) -> Backend:
     own = item.values
-    # A key that the backend does not give is the variable of the same name.
+    # If the backend does not give a key, the variable of the same name counts.
     layered = Values({**config.variables, **{name: value for name, value in own.items() if value is not None}})
     address = own.endpoint("address")
     return Backend(
@@ -192,8 +192,8 @@ def _backend(item: Item, config: Config) -> Backend:
 
 
 def _secure(item: Item) -> "Callable[[Wire], TlsStream]":
-    """Return what puts a wire to a backend under TLS; raises ConfigError."""
-    # Here, because both need ssl, which no child without TLS shall carry.
+    """Return a function that starts TLS on a wire to a backend; raises ConfigError."""
+    # Imported here, because both need ssl, which children without TLS should not load.
     from popular.net.tls import context as tlscontext
     from popular.net.tls import stream as tlsstream
 

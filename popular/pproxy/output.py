@@ -1,8 +1,8 @@
-"""What database modules write to standard output and standard error: into the log, without passwords.
+"""What database modules write to standard output and standard error goes to the log, without passwords.
 
-In the children of pproxy, from the first question on.  Descriptors 1 and 2 are then a pipe of the child's own,
-so that nothing which a module, its library or a program of theirs says goes anywhere else.  What finds no
-room in it is lost; a module never waits for it.  Raises OSError when no descriptor is left.
+Runs in the children of pproxy, from the first question on.  Descriptors 1 and 2 are then a pipe of the child,
+so that the output of a module, its library or a program that they start goes nowhere else.  If the pipe is
+full, output is lost; a module never waits for it.  Raises OSError if no descriptor is left.
 """
 
 import os
@@ -23,7 +23,7 @@ class ModuleOutput:
     """The output of one process; made in the master, for all its children."""
 
     def __init__(self, log: Log) -> None:
-        """Begin without a pipe: what the master writes goes where it went."""
+        """Start without a pipe: the output of the master is not changed."""
         self._log = log
         self._text = TextIOWrapper(FileIO(1, "w", closefd=False), "utf-8", "backslashreplace", write_through=True)
         self._pid = 0      # of the process that has the pipe
@@ -31,19 +31,19 @@ class ModuleOutput:
         self._poll = select.poll()
 
     def catch(self) -> None:
-        """Catch what this process writes from now on; twice is fine."""
+        """Catch what this process writes from now on; may be called twice."""
         if self._pid == os.getpid():
             return
         self._read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.dup2(write, 1)
         os.dup2(write, 2)
         os.close(write)
-        sys.stdout = sys.stderr = self._text    # whose `write` raises nothing when there is no room
+        sys.stdout = sys.stderr = self._text    # its `write` raises nothing if the pipe is full
         self._poll.register(self._read, select.POLLIN)
         self._pid = os.getpid()
 
     def log(self, module: str, *secrets: bytes) -> None:
-        """Log what was caught, as said by `module`; `secrets` are masked, in whatever form they stand there."""
+        """Log what was caught as output of `module`; `secrets` are masked, in whatever form they are printed."""
         if self._poll.poll(0):
             lines = lines_of(os.read(self._read, _ROOM), secrets)
             for number, line in enumerate(lines[:MAX_OUTPUT_LINES], 1):
@@ -51,8 +51,8 @@ class ModuleOutput:
 
 
 def lines_of(octets: bytes, secrets: tuple[bytes, ...]) -> list[bytes]:
-    """Return the lines of an output, secrets masked, empty ones left out."""
-    if len(octets) >= _ROOM:    # it was cut, maybe within a secret
+    """Return the lines of an output, with secrets masked and without empty lines."""
+    if len(octets) >= _ROOM:    # it was cut, perhaps within a secret
         octets = octets[:octets.rfind(b"\n") + 1]
     for form in sorted({form for secret in secrets if secret for form in _forms(secret)}, key=len, reverse=True):
         octets = octets.replace(form, _MASK)
@@ -60,8 +60,8 @@ def lines_of(octets: bytes, secrets: tuple[bytes, ...]) -> list[bytes]:
 
 
 def _forms(secret: bytes) -> set[bytes]:
-    """Return a secret in the forms in which programs print such."""
-    from base64 import b64encode    # here, as all this is for modules that say something they had better not
+    """Return a secret in the forms in which programs may print it."""
+    from base64 import b64encode    # imported here, since few modules print anything
 
     text = secret.decode("utf-8", "surrogateescape")
     shown = {secret, repr(secret)[2:-1].encode(), secret.hex().encode(), secret.hex().upper().encode(),

@@ -1,8 +1,8 @@
 """Recording clients that logged in, so that they may send mail (SMTP after POP).
 
-Made in the master when a virtual server has `smtpafterpop`, else not even imported; used in children, when the client
-has the answer to PASS, so that no login waits for it.  Raises nothing: what cannot be written is logged once a
-minute, by all children together.
+Made in the master if a virtual server has `smtpafterpop`, else not even imported.  Used in children after the client
+has got the answer to PASS, so that no login waits for it.  Raises nothing: failures to write are logged at most once
+a minute, by all children together.
 """
 
 import mmap
@@ -14,11 +14,11 @@ from popular.log.writer import Log
 from popular.pproxy.messages import SMTP_NOT_RECORDED
 from popular.smtpafterpop.clients import Clients, ClientsError
 
-# Seconds to wait for another writer.  One of ours has done in less than a millisecond, but with 200 at once some wait
-# for more than 20 ms, because the one who writes has to wait for the processor.
+# Seconds to wait for another writer.  One of ours needs less than a millisecond, but with 200 at once some wait for
+# more than 20 ms, because the writing process has to wait for the processor.
 _PATIENCE = 0.25
 REST_SECONDS = 1.0    # seconds after a failure in which no session with a client tries, so that few wait for a lock
-_SURPLUS = 0.25       # so much longer than promised an address is recorded, and need not be again so long
+_SURPLUS = 0.25       # the part of its lifetime by which a record lasts longer, and in which it need not be renewed
 
 SLOTS = 4096       # of the notebook
 
@@ -26,13 +26,13 @@ _SLOT = struct.Struct("=Qd")
 
 
 class Notebook:
-    """What all children know of each other's doings, in shared memory: which addresses were recorded just now.
+    """Which addresses were recorded recently, in memory that all children share.
 
-    One slot may be wanted by several addresses: the last one has it.  Times are monotonic.
+    Several addresses may need the same slot: the last one gets it.  Times are monotonic.
     """
 
     def __init__(self) -> None:
-        """Begin with nothing; needs no descriptor and goes with the last process that has it."""
+        """Start empty; needs no descriptor and is freed with the last process that has it."""
         self._memory = mmap.mmap(-1, _SLOT.size * (SLOTS + 1))    # the last one is for `rest`
 
     def is_fresh(self, address: str, now: float) -> bool:
@@ -47,19 +47,19 @@ class Notebook:
         _SLOT.pack_into(self._memory, key % SLOTS * _SLOT.size, key, until)
 
     def is_resting(self, now: float) -> bool:
-        """Tell whether nobody is to try."""
+        """Tell whether no session should try to record now."""
         return bool(now < _SLOT.unpack_from(self._memory, SLOTS * _SLOT.size)[1])
 
     def rest(self, until: float) -> None:
-        """Let nobody try before `until`."""
+        """Let no session try before `until`."""
         _SLOT.pack_into(self._memory, SLOTS * _SLOT.size, 0, until)
 
 
 class Recorder:
-    """Writes down who logged in."""
+    """Records clients that have logged in."""
 
     def __init__(self, path: str, lifetime: float, former: "Recorder | None" = None) -> None:
-        """Record in the file `path`, for `lifetime` seconds at least; `former`: whose place this one takes."""
+        """Record in the file `path`, for at least `lifetime` seconds; `former`: the recorder that this one replaces."""
         self.path = path
         self.lifetime = lifetime
         self._surplus = lifetime * _SURPLUS
@@ -68,16 +68,16 @@ class Recorder:
         self._once: OnceAMinute = OnceAMinute() if former is None else former._once
 
     def prepare(self, log: Log) -> None:
-        """Make the file if there is none; in the master, which leaves it closed."""
+        """Make the file if there is none; called in the master, which does not keep it open."""
         try:
             self._clients.prepare()
         except ClientsError as why:
             self._complain(log, "", why)
 
     def record(self, address: str, log: Log, *, is_last_try: bool = False) -> bool:
-        """Let the client at `address` send mail; False when it could not be written now, and may be later.
+        """Let the client at `address` send mail; return False if that could not be written now, but may be later.
 
-        An address with a zone means another client on another link, and is not recorded.
+        An address with a zone is not recorded: on another link it is another client.
         """
         now = time.monotonic()
         if "%" in address or self._notebook.is_fresh(address, now):

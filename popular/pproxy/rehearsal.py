@@ -1,4 +1,4 @@
-"""Where sessions of pproxy are rehearsed: users, a mail check and a backend that are none.
+"""The stage for rehearsed sessions of pproxy: imitations of users, a mail check and a backend.
 
 Runs in the master at its start, before it has children (daemon.child.warmup); raises OSError and StartError.
 """
@@ -24,18 +24,18 @@ _FREE = Endpoint("127.0.0.1", 0)
 
 
 class _Everyone(PdmModule):
-    """Everyone may in who knows the password."""
+    """Accepts everyone with the right password."""
 
     def check(self, request: Request) -> Answer:
-        """Return the one mailbox, read from a record as databases keep them."""
+        """Return the one mailbox, read from a record like those in databases."""
         return records.answer_from(request, f"{{PLAIN}}{_PASSWORD}:{_NAME}::{_NAME}".encode())
 
 
 class ProxyStage:
-    """A pproxy for clients who have no mail, and every fourth time for one who has."""
+    """A pproxy for clients without mail, and every fourth time for one with mail."""
 
     def __init__(self, null: Log, make_job: Callable[[ProxyConfig, Chain], Job]) -> None:
-        """Open what the proxy will ask; `null` leads nowhere."""
+        """Open the sockets of pcheckd and pserv; `null` is a log that writes nothing.  Raises OSError, StartError."""
         self.log = null
         self.owner = _NAME
         self._pcheckd = bind_udp(_FREE)
@@ -51,7 +51,7 @@ class ProxyStage:
         self.job = make_job(config, Chain([_Everyone(_NAME, [])], _SECONDS, null.note))
 
     def be_the_others(self, endpoint: Endpoint, number: int) -> None:
-        """Be a client, pcheckd and, every fourth time, pserv."""
+        """Act as a client, as pcheckd and, every fourth time, as pserv."""
         has_mail = number % 4 == 3
         with socket.create_connection((endpoint.host, endpoint.port), _SECONDS) as client:
             client.recv(512)

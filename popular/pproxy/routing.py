@@ -1,8 +1,9 @@
 """From what a database module says to where the mail is, for a login and for `user find`.
 
 Used in the children of pproxy; `find_user` in a process of its own, forked from the master.  Records come from
-databases and may name what does not exist; that is the administrator's to mend, so the client hears [SYS/TEMP] and the
-log tells what is wrong.
+databases and may name what does not exist.  Only the
+administrator can fix that, so the client gets [SYS/TEMP] and the
+log says what is wrong.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,12 +34,12 @@ class _Knowing(Protocol):
 
 
 class NoRoute(PopularError):
-    """An authenticated user's record leads nowhere; the text says why."""
+    """An authenticated user's record cannot be used; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where one user's mail is and how to get there."""
+    """Where one user's mail is and how to access it."""
 
     backend: Backend
     protocol: str                                       # the record's, else the backend's own
@@ -46,7 +47,7 @@ class Route:
     user: str                                           # pop3
     password: bytes = field(repr=False)                 # pop3
     master: bool
-    is_vouched: bool = True                             # the client's password was checked, or nobody wants to
+    is_vouched: bool = True                             # the client's password was checked, or needs no check
 
     @property
     def where(self) -> str:
@@ -55,7 +56,7 @@ class Route:
 
 
 def find_route(backends: Mapping[str, Backend], found: Found, given: bytes = b"") -> Route:
-    """Return the route to what a database module `found` for a client who gave a password; raises NoRoute."""
+    """Return the route to what a database module `found`; `given` is the client's password; raises NoRoute."""
     backend = backends.get(found.backend)
     if backend is None:
         raise NoRoute(f"no backend {found.backend!r} is configured")
@@ -123,8 +124,8 @@ def step_line(step: Step, word: str) -> str:
 
 
 def _is_vouched(found: Found, given: bytes) -> bool:
-    """Tell whether the module that `found` has checked the password that was given, before the backend does.
+    """Tell whether the module that `found` has already checked the `given` password.
 
-    One that does not say has done so if the backend gets another password: then nobody else could.
+    A module that does not say has done so if the backend gets another password: then nothing else could check it.
     """
     return found.password != given if found.verified is None else found.verified

@@ -1,7 +1,7 @@
-"""The story of one client of the proxy, from greeting to goodbye (spec 0.2, 1.5).
+"""The session of one client of the proxy, from greeting to goodbye (spec 0.2, 1.5).
 
-Runs in the children of pproxy.  A refusal, ours or the backend's, leaves the client in
-AUTHORIZATION; what they sent ahead survives every change of state and goes first into the relay.
+Runs in the children of pproxy.  After a refusal, ours or the backend's, the client stays in AUTHORIZATION.
+What the client has sent ahead is kept through every change of state and is relayed first.
 """
 
 import time
@@ -43,7 +43,7 @@ _CHECKS = tuple(f"checks_{state.name.lower()}" for state in MailState)    # coun
 
 
 class Empty:
-    """The client is logged in and has, as far as they can see, no mail."""
+    """The client is logged in and sees an empty mailbox."""
 
 
 class ProxySession:
@@ -66,10 +66,10 @@ class ProxySession:
         self.outcome = ProxyOutcome.NO_LOGIN
         self.end_reason = ""   # why it ended so, where that is known
         self.recorder = recorder if vserv.smtpafterpop else None
-        self.unrecorded = False    # the client may send mail, but that is not written yet
+        self.unrecorded = False    # the client may send mail, but is not recorded yet
 
     def run(self) -> None:
-        """Serve the client; raises Gone when they leave or misbehave."""
+        """Serve the client; raises Gone if they leave or misbehave."""
         self.log.note(messages.SESSION_START, client=self.client, vserv=self.vserv.ident)
         self.session.hides_input = True
         try:
@@ -96,14 +96,14 @@ class ProxySession:
             self.log_end()
 
     def limit_login(self) -> None:
-        """Set the one deadline of the whole login; without it a silent client is idle like any other."""
+        """Set the deadline of the whole login; without one, only the idle timeout limits it."""
         if self.config.authtimeout:
             self.wire.deadline = time.monotonic() + self.config.authtimeout
         else:
             self.wire.idle = self.config.idletimeout
 
     def log_in(self) -> Empty | BackendLink | None:
-        """Lead the client to a mailbox; None when they quit before."""
+        """Log the client in to a mailbox; return None if they quit before.  Raises Gone after too many refusals."""
         for attempt in range(self.config.maxauthtries):
             self.session.enter("auth")
             self.session.child.has_login = False
@@ -122,7 +122,7 @@ class ProxySession:
         raise Gone("too many refused logins")
 
     def ask_credentials(self) -> Credentials | None:
-        """Lead the client to USER and PASS, under TLS if they want it; None when they quit."""
+        """Get USER and PASS from the client, after STLS if they send it; return None if they quit."""
         while True:
             offers_tls = self.vserv.tls is not None and not self.session.is_secure
             needs_tls = not (self.session.is_secure or self.vserv.plaintextauth == "on"
@@ -134,11 +134,11 @@ class ProxySession:
                 self.wire, caps, offers_tls=offers_tls, needs_tls=needs_tls))
             if not isinstance(found, StartTls):
                 return found if isinstance(found, Credentials) else None
-            assert self.vserv.tls is not None    # or there was no STLS
+            assert self.vserv.tls is not None    # else STLS does not exist
             self.session.start_tls(self.vserv.tls)
 
     def authenticate(self, credentials: Credentials) -> Route:
-        """Ask the database modules who this is and where their mail is; raises LoginRefused."""
+        """Ask the database modules who the user is and where their mail is; raises LoginRefused."""
         self.user, self.route, self.pdm = credentials.user, None, ""
         self.slot.call_user(self.user)
         verdict = self.session.child.lend(self.chain.check, Request(
@@ -169,7 +169,7 @@ class ProxySession:
         raise LoginRefused(_WRONG, code="AUTH", why=verdict.why)
 
     def admit(self, route: Route) -> Empty | BackendLink:
-        """Decide between the empty mailbox and the backend; answers the client's PASS; raises LoginRefused."""
+        """Choose between the empty mailbox and the backend, and answer the client's PASS; raises LoginRefused."""
         where = self.where(route)
         if not self.vserv.enabled:
             self.log.note(messages.VSERV_DISABLED, vserv=self.vserv.ident, client=self.client)
@@ -187,7 +187,7 @@ class ProxySession:
         return self.connect(route)
 
     def mail_state(self, route: Route) -> MailState | None:
-        """Ask pcheckd; None when the protocol has no mail check, or when nothing usable came back."""
+        """Ask pcheckd; return None if the protocol has no mail check, or if there is no usable answer."""
         if route.protocol != "cxpop":
             return None
         self.session.enter("mailcheck")
@@ -195,7 +195,7 @@ class ProxySession:
         asked = time.monotonic()
         try:
             state = ask_pcheckd(backend.check, route.mailbox, backend.checktimeout, backend.checktries, backend.source)
-        except NoMailbox:    # what becomes of such users is the server's to say, and known there only
+        except NoMailbox:    # only the server knows what happens to such users
             self.slot.count("checks_missing")
             self.log.note(messages.NO_MAILBOX, **self.where(route))
             return None
@@ -217,7 +217,7 @@ class ProxySession:
             link = BackendLink.open(route, self.session.id, self.session.child.reserved.place_backend)
         except BackendRefused as why:
             self.slot.count("backend_refused")
-            if why.is_guess and not route.is_vouched:    # it was the client's password, which nobody knew before
+            if why.is_guess and not route.is_vouched:    # it was the client's own password, not checked before
                 self.log.note(messages.LOGIN_REFUSED, user=self.user, namespace=self.vserv.namespace,
                               client=self.client, pdm=self.pdm, why=f"backend {route.backend.ident}: {why}")
             else:
@@ -235,9 +235,9 @@ class ProxySession:
         return link
 
     def out_of_reach(self, route: Route, why: BackendError) -> Empty:
-        """Play the empty mailbox instead of the backend, or raise LoginRefused, as `softfail` says.
+        """Show the empty mailbox instead of the backend, or raise LoginRefused, depending on `softfail`.
 
-        Not for a client whose password the backend was to check, nor where it has been given one and says nothing.
+        Always raise Refused if the backend was to check the client's password, or got one and did not answer.
         """
         self.session.child.count_failure(route.backend.ident, why.kind)
         if route.backend.softfail and route.is_vouched and not isinstance(why, Unanswered):
@@ -249,8 +249,8 @@ class ProxySession:
     def empty(self, route: Route, outcome: ProxyOutcome) -> Empty:
         """Answer PASS as pserv would for a mailbox without mail.
 
-        Raises LoginRefused when nobody has checked the password.
-        That is the backend's business where the module has not done so (`any` with pop3), and it was not asked.
+        Raises LoginRefused if nothing has checked the password.
+        If the module does not check it (`any` with pop3), the backend would, but it was not asked.
         """
         if not route.is_vouched:
             raise LoginRefused(BROKEN, code="SYS/TEMP", why=f"{outcome.text}, and nobody has checked the password")
@@ -259,13 +259,13 @@ class ProxySession:
         return Empty()
 
     def where(self, route: Route) -> dict[str, str]:
-        """Return what log lines say of a route and of who is on it."""
+        """Return the fields of log lines for a route and its client."""
         return {"backend": route.backend.ident, "mailbox": route.where, "client": self.client}
 
     def record(self, login: Empty | BackendLink, recorder: "Recorder") -> None:
         """Record that the client may send mail, if their own password was checked.
 
-        For protocol pop3 it is the backend that does so, for certain, and an empty mailbox was not asked for there.
+        With pop3 only the backend is certain to check it, and for an empty mailbox it was not asked.
         """
         route = self.route
         if route is None or route.master or route.protocol == "pop3" and isinstance(login, Empty):
@@ -273,18 +273,18 @@ class ProxySession:
         self.unrecorded = not recorder.record(self.session.peer.host, self.log)
 
     def record_late(self) -> None:
-        """Try once more to record the client, when they are gone."""
+        """Try once more to record the client, after they have left."""
         if self.recorder is not None:
             self.unrecorded = not self.recorder.record(self.session.peer.host, self.log, is_last_try=True)
 
     def play_empty_mailbox(self) -> None:
-        """Be the server of an empty mailbox until the client leaves."""
+        """Serve an empty mailbox until the client leaves."""
         self.session.enter("empty")
         self.dialogue.run(TransactionState(self.wire, EmptyMaildrop(), self.vserv.mail_caps,
                                            has_last=self.config.last))
 
     def hand_over(self, link: BackendLink) -> None:
-        """Ferry bytes between client and backend until one of them ends."""
+        """Relay bytes between client and backend until one of them ends."""
         self.session.enter("relay")
         self.session.is_talking = False
         sent_ahead = self.wire.take_buffered()
@@ -305,13 +305,13 @@ class ProxySession:
         time.sleep(max(0.0, moment - time.monotonic()))
 
     def log_nul(self, why: BackendError) -> None:
-        """Note a NUL byte from a backend (spec 1.5), of which its error is the consequence."""
+        """Log a NUL byte from a backend (spec 1.5), if that has caused the error."""
         if isinstance(why.__cause__, NulByte):
             data = b"***" if isinstance(why, Unanswered) else why.__cause__.data    # it may repeat the password
             self.log.note(NULL_BYTE_IN_INPUT, ctx="backend", len=why.__cause__.length, data=data)
 
     def log_end(self) -> None:
-        """Write the line that sums the session up, and count its outcome."""
+        """Log the line that sums up the session, and count its outcome."""
         self.slot.count(self.outcome.counter)
         self.log.note(
             messages.SESSION_END, client=self.client, vserv=self.vserv.ident, namespace=self.vserv.namespace,
@@ -322,7 +322,7 @@ class ProxySession:
 
 
 def sum_up(config: Config, log: Log, row: Row, how: str) -> None:
-    """Write the last line of a session whose child has died, `how`, from what it had told (master only)."""
+    """Write the last line of a session whose child has died, `how`, from what the child had reported (master only)."""
     vserv = config.item("vserv", row.owner)
     log.note(
         messages.SESSION_END, client=str(row.client), vserv=row.owner,

@@ -11,47 +11,48 @@ from popular.pproxy.objects import CLASSES
 
 _LOGIN_ROWS = (
     Setting("authtimeout", Time(0, 3600), 120.0,
-            "Time a client has for its whole login, from the greeting on; 0 is no limit."),
+            "Time within which a client must log in, from the greeting on; 0 is no limit."),
     Setting("authdelay", Time(0, 15), 1.0,
             "Time between PASS and the first refusal; it doubles with each refusal, up to 15s."),
     Setting("maxauthtries", Int(1, 100), 3,
-            "Refused logins after which the connection is closed."),
+            "The connection is closed after this number of refused logins."),
     Setting("maxerrors", Int(1, 1000), 25,
-            "Commands refused for the client's own fault after which the connection is closed; an empty line counts as "
-            "one."),
+            "The connection is closed after this number of commands refused for the client's own errors; an empty line "
+            "counts as one."),
     Setting("maxline", Int(64, 8192), 255,
             "Longest command line in octets; a longer one is refused whole."),
     Setting("idletimeout", Time(0, 86400), 600.0,
-            "Time after the login in which neither side sends a byte or takes one, then the connection is closed; a "
-            "slow reader is not idle; RFC 1939 asks for 10 minutes at least."),
+            "If neither side sends or takes a byte for this time after the login, the connection is closed; a slow "
+            "reader is not idle; RFC 1939 requires at least 10 minutes."),
     Setting("last", Bool(), False,
-            "The command LAST (RFC 1460) in the empty mailbox that pproxy shows; as in pserv, which says more."),
+            "The command LAST (RFC 1460) in the empty mailbox that pproxy shows; see the same setting of pserv."),
     Setting("sidprefix", Id(), None,
             "First part of every session id, up to 32 characters; the host name without its domain when not set."),
-    Setting("allowsslv2", Off(), False, "Always off, because there is no SSL 2 any more; for rc files of old."),
+    Setting("allowsslv2", Off(), False, "Always off, because SSL 2 no longer exists; for old rc files."),
     Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that virtual servers name."),
 )
 
 _BACKEND_ROWS = (
     Setting("checktimeout", Time(0.01, 60), 0.5, "Time to wait for the answer to one mail check."),
-    Setting("checktries", Int(1, 10), 3, "Mail checks sent before the answer is given up and the backend is called."),
+    Setting("checktries", Int(1, 10), 3, "Mail checks sent without an answer before pproxy connects to the backend."),
     Setting("connecttimeout", Time(0.01, 300), 5.0, "Time to wait for the connection to a backend."),
     Setting("logintimeout", Time(0.01, 300), 30.0,
-            "Time to wait for a backend to finish the login; more than it delays refusals by (Dovecot: up to 17s)."),
+            "Time to wait for a backend to finish the login; must be longer than it delays refusals (Dovecot: up to "
+            "17s)."),
     Setting("softfail", Bool(), True,
-            "When a backend is out of reach: on shows the client an empty mailbox, if a database module has checked "
-            "the password and no pop3 backend was given one, off answers -ERR [SYS/TEMP]."),
+            "If a backend is unreachable: on shows the client an empty mailbox, provided that a database module has "
+            "checked the password and no pop3 backend got one; off answers -ERR [SYS/TEMP]."),
 )
 
 _PORT_ROWS = (
     Setting("ringd", File(), None,
-            "Socket of the ringd(8) that opens ports below 1024; when not set, pproxy opens them itself, and those for "
-            "which it lacks the right are opened by the ringd whose socket is in the run folder."),
+            "Socket of the ringd(8) that opens ports below 1024; when not set, pproxy opens them itself, and asks the "
+            "ringd whose socket is in the run folder for those that it may not open."),
 )
 
 _PDM_ROWS = (
-    Setting("pdmdir", Dir(), None, "Folder of database modules of your own, looked at before the installed one."),
-    Setting("pdmtimeout", Time(0.01, 300), 10.0, "Time that one database module has for one answer."),
+    Setting("pdmdir", Dir(), None, "Folder of your own database modules, searched before the installed one."),
+    Setting("pdmtimeout", Time(0.01, 300), 10.0, "Time that a database module has for one answer."),
 )
 
 _SMTP_ROWS = (
@@ -59,7 +60,7 @@ _SMTP_ROWS = (
             "SQLite database, for Postfix, with the addresses of clients that logged in at a virtual server with "
             "`smtpafterpop`; its folder must exist."),
     Setting("smtpafterpoptime", Time(1, 86400), 1800.0,
-            "How long after a login its client may send mail, at least; it may be a quarter more."),
+            "The least time after a login for which its client may send mail; it may be up to a quarter longer."),
 )
 
 SCHEMA = Schema("pproxy", (

@@ -1,6 +1,6 @@
-"""What makes this daemon pproxy: rows, checks, listeners and the work of its children.
+"""The specification of pproxy: rows, checks, listeners and the work of its children.
 
-Read by the starter and run in the master; lean, because what is imported here sits in every child.
+Read by the starter and run in the master; lean, because every child has what is imported here.
 """
 
 import os
@@ -51,7 +51,7 @@ class _Proxy:
     config: ProxyConfig
     chain: Chain
     log: Log
-    recorder: "Recorder | None" = None    # of clients that may send mail; None: there never was anything to record
+    recorder: "Recorder | None" = None    # of clients that may send mail; None: no client was ever to be recorded
 
     def serve(self, connection: Connection, child: Child) -> None:
         """Serve one client."""
@@ -62,10 +62,10 @@ class _Proxy:
                          maxline=config.maxline) as session:
                 story = ProxySession(config, self.chain, session, config.vservs[connection.owner], self.recorder)
                 story.run()
-            if story.unrecorded:    # now nobody waits any more
+            if story.unrecorded:    # now no client waits any more
                 story.record_late()
         finally:
-            while DRIVERS.news:    # a password was stored in a form that this child had to load something for
+            while DRIVERS.news:    # a stored password needed a module that this child had to load
                 child.wish_for(DRIVERS.news.pop())
 
 
@@ -80,7 +80,7 @@ class ProxyJob(AcceptJob):
 
 
 def check(config: Config) -> list[Mistake]:
-    """Return what is wrong beyond single rows: capability lists, addresses, folders, modules that do not load."""
+    """Return mistakes that are not in single rows: capability lists, addresses, folders, modules that do not load."""
     return gather([
         partial(pool_mistakes, config),
         partial(_variable_mistakes, config),
@@ -109,7 +109,7 @@ def _backend_mistakes(item: Item) -> list[Mistake]:
                              f"{quoted(source)} is not a numeric address of this host"))
     if item.values.text("tls") == STARTTLS and item.values.text("protocol") != "pop3":
         found.append(Mistake(place("backend", item.ident, "tls"),
-                             "tls = starttls needs protocol = pop3, which alone has STLS; write implicit"))
+                             "tls = starttls needs protocol = pop3, since no other has STLS; write implicit"))
     return found
 
 
@@ -122,10 +122,10 @@ def _module_mistakes(item: Item, config: Config) -> list[Mistake]:
 
 
 def listens(config: Config) -> list[Listen]:
-    """Return where pproxy listens: every address of every virtual server, and for metrics.
+    """Return where pproxy listens: every address of every virtual server, and those for metrics.
 
-    ringd opens low ports of virtual servers if it is named; else it is asked, where it is expected, for those that we
-    may not open.
+    If ringd is named, it opens the low ports of virtual servers; else the one in the run folder is asked for those that
+    we may not open.
     """
     backlog = config.variables.integer("backlog")
     ringd = config.variables.optional_text("ringd") or ""
@@ -136,7 +136,7 @@ def listens(config: Config) -> list[Listen]:
 
 
 def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
-    """Load database modules and certificates and return what the children do; raises ConfigError and PdmError."""
+    """Load database modules and certificates, and return the job of the children; raises ConfigError and PdmError."""
     modules = [configured_module(item, config) for item in config.items("pdm")]
     chain = Chain(modules, config.variables.seconds("pdmtimeout"), log.note, ModuleOutput(log))
     tls = load_tls("vserv", config.items("vserv"), tls_of(former), log)
@@ -151,11 +151,11 @@ def records_clients(config: Config) -> bool:
 
 
 def find_recorder(config: Config, log: Log, former: Job | None) -> "Recorder | None":
-    """Return what records clients: the `former` job's if it can go on, or a new one, or None if there is no need."""
+    """Return the recorder of clients: that of the `former` job if it still fits, a new one, or None if not needed."""
     old = former.recorder if isinstance(former, ProxyJob) else None
     if not records_clients(config):
-        return old    # whose descriptor is not opened anew each time that somebody turns it on again
-    from popular.pproxy.recorder import Recorder    # here: SQLite is 2 MB that no child without it shall carry
+        return old    # kept, so that its descriptor is not opened again each time that recording is turned on
+    from popular.pproxy.recorder import Recorder    # here: SQLite takes 2 MB, which children without it should not load
 
     path, lifetime = config.variables.text("smtpafterpopfile"), config.variables.seconds("smtpafterpoptime")
     if old is not None and (old.path, old.lifetime) == (path, lifetime):
@@ -166,10 +166,10 @@ def find_recorder(config: Config, log: Log, former: Job | None) -> "Recorder | N
 
 
 def login_limit(config: Config) -> LoginLimit:
-    """Return how long a session may be one without a login, by the master's clock.
+    """Return how long a session may last without a login, by the master's clock.
 
-    Beyond authtimeout, a question may be under way that began in time.  Without authtimeout a client may take its
-    time, and a module what all questions of both passes together may take.
+    After authtimeout, a question that began in time may still be running.  Without authtimeout a client may take any
+    time, and a module as long as all questions of both passes together may take.
     """
     authtimeout, pdmtimeout = (config.variables.seconds(name) for name in ("authtimeout", "pdmtimeout"))
     if authtimeout:
@@ -179,7 +179,7 @@ def login_limit(config: Config) -> LoginLimit:
 
 
 def make_stage(config: Config, null: Log) -> ProxyStage:
-    """Return where sessions are rehearsed; raises OSError, StartError."""
+    """Return the stage on which sessions are rehearsed; raises OSError, StartError."""
     return ProxyStage(null, lambda scene, chain: ProxyJob(_Proxy(scene, chain, null), 1))
 
 

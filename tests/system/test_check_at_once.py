@@ -58,7 +58,7 @@ tls = starttls
         "6: [pproxy] minspare: 'many' is not a whole number from 1 to 1000",
         "7: [pproxy] authtimeout: '1 hour' is not a time; write 1h",
         "10: [vserv] main: unknown key 'adress'; did you mean 'address'?",
-        "29: [backend] store: tls: tls = starttls needs protocol = pop3, which alone has STLS; write implicit",
+        "29: [backend] store: tls: tls = starttls needs protocol = pop3, since no other has STLS; write implicit",
         "21: [pdm] others: module passwd: 'args' is missing: the users file",
         f"23: [pdm] strange: {modules}/pdm_strange.py: No such file or directory",
         "9: [vserv] main: tls = implicit needs 'certificate'",

@@ -114,7 +114,7 @@ def test_a_backend_that_cannot_be_trusted_or_does_not_trust_us(
 
 @pytest.mark.parametrize("answer, why", [
     (b"-ERR unknown\r\n", "its answer to STLS is -ERR"),
-    (b"+OK\r\n+OK injected\r\n", "more behind its answer to STLS"),
+    (b"+OK\r\n+OK injected\r\n", "more after its answer to STLS"),
     (b"+OK\r\n", "TLS: "),
 ])
 def test_stls_toward_a_backend_that_does_not_do_it(start: Start, rundir: Path, pop: Callable[..., PopClient],
