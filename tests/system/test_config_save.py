@@ -119,7 +119,7 @@ def test_root_writes_for_another_user_where_only_root_can_write(rundir: Path) ->
 
     assert writes_as() == 0
     file.write_text("# somebody's empty file\n")
-    with pytest.raises(UsageError, match="says nothing yet"):
+    with pytest.raises(UsageError, match="has no settings yet"):
         writes_as()
     file.write_text("[pproxy]\nmaxerrors = 7\n")
     os.chown(file, 65534, 0)

@@ -29,7 +29,7 @@ MAILBOX_KEPT = Message(
     "stop that, then mark it again.")
 CLEAN_FAILED = Message(
     0x02f7, ADM, "clean_failed", "mailbox failures why",
-    "There were this number of errors with a mailbox; why is the first. Fix the cause; the next run tries again.")
+    "This number of steps failed in a mailbox; why tells the first error. Fix the cause; the next run tries again.")
 FOLDER_UNREADABLE = Message(
     0x02f8, ADM, "folder_unreadable", "path why",
     "A folder of the spool could not be read; no mailbox in it was cleaned. Check its permissions and the "
