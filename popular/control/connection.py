@@ -20,23 +20,6 @@ _MAX_ANSWER = 64 << 20    # octets of an answer
 _MAX_TURN = 64            # lines obeyed in one turn, so that the master's other work never waits long
 
 _BLOCK = 65536
-_CREDENTIALS = struct.Struct("=iII")    # pid, uid, gid (unix(7))
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """The process at the other end."""
-
-    pid: int
-    uid: int
-
-    @classmethod
-    def of(cls, sock: socket.socket) -> "Peer":
-        """Return the process that connected; raises OSError."""
-        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        pid, uid, _ = _CREDENTIALS.unpack(raw)
-        return cls(pid, uid)
-
 
 Obey = Callable[[str, Peer], ControlAnswer | Later]
 

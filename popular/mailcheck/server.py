@@ -17,7 +17,7 @@ from popular.net.listen import SocketAddress
 
 MAX_BURST = 64    # datagrams answered before the child checks whether it should leave
 
-_Answerer = Callable[[bytes], bytes | None]            # takes a request, returns the answer, None for no answer; raises nothing
+_Answerer = Callable[[bytes], bytes | None]    # request to answer; None: no answer; raises nothing
 Trace = Callable[[str, SocketAddress, bytes], None]    # "received" or "sent", the peer, the octets
 
 

@@ -14,8 +14,6 @@ from popular.mailcheck import packet
 from popular.mailcheck.packet import MailState
 from popular.pcheckd import messages
 
-COMPLAINT_INTERVAL = 60.0    # seconds between two log lines about unreadable mailboxes
-
 _TOO_LONG = packet.error_answer("request too long")
 _UNKNOWN = packet.error_answer("unknown request")
 _ILLEGAL = packet.error_answer("illegal mailbox name")
@@ -68,6 +66,6 @@ class Answers:
         return _MISSING if state is None else packet.mail_answer(state)
 
     def _complain(self, mailbox: str, why: StoreError) -> None:
-        """Log an unreadable mailbox, once less than a minute most."""
+        """Log an unreadable mailbox, once a minute at most."""
         if self._complaints.is_due():
             self._log.note(messages.MAILBOX_UNREADABLE, mailbox=mailbox, why=str(why))

@@ -74,7 +74,7 @@ def lookup(root: str, missing: str) -> Callable[[str], MailState | None]:
         try:
             return _STATES[mail_state(root, mailbox)]
         except MailboxError as why:
-            if why.no_such_mailbox:    # permanently missing, although the spool exists
+            if why.no_such_mailbox:
                 return MailState.EMPTY if missing == _EMPTY and why.is_missing else None
             raise
     return look

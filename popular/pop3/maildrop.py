@@ -78,7 +78,7 @@ class Maildrop(Protocol):
         ...
 
     def open(self, index: int) -> BinaryIO:
-        """Return a reader of the message's wire octets, with CRLF line ends, not dot-stuffed; raises StoreError, MessageGone.
+        """Return a reader of the message's wire octets, with CRLF, not dot-stuffed; raises StoreError, MessageGone.
 
         From now on `entries` has their true number as its size.
 

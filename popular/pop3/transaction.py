@@ -39,7 +39,7 @@ class SessionTotals:
     """What a session did, for the log."""
 
     retrieved: int = 0      # answers to RETR sent in full
-    octets: int = 0         # of the messages retrieved, given to the wire by STAT counts them
+    octets: int = 0         # of the messages retrieved, as STAT counts them
     deleted: int = 0        # messages removed at QUIT
     failed: int = 0         # messages that could not be removed
     why: str = ""           # the store's error if QUIT could not do everything
@@ -252,9 +252,3 @@ class TransactionState(State):
         self._unreadable += 1
         self._read_error = f"message {index + 1}: {why}"
         return CommandRefused(f"message {index + 1} cannot be read now", code=code, is_own_fault=False)
-
-    def _counted(self, parts: Iterator[bytes | FilePart]) -> Iterator[bytes | FilePart]:
-        """Pass on the parts to be sent and add up their octets."""
-        for part in parts:
-            self._sent += len(part)
-            yield part

@@ -1,9 +1,8 @@
 """From what a database module says to where the mail is, for a login and for `user find`.
 
 Used in the children of pproxy; `find_user` in a process of its own, forked from the master.  Records come from
-databases and may name what does not exist.  Only the
-administrator can fix that, so the client gets [SYS/TEMP] and the
-log says what is wrong.
+databases and may name what does not exist.  Only the administrator can fix that, so the client gets [SYS/TEMP]
+and the log says what is wrong.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

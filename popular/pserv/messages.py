@@ -26,11 +26,9 @@ MAILBOX_CLOSED = Message(
     0x0281, INF, "mailbox_closed",
     "peer server mailbox outcome retrieved octets deleted failed bytes_in bytes_out seconds times",
     "A session is over.  octets counts those of the messages retrieved, as STAT counts them, failed the messages that "
-    "could not be removed; times "
-    "gives the seconds spent in each state.  If a child died within a session, or was "
+    "could not be removed; times gives the seconds spent in each state.  If a child died within a session, or was "
     "ended by a command, its master writes this line: outcome is `cut off:` and the reason, bytes may be up to a "
-    "second old, and what only the child "
-    "knew is 'unknown'.  Nothing to do.")
+    "second old, and what only the child knew is 'unknown'.  Nothing to do.")
 NO_PREAMBLE = Message(
     0x0282, INF, "no_preamble", "peer server why",
     "A connection ended before it named a mailbox.  Health checks do that; many such lines hint at a network fault.")

@@ -89,7 +89,7 @@ class ServSession:
         return preamble
 
     def open(self, preamble: Preamble) -> Served:
-        """List the mailbox; raises Refused after the reason was logged."""
+        """List the mailbox; raises LoginRefused after the reason was logged."""
         self.session.enter("opening")
         mailbox = Mailbox(self.config.mailboxdir, preamble.mailbox)
         try:
@@ -147,7 +147,7 @@ class ServSession:
             self.log.note(messages.DIR_ACCESS_FAILED, mailbox=mailbox, path=why.path, why=reason)
 
     def log_end(self, mailbox: str, maildrop: Served, totals: SessionTotals, outcome: ServerOutcome, why: str) -> None:
-        """Log what went wrong in the store, and the line that sums up the session."""
+        """Log what went wrong in the store, and the line that sums up the session: `why` it ended, or how."""
         for trouble in maildrop.troubles:
             self.log.note(_TROUBLES[trouble.what], mailbox=mailbox, name=trouble.name, why=trouble.why)
         if totals.unreadable:

@@ -112,7 +112,8 @@ class Service:
     def _hear(self, client: _Client) -> None:
         """Answer one request of a client, or drop a client that has left."""
         try:
-            # no room for descriptors, so the kernel closes them
+            # No room for descriptors, so the kernel closes them.
+            packet = client.sock.recv(MAX_RING_REQUEST + 1)
         except BlockingIOError:
             return
         except OSError:

@@ -48,7 +48,7 @@ def deliver(mailbox: Mailbox, source: ByteSource, form: MailForm, step: _Step = 
     `step` is called before each step with its name: "write", "sync", "link", "unlink", "settle".  An exception
     that it raises up to and including "link" undoes the delivery.
 
-    Raises MailboxError, or StoreError (SYS/TEMP); then the mail is not delivered.  There is one exception: if new/
+    Raises MailboxError, or StoreError; then the mail is not delivered.  There is one exception: if new/
     cannot be synced, and the message not be removed again, it stays.  To deliver it twice is better than to lose it.
     """
     mailbox.check()

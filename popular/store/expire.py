@@ -202,12 +202,6 @@ class Cleaning:
             self._cleaned.size += message_octets(path)
 
 
-def _octets(path: str, name: str) -> int:
-    """Return the size of a message: the size on disk if its name does not tell it.  Raises OSError."""
-    size = size_of(name)
-    return os.lstat(path).st_size if size is None else size
-
-
 def _is_same(path: str, other: str) -> bool:
     """Tell whether two paths are the same file.  Raises OSError, but not if `path` does not exist."""
     try:

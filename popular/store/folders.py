@@ -70,14 +70,9 @@ def has_file(folder: str) -> bool:
 
 
 def folder_error(folder: str, why: OSError) -> MailboxError:
-    """Return the error for a folder, `no_such_mailbox` if it is a permanent error (SYS/PERM)."""
+    """Return the error for a folder, `no_such_mailbox` if it is missing."""
     number = why.errno or errno.EIO
     return MailboxError(folder, number, no_such_mailbox=number in _MISSING)
-
-
-def is_missing(why: MailboxError) -> bool:
-    """Tell whether the folder simply does not exist."""
-    return why.number == errno.ENOENT
 
 
 def make_folder(path: str) -> bool:

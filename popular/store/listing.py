@@ -144,7 +144,7 @@ class Whereabouts:
     """Paths of one mailbox's messages, and a search for those that have moved."""
 
     def __init__(self, mailbox: Mailbox, flags_own: bool = False) -> None:
-        """Look in `mailbox`; `flags_own`: names of repair, with the flag `S`, too."""
+        """Look in `mailbox`; `flags_own`: names of our form get the flag `S`, too."""
         self._mailbox = mailbox
         self._flags_own = flags_own
         self._places: dict[str, dict[int, tuple[bool, str]]] = {}

@@ -38,7 +38,7 @@ class Mailbox:
         return why.is_missing and os.path.isdir(self.cur)
 
     def missing(self, why: MailboxError) -> MailboxError:
-        """Return the error for a failure of new/: if the spool itself is missing, it is only temporary."""
+        """Return the error for a failure of new/: without the spool, no mailbox is said to be missing."""
         if why.no_such_mailbox and not os.path.isdir(self.root):
             return MailboxError(self.root, why.number)
         return why

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _Stop as stop:
         return stop.code
     except KeyboardInterrupt:
-        return 130    # as in shells
+        return INTERRUPTED
     except BrokenPipeError:    # the reader of the answers has left
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
         return EX_REFUSED
@@ -124,7 +124,7 @@ class _Batch:
     def _lines(self) -> Iterator[_Line]:
         if self._options.command:
             if self._options.files:
-                _complain("give either read or files, not both")
+                _complain("give either -c or files, not both")
                 raise _Stop(os.EX_USAGE)
             yield from (_Line(f"command {number}", text) for number, text in enumerate(self._options.command, 1))
             return

@@ -32,15 +32,13 @@ def save_config(client: ControlClient) -> Reply:
     try:
         told = changes_from("".join(reply.lines))
         told = replace(told, path=os.path.realpath(told.path))
-        if not told.changes:
-            return Reply(True, f"nothing to save: {told.path} has all current values", ())
         schema = SCHEMAS.get(told.program)
         if schema is None:
             raise UsageError(f"no such program: {told.program!r}")
         with _rights(told, schema, client.peer()):
             prove(told, schema)
             if not told.changes:
-                return Reply(True, f"nothing to save: {told.path} says what is in force", ())
+                return Reply(True, f"nothing to save: {told.path} has all current values", ())
             path = save(told, schema)
     except ConfigError as why:
         return _refused(f"{why}\n{told.path} cannot be read; nothing was written")

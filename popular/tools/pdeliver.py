@@ -241,9 +241,8 @@ def amount(text: str) -> int:
 class InterruptibleInput:
     """A descriptor from which a mail is read until a signal comes; a context, after which signals are ignored.
 
-    The handlers only make Python go to a pipe, which is checked before each read.  So no read misses an earlier
-    signal, and
-    nothing is interrupted in the middle.  A signal that was ignored stays ignored.
+    Signals go to a pipe, which is checked before each read.  So no read misses an earlier signal, and nothing is
+    interrupted in the middle.  A signal that was ignored stays ignored.
     """
 
     def __init__(self, file: int) -> None:

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from in shells
+from popular.stderr import INTERRUPTED
 
 
 def main_of(run: Callable[[Sequence[str]], int], unread: int) -> int:

@@ -99,7 +99,7 @@ def test_the_scope_is_taken_out_of_the_arguments(folder, args, namespaces, words
 
 @pytest.mark.parametrize("args", [["namespace="], ["namespace=a,"], ["namespace=a", "namespace=b"]])
 def test_a_wrong_scope_is_refused(folder, args):
-    assert "give namespace=NS[,NS…] may stand there once" in refusal(folder, "good", args)
+    assert "give namespace=NS[,NS…] only once" in refusal(folder, "good", args)
 
 
 @pytest.mark.parametrize("name", ["../x", "", "Good", "a-b", "a.b", "a/b", "ü", "a\n", "x" * 65])

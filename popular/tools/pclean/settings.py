@@ -84,8 +84,7 @@ class Rule:
 
     ages: Ages
     keeps: bool = False
-    quota: Quota a mailbox with this number of messages and this size is over its quota, as in pdeliver."""
-        return bool((self.quota and size >= Quota()
+    quota: Quota = Quota()
 
 
 class Rules:
