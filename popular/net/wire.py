@@ -218,10 +218,10 @@ class Wire:
             if not block:
                 raise Gone("closed")
             if self.bytes_in < len(PROXY_V2):
-                self._head += block
+                self._head = (self._head + block)[:len(PROXY_V2)]
             self.bytes_in += len(block)
             if 0 in block:
-                if PROXY_V2.startswith(self._head[:len(PROXY_V2)]):
+                if PROXY_V2.startswith(self._head):
                     raise ProxyHeader
                 raise NulByte(len(block), block)
             return block
