@@ -2,10 +2,10 @@
 
 A man page is a template `man/src/NAME.SECTION.in`.  Its lines `@OPTIONS@ @SETTINGS@ @OBJECTS@
 @SIGNALS@ @FILES@` are filled from the rows of the program NAME, `@INIFILES@` from those of all programs,
-`@MESSAGES@` from the catalogue of log messages, `@STATES@ @COUNTERS@ @METRICS@` from the rows of the state
-file, `@name.inc@` from the file of this name beside it; `@VERSION@`, `@PROGRAM@` and `@module:CONSTANT@`, a
-number of the package, may stand anywhere.  The results are committed.  With --check nothing is written;
-files that are not what the tables say are named, and the exit code is 1.
+`@MESSAGES@` from the catalogue of log messages, `@STATES@ @FAILURES@ @COUNTERS@ @METRICS@` from the rows of
+the state file, `@name.inc@` from the file of this name beside it; `@VERSION@`, `@PROGRAM@` and
+`@module:CONSTANT@`, a number of the package, may stand anywhere.  The results are committed.  With --check
+nothing is written; files that are not what the tables say are named, and the exit code is 1.
 """
 
 import argparse
@@ -112,7 +112,8 @@ def man_page(program: str, template: str) -> str:
         "FILES": lambda: man_files(schema_of(program)),
         "INIFILES": man_ini_files,
         "MESSAGES": lambda: man_messages(catalogue()),
-        "STATES": man_states,
+        "STATES": lambda: man_words({name: state.help for name, state in STATES.items()}),
+        "FAILURES": lambda: man_words(FAILURES),
         "COUNTERS": man_counters,
         "METRICS": lambda: man_metrics(FAMILIES),
     }
@@ -167,9 +168,9 @@ def man_messages(rows: Iterable[Message]) -> str:
                    for row in rows)
 
 
-def man_states() -> str:
-    """Return what a slot can be doing as troff."""
-    return "".join(f".TP\n.B {name}\n{man_text(state.help)}\n" for name, state in STATES.items())
+def man_words(words: Mapping[str, str]) -> str:
+    """Return words with their texts as troff."""
+    return "".join(f".TP\n.B {word}\n{man_text(text)}\n" for word, text in words.items())
 
 
 def man_counters() -> str:
@@ -177,8 +178,8 @@ def man_counters() -> str:
     lines = ""
     for programs in (("pproxy", "pserv"), ("pproxy",), ("pserv",)):
         lines += f".SS Of {' and '.join(programs)}\n"
-        lines += "".join(f".TP\n.B {counter.name}\n{man_text(counter.help or family.help)}\n" for family in COUNTED
-                         for counter in family.counters if counter.programs == programs)
+        lines += man_words({counter.name: counter.help or family.help for family in COUNTED
+                            for counter in family.counters if counter.programs == programs})
     return lines
 
 

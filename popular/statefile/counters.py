@@ -31,20 +31,14 @@ class Counter:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Family:
-    """One metric, of which there may be a sample for each program and each value of `label`."""
+    """One metric, of which there may be a sample for each program and each value of its labels."""
 
     name: str
     kind: Literal["counter", "gauge"]
     help: str
-    label: str = ""     # beside `program`
-    second: str = ""    # another one
-    line: str = ""      # the line of pstatus that shows its counters, if they have one of that kind
+    labels: tuple[str, ...] = ()      # beside `program`
+    line: str = ""                    # the line of pstatus that shows its counters, where one is like all others
     counters: tuple[Counter, ...] = ()
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """All labels beside `program`."""
-        return tuple(filter(None, (self.label, self.second)))
 
 
 class Outcome(Enum):
@@ -93,8 +87,8 @@ class ServerOutcome(Outcome):
     CUT_OFF = _server(CUT_OFF, 16, _CUT_OFF)
 
 
-def _counted(name: str, help: str, *counters: Counter, label: str = "", second: str = "", line: str = "") -> Family:
-    return Family(f"popular_{name}_total", "counter", help, label, second, line, counters)
+def _counted(name: str, help: str, *counters: Counter, labels: tuple[str, ...] = (), line: str = "") -> Family:
+    return Family(f"popular_{name}_total", "counter", help, labels, line, counters)
 
 
 def _login(name: str, column: int, value: str, help: str, rate: str, *, is_main: bool = False) -> Counter:
@@ -107,7 +101,7 @@ def _check(value: str, column: int, word: str, help: str, rate: str = "") -> Cou
 
 ENDED = _counted("sessions_ended", "Sessions that have ended, by how.",
                  *(outcome.row for outcomes in (ProxyOutcome, ServerOutcome) for outcome in outcomes),
-                 label="outcome")
+                 labels=("outcome",))
 CHECKS = _counted(
     "mail_checks", "What pcheckd said to mail checks; missing: there is no mailbox; failed: it did not answer.",
     _check("empty", 21, "without mail", "Mail checks of mailboxes without mail.", "without mail"),
@@ -116,14 +110,14 @@ CHECKS = _counted(
     _check("missing", 28, "without mailbox", "Mail checks of mailboxes that are not there."),
     _check("overloaded", 24, "overloaded", "Mail checks of a store that is overloaded."),
     _check("failed", 25, "unanswered", "Mail checks without an answer."),
-    label="result", line="mail check")
+    labels=("result",), line="mail check")
 BACKEND_FAILURES = _counted(
     "backend_failures", "Logins for which a backend was out of reach, drained, or silent, by why.",
-    label="backend", second="kind")
-PER_CLASS = {family.label: family for family in (
-    _counted("vserv_sessions", "Sessions of each virtual server.", label="vserv"),
-    _counted("backend_sessions", "Sessions whose user has this backend.", label="backend"),
-    _counted("server_sessions", "Sessions of each server.", label="server"))}
+    labels=("backend", "kind"))
+PER_CLASS = {family.labels[0]: family for family in (
+    _counted("vserv_sessions", "Sessions of each virtual server.", labels=("vserv",)),
+    _counted("backend_sessions", "Sessions whose user has this backend.", labels=("backend",)),
+    _counted("server_sessions", "Sessions of each server.", labels=("server",)))}
 UNNAMED = _counted("unnamed_sessions", "Sessions of objects for whose names the state file has no room.")
 
 # In the order in which they are told; those without counters are about the file's names and failures.
@@ -137,7 +131,7 @@ COUNTED = (
              _login("logins", 17, "granted", "Logins that the database granted.", "logins", is_main=True),
              _login("logins_refused", 18, "refused", "Logins that the database refused.", "refused"),
              _login("logins_failed", 19, "failed", "Logins of which the database could not tell.", ""),
-             label="result", line="logins"),
+             labels=("result",), line="logins"),
     _counted("backend_refusals", "Logins that the database granted and the backend refused.",
              Counter("backend_refused", 20, "refused by the backend", programs=_PROXY), line="logins"),
     BACKEND_FAILURES, CHECKS,

@@ -102,18 +102,18 @@ SID_AT = 64
 USER = struct.Struct("=200s")
 USER_AT = 176
 
-# Why a login at a backend came to nothing.  They are few, so children report them to the master, which counts: columns
-# for each backend in each slot's row would be seven times the rest of it.
-FAILURES = (
-    "refused",     # the connection was refused, or there is no way there
-    "timeout",     # it did not answer the connection, or what came before the login, in time
-    "closed",      # it closed the connection before it answered the login
-    "tls",         # no TLS, or not what was agreed on
-    "protocol",    # what it said is no answer, or its greeting is a refusal
-    "silence",     # it was given the login and did not answer in time
-    "local",       # this host could not open a connection
-    "drained",     # it was not asked, because it is drained
-)
+# Why a login at a backend came to nothing, with the texts of pstatus(1).  They are few, so children report them to the
+# master, which counts: columns for each backend in each slot's row would be seven times the rest of it.
+FAILURES = {
+    "refused": "The connection was refused, or there is no way there.",
+    "timeout": "The backend did not answer the connection, or what came before the login, in time.",
+    "closed": "The backend closed the connection before it answered the login.",
+    "tls": "The TLS of the backend is broken, or not what was agreed on.",
+    "protocol": "What the backend said is no answer, or its greeting is a refusal.",
+    "silence": "The backend was given the login and did not answer in time.",
+    "local": "This host could not open a connection.",
+    "drained": "The backend was not asked, because it is drained.",
+}
 FAILURE_COLUMNS = 8
 FAILURE_SIZE = FAILURE_COLUMNS * 8         # octets of the counters of one name
 FAILURES_AT = 24_576                       # a whole page behind the names
@@ -161,6 +161,14 @@ class SessionState(IntEnum):
 
 
 STATES = {state.name.lower(): state for state in SessionState}
+
+
+class LimitState(IntEnum):
+    """How near sessions or load are to their limit (spec 5.3)."""
+
+    OK = 0
+    WARN = 1
+    MAX = 2
 
 
 @dataclass(frozen=True, slots=True)

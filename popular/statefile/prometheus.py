@@ -39,8 +39,8 @@ class Look:
 Amount = tuple[str | tuple[str, str], float]    # with the value of the label, or of two
 
 
-def _gauge(name: str, help: str, label: str = "") -> Family:
-    return Family(f"popular_{name}", "gauge", help, label)
+def _gauge(name: str, help: str, *labels: str) -> Family:
+    return Family(f"popular_{name}", "gauge", help, labels)
 
 
 def _busy(look: Look) -> Iterable[Amount]:

@@ -13,10 +13,11 @@ from mmap import mmap
 from popular.addresses import Endpoint
 from popular.statefile.layout import (
     COLUMNS, ENDED_AT, FAILURE_COLUMNS, FAILURES, LOAD_STATE_AT, MOVING, MOVING_AT, NAMED, NAMED_AT, ROW_SIZE,
-    SEQUENCE_SIZE, SID, SID_AT, SLOT, SLOT_SIZE, USER, USER_AT, Layout, SessionState, StateFileKind)
+    SEQUENCE_SIZE, SID, SID_AT, SLOT, SLOT_SIZE, USER, USER_AT, Layout, LimitState,
+    SessionState, StateFileKind)
 from popular.statefile.seqlock import Sequenced
 
-_MAX_LOAD_STATE = 2    # MAX of spec 5.3
+_MAX_LOAD_STATE = int(LimitState.MAX)
 
 
 class ChildSlot:
@@ -93,7 +94,7 @@ class ChildSlot:
 
     def failure(self, backend: str, kind: str) -> int:
         """Return the number of a kind of failure of a backend, for a report to the master, who counts them."""
-        return self._names.get((self._kind.failing, backend), 0) * FAILURE_COLUMNS + FAILURES.index(kind)
+        return self._names.get((self._kind.failing, backend), 0) * FAILURE_COLUMNS + tuple(FAILURES).index(kind)
 
     def count(self, counter: str, amount: int = 1) -> None:
         """Add to one of the kind's counters."""

@@ -12,7 +12,7 @@ import pytest
 from popular.config.setting import Setting
 from popular.control.grammar import Command
 from popular.log.message import LEVELS
-from popular.statefile.layout import PROXY, SERVER, STATES
+from popular.statefile.layout import FAILURES, PROXY, SERVER, STATES
 from popular.tools.pclean import run as pclean_run
 from scripts.generate import catalogue, spec_of
 from tests.meta.test_generated import SCHEMAS
@@ -138,6 +138,11 @@ def test_states_of_sessions() -> None:
 def test_counters() -> None:
     told = [head.removeprefix(".B ") for head in heads(section("pstatus", "COUNTERS"))]
     assert set(told) == {*PROXY.counters, *SERVER.counters}
+
+
+def test_failures_of_backends() -> None:
+    told = [head.removeprefix(".B ") for head in heads(section("pstatus", "FAILURES OF BACKENDS"))]
+    assert told == [*FAILURES]
 
 
 def test_keys_of_json() -> None:

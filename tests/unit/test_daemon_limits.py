@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from popular.daemon.master import limits as limits_module
-from popular.daemon.master.limits import LimitState, Limits, LoadSource, following_states
+from popular.daemon.master.limits import Limits, LoadSource, following_states
 from popular.log.writer import Log
-from popular.statefile.layout import SERVER
+from popular.statefile.layout import SERVER, LimitState
 from popular.statefile.writer import StateFile
 from tests.harness.system import wait_for
 

@@ -8,20 +8,12 @@ who see it in the state file, refuse new connections.  Raises nothing.
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import IntEnum
 
 from popular.daemon.messages import LOAD_STATE, SESSION_STATE
 from popular.log.writer import Log
+from popular.statefile.layout import LimitState
 from popular.statefile.writer import StateFile
 from popular.unix.load import PATH, read_load
-
-
-class LimitState(IntEnum):
-    """How near a number is to its limit."""
-
-    OK = 0
-    WARN = 1
-    MAX = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 
 from popular.statefile.reader import Row
-from popular.tools.pstatus.snapshot import LIMIT_STATES, Selection, Snapshot
+from popular.tools.pstatus.snapshot import Selection, Snapshot, limit_state
 
 
 def text(snapshot: Snapshot, selection: Selection, rates: Mapping[str, float]) -> str:
@@ -17,8 +17,8 @@ def text(snapshot: Snapshot, selection: Selection, rates: Mapping[str, float]) -
         "program": snapshot.program, "version": head.version, "host": head.host, "file": snapshot.path,
         "live": snapshot.is_live, "running": snapshot.is_running, "time": round(snapshot.moment, 3),
         "pid": head.pid, "started": round(head.started, 3), "generation": head.generation,
-        "sessions": {"now": snapshot.busy, "limit": head.maxsession, "state": _state(head.session_state)},
-        "load": {"now": head.load, "limit": head.maxlocalload, "state": _state(head.load_state)},
+        "sessions": {"now": snapshot.busy, "limit": head.maxsession, "state": limit_state(head.session_state)},
+        "load": {"now": head.load, "limit": head.maxlocalload, "state": limit_state(head.load_state)},
         "idle": snapshot.idle,
         "totals": dict(snapshot.totals),
         "per": {cls: _per_name(snapshot, cls) for cls in head.kind.classes},
@@ -55,7 +55,3 @@ def _slot(slot: int, row: Row | None, is_proxy: bool) -> dict[str, object]:
         "slot": slot, "pid": row.pid, "state": row.state, "number": row.sessions, "sid": row.sid,
         "client": str(row.client) if row.client else "", **whose, "bytes_in": row.bytes_in, "bytes_out": row.bytes_out,
         "started": round(row.started, 3), "entered": round(row.entered, 3), "activity": round(row.activity, 3)}
-
-
-def _state(number: int) -> str:
-    return LIMIT_STATES[number] if number < len(LIMIT_STATES) else f"?{number}"

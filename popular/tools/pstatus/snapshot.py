@@ -10,11 +10,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from popular.statefile.layout import LimitState
 from popular.statefile.reader import Head, NotAStateFile, Row, StateFileView
 
 PATIENCE = 0.3    # seconds in all for slots that are being written by a child that has lost its processor
 MAX_REPLACED = 10    # masters that are looked at
-LIMIT_STATES = ("OK", "WARN", "MAX")    # spec 5.3
+_LIMIT_STATES = {int(state): state.name for state in LimitState}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,11 @@ class Selection:
                 continue
             if not self.active or row is None or row.has_session:
                 yield slot, row
+
+
+def limit_state(number: int) -> str:
+    """Return the name of a LimitState, `?N` for what is none."""
+    return _LIMIT_STATES.get(number, f"?{number}")
 
 
 def take(path: str) -> Snapshot:

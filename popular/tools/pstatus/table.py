@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from popular.statefile.counters import CHECKS, COUNTED, ENDED, Counter, Family
 from popular.statefile.reader import Row
 from popular.tools.printing import harmless
-from popular.tools.pstatus.snapshot import LIMIT_STATES, Selection, Snapshot
+from popular.tools.pstatus.snapshot import Selection, Snapshot, limit_state
 
 WIDTH = 120        # of the lines about the daemon, where there is no terminal
 MAX_TEXT = 40      # characters of one text in a column
@@ -33,9 +33,9 @@ def about(snapshot: Snapshot, rates: Mapping[str, float]) -> Iterator[tuple[str,
     status = "running" if snapshot.is_running else "not running" if snapshot.is_live else "a copy of the file"
     yield snapshot.program, (f"{printable(head.version)} on {printable(head.host)}, master {head.pid} ({status}), "
                              f"up {span(snapshot.moment - head.started)}, configuration {head.generation}")
-    yield "now", (f"{snapshot.busy} of {head.maxsession} sessions ({_state(head.session_state)}), "
+    yield "now", (f"{snapshot.busy} of {head.maxsession} sessions ({limit_state(head.session_state)}), "
                   f"{snapshot.idle} idle children, load {head.load:.2f}"
-                  + (f" of {head.maxlocalload:g} ({_state(head.load_state)})" if head.maxlocalload else ""))
+                  + (f" of {head.maxlocalload:g} ({limit_state(head.load_state)})" if head.maxlocalload else ""))
     yield "sessions", _outcomes(snapshot, rates)
     for label in _LINES:
         counters = [counter for family in COUNTED if family.line == label for counter in _own(family, snapshot)]
@@ -148,10 +148,6 @@ def _mean_time(label: str, snapshot: Snapshot) -> str:
 def _rate(rates: Mapping[str, float], name: str, show: Callable[[float], str] = "{:.1f}".format) -> str:
     rate = rates.get(name, 0.0)
     return f" (+{show(rate)}/s)" if rate else ""
-
-
-def _state(number: int) -> str:
-    return LIMIT_STATES[number] if number < len(LIMIT_STATES) else f"?{number}"
 
 
 def _wrapped(label: str, text: str, width: int) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from popular.statefile.counters import counters_of
 from popular.statefile.layout import STATES
 from popular.tools.pstatus import table as pstatus_table
-from popular.tools.pstatus.snapshot import LIMIT_STATES
+from popular.tools.pstatus.snapshot import limit_state
 from popular.tools.pstatus.table import size, span
 from popular.tools.pstatus.top import pages
 from popular.tools.pstatus.top.columns import Column, Session, column_widths, gap_in, longest
@@ -27,7 +27,7 @@ SMALLEST = (20, 6)    # columns and lines
 HINTS = (("h", "help"), ("q", "end"), ("< >", "sort"), ("r", "reverse"), ("u c v b", "filter"), ("k", "kill"),
          ("Enter", "more"), ("Space", "pause"), ("a", "all slots"), ("x", "no filters"))
 
-_LIMIT_STYLES = ("good", "warning", "alarm")
+_LIMIT_STYLES = {"OK": "good", "WARN": "warning"}
 
 
 def frame(look: Look, sessions: Sequence[Session], view: View, width: int, height: int, marks: Marks,
@@ -92,8 +92,8 @@ def _now(look: Look, width: int, marks: Marks) -> Line:
 
 
 def _limit(state: int) -> Piece:
-    known = state < len(LIMIT_STATES)
-    return _LIMIT_STYLES[state] if known else "alarm", LIMIT_STATES[state] if known else f"?{state}"
+    name = limit_state(state)
+    return _LIMIT_STYLES.get(name, "alarm"), name
 
 
 def _rates(look: Look) -> str:
