@@ -161,7 +161,7 @@ def test_no_value_stands_in_a_representation():
     assert "hunter2" not in repr(config)
 
 
-@pytest.mark.parametrize("accessor, value, other", [
+ACCESSORS = [
     pytest.param("integer", 3, True, id="integer"),
     pytest.param("seconds", 3.0, 3, id="seconds"),
     pytest.param("number", 3.5, "3", id="number"),
@@ -169,19 +169,27 @@ def test_no_value_stands_in_a_representation():
     pytest.param("flag", True, 1, id="flag"),
     pytest.param("endpoint", Endpoint("a", 1), "a:1", id="endpoint"),
     pytest.param("endpoints", (Endpoint("a", 1),), [Endpoint("a", 1)], id="endpoints"),
+]
+
+
+@pytest.mark.parametrize("accessor, value, other", [
+    *ACCESSORS,
+    *(pytest.param(f"optional_{each.id}", *each.values[1:], id=f"optional {each.id}")
+      for each in ACCESSORS if hasattr(Values, f"optional_{each.id}")),
 ])
 def test_typed_access(accessor, value, other):
     values = Values({"right": value, "wrong": other, "none": None})
-    for prefix in ("", "optional_"):
-        read = getattr(values, prefix + accessor)
-        assert read("right") == value
-        with pytest.raises(TypeError, match="^wrong is "):
-            read("wrong")
-        with pytest.raises(KeyError):
-            read("missing")
-    with pytest.raises(TypeError, match="^none is NoneType"):
-        getattr(values, accessor)("none")
-    assert getattr(values, "optional_" + accessor)("none") is None
+    read = getattr(values, accessor)
+    assert read("right") == value
+    with pytest.raises(TypeError, match="^wrong is "):
+        read("wrong")
+    with pytest.raises(KeyError):
+        read("missing")
+    if accessor.startswith("optional_"):
+        assert read("none") is None
+    else:
+        with pytest.raises(TypeError, match="^none is NoneType"):
+            read("none")
 
 
 def test_a_number_may_be_whole():

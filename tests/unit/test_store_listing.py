@@ -50,7 +50,7 @@ def test_a_plain_listing_makes_nothing_for_each_message(spool: Path, make_mailbo
     def never(*given: object) -> None:
         raise AssertionError(f"called for {given}")
 
-    for name in ("files_in", "base_of", "uid_of", "rank_of", "Message"):
+    for name in ("files_in", "base_of", "uid_of", "rank_of", "StoredMessage"):
         monkeypatch.setattr(f"popular.store.listing.{name}", never)
     assert len(list_messages(Mailbox(str(spool), NAME))) == 30
 
