@@ -13,7 +13,7 @@ from dataclasses import dataclass
 PERIOD = 60         # seconds
 FROM_ONE = 10       # lines of one kind that one address may cause in a period, if a setting does not say otherwise
 TIMES = 20          # so many times more may all addresses together
-ALL = "*"
+EVERYBODY = "*"
 
 _BUCKETS = 2048     # kinds and addresses that share one by chance share its limit
 _BUCKET = struct.Struct("=QI")    # number of the period, lines in it
@@ -24,7 +24,7 @@ class Counted:
     """What becomes of a line."""
 
     may_be_written: bool
-    full: str = ""          # the address, or ALL, that may cause no further one in this period
+    full: str = ""          # the address, or EVERYBODY, that may cause no further one in this period
 
 
 class LineLimit:
@@ -39,7 +39,7 @@ class LineLimit:
         """Count a line of a `kind` (its number in the catalogue) that the peer at `host` caused."""
         period = int(time.monotonic()) // PERIOD
         full = ""
-        for who, most in ((host, self._most), (ALL, self._most * TIMES)):
+        for who, most in ((host, self._most), (EVERYBODY, self._most * TIMES)):
             lines = self._count(period, kind, who)
             if lines > most:
                 return Counted(False)

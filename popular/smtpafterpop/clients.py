@@ -16,14 +16,14 @@ from contextlib import closing, contextmanager
 from popular.errors import PopularError
 from popular.paths import sqlite_uri
 
-MODE = 0o660      # of the file: readers in WAL mode must write its -shm file, which gets the same mode
-PORTION = 500     # rows removed in one transaction, so that no login waits long for the lock
+_MODE = 0o660    # of the file: readers in WAL mode must write its -shm file, which gets the same mode
+PORTION = 500    # rows removed in one transaction, so that no login waits long for the lock
 
-TABLE = "CREATE TABLE clients (address TEXT PRIMARY KEY NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID"
-ADD = ("INSERT INTO clients (address, until) VALUES (?, ?) "
-       "ON CONFLICT (address) DO UPDATE SET until = excluded.until WHERE until < excluded.until")
+_TABLE = "CREATE TABLE clients (address TEXT PRIMARY KEY NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID"
+_ADD = ("INSERT INTO clients (address, until) VALUES (?, ?) "
+        "ON CONFLICT (address) DO UPDATE SET until = excluded.until WHERE until < excluded.until")
 
-REMOVE = "DELETE FROM clients WHERE address = ? AND until <= ?"
+_REMOVE = "DELETE FROM clients WHERE address = ? AND until <= ?"
 
 _BESIDE = ("-wal", "-shm")    # files that SQLite keeps beside a database in WAL mode
 
@@ -57,7 +57,7 @@ class Clients:
         """Let `address`, as inet_ntop(3) writes it, send mail until the UNIX time `until`; never shorten that."""
         with _telling():
             try:
-                self._connection().execute(ADD, (address, until))
+                self._connection().execute(_ADD, (address, until))
             except sqlite3.Error:
                 self.close()
                 raise
@@ -77,7 +77,7 @@ class Clients:
             for start in range(0, len(rows), PORTION):
                 database.execute("BEGIN IMMEDIATE")
                 portion = [(address, now) for (address,) in rows[start:start + PORTION]]
-                removed += database.executemany(REMOVE, portion).rowcount
+                removed += database.executemany(_REMOVE, portion).rowcount
                 database.execute("COMMIT")
             return removed
 
@@ -109,11 +109,11 @@ class Clients:
         """Make an empty database under another name and rename it, so that nobody sees an incomplete one."""
         fresh = f"{self.path}.{os.getpid()}"
         try:
-            os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, MODE))
-            os.chmod(fresh, MODE)
+            os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE))
+            os.chmod(fresh, _MODE)
             with closing(_connect(fresh, self._patience)) as database:
                 database.execute("PRAGMA journal_mode = WAL").fetchall()
-                database.execute(TABLE)
+                database.execute(_TABLE)
             if not self._is_there():    # else another process was quicker
                 _remove(self.path, _BESIDE)    # of a deleted database; SQLite would use them for the new one
                 os.replace(fresh, self.path)

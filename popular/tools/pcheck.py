@@ -27,7 +27,7 @@ from popular.stderr import complain
 from popular.tools.printing import harmless
 from popular.version import VERSION
 
-NO_MAIL, MAIL, FAILED, USAGE = 0, 1, 2, 3    # exit codes
+_NO_MAIL, _MAIL, _FAILED, _USAGE = 0, 1, 2, 3    # exit codes
 
 DEFAULT_SERVER = "127.0.0.1"
 DEFAULT_TIMEOUT = 5.0    # seconds
@@ -36,7 +36,7 @@ DEFAULT_TIMEOUT = 5.0    # seconds
 class CheckParser(Parser):
     """Usage errors end with the exit code of spec 3.4."""
 
-    USAGE_CODE = USAGE
+    USAGE_CODE = _USAGE
 
 
 def main() -> int:
@@ -54,7 +54,7 @@ def run(argv: Sequence[str]) -> int:
         print(_printable(answer), flush=True)
     except (StartError, MailcheckError, OSError) as why:
         complain(f"pcheck: {why}")
-        return FAILED
+        return _FAILED
     return judge_load(answer) if arguments.get_load else judge_mailbox(answer)
 
 
@@ -108,15 +108,15 @@ def judge_mailbox(answer: bytes) -> int:
     try:
         state = packet.parse_mail_answer(answer)
     except MailcheckError:    # -ERR
-        return FAILED
+        return _FAILED
     if state is None:
-        return FAILED
-    return MAIL if state in (MailState.OLD_MAIL, MailState.NEW_MAIL) else NO_MAIL
+        return _FAILED
+    return _MAIL if state in (MailState.OLD_MAIL, MailState.NEW_MAIL) else _NO_MAIL
 
 
 def judge_load(answer: bytes) -> int:
     """Return the exit code for an answer about the load."""
     try:
-        return FAILED if packet.parse_load_answer(answer) is None else NO_MAIL
+        return _FAILED if packet.parse_load_answer(answer) is None else _NO_MAIL
     except MailcheckError:
-        return FAILED
+        return _FAILED

@@ -42,7 +42,7 @@ from popular.unix.rights import drop, rights_of_owner
 from popular.unix.signals import SignalPipe
 from popular.version import VERSION
 
-DELIVERED, OVER_QUOTA, USAGE, NO_USER, RETRY = 0, 1, 64, 67, 75    # exit codes
+_OVER_QUOTA = 1    # exit code, as in the original
 
 _SHELL = "PDELIVER_SHELL"    # in the environment: the process id of the shell that watches
 _SHELLS_INPUT = 3            # the descriptor of the mail then
@@ -51,7 +51,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 def main() -> int:
     """Run `pdeliver`; return its exit code, which no error after the delivery changes; never raises."""
-    code = RETRY
+    code = os.EX_TEMPFAIL
     try:
         mail = _SHELLS_INPUT if _SHELL in os.environ else 0
         os.fstat(mail)    # before anything is opened, which might get this number
@@ -59,7 +59,7 @@ def main() -> int:
         with InterruptibleInput(mail) as source:
             code = run(sys.argv[1:], source)
     except SystemExit as why:    # after --help, or a wrong command line
-        code = why.code if isinstance(why.code, int) else USAGE
+        code = why.code if isinstance(why.code, int) else os.EX_USAGE
         flush()
     except OSError as why:
         _say(f"failed at start or end: {why.strerror}")
@@ -74,7 +74,7 @@ def run(argv: Sequence[str], source: ByteSource) -> int:
     try:
         become_owner(arguments.mailboxdir, arguments.mailbox)
     except (OSError, StartError) as why:
-        return _tell(RETRY, arguments.mailbox, str(why))
+        return _tell(os.EX_TEMPFAIL, arguments.mailbox, str(why))
     log = open_log(arguments.logfile)
     log.sid = arguments.id
     try:
@@ -112,7 +112,7 @@ def _attempt(arguments: argparse.Namespace, source: ByteSource, log: Log) -> int
         place = traceback.extract_tb(why.__traceback__)[-1]
         log.note(M.DELIVERY_BUG, mailbox=arguments.mailbox, type=type(why).__name__,
                  place=f"{os.path.basename(place.filename)}:{place.lineno}")
-        return _tell(RETRY, arguments.mailbox, type(why).__name__)
+        return _tell(os.EX_TEMPFAIL, arguments.mailbox, type(why).__name__)
 
 
 def _take(arguments: argparse.Namespace, source: ByteSource, log: Log) -> int:
@@ -121,7 +121,7 @@ def _take(arguments: argparse.Namespace, source: ByteSource, log: Log) -> int:
         mailbox = Mailbox(arguments.mailboxdir, arguments.mailbox)
     except StoreError as why:
         log.note(M.NO_SUCH_MAILBOX, mailbox=arguments.mailbox, why=str(why))
-        return _tell(USAGE, arguments.mailbox, str(why))
+        return _tell(os.EX_USAGE, arguments.mailbox, str(why))
     if arguments.create:
         mailbox.create()
     quota = Quota.of_mebibytes(arguments.quota, arguments.maxnum)
@@ -130,13 +130,13 @@ def _take(arguments: argparse.Namespace, source: ByteSource, log: Log) -> int:
         if quota.is_reached(held):
             log.note(M.OVER_QUOTA, mailbox=mailbox.name, size=held.octets, number=held.number, quota=quota.octets,
                      maxnum=quota.number)
-            return _tell(OVER_QUOTA, mailbox.name, "over quota")
+            return _tell(_OVER_QUOTA, mailbox.name, "over quota")
     delivered = deliver(mailbox, source, MailForm(arguments.format), stay_watched)
     try:
         log.note(M.DELIVERED, mailbox=mailbox.name, size=delivered.size, name=delivered.name)
     except Exception as why:    # the mail is delivered: an error now would deliver it twice
         _say(f"{mailbox.name}: delivered but not logged: {type(why).__name__}")
-    return DELIVERED
+    return os.EX_OK
 
 
 def stay_watched(step: str) -> None:
@@ -150,9 +150,9 @@ def _log_refusal(mailbox: str, why: StoreError, log: Log) -> int:
     """Log why the mail is not delivered; return the exit code."""
     if isinstance(why, MailboxError) and why.no_such_mailbox:
         log.note(M.NO_SUCH_MAILBOX, mailbox=mailbox, why=str(why))
-        return _tell(NO_USER, mailbox, "no such mailbox")
+        return _tell(os.EX_NOUSER, mailbox, "no such mailbox")
     log.note(M.NOT_DELIVERED, mailbox=mailbox, why=str(why))
-    return _tell(RETRY, mailbox, str(why))
+    return _tell(os.EX_TEMPFAIL, mailbox, str(why))
 
 
 def open_log(path: str) -> Log:

@@ -23,14 +23,13 @@ from popular.stderr import complain
 from popular.tools.printing import main_of
 from popular.version import VERSION
 
-USAGE, BAD_DATA = 64, 65    # exit codes
 _LEVELS = "1,2"          # 16 folders with 256 each
 NAMESPACE = "default"    # of a virtual server that has no other
 
 
 def main() -> int:
     """Run `pmailbox`; returns its exit code."""
-    return main_of(run, BAD_DATA)
+    return main_of(run, os.EX_DATAERR)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -42,7 +41,7 @@ def run(argv: Sequence[str]) -> int:
         mailbox = pattern.mailbox(user, arguments.namespace)
         if mailbox is None or not is_mailbox(mailbox):
             complain(f"pmailbox: {user!a}: no mailbox can be made of this name")
-            code = BAD_DATA
+            code = os.EX_DATAERR
             continue
         line = f"{user} {mailbox}" if arguments.map else mailbox
         sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")

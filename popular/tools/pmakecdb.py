@@ -35,7 +35,6 @@ from popular.stderr import INTERRUPTED, complain_as
 from popular.store.folders import sync_folder
 from popular.version import VERSION
 
-USAGE, BAD_DATA, NO_INPUT, BUG, CANNOT_CREATE = 64, 65, 66, 70, 73    # exit codes
 NEW_MODE = 0o640
 GROUP = "pop"    # of the daemons by default
 
@@ -54,7 +53,7 @@ def main() -> int:
         return INTERRUPTED
     except Exception as why:
         _complain(type(why).__name__)
-        return BUG
+        return os.EX_SOFTWARE
 
 
 def run(argv: Sequence[str]) -> int:
@@ -65,14 +64,14 @@ def run(argv: Sequence[str]) -> int:
             lines = text.read().split(b"\n")
     except OSError as why:
         _complain(f"{arguments.text}: {why.strerror}")
-        return NO_INPUT
+        return os.EX_NOINPUT
     try:
         replace_file(arguments.file, parse(lines, arguments.text), arguments.group)
     except BadText:
-        return BAD_DATA
+        return os.EX_DATAERR
     except (OSError, ValueError) as why:
         _complain(f"{arguments.file}: {why.strerror if isinstance(why, OSError) else why}")
-        return CANNOT_CREATE
+        return os.EX_CANTCREAT
     return 0
 
 

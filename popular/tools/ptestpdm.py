@@ -27,6 +27,7 @@ check is written to stderr.  Exit codes:
 """
 
 import argparse
+import os
 import re
 import shlex
 import time
@@ -46,8 +47,8 @@ from popular.stderr import complain_as
 from popular.tools.printing import main_of
 from popular.version import VERSION
 
-FAILED, USAGE, NO_INPUT, UNAVAILABLE, CONFIG = 1, 64, 66, 69, 78    # exit codes
-TIMEOUT = 10.0                         # seconds for one answer, the default of pproxy's pdmtimeout
+_FAILED = 1       # exit code
+TIMEOUT = 10.0    # seconds for one answer, the default of pproxy's pdmtimeout
 
 _complain = partial(complain_as, "ptestpdm")
 
@@ -56,7 +57,7 @@ _HIDDEN = re.compile(rb"[^\x21-\x5b\x5d-\x7e]")
 
 def main() -> int:
     """Run `ptestpdm`; returns its exit code."""
-    return main_of(run, FAILED)
+    return main_of(run, _FAILED)
 
 
 def run(argv: Sequence[str]) -> int:
@@ -77,10 +78,10 @@ def run(argv: Sequence[str]) -> int:
         data = read_lines(data_file)
     except OSError as why:
         _complain(f"{why.filename}: {why.strerror}")
-        return NO_INPUT
+        return os.EX_NOINPUT
     modules, is_good = load_all(arguments.dir or pdm_dir(), command_file, commands)
     if not is_good:
-        return FAILED
+        return _FAILED
     chain = Chain(modules, TIMEOUT, show_note if arguments.debug else ignore_note)
     if arguments.debug:
         for line in chain.describe():
@@ -88,7 +89,7 @@ def run(argv: Sequence[str]) -> int:
     answers = [_ask(chain, f"{data_file}:{number}", line, is_debug=arguments.debug)
                for number, line in data]
     chain.close()
-    return 0 if all(answers) else FAILED
+    return 0 if all(answers) else _FAILED
 
 
 def run_login(arguments: argparse.Namespace) -> int:
@@ -108,8 +109,10 @@ def run_login(arguments: argparse.Namespace) -> int:
     except (PopularError, KeyError) as why:
         for line in str(why.args[0] if isinstance(why, KeyError) else why).splitlines():
             _complain(line)
-        return USAGE if isinstance(why, UsageError) else CONFIG if isinstance(why, ConfigError) else UNAVAILABLE
-    return 0 if is_good else FAILED
+        if isinstance(why, UsageError):
+            return os.EX_USAGE
+        return os.EX_CONFIG if isinstance(why, ConfigError) else os.EX_UNAVAILABLE
+    return 0 if is_good else _FAILED
 
 
 def make_parser() -> Parser:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from popular.log.limit import ALL, FROM_ONE, PERIOD, TIMES, Counted, LineLimit
+from popular.log.limit import EVERYBODY, FROM_ONE, PERIOD, TIMES, Counted, LineLimit
 
 HERE = "192.0.2.1"
 
@@ -47,7 +47,7 @@ def test_the_next_period_begins_anew(clock: list[float]) -> None:
 def test_all_addresses_together_have_a_limit(clock: list[float]) -> None:
     limit = LineLimit()
     found = [limit.count(0x0217, f"2001:db8::{number}") for number in range(FROM_ONE * TIMES)]
-    assert [counted for counted in found if counted.full] == [Counted(True, ALL)]
+    assert [counted for counted in found if counted.full] == [Counted(True, EVERYBODY)]
     assert limit.count(0x0217, HERE) == Counted(False)
 
 

@@ -40,7 +40,7 @@ from popular.tools.pclean.settings import SCHEMA, mistakes, rules_of
 from popular.tools.pclean.state import Milestones, StateError, StateFile
 from popular.unix.rights import drop, find_rights, own_rights
 
-DONE, ERRORS, BUG, RETRY, CONFIG = 0, 1, 70, 75, 78    # exit codes
+_ERRORS = 1               # exit code
 STATE_NAME = ".pclean"    # in the spool; a file, so not a mailbox
 _PATIENCE = 5.0           # seconds to wait for children of pproxy that write into the database of SMTP after POP
 
@@ -56,19 +56,19 @@ def run(argv: Sequence[str], clock: Callable[[], float] = time.time) -> int:
         startup = read_config(SCHEMA, argv, conf_path(SCHEMA.program))
         if startup.print and not startup.mistakes:
             print(render_ini(startup.config, SCHEMA), end="")
-            return DONE
+            return os.EX_OK
         check(startup.config, startup.mistakes)
         if startup.check:
-            return DONE
+            return os.EX_OK
         take_rights(startup.config.variables)
         return clean(startup.config, clock)
     except ConfigError as why:
         for mistake in why.mistakes:
             say(str(mistake))
-        return CONFIG
+        return os.EX_CONFIG
     except StartError as why:
         say(str(why))
-        return RETRY
+        return os.EX_TEMPFAIL
 
 
 def check(config: Config, known: Sequence[Mistake]) -> None:
@@ -201,13 +201,13 @@ def conclude(cleaner: Run, milestones: Milestones, log: Log, screen: Screen, sig
         say(f"ended by {signal}" + (f"; to be resumed after {cleaner.last}" if cleaner.last else ""))
         del totals["empty"], totals["overquota"]
         log.note(M.CLEAN_CUT, signal=signal, after=cleaner.last, seconds=seconds, **totals)
-        return RETRY
+        return os.EX_TEMPFAIL
     if not cleaner.is_dry:
         milestones.finish()
     log.note(M.CLEAN_END, seconds=seconds, **totals)
     if totals["errors"]:
         say(f"{totals['errors']} mailboxes, folders or databases with errors, see the log")
-    return ERRORS if totals["errors"] else DONE
+    return _ERRORS if totals["errors"] else os.EX_OK
 
 
 def tell_bug(why: Exception, mailbox: str, log: Log) -> int:
@@ -216,4 +216,4 @@ def tell_bug(why: Exception, mailbox: str, log: Log) -> int:
     log.note(M.CLEAN_BUG, after=mailbox, type=type(why).__name__,
              place=f"{os.path.basename(place.filename)}:{place.lineno}")
     say(f"{type(why).__name__} after {mailbox or 'the start'}; see the log")
-    return BUG
+    return os.EX_SOFTWARE

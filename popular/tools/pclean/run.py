@@ -21,7 +21,7 @@ from popular.store.removal import Removal, finish_removal, marked_at, obstacle, 
 from popular.store.walk import SpoolItem, SpoolItemKind, Walk
 from popular.tools.pclean import messages as M
 from popular.tools.pclean.screen import Screen
-from popular.tools.pclean.settings import ALL, EMPTY, OVER_QUOTA, Rule, Rules
+from popular.tools.pclean.settings import ALL, EMPTY, OVERQUOTA, Rule, Rules
 from popular.tools.pclean.state import Milestones
 from popular.unix.signals import SignalPipe
 
@@ -159,7 +159,7 @@ class Run:
         if found.is_marked and self._is_due(found, rule):
             if self._remove(found, remove_mailbox, obstacle):
                 return
-        wants_size = bool(rule.quota.octets) and self._report in (OVER_QUOTA, ALL)
+        wants_size = bool(rule.quota.octets) and self._report in (OVERQUOTA, ALL)
         cleaned = Cleaning(Mailbox(self._root, found.name), rule.ages, self._now, self._hand,
                            wants_size=wants_size, is_stopped=self._stop.is_wanted).run()
         self._add(found.name, cleaned)
@@ -218,7 +218,7 @@ class Run:
         if self._report in (EMPTY, ALL) and not cleaned.number:
             self.totals.empty += 1
             self._screen.line(f"empty {mailbox}")
-        if self._report in (OVER_QUOTA, ALL) and rule.quota.is_reached(Usage(cleaned.size, cleaned.number)):
+        if self._report in (OVERQUOTA, ALL) and rule.quota.is_reached(Usage(cleaned.size, cleaned.number)):
             self.totals.overquota += 1
             size = f" {cleaned.size} octets" if rule.quota.octets else ""
             self._screen.line(f"overquota {mailbox} {cleaned.number} mails{size}")

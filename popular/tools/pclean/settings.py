@@ -19,7 +19,7 @@ from popular.store.quota import Quota
 _HOUR = 3600.0
 _DAY = 24 * _HOUR
 _LONGEST = 36500 * _DAY
-NOTHING, EMPTY, OVER_QUOTA, ALL = "none", "empty", "overquota", "all"    # what may be reported
+NOTHING, EMPTY, OVERQUOTA, ALL = "none", "empty", "overquota", "all"    # what may be reported
 
 VARIABLES = (
     Setting("mailboxdir", Dir(), SPOOLDIR, "Root of all mailboxes, which may lie at any depth below.",
@@ -34,7 +34,7 @@ VARIABLES = (
             "Files in tmp/ that were not written to for this time are removed."),
     Setting("removeafter", Time(0, _LONGEST), 7 * _DAY,
             "A mailbox is removed when its mark as removed is older than this."),
-    Setting("report", Choice(NOTHING, EMPTY, OVER_QUOTA, ALL), NOTHING,
+    Setting("report", Choice(NOTHING, EMPTY, OVERQUOTA, ALL), NOTHING,
             "Which mailboxes are listed on standard output: those without mail, those that are over the quota of their "
             "rule, or both.", option=("--report",)),
     Setting("statefile", File(), None,
