@@ -35,11 +35,15 @@ class Wire:
     may be set anew at any time, `maxline` (octets of a line without its end) too.
     """
 
-    __slots__ = ("sock", "idle", "deadline", "maxline", "bytes_in", "bytes_out", "before_wait", "is_unfinished",
+    __slots__ = ("sock", "idle", "deadline", "maxline", "bytes_in", "bytes_out", "is_unfinished", "_before_wait",
                  "_input", "_start", "_head", "_poll")
 
-    def __init__(self, sock: Stream, *, idle: float, maxline: int = 255) -> None:
-        """Take over `sock`; it becomes non-blocking."""
+    def __init__(self, sock: Stream, *, idle: float, maxline: int = 255,
+                 before_wait: Callable[[int, int], None] | None = None) -> None:
+        """Take over `sock`; it becomes non-blocking.
+
+        `before_wait` is called when the peer keeps us waiting, with the octets that came and went.
+        """
         if isinstance(sock, socket.socket) and sock.gettimeout() != 0:
             sock.setblocking(False)
         self.sock: Stream = sock
@@ -48,9 +52,8 @@ class Wire:
         self.maxline = maxline
         self.bytes_in = 0
         self.bytes_out = 0
-        # Called when the peer keeps us waiting, with the octets that came and went.
-        self.before_wait: Callable[[int, int], None] | None = None
         self.is_unfinished = False    # `send_parts` did not come to its end
+        self._before_wait = before_wait
         self._input = b""       # received; everything before _start has been handed out
         self._start = 0
         self._head = b""        # the first octets of all, which may be a header of the PROXY protocol in pieces
@@ -272,8 +275,8 @@ class Wire:
 
     def wait(self, event: int) -> None:
         """Wait until the socket is ready for `event` (select.POLLIN, POLLOUT); raises Gone when a limit comes first."""
-        if self.before_wait is not None:
-            self.before_wait(self.bytes_in, self.bytes_out)
+        if self._before_wait is not None:
+            self._before_wait(self.bytes_in, self.bytes_out)
         idleness: Idleness | None = None
         while not self._poll_for(event, self._patience()):
             if self.deadline is not None and time.monotonic() >= self.deadline:

@@ -86,14 +86,14 @@ def test_the_end_is_the_same_with_and_without_telling(monkeypatch: pytest.Monkey
 
 
 def test_a_wire_calls_before_it_waits_and_only_then(ends: tuple[Wire, socket.socket]) -> None:
-    wire, peer = ends
+    sock, peer = ends[0].sock, ends[1]
     seen: list[tuple[int, int]] = []
 
     def note(bytes_in: int, bytes_out: int) -> None:
         seen.append((bytes_in, bytes_out))
         peer.sendall(b"STAT\r\n")
 
-    wire.before_wait = note
+    wire = Wire(sock, idle=PATIENCE, before_wait=note)
     peer.sendall(b"USER joe\r\n")
     assert wire.readline() == b"USER joe"
     wire.reply(True)

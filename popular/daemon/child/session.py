@@ -42,7 +42,7 @@ class Session:
         self.child = child
         self.log = log
         self.peer = connection.peer
-        self.wire = Wire(connection.sock, idle=idle, maxline=maxline)
+        self.wire = Wire(connection.sock, idle=idle, maxline=maxline, before_wait=child.slot.progress)
         self.started = time.monotonic()
         self.times: dict[str, float] = {}    # seconds spent in each state that was left
         self.is_talking = True               # we speak POP3 with the peer; False once the relay owns the stream
@@ -53,7 +53,6 @@ class Session:
         self._id = sid
         log.sid = sid
         child.slot.begin(self.peer, connection.owner, sid if sid != "-" else "")
-        self.wire.before_wait = child.slot.progress
 
     @property
     def id(self) -> str:

@@ -107,12 +107,12 @@ class _NoSuccession:
 class Master:
     """One running daemon."""
 
-    def __init__(self, spec: DaemonSpec, config: Config, listeners: Sequence[Listener], inheritance: Inheritance,
-                 pidfile: PidFile, rings: Sequence[RingClient], notify: Notify) -> None:
+    def __init__(self, spec: DaemonSpec, config: Config, base: Config, listeners: Sequence[Listener],
+                 inheritance: Inheritance, pidfile: PidFile, rings: Sequence[RingClient], notify: Notify) -> None:
         """Make the job and everything else that can fail; raises ConfigError, PdmError, OSError."""
         self.spec = spec
         self.config = config
-        self.base = config    # what the file said when it was read last
+        self.base = base    # what the file said when it was read last
         self.log = inheritance.log
         self.reserved = inheritance.reserved
         self.statefile = inheritance.statefile

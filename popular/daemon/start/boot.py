@@ -92,10 +92,9 @@ def _build(hand: HandOver) -> Master | SingleProcess:
     gc.collect()    # before the rehearsal: it also empties Python's lists of free objects
     _rehearse(spec, config, inheritance)
     rings = [RingClient(ring.owner, socket.socket(fileno=ring.fd)) for ring in hand.rings]
-    master = Master(spec, config, borrowed(listeners) if hand.is_successor else listeners, inheritance, pidfile, rings,
-                    notify)
-    if hand.base:
-        master.base = load(hand.base, spec.schema)
+    base = load(hand.base, spec.schema) if hand.base else config
+    master = Master(spec, config, base, borrowed(listeners) if hand.is_successor else listeners, inheritance, pidfile,
+                    rings, notify)
     if notify.address:
         master.attendants.append(Heartbeat(notify, master.status))
     master.attendants.append(CertificateWatch(lambda: tls_of(master.job), log))
