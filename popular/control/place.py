@@ -25,15 +25,15 @@ class Place:
         self.path = os.path.join(rundir, self._name)
         self.link = os.path.join(rundir, f"{program}.ctrl")
 
-    def open(self, replacing: bool = False) -> socket.socket:
+    def open(self, beside: bool = False) -> socket.socket:
         """Return the listening, non-blocking socket; the sockets of dead masters are removed.
 
-        Raises StartError, also if another master answers, unless this one is `replacing` it.
+        Raises StartError, also if another master answers.  One that opens `beside` another keeps the link as it is.
         """
         if len(os.fsencode(self.path)) > MAX_PATH:
             raise StartError(f"cannot make the control socket {self.path}: its name is longer than {MAX_PATH} octets; "
                              "give a shorter rundir")
-        if not replacing and answers(self.link):
+        if not beside and answers(self.link):
             raise StartError(f"already running: {self.link} answers")
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
@@ -44,14 +44,15 @@ class Place:
             finally:
                 os.umask(umask)
             sock.listen(_BACKLOG)
-            self._make_link()    # this last: the link always leads to a listening socket
+            if not beside:    # this last: the link always leads to a listening socket
+                self._make_link()
         except OSError as why:
             sock.close()
             raise StartError(f"cannot make the control socket {self.path}: {why.strerror}") from why
         return sock
 
-    def take_back(self) -> None:
-        """Make the link point here again, and remove what another master left; raises OSError."""
+    def publish(self) -> None:
+        """Make the link point here, wherever it led, and remove what dead masters left; raises OSError."""
         if not self._is_linked:
             self._make_link()
         self._remove_stale()

@@ -30,14 +30,14 @@ class ControlServer:
         self._connections: list[ControlConnection] = []
         self._resting_until: float | None = None
 
-    def open(self, replacing: bool = False) -> None:
-        """Start to listen; `replacing`: in place of another master that still runs; raises StartError."""
-        self._listener = self._place.open(replacing)
+    def open(self, beside: bool = False) -> None:
+        """Start to listen; `beside` another master in an upgrade; raises StartError."""
+        self._listener = self._place.open(beside)
         self._listen(select.POLLIN)
 
-    def take_back(self) -> None:
-        """Make the link point here again after another master had taken it; raises OSError."""
-        self._place.take_back()
+    def publish(self) -> None:
+        """Make the one that is found, in the place of another master; raises OSError."""
+        self._place.publish()
 
     def close(self) -> None:
         """End all connections and remove the socket; may be called twice."""

@@ -83,18 +83,18 @@ FILES_NOT_READ = Message(
     "use.  Mend it, then send HUP once more.")
 UPGRADE_BEGUN = Message(
     0x0219, INF, "upgrade_begun", "process",
-    "A successor is being started from the files on disk.  Nothing to do.")
+    "A new master is being started from the files on disk.  Nothing to do.")
 UPGRADED = Message(
     0x021a, INF, "upgraded", "process version",
-    "The successor has taken over.  This master takes no more connections and ends with its last session.  Nothing to "
+    "The new master has taken over.  The old one takes no more connections and ends with its last session.  Nothing to "
     "do.")
 UPGRADE_FAILED = Message(
     0x021b, ADM, "upgrade_failed", "why",
-    "There is no successor, and this master goes on as if nothing had been asked.  See to the reason, which may be in "
-    "lines of the successor above, then upgrade again.")
+    "There is no new master, and the old one goes on as if nothing had been asked.  See to the reason, which may be in "
+    "lines of the new one above, then upgrade again.")
 TOOK_OVER = Message(
-    0x021c, INF, "took_over", "process",
-    "This master has taken the place of another process, which ends with its last session.  Nothing to do.")
+    0x021c, INF, "took_over", "version process",
+    "This master has taken the place of a process of that version, which ends with its last session.  Nothing to do.")
 PROXY_HEADER = Message(
     0x021d, ADM, "proxy_header", "peer owner",
     "A load balancer sent a header of the PROXY protocol to this virtual server or server, which does not speak it; "

@@ -201,10 +201,6 @@ class Supervisor:
         """Fork no more children."""
         self._is_holding = True
 
-    def go_on(self) -> None:
-        """Fork children again."""
-        self._is_holding = False
-
     def retire_all(self) -> None:
         """Tell all children to leave, now or after their session."""
         for record in self._table:

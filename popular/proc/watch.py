@@ -31,13 +31,13 @@ class Watch:
         del self._callbacks[fd]
         self._own.remove(fd)
 
-    def keep(self, fd: int) -> None:
-        """Let no child have `fd`, which is not waited for."""
-        self._own.add(fd)
+    def keep(self, *fds: int) -> None:
+        """Let no child have `fds`, which are not waited for."""
+        self._own.add(*fds)
 
-    def forget(self, fd: int) -> None:
+    def forget(self, *fds: int) -> None:
         """Take back `keep`; call it before closing."""
-        self._own.remove(fd)
+        self._own.remove(*fds)
 
     def wait(self, seconds: float | None) -> None:
         """Wait for something to do, at most `seconds` (None: for ever), and do it."""

@@ -159,11 +159,18 @@ class StateFile:
         return self._memory[at:at + size]
 
     def publish(self) -> None:
-        """Put the file where it is looked for, in the place of another; where that is refused, `trouble` says why."""
+        """Put the file where it is looked for, in the place of another's, and under no other name.
+
+        Twice is fine.  Where it is refused, `trouble` says why.
+        """
         if self._fd < 0:
             return
+        aside, self._aside = self._aside, ""
         try:
-            os.rename(self._new, self.path)
+            if not self._is_ours(self.path):
+                os.rename(aside or self._new, self.path)
+            for other in filter(None, (aside, self._new)):
+                self._remove_leftover(other)
         except OSError as why:
             self.trouble = f"cannot make the state file {self.path}: {why.strerror}"
 
@@ -175,18 +182,6 @@ class StateFile:
                 self._aside = path
             except OSError as why:
                 self.trouble = f"cannot name the state file {path}: {why.strerror}"
-
-    def put_back(self) -> None:
-        """Put the file back where it was before another took its place, or was about to; drop its other name."""
-        aside, self._aside = self._aside, ""
-        try:
-            self._remove_leftover(self._new)
-            if aside and self._is_ours(self.path):
-                os.unlink(aside)
-            elif aside:
-                os.rename(aside, self.path)
-        except OSError as why:
-            self.trouble = f"cannot put the state file {self.path} back: {why.strerror}"
 
     def remove(self) -> None:
         """Take the file away at an orderly end, when no child is left to tell anything."""

@@ -7,19 +7,19 @@ them.  Raises nothing: a manager that cannot be reached is no reason not to serv
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 
 class Notify:
     """The way to one service manager, or to none."""
 
-    def __init__(self, address: str = "", speaks: bool = True, watchdog: float = 0.0) -> None:
+    def __init__(self, address: str = "", watchdog: float = 0.0) -> None:
         """Speak to the datagram socket `address`, as in NOTIFY_SOCKET; empty: to nobody.
 
         `watchdog` are the seconds within which it wants to hear of us again and again; 0: it does not.
         """
         self.address = address
-        self.speaks = speaks    # of two masters, one does
+        self.may_speak: Callable[[], bool] = lambda: True    # of two masters, the one in charge may
         self.watchdog = watchdog
         self._reloads = 0       # that are under way: a signal may come while the file is being read
         self._is_ending = False
@@ -27,7 +27,7 @@ class Notify:
     @property
     def is_heard(self) -> bool:
         """Tell whether somebody listens to this process."""
-        return self.speaks and bool(self.address)
+        return bool(self.address) and self.may_speak()
 
     def ready(self) -> None:
         """Say that this process serves, and is the one to watch."""

@@ -1,16 +1,14 @@
 """The pid file PROGRAM.pid: a locked file, so that a dead master's is never mistaken for a living one's.
 
 Claimed by the starter, adopted by the master over exec (a flock lives as long as any process holds
-the open file, hence no child may keep it).  A successor locks a file beside it, which takes the place of
-the other when it takes over.  Raises StartError.
+the open file, hence no child may keep it).  In an upgrade both masters hold the same lock, and the one in
+charge writes its pid.  Raises StartError.
 """
 
 import fcntl
 import os
 
 from popular.errors import StartError
-
-NEW = ".new"       # ends the name of a file that is to take the place of the other
 
 _TRIES = 20        # against others that remove the file between our open and our lock
 _MAX_SIZE = 32     # octets that are read from the file
@@ -44,39 +42,13 @@ class PidFile:
         raise StartError(f"cannot lock the pid file {path}: it is replaced all the time")
 
     def write(self, pid: int) -> None:
-        """Write the master's pid; raises StartError."""
+        """Write the master's pid, so that whoever reads sees this or what was there before; raises StartError."""
+        line = b"%d\n" % pid
         try:
-            os.ftruncate(self.fd, 0)
-            os.pwrite(self.fd, b"%d\n" % pid, 0)
+            os.pwrite(self.fd, line.ljust(_MAX_SIZE, b"\n"), 0)
+            os.ftruncate(self.fd, len(line))
         except OSError as why:
             raise StartError(f"cannot write the pid file {self.path}: {why.strerror}") from why
-
-    def publish(self, *, if_stale: bool = False) -> None:
-        """Put a file with a name that ends in `NEW` where the pid file belongs; raises OSError.
-
-        With `if_stale` only when nobody holds the other's lock; raises AlreadyRunning.
-        """
-        path = self.path.removesuffix(NEW)
-        former = PidFile.claim(path) if if_stale else None
-        os.rename(self.path, path)
-        self.path = path
-        if former is not None:
-            os.close(former.fd)
-
-    def retake(self) -> None:
-        """Put the file back after another's has taken its place, or was about to.
-
-        The number of the descriptor stays the same.  Raises StartError, also while the other is locked, and OSError.
-        """
-        try:
-            os.unlink(self.path + NEW)
-        except FileNotFoundError:
-            pass
-        if not self.is_in_place:
-            again = PidFile.claim(self.path)
-            again.write(os.getpid())
-            os.dup2(again.fd, self.fd, inheritable=False)
-            os.close(again.fd)
 
     @property
     def is_in_place(self) -> bool:
@@ -93,6 +65,10 @@ class PidFile:
                 os.unlink(self.path)
         except OSError:
             os.ftruncate(self.fd, 0)
+        self.close()
+
+    def close(self) -> None:
+        """Leave file and lock to the other master of an upgrade."""
         os.close(self.fd)
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from popular.unix.descriptors import MastersOwn
 
+FAILED = "failed "      # and an exit code: begins what a master says that will not be; the reason follows
+
 _MAX_TEXT = 1 << 20     # octets read from the pipe
 
 
@@ -47,14 +49,9 @@ class Ready:
         """Report success with pairs of owner and address; False when whoever waits has given up."""
         return self._tell("ready\n" + "".join(f"{owner} {address}\n" for owner, address in addresses))
 
-    def let_go(self) -> None:
-        """Say nothing: whoever has the descriptor too goes on with it."""
-        self._fd = None
-        self._free_stderr()
-
     def tell_failed(self, code: int, reason: str) -> bool:
         """Report that there will be no daemon."""
-        return self._tell(f"failed {code}\n{reason}\n")
+        return self._tell(f"{FAILED}{code}\n{reason}\n")
 
     def _tell(self, text: str) -> bool:
         if self._fd is None:
@@ -106,6 +103,7 @@ def _outcome(text: str) -> StartOutcome:
     first, _, rest = text.partition("\n")
     if first == "ready":
         return StartOutcome(os.EX_OK, rest)
-    if first.startswith("failed ") and first[7:].isdigit():
-        return StartOutcome(int(first[7:]), rest.rstrip("\n"))
+    code = first.removeprefix(FAILED)
+    if first != code and code.isdigit():
+        return StartOutcome(int(code), rest.rstrip("\n"))
     return StartOutcome(os.EX_SOFTWARE, f"the master ended before it was ready\n{text}".rstrip())

@@ -12,7 +12,6 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.control.client import ControlClient
-from popular.daemon.admin.reload import READ_SECONDS
 from tests.harness.control import control, greeting, listening, refused, tell, variable
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.popclient import PopClient
@@ -216,7 +215,7 @@ def test_a_reading_process_that_dies_changes_nothing(proxy: Daemon) -> None:
 
 def test_a_file_that_cannot_be_read_in_time_changes_nothing(rundir: Path, tmp_path: Path) -> None:
     release = Release(tmp_path / "release")
-    release.edit("popular/daemon/admin/reload.py", f"READ_SECONDS = {READ_SECONDS}", "READ_SECONDS = 4.0")
+    release.set("popular/daemon/admin/reload.py", READ_SECONDS=4.0)
     settings: Settings = {"pserv": {"mailboxdir": tmp_path, "maxerrors": 7},
                           "server": {"main": {"address": "127.0.0.1:0"}}}
     with Daemon.start("pserv", settings, rundir, env=release.env, root=release.root) as daemon:

@@ -9,30 +9,29 @@ from pathlib import Path
 import pytest
 
 from popular.control.client import ControlClient
-from popular.daemon.upgrade.old_master import STANDBY_SECONDS, UPGRADE_SECONDS
-from popular.version import VERSION
 from tests.harness.control import control, listening, refused, tell, variable
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.popclient import PopClient
 from tests.harness.pstatus import pstatus, status
-from tests.harness.release import Release
-from tests.harness.system import children_of, is_alive, reap, title_of, wait_for
+from tests.harness.release import Point, Release
+from tests.harness.system import children_of, is_alive, reap, state_of, title_of, wait_for
 from tests.harness.toyclient import is_refused
 
 NEXT = "99.0"
 HANG = "import sys, time; '--succeed' in sys.argv and time.sleep(60)\n"
 MAIL = b"Subject: x\r\n\r\ntext\r\n"
-SOON = 1.0       # seconds, where the test shortens a time
-LATER = 8.0      # the same, for what takes half a second on a quiet machine
+OLD_MASTER = "popular/daemon/upgrade/old_master.py"
+NEW_MASTER = "popular/daemon/upgrade/new_master.py"
+SOON = 0.3       # seconds, where the test shortens a time
+LATER = 8.0      # the same, for what takes a second on a quiet machine
 
 
 @pytest.fixture
 def release(tmp_path: Path) -> Release:
-    """A release whose masters give up and leave sooner."""
+    """A release whose masters prove less and give up sooner."""
     release = Release(tmp_path / "release")
-    old_master = "popular/daemon/upgrade/old_master.py"
-    release.edit(old_master, f"UPGRADE_SECONDS = {UPGRADE_SECONDS}", f"UPGRADE_SECONDS = {LATER}")
-    release.edit(old_master, f"STANDBY_SECONDS = {STANDBY_SECONDS}", f"STANDBY_SECONDS = {SOON}")
+    release.set(OLD_MASTER, UPGRADE_SECONDS=LATER)
+    release.set(NEW_MASTER, PROOF_SECONDS=SOON)
     return release
 
 
@@ -95,7 +94,7 @@ def upgrade(daemon: Daemon) -> int:
 
 
 def test_a_new_version_takes_over(release: Release, pserv: Daemon) -> None:
-    release.edit("popular/version.py", VERSION, NEXT)
+    release.set("popular/version.py", VERSION=NEXT)
     with session(pserv) as client:
         [child] = [pid for pid in children_of(pserv.pid) if "test-1" in title_of(pid)]
         new = upgrade(pserv)
@@ -254,69 +253,131 @@ def moment(seconds: float) -> None:
 MOMENTS = [number * 0.06 for number in range(15)]    # seconds from the start of a successor; it takes half a second
 
 
-@pytest.fixture
-def standby(release: Release) -> None:
-    """Let masters stand by for longer, however slow the machine is."""
-    release.edit("popular/daemon/upgrade/old_master.py", f"STANDBY_SECONDS = {SOON}", f"STANDBY_SECONDS = {2 * LATER}")
-
-
 @pytest.mark.limit(240)
-@pytest.mark.usefixtures("standby")
-def test_the_new_master_may_be_killed_at_any_moment(pserv: Daemon) -> None:
+def test_the_new_master_may_be_killed_at_any_moment(release: Release, pserv: Daemon) -> None:
+    release.set(NEW_MASTER, PROOF_SECONDS=MOMENTS[-1])    # so that it does not serve before
     with session(pserv) as client:
         for count, seconds in enumerate(MOMENTS, 1):
             pserv.signal(signal.SIGUSR2)
             new = started(pserv, count)
-            if count == len(MOMENTS):    # the last one is killed late, however slow the machine is
-                pserv.wait_log("took_over")
             moment(seconds)
             os.kill(new, signal.SIGKILL)
             pserv.wait_log("upgrade_failed", count=count)
             wait_for(lambda: not is_alive(new), 5.0, "the end of the new master")
             wants_service(pserv)
-            assert variable(pserv, "pid") == str(pserv.pid) and pserv.master == pserv.pid
-            assert (pserv.rundir / "pserv.state").exists() and not [*pserv.rundir.glob("*.new")]
+            is_in_place(pserv, pserv.pid)
         finish(client)
-    assert pserv.log_lines("took_over"), "some were killed later than that"
-    assert len(pserv.log_lines("took_over")) < len(MOMENTS), "and some before"
 
 
-DEATH = "; __import__('os').kill(__import__('os').getpid(), 9)"
+def is_in_place(daemon: Daemon, master: int) -> None:
+    """Have this master serve, be found by all its files, and nothing left of another."""
+    wait_for(lambda: daemon.master == master, what="its pid file")
+    wait_for(lambda: os.readlink(daemon.rundir / "pserv.ctrl") == f"pserv.{master}.ctrl")
+    assert variable(daemon, "pid") == str(master)
+    assert status(daemon)["pid"] == master
+    assert title_of(master) == "pserv: master"
+    wants_service(daemon)
+    assert not [*daemon.rundir.glob("*.new")]
 
 
-@pytest.mark.parametrize("step", [
-    "master.pidfile.publish(if_stale=self._is_gone)", "master.statefile.publish()", "            self._open_socket()",
-    "master.own(self._listeners)", "self._tell(f\"{TOOK_OVER} {VERSION}\\n\")"])
-def test_the_new_master_may_die_after_each_step(release: Release, pserv: Daemon, step: str) -> None:
-    release.edit("popular/daemon/upgrade/new_master.py", f"{step}\n", f"{step}{DEATH}\n")
+# Where a master is struck, and how far it has come then.
+SOCKET: Point = ("socket.bind", "pserv.")
+STATE: Point = ("os.rename", "pserv.state")
+LINK: Point = ("os.rename", "pserv.ctrl")
+TAKING_OVER = [
+    pytest.param((SOCKET,), id="begins"),
+    pytest.param((STATE,), id="has-the-pid-file"),
+    pytest.param((LINK,), id="has-the-state-file"),
+    pytest.param((LINK, ("os.listdir", "")), id="has-the-control-socket"),
+]
+
+
+@pytest.mark.parametrize("points", TAKING_OVER)
+def test_the_new_master_may_die_after_each_step(release: Release, pserv: Daemon, points: tuple[Point, ...]) -> None:
+    release.have_points()
+    release.strike(*points)
     with session(pserv) as client:
         pserv.signal(signal.SIGUSR2)
         pserv.wait_log("upgrade_failed")
-        wants_service(pserv)
-        assert variable(pserv, "pid") == str(pserv.pid) and pserv.master == pserv.pid
-        assert status(pserv)["pid"] == pserv.pid
+        is_in_place(pserv, pserv.pid)
         finish(client)
-    wait_for(lambda: title_of(pserv.pid) == "pserv: master")
+    release.spare()
+    is_in_place(pserv, upgrade(pserv))
 
 
-@pytest.mark.parametrize("step", [
-    "master.watch.register(ours.fileno(), self._heir.hear)", "self._is_aside = True", "self._master.step_aside()",
-    "self._master.log.note(UPGRADED, process=heir.pid, version=heir.version)"])
-def test_the_old_master_may_die_after_each_step(release: Release, pserv: Daemon, step: str) -> None:
-    good = (release.root / "popular/daemon/upgrade/old_master.py").read_text()
-    release.edit("popular/daemon/upgrade/old_master.py", f"{step}\n", f"{step}{DEATH}\n")
-    upgrade(pserv)    # to a master that will die so
-    old = pserv.master
+def test_the_new_master_may_hang_before_it_serves(release: Release, pserv: Daemon) -> None:
+    release.have_points()
+    release.strike(LINK, ("os.listdir", ""), number=signal.SIGSTOP)
+    with session(pserv) as client:
+        reply = refused(pserv, "upgrade")
+        assert reply.lines == ("the new process was not ready after 8 s",)
+        is_in_place(pserv, pserv.pid)
+        finish(client)
+    assert not is_alive(started(pserv))
+    release.spare()
+
+
+@pytest.mark.parametrize("points", TAKING_OVER)
+def test_the_old_master_may_die_after_each_step(release: Release, pserv: Daemon, points: tuple[Point, ...]) -> None:
+    release.have_points()
+    release.strike(*points, number=signal.SIGSTOP)
+    with session(pserv) as client:
+        pserv.signal(signal.SIGUSR2)
+        new = started(pserv)
+        wait_for(lambda: state_of(new) == "T", what="the stop of the new master")
+        pserv.kill()
+        release.spare()
+        os.kill(new, signal.SIGCONT)
+        pserv.wait_log("took_over")
+        is_in_place(pserv, new)
+        finish(client)
+
+
+@pytest.mark.parametrize("point", [
+    pytest.param(("os.link", "pserv.state"), id="has-started-the-new-one"),
+    pytest.param(("os.kill", ""), id="has-stepped-aside"),
+])
+def test_the_old_master_may_die_where_it_acts(release: Release, pserv: Daemon, point: Point) -> None:
+    release.have_points()
+    old = upgrade(pserv)    # to a master that can be struck
     assert pserv.wait() == 0, "the first master has left, and will not come back"
-    (release.root / "popular/daemon/upgrade/old_master.py").write_text(good)
+    release.strike(point, pid=old)
     with session(pserv) as client:
         os.kill(old, signal.SIGUSR2)
         wait_for(lambda: not is_alive(old), 10.0, "the end of the middle master")
         pserv.wait_log("took_over", count=2)
-        wants_service(pserv)
         finish(client)
     assert pserv.master not in (old, pserv.pid)
-    assert variable(pserv, "pid") == str(pserv.master)
+    is_in_place(pserv, pserv.master)
+    release.spare()
+
+
+@pytest.mark.parametrize("dies", ["old", "new"])
+def test_each_may_die_before_the_old_master_hears_that_the_new_one_serves(pserv: Daemon, dies: str) -> None:
+    with session(pserv) as client:
+        pserv.signal(signal.SIGUSR2)
+        new = started(pserv)
+        pserv.signal(signal.SIGSTOP)
+        pserv.wait_log("took_over")
+        if dies == "old":
+            pserv.kill()
+        else:
+            os.kill(new, signal.SIGKILL)
+            wait_for(lambda: not is_alive(new), what="the end of the new master")
+            pserv.signal(signal.SIGCONT)
+            pserv.wait_log("upgrade_failed")
+        is_in_place(pserv, new if dies == "old" else pserv.pid)
+        finish(client)
+
+
+def test_a_process_that_cannot_be_started_is_told(release: Release, pserv: Daemon) -> None:
+    release.have_points()
+    new = upgrade(pserv)
+    assert pserv.wait() == 0
+    release.strike(("os.posix_spawn", ""))
+    assert refused(pserv, "upgrade").text == "the new process could not be started"
+    release.spare()
+    is_in_place(pserv, new)
 
 
 @pytest.mark.limit(240)
@@ -334,10 +395,6 @@ def test_the_old_master_may_be_killed_at_any_moment(release: Release, rundir: Pa
                 pserv.kill()
                 wants_service(pserv)
                 finish(client)
-            wait_for(lambda: pserv.master == new, 10.0, "the new master's pid file")
             pserv.wait_log("took_over")
-            wait_for(lambda: os.readlink(pserv.rundir / "pserv.ctrl") == f"pserv.{new}.ctrl")
-            assert variable(pserv, "pid") == str(new)
-            wants_service(pserv)
-            assert not [*folder.glob("*.new")]
+            is_in_place(pserv, new)
         assert not pserv.bugs()

@@ -34,7 +34,7 @@ def upgrade_all(system: dict[str, Daemon]) -> None:
     wait_for(lambda: all(daemon.master != before[name] for name, daemon in system.items()), 30.0, "the new masters")
 
 
-@pytest.mark.limit(300)
+@pytest.mark.limit(600)
 @pytest.mark.parametrize("maxuse", [1, 20], ids=["classic", "pooled"])
 def test_upgrades_in_a_row_under_load(system: dict[str, Daemon], maxuse: int,
                                       make_mailbox: Callable[..., Path]) -> None:

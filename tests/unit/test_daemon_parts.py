@@ -36,7 +36,7 @@ def config_with(**texts):
 
 def test_a_hand_over_arrives_as_it_was():
     hand = HandOver(
-        program="toy", module="tests.harness.toy", config="{}", path=("/a", "/b c"), prefix="/v",
+        program="toy", version="2.0.0", module="tests.harness.toy", config="{}", path=("/a", "/b c"), prefix="/v",
         rights=Rights("pop", 10, 20, (20, 30)), drops=True, detached=False, log_fd=7,
         pid_path="/p", pid_fd=8, ready_fd=None, reserved=ReservedDescriptors(4, 5, 3),
         handles=(Handle("main", 9), Handle("alt", 10)), argv=("-c", "x y"), folder="/f")

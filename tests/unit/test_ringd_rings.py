@@ -151,8 +151,8 @@ def test_a_start_asks_ringd_for_some_ports_and_opens_the_others(made: list[FakeC
     assert [(each.owner, each.ours, each.ringd) for each in bound] == [
         ("a", False, "/a"), ("b", True, ""), ("c", False, "/a")]
     assert [client.path for client in made] == ["/a"]
-    assert [handle.ringd for handle in launch.handles(bound)] == ["/a", "", "/a"]
-    assert launch.ring_handles(rings) == (Handle("/a", made[0].fileno()),)
+    assert [handle.ringd for handle in map(Handle.of, bound)] == ["/a", "", "/a"]
+    assert [*map(Handle.of_ring, rings.clients)] == [Handle("/a", made[0].fileno())]
     for each in bound:
         each.sock.close()
 
@@ -166,8 +166,8 @@ def test_every_refusal_is_told(made: list[FakeClient]) -> None:
 
 def test_the_hand_over_has_the_connections() -> None:
     hand = HandOver(
-        program="pproxy", module="popular.pproxy.spec", config="{}", path=(), prefix="/", rights=own_rights(),
-        drops=False, detached=False, log_fd=7, pid_path="/p", pid_fd=8, ready_fd=None,
+        program="pproxy", version="2.0.0", module="popular.pproxy.spec", config="{}", path=(), prefix="/",
+        rights=own_rights(), drops=False, detached=False, log_fd=7, pid_path="/p", pid_fd=8, ready_fd=None,
         reserved=ReservedDescriptors(4, 5, 3), handles=(Handle("main", 9, "/a"),), rings=(Handle("/a", 10),))
     with open(hand.write(), "rb") as file:
         assert HandOver.from_raw(json.load(file)) == hand

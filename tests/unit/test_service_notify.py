@@ -113,16 +113,17 @@ def test_a_status_is_told_when_it_changes_and_not_too_often(address: str, hear: 
 
 
 def test_of_two_masters_one_speaks(address: str, hear: Hear, clock: list[float]) -> None:
-    notify = Notify(address, False, 10.0)
+    notify, is_in_charge = Notify(address, 10.0), False
+    notify.may_speak = lambda: is_in_charge
     signs = Heartbeat(notify, lambda: "one")
     signs.attend()
     assert hear() == [] and signs.patience(clock[0]) is None
-    notify.speaks = True
+    is_in_charge = True
     signs.attend()
     assert hear() == ["WATCHDOG=1", "STATUS=one"]
-    notify.speaks = False
+    is_in_charge = False
     signs.attend()
-    notify.speaks = True
+    is_in_charge = True
     clock[0] += STATUS_SECONDS
     signs.attend()
     assert hear() == ["WATCHDOG=1", "STATUS=one"], "the other one told something else meanwhile"

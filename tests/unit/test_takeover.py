@@ -1,76 +1,43 @@
-"""The parts of an upgrade that need no daemon: names that change hands, the estate, the line between two masters."""
+"""The parts of an upgrade that need no daemon: names that change hands, the record, what the new master says."""
 
+import json
 import os
+import select
 import socket
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from popular.control.place import Place, answers
-from popular.daemon.upgrade.estate import Estate
-from popular.daemon.upgrade.heir import Heir
+from popular.daemon.start.handover import HandOver
+from popular.daemon.upgrade.old_master import NewMaster
+from popular.daemon.upgrade.rerun import Origin
 from popular.errors import UsageError
 from popular.statefile.layout import SERVER
 from popular.statefile.writer import StateFile
+from popular.unix.descriptors import ReservedDescriptors
 from popular.unix.notify import Notify
-from popular.unix.pidfile import NEW, AlreadyRunning, PidFile
+from popular.unix.pidfile import AlreadyRunning, PidFile
+from popular.unix.rights import own_rights
+from popular.version import VERSION
 from tests.harness.daemon import ROOT
 
 
-def claim(path: Path, pid: int) -> PidFile:
-    """Lock a pid file and write into it."""
-    pidfile = PidFile.claim(str(path))
-    pidfile.write(pid)
-    return pidfile
-
-
-def test_a_pid_file_changes_hands_and_back(tmp_path: Path) -> None:
+def test_two_masters_have_the_lock_of_a_pid_file_and_one_writes(tmp_path: Path) -> None:
     path = tmp_path / "p.pid"
-    old, new = claim(path, 1), claim(tmp_path / f"p.pid{NEW}", 2)
-    new.publish()
-    assert path.read_text() == "2\n" and [each.is_in_place for each in (old, new)] == [False, True]
-    with pytest.raises(AlreadyRunning):
-        old.retake()
-    os.close(new.fd)    # its owner dies
-    number = old.fd
-    old.retake()
-    assert path.read_text() == f"{os.getpid()}\n" and [each.is_in_place for each in (old,)] == [True]
-    assert old.fd == number
-    with pytest.raises(AlreadyRunning):
+    old = PidFile.claim(str(path))
+    new = PidFile(old.path, os.dup(old.fd))
+    for master, pid in ((old, 4711), (new, 12), (old, 4711), (new, 123456)):
+        master.write(pid)
+        assert path.read_text() == f"{pid}\n"
+    old.close()
+    with pytest.raises(AlreadyRunning, match="pid 123456"):
         PidFile.claim(str(path))
-    old.remove()
-    assert not path.exists()
-
-
-def test_a_pid_file_that_was_replaced_is_not_removed(tmp_path: Path) -> None:
-    path = tmp_path / "p.pid"
-    old, new = claim(path, 1), claim(tmp_path / f"p.pid{NEW}", 2)
-    new.publish()
-    old.remove()
-    assert path.read_text() == "2\n"
     new.remove()
     assert [*tmp_path.iterdir()] == []
-
-
-def test_only_a_stale_pid_file_is_replaced_where_nobody_hands_it_over(tmp_path: Path) -> None:
-    path = tmp_path / "p.pid"
-    old, new = claim(path, 1), claim(tmp_path / f"p.pid{NEW}", 2)
-    with pytest.raises(AlreadyRunning):
-        new.publish(if_stale=True)
-    os.close(old.fd)
-    new.publish(if_stale=True)
-    assert path.read_text() == "2\n" and new.is_in_place
-    new.remove()
-
-
-def test_what_a_dead_successor_left_is_removed(tmp_path: Path) -> None:
-    old = claim(tmp_path / "p.pid", 1)
-    (tmp_path / f"p.pid{NEW}").touch()
-    old.retake()
-    assert [path.name for path in tmp_path.iterdir()] == ["p.pid"]
-    old.remove()
 
 
 @pytest.mark.parametrize("is_replaced", [True, False])
@@ -84,7 +51,7 @@ def test_a_state_file_is_put_back(tmp_path: Path, is_replaced: bool) -> None:
     if is_replaced:
         new.publish()
         assert path.stat().st_ino != inode
-    old.put_back()
+    old.publish()
     assert path.stat().st_ino == inode and [path.name for path in tmp_path.iterdir()] == ["p.state"]
     for statefile in (old, new):
         statefile.remove()
@@ -104,16 +71,18 @@ def test_a_state_file_that_was_replaced_is_removed_where_it_is(tmp_path: Path) -
         statefile.close()
 
 
-def test_a_control_socket_is_taken_back(tmp_path: Path) -> None:
+def test_a_control_socket_beside_another_is_found_when_that_is_wanted(tmp_path: Path) -> None:
     place = Place(str(tmp_path), "p")
-    with place.open():
+    with place.open(beside=True):
+        assert not os.path.lexists(place.link)
+        place.publish()
         dead = tmp_path / "p.1.ctrl"
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
             other.bind(str(dead))
         (tmp_path / "p.ctrl").unlink()
         (tmp_path / "p.ctrl").symlink_to("p.1.ctrl")
         assert not answers(place.link)
-        place.take_back()
+        place.publish()
         assert answers(place.link) and not dead.exists()
     place.remove()
 
@@ -123,20 +92,54 @@ def test_a_manager_is_told(tmp_path: Path, address: str) -> None:
     address = address.format(folder=tmp_path, pid=os.getpid())
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"\0{address[1:]}" if address.startswith("@") else address)
-        Notify(address, speaks=False).tell("STOPPING=1")
+        silent = Notify(address)
+        silent.may_speak = lambda: False
+        silent.tell("STOPPING=1")
         Notify(address).tell("READY=1", "MAINPID=7")
         assert manager.recv(100) == b"READY=1\nMAINPID=7"
     Notify(address).tell("READY=1")    # nobody is there
     Notify("").tell("READY=1")
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"program": "p"}', "null"])
-def test_what_is_no_estate(text: str) -> None:
+def hand_over(**items: object) -> HandOver:
+    """Return a record whose descriptors are open."""
+    given: dict[str, object] = {
+        "program": "p", "version": "2.0", "module": "m", "config": "", "path": ("/x",), "prefix": "/y",
+        "rights": own_rights(), "drops": False, "detached": True, "log_fd": 0, "pid_path": "/p", "pid_fd": 0,
+        "ready_fd": None, "reserved": ReservedDescriptors(0, 0, 0), "handles": (), "line": 0, **items}
+    return HandOver(**given)    # type: ignore[arg-type]
+
+
+def written(data: object) -> int:
+    """Return a descriptor from which `data` can be read as JSON."""
     fd = os.memfd_create("test")
-    os.write(fd, text.encode())
+    os.write(fd, json.dumps(data).encode())
     os.lseek(fd, 0, os.SEEK_SET)
-    with pytest.raises(UsageError, match="^this is no estate"):
-        Estate.read(fd, "p")
+    return fd
+
+
+def test_what_a_later_version_hands_over_beside_is_ignored() -> None:
+    hand = hand_over()
+    raw = json.loads(json.dumps(asdict(hand)))
+    raw["later"] = raw["rights"]["later"] = raw["reserved"]["later"] = 1
+    assert HandOver.read(written(raw), "p") == hand
+
+
+ESTATE = {    # of version 2.0 and before
+    "program": "p", "channel": 0, "config": "{}", "base": "{}", "log_fd": 0, "pid_path": "/p", "heirlooms": [],
+    "seats": {"client": 0, "backend": 0, "spare": 0}, "rings": [], "argv": [], "folder": "/", "notify": ""}
+
+
+@pytest.mark.parametrize("data", ["", {}, [], {"program": "p"}, None, ESTATE, {**asdict(hand_over()), "pid_fd": 999}])
+def test_what_is_no_hand_over(data: object) -> None:
+    with pytest.raises(UsageError, match=f"^the running daemon hands over what version {VERSION} cannot"):
+        HandOver.read(written(data), "p")
+
+
+@pytest.mark.parametrize("items", [{"program": "q"}, {"line": None}])
+def test_a_hand_over_of_another_kind(items: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="^this is no hand-over of a running p$"):
+        HandOver.read(written(asdict(hand_over(**items))), "p")
 
 
 @pytest.mark.parametrize("words", [["--succeed"], ["--succeed", "x"], ["--succeed", "0"], ["--succeed", "99"]])
@@ -147,38 +150,42 @@ def test_nobody_but_a_master_starts_a_successor(words: list[str]) -> None:
     assert done.stderr.startswith("pserv: ") and "Traceback" not in done.stderr
 
 
-def heard(*words: bytes) -> Heir:
-    """Return a successor that has said something."""
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    heir = Heir(os.getpid(), os.pidfd_open(os.getpid()), ours)
-    for each in words:
-        theirs.sendall(each)
-        heir.hear()
-    theirs.close()
-    heir.hear()
-    return heir
+MAIN = """
+import json, os, socket, sys
+from popular.unix.ready import Ready
+
+def main():
+    with open(int(sys.argv[2]), "rb") as file:
+        raw = json.load(file)
+    line = socket.socket(fileno=raw["line"])
+    ready = Ready(raw["ready_fd"])
+    {}
+"""
 
 
-@pytest.mark.parametrize(("said", "version", "reason"), [
-    ((b"",), "", ["the new process is gone"]),
-    ((b"failed 78\n", b"pserv: a\nb\n"), "", ["pserv: a", "b"]),
-    ((b"Traceback (most recent call last):\n  File x\n    y\nKeyError: 'z'\n",), "", ["KeyError: 'z'"]),
-    ((b"took ov", b"er 2.0.0\n"), "2.0.0", ["the new process is gone"]),
-    ((b"warning\ntook over 2.0.0\n",), "2.0.0", ["warning"]),
-    ((b"took over \x1b[m\n",), "", ["the new process is gone"]),
-    ((b"x" * (1 << 17),), "", ["x" * (1 << 16)]),
+@pytest.mark.parametrize(("text", "said", "reason"), [
+    ("pass", [], ["the new process is gone"]),
+    ("print('pserv: a\\nb', file=sys.stderr)", [], ["pserv: a", "b"]),
+    ("ready.tell_failed(78, 'a\\nb')", [], ["a", "b"]),
+    ("{}['z']", [], ["KeyError: 'z'"]),
+    ("def f(: pass", [], ["SyntaxError: invalid syntax"]),
+    ("line.send(b'serves 2.0.0'); line.send(b'end shutdown all')", [("serves", "2.0.0"), ("end", "shutdown all")],
+     ["the new process is gone"]),
+    ("line.send(b'\\xff'); sys.exit('x' * 100)", [("\ufffd", "")], ["x" * 100]),
+    ("os.write(2, b'x' * (1 << 17))", [], ["x" * (1 << 16)]),
 ])
-def test_what_a_successor_says(said: tuple[bytes, ...], version: str, reason: list[str]) -> None:
-    heir = heard(*said)
-    assert heir.version == version and heir.has_taken_over == bool(version)
-    assert heir.reason("is gone") == reason
-    heir.close()
-
-
-def test_commands_are_taken_once() -> None:
-    heir = heard(b"took over 2.0.0\nend shutdown delayed\nend shutdown all\n")
-    assert heir.is_silent
-    assert heir.take_commands() == ["shutdown delayed", "shutdown all"]
-    assert heir.take_commands() == []
-    heir.close()
+def test_what_a_new_master_says(tmp_path: Path, text: str, said: list[tuple[str, str]], reason: list[str]) -> None:
+    (tmp_path / "successor.py").write_text(MAIN.format(text))
+    with open(os.devnull, "rb") as null:
+        number = null.fileno()
+        hand = hand_over(log_fd=number, pid_fd=number, reserved=ReservedDescriptors(number, number, number))
+        new = NewMaster(Origin((str(tmp_path), *sys.path), sys.prefix, "successor", (), "/"), hand)
+    heard: list[tuple[str, str]] = []
+    is_dead = False
+    while not is_dead:
+        assert select.select([new.line], [], [], 20.0)[0]
+        words, is_dead = new.hear()
+        heard += words
+    new.end()
+    assert heard == said and new.reason("is gone") == reason
+    new.close()

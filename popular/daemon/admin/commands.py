@@ -153,7 +153,7 @@ def reload(context: CommandContext, given: CommandArguments) -> Result:
 
 @commands.add("upgrade", "Let a new process, started from the files on disk, take over; no session is lost.")
 def upgrade(context: CommandContext, given: CommandArguments) -> Result:
-    """Start a successor."""
+    """Start a new master."""
     return Result(later=lambda deferring: deferring.upgrade())
 
 

@@ -88,7 +88,7 @@ class Deferring(Protocol):
         """Read the INI file again; raises UsageError when that is going on already."""
 
     def upgrade(self) -> Later:
-        """Start a successor; raises UsageError when there is one."""
+        """Start a new master; raises UsageError when there is one."""
 
     def inquire(self, ask: Callable[[Any], ControlAnswer]) -> Later:
         """Have a process of its own answer, which `ask` gets the job of the children for; raises UsageError, OSError.

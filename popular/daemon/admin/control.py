@@ -50,17 +50,13 @@ class Control:
         rundir = master.config.variables.text("rundir")
         self._server = ControlServer(Place(rundir, master.spec.name), master.watch, self.obey, self._note_stranger)
 
-    def open(self) -> None:
-        """Begin to listen; raises StartError."""
-        self._server.open()
+    def open(self, beside: bool = False) -> None:
+        """Begin to listen, `beside` another master in an upgrade; raises StartError."""
+        self._server.open(beside)
 
-    def open_replacing(self) -> None:
-        """Begin to listen in the place of a master that still listens; raises StartError."""
-        self._server.open(replacing=True)
-
-    def take_back(self) -> None:
-        """Be found again after a successor had taken the place; raises OSError."""
-        self._server.take_back()
+    def publish(self) -> None:
+        """Be the one that is found, in the place of another master; raises OSError."""
+        self._server.publish()
 
     def close(self) -> None:
         """End all connections and take the socket away."""
@@ -109,7 +105,7 @@ class Control:
         """Read the INI file again; raises UsageError when that is going on already, OSError."""
         if self._reload is not None and not self._reload.is_over:
             raise UsageError("the file is being read already")
-        self._want_no_end()
+        self._master.want_no_end()
         master = self._master
         self._reload = Reload(self._origin, master.spec.schema, master.watch, self._take_file,
                               master.notify.reload_ends)
@@ -117,10 +113,10 @@ class Control:
         return self._reload
 
     def upgrade(self) -> Later:
-        """Start a successor; raises UsageError when there is one, or a file is being read, and OSError."""
+        """Start a new master; raises UsageError when there is one, or a file is being read, and OSError."""
         if self._reload is not None and not self._reload.is_over:
             raise UsageError("the file is being read")
-        return self._master.succession.begin()
+        return self._master.begin_upgrade()
 
     def inquire(self, ask: Callable[[Any], ControlAnswer]) -> Later:
         """Have a process of its own answer; raises UsageError when one is at it already, and OSError."""
@@ -132,7 +128,7 @@ class Control:
     def _carry_out(self, result: Result) -> ControlAnswer | Later:
         """Do what a command brought; raises PopularError, and then nothing of it is done."""
         if result.config is not None and (result.renews or result.config != self._master.config):
-            self._want_no_end()
+            self._master.want_no_end()
             self._changes.put(result.config)
         troubles = () if result.effect is None else result.effect(self._master)
         if troubles:
@@ -145,7 +141,7 @@ class Control:
         """Put into force what was read from the file; the answer says what changed."""
         master = self._master
         try:
-            self._want_no_end()
+            master.want_no_end()
             merged = merge(master.config, master.base, config, given, master.spec.schema)
             if merged.config != master.config or tls_of(master.job):    # whose files may be others
                 self._changes.put(merged.config)
@@ -162,11 +158,6 @@ class Control:
             text += f"; values of the file that are not used: {len(merged.unused)}"
         warnings = (*merged.unused, *kept(tls_of(master.job)))
         return ControlAnswer(True, text, (*merged.changes, *(f"{WARNING}{each}" for each in warnings)))
-
-    def _want_no_end(self) -> None:
-        self._master.succession.want_none()
-        if self._master.is_ending:
-            raise UsageError("the daemon is ending")
 
     def _context(self) -> CommandContext:
         """Return what a command sees."""

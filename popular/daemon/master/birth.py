@@ -1,7 +1,8 @@
 """The start of a master, from its loop's first turn to the word that it is ready: when a child can accept.
 
 A daemon that listens and whose children cannot live would look well to whoever started it, and hang its
-clients.  So it says that it is ready when a child has reported, and ends when none does.  Master only.
+clients.  So it says that it is ready when a child has reported, and ends when none does.  Beside the old master
+of an upgrade, its children must also work for a while, and none may fail.  Master only.
 """
 
 import time
@@ -29,23 +30,27 @@ class Birth:
         self._master = master
         self._announce = announce
         self._until = time.monotonic() + SECONDS
+        self._proved_at: float | None = None    # monotonic
 
     def patience(self, now: float) -> float | None:
-        """Return the seconds until the start has failed; None: it is over."""
-        return None if self.is_over else max(0.0, self._until - now)
+        """Return the seconds until the start has failed, or is proved; None: it is over."""
+        due = self._until if self._proved_at is None else self._proved_at + self._master.proof_seconds
+        return None if self.is_over else max(0.0, due - now)
 
     def attend(self) -> None:
-        """Say that the master is ready, once it is; raises Stillborn when it will not be.
-
-        A successor does so at once: it takes over when it is ready, and gives up by itself.
-        """
+        """Say that the master is ready, once it is; raises Stillborn when it will not be."""
         master, children = self._master, self._master.supervisor
         if self.is_over or master.is_ending:
             return
-        if children.has_proved or not master.is_in_charge:
-            self.is_over = True
-            if not self._announce():
-                raise Stillborn("whoever waited for the start has given up")
+        if master.proof_seconds and children.losses:
+            raise Stillborn("its children die")
+        if children.has_proved:
+            now = time.monotonic()
+            self._proved_at = self._proved_at or now
+            if now >= self._proved_at + master.proof_seconds:
+                self.is_over = True
+                if not self._announce():
+                    raise Stillborn("whoever waited for the start has given up")
         elif children.trouble and not children.count:
             raise Stillborn(f"no child can be started: {children.trouble}")
         elif time.monotonic() >= self._until:

@@ -1,7 +1,7 @@
 """Signs of life for a service manager: its watchdog is fed, and a line of status told (unix.notify).
 
 Has its turn in the loop of a master or of a daemon of one process, so that a loop that hangs feeds
-nobody.  Of two masters the one that speaks does it.  Raises nothing.
+nobody.  Of two masters the one in charge does it.  Raises nothing.
 """
 
 import time

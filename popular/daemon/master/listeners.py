@@ -101,13 +101,6 @@ def borrowed(listeners: Iterable[Listener]) -> list[Listener]:
     return [replace(listener, ours=False, ringd="") for listener in listeners]
 
 
-def revive_all(listeners: Iterable[Listener]) -> None:
-    """Let those listen again that somebody has shut down; raises StartError for the first that cannot."""
-    for listener in listeners:
-        if listener.is_tcp and not listener.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            _revive(listener)
-
-
 class Exchange:
     """The way from the listeners there are to those that are wanted: all of it, or nothing."""
 

@@ -19,7 +19,7 @@ from popular.daemon.admin.sessions import LiveSessions
 from popular.daemon.child.accept import tls_of
 from popular.daemon.master.birth import Birth, Stillborn
 from popular.daemon.master.limits import Limits
-from popular.daemon.master.listeners import PortBinder, RingPorts, borrowed, close_all, revive_all
+from popular.daemon.master.listeners import PortBinder, RingPorts, borrowed, close_all
 from popular.daemon.master.rings import MasterRings
 from popular.daemon.master.statefile import learn_names
 from popular.daemon.messages import (
@@ -72,8 +72,12 @@ class _Attendant(Protocol):
         """End everything."""
 
 
-class _Relative(Protocol):
-    """A master of the same daemon before or after this one, while there are both (succession, predecessor)."""
+class _Peer(_Attendant, Protocol):
+    """The master before or after this one, while there are both (daemon.upgrade)."""
+
+    @property
+    def objection(self) -> str:
+        """Why a change would be lost that is made now; empty: it would not."""
 
     def end_begins(self, command: str) -> None:
         """Do what is due when this master begins to end by `command`."""
@@ -83,44 +87,31 @@ class _Relative(Protocol):
         """Tell whether it, too, is to end before this master may."""
 
 
-class _Succession(Protocol):
-    """How a master comes by a successor (daemon.upgrade.old_master)."""
-
-    def begin(self) -> Later:
-        """Start one; raises UsageError, OSError."""
-
-    def want_none(self) -> None:
-        """Raise UsageError when there is one."""
-
-
-class _NoSuccession:
-    """A master that is the last one."""
-
-    def begin(self) -> Later:
-        """Refuse."""
-        raise UsageError("this process cannot be replaced")
-
-    def want_none(self) -> None:
-        """There is none."""
-
-
 class Master:
     """One running daemon."""
 
     def __init__(self, spec: DaemonSpec, config: Config, base: Config, listeners: Sequence[Listener],
-                 inheritance: Inheritance, pidfile: PidFile, rings: Sequence[RingClient], notify: Notify) -> None:
-        """Make the job and everything else that can fail; raises ConfigError, PdmError, OSError."""
+                 inheritance: Inheritance, pidfile: PidFile, rings: Sequence[RingClient], notify: Notify, *,
+                 is_in_charge: bool) -> None:
+        """Make the job and everything else that can fail; raises ConfigError, PdmError, OSError.
+
+        A new master of an upgrade is not in charge yet.
+        """
         self.spec = spec
         self.config = config
-        self.base = base    # what the file said when it was read last
+        self.base = base      # what the file said when it was read last
         self.log = inheritance.log
         self.reserved = inheritance.reserved
         self.statefile = inheritance.statefile
         self.pidfile = pidfile
+        self.is_in_charge = is_in_charge    # of two masters, it is this one that serves and speaks for the daemon
         self.notify = notify
+        self.notify.may_speak = lambda: self.is_in_charge
         self.log_number = 0         # how often the log was opened anew
-        self.relatives: list[_Relative] = []
-        self.succession: _Succession = _NoSuccession()
+        self.begin_upgrade: Callable[[], Later]    # given by daemon.upgrade; raises UsageError, OSError
+        self.proof_seconds = 0.0    # that children must work for without a failure before the start is announced
+        self.peers: list[_Peer] = []
+        self.publish: list[Callable[[], None]] = [lambda: pidfile.write(os.getpid()), self.statefile.publish]
         self.listeners = list(listeners)
         self.watch = Watch(inheritance.masters_own)
         self.rings = MasterRings(self.watch, self.log, rings)
@@ -134,7 +125,6 @@ class Master:
         self._ending: _Ending | None = None
         self._is_over = False
         self._last_command = ""
-        self._lent: Sequence[Listener] = ()    # while a successor has taken over
         self._limits = Limits(self.statefile, self.log, spec.load)
         self.job = spec.make_job(config, self.log, None)
         self.supervisor = Supervisor(spec.pool(config), inheritance, self._work(self.job), self._fulfil,
@@ -158,7 +148,7 @@ class Master:
                     for mourn in self.mourners:
                         mourn(pid, code)
                 self._limits.look(self.supervisor.busy)
-                for attendant in self.attendants:
+                for attendant in (*self.peers, *self.attendants):
                     attendant.attend()
                 self._look_at_end()
         finally:
@@ -178,10 +168,13 @@ class Master:
         """Tell whether the end has begun."""
         return self._is_over or self._ending is not None
 
-    @property
-    def is_in_charge(self) -> bool:
-        """Tell whether it is this one, of two masters in an upgrade, that serves and speaks for the daemon."""
-        return self.notify.speaks
+    def want_no_end(self) -> None:
+        """Raise UsageError when a change would be lost: this master ends, or makes room for another."""
+        for peer in self.peers:
+            if peer.objection:
+                raise UsageError(peer.objection)
+        if self.is_ending:
+            raise UsageError("the daemon is ending")
 
     def status(self) -> str:
         """Return what is going on, for the eyes of an administrator, in one line."""
@@ -198,35 +191,29 @@ class Master:
         self.follow_config()
 
     def upgrade(self) -> None:
-        """Have a successor started; what becomes of it is in the log."""
+        """Have a new master started; what becomes of it is in the log."""
         try:
-            self.succession.begin()
+            self.begin_upgrade()
         except (UsageError, OSError) as why:
             self.log.note(UPGRADE_FAILED, why=str(why))
 
-    def step_aside(self) -> None:
-        """Take no more connections, because a successor does; sessions go on."""
-        self._last_command = "upgrade"
-        self._lent = self.listeners
-        self.listeners = borrowed(self.listeners)
-        self.supervisor.hold()
-        self.supervisor.retire_all()
-        self._title.set("master, replaced")
-
-    def come_back(self) -> None:
-        """Take connections again: the successor has died."""
-        self._last_command = ""
-        self.own(self._lent)
+    def take_charge(self) -> None:
+        """Let pid file, state file and control socket lead here, wherever they led; raises StartError."""
         try:
-            revive_all(self.listeners)
-        except StartError as why:    # the others are served
-            self.log.note(UPGRADE_FAILED, why=str(why))
-        self.supervisor.go_on()
-        self._title.set("master")
+            for publish in self.publish:
+                publish()
+        except (StartError, OSError) as why:
+            raise Stillborn(f"cannot take over: {why}") from why
+        self.is_in_charge = True
+        self.notify.ready()
 
-    def own(self, listeners: Sequence[Listener]) -> None:
-        """Have listeners that were borrowed until now."""
-        self.listeners = list(listeners)
+    def step_aside(self) -> None:
+        """Take no more connections, because a new master does, and end with the last session."""
+        self.is_in_charge = False
+        self._own.remove(self.pidfile.fd)
+        self.pidfile.close()
+        self._title.set("master, replaced")
+        self.shutdown_delayed("upgrade")
 
     def shutdown_all(self) -> None:
         """End all children by TERM, those that stay by KILL; then end."""
@@ -236,8 +223,8 @@ class Master:
 
     def shutdown_children(self) -> None:
         """End all children by TERM and go on."""
-        for relative in self.relatives:
-            relative.end_begins("shutdown children")
+        for peer in self.peers:
+            peer.end_begins("shutdown children")
         self.supervisor.kill_all(signal.SIGTERM, "shutdown children")
 
     def shutdown_parent(self) -> None:
@@ -290,15 +277,22 @@ class Master:
         if self._user.is_root:
             self.log.note(RUNS_AS_ROOT)
         self._note(self.spec.start_message, addresses=", ".join(address for _, address in addresses))
-        if not ready.tell_ready(addresses):
+        if not self.is_in_charge:
+            self.take_charge()
+        elif ready.tell_ready(addresses):
+            self.notify.ready()
+        else:
             return False
-        self.notify.ready()
+        ready.tell_ready(addresses)    # the old master waits for a word and not for this, which only lets go
         return True
 
     def _die_at_birth(self, why: Stillborn) -> None:
         """End before anybody was told that there is a daemon."""
-        self.log.note(START_FAILED, why=str(why))
-        self.supervisor.kill_all(signal.SIGKILL, "start")
+        if self.is_in_charge:
+            self.log.note(START_FAILED, why=str(why))
+            self.supervisor.kill_all(signal.SIGKILL, "start")
+        else:    # whom a child serves beside the old master shall be served
+            self.log.note(UPGRADE_FAILED, why=str(why))
         self._stop_listening()
         self.statefile.remove()
         self._leave_run_folder()
@@ -317,9 +311,10 @@ class Master:
 
     def _leave_run_folder(self) -> None:
         """Take away what tells others that we run; the pid file last, for it is the lock."""
-        for attendant in self.attendants:
+        for attendant in (*self.peers, *self.attendants):
             attendant.close()
-        self.pidfile.remove()
+        if self.is_in_charge:
+            self.pidfile.remove()
 
     def _note(self, message: Message, **more: object) -> None:
         """Log a message of the program's own with those facts that its row names."""
@@ -360,36 +355,36 @@ class Master:
 
     def _begin_to_end(self, command: str) -> None:
         self._last_command = command
-        for relative in self.relatives:
-            relative.end_begins(command)
+        for peer in self.peers:
+            peer.end_begins(command)
         self.notify.stopping()
         self._stop_listening()
         self.supervisor.hold()
 
     def _stop_listening(self) -> None:
         listeners, self.listeners = self.listeners, []
-        close_all(listeners, self.ports)
+        close_all(listeners if self.is_in_charge else borrowed(listeners), self.ports)
         self.rings.leave()
 
     def _soonest(self, patience: float | None) -> float | None:
         """Return how long to wait: what the supervisor says, but not beyond what others have to do."""
         now = time.monotonic()
-        waits = [patience, *(attendant.patience(now) for attendant in self.attendants)]
+        waits = [patience, *(attendant.patience(now) for attendant in (*self.peers, *self.attendants))]
         if self._ending is not None and self._ending.deadline is not None:
             waits.append(max(0.0, self._ending.deadline - now))
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _look_at_end(self) -> None:
-        """End when the last child is gone, and a predecessor that ends too; do the next thing when it is time."""
+        """End when the last child is gone, and an old master that ends too; do the next thing when it is time."""
         if self._ending is None:
             return
-        if self.supervisor.count == 0 and not any(relative.is_awaited for relative in self.relatives):
+        if self.supervisor.count == 0 and not any(peer.is_awaited for peer in self.peers):
             self._is_over = True
         elif self._ending.deadline is not None and time.monotonic() >= self._ending.deadline:
             self._ending.at_deadline()
 
     def _kill_the_rest(self) -> None:
-        if self.supervisor.count:    # else only a predecessor is still there, which does the same
+        if self.supervisor.count:    # else only an old master is still there, which does the same
             self.log.note(CHILDREN_KILLED, count=self.supervisor.count)
             self.supervisor.kill_all(signal.SIGKILL, "shutdown")
         self._ending = _Ending(time.monotonic() + GRACE, self._give_up_waiting)

@@ -52,7 +52,7 @@ class MasterRings:
 
     @property
     def clients(self) -> tuple[RingClient, ...]:
-        """All connections, for a successor."""
+        """All connections, for an upgrade."""
         return tuple(self._clients.values())
 
     def acquire(self, path: str, endpoint: Endpoint, backlog: int) -> socket.socket:

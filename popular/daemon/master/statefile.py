@@ -18,14 +18,14 @@ def state_path(program: str, rundir: str) -> str:
 
 
 def aside_path(program: str, rundir: str) -> str:
-    """Return where the state file of this master lies when a successor's has taken its place."""
+    """Return where the state file of this master lies when a new master's has taken its place."""
     return os.path.join(rundir, f"{program}.{os.getpid()}.state")
 
 
 def make_statefile(spec: DaemonSpec, config: Config, *, publish: bool = True) -> StateFile:
     """Return the state file of a new master, large enough for all children there may ever be.
 
-    A successor does not `publish` its state file yet.
+    A new master of an upgrade does not `publish` its state file yet.
     """
     limit, room = config.variables.get("sessionlimit"), spec.pool(config).limit
     slots = limit if isinstance(limit, int) else room

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from popular.config.store import Config, load, with_fact
@@ -20,7 +20,6 @@ from popular.daemon.child.warmup import rehearse
 from popular.daemon.logs import inherited_log
 from popular.daemon.master.birth import Stillborn
 from popular.daemon.master.heartbeat import Heartbeat
-from popular.daemon.master.listeners import borrowed
 from popular.daemon.master.loop import Master
 from popular.daemon.master.metrics import MetricsKeeper
 from popular.daemon.master.single import SingleProcess, SingleProcessSpec
@@ -28,8 +27,8 @@ from popular.daemon.master.statefile import make_statefile
 from popular.daemon.spec import DaemonSpec, Listen, Listener
 from popular.daemon.start.handover import HandOver, Handle
 from popular.daemon.tls import CertificateWatch
-from popular.daemon.upgrade.new_master import Predecessor
-from popular.daemon.upgrade.old_master import Succession
+from popular.daemon.upgrade.new_master import OldMaster
+from popular.daemon.upgrade.old_master import Upgrade
 from popular.daemon.upgrade.rerun import Origin
 from popular.errors import ConfigError, PdmError, PopularError, StartError
 from popular.log.once import OnceAMinute
@@ -59,8 +58,6 @@ def boot(raw: Mapping[str, Any]) -> NoReturn:
         _fail(hand, ready, os.EX_CONFIG, str(why))
     except (PopularError, OSError) as why:
         _fail(hand, ready, os.EX_UNAVAILABLE, str(why))
-    if hand.is_successor:    # it is ready when it has taken over
-        ready.let_go()
     gc.freeze()    # what there is now is shared with all children, and stays shared
     try:
         code = master.run(ready)
@@ -85,16 +82,16 @@ def _build(hand: HandOver) -> Master | SingleProcess:
     listeners = [_listener(listen, handle)
                  for listen, handle in zip(spec.listens(config), hand.handles, strict=True)]
     pidfile = PidFile(hand.pid_path, hand.pid_fd)
-    notify = Notify(hand.notify, not hand.is_successor, hand.watchdog)
+    notify = Notify(hand.notify, hand.watchdog)
     if isinstance(spec, SingleProcessSpec):
         return SingleProcess(spec, config, log, hand.rights, pidfile, notify)
-    inheritance = _inheritance(hand, log, title, make_statefile(spec, config, publish=not hand.is_successor))
+    inheritance = _inheritance(hand, log, title, make_statefile(spec, config, publish=not hand.is_upgrade))
     gc.collect()    # before the rehearsal: it also empties Python's lists of free objects
     _rehearse(spec, config, inheritance)
     rings = [RingClient(ring.owner, socket.socket(fileno=ring.fd)) for ring in hand.rings]
     base = load(hand.base, spec.schema) if hand.base else config
-    master = Master(spec, config, base, borrowed(listeners) if hand.is_successor else listeners, inheritance, pidfile,
-                    rings, notify)
+    master = Master(spec, config, base, listeners, inheritance, pidfile, rings, notify,
+                    is_in_charge=not hand.is_upgrade)
     if notify.address:
         master.attendants.append(Heartbeat(notify, master.status))
     master.attendants.append(CertificateWatch(lambda: tls_of(master.job), log))
@@ -102,35 +99,23 @@ def _build(hand: HandOver) -> Master | SingleProcess:
         keeper = MetricsKeeper(master, inheritance)
         master.attendants.append(keeper)
         master.mourners.append(keeper.bury)
-    _give_control(hand, spec, master, listeners, inheritance)
+    _give_control(hand, spec, master, inheritance)
     return master
 
 
-def _give_control(hand: HandOver, spec: DaemonSpec, master: Master, listeners: Sequence[Listener],
-                  inheritance: Inheritance) -> None:
-    """Let the master be controlled and replaced; raises StartError, OSError.
-
-    Its control socket is there at once, or when it has taken another's place.
-    """
+def _give_control(hand: HandOver, spec: DaemonSpec, master: Master, inheritance: Inheritance) -> None:
+    """Let the master be controlled and replaced; raises StartError, OSError."""
     origin = Origin(hand.path, hand.prefix, spec.main_name, hand.argv, hand.folder)
-    control = None if spec.commands is None else Control(master, spec.commands, origin, inheritance)
-    succession = Succession(master, origin, control.take_back if control else _do_nothing)
-    master.succession = succession
-    master.relatives.append(succession)
-    master.attendants.append(succession)
-    if hand.channel is not None:
-        predecessor = Predecessor(master, listeners, socket.socket(fileno=hand.channel),
-                                  control.open_replacing if control else _do_nothing)
-        master.relatives.append(predecessor)
-        master.attendants.append(predecessor)
-    elif control:
-        control.open()
-    if control:
+    upgrade = Upgrade(master, hand, origin)
+    master.begin_upgrade = upgrade.begin
+    master.peers.append(upgrade)
+    if hand.line is not None:
+        master.peers.append(OldMaster(master, socket.socket(fileno=hand.line), hand.version))
+    if spec.commands is not None:
+        control = Control(master, spec.commands, origin, inheritance)
+        control.open(beside=hand.is_upgrade)
+        master.publish.append(control.publish)
         master.attendants.append(control)
-
-
-def _do_nothing() -> None:
-    """Stand for what is done with a control socket, where there is none."""
 
 
 def _take_rights(hand: HandOver) -> None:
@@ -193,5 +178,6 @@ def _tell_failed(hand: HandOver, ready: Ready, code: int, reason: str) -> None:
 def _fail(hand: HandOver, ready: Ready, code: int, reason: str) -> NoReturn:
     """Tell everybody who may listen, and end."""
     _tell_failed(hand, ready, code, reason)
-    PidFile(hand.pid_path, hand.pid_fd).remove()
+    if not hand.is_upgrade:
+        PidFile(hand.pid_path, hand.pid_fd).remove()
     sys.exit(code)

@@ -11,7 +11,7 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from types import MappingProxyType
 from typing import NoReturn
@@ -21,7 +21,7 @@ from popular.daemon.master.listeners import OwnPorts, fall_back, is_in_use, ring
 from popular.daemon.master.rings import StartRings
 from popular.daemon.spec import Listen, Listener
 from popular.daemon.start.activation import ActivatedSockets
-from popular.daemon.start.handover import HandOver, Handle
+from popular.daemon.start.handover import HandOver
 from popular.errors import StartError
 from popular.net.holder import who_has
 from popular.net.listen import bound_endpoint
@@ -132,16 +132,6 @@ def _bind_patiently(listen: Listen, deadline: float, rings: StartRings | None) -
         time.sleep(_AGAIN)
 
 
-def handles(listeners: Sequence[Listener]) -> tuple[Handle, ...]:
-    """Return the listeners as they are handed over."""
-    return tuple(Handle(each.owner, each.sock.fileno(), each.ringd, each.given) for each in listeners)
-
-
-def ring_handles(rings: StartRings) -> tuple[Handle, ...]:
-    """Return the connections to ringd as they are handed over."""
-    return tuple(Handle(client.path, client.fileno()) for client in rings.clients)
-
-
 def search_path() -> tuple[str, ...]:
     """Return sys.path for the master: absolute folders only, and this package's in any case.
 
@@ -164,7 +154,7 @@ def limit_children(config: Config) -> None:
     for kind, limit in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_CPU, cpu)):
         hard = resource.getrlimit(kind)[1]
         wanted = limit if limit and (hard == resource.RLIM_INFINITY or limit < hard) else hard
-        resource.setrlimit(kind, (wanted, hard))    # the hard one stays, for a successor that is to have more
+        resource.setrlimit(kind, (wanted, hard))    # the hard one stays, for an upgrade that is to have more
 
 
 def exec_master(hand: HandOver) -> NoReturn:

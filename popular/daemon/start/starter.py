@@ -19,20 +19,18 @@ from daemon.daemon import DaemonError
 from popular.config.cmdline import Startup, conf_path, read_config
 from popular.config.ini.text import render_ini
 from popular.config.setting import place
-from popular.config.store import Config, dump, gather, sound
+from popular.config.store import Config, dump, gather, load, sound
 from popular.daemon.admin.reload import RESULT
 from popular.daemon.logs import TO_STDERR, open_sink
+from popular.daemon.master.listeners import Exchange, OwnPorts
 from popular.daemon.master.rings import StartRings
 from popular.daemon.messages import START_DOUBTFUL
 from popular.daemon.spec import Startable
 from popular.daemon.start.activation import ActivatedSockets, given_sockets
-from popular.daemon.start.handover import HandOver
+from popular.daemon.start.handover import WORD, Handle, HandOver
 from popular.daemon.start.launch import (
-    LEAVING, bind_all, check_library, claim_pidfile, exec_master, handles, limit_children, make_rundir, ring_handles,
-    search_path)
+    LEAVING, bind_all, check_library, claim_pidfile, exec_master, limit_children, make_rundir, search_path)
 from popular.daemon.start.trial import nothing_listens, try_as, try_files, try_folders, try_ports, unused_values
-from popular.daemon.upgrade.estate import WORD
-from popular.daemon.upgrade.succeed import succeed
 from popular.errors import ConfigError, Findings, Mistake, PopularError, StartError, UsageError
 from popular.log.writer import Log
 from popular.stderr import INTERRUPTED, complain
@@ -41,6 +39,7 @@ from popular.unix.notify import watchdog_seconds
 from popular.unix.pidfile import PidFile
 from popular.unix.ready import Ready, StartOutcome, await_ready
 from popular.unix.rights import Rights, find_rights, own_rights
+from popular.version import VERSION
 
 _PATIENCE = 30.0    # seconds from the fork to a master that is ready
 _UMASK = 0o027
@@ -61,7 +60,7 @@ def main(spec: Startable, argv: Sequence[str], *, prepare: _Prepare | None = Non
     _open_missing_streams()
     try:
         if argv[:1] == [WORD]:
-            succeed(spec, list(argv[1:]))
+            _upgrade(spec, list(argv[1:]))
         startup = read_config(spec.schema, argv, conf_path(spec.name))
         if startup.dump:
             return _dump(spec, startup, prepare, attempt)
@@ -187,16 +186,40 @@ def _start(spec: Startable, startup: Startup, config: Config, rights: Rights, gi
         pidfile.remove()
         raise
     hand = HandOver(
-        program=spec.name, module=spec.import_name, config=dump(config, spec.schema),
+        program=spec.name, version=VERSION, module=spec.import_name, config=dump(config, spec.schema),
         path=search_path(), prefix=sys.prefix, rights=rights, drops=os.geteuid() == 0,
         capabilities=spec.capabilities, detached=not startup.foreground,
         log_fd=sink.fileno(), pid_path=pidfile.path, pid_fd=pidfile.fd,
-        ready_fd=startup.ready_fd, reserved=reserved, handles=handles(listeners), rings=ring_handles(rings),
+        ready_fd=startup.ready_fd, reserved=reserved, handles=tuple(map(Handle.of, listeners)),
+        rings=tuple(map(Handle.of_ring, rings.clients)),
         argv=startup.argv, folder=os.getcwd(), notify=os.environ.get("NOTIFY_SOCKET", ""),
         watchdog=watchdog_seconds(os.environ, os.getpid()))
     if startup.foreground:
         exec_master(hand)
     return _detach(hand)
+
+
+def _upgrade(spec: Startable, words: list[str]) -> NoReturn:
+    """Become the new master of an upgrade, with what the old one hands over instead of options and INI file.
+
+    Standard error leads to the old master.  Raises PopularError, and that one goes on.
+    """
+    if len(words) != 1 or not words[0].isdigit():
+        raise UsageError(f"{WORD} is no option")
+    hand = HandOver.read(int(words[0]), spec.name)
+    config = load(hand.config, spec.schema)
+    mistakes = spec.check(config)
+    if mistakes:
+        raise ConfigError(mistakes)
+    rights = own_rights()
+    check_library(rights)
+    exchange = Exchange([each.listener() for each in hand.handles], spec.listens(config), OwnPorts())
+    exchange.begin()    # nothing is new, unless this version wants other ports than the last one did
+    limit_children(config)
+    exec_master(replace(
+        hand, module=spec.import_name, path=search_path(), prefix=sys.prefix, rights=rights,
+        config=dump(config, spec.schema), base=dump(load(hand.base, spec.schema), spec.schema),
+        handles=tuple(map(Handle.of, exchange.listeners))))
 
 
 def _detach(hand: HandOver) -> int:

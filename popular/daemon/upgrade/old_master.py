@@ -1,204 +1,218 @@
-"""A master's view of its successor: starting it, standing aside for it, and standing by for a while.
+"""The old master's part of an upgrade (popular.daemon.upgrade): starting the new one, and making room for it.
 
-`upgrade` and USR2 start what lies on disk as a process of its own, which begins with the listeners and
-the configuration of the moment.  Between both there is a line:
-
-* until the successor says that it has taken over, what it says is why it cannot: this master goes on as
-  if nothing had been asked;
-* from then on pid file, state file and control socket are the successor's; this master takes no more
-  connections and lets its sessions end, as at `shutdown delayed`;
-* when the line ends within the next `STANDBY_SECONDS`, the successor has died, and this master takes
-  back what it had;
-* when the successor is told to end, it passes the command on: what was begun here is to end, too.
-
-Master only.  `begin` raises UsageError and OSError; nothing else raises.
+Master only.  `Upgrade.begin` raises UsageError and OSError; nothing else raises.
 """
 
+import fcntl
 import os
 import socket
 import time
-from collections.abc import Callable
+from dataclasses import replace
 
 from popular.config.store import dump
 from popular.control.answer import ControlAnswer
 from popular.daemon.master.loop import Master
 from popular.daemon.master.statefile import aside_path
-from popular.daemon.messages import UPGRADED, UPGRADE_BEGUN, UPGRADE_FAILED
-from popular.daemon.start.handover import Handle
-from popular.daemon.upgrade.estate import Estate, Heirloom
-from popular.daemon.upgrade.heir import Heir
-from popular.daemon.upgrade.rerun import Origin
-from popular.errors import StartError, UsageError
+from popular.daemon.messages import UPGRADE_BEGUN, UPGRADE_FAILED, UPGRADED
+from popular.daemon.start.handover import WORD, Handle, HandOver
+from popular.daemon.upgrade.rerun import Origin, run_orphan
+from popular.errors import StartError
+from popular.unix.ready import FAILED
+from popular.unix.signals import kill_and_wait
+from popular.version import VERSION
 
-UPGRADE_SECONDS = 30.0    # that a successor has until it must have taken over
-STANDBY_SECONDS = 5.0     # in which this master can take back what a successor has taken over
+UPGRADE_SECONDS = 30.0    # that a new master has until it must serve
 
-_PASSED_ON = {"shutdown all": Master.shutdown_all, "shutdown children": Master.shutdown_all,
-              "shutdown parent": Master.shutdown_parent, "shutdown delayed": Master.shutdown_delayed}
+SERVES = "serves"         # and its version: the word of a new master that has taken charge
+END = "end"               # and a command: the word of one that was told to end
+
+_MAX_WORD = 1000          # octets
+_MAX_TEXT = 1 << 16       # octets of what a new master may write to its standard error
+_MAX_LINES = 20           # of that, the last ones, as its reasons
+_TRACEBACK = "Traceback (most recent call last):"
+
+_COMMANDS = {"shutdown all": Master.shutdown_all, "shutdown children": Master.shutdown_all,
+             "shutdown parent": Master.shutdown_parent, "shutdown delayed": Master.shutdown_delayed}
 
 
-class Succession:
-    """The successor of one master, once there is one."""
+class NewMaster:
+    """The process that is to be the next master, from its start on; also the late answer to `upgrade`."""
 
-    def __init__(self, master: Master, origin: Origin, retake_socket: Callable[[], None]) -> None:
-        """Start successors as `origin` says; `retake_socket` lets the control socket be found again (OSError)."""
-        self._master = master
-        self._origin = origin
-        self._retake_socket = retake_socket
-        self._heir: Heir | None = None
-        self._until = 0.0             # monotonic: what is awaited now must have come by then
-        self._is_aside = False        # the successor has taken over
-        self._attempt: Attempt | None = None
+    def __init__(self, origin: Origin, hand: HandOver) -> None:
+        """Start it with what `hand` says, `line` and `ready_fd` aside; raises OSError."""
+        self.until = time.monotonic() + UPGRADE_SECONDS
+        self.deadline = self.until + 1.0    # when there is an answer in any case
+        self.answer: ControlAnswer | None = None
+        self.line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._errors = _limited_memory()
+        try:
+            with theirs:
+                hand = replace(hand, line=theirs.fileno(), ready_fd=self._errors)
+                record = hand.write()
+                try:
+                    self.pid, self._pidfd = run_orphan(
+                        origin, [WORD, str(record)], {2: self._errors}, [record, *hand.descriptors])
+                finally:
+                    os.close(record)
+        except OSError:
+            self.line.close()
+            os.close(self._errors)
+            raise
+        self.line.setblocking(False)
 
-    def begin(self) -> "Attempt":
-        """Start a successor; raises UsageError when there is one, or the daemon is ending, and OSError."""
-        master = self._master
-        if master.is_ending:
-            raise UsageError("the daemon is ending")
-        self.want_none()
-        ours, theirs = socket.socketpair()
-        with theirs:
+    def hear(self) -> tuple[list[tuple[str, str]], bool]:
+        """Return what it has said since the last call, each time one word and the rest, and whether it is dead."""
+        said: list[tuple[str, str]] = []
+        while True:
             try:
-                self._heir = Heir.start(self._origin, self._estate(theirs.fileno()), ours, theirs)
+                packet = self.line.recv(_MAX_WORD)
+            except BlockingIOError:
+                return said, False
             except OSError:
-                ours.close()
-                raise
-        master.watch.register(ours.fileno(), self._heir.hear)
-        master.statefile.set_aside(aside_path(master.spec.name, master.config.variables.text("rundir")))
-        self._until = time.monotonic() + UPGRADE_SECONDS
-        self._attempt = Attempt(self._until)
-        master.log.note(UPGRADE_BEGUN, process=self._heir.pid)
-        return self._attempt
+                packet = b""
+            if not packet:    # it never closes its end of the line
+                return said, True
+            word, _, rest = packet.decode("utf-8", "replace").partition(" ")
+            said.append((word, rest))
 
-    def want_none(self) -> None:
-        """Raise UsageError when another process has taken over, or is about to: changes would be lost."""
-        if self._is_aside:
-            raise UsageError("another process has taken over")
-        if self._heir is not None:
-            raise UsageError("an upgrade is under way")
-
-    def patience(self, now: float) -> float | None:
-        """Return the seconds until the successor's time is over; None: nothing is awaited."""
-        return None if self._heir is None or self._master.is_ending else max(0.0, self._until - now)
-
-    def attend(self) -> None:
-        """Follow what the successor says, and what it does not say in time."""
-        heir = self._heir
-        if heir is None:
-            return
-        if not self._is_aside and heir.has_taken_over:
-            self._step_aside(heir)
-        for command in heir.take_commands():
-            _PASSED_ON.get(command, Master.shutdown_delayed)(self._master)
-        if self._master.is_ending:
-            if heir.is_silent:    # it may end as it likes
-                self._part()
-        elif self._is_aside:
-            self._stand_by(heir)
-        elif heir.is_silent:
-            self._fail(heir.reason("ended before it was ready"))
-        elif time.monotonic() >= self._until:
-            self._fail(heir.reason(f"was not ready after {UPGRADE_SECONDS:g} s"))
-
-    def end_begins(self, command: str) -> None:
-        """Begin to end with the master: a successor that has not taken over is not wanted any more."""
-        if self._heir is not None and not self._is_aside:
-            self._fail([f"the daemon was told: {command}"])
+    def reason(self, otherwise: str) -> list[str]:
+        """Return why it cannot, in its own words or in others; of a traceback the last line."""
+        text = os.pread(self._errors, _MAX_TEXT, 0).rstrip(b"\0").decode("utf-8", "replace")
+        first, _, rest = text.partition("\n")
+        lines = (rest if first.startswith(FAILED) else text).splitlines()
+        return lines[-1 if _TRACEBACK in lines else -_MAX_LINES:] or [f"the new process {otherwise}"]
 
     @property
-    def is_awaited(self) -> bool:
-        """A successor is not to end before this master."""
-        return False
+    def descriptors(self) -> tuple[int, int]:
+        """What children of this master are not to have, `line` aside."""
+        return self._pidfd, self._errors
+
+    def end(self) -> None:
+        """Kill it, and wait until it has let go of everything."""
+        kill_and_wait(self._pidfd)
 
     def close(self) -> None:
-        """Let go of the successor, who lives on."""
-        self._part()
-
-    def _estate(self, channel: int) -> Estate:
-        master = self._master
-        schema = master.spec.schema
-        return Estate(
-            program=master.spec.name, channel=channel, config=dump(master.config, schema),
-            base=dump(master.base, schema), log_fd=master.log.fileno(), pid_path=master.pidfile.path,
-            reserved=master.reserved, heirlooms=tuple(map(Heirloom.of, master.listeners)),
-            rings=tuple(Handle(ring.path, ring.fileno()) for ring in master.rings.clients),
-            argv=self._origin.argv, folder=self._origin.folder, notify=master.notify.address,
-            watchdog=master.notify.watchdog)
-
-    def _step_aside(self, heir: Heir) -> None:
-        """Leave the field to a successor that has taken over."""
-        self._is_aside = True
-        self._until = time.monotonic() + STANDBY_SECONDS
-        self._master.step_aside()
-        self._master.notify.tell(f"MAINPID={heir.pid}")    # from the one that it listens to
-        self._master.notify.speaks = False
-        self._master.log.note(UPGRADED, process=heir.pid, version=heir.version)
-        self._conclude(ControlAnswer(True, f"process {heir.pid}, version {heir.version}, has taken over"))
-
-    def _stand_by(self, heir: Heir) -> None:
-        """Come back when the successor dies soon, else leave when it has not."""
-        if heir.is_silent:
-            self._fail(heir.reason(f"ended within {STANDBY_SECONDS:g} s"))
-        elif time.monotonic() >= self._until:
-            self._master.shutdown_delayed("upgrade")
-
-    def _fail(self, why: list[str]) -> None:
-        """Go on without the successor."""
-        master = self._master
-        if self._heir is not None:
-            self._heir.end()
-        self._part()
-        is_back = self._take_back()    # this first: whoever hears of the failure finds us in place
-        if self._is_aside and is_back:
-            self._is_aside = False
-            master.notify.speaks = True
-            master.notify.tell(f"MAINPID={os.getpid()}")
-            master.come_back()
-        master.log.note(UPGRADE_FAILED, why=why[-1])
-        self._conclude(ControlAnswer(False, "the upgrade failed, this process goes on", tuple(why)))
-        if self._is_aside:    # somebody else was quicker, and serves
-            master.shutdown_delayed("upgrade")
-
-    def _take_back(self) -> bool:
-        """Take back what the successor may have taken; tells whether this master is the one that runs again."""
-        master = self._master
-        try:
-            master.statefile.put_back()
-            master.pidfile.retake()
-            self._retake_socket()
-        except (StartError, OSError) as why:
-            master.log.note(UPGRADE_FAILED, why=f"taking back: {why}")
-            return False
-        return True
-
-    def _part(self) -> None:
-        heir, self._heir = self._heir, None
-        if heir is not None:
-            self._master.watch.unregister(heir.fileno())
-            heir.close()
-
-    def _conclude(self, answer: ControlAnswer) -> None:
-        if self._attempt is not None:
-            self._attempt.answer = answer
-            self._attempt = None
-
-
-class Attempt:
-    """The late answer to `upgrade`."""
-
-    def __init__(self, until: float) -> None:
-        """Wait until somewhat after `until`, a time of time.monotonic(), when there is an answer in any case."""
-        self.deadline = until + 1.0
-        self.answer: ControlAnswer | None = None
+        """Let go of it."""
+        self.line.close()
+        os.close(self._pidfd)
+        os.close(self._errors)
 
     def look(self) -> ControlAnswer | None:
         """Return the answer when there is one."""
         return self.answer
 
     def give_up(self) -> ControlAnswer:
-        """Answer nevertheless."""
+        """ControlAnswer nevertheless."""
         return ControlAnswer.refusal("the upgrade takes longer than it may")
 
     def abandon(self) -> bool:
         """Nothing is to be stopped: an upgrade that was asked for goes on."""
         return False
+
+
+class Upgrade:
+    """The master after this one, once there is one; a `Peer` of it."""
+
+    def __init__(self, master: Master, hand: HandOver, origin: Origin) -> None:
+        """Start new masters as `origin` says, which begin with what this one did (`hand`) and has become."""
+        self._master = master
+        self._hand = hand
+        self._origin = origin
+        self._new: NewMaster | None = None
+        self._is_replaced = False
+
+    def begin(self) -> NewMaster:
+        """Start a new master; raises UsageError when there is one, or the daemon is ending, and OSError."""
+        master = self._master
+        master.want_no_end()
+        self._new = new = NewMaster(self._origin, self._hand_over())
+        master.watch.register(new.line.fileno(), lambda: None)    # `attend` listens
+        master.watch.keep(*new.descriptors)
+        master.statefile.set_aside(aside_path(master.spec.name, master.config.variables.text("rundir")))
+        master.log.note(UPGRADE_BEGUN, process=new.pid)
+        return new
+
+    def patience(self, now: float) -> float | None:
+        """Return the seconds until the new master's time is over; None: nothing is awaited."""
+        return None if self._new is None or self._is_replaced else max(0.0, self._new.until - now)
+
+    def attend(self) -> None:
+        """Follow what the new master says, and what it does not say in time."""
+        new, master = self._new, self._master
+        if new is None:
+            return
+        said, is_dead = new.hear()
+        versions = [rest for word, rest in said if word == SERVES]
+        commands = [rest for word, rest in said if word == END]
+        if versions and (commands or not is_dead):
+            self._step_aside(new, versions[0])
+        elif is_dead and not self._is_replaced:
+            self._fail(new, new.reason("ended before it was ready"))
+        elif not self._is_replaced and time.monotonic() >= new.until:
+            self._fail(new, new.reason(f"was not ready after {UPGRADE_SECONDS:g} s"))
+        for command in commands:
+            _COMMANDS.get(command, Master.shutdown_delayed)(master)
+        if is_dead:    # it may end as it likes
+            self.close()
+
+    @property
+    def objection(self) -> str:
+        """Why a change would be lost now; empty: it would not."""
+        if self._is_replaced:
+            return "another process has taken over"
+        return "an upgrade is under way" if self._new is not None else ""
+
+    def end_begins(self, command: str) -> None:
+        """Begin to end with the master: one that does not serve yet is not wanted any more."""
+        if self._new is not None and not self._is_replaced:
+            self._fail(self._new, [f"the daemon was told: {command}"])
+
+    @property
+    def is_awaited(self) -> bool:
+        """A new master is not to end before this one."""
+        return False
+
+    def close(self) -> None:
+        """Let go of the new master, which lives on."""
+        new, self._new = self._new, None
+        if new is not None:
+            self._master.watch.unregister(new.line.fileno())
+            self._master.watch.forget(*new.descriptors)
+            new.close()
+
+    def _hand_over(self) -> HandOver:
+        """Return what this master began with, as it is now."""
+        master = self._master
+        schema = master.spec.schema
+        return replace(
+            self._hand, version=VERSION, config=dump(master.config, schema), base=dump(master.base, schema),
+            drops=False, capabilities=(), detached=True, log_fd=master.log.fileno(),
+            handles=tuple(map(Handle.of, master.listeners)),
+            rings=tuple(map(Handle.of_ring, master.rings.clients)))
+
+    def _step_aside(self, new: NewMaster, version: str) -> None:
+        """Leave the field to a new master that serves."""
+        self._is_replaced = True
+        self._master.notify.tell(f"MAINPID={new.pid}")    # from the one that it listens to
+        self._master.log.note(UPGRADED, process=new.pid, version=version)
+        new.answer = ControlAnswer(True, f"process {new.pid}, version {version}, has taken over")
+        self._master.step_aside()
+
+    def _fail(self, new: NewMaster, why: list[str]) -> None:
+        """Go on without the new master, and take back what it may have taken."""
+        new.end()
+        self.close()
+        try:    # this first: whoever hears of the failure finds us in place
+            self._master.take_charge()
+        except StartError as error:
+            why = [*why, str(error)]
+        self._master.log.note(UPGRADE_FAILED, why=why[-1])
+        new.answer = ControlAnswer(False, "the upgrade failed, this process goes on", tuple(why))
+
+
+def _limited_memory() -> int:
+    """Return a descriptor for standard error: a file in memory that cannot grow, for who hangs may say much."""
+    fd = os.memfd_create("popular-errors", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, _MAX_TEXT)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+    return fd

@@ -71,29 +71,24 @@ def run_orphan(origin: Origin, words: Sequence[str], streams: Mapping[int, int],
         try:
             between = os.fork()
             if between == 0:
-                _go_between(ours, theirs, lambda: run_starter(origin, words, streams, kept))
+                _go_between(theirs, lambda: run_starter(origin, words, streams, kept))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-        try:
-            said = ours.recv(_MAX_SAID).decode()
-            if not said.isdigit():
-                raise OSError(0, said or "the new process could not be started")
-            return int(said), os.pidfd_open(int(said))    # it is still the go-between's: the number is not given anew
-        finally:
-            ours.close()
-            os.waitpid(between, 0)
+        os.waitpid(between, 0)
+        said, pidfds, _, _ = socket.recv_fds(ours, _MAX_SAID, 1)
+    if not pidfds:
+        raise OSError(0, said.decode() or "the new process could not be started")
+    os.set_inheritable(pidfds[0], False)
+    return int(said), pidfds[0]
 
 
-def _go_between(ours: socket.socket, theirs: socket.socket, run: Callable[[], int]) -> NoReturn:
-    """Be the parent of a process until our own parent has hold of it; what cannot be started is reported."""
+def _go_between(parent: socket.socket, run: Callable[[], int]) -> NoReturn:
+    """Be the parent of a process until our own parent has its pidfd; what cannot be started is reported."""
     try:
-        ours.close()
-        try:
-            said = str(run())
-        except OSError as why:
-            said = f"{why.strerror}"
-        theirs.send(said.encode(), socket.MSG_NOSIGNAL)
-        theirs.recv(1)
+        pid = run()
+        socket.send_fds(parent, [b"%d" % pid], [os.pidfd_open(pid)])
+    except OSError as why:
+        parent.send(f"{why.strerror}".encode())
     finally:
         os._exit(os.EX_OK)
