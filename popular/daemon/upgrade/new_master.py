@@ -56,11 +56,7 @@ class OldMaster:
         return self._was_told and not self._is_gone
 
     def close(self) -> None:
-        """Part with the old master."""
-        if not self._is_gone:
-            self._is_gone = True
-            self._master.watch.unregister(self._line.fileno())
-            self._line.close()
+        """Keep the line: the old master takes its end for the death of this process, which may have to say why."""
 
     def _tell(self, word: str) -> None:
         try:
@@ -78,4 +74,6 @@ class OldMaster:
         except OSError:
             pass
         self._master.proof_seconds = 0.0
-        self.close()
+        self._is_gone = True
+        self._master.watch.unregister(self._line.fileno())
+        self._line.close()
