@@ -95,7 +95,7 @@ def test_it_holds_its_own_listener_and_nothing_of_the_masters(daemon: Daemon) ->
     pid = server(daemon)
     scrape(where(daemon))
     wanted = sorted([
-        "null", "null", "null", "null", "pproxy.err", "pproxy.err", "pproxy.log", "memfd:popular-once (deleted)",
+        "null", "null", "null", "null", "pproxy.err", "pproxy.err", "pproxy.log",
         "pproxy.state",                         # the memory of the state file
         "socket:[N]",                           # the listener
         "pipe:[N]", "pipe:[N]", "pipe:[N]"])    # death pipe, own signals
