@@ -172,4 +172,4 @@ def test_a_record_does_not_lead_around_tls(start: Start, rundir: Path, pop: Call
 def test_xpop_has_no_stls(start: Start, rundir: Path) -> None:
     with pytest.raises(StartFailed) as caught:
         start_proxy(start, rundir, store(NOWHERE, tls="starttls"))
-    assert "needs protocol = pop3, which alone has STLS" in caught.value.stderr
+    assert "needs protocol = pop3, since no other has STLS" in caught.value.stderr
