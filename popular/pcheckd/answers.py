@@ -66,6 +66,6 @@ class Answers:
         return _MISSING if state is None else packet.mail_answer(state)
 
     def _complain(self, mailbox: str, why: StoreError) -> None:
-        """Log an unreadable mailbox, once a minute at most."""
+        """Log an unreadable mailbox, at most once a minute."""
         if self._complaints.is_due():
             self._log.note(messages.MAILBOX_UNREADABLE, mailbox=mailbox, why=str(why))

@@ -1,6 +1,6 @@
 """From what a database module says to where the mail is, for a login and for `user find`.
 
-Used in the children of pproxy; `find_user` in a process of its own, forked from the master.  Records come from
+Used in the children of pproxy; `find_user` in a separate process, forked from the master.  Records come from
 databases and may name what does not exist.  Only the administrator can fix that, so the client gets [SYS/TEMP]
 and the log says what is wrong.
 """
@@ -21,11 +21,11 @@ _WORDS = {Outcome.OK: "found", Outcome.UNKNOWN: "unknown", Outcome.FAILED: "cann
 
 
 class _Knowing(Protocol):
-    """What knows users: the work of pproxy's children."""
+    """What knows users: the job of pproxy's children."""
 
     @property
     def config(self) -> ProxyConfig:
-        """What is configured."""
+        """The configuration."""
 
     @property
     def chain(self) -> Chain:
@@ -72,7 +72,7 @@ def find_route(backends: Mapping[str, Backend], found: Found, given: bytes = b""
 
 
 def find_user(proxy: _Knowing, user: str, namespaces: Sequence[str]) -> ControlAnswer:
-    """Tell for each namespace what each module says, and what is in the way of the mail."""
+    """Return, for each namespace, each module's answer and what may prevent access to the mail."""
     lines: list[str] = []
     found, doubts = 0, 0
     for namespace in namespaces:
@@ -82,7 +82,7 @@ def find_user(proxy: _Knowing, user: str, namespaces: Sequence[str]) -> ControlA
         is_first = True
         for step in steps:
             lines.append(f"{namespace} {step_line(step, _WORDS[step.answer.outcome])}")
-            if step.answer.outcome is Outcome.OK and is_first:    # a login would go no further
+            if step.answer.outcome is Outcome.OK and is_first:    # a login would stop here
                 is_first = False
                 lines += [f"{namespace} {step.module} {remark}"
                           for remark in route_remarks(proxy.config, step, namespace)]
@@ -93,7 +93,7 @@ def find_user(proxy: _Knowing, user: str, namespaces: Sequence[str]) -> ControlA
 
 
 def route_remarks(config: ProxyConfig, step: Step, namespace: str) -> Iterator[str]:
-    """Yield what else decides what somebody sees whom a module has found."""
+    """Yield what else affects a user that a module has found."""
     if step.answer.found is None:
         return
     try:
@@ -106,14 +106,14 @@ def route_remarks(config: ProxyConfig, step: Step, namespace: str) -> Iterator[s
     if not backend.enabled:
         yield "backend-disabled: they see an empty mailbox"
     if backend.drain:
-        yield "backend-drained: they see an empty mailbox or, without softfail, are told to come again later"
+        yield "backend-drained: they see an empty mailbox or, without softfail, are told to try again later"
     for vserv in config.vservs.values():
         if vserv.namespace == namespace and not vserv.enabled:
             yield f"vserv-disabled vserv={value(vserv.ident)}: they see an empty mailbox there"
 
 
 def step_line(step: Step, word: str) -> str:
-    """Return a line for what a module has said, `word` for short; the password for a backend is not told."""
+    """Return a line for a module's answer, of which `word` is the summary; without the password for a backend."""
     found = step.answer.found
     head = f"{step.module} {word} module={value(step.name)}"
     if found is not None:

@@ -237,7 +237,7 @@ class ProxySession:
     def out_of_reach(self, route: Route, why: BackendError) -> Empty:
         """Show the empty mailbox instead of the backend, or raise LoginRefused, depending on `softfail`.
 
-        Always raise Refused if the backend was to check the client's password, or got one and did not answer.
+        Always raise LoginRefused if the backend was to check the client's password, or got one and did not answer.
         """
         self.session.child.count_failure(route.backend.ident, why.kind)
         if route.backend.softfail and route.is_vouched and not isinstance(why, Unanswered):

@@ -18,7 +18,7 @@ _RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class PortRanges:
-    """Some ports."""
+    """A set of ports."""
 
     ranges: tuple[tuple[int, int], ...]    # first and last of each
 
@@ -34,7 +34,7 @@ class Ports:
     """One or more ports or ranges of ports, separated by commas."""
 
     name: ClassVar[str] = "Ports"
-    wanted: ClassVar[str] = "a list of ports from 1 to 65535 such as 110, 995, 8000-8010"
+    wanted: ClassVar[str] = "a list of ports from 1 to 65535, for example 110, 995, 8000-8010"
 
     def parse(self, text: str) -> PortRanges:
         """Read ports and ranges, at most `MAX_RANGES`."""

@@ -1,6 +1,6 @@
 """The messages of a mailbox: each of them once, in the order of delivery, with a unique id.
 
-Also where a message is later: without locks (spec 9.1) another session may move or remove it after it was listed.
+Also where a message is later: without locks (spec 9.1), another session may move or remove it after it was listed.
 
 Used in the children of pserv and in pdeliver (quota).  Raises MailboxError.
 
@@ -141,17 +141,17 @@ def list_messages(mailbox: Mailbox, known: RememberedTwins = _NothingRemembered(
 
 
 class Whereabouts:
-    """Paths of one mailbox's messages, and a search for those that have moved."""
+    """The paths of one mailbox's messages, and a search for those that have moved."""
 
     def __init__(self, mailbox: Mailbox, flags_own: bool = False) -> None:
-        """Look in `mailbox`; `flags_own`: names of our form get the flag `S`, too."""
+        """Look in `mailbox`; `flags_own`: names of our form also get the flag `S`."""
         self._mailbox = mailbox
         self._flags_own = flags_own
         self._places: dict[str, dict[int, tuple[bool, str]]] = {}
         self._listed_at: _Times | None = None
 
     def likely(self, message: StoredMessage) -> list[str]:
-        """Return the paths a message may have if only POPular moved it: as listed, then where QUIT puts read mail."""
+        """Return the paths a message can have if only POPular moved it: as listed, then where QUIT puts read mail."""
         if not message.is_new:
             return [f"{self._mailbox.cur}/{message.name}"]
         paths = [f"{self._mailbox.new}/{message.name}"]
@@ -165,8 +165,8 @@ class Whereabouts:
     def search(self, message: StoredMessage) -> str | None:
         """Return the path of a message by its base and inode, or None if it is gone.
 
-        A message that was the only one of its base, and now is not, cannot be told from the others: it is gone too.
-        Lists the folders only if they have changed since the last search.  Raises MailboxError.
+        A message that was the only one with its base, and now is not, cannot be told from the others: it counts as
+        gone, too.  Lists the folders only if they have changed since the last search.  Raises MailboxError.
         """
         now = self._times()
         if now != self._listed_at:
@@ -181,7 +181,7 @@ class Whereabouts:
         return f"{self._mailbox.new if is_new else self._mailbox.cur}/{name}"
 
     def _times(self) -> _Times:
-        """Return when the two folders last changed; taken before listing, so that no change is missed."""
+        """Return when the two folders last changed; called before listing, so that no change is missed."""
         return _changed(self._mailbox.new), _changed(self._mailbox.cur)
 
 
@@ -192,7 +192,7 @@ def _have_common(some: list[str], others: list[str]) -> bool:
 
 
 def unusual_messages(messages: Messages) -> list[tuple[int, StoredMessage]]:
-    """Return the messages that QUIT must set right, and their indexes: twins, and those with a second name."""
+    """Return the messages that QUIT must repair, with their indexes: twins, and those with a second name."""
     if isinstance(messages, PlainListing):
         return []
     return [(index, message) for index, message in enumerate(messages) if message.leftover or message.is_twin]
@@ -207,7 +207,7 @@ def _places_now(mailbox: Mailbox) -> dict[str, dict[int, _Place]]:
 
 
 def _changed(folder: str) -> int:
-    """Return a folder's time of change in nanoseconds, 0 where it cannot be asked."""
+    """Return a folder's time of change in nanoseconds; 0 if the system does not tell it."""
     try:
         return os.stat(folder).st_mtime_ns
     except OSError:

@@ -1,6 +1,6 @@
 """A walk through a spool: every mailbox once, in an order that is the same each time, so that it can be resumed later.
 
-Used in pclean.  Raises MailboxError if the spool itself cannot be read; anything else that fails is yielded as Found.
+Used in pclean.  Raises MailboxError if the spool itself cannot be read; anything else that fails is yielded, too.
 
 The walk is depth first: the names of a folder in the order of their octets, a folder after everything below it.  So a
 mailbox comes after the mailboxes nested in it.  Memory holds the names of the folders that are still to come, for each

@@ -28,7 +28,7 @@ class Peer:
 
     @classmethod
     def of(cls, sock: socket.socket) -> "Peer":
-        """Return who connected; raises OSError."""
+        """Return the process that connected; raises OSError."""
         pid, uid, _ = _CREDENTIALS.unpack(
             sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
         return cls(pid, uid)

@@ -138,10 +138,9 @@ def lock(spool: str) -> int:
 
 
 def expire_clients(variables: Values, log: Log, screen: Screen, now: int) -> bool:
-    """Remove the records of SMTP after POP that are over at `now`; False when that cannot be done.
+    """Remove the records of SMTP after POP that have expired at `now`, in a dry run count them; False if that fails.
 
-    In a dry run they are counted.  Whether a client may send mail does not depend on it: who reads the database looks
-    at the time, too.
+    Whether a client may send mail does not depend on it, since readers of the database also check the time.
     """
     is_dry = variables.flag("dryrun")
     with closing(Clients(variables.text("smtpafterpopfile"), _PATIENCE)) as clients:
@@ -156,7 +155,7 @@ def expire_clients(variables: Values, log: Log, screen: Screen, now: int) -> boo
     if number and (is_dry or variables.flag("verbose")):
         screen.line(f"{clients.path}: {'would remove' if is_dry else 'removed'} {number} records of clients")
     if number:
-        log.note(M.CLIENTS_EXPIRED, path=clients.path, records=number)    # a dry run's log leads nowhere
+        log.note(M.CLIENTS_EXPIRED, path=clients.path, records=number)    # in a dry run the log is discarded
     return True
 
 

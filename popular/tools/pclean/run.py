@@ -44,14 +44,14 @@ class Totals:
 
 
 class Stop:
-    """Whether a signal asked to end; a context, which takes signals while it lasts.
+    """Whether a signal asked to end; a context, which handles signals while it lasts.
 
     They are noted, and looked at where the run can stop without tearing anything.  A signal that was ignored stays
     ignored, for example HUP under nohup(1).
     """
 
     def __init__(self) -> None:
-        self.signal = ""    # the name of the first that came
+        self.signal = ""    # the name of the first signal
 
     def __enter__(self) -> "Stop":
         former = {number: signal.getsignal(number) for number in STOP_SIGNALS}
