@@ -32,7 +32,7 @@ from popular.log.message import Message  # noqa: E402
 from popular.paths import LOGDIR, RUNDIR  # noqa: E402
 from popular.statefile.counters import BACKEND_FAILURES, COUNTED, Family  # noqa: E402
 from popular.statefile.layout import FAILURES, STATES  # noqa: E402
-from popular.statefile.prometheus import ACTIVE, FAMILIES, UNKNOWN  # noqa: E402
+from popular.statefile.prometheus import ACTIVE, FAMILIES, UNKNOWN_STATE  # noqa: E402
 from popular.version import VERSION  # noqa: E402
 
 PROGRAMS = ("pproxy", "pserv", "pcheckd", "ringd")
@@ -197,7 +197,7 @@ def man_metrics(families: Iterable[Family]) -> str:
 def values_of(family: Family) -> Iterable[str]:
     """Return what can stand in the last label of a metric, where it is no name of an object."""
     if family is ACTIVE:
-        return [*(name for name, state in STATES.items() if state.has_session), UNKNOWN]
+        return [*(name for name, state in STATES.items() if state.has_session), UNKNOWN_STATE]
     if family is BACKEND_FAILURES:
         return FAILURES
     return dict.fromkeys(counter.value for counter in family.counters if counter.value)

@@ -41,7 +41,7 @@ class Family:
     counters: tuple[Counter, ...] = ()
 
 
-class Outcome(Enum):
+class SessionOutcome(Enum):
     """How a session ended: each has a counter."""
 
     def __init__(self, row: Counter) -> None:
@@ -62,7 +62,7 @@ CUT_OFF = "cut_off"    # counted by the master for both programs
 _CUT_OFF = "The child died or was ended within the session."
 
 
-class ProxyOutcome(Outcome):
+class ProxyOutcome(SessionOutcome):
     """How a session of pproxy ended."""
 
     RELAYED = _proxy("relayed", 8, "The client was connected to the backend.")
@@ -77,7 +77,7 @@ class ProxyOutcome(Outcome):
     CUT_OFF = _proxy(CUT_OFF, 27, _CUT_OFF)
 
 
-class ServerOutcome(Outcome):
+class ServerOutcome(SessionOutcome):
     """How a session of pserv ended."""
 
     QUIT = _server("quit", 8, "The client left by QUIT.")

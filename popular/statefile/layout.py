@@ -77,7 +77,7 @@ from enum import IntEnum
 from popular.statefile.counters import ENDED, counters_of
 
 MAGIC = b"POPULAR\0"
-VERSION = 3
+LAYOUT_VERSION = 3
 
 HEADER_SIZE = 4096
 FIXED = struct.Struct("=8s8sIIIIQIIQIIQQQ32s64s")
@@ -222,7 +222,7 @@ class Layout:
 
     def places(self) -> tuple[int, ...]:
         """Return the numbers that the header holds about all this, in its order from octet 16."""
-        return (VERSION, HEADER_SIZE, self.slots, SLOT_SIZE, self.slots_at, COLUMNS, ROW_SIZE, self.rows_at,
+        return (LAYOUT_VERSION, HEADER_SIZE, self.slots, SLOT_SIZE, self.slots_at, COLUMNS, ROW_SIZE, self.rows_at,
                 NAMES, NAME.size, NAMES_AT)
 
 

@@ -15,11 +15,11 @@ from popular.statefile.reader import Head, Row, StateFileView
 from popular.statefile.seqlock import Read
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-UNKNOWN = "unknown"    # state of a slot that was being written all the time
+UNKNOWN_STATE = "unknown"    # state of a slot that was being written all the time
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class StateSnapshot:
     """What a state file holds at nearly one moment."""
 
     head: Head
@@ -30,7 +30,7 @@ class Look:
     is_running: bool = True                       # the master is there
 
     @classmethod
-    def at(cls, read: Read, patience: float) -> "Look":
+    def at(cls, read: Read, patience: float) -> "StateSnapshot":
         """Read everything, waiting `patience` seconds for writers in all; raises what StateFileView does."""
         view = StateFileView(read, patience)
         return cls(view.head, view.rows(), *view.totals(), view.failures())
@@ -43,19 +43,19 @@ def _gauge(name: str, help: str, *labels: str) -> Family:
     return Family(f"popular_{name}", "gauge", help, labels)
 
 
-def _busy(look: Look) -> Iterable[Amount]:
+def _busy(look: StateSnapshot) -> Iterable[Amount]:
     """Return how many sessions are in each state that the program has."""
     known = [name for name, state in STATES.items() if look.head.kind.program in state.programs]
     found = Counter("" if row is not None and not row.has_session else row.state if row and row.state in known
-                    else UNKNOWN for row in look.rows)
-    return ((state, found[state]) for state in (*known, UNKNOWN))
+                    else UNKNOWN_STATE for row in look.rows)
+    return ((state, found[state]) for state in (*known, UNKNOWN_STATE))
 
 
-def _idle(look: Look) -> Iterable[Amount]:
+def _idle(look: StateSnapshot) -> Iterable[Amount]:
     return [("", sum(1 for row in look.rows if row is not None and row.state == "idle"))]
 
 
-def _head(of: Callable[[Head], float], *, is_load: bool = False) -> Callable[[Look], Iterable[Amount]]:
+def _head(of: Callable[[Head], float], *, is_load: bool = False) -> Callable[[StateSnapshot], Iterable[Amount]]:
     """Return a function that tells a number of the header; one about the load only where somebody looks at that."""
     return lambda look: [] if is_load and look.head.maxlocalload <= 0 else [("", of(look.head))]
 
@@ -64,7 +64,7 @@ UP = _gauge("up", "Whether the daemon runs: 0 when it was killed and has left it
 ACTIVE = _gauge("sessions_active", "Sessions that run, by what they are doing.", "state")
 
 # One row each: the metric, and what a daemon that runs tells there.
-_GAUGES: tuple[tuple[Family, Callable[[Look], Iterable[Amount]]], ...] = (
+_GAUGES: tuple[tuple[Family, Callable[[StateSnapshot], Iterable[Amount]]], ...] = (
     (_gauge("build_info", "Always 1; the version of the daemon.", "version"), lambda look: [(look.head.version, 1)]),
     (_gauge("start_time_seconds", "When the daemon was started, or took over in an upgrade."),
      _head(lambda head: head.started)),
@@ -87,7 +87,7 @@ _GAUGES: tuple[tuple[Family, Callable[[Look], Iterable[Amount]]], ...] = (
 FAMILIES = (UP, *(family for family, _ in _GAUGES), *COUNTED)
 
 
-def exposition(looks: Sequence[Look]) -> str:
+def exposition(looks: Sequence[StateSnapshot]) -> str:
     """Return the text about one daemon, or several, each of another program."""
     lines: dict[Family, list[str]] = {family: [] for family in FAMILIES}
     for look in looks:
@@ -98,7 +98,7 @@ def exposition(looks: Sequence[Look]) -> str:
         for family, found in lines.items() if found)
 
 
-def _samples(look: Look) -> Iterator[tuple[Family, Iterable[Amount]]]:
+def _samples(look: StateSnapshot) -> Iterator[tuple[Family, Iterable[Amount]]]:
     """Yield everything about one daemon; of one that does not run there is nothing to tell."""
     yield UP, [("", int(look.is_running))]
     if not look.is_running:

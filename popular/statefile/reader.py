@@ -16,7 +16,7 @@ from popular.addresses import Endpoint
 from popular.errors import PopularError
 from popular.statefile.layout import (
     CHANGING, CHANGING_AT, CHANGING_SIZE, COLUMNS, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES, FAILURES_AT, FIXED, KINDS,
-    MAGIC, NAME, NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, VERSION, Layout, SessionState,
+    LAYOUT_VERSION, MAGIC, NAME, NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, Layout, SessionState,
     StateFileKind)
 from popular.statefile.seqlock import Read, whole_records
 
@@ -146,8 +146,8 @@ class StateFileView:
         if len(fixed) < FIXED.size or not fixed.startswith(MAGIC):
             raise NotAStateFile("not a state file")
         _, magic, version, *places, device, inode, program, host = FIXED.unpack(fixed)
-        if version != VERSION:
-            raise NotAStateFile(f"a state file of version {version}, not of version {VERSION}")
+        if version != LAYOUT_VERSION:
+            raise NotAStateFile(f"a state file of version {version}, not of version {LAYOUT_VERSION}")
         slots = places[1]
         if magic not in KINDS or not 0 < slots <= MAX_SLOTS or tuple(places) != Layout(slots).places()[1:]:
             raise NotAStateFile("not a state file of pproxy or pserv")

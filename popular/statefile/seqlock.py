@@ -12,8 +12,8 @@ from popular.statefile.layout import SEQUENCE, SEQUENCE_SIZE
 
 Read = Callable[[int, int], bytes]    # offset and size to octets
 
-TRIES = 100       # readings of a record that is being written; a writer needs a microsecond,
-PAUSE = 0.0005    # seconds; but it may have lost its processor in the middle, and gets it back later
+TRIES = 100        # readings of a record that is being written; a writer needs a microsecond,
+_PAUSE = 0.0005    # seconds; but it may have lost its processor in the middle, and gets it back later
 
 _WRAP = 0xffffffff
 
@@ -67,7 +67,7 @@ def _try_again(read: Read, start: int, size: int, deadline: float) -> bytes | No
             return parts[1]
         tries += 1
         if tries > TRIES:
-            time.sleep(PAUSE)
+            time.sleep(_PAUSE)
     return None
 
 

@@ -20,7 +20,7 @@ from popular.statefile.seqlock import Sequenced, whole_records
 from popular.statefile.slot import ChildSlot
 from popular.version import VERSION
 
-PATIENCE = 0.005    # seconds that the master waits for a child that has lost its processor while it was writing
+_PATIENCE = 0.005    # seconds that the master waits for a child that has lost its processor while it was writing
 
 _NO_ROOM = "no room"
 
@@ -141,9 +141,9 @@ class StateFile:
             self._failures[number] += 1
 
     def row(self, slot: int) -> Row | None:
-        """Return what the child in `slot` tells of itself; None when it is not done with writing within `PATIENCE`."""
+        """Return what the child in `slot` tells of itself; None when it is not done with writing within `_PATIENCE`."""
         [octets] = whole_records(self.read, self.layout.slot_at(slot), SLOT_SIZE, 1,
-                                 time.monotonic() + PATIENCE)
+                                 time.monotonic() + _PATIENCE)
         return None if octets is None else parse_row(octets, slot, self._by_number)
 
     def last_words(self, slot: int) -> Row | None:

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from popular.config.changes import Told, changes_from
-from popular.config.ini.save import OLD, holds, prove, save
+from popular.config.ini.save import OLD, holds, save, want_good_file
 from popular.config.setting import Schema
 from popular.control.client import ControlClient, Reply
 from popular.errors import ConfigError, PopularError, UsageError
@@ -36,7 +36,7 @@ def save_config(client: ControlClient) -> Reply:
         if schema is None:
             raise UsageError(f"no such program: {told.program!r}")
         with _rights(told, schema, client.peer()):
-            prove(told, schema)
+            want_good_file(told, schema)
             if not told.changes:
                 return Reply(True, f"nothing to save: {told.path} has all current values", ())
             path = save(told, schema)

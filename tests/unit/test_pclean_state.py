@@ -11,7 +11,7 @@ from popular.store.expire import Cleaning
 from popular.store.mailbox import Mailbox
 from popular.tools.pclean import main as pclean
 from popular.tools.pclean.run import Stop
-from popular.tools.pclean.state import Milestones, StateError, StateFile
+from popular.tools.pclean.state import Milestones, ProgressFile, StateError
 
 DAY = 24 * 3600
 NOW = 1_700_000_000
@@ -102,7 +102,7 @@ def test_resume_without_a_checkpoint_begins_at_the_start(run: Callable[..., int]
 
 def test_a_checkpoint_is_only_used_with_resume(run: Callable[..., int], spool: Path) -> None:
     make(spool, "a/joe")
-    StateFile(str(spool / ".pclean"), str(spool)).write("z")
+    ProgressFile(str(spool / ".pclean"), str(spool)).write("z")
     assert run("--dry-run", "--resume") == 0
     assert (spool / ".pclean").exists()
     assert run() == 0
@@ -134,7 +134,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_once(run: Callable[..., int
 
 def test_milestones_are_written_now_and_then(tmp_path: Path) -> None:
     now = 0.0
-    file = StateFile(str(tmp_path / "state"), "/pop")
+    file = ProgressFile(str(tmp_path / "state"), "/pop")
     complaints: list[StateError] = []
     milestones = Milestones(file, 5.0, lambda: now, complaints.append)
     found = []

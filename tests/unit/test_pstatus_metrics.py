@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from popular.statefile.layout import PROXY, SERVER
-from popular.statefile.prometheus import Look, exposition
+from popular.statefile.prometheus import StateSnapshot, exposition
 from popular.statefile.writer import StateFile
 from popular.tools.pstatus import main as tool
 from tests.harness.metrics import Metrics, promtool
@@ -49,7 +49,8 @@ def test_all_daemons_as_one_text(run: Run, statefiles: list[StateFile]) -> None:
     code, out, err = run()
     assert (code, err) == (0, "")
     assert Metrics.read(out).by("forks_total", "program") == {"pproxy": 1, "pserv": 1}
-    assert out == exposition([Look.at(statefile.read, 0.1) for statefile in statefiles]), "what a daemon serves"
+    looks = [StateSnapshot.at(statefile.read, 0.1) for statefile in statefiles]
+    assert out == exposition(looks), "what a daemon serves"
     done = promtool("check", "metrics", text=out)
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 

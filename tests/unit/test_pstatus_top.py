@@ -17,7 +17,7 @@ from popular.statefile.reader import Row
 from popular.statefile.writer import StateFile
 from popular.tools.pstatus.snapshot import Selection, take
 from popular.tools.pstatus.top import keys, pages
-from popular.tools.pstatus.top.columns import Session, address_key, column_widths, columns_of, gap_in
+from popular.tools.pstatus.top.columns import TableRow, address_key, column_widths, columns_of, gap_in
 from popular.tools.pstatus.top.filters import Filters
 from popular.tools.pstatus.top.frame import frame
 from popular.tools.pstatus.top.kill import socket_beside
@@ -172,8 +172,8 @@ def test_what_is_no_network_is_told(look: Look, text: str) -> None:
 
 # Cursor
 
-def row(slot: int, sessions: int = 1) -> Session:
-    return Session(Row(slot, 100 + slot, "relay", sessions), 0.0)
+def row(slot: int, sessions: int = 1) -> TableRow:
+    return TableRow(Row(slot, 100 + slot, "relay", sessions), 0.0)
 
 
 def test_the_cursor_stays_with_its_session() -> None:

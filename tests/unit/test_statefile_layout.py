@@ -41,7 +41,7 @@ def test_kinds_have_room_for_their_counters(kind):
 
 @pytest.mark.parametrize("kind", layout.KINDS.values(), ids=["proxy", "server"])
 def test_columns_are_those_of_version_3(kind):
-    assert layout.VERSION == 3
+    assert layout.LAYOUT_VERSION == 3
     assert kind.counters == COMMON + OWN[kind.program], "a new counter stands behind all others"
     assert [row.column for row in counters_of(kind.program)] == list(range(len(kind.counters)))
 

@@ -8,7 +8,7 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.statefile.layout import KINDS, PROXY, SERVER, SessionState, StateFileKind
-from popular.statefile.prometheus import FAMILIES, Look, exposition
+from popular.statefile.prometheus import FAMILIES, StateSnapshot, exposition
 from popular.statefile.reader import Head
 from popular.statefile.writer import StateFile
 from popular.version import VERSION
@@ -40,8 +40,8 @@ def make_statefile() -> Iterator[MakeStateFile]:
         statefile.close()
 
 
-def look(statefile: StateFile) -> Look:
-    return Look.at(statefile.read, 0.1)
+def look(statefile: StateFile) -> StateSnapshot:
+    return StateSnapshot.at(statefile.read, 0.1)
 
 
 def read(*statefiles: StateFile) -> Metrics:

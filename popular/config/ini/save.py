@@ -90,7 +90,7 @@ def holds(path: str, schema: Schema) -> bool:
     return config != default_config(schema)
 
 
-def prove(told: Told, schema: Schema) -> None:
+def want_good_file(told: Told, schema: Schema) -> None:
     """Raise ConfigError for a file with mistakes, UsageError for another one than the daemon has read."""
     if not told.digest and not os.path.lexists(told.path):    # it has read none
         return

@@ -20,7 +20,7 @@ from popular.net.httppage import PageServer
 from popular.proc.child import RETIRE, Inheritance
 from popular.proc.helper import Helper, fork_helper
 from popular.proc.supervisor import manner, send
-from popular.statefile.prometheus import CONTENT_TYPE, Look, exposition
+from popular.statefile.prometheus import CONTENT_TYPE, StateSnapshot, exposition
 from popular.statefile.reader import NotAStateFile
 from popular.statefile.writer import StateFile
 from popular.unix.signals import kill_and_wait
@@ -108,7 +108,7 @@ def serve(helper: Helper, listener: Listener, statefile: StateFile) -> None:
     """Serve what `statefile` tells until it is time to leave."""
     def page() -> bytes | None:
         try:
-            return exposition([Look.at(statefile.read, _PATIENCE)]).encode("utf-8", "backslashreplace")
+            return exposition([StateSnapshot.at(statefile.read, _PATIENCE)]).encode("utf-8", "backslashreplace")
         except NotAStateFile:    # the master has lost its processor while it was writing
             return None
 

@@ -37,7 +37,7 @@ from popular.tools.pclean import messages as M
 from popular.tools.pclean.run import Run, Stop
 from popular.tools.pclean.screen import Screen, say
 from popular.tools.pclean.settings import SCHEMA, mistakes, rules_of
-from popular.tools.pclean.state import Milestones, StateError, StateFile
+from popular.tools.pclean.state import Milestones, ProgressFile, StateError
 from popular.unix.rights import drop, find_rights, own_rights
 
 _ERRORS = 1               # exit code
@@ -162,7 +162,7 @@ def expire_clients(variables: Values, log: Log, screen: Screen, now: int) -> boo
 def work(cleaner: Run, variables: Values, log: Log, screen: Screen, stop: Stop) -> int:
     """Go through the spool, from its start or where the last run ended; return the exit code.  Raises StartError."""
     root = variables.text("mailboxdir")
-    file = StateFile(variables.optional_text("statefile") or os.path.join(root, STATE_NAME), root)
+    file = ProgressFile(variables.optional_text("statefile") or os.path.join(root, STATE_NAME), root)
 
     def complain(why: StateError) -> None:
         say(f"{file.path}: {why}")

@@ -18,7 +18,7 @@ class StateError(PopularError):
     """The file cannot be written, or holds something else."""
 
 
-class StateFile:
+class ProgressFile:
     """The file of one spool."""
 
     def __init__(self, path: str, spool: str) -> None:
@@ -63,7 +63,7 @@ class StateFile:
 class Milestones:
     """Writes the file from time to time; the first failure is reported."""
 
-    def __init__(self, file: StateFile, interval: float, clock: Callable[[], float],
+    def __init__(self, file: ProgressFile, interval: float, clock: Callable[[], float],
                  complain: Callable[[StateError], None]) -> None:
         """Write at most once in `interval` seconds, by the monotonic `clock`."""
         self._file = file

@@ -31,7 +31,7 @@ from popular.version import VERSION
 
 PROGRAMS = ("pproxy", "pserv")
 UNREADABLE = 1
-INTERVAL = 1.0    # seconds between two looks, when -l has no time
+_INTERVAL = 1.0    # seconds between two looks, when -l has no time
 
 _RANGE = re.compile(r"([0-9]{1,7})(-)?([0-9]{1,7})?")
 _LOOP = Time(0.1, 86400)
@@ -43,7 +43,7 @@ _CLEAR_BELOW = "\x1b[J"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class _Wanted:
     """What the command line asks for."""
 
     paths: Sequence[str]      # the first that is there is shown
@@ -51,7 +51,7 @@ class Wanted:
     as_json: bool
     interval: float | None    # seconds; None: once
     is_top: bool = False      # a live view of the whole screen
-    metrics: pstatus_metrics.Wanted | None = None    # instead of all others
+    metrics: pstatus_metrics.MetricsWanted | None = None    # instead of all others
 
     def look(self) -> Snapshot:
         """Read the file; raises OSError and NotAStateFile."""
@@ -95,17 +95,17 @@ def run(argv: Sequence[str]) -> int:
         else:
             loop(wanted, snapshot, wanted.interval)
     except NotAStateFile as why:
-        return complain(str(why) if wanted.metrics else f"{wanted.paths[-1]}: {why}", os.EX_DATAERR)
+        return _complain(str(why) if wanted.metrics else f"{wanted.paths[-1]}: {why}", os.EX_DATAERR)
     except BrokenPipeError:    # whoever read has seen enough
         forget_output()
     except OSError as why:
         if why.filename is None:
             forget_output()
-        return complain(f"{why.filename or 'standard output'}: {why.strerror}", UNREADABLE)
+        return _complain(f"{why.filename or 'standard output'}: {why.strerror}", UNREADABLE)
     return os.EX_OK
 
 
-def live(wanted: Wanted) -> int:
+def live(wanted: _Wanted) -> int:
     """Show the live view; returns the exit code."""
     try:
         # only here: it takes 0.3 s, and pstatus is of use without the library
@@ -114,18 +114,18 @@ def live(wanted: Wanted) -> int:
     except ModuleNotFoundError as why:
         if why.name is None or why.name.partition(".")[0] == "popular":
             raise
-        return complain(f"--top needs the Python module {why.name}, which comes with prompt_toolkit "
-                        "(the package python3-prompt-toolkit of Debian)", os.EX_UNAVAILABLE)
+        return _complain(f"--top needs the Python module {why.name}, which comes with prompt_toolkit "
+                         "(the package python3-prompt-toolkit of Debian)", os.EX_UNAVAILABLE)
     try:
         snapshot = wanted.look()
-        return run_screen(snapshot, wanted.selection, wanted.interval or INTERVAL, check_terminal())
+        return run_screen(snapshot, wanted.selection, wanted.interval or _INTERVAL, check_terminal())
     except NoScreen as why:
-        return complain(str(why), os.EX_UNAVAILABLE)
+        return _complain(str(why), os.EX_UNAVAILABLE)
     except EOFError:    # the terminal is gone
         return UNREADABLE
 
 
-def loop(wanted: Wanted, snapshot: Snapshot, interval: float) -> None:
+def loop(wanted: _Wanted, snapshot: Snapshot, interval: float) -> None:
     """Show it again and again until the user ends it; a daemon that is gone for a while is waited for."""
     draw = in_place() if is_screen() and not wanted.as_json else show
     before: Snapshot | None = None
@@ -175,13 +175,13 @@ def is_screen() -> bool:
     return is_terminal() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def complain(text: str, code: int) -> int:
+def _complain(text: str, code: int) -> int:
     """Say what is wrong; returns `code`."""
     stderr.complain(f"pstatus: {harmless(text)}")
     return code
 
 
-def read_arguments(argv: Sequence[str]) -> Wanted:
+def read_arguments(argv: Sequence[str]) -> _Wanted:
     """Read the command line; ends with EX_USAGE when it is wrong."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
@@ -191,12 +191,12 @@ def read_arguments(argv: Sequence[str]) -> Wanted:
         parser.error("argument --json: not allowed with argument --top")
     first, last = arguments.range
     paths = tuple(candidates(arguments))
-    return Wanted(paths, Selection(arguments.active, first, last), arguments.json, arguments.loop, arguments.top,
-                  metrics_wanted(parser, arguments, paths))
+    return _Wanted(paths, Selection(arguments.active, first, last), arguments.json, arguments.loop, arguments.top,
+                   metrics_wanted(parser, arguments, paths))
 
 
 def metrics_wanted(parser: Parser, arguments: argparse.Namespace,
-                   paths: tuple[str, ...]) -> pstatus_metrics.Wanted | None:
+                   paths: tuple[str, ...]) -> pstatus_metrics.MetricsWanted | None:
     """Return what --metrics is to tell, None without it; ends with EX_USAGE for options that do not go together."""
     if not arguments.metrics:
         if arguments.output is not None:
@@ -205,7 +205,7 @@ def metrics_wanted(parser: Parser, arguments: argparse.Namespace,
     others = (arguments.active, arguments.json, arguments.top, arguments.loop is not None, arguments.range != (0, None))
     if any(others):
         parser.error("argument --metrics: not allowed with -a, -l, -r, --json or --top")
-    return pstatus_metrics.Wanted(paths, arguments.output)
+    return pstatus_metrics.MetricsWanted(paths, arguments.output)
 
 
 def candidates(arguments: argparse.Namespace) -> Iterator[str]:
@@ -231,7 +231,7 @@ def make_parser() -> Parser:
                        help=f"the state file, or a copy of one (default {RUNDIR}/pproxy.state, else pserv.state)")
     which.add_argument("-p", "--program", metavar="PRG", choices=PROGRAMS,
                        help="pproxy or pserv (default: the first of them that has a state file)")
-    parser.add_argument("-l", "--loop", metavar="TIME", nargs="?", type=interval, const=INTERVAL,
+    parser.add_argument("-l", "--loop", metavar="TIME", nargs="?", type=interval, const=_INTERVAL,
                         help="show it again every TIME, such as 5s or 500ms (default 1s), with rates per second")
     parser.add_argument("-r", "--range", metavar="RANGE", type=slots, default=(0, None),
                         help="only these slots: 7, 5-10 or 5- (default: all); not the run folder, which is -R here and "

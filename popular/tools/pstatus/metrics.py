@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from popular.statefile.prometheus import Look, exposition
+from popular.statefile.prometheus import StateSnapshot, exposition
 from popular.statefile.reader import NotAStateFile
 from popular.tools.pstatus.snapshot import Snapshot, take
 
@@ -16,20 +16,20 @@ _MODE = 0o644    # the collector is another user
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class MetricsWanted:
     """What is to be told."""
 
     paths: Sequence[str]    # state files; those that are not there are left out
     output: str | None      # None: standard output
 
 
-def tell(wanted: Wanted) -> None:
+def tell(wanted: MetricsWanted) -> None:
     """Tell the metrics of all daemons that are there.
 
     When there is none, or a file cannot be read, an output file is removed: it would tell of what is no more.
     """
     try:
-        text = exposition([Look(one.head, one.rows, one.totals, one.per_name, one.failures, one.is_running)
+        text = exposition([StateSnapshot(one.head, one.rows, one.totals, one.per_name, one.failures, one.is_running)
                            for one in snapshots(wanted.paths)])
     except (OSError, NotAStateFile):
         if wanted.output is not None:

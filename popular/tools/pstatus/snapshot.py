@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from popular.statefile.layout import LimitState
 from popular.statefile.reader import Head, NotAStateFile, Row, StateFileView
 
-PATIENCE = 0.3    # seconds in all for slots that are being written by a child that has lost its processor
+_PATIENCE = 0.3      # seconds in all for slots that are being written by a child that has lost its processor
 MAX_REPLACED = 10    # masters that are looked at
 _LIMIT_STATES = {int(state): state.name for state in LimitState}
 
@@ -96,7 +96,7 @@ def take(path: str) -> Snapshot:
         here = os.fstat(fd)
         if not stat.S_ISREG(here.st_mode):
             raise NotAStateFile("not a state file")
-        view = StateFileView(lambda at, size: os.pread(fd, size, at), PATIENCE)
+        view = StateFileView(lambda at, size: os.pread(fd, size, at), _PATIENCE)
         head = view.head
         is_live = (head.device, head.inode) == (here.st_dev, here.st_ino)
         rows = tuple(view.rows())

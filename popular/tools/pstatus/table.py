@@ -12,8 +12,8 @@ from popular.statefile.reader import Row
 from popular.tools.printing import harmless
 from popular.tools.pstatus.snapshot import Selection, Snapshot, limit_state
 
-WIDTH = 120        # of the lines about the daemon, where there is no terminal
-MAX_TEXT = 40      # characters of one text in a column
+WIDTH = 120       # of the lines about the daemon, where there is no terminal
+_MAX_TEXT = 40    # characters of one text in a column
 
 _LABEL = 11
 _RIGHT = frozenset(("slot", "pid", "nth", "age", "since", "idle", "in", "out"))
@@ -72,7 +72,7 @@ def table(snapshot: Snapshot, selection: Selection) -> Iterator[str]:
 def printable(text: str) -> str:
     """Return a text that harms no terminal and is one word; a long one is cut."""
     shown = harmless(text).replace(" ", "\\x20")
-    return shown if len(shown) <= MAX_TEXT else shown[:MAX_TEXT - 2] + ".."
+    return shown if len(shown) <= _MAX_TEXT else shown[:_MAX_TEXT - 2] + ".."
 
 
 def span(seconds: float) -> str:

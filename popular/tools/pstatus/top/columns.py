@@ -18,12 +18,12 @@ _NARROW_GAP = 1    # where everything is narrow
 
 BEING_WRITTEN = "being-written"
 
-Key = int | float | str | tuple[int, bytes, int]
+SortKey = int | float | str | tuple[int, bytes, int]
 _ORDER = {name: number for number, name in enumerate([*STATES, BEING_WRITTEN])}
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class TableRow:
     """A row of the table: a slot, the moment it was looked at, and how quick it was since the look before."""
 
     row: Row
@@ -38,8 +38,8 @@ class Column:
     name: str
     letter: str                             # Shift and this letter sorts by it
     doc: str
-    cell: Callable[[Session], str]          # an empty text: there is none
-    key: Callable[[Session], Key | None]    # None: there is none, and it comes last
+    cell: Callable[[TableRow], str]          # an empty text: there is none
+    key: Callable[[TableRow], SortKey | None]    # None: there is none, and it comes last
     width: int                              # at least
     widest: int = 0                         # 0: it never grows
     rank: int = 0                           # the higher ones go first where there is no room
@@ -78,13 +78,13 @@ def gap_in(room: int) -> int:
     return GAP if room >= 100 else _NARROW_GAP
 
 
-def longest(columns: Iterable[Column], sessions: Sequence[Session]) -> dict[str, int]:
+def longest(columns: Iterable[Column], sessions: Sequence[TableRow]) -> dict[str, int]:
     """Return the widths that the cells of these sessions need, for the columns that grow."""
     return {column.name: max([len(column.cell(session)) for session in sessions], default=0)
             for column in columns if column.widest}
 
 
-def address_key(client: Endpoint | None) -> Key | None:
+def address_key(client: Endpoint | None) -> SortKey | None:
     """Return by what clients are sorted: IPv4, then IPv6, by number; what is neither comes first."""
     if client is None:
         return None
@@ -103,7 +103,7 @@ def packed_address(host: str) -> bytes:
     return packed[12:] if packed.startswith(b"\0" * 10 + b"\xff\xff") else packed
 
 
-def _since(moment: Callable[[Row], float]) -> Callable[[Session], float | None]:
+def _since(moment: Callable[[Row], float]) -> Callable[[TableRow], float | None]:
     """Return a function that tells how long ago something was; nothing of it without a session."""
     return lambda session: session.moment - moment(session.row) if moment(session.row) else None
 
@@ -113,19 +113,19 @@ _ENTERED = _since(lambda row: row.entered)
 _IDLE = _since(lambda row: row.activity if row.has_session else 0.0)
 
 
-def _span(time: Callable[[Session], float | None]) -> Callable[[Session], str]:
+def _span(time: Callable[[TableRow], float | None]) -> Callable[[TableRow], str]:
     return lambda session: "" if (seconds := time(session)) is None else span(seconds)
 
 
-def _in_session(number: Callable[[Session], float]) -> Callable[[Session], float | None]:
+def _in_session(number: Callable[[TableRow], float]) -> Callable[[TableRow], float | None]:
     return lambda session: number(session) if session.row.has_session else None
 
 
-def _size(number: Callable[[Session], float]) -> Callable[[Session], str]:
+def _size(number: Callable[[TableRow], float]) -> Callable[[TableRow], str]:
     return lambda session: size(number(session)) if session.row.has_session else ""
 
 
-def _rate(session: Session) -> str:
+def _rate(session: TableRow) -> str:
     return f"{size(session.speed)}/s" if session.speed >= 0.5 else ""
 
 

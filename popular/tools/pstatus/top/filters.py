@@ -13,7 +13,7 @@ from popular.tools.pstatus.top.text import shown
 
 Test = Callable[[Row], bool]
 
-KINDS = ("user", "client", "owner", "backend")    # as they are shown; `owner` is the vserv or server
+FILTERED = ("user", "client", "owner", "backend")    # as they are shown; `owner` is the vserv or server
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Filters:
     def told(self, owner: str, user: str) -> list[tuple[str, str]]:
         """Return names and texts of those that are set, by the names of the columns."""
         names = {"user": user, "client": "client", "owner": owner, "backend": "backend"}
-        return [(names[kind], text) for kind in KINDS if (text := getattr(self, kind))]
+        return [(names[kind], text) for kind in FILTERED if (text := getattr(self, kind))]
 
 
 def _text_test(text: str, of: Callable[[Row], str]) -> Test:

@@ -15,7 +15,7 @@ from popular.tools.pstatus import table as pstatus_table
 from popular.tools.pstatus.snapshot import limit_state
 from popular.tools.pstatus.table import size, span
 from popular.tools.pstatus.top import pages
-from popular.tools.pstatus.top.columns import Column, Session, column_widths, gap_in, longest
+from popular.tools.pstatus.top.columns import Column, TableRow, column_widths, gap_in, longest
 from popular.tools.pstatus.top.text import Marks, fit, shown, shown_line
 from popular.tools.pstatus.top.view import HELP, TABLE, Look, View, column_named, settled
 
@@ -30,7 +30,7 @@ HINTS = (("h", "help"), ("q", "end"), ("< >", "sort"), ("r", "reverse"), ("u c v
 _LIMIT_STYLES = {"OK": "good", "WARN": "warning"}
 
 
-def frame(look: Look, sessions: Sequence[Session], view: View, width: int, height: int, marks: Marks,
+def frame(look: Look, sessions: Sequence[TableRow], view: View, width: int, height: int, marks: Marks,
           *, has_footer: bool = True) -> tuple[list[Line], View]:
     """Return the lines of a screen of this size, and the view as it is seen there.
 
@@ -58,7 +58,7 @@ def frame(look: Look, sessions: Sequence[Session], view: View, width: int, heigh
     return lines + [_footer(view, width, marks)] * has_footer, view
 
 
-def header(look: Look, sessions: Sequence[Session], view: View, width: int, most: int, marks: Marks) -> list[Line]:
+def header(look: Look, sessions: Sequence[TableRow], view: View, width: int, most: int, marks: Marks) -> list[Line]:
     """Return the lines about the daemon and the view, about `most` of them."""
     lines = [_title(look, view, width, marks)]
     lines += [[("alarm", fit(line, width, marks))] for line in textwrap.wrap(shown_line(look.trouble), width)[:2]]
@@ -104,7 +104,7 @@ def _rates(look: Look) -> str:
     return ", ".join([*counted, *(f"{size(look.rates[f'bytes_{way}'])}/s {way}" for way in ("in", "out"))])
 
 
-def _about_view(look: Look, sessions: Sequence[Session], view: View, width: int, marks: Marks) -> Line:
+def _about_view(look: Look, sessions: Sequence[TableRow], view: View, width: int, marks: Marks) -> Line:
     """Return the line that tells filters and order."""
     columns = look.columns
     what = "slots" if view.has_all else "sessions"
@@ -117,7 +117,7 @@ def _about_view(look: Look, sessions: Sequence[Session], view: View, width: int,
     return clipped(pieces, width, marks)
 
 
-def _table(look: Look, sessions: Sequence[Session], view: View, width: int, marks: Marks) -> tuple[list[Line], View]:
+def _table(look: Look, sessions: Sequence[TableRow], view: View, width: int, marks: Marks) -> tuple[list[Line], View]:
     """Return the heading and the sessions in sight."""
     visible = sessions[view.first:view.first + view.room]
     found = longest(look.columns, visible)
@@ -152,7 +152,7 @@ def _heading(columns: Sequence[Column], widths: Mapping[str, int], sort: Column,
     return [*pieces, ("heading", " " * (width - sum(len(text) for _, text in pieces)))]
 
 
-def _row(session: Session, cells: Sequence[tuple[Column, str]], gap: str) -> Line:
+def _row(session: TableRow, cells: Sequence[tuple[Column, str]], gap: str) -> Line:
     """Return the pieces of one row: its state in colour, the rest of neighbours as one piece."""
     style = "" if session.row.has_session else "faint"
     pieces: Line = []

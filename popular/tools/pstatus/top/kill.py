@@ -10,14 +10,14 @@ from popular.control.client import ControlClient, NoDaemon, default_path
 from popular.control.grammar import join_words
 from popular.tools.pstatus.snapshot import Snapshot
 
-PATIENCE = 5.0    # seconds that a daemon has for its answer; the screen stands still meanwhile
+_PATIENCE = 5.0    # seconds that a daemon has for its answer; the screen stands still meanwhile
 
 
 def kill(snapshot: Snapshot, sid: str) -> str:
     """Have the daemon of a state file end its session `sid`; returns what it says, or what is in the way."""
     path = socket_beside(snapshot)
     try:
-        with ControlClient(path, PATIENCE) as client:
+        with ControlClient(path, _PATIENCE) as client:
             reply = client.ask(join_words(["session", "kill", sid]))
     except (NoDaemon, ValueError) as why:
         return f"not killed: {str(why).removeprefix(f'{path}: ')} ({path})"
@@ -32,7 +32,7 @@ def socket_beside(snapshot: Snapshot) -> str:
     return default_path(folder, snapshot.program)
 
 
-def why_not(snapshot: Snapshot, sid: str) -> str:
+def why_not_killed(snapshot: Snapshot, sid: str) -> str:
     """Return why a session cannot be ended; empty when it can be tried."""
     if not snapshot.is_running:
         return "there is no daemon that could end it"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from popular.tools.pstatus.table import size, span
 from popular.tools.pstatus.top import keys
-from popular.tools.pstatus.top.columns import Session
+from popular.tools.pstatus.top.columns import TableRow
 from popular.tools.pstatus.top.text import shown
 from popular.tools.pstatus.top.view import HELP, Look
 
@@ -20,7 +20,7 @@ _FILTERS = ("A filter is a part of the text, in upper or lower case; =TEXT is th
             "networks: 192.0.2.0/24.  An empty one lets everything through.")
 
 
-def page(name: str, look: Look, session: Session | None, width: int) -> Sequence[tuple[str, str]]:
+def page(name: str, look: Look, session: TableRow | None, width: int) -> Sequence[tuple[str, str]]:
     """Return the lines of a page: label and text."""
     if name == HELP:
         return list(_help(look, width))
@@ -44,7 +44,7 @@ def _help(look: Look, width: int) -> Iterator[tuple[str, str]]:
     yield from _wrapped("Filters", _FILTERS, width)
 
 
-def _detail(look: Look, session: Session | None, width: int) -> Iterator[tuple[str, str]]:
+def _detail(look: Look, session: TableRow | None, width: int) -> Iterator[tuple[str, str]]:
     if session is None:
         yield "", "  no session"
         return
@@ -52,7 +52,7 @@ def _detail(look: Look, session: Session | None, width: int) -> Iterator[tuple[s
         yield from _wrapped(label, text or "-", width)
 
 
-def _facts(look: Look, session: Session) -> Iterator[tuple[str, str]]:
+def _facts(look: Look, session: TableRow) -> Iterator[tuple[str, str]]:
     row, now = session.row, session.moment
     is_proxy = look.snapshot.program == "pproxy"
     yield "slot", str(row.slot)

@@ -26,9 +26,9 @@ from prompt_toolkit.styles import Style
 from popular.config.kinds import Time
 from popular.tools.pstatus.snapshot import Selection, Snapshot
 from popular.tools.pstatus.top import frame, keys
-from popular.tools.pstatus.top.columns import Column, Session
-from popular.tools.pstatus.top.filters import KINDS
-from popular.tools.pstatus.top.kill import kill, why_not
+from popular.tools.pstatus.top.columns import Column, TableRow
+from popular.tools.pstatus.top.filters import FILTERED
+from popular.tools.pstatus.top.kill import kill, why_not_killed
 from popular.tools.pstatus.top.text import marks_for, shown
 from popular.tools.pstatus.top.view import Look, View, chosen
 from popular.tools.pstatus.top.watch import Follower
@@ -51,7 +51,7 @@ STYLE = Style.from_dict({
 
 def run(first: Snapshot, selection: Selection, interval: float, has_colors: bool) -> int:
     """Show the state file of the look `first` until the user ends it; returns the exit code."""
-    return asyncio.run(Screen(Follower(first, selection), interval, has_colors).run())
+    return asyncio.run(_Screen(Follower(first, selection), interval, has_colors).run())
 
 
 class _Canvas(UIControl):
@@ -69,7 +69,7 @@ class _Canvas(UIControl):
         return UIContent(lambda number: list(lines[number]), len(lines), show_cursor=False)
 
 
-class Screen:
+class _Screen:
     """What is seen, and what keys do to it."""
 
     def __init__(self, follower: Follower, interval: float, has_colors: bool) -> None:
@@ -78,9 +78,9 @@ class Screen:
         self._view = View(interval=interval)
         self._marks = marks_for(sys.stdout.encoding)
         self._asked: Callable[[str], None] | None = None      # what is done with what is typed
-        self._victim: Session | None = None                   # whom to kill, if the answer is yes
+        self._victim: TableRow | None = None                   # whom to kill, if the answer is yes
         self._timer: asyncio.TimerHandle | None = None
-        self._known: tuple[Look, View, list[Session]] | None = None
+        self._known: tuple[Look, View, list[TableRow]] | None = None
         self._size = (0, 0)
         self._question = ""
         self._buffer = Buffer(multiline=False)
@@ -129,7 +129,7 @@ class Screen:
                                         has_footer=self._asked is None)
         return lines
 
-    def _sessions(self) -> list[Session]:
+    def _sessions(self) -> list[TableRow]:
         """Return the chosen sessions; sorted anew only when there is something new."""
         look, view = self._follower.last, self._view
         wanted = View(sort=view.sort, is_reversed=view.is_reversed, filters=view.filters, has_all=view.has_all)
@@ -173,11 +173,11 @@ class Screen:
         found.add("c-c", filter=~is_free)(lambda event: self._end(0))
         return found
 
-    def _does(self, key: keys.Key) -> Callable[[KeyPressEvent], None]:
+    def _does(self, key: keys.KeyRow) -> Callable[[KeyPressEvent], None]:
         actions: Mapping[str, Callable[[], None]] = {
             "end": lambda: self._end(0), "pause": self._pause, "interval": self._ask_interval, "kill": self._ask_kill,
             "redraw": self._redraw, "suspend": self._app_suspend,
-            **{kind: lambda kind=kind: self._ask_filter(kind) for kind in KINDS}}    # type: ignore[misc]
+            **{kind: lambda kind=kind: self._ask_filter(kind) for kind in FILTERED}}    # type: ignore[misc]
         change = key.change
 
         def do(event: KeyPressEvent) -> None:
@@ -264,7 +264,7 @@ class Screen:
             self._view = replace(self._view, message="There is no session under the cursor.")
             return
         victim = sessions[self._view.cursor]
-        why = why_not(self._follower.last.snapshot, victim.row.sid)
+        why = why_not_killed(self._follower.last.snapshot, victim.row.sid)
         if why:
             self._view = replace(self._view, message=f"Not killed: {why}.")
             return

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from popular.tools.pstatus.snapshot import Snapshot
-from popular.tools.pstatus.top.columns import BEING_WRITTEN, Column, Key, Session, columns_of
+from popular.tools.pstatus.top.columns import BEING_WRITTEN, Column, SortKey, TableRow, columns_of
 from popular.tools.pstatus.top.filters import Filters
 
 TABLE, HELP, DETAIL = "table", "help", "detail"    # pages
@@ -20,7 +20,7 @@ class Look:
     """One look at the state file, and what is known beside it."""
 
     snapshot: Snapshot
-    sessions: Sequence[Session]              # all slots in the range that is shown, in their order
+    sessions: Sequence[TableRow]              # all slots in the range that is shown, in their order
     rates: Mapping[str, float] = field(default_factory=dict)    # of the counters, in a second; empty: not known
     trouble: str = ""                        # why this is not what a running daemon does now
     news: str = ""                           # what happened since the look before
@@ -53,20 +53,20 @@ class View:
     is_question: bool = False         # the message waits for yes or no
 
 
-def identity(session: Session) -> Identity:
+def identity(session: TableRow) -> Identity:
     """Return what tells this session from those before and after it in the same slot."""
     return session.row.slot, session.row.pid, session.row.sessions
 
 
-def chosen(look: Look, view: View) -> list[Session]:
+def chosen(look: Look, view: View) -> list[TableRow]:
     """Return the sessions that pass the filters, sorted; what has nothing to sort by comes last."""
     tests = view.filters.tests()
     found = [session for session in look.sessions if view.has_all or session.row.has_session]
     for test in tests:
         found = [session for session in found if test(session.row) and session.row.state != BEING_WRITTEN]
     column = column_named(look.columns, view.sort)
-    keys: list[tuple[Key, Session]] = []
-    without: list[Session] = []
+    keys: list[tuple[SortKey, TableRow]] = []
+    without: list[TableRow] = []
     for session in found:
         key = column.key(session)
         if key is None:
@@ -87,7 +87,7 @@ def at_top(view: View) -> View:
     return replace(view, cursor=0, first=0, is_holding=False, held=None)
 
 
-def settled(view: View, sessions: Sequence[Session], room: int) -> View:
+def settled(view: View, sessions: Sequence[TableRow], room: int) -> View:
     """Return the view with its cursor on a session that is there, and in sight."""
     cursor = view.cursor
     if view.is_holding and view.held is not None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from popular.statefile.reader import NotAStateFile, Row
 from popular.tools.pstatus.snapshot import Selection, Snapshot, take
-from popular.tools.pstatus.top.columns import BEING_WRITTEN, Session
+from popular.tools.pstatus.top.columns import BEING_WRITTEN, TableRow
 from popular.tools.pstatus.top.view import Look
 
 
@@ -44,19 +44,19 @@ class Follower:
         return self.last
 
 
-def sessions_of(now: Snapshot, before: Snapshot | None, selection: Selection) -> list[Session]:
+def sessions_of(now: Snapshot, before: Snapshot | None, selection: Selection) -> list[TableRow]:
     """Return the rows of a look, with the speed since the look `before` at the same daemon."""
     seconds = now.moment - before.moment if before is not None else 0.0
     earlier: Sequence[Row | None] = before.rows if before is not None else ()
-    found: list[Session] = []
+    found: list[TableRow] = []
     for slot, row in _in_range(now, selection):
         if row is None:
-            found.append(Session(Row(slot, state=BEING_WRITTEN), now.moment))
+            found.append(TableRow(Row(slot, state=BEING_WRITTEN), now.moment))
             continue
         speed = 0.0
         if seconds > 0 and row.has_session:
             speed = _moved(earlier[slot] if slot < len(earlier) else Row(slot), row) / seconds
-        found.append(Session(row, now.moment, speed))
+        found.append(TableRow(row, now.moment, speed))
     return found
 
 
