@@ -31,7 +31,7 @@ RETIRE = signal.SIGUSR1    # finish the session, then leave
 ASK = signal.SIGUSR2       # tell whether the session has logged in
 SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN))
 
-# Numbers on the doorbell: states, answers to ASK, from WISHES on wishes, and from BACKEND_FAILED on failures of backends.
+# Numbers on the doorbell: states, answers to ASK, from WISHES on wishes, from BACKEND_FAILED on failures of backends.
 LOGGED_IN = 8
 NOT_LOGGED_IN = 9    # waits for its client
 WISHES = 16
