@@ -31,11 +31,11 @@ RETIRE = signal.SIGUSR1    # finish the session, then leave
 ASK = signal.SIGUSR2       # tell whether the session has logged in
 SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN))
 
-# Numbers on the doorbell: states, answers to ASK, from WISHES on wishes, from BACKEND_FAILED on failures of backends.
+# Numbers on the doorbell: states, answers to ASK, from WISHES on wishes, from FAILURES_FROM on failures of backends.
 LOGGED_IN = 8
 NOT_LOGGED_IN = 9    # waits for its client
 WISHES = 16
-BACKEND_FAILED = 256
+FAILURES_FROM = 256
 
 PAUSE = 1.0    # seconds between two tries of a child to get what the system refuses
 
@@ -137,7 +137,7 @@ class Child:
 
     def count_failure(self, backend: str, kind: str) -> None:
         """Have the master count that a login at a backend failed in one of the ways of `FAILURES`."""
-        self._doorbell.ring(self.pid, BACKEND_FAILED + self.slot.failure(backend, kind))
+        self._doorbell.ring(self.pid, FAILURES_FROM + self.slot.failure(backend, kind))
 
     def retire_with_master(self) -> None:
         """Be told to retire, as if by the master, at the moment the master dies.

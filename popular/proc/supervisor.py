@@ -12,7 +12,7 @@ from dataclasses import replace
 from popular.log.once import OnceAMinute
 from popular.log.writer import Log
 from popular.proc.child import (
-    ASK, BACKEND_FAILED, LOGGED_IN, NOT_LOGGED_IN, RETIRE, WISHES, Child, ChildState, Inheritance, become_child)
+    ASK, FAILURES_FROM, LOGGED_IN, NOT_LOGGED_IN, RETIRE, WISHES, Child, ChildState, Inheritance, become_child)
 from popular.proc.childtable import ChildRecord, ChildTable, Slots
 from popular.proc.messages import CHILD_DIED, CHILD_NOT_STARTED, CHILD_OVERDUE, FORK_FAILED
 from popular.proc.overdue import LoginLimit, Newcomers
@@ -152,8 +152,8 @@ class Supervisor:
                 self._newcomers.forget(pid)
             elif number == NOT_LOGGED_IN:
                 self._newcomers.wait_on(pid, now)
-            elif number >= BACKEND_FAILED:
-                self._statefile.count_failure(number - BACKEND_FAILED)
+            elif number >= FAILURES_FROM:
+                self._statefile.count_failure(number - FAILURES_FROM)
             elif number >= WISHES:
                 self._fulfil(number - WISHES)
 
