@@ -1,1 +1,1 @@
-"""Processes: forking, signals, rights, pipes between master and children; knows no mail and no protocol."""
+"""Processes: forking, signals, rights, pipes between master and children; independent of mail and protocols."""

@@ -1,8 +1,8 @@
-"""Becoming a child, and what its work sees of it.
+"""How a forked process becomes a child, and the interface that its work uses.
 
-`become_child` is the contract of the fork, in its order; it never returns.  Runs in the child only,
-entered with all signals masked.  Nothing here raises to a caller: whatever happens, the process
-ends by os._exit, so that nothing of the master's (exit handlers, open buffers, its stack) runs twice.
+`become_child` does the steps after the fork in a fixed order and never returns.  It runs in the child only,
+with all signals masked at first.  Nothing is raised to its caller: the process always ends by os._exit, so that
+the master's exit handlers, buffers and stack are not used twice.
 """
 
 import errno
@@ -28,16 +28,16 @@ _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
 RETIRE = signal.SIGUSR1    # finish the session, then leave
-ASK = signal.SIGUSR2       # tell whether the session has logged in
+ASK = signal.SIGUSR2       # report whether the session has logged in
 SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN))
 
-# Numbers on the doorbell: states, answers to ASK, from WISHES on wishes, from FAILURES_FROM on failures of backends.
+# Numbers on the doorbell: states, answers to ASK, wishes (from FAILURES_FROM and failures of backends (from BACKEND_FAILED).
 LOGGED_IN = 8
 NOT_LOGGED_IN = 9    # waits for its client
 WISHES = 16
 FAILURES_FROM = 256
 
-PAUSE = 1.0    # seconds between two tries of a child to get what the system refuses
+PAUSE = 1.0    # seconds before a child asks again for what the system refused
 
 _DEFAULT = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPWR)
 _ENDING = frozenset((signal.SIGTERM, signal.SIGINT))
@@ -53,7 +53,7 @@ class ChildState(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Inheritance:
-    """What a child gets from its master: kept are all but `masters_own`."""
+    """What a child gets from its master; it keeps everything except `masters_own`."""
 
     log: Log
     title: Title
@@ -67,7 +67,7 @@ class Inheritance:
 
 
 class Child:
-    """What a job sees of its process."""
+    """The process as its job sees it."""
 
     def __init__(self, slot: int, generation: int, inheritance: Inheritance) -> None:
         """Begin as child number `slot` with the configuration number `generation`."""
@@ -78,8 +78,8 @@ class Child:
         self.slot = inheritance.statefile.slot(slot)
         self.when_retired: Callable[[], None] | None = None
         self.has_login = False    # the session has logged in
-        self._is_lent = False     # foreign code is at work: whether it comes back nobody knows
-        self._was_asked = False   # meanwhile
+        self._is_lent = False     # foreign code is running, which may never return
+        self._was_asked = False   # the master asked meanwhile
         self._state = ChildState.BOOTING
         self.title = inheritance.title.set     # shows `PROGRAM: text` as the title of the process
         self._doorbell = inheritance.doorbell
@@ -90,24 +90,24 @@ class Child:
 
     @property
     def state(self) -> ChildState:
-        """What was reported last."""
+        """The state that was reported last."""
         return self._state
 
     @property
     def retiring(self) -> bool:
-        """Tell whether to leave after the session: told so by the master, or the master is dead."""
+        """Tell whether to leave after the session, because the master said so or is dead."""
         return self._is_retired or self._death.is_ended()
 
     @property
     def wake_fds(self) -> tuple[int, int]:
-        """Descriptors that become readable, and stay so, when `retiring` has become true.
+        """Descriptors that become readable, and stay so, once `retiring` is true.
 
-        A signal with a handler that is not ours, such as an alarm, makes them readable until `forget_alarms`.
+        Other handled signals, such as an alarm, also make them readable, until `forget_alarms`.
         """
         return self._signals.fileno(), self._death.fileno()
 
     def forget_alarms(self) -> None:
-        """Forget signals that ask for nothing; look at `retiring` between this and the next wait."""
+        """Forget signals that need no action; check `retiring` between this and the next wait."""
         if not self._is_retired:
             self._signals.take()
 
@@ -118,9 +118,9 @@ class Child:
         self._doorbell.ring(self.pid, state)
 
     def lend(self, call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
-        """Return what `call(*args)` returns, which is foreign code: until then a master that asks gets no answer.
+        """Call foreign code and return its result; until then, questions of the master get no answer.
 
-        Signals that it blocked are let through again.
+        Signals that the code blocked are unblocked afterwards.
         """
         self._is_lent = True
         try:
@@ -132,19 +132,18 @@ class Child:
                 self._answer()
 
     def wish_for(self, number: int) -> None:
-        """Tell the master what children to come should have, as a number that it knows the meaning of, 0 to 239."""
+        """Report to the master what future children should have: a number from 0 to 239 that it understands."""
         self._doorbell.ring(self.pid, WISHES + number)
 
     def count_failure(self, backend: str, kind: str) -> None:
-        """Have the master count that a login at a backend failed in one of the ways of `FAILURES`."""
+        """Have the master count a failed login at a backend; `kind` is one of `FAILURES`."""
         self._doorbell.ring(self.pid, FAILURES_FROM + self.slot.failure(backend, kind))
 
     def retire_with_master(self) -> None:
-        """Be told to retire, as if by the master, at the moment the master dies.
+        """Have the kernel send `RETIRE` to this process when the master dies.
 
-        For children that keep listeners during a session (maxuse above 1): they must not hold a
-        port on which nobody accepts.  Where the kernel cannot do it, the port stays busy until the
-        session ends.
+        This is for children that keep their listeners during a session (maxuse above 1): they must not hold a
+        port on which nobody accepts.  If the kernel cannot do this, the port stays in use until the session ends.
         """
         try:
             self._death.send_signal_at_end(RETIRE)
@@ -152,18 +151,18 @@ class Child:
             self.log.debug("no_death_signal", error=why.strerror)
 
     def note_shortage(self, error: OSError) -> None:
-        """Log that the system refused a descriptor or memory; once a minute for all children together."""
+        """Log that the system refused a descriptor or memory, at most once a minute for all children together."""
         if self._once.is_due():
             self.log.note(CHILD_SHORT, error=error.strerror)
 
     def close(self) -> None:
-        """Let go of what is this child's own; for rehearsals, a process ends with it."""
+        """Release what belongs to this child; only a rehearsal needs this, as a real child just exits."""
         self._signals.close()
         self.slot.release()
         self.when_retired = None
 
     def _obey(self, number: int) -> None:
-        """Handle a signal of the master's; to retire: the flag first, then what must not wait for the session's end."""
+        """Handle a signal of the master; for `RETIRE`, set the flag, then do what cannot wait for the session's end."""
         if number == ASK:
             self._answer()
             return
@@ -172,22 +171,22 @@ class Child:
             self.when_retired()
 
     def _answer(self) -> None:
-        """Tell the master whether the session has logged in; later, if foreign code is at work."""
+        """Report whether the session has logged in; while foreign code is running, answer later."""
         self._was_asked = self._is_lent
         if self._state is ChildState.BUSY and not self._is_lent:
             self._doorbell.ring(self.pid, LOGGED_IN if self.has_login else NOT_LOGGED_IN)
 
 
 def become_child(slot: int, generation: int, inheritance: Inheritance, work: Callable[[Child], int]) -> NoReturn:
-    """Turn this just forked process into a child, do `work`, and end with the exit code it returns.
+    """Turn this just forked process into a child, do `work`, and end with the exit code that it returns.
 
-    All signals are masked here, since before the fork: a TERM to a newborn child must not be lost.
+    All signals have been masked since before the fork, so that a TERM to a new child is not lost.
     """
-    code = os.EX_OSERR    # for what is no Exception, such as SystemExit: the master logs it
+    code = os.EX_OSERR    # for BaseExceptions such as SystemExit: the master logs it
     try:
         os.register_at_fork(after_in_child=lambda: _end_copy(inheritance))
         code = _live(slot, generation, inheritance, work)
-    except Exception as error:    # the top of a child: a fault ends this session and no other
+    except Exception as error:    # the top of a child: a fault ends only this session
         code = os.EX_SOFTWARE
         note_failure(error, inheritance)
     finally:
@@ -195,9 +194,9 @@ def become_child(slot: int, generation: int, inheritance: Inheritance, work: Cal
 
 
 def rehearse_child(inheritance: Inheritance, work: Callable[[Child], int]) -> bool:
-    """Do in the master, before it has children, what a child does (daemon.child.warmup); False when it failed.
+    """Do a child's work in the master before it has children (daemon.child.warmup); return False if it failed.
 
-    Resets all signals.
+    Resets the handlers of all signals.
     """
     def watched(child: Child) -> int:
         try:
@@ -207,14 +206,14 @@ def rehearse_child(inheritance: Inheritance, work: Callable[[Child], int]) -> bo
 
     try:
         return _live(0, 0, inheritance, watched) == os.EX_OK
-    except Exception:    # as at the top of a child: what is wrong will be seen, and logged, in real ones
+    except Exception:    # as at the top of a child: real children will meet the fault again and log it
         return False
 
 
 def _live(slot: int, generation: int, inheritance: Inheritance, work: Callable[[Child], int]) -> int:
-    """Do the steps of the contract (design 4) in their order; returns the exit code."""
+    """Do the steps of design 4 in their order; return the exit code."""
     leave_master(inheritance)
-    child = Child(slot, generation, inheritance)   # its own handler and pipe are in before the unmasking
+    child = Child(slot, generation, inheritance)   # its handler and pipe must exist before signals are unmasked
     early = pending() & _ENDING
     if early:
         inheritance.log.note(GOT_TERM_SIGNAL, signal=signal.Signals(min(early)).name)
@@ -222,14 +221,14 @@ def _live(slot: int, generation: int, inheritance: Inheritance, work: Callable[[
     set_mask(signal.SIG_SETMASK, ())
     child.slot.idle()
     prove(inheritance.rights)
-    child.report(ChildState.IDLE)                  # from here on it counts as proved
-    child.title("idle")                            # after the report: whoever sees the title may rely on it
+    child.report(ChildState.IDLE)                  # from here on it counts as started
+    child.title("idle")                            # after the report: observers of the title may rely on it
     return work(child)
 
 
 def leave_master(inheritance: Inheritance) -> None:
-    """Forget, right after the fork, what is the master's alone: its signals and its descriptors."""
-    signal.set_wakeup_fd(-1)                       # the master's pipe: forget it before it is closed
+    """Right after the fork, drop the signal handlers and descriptors that belong only to the master."""
+    signal.set_wakeup_fd(-1)                       # the master's pipe, which is closed below
     for number in _DEFAULT:
         set_handler(number, DEFAULT)
     set_handler(signal.SIGPIPE, IGNORED)
@@ -237,9 +236,9 @@ def leave_master(inheritance: Inheritance) -> None:
 
 
 def _end_copy(inheritance: Inheritance) -> NoReturn:
-    """End a process that foreign code has forked from a child: it would go on with the session, as its twin.
+    """End a process that foreign code has forked from a child: it would continue the session a second time.
 
-    Programs are started by other calls (posix_spawn, subprocess), or end here before their exec.
+    Programs must be started by other calls (posix_spawn, subprocess); a fork ends here, before its exec.
     """
     try:
         inheritance.log.note(CHILD_COPIED, child=os.getppid())
@@ -248,10 +247,10 @@ def _end_copy(inheritance: Inheritance) -> NoReturn:
 
 
 def note_failure(error: Exception, inheritance: Inheritance) -> None:
-    """Log one line: the type and the places, never the text, which may hold what a client sent."""
+    """Log the error's type and the places it came through; never its text, which may hold a client's input."""
     if isinstance(error, MemoryError) or isinstance(error, OSError) and error.errno in SHORTAGES:
         if inheritance.once.is_due():
             inheritance.log.note(CHILD_SHORT, error=getattr(error, "strerror", None) or type(error).__name__)
-        inheritance.death.is_ended(PAUSE)    # or the next child would meet the same shortage at once, and so on
+        inheritance.death.is_ended(PAUSE)    # wait, or the next child would meet the same shortage at once
         return
     inheritance.log.note(CHILD_FAILED, type=type(error).__name__, trace=places(error))

@@ -1,6 +1,6 @@
-"""The master's list of its children: who they are, what they do, how many of each (master only).
+"""The master's table of its children: their ids, their states, and a count for each state (master only).
 
-Counts are kept as things change, because a master may look at them thousands of times a second.
+Counts are updated with each change, because a master may read them thousands of times a second.
 """
 
 import heapq
@@ -47,11 +47,11 @@ class ChildRecord:
     generation: int
     state: ChildState = ChildState.BOOTING
     is_leaving: bool = False    # told to leave after its session
-    ending: str = ""            # why it was ended by us; empty: it was not
+    ending: str = ""            # why the master ended it; empty: it did not
 
     @property
     def group(self) -> _Group:
-        """Where it counts."""
+        """The group in which it is counted."""
         return "leaving" if self.is_leaving and self.state is not ChildState.BUSY else _GROUPS[self.state]
 
 
@@ -70,21 +70,21 @@ class ChildTable:
         return iter(list(self._records.values()))
 
     def get(self, pid: int) -> ChildRecord | None:
-        """Return the child `pid`, None when there is none (a process that is not ours)."""
+        """Return the child `pid`, or None if this process is not a child of the pool."""
         return self._records.get(pid)
 
     def add(self, record: ChildRecord) -> None:
-        """Take a newborn child in."""
+        """Add a new child."""
         self._records[record.pid] = record
         self._counts[record.group] += 1
 
     def remove(self, record: ChildRecord) -> None:
-        """Strike a dead child out."""
+        """Remove a dead child."""
         del self._records[record.pid]
         self._counts[record.group] -= 1
 
     def note_state(self, record: ChildRecord, state: ChildState) -> None:
-        """Note what a child reported."""
+        """Note the state that a child reported."""
         self._counts[record.group] -= 1
         record.state = state
         self._counts[record.group] += 1
@@ -96,5 +96,5 @@ class ChildTable:
         self._counts[record.group] += 1
 
     def census(self) -> Census:
-        """Return how many there are."""
+        """Return the counts."""
         return Census(**self._counts)

@@ -1,7 +1,7 @@
-"""Processes that help a daemon beside its children: no slot, no sessions, not in the pool.
+"""Helper processes of a daemon: they have no slot and no sessions, and are not in the pool.
 
-The master starts one with `fork_helper`.  What it does runs in such a process only; as in a child, nothing of the
-master's runs twice.
+The master starts one with `fork_helper`.  As in a child, the master's exit handlers, buffers and stack are not used
+twice.
 """
 
 import os
@@ -18,7 +18,7 @@ from popular.unix.signals import HANDLED, IGNORED, SignalPipe, set_handler, set_
 
 
 class Helper:
-    """What its work sees of such a process."""
+    """A helper process as its work sees it."""
 
     def __init__(self, log: Log, death: DeathPipe) -> None:
         """Begin; raises OSError."""
@@ -29,23 +29,23 @@ class Helper:
 
     @property
     def wake_fds(self) -> tuple[int, int]:
-        """Descriptors that become readable when it may be time to leave: ask `is_retiring` then."""
+        """Descriptors that become readable when it may be time to leave: check `is_retiring` then."""
         return self._signals.fileno(), self._death.fileno()
 
     def is_retiring(self) -> bool:
-        """Tell whether to leave: told so by the master, or the master is dead."""
+        """Tell whether to leave, because the master said so or is dead."""
         self._signals.take()
         return self._is_retired or self._death.is_ended()
 
     def _retire(self, number: int) -> None:
-        self._is_retired = self._is_retired or number == RETIRE    # the other one asks for nothing here
+        self._is_retired = self._is_retired or number == RETIRE    # a helper ignores ASK
 
 
 def fork_helper(name: str, inheritance: Inheritance, unneeded: Iterable[socket.socket],
                 work: Callable[[Helper], None]) -> int:
-    """Fork a process that closes `unneeded`, does `work`, and ends; returns its pid.  Raises OSError, MemoryError.
+    """Fork a process that closes `unneeded`, does `work`, and ends; return its pid.  Raises OSError, MemoryError.
 
-    It shows `name` as its title.  TERM ends it at once; `RETIRE` and the master's death end it when its work sees that.
+    Its title is `name`.  TERM ends it at once; on `RETIRE` and at the master's death, its work has to return.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     try:
@@ -65,7 +65,7 @@ def _become_helper(name: str, inheritance: Inheritance, unneeded: Iterable[socke
             sock.close()
         leave_master(inheritance)
         inheritance.doorbell.part()
-        set_handler(signal.SIGXCPU, IGNORED)    # it lives as long as it is needed
+        set_handler(signal.SIGXCPU, IGNORED)    # it lives as long as the daemon needs it
         helper = Helper(inheritance.log, inheritance.death)
         set_mask(signal.SIG_SETMASK, ())
         prove(inheritance.rights)

@@ -1,7 +1,7 @@
 """The two pipes between a master and its children.
 
-Doorbell: children report their state and their wishes, which wakes the master.  Death pipe: never
-written; its end of file tells a child that the master is gone.  Made in the master before the first fork.
+Doorbell: a child reports states and wishes, which wakes the master.  Death pipe: nothing is ever written to it;
+its end of file tells a child that the master is dead.  The master makes both before the first fork.
 """
 
 import fcntl
@@ -11,8 +11,8 @@ import struct
 from collections.abc import Iterator
 
 _RECORD = struct.Struct("=iI")                # pid, number: of a state, a wish or a failure
-_BLOCK = _RECORD.size * 1024                  # a multiple, so that no record is ever read in halves
-_MAX_BLOCKS = 64                              # read in one go, then the master looks after the rest
+_BLOCK = _RECORD.size * 1024                  # a multiple, so that no record is split
+_MAX_BLOCKS = 64                              # read at once; then other work of the master is due
 
 
 class Doorbell:
@@ -28,18 +28,18 @@ class Doorbell:
         return self._read
 
     def ring(self, pid: int, number: int) -> None:
-        """Report from the child `pid`; raises nothing, because the master may be gone."""
+        """Report from the child `pid`; raises nothing, because the master may be dead."""
         try:
             os.write(self._write, _RECORD.pack(pid, number))
         except OSError:
             pass
 
     def part(self) -> None:
-        """Close the end of those who report; for a process that has nothing to report."""
+        """Close the reporting end, in a process that has nothing to report."""
         os.close(self._write)
 
     def drain(self) -> Iterator[tuple[int, int]]:
-        """Yield the reports (pid, number) that wait, in their order."""
+        """Yield the waiting reports (pid, number) in order."""
         for _ in range(_MAX_BLOCKS):
             try:
                 block = os.read(self._read, _BLOCK)
@@ -51,7 +51,7 @@ class Doorbell:
 
 
 class DeathPipe:
-    """Tells children of the master's end, whatever way it came."""
+    """Shows children that the master has ended, for whatever reason."""
 
     def __init__(self) -> None:
         """Make the pipe; raises OSError."""
@@ -61,7 +61,7 @@ class DeathPipe:
 
     @property
     def masters_end(self) -> int:
-        """The end that only the master holds: when it closes, the master is dead."""
+        """The end that only the master holds; it closes when the master dies."""
         return self._write
 
     def fileno(self) -> int:
@@ -69,14 +69,14 @@ class DeathPipe:
         return self._read
 
     def is_ended(self, seconds: float = 0.0) -> bool:
-        """Tell whether the master is dead, or dies within some seconds."""
+        """Tell whether the master is dead, or dies within `seconds`."""
         return bool(self._poll.poll(seconds * 1000))
 
     def send_signal_at_end(self, number: int) -> None:
-        """Have the kernel send signal `number` to this process when the master is dead.
+        """Have the kernel send signal `number` to this process when the master dies.
 
-        The owner of such signals belongs to the open file, which all children share; hence the
-        pipe is opened anew.  Raises OSError, for example where /proc is not mounted.
+        The receiver of such signals is set per open file, and all children share that; hence the
+        pipe is opened again.  Raises OSError, for example if /proc is not mounted.
         """
         own = os.open(f"/proc/self/fd/{self._read}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:

@@ -18,13 +18,13 @@ class Census:
     """How many children there are."""
 
     booting: int = 0
-    idle: int = 0       # without those that were told to leave
+    idle: int = 0       # except those that were told to leave
     busy: int = 0
     leaving: int = 0    # told to leave while idle, and not yet gone
 
     @property
     def total(self) -> int:
-        """All of them: what counts against the limit."""
+        """All children, which count against the limit."""
         return self.booting + self.idle + self.busy + self.leaving
 
 
@@ -37,10 +37,10 @@ class Decision:
 
 
 def decide(limits: PoolLimits, census: Census, is_rush: bool = False) -> Decision:
-    """Return how many children to add, or how many idle ones to send home.
+    """Return how many children to add, or how many idle ones to retire.
 
-    In a rush, children that serve one session each are forked ahead, as many as may be idle: a batch
-    costs the master less than so many single forks, after each of which it wakes, and writes to its memory anew.
+    In a rush, if each child serves one session, as many as may be idle are forked ahead: a batch costs the master
+    less than single forks, after each of which it would wake and write to its memory again.
     """
     spare = census.booting + census.idle
     if spare < limits.minspare:

@@ -1,6 +1,6 @@
-"""Keeping the right number of children alive; knows processes and counts, no protocol (master only).
+"""Keeping the right number of children alive; independent of the protocol (master only).
 
-Raises nothing: a system that refuses processes or memory makes it wait, log, and try again.
+Raises nothing: if the system refuses processes or memory, the supervisor logs this, waits, and tries again.
 """
 
 import os
@@ -23,24 +23,24 @@ from popular.statefile.reader import Row
 from popular.unix.signals import HANDLED
 
 MAX_FORKS = 16      # in one turn, so that signals never wait long
-RUSH = 0.05         # seconds: when idle children are too few again so soon,
-RUSH_TIMES = 4      # so many times in a row, several are forked at once
+RUSH = 0.05         # seconds: if there are again too few idle children within this time,
+RUSH_TIMES = 4      # this often in a row, several are forked at once
 SHORTEST_WAIT = 0.01    # seconds, against a busy loop
 
-_ASKED_TO_END = (os.EX_OK, -signal.SIGTERM, -signal.SIGINT)    # how a newborn ends that somebody sent a signal
-_LOGGED_ITSELF = (os.EX_OK, os.EX_SOFTWARE)    # exit codes after which the log needs no line of ours
+_ASKED_TO_END = (os.EX_OK, -signal.SIGTERM, -signal.SIGINT)    # exit codes of a new child after a signal
+_LOGGED_ITSELF = (os.EX_OK, os.EX_SOFTWARE)    # exit codes for which the master logs nothing
 
 
 class Supervisor:
-    """The master's hand on its children."""
+    """Starts, counts and ends the master's children."""
 
     def __init__(self, limits: PoolLimits, inheritance: Inheritance, work: Callable[[Child], int],
                  fulfil: Callable[[int], None] = lambda wish: None, login: LoginLimit = LoginLimit(),
                  sum_up: Callable[[Row, str], None] = lambda row, how: None) -> None:
-        """Begin without children; each new one does `work`; `fulfil` is given what children wish for.
+        """Begin without children; each new one does `work`; `fulfil` is called with each wish of a child.
 
-        Sessions have to log in within `login`.  `sum_up` is given a session that its child did not sum up in the log,
-        because it died, and why it did.
+        Sessions have to log in within `login`.  `sum_up` is called with each session that its child could not sum
+        up in the log, because it died, and with the cause of death.
         """
         self._limits = limits
         self._inheritance = inheritance
@@ -52,9 +52,9 @@ class Supervisor:
         self._generation = 0
         self._is_holding = False
         self._filled_at = 0.0     # monotonic: when there were enough idle children again
-        self._times = 0           # how often in a row they did not last
+        self._times = 0           # how often in a row they were used up within RUSH
         self.losses = 0           # children that failed
-        self.has_proved = False   # a child has got as far as being ready for work
+        self.has_proved = False   # a child has become ready for work
         self.trouble = ""         # why the last child that failed to start did so
         self._sum_up = sum_up
         self._newcomers = Newcomers(login)
@@ -66,7 +66,7 @@ class Supervisor:
 
     @property
     def count(self) -> int:
-        """How many children live."""
+        """How many children there are."""
         return len(self._table)
 
     @property
@@ -75,25 +75,25 @@ class Supervisor:
         return self._table.census().busy
 
     def sessions(self) -> list[Row]:
-        """Return what the children that have a session tell of it; the process ids are ours, the rest is theirs."""
+        """Return the sessions as their children describe them; only the process ids are the master's own data."""
         rows = [(record, self._statefile.row(record.slot)) for record in self._table
                 if record.state is ChildState.BUSY]
         return [replace(row, pid=record.pid) for record, row in rows if row is not None and row.has_session]
 
     def find(self, sid: str) -> int | None:
-        """Return the child that has the session `sid`, as it tells; None when there is none."""
+        """Return the pid of the child that reports the session `sid`, or None."""
         return next((row.pid for row in self.sessions() if row.sid == sid), None)
 
     def attend(self) -> float | None:
-        """Fork what is missing, send home what is too much, end what is overdue; call it in every turn of the loop.
+        """Fork missing children, retire surplus ones, end overdue ones; call this in every turn of the loop.
 
-        Returns the seconds after which it has something to do without being woken; None: nothing.
+        Returns the seconds after which to call it again if nothing wakes the master; None: not needed.
         """
         waits = self._end_overdue(), self._fill()
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _fill(self) -> float | None:
-        """See to the number of children; returns as `attend` does."""
+        """Adjust the number of children; returns the same as `attend`."""
         if self._is_holding:
             return None
         census = self._table.census()
@@ -116,10 +116,10 @@ class Supervisor:
         return None
 
     def look_after(self) -> list[tuple[int, int]]:
-        """Note what children report, and bury the dead; the last reports of those are read before they are judged.
+        """Note what children report, and remove dead ones, whose last reports are read first.
 
-        Returns pid and exit code of the dead who are no children of the pool: helpers, and whom somebody has left who
-        was this process before the exec.
+        Returns pids and exit codes of other dead processes: helpers, and children from before the exec of this
+        process.
         """
         dead = list(self._collect())
         others: list[tuple[int, int]] = []
@@ -159,7 +159,7 @@ class Supervisor:
 
     @staticmethod
     def _collect() -> Iterator[tuple[int, int]]:
-        """Yield pids and exit codes of the dead; ends with the last dead child."""
+        """Yield pids and exit codes of all dead children."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -186,7 +186,7 @@ class Supervisor:
         self._generation += 1
 
     def retire_old(self) -> None:
-        """Tell children of older generations to leave, now or after their session."""
+        """Tell children of older generations to leave, at once or after their session."""
         for record in self._table:
             if record.generation < self._generation:
                 self._retire(record)
@@ -202,7 +202,7 @@ class Supervisor:
         self._is_holding = True
 
     def retire_all(self) -> None:
-        """Tell all children to leave, now or after their session."""
+        """Tell all children to leave, at once or after their session."""
         for record in self._table:
             self._retire(record)
 
@@ -212,7 +212,7 @@ class Supervisor:
             _end(record, number, why)
 
     def end(self, pid: int, why: str) -> bool:
-        """End one child by TERM, whatever it is doing; False when it is none of ours."""
+        """End one child by TERM, whatever it is doing; return False if `pid` is not a child."""
         record = self._table.get(pid)
         if record is None:
             return False
@@ -220,19 +220,19 @@ class Supervisor:
         return True
 
     def give_up(self) -> None:
-        """Sum up the sessions of children that no signal ends, because nobody will wait for these."""
+        """Sum up the sessions of children that no signal ends, because the master will not wait for them."""
         for record in self._table:
             self._sum_up_session(record, record.ending)
 
     def _end_overdue(self) -> float | None:
-        """Ask children whose sessions ought to have logged in, end those that owe an answer; returns like `attend`."""
+        """Ask children with overdue logins, end those that did not answer; returns the same as `attend`."""
         now = time.monotonic()
         ask, end = self._newcomers.take_due(now)
         for pid in ask:
             send(pid, ASK)
         for pid in end:
             record = self._table.get(pid)
-            if record is not None:    # one that was to end before, by TERM, may have blocked that
+            if record is not None:    # it may have been sent TERM before, and have blocked it
                 if not record.ending:
                     self._note_overdue(record)
                 _end(record, signal.SIGKILL, "overdue")
@@ -245,7 +245,7 @@ class Supervisor:
                            seconds=time.time() - row.started if row else 0.0)
 
     def _spawn(self) -> bool:
-        """Fork one child; False when there is no room or the system refuses."""
+        """Fork one child; return False if there is no room or the system refuses."""
         slot = self._slots.claim(min(self._limits.limit, self._room))
         if slot is None:
             return False
@@ -278,7 +278,7 @@ class Supervisor:
         self._throttle.failed(time.monotonic())
 
     def _retire_idle(self, wanted: int) -> None:
-        """Send some idle children home, the latest first: low slots stay in use."""
+        """Retire some idle children, highest slots first, so that low slots stay in use."""
         if wanted <= 0:
             return
         idle = [record for record in self._table if record.group == "idle"]
@@ -291,7 +291,7 @@ class Supervisor:
             send(record.pid, RETIRE)
 
     def _bury(self, record: ChildRecord, code: int) -> None:
-        """Strike a dead child out, and say so when its death was not in order."""
+        """Remove a dead child, and log its death if it was not a normal one."""
         self._table.remove(record)
         self._slots.release(record.slot)
         self._newcomers.forget(record.pid)
@@ -312,7 +312,7 @@ class Supervisor:
             self._log.note(CHILD_DIED, child=record.pid, how=manner(code))
 
     def _sum_up_session(self, record: ChildRecord, how: str) -> bool:
-        """Have a session summed up whose child has not done so; tell whether there was one."""
+        """Have a session summed up if its child has not done so; tell whether there was one."""
         row = self._statefile.last_words(record.slot) if record.state is ChildState.BUSY else None
         if row is None or row.pid != record.pid:
             return False
@@ -323,13 +323,13 @@ class Supervisor:
 
 
 def _end(record: ChildRecord, number: signal.Signals, why: str) -> None:
-    """End a child by a signal, and note `why` unless it is ended already."""
+    """End a child by a signal, and note `why` unless it was to end already."""
     record.ending = record.ending or why
     send(record.pid, number)
 
 
 def send(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a child, which is there until it is reaped."""
+    """Send a signal to a child; its pid stays its own until it is reaped."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:
@@ -337,7 +337,7 @@ def send(pid: int, number: signal.Signals) -> None:
 
 
 def manner(code: int) -> str:
-    """Return in words how a process ended, from its exit code as os.waitstatus_to_exitcode tells it."""
+    """Describe how a process ended, from its exit code as returned by os.waitstatus_to_exitcode."""
     if code >= 0:
         return f"exit code {code}"
     try:

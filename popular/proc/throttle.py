@@ -7,8 +7,8 @@ LONGEST = 30.0   # seconds
 class Throttle:
     """When the next child may be forked.
 
-    Only failures to start count; a child that proved itself ends the trouble.  While there is
-    trouble, children are tried one at a time.
+    Only failures to start count; a child that becomes ready ends the trouble.  Until then, children are
+    started one at a time.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class Throttle:
 
     def failed(self, now: float) -> None:
         """Note that a child could not be started at the monotonic time `now`."""
-        if now < self._until:    # one more of the same batch
+        if now < self._until:    # another one of the same batch
             return
         self.delay = min(LONGEST, self.delay * 2) if self.delay else FIRST
         self._until = now + self.delay
