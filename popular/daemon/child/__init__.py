@@ -1,1 +1,1 @@
-"""What the children of all programs have in common: accepting, a session's frame, the warm-up."""
+"""What the children of all programs share: accepting connections, the frame of a session, the warm-up."""

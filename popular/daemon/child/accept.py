@@ -1,8 +1,8 @@
 """The work of a child that accepts connections: wait, accept, serve, and leave or wait again.
 
-Runs in children of pproxy and pserv.  Waiting is an epoll set of the child's own with
-EPOLLEXCLUSIVE on the listeners, so that one connection wakes one child.  Raises what `serve` raises;
-an error of accept(2) that concerns one connection or a passing shortage never ends a child.
+Runs in children of pproxy and pserv.  Each child has an epoll set with EPOLLEXCLUSIVE on the listeners,
+so that one connection wakes one child.  Raises what `serve` raises; an error of accept(2) that concerns
+one connection, or a temporary shortage, never ends a child.
 """
 
 import errno
@@ -25,12 +25,12 @@ from popular.unix.signals import IGNORED, set_handler
 
 _ANY_HOST = frozenset(("0.0.0.0", "::"))
 _CLOSED = frozenset((errno.EINVAL, errno.EBADF, errno.ENOTSOCK))    # shut down by the master, or closed here
-# What accept(2) reports about a connection that died before it was accepted.
+# What accept(2) reports for a connection that failed before it was accepted.
 _PASSING = frozenset((
     errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN,
     errno.EHOSTUNREACH, errno.ENONET, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ETIMEDOUT, errno.ECONNRESET))
 
-_EVENTS = 8    # looked at in one go; the usual size of the buffer, for 1,023, is three pages of memory
+_EVENTS = 8    # handled at once; the default buffer, for 1,023 events, takes three pages of memory
 
 Serve = Callable[[Connection, Child], None]
 
@@ -45,12 +45,12 @@ class AcceptJob:
         self._serve = serve
 
     def run(self, child: Child, listeners: Sequence[Listener]) -> int:
-        """Work until the child has done its share or is to leave; returns 0."""
+        """Work until the child has served `maxuse` connections or is to leave; returns 0."""
         if self._maxuse == 1:
-            gc.disable()    # the process ends before collecting would pay
+            gc.disable()    # the process ends before a collection would be worth its cost
         else:
             child.retire_with_master()
-            set_handler(signal.SIGXCPU, IGNORED)    # its processor time says nothing of any one session
+            set_handler(signal.SIGXCPU, IGNORED)    # its processor time is that of many sessions
         gate = Gate(listeners, child, frozenset(owner for owner, tls in self.tls.items() if tls.mode == IMPLICIT))
         child.when_retired = gate.close
         for number in range(1, self._maxuse + 1):
@@ -58,7 +58,7 @@ class AcceptJob:
             if accepted is None:
                 break
             child.report(ChildState.BUSY)
-            if number == self._maxuse or child.retiring:    # will not accept again: must not hold the port
+            if number == self._maxuse or child.retiring:    # accepts no more, so it must not hold the port
                 gate.close()
             self._serve_one(accepted, number, child)
             if number == self._maxuse or child.retiring:
@@ -79,7 +79,7 @@ class AcceptJob:
 
 
 def refuse(sock: socket.socket) -> None:
-    """Tell a new connection to come again later, and close it; whoever is there may have begun to speak."""
+    """Tell a new client to try again later, and close the connection; the client may have sent data already."""
     wire = Wire(sock, idle=LINGER_SECONDS)
     try:
         wire.reply(False, "system load too high, please try again later", "SYS/TEMP")
@@ -90,22 +90,22 @@ def refuse(sock: socket.socket) -> None:
 
 
 def tls_of(job: Job | None) -> Mapping[str, Tls]:
-    """Return the TLS that a job has, for the one that follows it."""
+    """Return the TLS of a job, for its successor."""
     return job.tls if isinstance(job, AcceptJob) else MappingProxyType({})
 
 
 class Gate:
-    """The listeners of one child, and its waiting for a connection."""
+    """The listeners of one child, on which it waits for connections."""
 
     def __init__(self, listeners: Sequence[Listener], child: Child, mute: frozenset[str] = frozenset()) -> None:
         """Watch `listeners`, and the descriptors that tell `child` to leave; raises OSError.
 
-        On listeners of the owners in `mute` nothing can be said in clear.
+        On listeners of the owners in `mute`, nothing can be sent in clear text.
         """
         self._child = child
         self._mute = mute
         self._listeners = {listener.sock.fileno(): listener for listener in listeners}
-        self._waits_for_none = not listeners    # for the end only: nothing is configured yet
+        self._waits_for_none = not listeners    # waits only for the end, as nothing is configured yet
         self._epoll = select.epoll()
         for fd in child.wake_fds:
             self._epoll.register(fd, select.EPOLLIN)
@@ -115,12 +115,12 @@ class Gate:
     def next(self) -> "tuple[Listener, socket.socket, Endpoint] | None":
         """Wait for a connection and accept it; None when it is time to leave.
 
-        At load state MAX each connection is refused (spec 5.3).  A child that is told to leave looks once
-        more: the kernel may have woken it, and nobody else, for a connection that is waiting already.
+        At load state MAX each connection is refused (spec 5.3).  A child that is told to leave checks once
+        more, because the kernel may have woken only this child for a connection that is already waiting.
         """
         is_last = False
         while self._listeners or self._waits_for_none:
-            for fd, _ in self._epoll.poll(0 if is_last else None, _EVENTS):    # a child told to leave is woken at once
+            for fd, _ in self._epoll.poll(0 if is_last else None, _EVENTS):    # a child told to leave does not wait
                 listener = self._listeners.get(fd)
                 accepted = None if listener is None else self._accept(listener)
                 if accepted is None:
@@ -134,12 +134,12 @@ class Gate:
                     refuse(accepted[1])
             if is_last:
                 return None
-            self._child.forget_alarms()           # this first: a signal that comes behind it wakes the next wait
-            is_last = self._child.retiring      # then this
+            self._child.forget_alarms()         # in this order: a later signal wakes the next wait
+            is_last = self._child.retiring
         return None
 
     def close(self) -> None:
-        """Give the listeners up; twice is fine.  Also called by the signal handler in mid-session."""
+        """Close the listeners; may be called twice.  The signal handler also calls it during a session."""
         listeners, self._listeners = self._listeners, {}
         self._waits_for_none = False
         for listener in listeners.values():
@@ -167,14 +167,14 @@ class Gate:
             raise error
 
     def _drop(self, listener: Listener) -> None:
-        """Stop watching a listener on which nothing will come any more."""
+        """Stop watching a listener that will get no more connections."""
         for fd, known in list(self._listeners.items()):
             if known is listener:
                 del self._listeners[fd]
                 self._epoll.unregister(fd)
 
     def _rest(self) -> None:
-        """Wait before the next try, so that a shortage does not become a busy loop; leaves at once when told to."""
+        """Wait before the next try, to avoid a busy loop in a shortage; return at once if told to leave."""
         poll = select.poll()
         for fd in self._child.wake_fds:
             poll.register(fd, select.POLLIN)

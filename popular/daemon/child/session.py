@@ -1,6 +1,6 @@
-"""One connection in any program: what every session has.
+"""What the sessions of all programs have in common.
 
-Runs in a child.  The programs' own sessions hold a `Session` and tell the story.
+Runs in a child.  The session of each program holds a `Session` and implements the protocol.
 """
 
 import socket
@@ -34,10 +34,10 @@ class Connection:
 
 
 class Session:
-    """What one connection has from its first octet to its last; a context that ends closed."""
+    """The frame of one connection from its first octet to its last; as a context manager, it closes it at the end."""
 
     def __init__(self, connection: Connection, child: Child, log: Log, *, sid: str, idle: float, maxline: int) -> None:
-        """Begin the session `sid`; `idle` seconds and `maxline` octets are the limits of its wire."""
+        """Begin the session `sid`, with limits of `idle` seconds and `maxline` octets on the wire."""
         self.connection = connection
         self.child = child
         self.log = log
@@ -47,7 +47,7 @@ class Session:
         self.times: dict[str, float] = {}    # seconds spent in each state that was left
         self.is_talking = True               # we speak POP3 with the peer; False once the relay owns the stream
         self.is_secure = False               # under TLS
-        self.hides_input = False             # what the peer sends may hold a password: it is not logged
+        self.hides_input = False             # input of the peer may hold a password and is not logged
         self._state = ""
         self._entered = self.started
         self._id = sid
@@ -56,7 +56,7 @@ class Session:
 
     @property
     def id(self) -> str:
-        """The session id; pserv learns it from the preamble and sets it then."""
+        """The session id; pserv sets it when it has read the preamble."""
         return self._id
 
     @id.setter
@@ -67,7 +67,7 @@ class Session:
             self.child.slot.call_session(sid)
 
     def enter(self, state: str) -> None:
-        """Go to another state, one of SessionState: the time in the old one is noted, the new one is shown."""
+        """Enter another state, one of SessionState: note the time in the old one, show the new one."""
         now = time.monotonic()
         if self._state:
             self.times[self._state] = self.times.get(self._state, 0.0) + now - self._entered
@@ -84,15 +84,15 @@ class Session:
 
     @property
     def trace(self) -> Callable[[str], None] | None:
-        """Whom to tell each command, None unless `debug` is on."""
+        """The function that logs each command, or None unless `debug` is on."""
         return self._note_command if self.log.debug_on else None
 
     def start_tls(self, tls: Tls) -> None:
-        """Do the handshake as server, within the limits of the wire; raises NoTls and Gone."""
+        """Do the handshake as a server, within the limits of the wire; raises NoTls and Gone."""
         try:
             stream = tls.secure(self.wire)
         except Gone as why:
-            self.is_talking = False    # whatever we said now would be no TLS
+            self.is_talking = False    # an answer now would not be valid TLS
             if not isinstance(why, ProxyHeader):
                 self.note_peer(TLS_FAILED, peer=str(self.peer), why=str(why))
             raise
@@ -101,7 +101,7 @@ class Session:
                       resumed=stream.is_resumed)
 
     def note_peer(self, message: Message, /, **fields: object) -> None:
-        """Write an event that the peer can cause at will, unless there were too many of its kind already."""
+        """Log an event that the peer can cause at will, unless there were too many of its kind already."""
         limit = self.log.limit
         counted = limit.count(message.number, self.peer.host) if limit is not None else Counted(True)
         if counted.may_be_written:
@@ -110,7 +110,7 @@ class Session:
             self.log.note(LINES_LEFT_OUT, line=message.name, peer=counted.full, seconds=limit.left)
 
     def totals(self) -> dict[str, object]:
-        """Return what a session's last log line says of octets and seconds."""
+        """Return the octets and seconds for a session's last log line."""
         self.enter("closing")
         return {
             "bytes_in": self.wire.bytes_in,
@@ -124,10 +124,10 @@ class Session:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> bool:
-        """Close in the way that `error` asks for; the peer's doings end here, ours go on to the top of the child.
+        """Close as `error` requires.  Errors of the peer end here; our own are passed on to the top of the child.
 
-        A NUL byte: at once and without a word (spec 1.5).  An error that nobody expected: with
-        -ERR [SYS/TEMP], but only where the peer takes it for an answer.
+        After a NUL byte, close at once and without an answer (spec 1.5).  After an unexpected error, answer
+        -ERR [SYS/TEMP], if the peer can take it as an answer.
         """
         self.child.slot.end()
         try:
@@ -140,7 +140,7 @@ class Session:
             elif error is not None and not isinstance(error, Gone) and self._may_answer():
                 self.wire.reply(False, "internal error, please try again later", "SYS/TEMP")
         except Gone:
-            pass    # nobody left to hear it
+            pass    # the peer has gone
         finally:
             self.child.slot.progress(self.wire.bytes_in, self.wire.bytes_out)
             # Without an error, and not at a relay's end, the client has said QUIT.
@@ -148,7 +148,7 @@ class Session:
         if error is None or isinstance(error, Gone):
             self.log.sid = "-"
             return True
-        return False    # the id stays in the log: whoever catches the error logs it with it
+        return False    # the id stays in the log, for the line about the error
 
     def _may_answer(self) -> bool:
         return self.is_talking and not self.wire.is_unfinished
@@ -160,7 +160,7 @@ class Session:
 def new_sid(prefix: str, pid: int, number: int, now: float | None = None) -> str:
     """Return the id of a child's session `number` (from 1) that starts at `now` (seconds since 1970; None: now).
 
-    PREFIX-YYMMDDHHMMSS-PID in local time, and from a child's second session on `.N` behind (spec 5.1).
+    It is PREFIX-YYMMDDHHMMSS-PID in local time, followed by `.N` from a child's second session on (spec 5.1).
     """
     stamp = time.strftime("%y%m%d%H%M%S", time.localtime(now))
     return f"{prefix}-{stamp}-{pid}" + (f".{number}" if number > 1 else "")

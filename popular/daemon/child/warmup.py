@@ -1,13 +1,12 @@
-"""Some lives of a child, played in the master before it has children.
+"""Rehearsed sessions: the master runs the code of a child some times before it has children.
 
-Python writes to a function's code and to caches while it runs for the first times, and is quick with
-what it has learned.  A child that serves one session would learn everything anew, in copies of the
-master's pages, and take it to its grave.  So what happens in a session happens in the master first:
-with a listener, pipes, a state file and a log that are thrown away, and with a forked process as
-everybody whom a child talks to.
+Python optimises a function during its first calls, and writes to its code and to caches.  A child that
+serves one session would do that again in its own copies of the master's pages, and lose the result
+when it ends.  So the master first runs sessions itself, with a temporary listener, pipes, state file
+and log.  A forked process plays the client and the servers.
 
-Runs in the master at its start only, before it handles signals.  Raises nothing: where a rehearsal
-goes wrong, sessions cost more, and nothing else is different.
+Runs in the master at its start only, before it handles signals.  Raises nothing: if a rehearsal
+fails, sessions only cost more.
 """
 
 import os
@@ -26,9 +25,9 @@ from popular.statefile.layout import StateFileKind
 from popular.statefile.writer import StateFile
 from popular.unix.descriptors import MastersOwn
 
-LIVES = 32        # Python specialises code at its eighth call, and most of what is in it at the second try
-_LONGEST = 5.0    # seconds of everything; usually it takes a tenth of one
-_AGAIN = 0.5      # seconds between two interruptions, should one be caught by who knows nothing of it
+LIVES = 32        # Python specialises code at its eighth call, and most of its instructions at the second try
+_LONGEST = 5.0    # seconds in all; it usually takes a tenth of a second
+_AGAIN = 0.5      # seconds until the next interruption, in case other code catches the first
 
 
 class TakesTooLong(Exception):
@@ -36,7 +35,7 @@ class TakesTooLong(Exception):
 
 
 def rehearse(stage: Stage, kind: StateFileKind, inheritance: Inheritance) -> None:
-    """Play `LIVES` sessions on `stage`, with a child's `inheritance` but its log and state file; closes it."""
+    """Play `LIVES` sessions on `stage` and close it; its log and a state file replace those of `inheritance`."""
     with ExitStack() as after:
         after.callback(stage.close)
         try:
