@@ -1,8 +1,8 @@
 """Sockets that a service manager has opened for us, by the protocol of sd_listen_fds(3).
 
-Each has a name, which is that of the object that is to listen there, such as a virtual server; it takes
-the place of the socket that we would bind.  Runs in the starter only.  Raises nothing: what is wrong is
-added to the other mistakes of the configuration.
+Each socket has the name of the object that is to listen on it, such as a virtual server, and replaces the
+socket that we would bind.  Runs in the starter only.  Raises nothing: errors are added to the other
+mistakes of the configuration.
 """
 
 import os
@@ -25,7 +25,7 @@ _TYPES = {socket.SOCK_STREAM: "stream", socket.SOCK_DGRAM: "datagram"}
 
 
 class _Unfit(Exception):
-    """A socket cannot be used: what was found, and what is wanted."""
+    """A socket cannot be used; the text says what was found and what is wanted."""
 
     def __init__(self, found: str, wanted: str) -> None:
         super().__init__(f"it is {found}, not {wanted}")
@@ -33,7 +33,7 @@ class _Unfit(Exception):
 
 def given_sockets(program: str, listens: Sequence[Listen], environment: Mapping[str, str],
                   mistakes: list[Mistake]) -> dict[Listen, socket.socket]:
-    """Return the sockets that are there for this process, by what they are for; adds to `mistakes`."""
+    """Return the sockets that are meant for this process, by their purpose; adds to `mistakes`."""
     taken: dict[Listen, socket.socket] = {}
     for fd, name in _handed_over(program, environment, mistakes):
         try:
@@ -53,7 +53,7 @@ def given_sockets(program: str, listens: Sequence[Listen], environment: Mapping[
 
 
 def _handed_over(program: str, environment: Mapping[str, str], mistakes: list[Mistake]) -> list[tuple[int, str]]:
-    """Return descriptors and names of what is meant for this process; adds to `mistakes`."""
+    """Return the descriptors and names that are meant for this process; adds to `mistakes`."""
     if environment.get("LISTEN_PID") != str(os.getpid()):
         return []
     count = environment.get("LISTEN_FDS", "")
@@ -69,7 +69,7 @@ def _handed_over(program: str, environment: Mapping[str, str], mistakes: list[Mi
 
 
 def _owned(listens: Sequence[Listen], name: str) -> list[Listen]:
-    """Return what the object of this name listens on; raises _Unfit when there is none."""
+    """Return the addresses of the object called `name`; raises _Unfit if it has none."""
     owned = [listen for listen in listens if listen.owner == name]
     if not owned:
         names = ", ".join(dict.fromkeys(listen.owner for listen in listens)) or "none: nothing listens"
@@ -78,7 +78,7 @@ def _owned(listens: Sequence[Listen], name: str) -> list[Listen]:
 
 
 def _socket(fd: int, kind: str) -> socket.socket:
-    """Return the socket of a descriptor; raises _Unfit when it is not of the wanted kind."""
+    """Return the socket of a descriptor; raises _Unfit if it is not of the wanted kind."""
     try:
         os.set_inheritable(fd, False)
         sock = socket.socket(fileno=fd)
@@ -95,7 +95,7 @@ def _socket(fd: int, kind: str) -> socket.socket:
 
 
 def _find(sock: socket.socket, wanted: Sequence[Listen]) -> Listen:
-    """Return what a socket is for; raises _Unfit when its address is wanted by nobody, or nobody any more."""
+    """Return the purpose of a socket; raises _Unfit if its address is not among those still `wanted`."""
     try:
         endpoint = canonical(bound_endpoint(sock))
         for listen in wanted:
@@ -108,7 +108,7 @@ def _find(sock: socket.socket, wanted: Sequence[Listen]) -> Listen:
 
 
 def _prepare(sock: socket.socket, listen: Listen) -> None:
-    """Make a socket ready, as if we had bound it; raises _Unfit."""
+    """Prepare a socket as if we had bound it; raises _Unfit."""
     if canonical(listen.endpoint).host == "::" and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
         raise _Unfit("a socket for IPv4 too", "one for IPv6 alone (BindIPv6Only=ipv6-only)")
     try:

@@ -1,7 +1,7 @@
 """The first steps of a master, right after the exec: rights, title, and what the starter handed over.
 
-Run by the starter's bootstrap text in a fresh interpreter (-I -S), and by nothing else.  What goes
-wrong here is reported to whoever waits for the daemon, and ends the process with the exit code for it.
+Only the starter's bootstrap code runs this, in a fresh interpreter (-I -S).  An error here is reported to
+the process that waits for the daemon, and ends this process with the matching exit code.
 """
 
 import gc
@@ -58,7 +58,7 @@ def boot(raw: Mapping[str, Any]) -> NoReturn:
         _fail(hand, ready, os.EX_CONFIG, str(why))
     except (PopularError, OSError) as why:
         _fail(hand, ready, os.EX_UNAVAILABLE, str(why))
-    gc.freeze()    # what there is now is shared with all children, and stays shared
+    gc.freeze()    # all objects so far are shared with the children, and stay shared
     try:
         code = master.run(ready)
     except Stillborn as why:
@@ -68,11 +68,11 @@ def boot(raw: Mapping[str, Any]) -> NoReturn:
 
 
 def _build(hand: HandOver) -> Master | SingleProcess:
-    """Make the daemon of what was handed over; rights first."""
+    """Make the daemon from what was handed over, after taking its rights."""
     _take_rights(hand)
     for fd in hand.descriptors:
         os.set_inheritable(fd, False)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())    # whatever the one who started us had masked
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())    # the process that started us may have masked some
     sys.prefix = hand.prefix
     spec = _spec(hand.module)
     title = Title(spec.name, load_setproctitle())
@@ -86,7 +86,7 @@ def _build(hand: HandOver) -> Master | SingleProcess:
     if isinstance(spec, SingleProcessSpec):
         return SingleProcess(spec, config, log, hand.rights, pidfile, notify)
     inheritance = _inheritance(hand, log, title, make_statefile(spec, config, publish=not hand.is_upgrade))
-    gc.collect()    # before the rehearsal: it also empties Python's lists of free objects
+    gc.collect()    # before the rehearsal, as it also empties Python's lists of free objects
     _rehearse(spec, config, inheritance)
     rings = [RingClient(ring.owner, socket.socket(fileno=ring.fd)) for ring in hand.rings]
     base = load(hand.base, spec.schema) if hand.base else config
@@ -104,7 +104,7 @@ def _build(hand: HandOver) -> Master | SingleProcess:
 
 
 def _give_control(hand: HandOver, spec: DaemonSpec, master: Master, inheritance: Inheritance) -> None:
-    """Let the master be controlled and replaced; raises StartError, OSError."""
+    """Set up control and upgrade of the master; raises StartError, OSError."""
     origin = Origin(hand.path, hand.prefix, spec.main_name, hand.argv, hand.folder)
     upgrade = Upgrade(master, hand, origin)
     master.begin_upgrade = upgrade.begin
@@ -119,12 +119,12 @@ def _give_control(hand: HandOver, spec: DaemonSpec, master: Master, inheritance:
 
 
 def _take_rights(hand: HandOver) -> None:
-    """Give up root's rights, but for the capabilities that the daemon keeps; raises StartError."""
+    """Give up root's rights except the capabilities that the daemon keeps; raises StartError."""
     if not hand.capabilities:
         if hand.drops:
             drop(hand.rights)
     else:
-        from popular.unix import capabilities    # here, because it needs ctypes, which no child shall carry
+        from popular.unix import capabilities    # here, because it needs ctypes, which only this case shall load
         if hand.drops:
             capabilities.survive_change_of_user()
             drop(hand.rights)
@@ -148,7 +148,7 @@ def _listener(listen: Listen, handle: Handle) -> Listener:
 
 
 def _inheritance(hand: HandOver, log: Log, title: Title, statefile: StateFile) -> Inheritance:
-    """Open what master and children share, and register what is the master's alone."""
+    """Open what master and children share, and register what belongs only to the master."""
     own = MastersOwn()
     death = DeathPipe()
     own.add(hand.pid_fd, death.masters_end, *statefile.descriptors)
@@ -156,7 +156,7 @@ def _inheritance(hand: HandOver, log: Log, title: Title, statefile: StateFile) -
 
 
 def _rehearse(spec: DaemonSpec, config: Config, inheritance: Inheritance) -> None:
-    """Let a program that has a stage play on it; without one, or without what it needs, nothing is rehearsed."""
+    """Rehearse sessions if the program has a stage, and what the stage needs is available."""
     if spec.stage is None or spec.statefile is None:
         return
     with open(os.devnull, "ab", buffering=0) as null:
@@ -176,7 +176,7 @@ def _tell_failed(hand: HandOver, ready: Ready, code: int, reason: str) -> None:
 
 
 def _fail(hand: HandOver, ready: Ready, code: int, reason: str) -> NoReturn:
-    """Tell everybody who may listen, and end."""
+    """Report the failure to the terminal and the waiting process, and end."""
     _tell_failed(hand, ready, code, reason)
     if not hand.is_upgrade:
         PidFile(hand.pid_path, hand.pid_fd).remove()

@@ -1,8 +1,8 @@
-"""What a master begins with: JSON in a file in memory, and open descriptors.
+"""What a master is started with: JSON in a file in memory, and open descriptors.
 
-Written by the starter, and read by the master's bootstrap after the exec.  In an upgrade it is written by the old
-master first, for the starter that lies on disk.  That may be of another version, so items that it does not know
-are ignored, and an item that is added here needs a default.
+The starter writes it, and the master's bootstrap reads it after the exec.  In an upgrade, the old master first
+writes one for the installed starter, which may be of another version.  Unknown items are therefore ignored, and an
+item that is added here needs a default.
 """
 
 import json
@@ -21,7 +21,7 @@ from popular.unix.descriptors import ReservedDescriptors
 from popular.unix.rights import Rights
 from popular.version import VERSION
 
-WORD = "--succeed"    # on the command line of an upgrade's starter, before the number of a descriptor; for nobody else
+WORD = "--succeed"    # precedes a descriptor's number on the command line of an upgrade's starter; internal
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Handle:
     fd: int
     ringd: str = ""        # see Listener, for both
     given: bool = False
-    kind: str = ""         # see Listen, for both: what was asked for
+    kind: str = ""         # what was asked for; see Listen, for both
     endpoint: str = ""
 
     @classmethod
@@ -48,7 +48,7 @@ class Handle:
         return cls(ring.path, ring.fileno())
 
     def listener(self) -> Listener:
-        """Return the listener, of which the old master has a part: to be closed, never to be shut down."""
+        """Return the listener, which the old master shares: it may be closed, but never be shut down."""
         kind = cast(Literal["tcp", "udp"], self.kind)
         sock = socket.socket(fileno=self.fd)
         return Listener(self.owner, bound_endpoint(sock), sock,
@@ -58,16 +58,16 @@ class Handle:
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """Everything a master begins with."""
+    """Everything that a master is started with."""
 
     program: str
-    version: str               # of the one that wrote this first: the starter, or the old master
-    module: str                # where SPEC stands
-    config: str                # of config.store.dump
+    version: str               # of its first writer, which is the starter or the old master
+    module: str                # which defines SPEC
+    config: str                # from config.store.dump
     path: tuple[str, ...]      # sys.path
-    prefix: str                # sys.prefix of the starter: with -S nobody finds a virtual environment
+    prefix: str                # sys.prefix of the starter: with -S Python finds no virtual environment
     rights: Rights             # to drop to, or to keep
-    drops: bool                # whether the master is still root's
+    drops: bool                # whether the master still runs as root
     detached: bool             # stderr is the ready pipe until the master is ready
     log_fd: int
     pid_path: str
@@ -75,23 +75,23 @@ class HandOver:
     ready_fd: int | None
     reserved: ReservedDescriptors
     handles: tuple[Handle, ...]
-    argv: tuple[str, ...] = ()            # the words of the start, for reload
-    folder: str = "/"                     # from which relative names among them count
-    rings: tuple[Handle, ...] = ()        # connections to ringd, by the names of their sockets
+    argv: tuple[str, ...] = ()            # the starter's command line, for reload
+    folder: str = "/"                     # which relative names in it refer to
+    rings: tuple[Handle, ...] = ()        # connections to ringd, by the paths of its sockets
     capabilities: tuple[int, ...] = ()    # to keep when root's rights are dropped
-    base: str = ""                        # in an upgrade: what the INI file said when it was read last
-    line: int | None = None               # in an upgrade: the socket that leads to the old master
+    base: str = ""                        # in an upgrade: the contents of the INI file when it was last read
+    line: int | None = None               # in an upgrade: the socket that is connected to the old master
     notify: str = ""                      # the socket of a service manager (unix.notify)
-    watchdog: float = 0.0                 # seconds within which it wants to hear of us; 0: it does not
+    watchdog: float = 0.0                 # seconds within which it expects a sign of life; 0: none
 
     @property
     def is_upgrade(self) -> bool:
-        """Tell whether another master runs, whose place is to be taken."""
+        """Tell whether this master is to replace a running one."""
         return self.line is not None
 
     @property
     def descriptors(self) -> list[int]:
-        """All descriptors that go over the exec."""
+        """All descriptors that stay open over the exec."""
         return [self.log_fd, self.pid_fd, *(fd for fd in (self.ready_fd, self.line) if fd is not None),
                 *self.reserved.descriptors, *(handle.fd for handle in (*self.handles, *self.rings))]
 
@@ -116,7 +116,7 @@ class HandOver:
 
     @classmethod
     def from_raw(cls, raw: Mapping[str, Any]) -> "HandOver":
-        """Return what `write` wrote, from its parsed JSON; raises KeyError and TypeError when it is something else."""
+        """Return what `write` wrote, from its parsed JSON; raises KeyError and TypeError for any other data."""
         rights = raw["rights"]
         return cls(**{
             **_known(cls, raw),
@@ -131,13 +131,13 @@ class HandOver:
 
 
 def _known(cls: type, raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those items that are fields of `cls`."""
+    """Return the items that are fields of `cls`."""
     names = {field.name for field in fields(cls)}
     return {name: value for name, value in raw.items() if name in names}
 
 
 def write_memory(name: str, data: object) -> int:
-    """Return an open descriptor from which `data` is read, as JSON, by whoever inherits it; raises OSError."""
+    """Return an open descriptor from which a process that inherits it reads `data` as JSON; raises OSError."""
     octets = json.dumps(data).encode()
     fd = os.memfd_create(name, os.MFD_CLOEXEC)
     while octets:

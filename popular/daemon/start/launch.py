@@ -1,7 +1,7 @@
 """What a start needs from the system: run folder, lock, ports; and the exec of the master.
 
-Runs in the starter, as root when it was started so.  Files in folders of the service user are
-opened with that user's rights, never with root's, or root could be led elsewhere by a symbolic link.
+Runs in the starter, possibly as root.  Files in folders of the service user are opened with that user's
+rights, never with root's, because a symbolic link could point root to another file.
 Raises StartError with everything that was refused.
 """
 
@@ -32,9 +32,9 @@ from popular.unix.rights import Rights, acting_as
 LEAVING = 5.0      # seconds that children of a killed master have to leave its ports
 _AGAIN = 0.05      # seconds between two tries to bind
 
-# Room for process titles: setproctitle overwrites arguments and environment and nothing else.
+# Room for process titles: setproctitle can overwrite only arguments and environment.
 _PADDING = {"POPULAR_PADDING": "." * 400}
-# Functions of libraries are looked up at the start, and not by each child at its first call, in a copied page.
+# Library functions are resolved at the start, not in each child at the first call, which would copy a page.
 _LINKING = {"LD_BIND_NOW": "1"}
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH")    # and LC_*: libraries read them
 
@@ -51,19 +51,19 @@ boot(raw)
 
 
 def check_library(rights: Rights) -> None:
-    """Make sure that the service user may read Python's modules: a Python in root's home is closed to them."""
+    """Check that the service user may read Python's modules, which a Python in root's home does not allow."""
     with acting_as(rights):
         for folder in search_path():
             try:
                 os.stat(folder)
             except PermissionError:
                 raise StartError(f"user {rights.user} may not read {folder}, where modules of Python are") from None
-            except OSError:    # no such folder, which is in order for a path
+            except OSError:    # no such folder, which is allowed in sys.path
                 continue
 
 
 def make_rundir(path: str, rights: Rights) -> None:
-    """Make the run folder when it is missing; it will belong to the service user."""
+    """Make the run folder if it is missing, owned by the service user."""
     try:
         os.mkdir(path, 0o755)
     except FileExistsError:
@@ -77,7 +77,7 @@ def make_rundir(path: str, rights: Rights) -> None:
 
 
 def claim_pidfile(path: str, rights: Rights) -> PidFile:
-    """Lock the pid file; raises AlreadyRunning when the daemon runs."""
+    """Lock the pid file; raises AlreadyRunning if the daemon runs."""
     with acting_as(rights):
         pidfile = PidFile.claim(path)
         pidfile.write(os.getpid())
@@ -86,12 +86,12 @@ def claim_pidfile(path: str, rights: Rights) -> PidFile:
 
 def bind_all(listens: Iterable[Listen], patience: float, rings: StartRings | None = None,
              given: ActivatedSockets = MappingProxyType({})) -> list[Listener]:
-    """Bind everything, or let ringd do it; raises StartError with every address that was refused, a line for each.
+    """Bind everything, or let ringd do it; raises StartError with one line for each refused address.
 
-    What a service manager has `given` is bound already.
+    Sockets `given` by a service manager are bound already.
 
-    For `patience` seconds a port in use is tried again: the children of a master that was killed
-    need a moment to see it and leave.
+    A port in use is tried again for `patience` seconds: children of a master that was killed need a moment to
+    notice that and leave.
     """
     deadline = time.monotonic() + patience
     bound: list[Listener] = []
@@ -133,9 +133,9 @@ def _bind_patiently(listen: Listen, deadline: float, rings: StartRings | None) -
 
 
 def search_path() -> tuple[str, ...]:
-    """Return sys.path for the master: absolute folders only, and this package's in any case.
+    """Return sys.path for the master: only absolute folders, always with that of this package.
 
-    An editable installation is found by a finder, not by a path, hence the package's own folder.
+    The latter may be missing, because Python finds an editable installation by a finder, not by a path.
     """
     folders = [folder for folder in sys.path if os.path.isabs(folder)]
     own = package_path()
@@ -143,9 +143,9 @@ def search_path() -> tuple[str, ...]:
 
 
 def limit_children(config: Config) -> None:
-    """Limit what this process may use, and so the children of the master that it becomes.
+    """Set resource limits for this process, which the children of the master inherit.
 
-    A master needs far less memory than any child may have, and blocks the signal of the other limit
+    A master needs far less memory than a child may have, and blocks the signal of the other limit
     (daemon.master.loop).
     """
     if "maxmemory" not in config.variables:    # a daemon of one process
@@ -154,20 +154,20 @@ def limit_children(config: Config) -> None:
     for kind, limit in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_CPU, cpu)):
         hard = resource.getrlimit(kind)[1]
         wanted = limit if limit and (hard == resource.RLIM_INFINITY or limit < hard) else hard
-        resource.setrlimit(kind, (wanted, hard))    # the hard one stays, for an upgrade that is to have more
+        resource.setrlimit(kind, (wanted, hard))    # the hard limit stays, for an upgrade with higher limits
 
 
 def exec_master(hand: HandOver) -> NoReturn:
     """Become the master in a fresh interpreter: isolated, without site, without the starter's modules.
 
-    The first argument must be the interpreter's own path, because it finds its library by it.
+    The first argument must be the interpreter's own path, by which it finds its library.
     """
     fd = hand.write()
-    wanted = sorted({0, 1, 2, fd, *hand.descriptors})    # python-daemon leaves the first three to be closed by an exec
+    wanted = sorted({0, 1, 2, fd, *hand.descriptors})    # python-daemon opens the first three close-on-exec
     for each in wanted:
         os.set_inheritable(each, True)
     for last, following in zip(wanted, (*wanted[1:], os.sysconf("SC_OPEN_MAX"))):
-        os.closerange(last + 1, following)    # what came from whoever started us, such as a script's lock file
+        os.closerange(last + 1, following)    # those inherited by the starter, such as a script's lock file
     kept = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT or name.startswith("LC_")}
     words = [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, hand.program, str(fd)]
     os.execve(sys.executable, words, {**kept, **_LINKING, **_PADDING})

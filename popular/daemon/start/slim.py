@@ -1,6 +1,6 @@
-"""Keeping the master small where the standard library would make it large.
+"""Keeping parts of the standard library out of the master's memory.
 
-Run once, as the first thing in a fresh master's interpreter.  Raises nothing.
+Run once, before anything else in a fresh master's interpreter.  Raises nothing.
 """
 
 import importlib
@@ -9,11 +9,11 @@ from types import ModuleType
 
 
 def import_dataclasses() -> None:
-    """Import dataclasses without inspect, ast, dis and tokenize: over a megabyte that every fork would copy.
+    """Import dataclasses without inspect, ast, dis and tokenize, which would add over a megabyte to every fork.
 
-    It needs inspect only to write a text for classes that have none, and ours have one, and from Python
-    3.12 on to look at annotations.  For more it gets the real module at that moment, as does everybody who
-    imports inspect.
+    dataclasses needs inspect only to make docstrings for classes without one, which we do not have, and,
+    from Python 3.12 on, to read annotations.  If it needs more, it gets the real module then; so does any other
+    module that imports inspect.
     """
     if "inspect" in sys.modules or "dataclasses" in sys.modules:
         return
@@ -32,6 +32,6 @@ def _annotations_of(cls: type) -> dict[str, object]:
 
 
 def _from_inspect(name: str) -> object:
-    if name.startswith("__"):    # asked by the import system
+    if name.startswith("__"):    # requested by the import system
         raise AttributeError(name)
     return getattr(importlib.import_module("inspect"), name)

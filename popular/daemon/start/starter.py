@@ -1,8 +1,8 @@
-"""The starter: everything heavy, and everything that can fail for whoever starts a daemon.
+"""The starter: it does all heavy work of a start, and everything that can fail.
 
-Reads options and INI file, reports all mistakes, takes lock, log and ports, detaches, and becomes
-the master by exec.  The process that was started waits until the master is ready, so that a start
-that returns 0 is a daemon that accepts connections.  Exit codes: 64 usage, 69 the system refused something,
+It reads options and INI file, reports all mistakes, takes lock, log and ports, detaches, and becomes
+the master by exec.  The process that was started waits until the master is ready, so a start
+that returns 0 means that the daemon accepts connections.  Exit codes: 64 usage, 69 the system refused something,
 70 the master died, 78 wrong settings.
 """
 
@@ -50,12 +50,12 @@ _Attempt = Callable[[Config, Findings, bool], None]
 
 def main(spec: Startable, argv: Sequence[str], *, prepare: _Prepare | None = None,
          attempt: _Attempt | None = None) -> int:
-    """Start the daemon that `spec` describes with the words of a command line; returns the exit code.
+    """Start the daemon that `spec` describes, with the arguments `argv`; return the exit code.
 
-    `prepare` completes the configuration with what only a starter may do, such as resolving names; it adds
-    what is wrong to a list, so that all mistakes are reported at once.  `attempt` tries, with the rights of the service
-    user, what the program's master will do beyond `spec.check`, and if its third argument says so, its children.
-    In the foreground it does not return: the process becomes the master.
+    `prepare` completes the configuration by steps that only a starter may do, such as resolving names; it adds
+    errors to a list, so that all mistakes are reported at once.  `attempt` tries, with the rights of the service
+    user, what the program's master will do beyond `spec.check`; if its third argument is true, it also tries what
+    its children will do.  In the foreground, this does not return: the process becomes the master.
     """
     _open_missing_streams()
     try:
@@ -76,13 +76,13 @@ def main(spec: Startable, argv: Sequence[str], *, prepare: _Prepare | None = Non
     except PopularError as why:
         _complain(spec.name, str(why))
         return _exit_code(why)
-    except KeyboardInterrupt:    # while waiting: the master sees that nobody waits, and ends
+    except KeyboardInterrupt:    # while waiting: the master sees this and ends
         return INTERRUPTED
 
 
 def _complete(spec: Startable, startup: Startup, prepare: _Prepare | None,
               attempt: _Attempt | None) -> tuple[Config, Rights, ActivatedSockets, Findings]:
-    """Return the completed configuration, whose rights the daemon will have, the sockets that it was given, and doubts.
+    """Return the completed configuration, the daemon's rights, the sockets that it was given, and all findings.
 
     Raises ConfigError, StartError.
     """
@@ -106,7 +106,7 @@ def _complete(spec: Startable, startup: Startup, prepare: _Prepare | None,
         check_library(rights)
     except StartError as why:
         findings.refused.append(Mistake("", str(why)))
-        rights = own_rights()    # with which the rest can be tried
+        rights = own_rights()    # for trying the rest
     try_as(rights, work, findings)
     findings.warnings += gather([lambda: unused_values(spec.schema, startup, config)])
     _find_places(findings, startup)
@@ -121,7 +121,7 @@ def _complete(spec: Startable, startup: Startup, prepare: _Prepare | None,
 
 
 def _find_places(findings: Findings, startup: Startup) -> None:
-    """Tell file and line of what was found beyond the file itself, where it has some."""
+    """Add file and line to findings about values from the INI file, where they are known."""
     for some in findings.lists:
         for number, found in enumerate(some):
             line = startup.places.get(found.where) or startup.places.get(found.where.rpartition(": ")[0])
@@ -130,7 +130,7 @@ def _find_places(findings: Findings, startup: Startup) -> None:
 
 
 def _rights(spec: Startable, config: Config, mistakes: list[Mistake]) -> Rights:
-    """Return the rights that the daemon will have, our own where those of the settings do not exist."""
+    """Return the rights that the daemon will have; our own if user or group of the settings do not exist."""
     rights = own_rights()
     user, group = config.variables.optional_text("user"), config.variables.optional_text("group")
     if rights.is_root and user is not None:
@@ -144,7 +144,7 @@ def _rights(spec: Startable, config: Config, mistakes: list[Mistake]) -> Rights:
 
 def _check(spec: Startable, startup: Startup, config: Config, rights: Rights, given: ActivatedSockets,
            findings: Findings) -> int:
-    """Try the rest of what a start does, and report everything; returns the exit code that a start would have."""
+    """Try the remaining steps of a start and report everything; return the exit code that a start would have."""
     sound(lambda: try_folders(spec.name, config.variables, findings), None)
     sound(lambda: try_ports(spec.name, spec.listens(config), given, rights, config.variables.text("rundir"), findings),
           None)
@@ -157,7 +157,7 @@ def _check(spec: Startable, startup: Startup, config: Config, rights: Rights, gi
 
 
 def _dump(spec: Startable, startup: Startup, prepare: _Prepare | None, attempt: _Attempt | None) -> int:
-    """Print what was read, for the master that reads its file again; raises ConfigError, StartError."""
+    """Print the configuration, for a master that reloads its file; raises ConfigError, StartError."""
     config, _, _, _ = _complete(spec, startup, prepare, attempt)
     print(RESULT + json.dumps({"config": dump(config, spec.schema), "given": sorted(startup.given)}))
     return os.EX_OK
@@ -165,10 +165,10 @@ def _dump(spec: Startable, startup: Startup, prepare: _Prepare | None, attempt: 
 
 def _start(spec: Startable, startup: Startup, config: Config, rights: Rights, given: ActivatedSockets,
            findings: Findings) -> int:
-    """Take from the system what the daemon needs, then go on as the master, or wait for it."""
+    """Take what the daemon needs from the system, then become the master, or wait for it."""
     _check_descriptor(startup.ready_fd)
     os.umask(_UMASK)
-    reserved = ReservedDescriptors.reserve()    # before the listeners, which may be many: the numbers must be low
+    reserved = ReservedDescriptors.reserve()    # before the listeners, which may be many, as the numbers must be low
     limit_children(config)
     rundir = config.variables.text("rundir")
     make_rundir(rundir, rights)
@@ -176,7 +176,7 @@ def _start(spec: Startable, startup: Startup, config: Config, rights: Rights, gi
     try:
         sink = open_sink(config, rights)
         doubts = findings.faults + findings.warnings
-        if config.variables.text("logto") != TO_STDERR:    # where the log says it
+        if config.variables.text("logto") != TO_STDERR:    # else the log shows them
             _warn(spec.name, doubts + findings.remarks)
         for doubt in doubts:
             Log(spec.name, sink).note(START_DOUBTFUL, what=str(doubt))
@@ -202,7 +202,7 @@ def _start(spec: Startable, startup: Startup, config: Config, rights: Rights, gi
 def _upgrade(spec: Startable, words: list[str]) -> NoReturn:
     """Become the new master of an upgrade, with what the old one hands over instead of options and INI file.
 
-    Standard error leads to the old master.  Raises PopularError, and that one goes on.
+    Standard error is connected to the old master.  Raises PopularError; the old master then goes on.
     """
     if len(words) != 1 or not words[0].isdigit():
         raise UsageError(f"{WORD} is no option")
@@ -214,7 +214,7 @@ def _upgrade(spec: Startable, words: list[str]) -> NoReturn:
     rights = own_rights()
     check_library(rights)
     exchange = Exchange([each.listener() for each in hand.handles], spec.listens(config), OwnPorts())
-    exchange.begin()    # nothing is new, unless this version wants other ports than the last one did
+    exchange.begin()    # changes nothing, unless this version needs other ports
     limit_children(config)
     exec_master(replace(
         hand, module=spec.import_name, path=search_path(), prefix=sys.prefix, rights=rights,
@@ -223,7 +223,7 @@ def _upgrade(spec: Startable, words: list[str]) -> NoReturn:
 
 
 def _detach(hand: HandOver) -> int:
-    """Go on as the master in the background; returns in the process that was started, with its exit code."""
+    """Become the master in the background; return its exit code in the process that was started."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -233,7 +233,7 @@ def _detach(hand: HandOver) -> int:
     try:
         outcome = await_ready(read_end, _PATIENCE)
     finally:
-        os.close(read_end)    # a master that is not ready by now ends when it sees that
+        os.close(read_end)    # a master that is not ready yet sees this and ends
     os.waitpid(pid, 0)
     if outcome.code != os.EX_OK:
         _complain(hand.program, outcome.text)
@@ -243,9 +243,9 @@ def _detach(hand: HandOver) -> int:
 
 
 def _become_daemon(hand: HandOver, ready_fd: int) -> NoReturn:
-    """Detach and exec, in the forked process; failures go to the process that waits.
+    """Detach and exec, in the forked process; report failures to the process that waits.
 
-    python-daemon only detaches: changing the user and signal handling are the master's.
+    python-daemon only detaches; the master changes the user and handles signals.
     """
     try:
         hand = replace(hand, ready_fd=ready_fd)
@@ -260,7 +260,7 @@ def _become_daemon(hand: HandOver, ready_fd: int) -> NoReturn:
 
 
 def _pass_on(outcome: StartOutcome, fd: int | None) -> None:
-    """Tell whoever gave --ready-fd what the master said."""
+    """Report to the descriptor of --ready-fd what the master reported."""
     lines = [line.partition(" ") for line in outcome.text.splitlines()]
     Ready(fd).tell_ready((owner, address) for owner, _, address in lines)
 
@@ -275,7 +275,7 @@ def _check_descriptor(fd: int | None) -> None:
 
 
 def _open_missing_streams() -> None:
-    """Put /dev/null where standard descriptors are closed, or listeners would take their numbers."""
+    """Open /dev/null for closed standard descriptors, or listeners would get their numbers."""
     for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
             os.open(os.devnull, os.O_RDWR)    # the lowest free number, which is `fd`

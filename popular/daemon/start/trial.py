@@ -1,8 +1,8 @@
-"""What a start and the first login will need, tried before anything is taken or ended.
+"""Trying what a start and the first login will need, before anything is taken or ended.
 
-Runs in the starter, for `--check-config` and before each start.  What the master and its children will do with the
-rights of the service user is tried with these: in a forked process that has become the user for good, as the master
-does.  What the starter itself does, it tries itself.  Nothing is made or changed, no port listens.
+Runs in the starter, for `--check-config` and before each start.  What the master and its children will do as the
+service user is tried in a forked process that becomes that user for good, as the master does.  The starter tries
+its own steps itself.  Nothing is made or changed, and no port listens.
 """
 
 import errno
@@ -33,16 +33,16 @@ from popular.net.listen import try_bind
 from popular.unix.pidfile import running_pid
 from popular.unix.rights import Rights, acting_as, drop, own_rights
 
-_PATIENCE = 60.0    # seconds that everything tried by the user's rights may take
+_PATIENCE = 60.0    # seconds for everything that is tried as the service user
 _MAX_OUTPUT = 1 << 20
 
 _BLOCK = 65536
-_PROGRAMS = ("pproxy", "pserv", "pcheckd", "ringd", "pclean")    # that have INI files
-_MANAGER, _MANAGED = 1, "/run/systemd/system"    # the pid of systemd, whose socket units hold ports, and its sign
+_PROGRAMS = ("pproxy", "pserv", "pcheckd", "ringd", "pclean")    # those with INI files
+_MANAGER, _MANAGED = 1, "/run/systemd/system"    # pid and folder of systemd, whose socket units hold ports
 
 
 def nothing_listens(spec: Startable, startup: Startup, config: Config) -> list[Mistake]:
-    """Return a warning for a daemon on which nobody can call, as the original was until it got its first command."""
+    """Return a warning for a daemon that listens nowhere, like the original before its first command."""
     if not spec.schema.classes or any(listen.owner != METRICS for listen in spec.listens(config)):
         return []
     cls, path = spec.schema.classes[0].name, startup.config_path
@@ -53,7 +53,7 @@ def nothing_listens(spec: Startable, startup: Startup, config: Config) -> list[M
 
 
 def _near(path: str) -> str:
-    """Return a hint at a file whose name looks like a wrong `path`, and is not that of another program."""
+    """Return a hint at a file with a name similar to `path`, which is not that of another program."""
     folder, name = os.path.split(path)
     names = {*os.listdir(folder)} - {f"{each}.conf" for each in _PROGRAMS} if os.path.isdir(folder) else ()
     meant = similar(name, names)
@@ -61,7 +61,7 @@ def _near(path: str) -> str:
 
 
 def unused_values(schema: Schema, startup: Startup, config: Config) -> list[Mistake]:
-    """Return a warning for each value that was given and does nothing."""
+    """Return a warning for each given value that has no effect."""
     found = [Mistake(place(cls.name, item.ident, row.name), f"'{row.name}' is not used, because tls is off")
              for cls in schema.classes for item in config.items(cls.name) if item.values.get("tls") == OFF
              for row in cls.rows if row.name in ONLY_WITH_TLS and item.values[row.name] not in (row.default, WRONG)]
@@ -74,9 +74,9 @@ def unused_values(schema: Schema, startup: Startup, config: Config) -> list[Mist
 
 
 def try_as(rights: Rights, work: Callable[[Findings], None], findings: Findings) -> None:
-    """Let `work` add to `findings` in a process that has `rights` and no others; raises StartError when it cannot.
+    """Let `work` add to `findings` in a process with only `rights`; raises StartError if that fails.
 
-    Root becomes the user there; anybody else works with their own rights, which are the daemon's.
+    Root becomes the user there; other users work with their own rights, which the daemon will have, too.
     """
     read_end, write_end = os.pipe()
     pid = os.fork()
@@ -100,7 +100,7 @@ def try_as(rights: Rights, work: Callable[[Findings], None], findings: Findings)
 
 
 def _work_and_tell(rights: Rights, work: Callable[[Findings], None], fd: int) -> NoReturn:
-    """Be the process that tries."""
+    """Do the work of the forked process."""
     try:
         try:
             if os.geteuid() == 0:
@@ -110,7 +110,7 @@ def _work_and_tell(rights: Rights, work: Callable[[Findings], None], fd: int) ->
             text = json.dumps([[[each.where, each.what] for each in some] for some in found.lists])
         except StartError as why:
             text = str(why)
-        except BaseException as why:    # modules are foreign code; whoever waits must hear of it
+        except BaseException as why:    # modules are foreign code; the starter must report any error
             text = f"{type(why).__name__} at {places(why)}"
         with open(fd, "wb") as pipe:
             pipe.write(text.encode("utf-8", "backslashreplace"))
@@ -119,7 +119,7 @@ def _work_and_tell(rights: Rights, work: Callable[[Findings], None], fd: int) ->
 
 
 def _read_all(fd: int) -> bytes | None:
-    """Return what is written until the other end closes, None when that takes too long."""
+    """Return what is written until the other end closes, or None if that takes too long."""
     deadline = time.monotonic() + _PATIENCE
     output = b""
     while select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
@@ -131,7 +131,7 @@ def _read_all(fd: int) -> bytes | None:
 
 
 def try_files(program: str, values: Values, rights: Rights, findings: Findings) -> None:
-    """Try whether run folder, pid file, control socket and log file can be used (with the user's rights)."""
+    """Check that run folder, pid file, control socket and log file can be used (with the user's rights)."""
     rundir = values.text("rundir")
     where = place(program, "rundir")
     if os.path.isdir(rundir) and (why := why_not(rundir, os.W_OK | os.X_OK)):
@@ -151,7 +151,7 @@ def try_files(program: str, values: Values, rights: Rights, findings: Findings) 
 
 
 def try_folders(program: str, values: Values, findings: Findings) -> None:
-    """Try whether what is missing can be made (with the starter's own rights)."""
+    """Check that missing folders and files can be made (with the starter's own rights)."""
     rundir, log = values.text("rundir"), values.text("logfile")
     if not os.path.isdir(rundir) and (why := "not a folder" if os.path.lexists(rundir) else _why_not_made(rundir)):
         findings.refused.append(Mistake(place(program, "rundir"), f"run folder {rundir} cannot be made: {why}"))
@@ -160,7 +160,7 @@ def try_folders(program: str, values: Values, findings: Findings) -> None:
 
 
 def try_spool(program: str, values: Values, findings: Findings) -> None:
-    """Try whether the folder of all mailboxes can be entered (with the user's rights)."""
+    """Check that the folder of all mailboxes can be entered (with the user's rights)."""
     folder = values.text("mailboxdir")
     if os.path.isdir(folder) and (why := why_not(folder, os.X_OK)):
         findings.faults.append(Mistake(place(program, "mailboxdir"),
@@ -168,7 +168,7 @@ def try_spool(program: str, values: Values, findings: Findings) -> None:
 
 
 def why_not(path: str, mode: int) -> str:
-    """Return why this process may not do with a file or folder what `mode` of os.access says; empty: it may."""
+    """Return why this process may not access a file or folder with `mode` of os.access; empty: it may."""
     try:
         os.stat(path)
     except OSError as why:
@@ -186,22 +186,22 @@ def _why_not_made(path: str) -> str:
 
 def try_ports(program: str, listens: Iterable[Listen], given: ActivatedSockets, rights: Rights, rundir: str,
               findings: Findings) -> None:
-    """Try whether the starter could take each port.
+    """Check that the starter could take each port.
 
-    What the daemon that runs in this run folder has, and what systemd holds for it, can be had: it is given up, or
-    handed over, at a restart.
+    Ports of the daemon that runs in this run folder, and those that systemd holds for it, count as available: a
+    restart frees them or hands them over.
     """
-    with acting_as(rights):    # the folder is the user's: no file of root's shall be opened there by a link
+    with acting_as(rights):    # the folder is the user's, who could place a link to one of root's files
         running = running_pid(os.path.join(rundir, f"{program}.pid"))
     rings = StartRings(rights)
     ours: list[Listen] = []
     for listen in listens:
         if listen in given:
             continue
-        if clash := next((each for each in ours if _overlap(each, listen)), None):    # which only listen(2) would see
+        if clash := next((each for each in ours if _overlap(each, listen)), None):    # only listen(2) would fail
             what = f"cannot listen on {listen.endpoint}: {clash.owner} listens on {clash.endpoint}"
             findings.refused.append(Mistake("", what))
-        if not listen.ringd:    # which counts those who want a port
+        if not listen.ringd:    # ringd shares a port between its users
             ours.append(listen)
         try:
             _try_port(listen, rings)
@@ -215,7 +215,7 @@ def try_ports(program: str, listens: Iterable[Listen], given: ActivatedSockets, 
 
 
 def _try_port(listen: Listen, rings: StartRings) -> None:
-    """Take a port as the starter does, and give it up; raises StartError."""
+    """Take a port as the starter does, and release it; raises StartError."""
     if listen.ringd:
         rings.bind(listen.ringd, listen).close()
         return
@@ -228,7 +228,7 @@ def _try_port(listen: Listen, rings: StartRings) -> None:
 
 
 def _overlap(one: Listen, other: Listen) -> bool:
-    """Tell whether two addresses cannot both be listened on; an IPv6 socket is for IPv6 alone."""
+    """Tell whether two addresses exclude each other; an IPv6 socket is for IPv6 only."""
     hosts = one.endpoint.host, other.endpoint.host
     return (one.kind == other.kind and one.endpoint.port == other.endpoint.port != 0
             and one.endpoint.is_ipv6 == other.endpoint.is_ipv6 and (hosts[0] == hosts[1] or "0.0.0.0" in hosts
