@@ -1,1 +1,1 @@
-"""The master: one loop, and what has its turn in it."""
+"""The master: its loop, and the tasks that run in it."""

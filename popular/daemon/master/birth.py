@@ -1,8 +1,8 @@
-"""The start of a master, from its loop's first turn to the word that it is ready: when a child can accept.
+"""The start of a master, from its loop's first turn until it reports that it is ready.
 
-A daemon that listens and whose children cannot live would look well to whoever started it, and hang its
-clients.  So it says that it is ready when a child has reported, and ends when none does.  Beside the old master
-of an upgrade, its children must also work for a while, and none may fail.  Master only.
+A daemon that listens but has no working children would look healthy, and its clients would hang.
+So it reports that it is ready once a child is, and ends if none becomes ready.  In an upgrade, its children must
+also work for a while beside the old master, without any failure.  Master only.
 """
 
 import time
@@ -14,18 +14,18 @@ from popular.errors import StartError
 if TYPE_CHECKING:
     from popular.daemon.master.loop import Master
 
-SECONDS = 20.0    # that the first child may take; who waits for the start waits longer (daemon.start.starter)
+SECONDS = 20.0    # for the first child; the starter waits longer (daemon.start.starter)
 
 
 class Stillborn(StartError):
-    """The daemon ends before anybody was told that there is one."""
+    """The daemon ends before it has reported that it is ready."""
 
 
 class Birth:
     """An attendant of the master until it has started."""
 
     def __init__(self, master: "Master", announce: Callable[[], bool]) -> None:
-        """Begin to wait; `announce` says that it is ready, and returns False when nobody waits for that any more."""
+        """Begin to wait; `announce` reports that it is ready, and returns False if nobody waits for that any more."""
         self.is_over = False
         self._master = master
         self._announce = announce
@@ -33,12 +33,12 @@ class Birth:
         self._proved_at: float | None = None    # monotonic
 
     def patience(self, now: float) -> float | None:
-        """Return the seconds until the start has failed, or is proved; None: it is over."""
+        """Return the seconds until the start has failed or succeeded; None: it is over."""
         due = self._until if self._proved_at is None else self._proved_at + self._master.proof_seconds
         return None if self.is_over else max(0.0, due - now)
 
     def attend(self) -> None:
-        """Say that the master is ready, once it is; raises Stillborn when it will not be."""
+        """Report that the master is ready, once it is; raises Stillborn if the start has failed."""
         master, children = self._master, self._master.supervisor
         if self.is_over or master.is_ending:
             return
@@ -57,4 +57,4 @@ class Birth:
             raise Stillborn(f"no child is ready for work after {SECONDS:g} s")
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: nothing is open."""

@@ -1,7 +1,7 @@
-"""Signs of life for a service manager: its watchdog is fed, and a line of status told (unix.notify).
+"""Signs of life for a service manager: feeding its watchdog and reporting a status line (unix.notify).
 
-Has its turn in the loop of a master or of a daemon of one process, so that a loop that hangs feeds
-nobody.  Of two masters the one in charge does it.  Raises nothing.
+Runs in the loop of a master or of a daemon of one process, so that a loop that hangs stops the signs.
+Of two masters, only the one in charge sends them.  Raises nothing.
 """
 
 import time
@@ -9,23 +9,23 @@ from collections.abc import Callable
 
 from popular.unix.notify import Notify
 
-STATUS_SECONDS = 5.0    # between two lines of status; one that does not change is told once
+STATUS_SECONDS = 5.0    # at least, between two status lines; an unchanged one is not repeated
 
 
 class Heartbeat:
-    """What is told again and again (master.Attendant)."""
+    """The signs of life as an attendant of the master (daemon.master.loop)."""
 
     def __init__(self, notify: Notify, status: Callable[[], str]) -> None:
-        """Begin; `status` returns the line, empty: there is nothing to tell."""
+        """Begin; `status` returns the status line, empty if there is none."""
         self._notify = notify
         self._status = status
-        self._beat = notify.watchdog / 2    # half of the time that it waits, as sd_watchdog_enabled(3) wants it
+        self._beat = notify.watchdog / 2    # half of its timeout, as sd_watchdog_enabled(3) advises
         self._beat_at = 0.0                 # monotonic
         self._told = ""
         self._tell_at = 0.0
 
     def patience(self, now: float) -> float | None:
-        """Return the seconds until something is to be told; None: nothing."""
+        """Return the seconds until something is to be sent; None: nothing."""
         if not self._notify.is_heard:
             return None
         dues = [self._beat_at] if self._beat else []
@@ -34,9 +34,9 @@ class Heartbeat:
         return max(0.0, min(dues) - now) if dues else None
 
     def attend(self) -> None:
-        """Tell what is due."""
+        """Send what is due."""
         if not self._notify.is_heard:
-            self._told = ""    # if it is to speak again, another has spoken meanwhile
+            self._told = ""    # another master may have sent its own meanwhile
             return
         now = time.monotonic()
         if self._beat and now >= self._beat_at:
@@ -48,4 +48,4 @@ class Heartbeat:
             self._notify.tell(f"STATUS={status}")
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: nothing is open."""

@@ -1,8 +1,8 @@
-"""Session state and load state (spec 5.3): how near a daemon is to its limits, and who is told (master only).
+"""Session state and load state (spec 5.3): how near a daemon is to its limits (master only).
 
-Both have states OK, WARN and MAX.  Every change is logged and shown in the state file.  The session state
-refuses nobody by itself: connections are taken while a slot is free.  At load state MAX the children,
-who see it in the state file, refuse new connections.  Raises nothing.
+Both can be OK, WARN or MAX.  Every change is logged and shown in the state file.  The session state itself
+refuses no connection: they are accepted while a slot is free.  At load state MAX, the children, which read it
+in the state file, refuse new connections.  Raises nothing.
 """
 
 import time
@@ -21,14 +21,14 @@ class LoadSource:
     """Where the system load is read, and how often."""
 
     path: str = PATH
-    interval: float = 5.0    # seconds; the kernel makes a new number every five
+    interval: float = 5.0    # seconds; the kernel updates the load every five
 
 
 def following_states(state: LimitState, value: float, limit: float) -> Iterator[LimitState]:
-    """Yield the states that follow on `state` for `value`, one after the other; none when it stays (spec 5.3).
+    """Yield the states that follow `state` for `value`, one after the other; none if it stays (spec 5.3).
 
     OK to WARN at 90 % of the limit, WARN to MAX at 100 %, MAX to WARN below 90 %, WARN to OK below 80 %.
-    A limit of 0 is no limit.
+    A limit of 0 means no limit.
     """
     while (following := _following(state, value, limit)) is not state:
         state = following
@@ -66,7 +66,7 @@ class Limits:
         self._load_at: float | None = None    # monotonic: when the load is read next
 
     def configure(self, maxsession: int, maxload: float) -> None:
-        """Take the limits of a new configuration; 0 is no limit."""
+        """Take the limits of a new configuration; 0 means no limit."""
         self._maxsession, self._maxload = maxsession, maxload
         self._statefile.tell(maxsession=maxsession, maxlocalload=maxload)
         self._judge_sessions()
@@ -77,14 +77,14 @@ class Limits:
             self._judge_load(0.0)
 
     def status(self) -> str:
-        """Return the number of sessions, its limit and what is not OK, in words."""
+        """Describe the number of sessions, its limit, and each state that is not OK."""
         sessions = f"sessions: {self._busy} of {self._maxsession}"
         if self.session_state is not LimitState.OK:
             sessions += f" ({self.session_state.name})"
         return sessions if self.load_state is LimitState.OK else f"{sessions}, load: {self.load_state.name}"
 
     def look(self, busy: int) -> None:
-        """Judge `busy` sessions, and the load when it is time; call it in every turn of the loop."""
+        """Update the state for `busy` sessions, and that of the load if due; call this in every turn of the loop."""
         if busy != self._busy:
             self._busy = busy
             self._judge_sessions()
@@ -92,7 +92,7 @@ class Limits:
             self._read_load()
 
     def wait(self, seconds: float | None) -> float | None:
-        """Return how long the master may wait that would wait for `seconds` (None: for ever)."""
+        """Return `seconds` (None: for ever), or less if the load must be read earlier."""
         if self._load_at is None:
             return seconds
         left = max(0.0, self._load_at - time.monotonic())

@@ -1,9 +1,9 @@
 """Listeners: binding them, exchanging them while children run, and closing them for every process.
 
-The starter binds; the master exchanges.  A port that goes away is shut down, not only closed, because
-children that have a session hold it too: it would accept connections that nobody serves.  What another
-master or a service manager goes on with is only closed.  Raises StartError; a failed exchange leaves
-everything as it was.
+The starter binds; the master exchanges.  A port that is given up is shut down, not only closed, because
+children with a session hold it too: the kernel would accept connections that nobody serves.  Listeners that
+another master or a service manager continues to use are only closed.  Raises StartError; a failed exchange
+changes nothing.
 """
 
 import errno
@@ -20,13 +20,13 @@ from popular.net.listen import bind_tcp, bind_udp, bound_endpoint
 
 
 class PortBinder(Protocol):
-    """Where listeners come from and where they go."""
+    """Opens and closes listeners."""
 
     def bind(self, listen: Listen) -> Listener:
         """Bind one address; raises StartError."""
 
     def close(self, listener: Listener) -> None:
-        """Close a listener for every process that holds it, if it is ours alone."""
+        """Close a listener, for every process that holds it if it is only ours."""
 
 
 class OwnPorts:
@@ -39,16 +39,16 @@ class OwnPorts:
         return Listener(listen.owner, bound_endpoint(sock), sock, listen)
 
     def close(self, listener: Listener) -> None:
-        """Close a listener for every process; one that others may go on with is only closed here."""
+        """Close a listener for every process; one that others may continue to use is only closed here."""
         _silence(listener)
         listener.sock.close()
 
 
 class RingPorts(OwnPorts):
-    """The same for a master: ports that a Listen wants from ringd come from there, and go back."""
+    """Ports of a master, which gets from ringd, and returns to it, those that a Listen requests from there."""
 
     def __init__(self, rings: MasterRings) -> None:
-        """Ask over the connections `rings`."""
+        """Use the connections `rings`."""
         self._rings = rings
 
     def bind(self, listen: Listen) -> Listener:
@@ -61,7 +61,7 @@ class RingPorts(OwnPorts):
             return fall_back(listen, why, self._ask)
 
     def close(self, listener: Listener) -> None:
-        """Close a listener, and release it where it came from."""
+        """Close a listener, and release it if it came from ringd."""
         super().close(listener)
         if listener.ringd:
             self._rings.release(listener.ringd, listener.endpoint)
@@ -76,7 +76,7 @@ def ring_listener(path: str, listen: Listen, sock: socket.socket) -> Listener:
 
 
 def fall_back(listen: Listen, why: StartError, ask: Callable[[str, Listen], Listener]) -> Listener:
-    """Let the ringd that is expected open what, as `why` says, we may not; raises StartError, without one `why`."""
+    """Let the fallback ringd open a port that we may not open; raises StartError, which is `why` without a ringd."""
     if not listen.fallback or not isinstance(why.__cause__, PermissionError):
         raise why
     try:
@@ -86,26 +86,26 @@ def fall_back(listen: Listen, why: StartError, ask: Callable[[str, Listen], List
 
 
 def is_in_use(why: StartError) -> bool:
-    """Tell whether an address was refused because somebody has it."""
+    """Tell whether an address was refused because it is in use."""
     return isinstance(why.__cause__, OSError) and why.__cause__.errno == errno.EADDRINUSE
 
 
 def close_all(listeners: Iterable[Listener], ports: PortBinder) -> None:
-    """Close listeners so that no port of ours accepts and hangs."""
+    """Close listeners so that none of our ports accepts connections that nobody serves."""
     for listener in listeners:
         ports.close(listener)
 
 
 def borrowed(listeners: Iterable[Listener]) -> list[Listener]:
-    """Return listeners that another master goes on with: they are only to be closed here."""
+    """Return the listeners as those of another master, which are only to be closed here."""
     return [replace(listener, ours=False, ringd="") for listener in listeners]
 
 
 class Exchange:
-    """The way from the listeners there are to those that are wanted: all of it, or nothing."""
+    """The change from the present listeners to the wanted ones: all of it, or nothing."""
 
     def __init__(self, present: Sequence[Listener], wanted: Sequence[Listen], ports: PortBinder) -> None:
-        """Plan; nothing is done yet."""
+        """Plan the change without doing anything."""
         self._ports = ports
         places: dict[tuple[str, Endpoint], list[Listener]] = {}
         for each in present:
@@ -119,7 +119,7 @@ class Exchange:
 
     @property
     def is_empty(self) -> bool:
-        """Tell whether no port comes or goes."""
+        """Tell whether no port is opened or closed."""
         return not self._leaving and None not in self._kept
 
     def begin(self) -> None:
@@ -135,17 +135,17 @@ class Exchange:
 
     @property
     def disturbed(self) -> bool:
-        """Tell whether a port was silent for a moment: children stopped watching it and must be replaced."""
+        """Tell whether a port was shut down for a moment, so that children that watched it must be replaced."""
         return bool(self._silenced)
 
     def undo(self) -> None:
-        """Close what was bound, and let what was silenced listen again."""
+        """Close new listeners, and let silenced ones listen again."""
         close_all(self._bound, self._ports)
         for listener in self._silenced:
             _revive(listener)
 
     def finish(self) -> None:
-        """Close what is no longer wanted."""
+        """Close the listeners that are no longer wanted."""
         close_all(self._leaving, self._ports)
 
     def _bind_new(self, listen: Listen) -> Listener:
@@ -159,7 +159,7 @@ class Exchange:
         return listener
 
     def _silence_rivals(self, listen: Listen) -> bool:
-        """Let go of leaving ports that overlap with `listen`, such as 0.0.0.0:110 with 127.0.0.1:110."""
+        """Shut down leaving ports that overlap with `listen`, such as 0.0.0.0:110 with 127.0.0.1:110."""
         rivals = [each for each in self._leaving
                   if each.ours and each.is_tcp and each.endpoint.port == listen.endpoint.port]
         for rival in rivals:
@@ -169,7 +169,7 @@ class Exchange:
 
 
 def _keep(places: dict[tuple[str, Endpoint], list[Listener]], listen: Listen) -> Listener | None:
-    """Take a present listener for `listen` out of its place; a port of the kernel's choice stays with its owner."""
+    """Take a present listener for `listen` from `places`; a port that the kernel chose stays with its owner."""
     same = places.get((listen.kind, listen.endpoint), [])
     owned = [number for number, each in enumerate(same) if each.owner == listen.owner]
     found = next(iter(owned or (range(len(same)) if listen.endpoint.port else ())), None)
@@ -177,7 +177,7 @@ def _keep(places: dict[tuple[str, Endpoint], list[Listener]], listen: Listen) ->
 
 
 def _relisten(listener: Listener) -> None:
-    """Set the backlog, which may have changed, anew."""
+    """Set the backlog again, as it may have changed."""
     if listener.is_tcp:
         try:
             listener.sock.listen(listener.listen.backlog)
@@ -186,10 +186,10 @@ def _relisten(listener: Listener) -> None:
 
 
 def _revive(listener: Listener) -> None:
-    """Let a silenced listener listen again; raises StartError when somebody else was quicker."""
+    """Let a silenced listener listen again; raises StartError if another process was quicker."""
     endpoint = listener.endpoint
     try:
-        if listener.listen.endpoint.port == 0:    # the kernel took its number back with the shutdown
+        if listener.listen.endpoint.port == 0:    # the shutdown has freed the kernel's number
             listener.sock.bind((endpoint.host, endpoint.port))
         listener.sock.listen(listener.listen.backlog)
     except OSError as why:

@@ -1,7 +1,7 @@
 """The master of a daemon: one loop around one poll, from the start to an orderly end.
 
-Holds the Config, the children and the listeners; serves nobody itself, asks no DNS and no database,
-has no threads.  It ends by the shutdown commands only; whatever else ends it is logged as 0004.
+It holds the Config, the children and the listeners.  It serves no client, queries no DNS and no database, and
+has no threads.  Only the shutdown commands end it; any other end is logged as 0004.
 """
 
 import gc
@@ -49,21 +49,21 @@ _WAKING = (signal.SIGCHLD, signal.SIGUSR1)    # handled, but no commands (spec 1
 
 @dataclass(frozen=True, slots=True)
 class _Ending:
-    """How the master ends: when to do the next thing about children that stay."""
+    """How the master ends: when to take the next step against children that stay."""
 
     deadline: float | None            # monotonic; None: wait as long as it takes
     at_deadline: Callable[[], None]
 
 
 def _wake_up() -> None:
-    """Do nothing but end the wait: the doorbell is read in every turn, right before the dead are collected."""
+    """Only end the wait: the doorbell is read in every turn, right before dead children are removed."""
 
 
 class _Attendant(Protocol):
-    """What has its turn in the master's loop beside the children."""
+    """A task in the master's loop, beside the children."""
 
     def patience(self, now: float) -> float | None:
-        """Return the seconds after which `attend` is due although nothing comes; None: never."""
+        """Return the seconds after which `attend` is due even without an event; None: never."""
 
     def attend(self) -> None:
         """Do what is due; must not block."""
@@ -73,18 +73,18 @@ class _Attendant(Protocol):
 
 
 class _Peer(_Attendant, Protocol):
-    """The master before or after this one, while there are both (daemon.upgrade)."""
+    """The master before or after this one, while both run (daemon.upgrade)."""
 
     @property
     def objection(self) -> str:
-        """Why a change would be lost that is made now; empty: it would not."""
+        """Why a change made now would be lost; empty: it would not."""
 
     def end_begins(self, command: str) -> None:
         """Do what is due when this master begins to end by `command`."""
 
     @property
     def is_awaited(self) -> bool:
-        """Tell whether it, too, is to end before this master may."""
+        """Tell whether this master has to wait for its end."""
 
 
 class Master:
@@ -99,17 +99,17 @@ class Master:
         """
         self.spec = spec
         self.config = config
-        self.base = base      # what the file said when it was read last
+        self.base = base      # the contents of the file when it was last read
         self.log = inheritance.log
         self.reserved = inheritance.reserved
         self.statefile = inheritance.statefile
         self.pidfile = pidfile
-        self.is_in_charge = is_in_charge    # of two masters, it is this one that serves and speaks for the daemon
+        self.is_in_charge = is_in_charge    # of two masters, this one serves and reports for the daemon
         self.notify = notify
         self.notify.may_speak = lambda: self.is_in_charge
-        self.log_number = 0         # how often the log was opened anew
-        self.begin_upgrade: Callable[[], Later]    # given by daemon.upgrade; raises UsageError, OSError
-        self.proof_seconds = 0.0    # that children must work for without a failure before the start is announced
+        self.log_number = 0         # how often the log was reopened
+        self.begin_upgrade: Callable[[], Later]    # set by daemon.upgrade; raises UsageError, OSError
+        self.proof_seconds = 0.0    # for which children must work without failure before the announcement
         self.peers: list[_Peer] = []
         self.publish: list[Callable[[], None]] = [lambda: pidfile.write(os.getpid()), self.statefile.publish]
         self.listeners = list(listeners)
@@ -117,7 +117,7 @@ class Master:
         self.rings = MasterRings(self.watch, self.log, rings)
         self.ports: PortBinder = RingPorts(self.rings)
         self.attendants: list[_Attendant] = []
-        self.mourners: list[Callable[[int, int], None]] = []    # told pid and exit code of the dead who are no children
+        self.mourners: list[Callable[[int, int], None]] = []    # get pid and exit code of dead helpers
         self._own = inheritance.masters_own
         self._user = inheritance.rights
         self._title = inheritance.title
@@ -132,13 +132,13 @@ class Master:
         self.sessions = LiveSessions(self.supervisor, spec.statefile)
         self.follow_config()
         self._signals = SignalPipe((*self._commands, *_WAKING))
-        set_mask(signal.SIG_BLOCK, {signal.SIGXCPU})    # of a limit that is for children, who unblock all signals
+        set_mask(signal.SIG_BLOCK, {signal.SIGXCPU})    # of a limit for children, which unblock all signals
         inheritance.masters_own.add(*self._signals.descriptors)
         self.watch.register(self._signals.fileno(), self._obey_signals)
         self.watch.register(inheritance.doorbell.fileno(), _wake_up)
 
     def run(self, ready: Ready) -> int:
-        """Main loop of the master.  Returns the exit code; raises Stillborn when no child is ever ready for work."""
+        """Run the main loop and return the exit code; raises Stillborn if no child becomes ready for work."""
         ready.keep_from_children(self._own)
         self.attendants.insert(0, Birth(self, lambda: self._announce(ready)))
         try:
@@ -156,7 +156,7 @@ class Master:
         return os.EX_OK
 
     def follow_config(self) -> None:
-        """Let state file and limits follow `config`; call it when that has changed, before children see it."""
+        """Apply `config` to state file and limits; call this after each change, before children see it."""
         learn_names(self.statefile, self.spec, self.config)
         self.statefile.tell(generation=self.config.generation)
         self._limits.configure(self.spec.pool(self.config).limit, load_limit(self.config))
@@ -169,7 +169,7 @@ class Master:
         return self._is_over or self._ending is not None
 
     def want_no_end(self) -> None:
-        """Raise UsageError when a change would be lost: this master ends, or makes room for another."""
+        """Raise UsageError if a change would be lost, because this master ends or is being replaced."""
         for peer in self.peers:
             if peer.objection:
                 raise UsageError(peer.objection)
@@ -177,12 +177,12 @@ class Master:
             raise UsageError("the daemon is ending")
 
     def status(self) -> str:
-        """Return what is going on, for the eyes of an administrator, in one line."""
+        """Return one status line for administrators."""
         what = self._limits.status() if self.spec.statefile is not None else f"children: {self.supervisor.count}"
         return f"ending, {what}" if self.is_ending else what
 
     def adopt(self, config: Config, job: Job, limits: PoolLimits, listeners: Sequence[Listener]) -> None:
-        """Go on with a new Config and what was made of it; children follow when they are renewed."""
+        """Use a new Config and what was made from it; children follow when they are renewed."""
         self.config = config
         self.job = job
         self.listeners = list(listeners)
@@ -191,14 +191,14 @@ class Master:
         self.follow_config()
 
     def upgrade(self) -> None:
-        """Have a new master started; what becomes of it is in the log."""
+        """Have a new master started; the log shows the outcome."""
         try:
             self.begin_upgrade()
         except (UsageError, OSError) as why:
             self.log.note(UPGRADE_FAILED, why=str(why))
 
     def take_charge(self) -> None:
-        """Let pid file, state file and control socket lead here, wherever they led; raises StartError."""
+        """Make pid file, state file and control socket those of this master; raises StartError."""
         try:
             for publish in self.publish:
                 publish()
@@ -208,7 +208,7 @@ class Master:
         self.notify.ready()
 
     def step_aside(self) -> None:
-        """Take no more connections, because a new master does, and end with the last session."""
+        """Leave new connections to a new master, and end with the last session."""
         self.is_in_charge = False
         self._own.remove(self.pidfile.fd)
         self.pidfile.close()
@@ -216,7 +216,7 @@ class Master:
         self.shutdown_delayed("upgrade")
 
     def shutdown_all(self) -> None:
-        """End all children by TERM, those that stay by KILL; then end."""
+        """End all children by TERM, then those that stay by KILL; then end."""
         self._begin_to_end("shutdown all")
         self.supervisor.kill_all(signal.SIGTERM, "shutdown all")
         self._ending = _Ending(time.monotonic() + GRACE, self._kill_the_rest)
@@ -228,7 +228,7 @@ class Master:
         self.supervisor.kill_all(signal.SIGTERM, "shutdown children")
 
     def shutdown_parent(self) -> None:
-        """End now: idle children see the death pipe and leave, busy ones finish."""
+        """End now: idle children see this by the death pipe and leave, busy ones finish their session."""
         self._begin_to_end("shutdown parent")
         self._is_over = True
 
@@ -240,9 +240,9 @@ class Master:
             self._ending = _Ending(None, self._give_up_waiting)
 
     def reopen(self) -> list[str]:
-        """Reopen the log, read certificates anew; children without a session are replaced by new ones.
+        """Reopen the log, reload certificates, and replace children without a session.
 
-        Returns what could not be done, a line each; it is in the log, too.
+        Returns a line for each failure; the log has them, too.
         """
         troubles: list[str] = []
         self.notify.reload_begins()
@@ -262,7 +262,7 @@ class Master:
         return troubles
 
     def _make_job_anew(self) -> list[str]:
-        """Let new children have what stands in the files now; returns what cannot be read and is as it was."""
+        """Reload the files for new children; return a line for each that cannot be read, whose old content stays."""
         try:
             self.job = self.spec.make_job(self.config, self.log, self.job)
         except (ConfigError, PdmError, OSError) as why:
@@ -272,7 +272,7 @@ class Master:
         return kept(tls_of(self.job))
 
     def _announce(self, ready: Ready) -> bool:
-        """Say that the daemon is there; False when whoever started it has given up waiting."""
+        """Report that the daemon is ready; return False if the starter has given up waiting."""
         addresses = [(listener.owner, str(listener.endpoint)) for listener in self.listeners]
         if self._user.is_root:
             self.log.note(RUNS_AS_ROOT)
@@ -283,15 +283,15 @@ class Master:
             self.notify.ready()
         else:
             return False
-        ready.tell_ready(addresses)    # the old master waits for a word and not for this, which only lets go
+        ready.tell_ready(addresses)    # in an upgrade, this only closes the descriptor
         return True
 
     def _die_at_birth(self, why: Stillborn) -> None:
-        """End before anybody was told that there is a daemon."""
+        """End before the daemon has reported that it is ready."""
         if self.is_in_charge:
             self.log.note(START_FAILED, why=str(why))
             self.supervisor.kill_all(signal.SIGKILL, "start")
-        else:    # whom a child serves beside the old master shall be served
+        else:    # its children may finish their sessions, beside the old master
             self.log.note(UPGRADE_FAILED, why=str(why))
         self._stop_listening()
         self.statefile.remove()
@@ -305,32 +305,32 @@ class Master:
         if not self._is_over:
             self.log.note(LEFT_MAIN_LOOP, type=type(error).__name__, trace=places(error))
         self._note(self.spec.end_message)
-        if self.supervisor.count == 0:    # else those that go on are still to be seen
+        if self.supervisor.count == 0:    # else pstatus still shows those that go on
             self.statefile.remove()
         self._leave_run_folder()
 
     def _leave_run_folder(self) -> None:
-        """Take away what tells others that we run; the pid file last, for it is the lock."""
+        """Remove the signs that this master runs; the pid file last, because it is the lock."""
         for attendant in (*self.peers, *self.attendants):
             attendant.close()
         if self.is_in_charge:
             self.pidfile.remove()
 
     def _note(self, message: Message, **more: object) -> None:
-        """Log a message of the program's own with those facts that its row names."""
+        """Log one of the program's messages with the facts that its row names."""
         facts = {"version": VERSION, "pid": os.getpid(), "user": self._user.user, "command": self._last_command,
                  "children": self.supervisor.count, **more}
         self.log.note(message, **{name: facts[name] for name in message.fields.split()})
 
     def _work(self, job: Job) -> Callable[[Child], int]:
-        """Return what a child does: `job`, on the listeners that there are when it is forked."""
+        """Return a child's work: `job`, on the listeners that are open when it is forked."""
         def work(child: Child) -> int:
             self.log.debug_on = self.log.debug_on or bool(self.config.variables.get("debugsession"))
             return job.run(child, self._served())
         return work
 
     def _served(self) -> list[Listener]:
-        """Return, in a child, the listeners that it serves; what is for metrics is closed there."""
+        """Return, in a child, the listeners that it serves; close the one for metrics there."""
         served = []
         for listener in self.listeners:
             if listener.owner == METRICS:
@@ -340,13 +340,13 @@ class Master:
         return served
 
     def _fulfil(self, wish: int) -> None:
-        """Get what a child wishes that those to come had."""
+        """Get what a child wishes for future children."""
         if self.spec.fulfil is not None and self.spec.fulfil(wish):
             gc.collect()
-            gc.freeze()    # as at the start: it is shared with all children to come, and stays shared
+            gc.freeze()    # as at the start: it is shared with all future children, and stays shared
 
     def _obey_signals(self) -> None:
-        """Do what the signals that arrived ask for."""
+        """Obey the signals that have arrived."""
         for number in self._signals.take():
             row = self._commands.get(signal.Signals(number))
             if row is not None:
@@ -367,7 +367,7 @@ class Master:
         self.rings.leave()
 
     def _soonest(self, patience: float | None) -> float | None:
-        """Return how long to wait: what the supervisor says, but not beyond what others have to do."""
+        """Return how long to wait: as the supervisor says, or less if others have something to do."""
         now = time.monotonic()
         waits = [patience, *(attendant.patience(now) for attendant in (*self.peers, *self.attendants))]
         if self._ending is not None and self._ending.deadline is not None:
@@ -375,7 +375,7 @@ class Master:
         return min((wait for wait in waits if wait is not None), default=None)
 
     def _look_at_end(self) -> None:
-        """End when the last child is gone, and an old master that ends too; do the next thing when it is time."""
+        """End after the last child, and after a peer that also ends; else take the next step when it is due."""
         if self._ending is None:
             return
         if self.supervisor.count == 0 and not any(peer.is_awaited for peer in self.peers):
@@ -384,12 +384,12 @@ class Master:
             self._ending.at_deadline()
 
     def _kill_the_rest(self) -> None:
-        if self.supervisor.count:    # else only an old master is still there, which does the same
+        if self.supervisor.count:    # else only an old master is left, which does the same
             self.log.note(CHILDREN_KILLED, count=self.supervisor.count)
             self.supervisor.kill_all(signal.SIGKILL, "shutdown")
         self._ending = _Ending(time.monotonic() + GRACE, self._give_up_waiting)
 
     def _give_up_waiting(self) -> None:
-        """Leave children that not even KILL ends (they hang in the kernel) to their fate."""
+        """Stop waiting for children that not even KILL ends, because they hang in the kernel."""
         self.supervisor.give_up()
         self._is_over = True

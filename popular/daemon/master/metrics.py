@@ -1,11 +1,11 @@
 """The process that serves metrics: the master keeps one alive, beside the children and outside their limits.
 
-The variable `metrics` names an address; the listener for it is opened, exchanged, inherited and closed like those of
-virtual servers, under an owner that no object can be.  The master accepts nothing there.  It forks a process that
-has this listener and no other, reads the state file's memory, and knows a little HTTP (net.httppage).  In an
-upgrade the old master's process leaves as soon as the new one has taken over; each tells of its own master only.
+The variable `metrics` names an address.  Its listener is opened, exchanged, inherited and closed like those of
+virtual servers, under an owner that cannot be an object's id.  The master accepts no connections there.  It forks a
+process that has only this listener, reads the state file's memory, and speaks a little HTTP (net.httppage).  In an
+upgrade, the old master's process leaves as soon as the new master has taken over; each reports only its own master.
 
-`MetricsKeeper` runs in the master and raises nothing; `serve` in the other process.
+`MetricsKeeper` runs in the master and raises nothing; `serve` runs in the other process.
 """
 
 import os
@@ -32,13 +32,13 @@ _PATIENCE = 0.1      # seconds in all for slots that are being written
 
 
 class MetricsKeeper:
-    """An attendant of the master: sees to it that one process serves metrics where that is wanted."""
+    """An attendant of the master: keeps a process that serves metrics if that is configured."""
 
     def __init__(self, master: Master, inheritance: Inheritance) -> None:
         """Begin; the first process is started when the master's loop runs."""
         self._master = master
         self._inheritance = inheritance
-        self._pid = 0                     # of the process that serves
+        self._pid = 0                     # of the serving process
         self._has: Listener | None = None    # its listener
         self._log_number = 0              # and its log file
         self._leaving: set[int] = set()   # processes that were told to leave
@@ -46,14 +46,14 @@ class MetricsKeeper:
         self._trouble = OnceAMinute()
 
     def patience(self, now: float) -> float | None:
-        """Return the seconds until one is to start, or at once to leave; None: all is as it should be."""
+        """Return the seconds until a process is to start, 0 if one is to leave, None if nothing is to be done."""
         wanted = self._wanted
         if self._pid:
             return None if self._is_right(wanted) else 0.0
         return None if wanted is None else max(0.0, self._due - now)
 
     def attend(self) -> None:
-        """Start one, or tell one to leave whose listener or log is no longer that of the master."""
+        """Start a process, or tell one to leave if its listener or log is no longer that of the master."""
         wanted = self._wanted
         if self._pid and not self._is_right(wanted):
             self._leaving.add(self._pid)
@@ -63,13 +63,13 @@ class MetricsKeeper:
             self._start(wanted)
 
     def close(self) -> None:
-        """End them all, and see them dead: their port shall be free."""
+        """End all such processes and wait for their end, so that their port is free."""
         for pid in {*self._leaving, self._pid} - {0}:
             _end(pid)
 
     @property
     def _wanted(self) -> Listener | None:
-        """The listener of a master that is in charge; asked for in every turn, and listeners may be many."""
+        """The listener for metrics if this master is in charge; called in every turn, so it must be quick."""
         master = self._master
         if not master.is_in_charge or master.config.variables["metrics"] is None:
             return None
@@ -90,7 +90,7 @@ class MetricsKeeper:
             self._fail(getattr(why, "strerror", None) or "no memory")
 
     def bury(self, pid: int, code: int) -> None:
-        """Note a death; it is logged, but for one that was to leave, or whose listener was closed."""
+        """Note a death, and log it unless the process was to leave or its listener was closed."""
         self._leaving.discard(pid)
         if pid == self._pid:
             is_loss = self._is_right(self._wanted)
@@ -105,18 +105,18 @@ class MetricsKeeper:
 
 
 def serve(helper: Helper, listener: Listener, statefile: StateFile) -> None:
-    """Serve what `statefile` tells until it is time to leave."""
+    """Serve the metrics of `statefile` until it is time to leave."""
     def page() -> bytes | None:
         try:
             return exposition([StateSnapshot.at(statefile.read, _PATIENCE)]).encode("utf-8", "backslashreplace")
-        except NotAStateFile:    # the master has lost its processor while it was writing
+        except NotAStateFile:    # the master was interrupted while writing
             return None
 
     PageServer(listener.sock, _PATH, CONTENT_TYPE, page, helper.wake_fds, helper.is_retiring).run()
 
 
 def _end(pid: int) -> None:
-    """Kill a process of ours, which is there until it is reaped."""
+    """Kill a process of ours, whose pid stays its own until it is reaped."""
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:    # no descriptor is left to wait with

@@ -1,8 +1,8 @@
-"""Listeners from ringd (spec 8.3): who holds the connections on which the references depend.
+"""Listeners from ringd (spec 8.3), and the connections that keep them referenced there.
 
-The starter asks for ports with `StartRings` and hands the connections over; the master goes on with
-`MasterRings`, at run time too.  One connection for each socket file that a Listen names; no child
-keeps one.  Raises StartError with the reason that ringd gave.
+The starter requests ports with `StartRings` and hands its connections over; the master uses them in
+`MasterRings`, and may request more ports.  There is one connection for each socket file that a Listen names;
+no child keeps one.  Raises StartError with the reason that ringd gave.
 """
 
 import socket
@@ -21,7 +21,7 @@ class StartRings:
     """The connections of a starter."""
 
     def __init__(self, rights: Rights) -> None:
-        """Begin with none.  They are made with the service user's `rights`, which ringd looks at."""
+        """Begin with none.  They are made with the service user's `rights`, which ringd checks."""
         self._rights = rights
         self._clients: dict[str, RingClient] = {}
 
@@ -43,7 +43,7 @@ class MasterRings:
     """The connections of a master."""
 
     def __init__(self, watch: Watch, log: Log, clients: Iterable[RingClient]) -> None:
-        """Go on with the connections of the starter; `watch` keeps them from the children."""
+        """Take the connections of the starter; `watch` closes them in the children."""
         self._watch = watch
         self._log = log
         self._clients: dict[str, RingClient] = {}
@@ -58,8 +58,8 @@ class MasterRings:
     def acquire(self, path: str, endpoint: Endpoint, backlog: int) -> socket.socket:
         """Return a socket listening on a numeric `endpoint` from the ringd at `path`; raises StartError.
 
-        It is to be closed and never to be shut down (`Listener.ours` is false), and then to be
-        released.  Waits some seconds at most.
+        It must be closed, never shut down (`Listener.ours` is false), and then released.  Waits a few
+        seconds at most.
         """
         client = self._clients.get(path)
         if client is not None and client.is_gone():
@@ -72,11 +72,11 @@ class MasterRings:
     def release(self, path: str, endpoint: Endpoint) -> None:
         """Tell the ringd at `path` that a socket from it is closed; raises nothing."""
         client = self._clients.get(path)
-        if client is not None:    # else it ended, and its count with it
+        if client is not None:    # else ringd has dropped the references with the connection
             client.release(endpoint)
 
     def leave(self) -> None:
-        """End all connections, and so give back all ports."""
+        """End all connections, which returns all ports."""
         for client in [*self._clients.values()]:
             self._forget(client)
 
@@ -86,7 +86,7 @@ class MasterRings:
         return client
 
     def _looking_at(self, client: RingClient) -> Callable[[], None]:
-        """Return what to do when a connection can be read: ringd has ended, or an answer came too late."""
+        """Return the callback for a readable connection: ringd has ended, or an answer came too late."""
         def look() -> None:
             if client.is_gone():
                 self._forget(client)

@@ -1,8 +1,8 @@
 """A daemon of one process, without children: its description and its loop.
 
-Started, handed over and ended as every daemon (see starter.py and boot.py); instead of a Master it
-becomes a `SingleProcess`, in whose loop a service answers whoever comes.  For what has little to do and must
-hold state, such as ringd.  Lean.
+It is started, handed over and ended like any daemon (see starter.py and boot.py), but becomes a
+`SingleProcess` instead of a Master.  A service answers requests in its loop.  This is for daemons with little
+work that must hold state, such as ringd.  Lean.
 """
 
 import os
@@ -41,9 +41,9 @@ _SIGNALS = (
 
 
 class _Service(Protocol):
-    """What a daemon of one process does: it has entered its descriptors into the Watch."""
+    """The work of a daemon of one process, which registers its descriptors with the Watch."""
 
-    address: str    # where it is found, for the log
+    address: str    # where it listens, for the log
 
     def close(self) -> None:
         """End everything."""
@@ -52,7 +52,7 @@ class _Service(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SingleProcessSpec:
-    """One daemon without children; the names that are in DaemonSpec too mean the same."""
+    """One daemon without children; fields that DaemonSpec has too mean the same there."""
 
     name: str
     schema: Schema
@@ -96,7 +96,7 @@ class SingleProcess:
     def run(self, ready: Ready) -> int:
         """Serve until told to end; returns the exit code."""
         self._note(self._spec.start_message, addresses=self._service.address)
-        if not ready.tell_ready(()):    # whoever started it has given up waiting
+        if not ready.tell_ready(()):    # the starter has given up waiting
             self._service.close()
             self._pidfile.remove()
             return os.EX_UNAVAILABLE
@@ -126,7 +126,7 @@ class SingleProcess:
         self._notify.reload_ends()
 
     def _obey_signals(self) -> None:
-        """Do what the signals that arrived ask for."""
+        """Obey the signals that have arrived."""
         for number in self._signals.take():
             row = self._commands.get(signal.Signals(number))
             if row is not None:
@@ -142,7 +142,7 @@ class SingleProcess:
         self._pidfile.remove()
 
     def _note(self, message: Message, **more: object) -> None:
-        """Log a message of the program's own with those facts that its row names."""
+        """Log one of the program's messages with the facts that its row names."""
         facts = {"version": VERSION, "pid": os.getpid(), "user": self._rights.user, "command": self._last_command,
                  **more}
         self._log.note(message, **{name: facts[name] for name in message.fields.split()})

@@ -1,6 +1,6 @@
-"""Which state file a daemon has (spec 6): those without one have its memory all the same.
+"""The state file of a daemon (spec 6); one without a file still has its memory.
 
-Runs in the master, before its first child.  Raises nothing: without a state file a daemon serves all the same.
+Runs in the master, before its first child.  Raises nothing: a daemon also works without a state file.
 """
 
 import os
@@ -13,19 +13,19 @@ from popular.statefile.writer import StateFile
 
 
 def state_path(program: str, rundir: str) -> str:
-    """Return where the state file of a daemon lies."""
+    """Return the path of a daemon's state file."""
     return os.path.join(rundir, f"{program}.state")
 
 
 def aside_path(program: str, rundir: str) -> str:
-    """Return where the state file of this master lies when a new master's has taken its place."""
+    """Return the path of this master's state file after that of a new master has replaced it."""
     return os.path.join(rundir, f"{program}.{os.getpid()}.state")
 
 
 def make_statefile(spec: DaemonSpec, config: Config, *, publish: bool = True) -> StateFile:
-    """Return the state file of a new master, large enough for all children there may ever be.
+    """Return the state file of a new master, large enough for all children that it may have.
 
-    A new master of an upgrade does not `publish` its state file yet.
+    The new master of an upgrade does not `publish` its state file yet.
     """
     limit, room = config.variables.get("sessionlimit"), spec.pool(config).limit
     slots = limit if isinstance(limit, int) else room
@@ -37,13 +37,13 @@ def make_statefile(spec: DaemonSpec, config: Config, *, publish: bool = True) ->
 
 
 def learn_names(statefile: StateFile, spec: DaemonSpec, config: Config) -> None:
-    """Let the state file count the sessions of all objects of a configuration that are counted."""
+    """Make the state file count sessions for each object of a configuration that has counters."""
     if spec.statefile is not None:
         statefile.learn((cls, item.ident) for cls in spec.statefile.classes for item in config.items(cls))
 
 
 def _remove_leftovers(program: str, rundir: str) -> None:
-    """Remove the state files that masters set aside and could not remove: they were killed."""
+    """Remove the state files that killed masters had set aside."""
     name = re.compile(rf"{re.escape(program)}\.([1-9][0-9]{{0,9}})\.state", re.ASCII)
     try:
         for found in filter(None, map(name.fullmatch, os.listdir(rundir))):
