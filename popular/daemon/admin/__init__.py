@@ -1,1 +1,1 @@
-"""What an administrator asks of a running master: control commands, reload."""
+"""Administration of a running master: control commands and reload."""

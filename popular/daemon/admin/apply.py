@@ -1,9 +1,8 @@
 """Putting a new Config into force while children run: all of it, or nothing (design 5.3, 6.2; master only).
 
-The steps: check; make the job; bind the ports that are new; swap; close the ports that are gone.  Until
-the swap nothing is changed, and what was opened is closed again when a step fails; after it nothing can
-fail.  Children carry the Config of their fork: idle ones are replaced when commands have ceased to come
-for a moment, not after each.
+The steps: check; make the job; bind new ports; swap; close old ports.  Before the swap nothing is changed,
+and if a step fails, what was opened is closed again; after the swap nothing can fail.  Children keep the
+Config of their fork.  Idle ones are replaced when no command has come for a moment, not after each command.
 """
 
 import gc
@@ -18,8 +17,8 @@ from popular.errors import ConfigError, StartError
 from popular.proc.supervisor import Supervisor
 
 SETTLE_SECONDS = 0.05     # without a command, before idle children are replaced
-LONGEST_SECONDS = 1.0     # that children may lag behind while commands come and come
-SYNC_SECONDS = 1.0        # that `sync` waits at most
+LONGEST_SECONDS = 1.0     # for which children may lag behind a series of commands
+SYNC_SECONDS = 1.0        # for which `sync` waits at most
 
 
 class Changes:
@@ -28,7 +27,7 @@ class Changes:
     def __init__(self, master: Master) -> None:
         """Begin with the one that is in force."""
         self._master = master
-        self._first: float | None = None    # when the first change came that children have not been told of
+        self._first: float | None = None    # time of the first change that has not reached the children
         self._last = 0.0
 
     def put(self, config: Config) -> None:
@@ -53,13 +52,13 @@ class Changes:
         self._first = self._last if self._first is None else self._first
 
     def patience(self, now: float) -> float | None:
-        """Return the seconds until children are to follow; None: they have."""
+        """Return the seconds until children are to be replaced; None: not needed."""
         if self._first is None:
             return None
         return max(0.0, min(self._last + SETTLE_SECONDS, self._first + LONGEST_SECONDS) - now)
 
     def attend(self, is_quiet: bool) -> None:
-        """Let children follow when it is time; `is_quiet`: no command waits to be obeyed."""
+        """Replace children when it is time; `is_quiet`: no command is waiting."""
         now = time.monotonic()
         wait = self.patience(now)
         if wait == 0.0 and (is_quiet or self._first is None or now >= self._first + LONGEST_SECONDS):
@@ -70,14 +69,14 @@ class Changes:
         if self._first is None:
             return
         self._first = None
-        gc.unfreeze()    # what was replaced is to go before it is shared with new children for good
+        gc.unfreeze()    # free old objects before all are shared with new children
         gc.collect()
         gc.freeze()
         self._master.supervisor.retire_old()
 
 
 class Sync:
-    """The late answer to `sync`: no child is left that would take a connection with an older Config."""
+    """The late answer to `sync`, which comes when no child can accept a connection with an older Config."""
 
     def __init__(self, changes: Changes, supervisor: Supervisor) -> None:
         """Begin to wait."""
@@ -86,7 +85,7 @@ class Sync:
         self.deadline = time.monotonic() + SYNC_SECONDS
 
     def look(self) -> ControlAnswer | None:
-        """Return the answer when it is so."""
+        """Return the answer when the condition is met."""
         return None if self._supervisor.has_old_spares else ControlAnswer(True)
 
     def give_up(self) -> ControlAnswer:
@@ -94,5 +93,5 @@ class Sync:
         return ControlAnswer(True, "children of an older configuration are still leaving")
 
     def abandon(self) -> bool:
-        """Nothing is to be stopped."""
+        """Return False: there is nothing to stop."""
         return False

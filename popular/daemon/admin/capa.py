@@ -1,9 +1,9 @@
 """Capability lists: files in capadir that the administrator wrote (spec 9.2), held in the Config.
 
-A list is an object of class `capa`: its id is the file's name, its value the lines.  The starter reads
-those that some object names (`read_lists`), `capa load` reads one in the master; children and new
-configurations use what was read.  So an edited or removed file changes nothing until it is loaded again,
-and a printed configuration holds the lists that were in force.
+A list is an object of class `capa`: its id is the file's name, its value the lines.  The starter reads the
+lists that objects name (`read_lists`); `capa load` reads one in the master.  Children and new configurations
+use the lists in memory, so editing or removing a file changes nothing until it is loaded again, and a printed
+configuration contains the lists in force.
 """
 
 import os
@@ -28,9 +28,9 @@ commands: Commands = CommandSet()
 
 
 def read_lists(config: Config, schema: Schema, mistakes: list[Mistake]) -> Config:
-    """Return `config` with the lists that objects name and that it lacks; adds to `mistakes` what cannot be read.
+    """Return `config` with the missing lists that objects name; adds those that cannot be read to `mistakes`.
 
-    A list that cannot be read is there without lines, so that nobody else complains of it.
+    A list that cannot be read is added without lines, so that it is reported only once.
     """
     for user, name in _references(config, schema):
         if config.item(CAPA.name, name) is not None:
@@ -62,8 +62,8 @@ def _read_list(capadir: str, name: str) -> tuple[str, ...]:
 
 
 def _read_file(path: str) -> bytes | None:
-    """Return the octets of a file, a little more than a list may have; None for what is no regular file."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)    # a pipe must not hold us up
+    """Return the octets of a file, up to a little more than a list may have; None if it is not a regular file."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)    # opening a pipe must not block
     try:
         return os.read(fd, MAXLEN_CAPA * 2) if stat.S_ISREG(os.fstat(fd).st_mode) else None
     finally:
@@ -71,7 +71,7 @@ def _read_file(path: str) -> bytes | None:
 
 
 def list_of(item: Item, config: Config, otherwise: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the list that `item` names, `otherwise` when it names none; raises ConfigError."""
+    """Return the list that `item` names, or `otherwise` if it names none; raises ConfigError."""
     name = item.values.optional_text("capa")
     if name is None:
         return otherwise
@@ -90,7 +90,7 @@ def capa_load(context: CommandContext, given: CommandArguments) -> Result:
     old = context.config.item(CAPA.name, name)
     if old is not None and old.values.lines("list") == lines:
         return Result(f"capa {name} unchanged")
-    origin = FROM_COMMAND if old is None else old.origin    # one that the INI file needs stays the file's
+    origin = FROM_COMMAND if old is None else old.origin    # a list that the INI file needs still belongs to the file
     config = _with_list(context.config, context.schema, name, lines, origin)
     return Result(f"capa {name} {'loaded' if old is None else 'changed'}", config=config)
 
@@ -127,7 +127,7 @@ def capa_show(context: CommandContext, given: CommandArguments) -> Result:
 
 
 def _references(config: Config, schema: Schema) -> list[tuple[str, str]]:
-    """Return `vserv main` and the list it names, for every object that names one."""
+    """Return each object that names a list, such as `vserv main`, with the name of its list."""
     return [(f"{cls.name} {item.ident}", name) for cls in schema.classes if cls.row("capa") is not None
             for item in config.items(cls.name)
             if (name := sound(partial(item.values.optional_text, "capa"), None)) is not None]

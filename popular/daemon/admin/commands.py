@@ -27,7 +27,7 @@ def show_config(context: CommandContext, given: CommandArguments) -> Result:
 
 @commands.add("show config changed", "Show what of it differs from the INI file, as it was read last.")
 def show_config_changed(context: CommandContext, given: CommandArguments) -> Result:
-    """Show what commands have changed."""
+    """Show the changes made by commands."""
     lines = tuple(render_changes(changes(context.config, context.base, context.schema)))
     return Result("" if lines else "nothing differs from the INI file", lines)
 
@@ -36,12 +36,12 @@ def show_config_changed(context: CommandContext, given: CommandArguments) -> Res
               "is kept beside it. pcontrol does it, with the rights of whoever runs it.")
 def config_save(context: CommandContext, given: CommandArguments) -> Result:
     """Refuse: the daemon's user may not write its INI file."""
-    raise UsageError("only pcontrol saves, for this daemon has no right to write its INI file")
+    raise UsageError("only pcontrol saves, because this daemon has no right to write its INI file")
 
 
 @commands.add("config changes", "Tell what differs in a form for programs, one line of JSON; it holds secrets.")
 def config_changes(context: CommandContext, given: CommandArguments) -> Result:
-    """Tell pcontrol what to save."""
+    """Report to pcontrol what to save."""
     found = changes(context.config, context.base, context.schema)
     return Result(lines=(to_json(context.schema.program, context.base, found),))
 
@@ -98,7 +98,7 @@ def unset_variable(context: CommandContext, given: CommandArguments) -> Result:
 
 
 def want_absolute(row: Setting, text: str) -> None:
-    """Raise UsageError for a relative file name: nobody knows from where it counts."""
+    """Raise UsageError for a relative file name, because it is unclear which folder it is relative to."""
     if text and isinstance(row.kind, (File, Dir)) and not text.startswith("/"):
         raise UsageError(f"{row.name}: {row.found(text)} is not a name that begins with /")
 
@@ -183,7 +183,7 @@ def session_list(context: CommandContext, given: CommandArguments) -> Result:
 
 
 def _known(context: CommandContext, given: CommandArguments) -> Mapping[str, str]:
-    """Return by what sessions are chosen; raises UsageError for what is not known of them."""
+    """Return the keys and values that select sessions; raises UsageError for an unknown key."""
     known = context.sessions.keys
     for key in given.pairs:
         if key not in known:

@@ -1,7 +1,7 @@
-"""What a master does with the words that come over its control socket.
+"""Control commands that arrive over the master's control socket.
 
-Each line is matched, masked, carried out, logged and answered; whatever is wrong with it, nothing of it
-is done.  Runs in the master's loop.  Only `open` raises, StartError.
+Each line is matched, masked, carried out, logged and answered; if anything is wrong with it, nothing of it
+is done.  Runs in the master's loop.  Only `open` raises StartError.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ class Control:
     """The control socket of one master."""
 
     def __init__(self, master: Master, commands: Commands, origin: Origin, inheritance: Inheritance) -> None:
-        """Obey `commands`; `origin` is how the daemon was started, for reload; `inheritance` is for processes."""
+        """Obey `commands`; `origin` is how the daemon was started, for reload; `inheritance` is for new processes."""
         self._master = master
         self._commands = commands
         self._origin = origin
@@ -55,25 +55,25 @@ class Control:
         self._server.open(beside)
 
     def publish(self) -> None:
-        """Be the one that is found, in the place of another master; raises OSError."""
+        """Put the socket in the place of another master's; raises OSError."""
         self._server.publish()
 
     def close(self) -> None:
-        """End all connections and take the socket away."""
+        """End all connections and remove the socket."""
         self._server.close()
 
     def patience(self, now: float) -> float | None:
-        """Return the seconds after which `attend` is due although nothing comes; None: never."""
+        """Return the seconds after which `attend` is due even without an event; None: never."""
         waits = (self._server.patience(now), self._changes.patience(now))
         return min((wait for wait in waits if wait is not None), default=None)
 
     def attend(self) -> None:
-        """Go on with what is under way."""
+        """Continue what is under way."""
         self._server.attend()
         self._changes.attend(self._server.is_quiet)
 
     def obey(self, line: str, peer: Peer) -> ControlAnswer | Later:
-        """Do what one line says."""
+        """Carry out one line."""
         source = f"uid {peer.uid}"
         words: list[str] = []
         shown = "***"
@@ -102,7 +102,7 @@ class Control:
         return Sync(self._changes, self._master.supervisor)
 
     def reload(self) -> Later:
-        """Read the INI file again; raises UsageError when that is going on already, OSError."""
+        """Read the INI file again; raises UsageError if it is being read already, and OSError."""
         if self._reload is not None and not self._reload.is_over:
             raise UsageError("the file is being read already")
         self._master.want_no_end()
@@ -119,14 +119,14 @@ class Control:
         return self._master.begin_upgrade()
 
     def inquire(self, ask: Callable[[Any], ControlAnswer]) -> Later:
-        """Have a process of its own answer; raises UsageError when one is at it already, and OSError."""
+        """Have a separate process answer; raises UsageError if another one is doing so, and OSError."""
         if self._inquiry is not None and not self._inquiry.is_over:
             raise UsageError("another question is being answered; try again in a moment")
         self._inquiry = Inquiry(self._master, self._inheritance, ask)
         return self._inquiry
 
     def _carry_out(self, result: Result) -> ControlAnswer | Later:
-        """Do what a command brought; raises PopularError, and then nothing of it is done."""
+        """Do what a command returned; if this raises PopularError, nothing of it is done."""
         if result.config is not None and (result.renews or result.config != self._master.config):
             self._master.want_no_end()
             self._changes.put(result.config)
@@ -138,12 +138,12 @@ class Control:
         return ControlAnswer(True, result.text, result.lines)
 
     def _take_file(self, config: Config, given: frozenset[str]) -> ControlAnswer:
-        """Put into force what was read from the file; the answer says what changed."""
+        """Put the configuration from the file into force; the answer lists the changes."""
         master = self._master
         try:
             master.want_no_end()
             merged = merge(master.config, master.base, config, given, master.spec.schema)
-            if merged.config != master.config or tls_of(master.job):    # whose files may be others
+            if merged.config != master.config or tls_of(master.job):    # whose files may have changed
                 self._changes.put(merged.config)
         except (PopularError, OSError) as why:
             return refusal(why)
@@ -160,7 +160,7 @@ class Control:
         return ControlAnswer(True, text, (*merged.changes, *(f"{WARNING}{each}" for each in warnings)))
 
     def _context(self) -> CommandContext:
-        """Return what a command sees."""
+        """Return what a command gets."""
         master = self._master
         listening: dict[str, list[Endpoint]] = {}
         for listener in master.listeners:
@@ -175,7 +175,7 @@ class Control:
         return answer
 
     def _note_failure(self, message: Message, source: str, shown: str, answer: ControlAnswer) -> None:
-        """Log a line for each reason, for a line is cut; usages are no reasons."""
+        """Log a line for each reason, as long lines are cut; leave out usage lines."""
         reasons = [line for line in answer.lines if not line.startswith("usage: ")]
         more = [f"and {len(reasons) - MAX_REASONS} more"] if len(reasons) > MAX_REASONS else []
         for why in [*reasons[:MAX_REASONS], *more] or [answer.text]:
@@ -191,10 +191,10 @@ class Control:
 
 
 class Awaited:
-    """A late answer whose failure is noted when it is there."""
+    """A late answer that is logged if it is a failure."""
 
     def __init__(self, later: Later, note: Callable[[ControlAnswer], None]) -> None:
-        """Wait for `later`; `note` is given an answer that says no."""
+        """Wait for `later`; `note` is called with an answer that reports a failure."""
         self._later = later
         self._note = note
 
@@ -209,11 +209,11 @@ class Awaited:
         return None if answer is None else self._noted(answer)
 
     def give_up(self) -> ControlAnswer:
-        """Return what is answered when the deadline has passed."""
+        """Return the answer for a deadline that has passed."""
         return self._noted(self._later.give_up())
 
     def abandon(self) -> bool:
-        """Stop, if that can be stopped: whoever asked has gone."""
+        """Stop, if possible, because the client has gone."""
         was_stopped = self._later.abandon()
         if was_stopped:
             self._note(ControlAnswer(False, "given up, because whoever gave the command did not wait for the answer"))

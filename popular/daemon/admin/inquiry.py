@@ -1,6 +1,6 @@
-"""Asking what may take its time, such as databases: a process of its own does it, forked from the master.
+"""Questions that may take time, such as those to databases: a separate process answers, forked from the master.
 
-Master only, but for what that process does.  `Inquiry` raises OSError when no process can be started.
+Master only, except what that process does.  `Inquiry` raises OSError if no process can be started.
 """
 
 import json
@@ -21,7 +21,7 @@ _Ask = Callable[[Job], ControlAnswer]
 
 
 class Inquiry:
-    """The late answer to a command that has `ask` answered by a process of its own."""
+    """The late answer to a command that has `ask` called in a separate process."""
 
     def __init__(self, master: Master, inheritance: Inheritance, ask: _Ask) -> None:
         """Start the process; `ask` gets the master's job.  Raises OSError."""
@@ -50,7 +50,7 @@ class Inquiry:
         return ControlAnswer.refusal(f"there was no answer within {_ASK_SECONDS:g} s")
 
     def abandon(self) -> bool:
-        """End the process, whose answer nobody wants any more."""
+        """End the process, as nobody waits for its answer any more."""
         if self.is_over:
             return False
         self._output.kill()

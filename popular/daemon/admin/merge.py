@@ -1,9 +1,9 @@
-"""What a reload makes of three configurations: the one in force, the file as it was read last, and the file now.
+"""How a reload merges three configurations: the one in force, the file as it was last read, and the file now.
 
-Each value has an owner of its own.  One that is in force as the file said it is the file's, and follows it;
-one that is not was set by a command, and stays until it is given back (`unset`) or the file says the same.
-An object of the file is added and removed as the file says, whatever commands have set in it; one that a
-command added stays.  What is fixed once the program runs stays until the next start.
+Each value belongs to the file or to a command.  A value in force that equals that of the file as last read
+belongs to the file, and follows it.  Any other value was set by a command, and stays until `unset` or until the
+file has the same value.  Objects of the file are added and removed with it, whatever commands have set in them; an
+object that a command added stays.  Values that cannot change at run time stay until the next start.
 
 Pure functions; master only.
 """
@@ -17,10 +17,10 @@ from popular.config.store import FROM_COMMAND, FROM_FILE, Config, Item, Values
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a reload leads to."""
+    """The result of a reload."""
 
     config: Config
-    changes: tuple[str, ...]     # what is different now, a line each
+    changes: tuple[str, ...]     # a line for each difference
     unused: tuple["Unused", ...]    # values of the file
 
 
@@ -36,7 +36,7 @@ class Unused:
 
 
 def merge(present: Config, base: Config, fresh: Config, given: frozenset[str], schema: Schema) -> Merged:
-    """Return `present` with what the file says now; `base` is what it said before, `given` names its variables."""
+    """Return `present` updated from `fresh`, the file now; `base` is the file before, `given` names its variables."""
     values: dict[str, object] = dict(present.variables)
     changes: list[str] = []
     unused: list[Unused] = []
@@ -97,7 +97,7 @@ def _unused(what: str, row: Setting, says: object, holds: object, command: str) 
 
 
 def _told(row: Setting, value: object) -> str:
-    """Return a value as an answer may tell it."""
+    """Return a value as an answer may show it."""
     text = row.show(value)
     return "nothing" if text is None else row.found(text)
 
@@ -107,7 +107,7 @@ def _by_id(items: Sequence[Item]) -> Mapping[str, Item]:
 
 
 def _differences(cls: str, before: Sequence[Item], after: Sequence[Item]) -> list[str]:
-    """Return a line for each object that came, went or changed, and one when only the order did."""
+    """Return a line for each object that was added, removed or changed, and one if only the order changed."""
     old, new = _by_id(before), _by_id(after)
     lines = [f"{cls} {ident}: removed" for ident in old if ident not in new]
     for ident, item in new.items():

@@ -1,4 +1,4 @@
-"""Commands over configured objects, the same for every class: the programs' `commands.py` give them their words.
+"""Commands for configured objects, common to all classes; the programs' `commands.py` define their words.
 
 Functions over the frozen Config; they run in the master.  Raise UsageError.
 """
@@ -13,7 +13,7 @@ from popular.daemon.admin.commands import want_absolute
 from popular.daemon.admin.context import CommandContext, Result
 from popular.errors import UsageError
 
-SWITCHES = ("enabled", "drain")    # what an operator turns; `add` leaves them as they are unless it names them
+SWITCHES = ("enabled", "drain")    # set by operators; `add` keeps them unless it names them
 
 
 def add(context: CommandContext, cls: str, given: CommandArguments, leading: Mapping[str, str]) -> Result:
@@ -34,7 +34,7 @@ def change(context: CommandContext, cls: str, ident: str, texts: Mapping[str, st
 
 
 def give_back(context: CommandContext, cls: str, given: CommandArguments) -> Result:
-    """Let an object have the INI file's values again: those of the keys that are named, or all."""
+    """Restore an object's values from the INI file: those of the named keys, or all."""
     ident = given.word("id")
     config = given_back(context.config, context.base, cls, ident, given.words("key"))
     changed = _keys_that_differ(context.config, config, cls, ident)
@@ -51,7 +51,7 @@ def _keys_that_differ(before: Config, after: Config, cls: str, ident: str) -> li
 
 
 def remove(context: CommandContext, cls: str, ident: str) -> Result:
-    """Remove an object; one that is not there is no mistake, because commands may be repeated."""
+    """Remove an object; a missing one is no mistake, because commands may be repeated."""
     if context.config.item(cls, ident) is None:
         return Result(f"unchanged: no {cls} {ident}")
     return Result(f"{cls} {ident} removed", config=without_item(context.config, context.schema, cls, ident))
@@ -126,7 +126,7 @@ def want_numeric(endpoint: str, what: str) -> None:
     """Raise UsageError for a host name: the master never asks the DNS."""
     try:
         numeric = Address().parse(endpoint).is_numeric
-    except ValueError:    # the row itself will say what is wrong
+    except ValueError:    # the row itself will report the mistake
         return
     if not numeric:
         raise UsageError(f"{what}: {endpoint} is not a numeric address; names are resolved in the INI "

@@ -1,6 +1,6 @@
-"""What a short-lived process of the master says, and its end (master only).
+"""The output of a short-lived process of the master, and its end (master only).
 
-For work that is too heavy or may wait too long for the master's loop: reading files, asking databases.
+Such a process does work that is too heavy or slow for the master's loop: reading files, querying databases.
 """
 
 import os
@@ -16,19 +16,19 @@ class ProcessOutput:
     """One such process, and the pipe that it writes into."""
 
     def __init__(self, watch: Watch, limit: int, start: Callable[[int], int]) -> None:
-        """Let `start` begin it, given the pipe's end for it, and return its pid; raises OSError.
+        """Call `start` with the pipe's write end, to start the process and return its pid; raises OSError.
 
-        No more than `limit` octets are taken.
+        At most about `limit` octets are read.
         """
         self._watch = watch
         self._limit = limit
         self._octets = bytearray()
-        self.is_ended = False    # everything that it will say is there
+        self.is_ended = False    # its output is complete
         self._fd, write_end = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._fd, False)    # this end only: the process waits until its output is taken
+        os.set_blocking(self._fd, False)    # only this end: writing may block the process
         watch.keep(self._fd)
         try:
-            self._process = os.pidfd_open(start(write_end))    # when it is killed, its number may be somebody else's
+            self._process = os.pidfd_open(start(write_end))    # its pid may be reused before it is killed
         except OSError:
             watch.forget(self._fd)
             os.close(self._fd)
@@ -40,24 +40,24 @@ class ProcessOutput:
 
     @property
     def is_open(self) -> bool:
-        """Tell whether it was not closed yet."""
+        """Tell whether it has not been closed yet."""
         return self._fd >= 0
 
     @property
     def text(self) -> str:
-        """What it has said."""
+        """The output so far."""
         return self._octets.decode("utf-8", "replace")
 
     def kill(self) -> None:
         """End the process, and close."""
         try:
             signal.pidfd_send_signal(self._process, signal.SIGKILL)
-        except ProcessLookupError:    # buried already, while another one holds the pipe open
+        except ProcessLookupError:    # reaped already, while another process holds the pipe open
             pass
         self.close()
 
     def close(self) -> None:
-        """Let go of it; twice is fine."""
+        """Release the process; may be called twice."""
         if self._fd < 0:
             return
         self._watch.unregister(self._fd)

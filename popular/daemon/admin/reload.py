@@ -1,10 +1,10 @@
 """Reading the INI file again while the daemon runs.
 
-Reading is heavy and may wait for the DNS, so a short-lived process does it: the starter's own reading
-half, run with the words of the start.  It prints the Config, or all mistakes, into a pipe that the master
-watches.  What it brings is merged with what commands have set (merge.py).
+Reading is heavy and may wait for the DNS, so a short-lived process does it: the starter, with the command
+line of the start and --dump-config.  It prints the Config, or all mistakes, into a pipe that the master
+watches.  The result is merged with the values that commands have set (merge.py).
 
-Master only.  `Reload` raises OSError when no process can be started.
+Master only.  `Reload` raises OSError if no process can be started.
 """
 
 import json
@@ -28,11 +28,11 @@ _Take = Callable[[Config, frozenset[str]], ControlAnswer]
 
 
 class Reload:
-    """The late answer to `reload`: a process that reads, and then what is made of it."""
+    """The late answer to `reload`: a process reads the file, then the result is put into force."""
 
     def __init__(self, origin: Origin, schema: Schema, watch: Watch, take: _Take,
                  when_over: Callable[[], None]) -> None:
-        """Start the process; `take` puts into force what it read, `when_over` is called in the end.  Raises OSError."""
+        """Start the process; `take` puts its result into force, `when_over` is called at the end.  Raises OSError."""
         self.deadline = time.monotonic() + READ_SECONDS
         self._schema = schema
         self._take = take
@@ -46,7 +46,7 @@ class Reload:
         return not self._output.is_open
 
     def look(self) -> ControlAnswer | None:
-        """Return the answer when everything has been read; puts it into force then."""
+        """Return the answer once everything has been read and put into force."""
         if not self._output.is_ended:
             return None
         self._output.close()
@@ -60,7 +60,7 @@ class Reload:
         return ControlAnswer.refusal(f"the file could not be read within {READ_SECONDS:g} s; nothing was changed")
 
     def abandon(self) -> bool:
-        """End the process, whose answer nobody wants any more."""
+        """End the process, as nobody waits for its answer any more."""
         if self.is_over:
             return False
         self._output.kill()
