@@ -1,27 +1,27 @@
-"""Every error POPular raises on purpose, and the one outcome that is not an error.
+"""All errors that POPular raises on purpose, and one outcome that is not an error.
 
     PopularError
      ├ UsageError    wrong words from an administrator       exit 64, or `-ERR usage: …`
      ├ ConfigError   wrong settings, all mistakes at once    exit 78
-     ├ StartError    the machine says no (port, file, right) exit 69
-     ├ CommandRefused  a POP3 command, the session goes on
-     ├ LoginRefused  a login, the client may try again
+     ├ StartError    the system refuses a port, file, right  exit 69
+     ├ CommandRefused  a POP3 command is refused, the session goes on
+     ├ LoginRefused  a login is refused, the client may try again
      ├ StoreError    a mailbox or message cannot be used
      │  ├ MailboxError  a mailbox's folder cannot be opened, or there is no such mailbox
-     │  ├ MessageGone  a message that was listed is no longer there
+     │  ├ MessageGone  a listed message is no longer there
      │  └ CommitError  some messages could not be removed at QUIT
      ├ BackendError  a backend cannot be used                soft failure or [SYS/TEMP]
      ├ MailcheckError  no usable answer: treated as "has mail"
-     │  └ NoMailbox    there is none: the server decides what becomes of the user
+     │  └ NoMailbox    there is no such mailbox: the server decides what to do
      ├ PdmError      a database module cannot be loaded or used
-     └ Gone          the peer closed, timed out or misbehaved: the session ends, no fault of ours
-        ├ NulByte    a NUL from the network: drop at once, say nothing (spec 1.5)
-        ├ ProxyHeader  a header of the PROXY protocol, which is not spoken here
+     └ Gone          the peer closed, timed out or misbehaved: the session ends
+        ├ NulByte    a NUL from the network: drop the connection without an answer (spec 1.5)
+        ├ ProxyHeader  a header of the PROXY protocol, which is not supported here
         └ NoTls      the peer's TLS is broken, or not what was agreed on
     Leave            not an error: a POP3 state hands its result to its caller
 
-The text of an error is for the one who can mend it (administrator, log).  What a client may see
-stands in fields of its own, because client text never holds paths, errno or class names.
+The text of an error is for administrators and the log.  Text for clients is in separate fields, because it
+must never contain paths, errno or class names.
 """
 
 import errno
@@ -30,16 +30,16 @@ from dataclasses import dataclass, field
 
 
 class PopularError(Exception):
-    """The root: whatever POPular itself raises."""
+    """The base class of all errors that POPular itself raises."""
 
 
 class UsageError(PopularError):
-    """Words that do not make a command line or a control command (EX_USAGE, 64)."""
+    """The words are not a valid command line or control command (EX_USAGE, 64)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One thing wrong in a configuration, in the words of whoever has to mend it."""
+    """One mistake in a configuration, in the administrator's terms."""
 
     where: str    # "/etc/popular/pproxy.conf: line 7: [vserv] main"; "[vserv] main: address"; may be empty
     what: str     # "unknown key 'adress'; did you mean 'address'?"
@@ -50,17 +50,17 @@ class Mistake:
 
 @dataclass(slots=True)
 class Findings:
-    """What a starter found wrong before it took anything (daemon.start.trial)."""
+    """The problems that a starter found before it took anything (daemon.start.trial)."""
 
-    mistakes: list[Mistake] = field(default_factory=list)    # no daemon starts with one of them
-    faults: list[Mistake] = field(default_factory=list)      # it starts, but those who log in will not be served
-    warnings: list[Mistake] = field(default_factory=list)    # it starts, and does what the settings say
-    remarks: list[Mistake] = field(default_factory=list)     # warnings that the master itself puts into the log
+    mistakes: list[Mistake] = field(default_factory=list)    # the daemon does not start
+    faults: list[Mistake] = field(default_factory=list)      # it starts, but cannot serve those who log in
+    warnings: list[Mistake] = field(default_factory=list)    # it starts and obeys the settings, which look wrong
+    remarks: list[Mistake] = field(default_factory=list)     # warnings that the master itself logs
     refused: list[Mistake] = field(default_factory=list)     # the system lacks something: a folder, a right, a port
 
     @property
     def lists(self) -> tuple[list[Mistake], ...]:
-        """All of them, in this order."""
+        """All lists, in this order."""
         return self.mistakes, self.faults, self.warnings, self.remarks, self.refused
 
 
@@ -73,13 +73,13 @@ class ConfigError(PopularError):
 
 
 class StartError(PopularError):
-    """The system refused what a start needs: a port, a file, a right (EX_UNAVAILABLE, 69)."""
+    """The system refused something that a start needs: a port, a file, a right (EX_UNAVAILABLE, 69)."""
 
 
 class CommandRefused(PopularError):
-    """A POP3 command is refused; `text` goes to the client behind `-ERR [code]`.
+    """A POP3 command is refused; `text` goes to the client after `-ERR [code]`.
 
-    `is_own_fault`: the client could have known better, so it counts toward `maxerrors`.
+    `is_own_fault`: the client caused the error, so it counts towards `maxerrors`.
     """
 
     def __init__(self, text: str, *, code: str = "", is_own_fault: bool = True) -> None:
@@ -103,13 +103,13 @@ class LoginRefused(PopularError):
 
 
 class StoreError(PopularError):
-    """A mailbox or a message cannot be used; unless more is told, it may be usable later."""
+    """A mailbox or a message cannot be used; subclasses say if it will stay so, else it may be usable later."""
 
 
 class MailboxError(StoreError):
     """A folder of a mailbox cannot be opened: `path`, and the system's reason as an errno `number`.
 
-    `no_such_mailbox`: it is missing, while the spool is in its place, so trying again does not help.
+    `no_such_mailbox`: it is missing although the spool is there, so trying again does not help.
     """
 
     def __init__(self, path: str, number: int, *, no_such_mailbox: bool = False) -> None:
@@ -120,12 +120,12 @@ class MailboxError(StoreError):
 
     @property
     def is_missing(self) -> bool:
-        """Tell whether the folder is simply not there."""
+        """Tell whether the folder is missing."""
         return self.number == errno.ENOENT
 
 
 class MessageGone(StoreError):
-    """A message that was listed is no longer there: another session has removed it."""
+    """A listed message is no longer there, because another session has removed it."""
 
 
 class CommitError(StoreError):
@@ -143,7 +143,7 @@ class CommitError(StoreError):
 class BackendError(PopularError):
     """A backend cannot be reached or does not speak its protocol.
 
-    `kind` is one of those that are counted for each backend (statefile.layout.FAILURES).
+    `kind` is one of the failures that are counted for each backend (statefile.layout.FAILURES).
     """
 
     def __init__(self, why: str, kind: str = "protocol") -> None:
@@ -152,11 +152,11 @@ class BackendError(PopularError):
 
 
 class MailcheckError(PopularError):
-    """A mail check brought no usable answer."""
+    """A mail check got no usable answer."""
 
 
 class NoMailbox(MailcheckError):
-    """A mail check was answered: there is no such mailbox."""
+    """The answer to a mail check: there is no such mailbox."""
 
 
 class PdmError(PopularError):
@@ -164,11 +164,11 @@ class PdmError(PopularError):
 
 
 class Gone(PopularError):
-    """The peer is no longer there to talk to: closed, timed out, or dropped for misbehaving."""
+    """The peer is gone: it closed, timed out, or was dropped for misbehaving."""
 
 
 class NulByte(Gone):
-    """A NUL byte came from the network (spec 1.5): drop the connection at once and say nothing."""
+    """A NUL byte came from the network (spec 1.5): drop the connection at once, without an answer."""
 
     def __init__(self, length: int, data: bytes) -> None:
         super().__init__("NUL byte in input")
@@ -177,9 +177,9 @@ class NulByte(Gone):
 
 
 class ProxyHeader(Gone):
-    """A load balancer began with a header of the PROXY protocol (version 1 or 2), which is not spoken here.
+    """A load balancer began with a header of the PROXY protocol (version 1 or 2), which is not supported here.
 
-    Whatever was answered would be taken for the answer to its client's next command.
+    The client would take any answer for that to its next command.
     """
 
     def __init__(self) -> None:
@@ -191,7 +191,7 @@ class NoTls(Gone):
 
 
 class Leave(Exception):
-    """A handler ends its POP3 state and hands `result` to whoever runs the state."""
+    """A handler ends its POP3 state and hands `result` to the caller of the state."""
 
     def __init__(self, result: object = None) -> None:
         super().__init__()

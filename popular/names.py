@@ -1,7 +1,7 @@
 """Which names are well-formed: ids, mailboxes, session ids, and text cleaned for a POP3 line.
 
 Pure functions, used in every process.  Names come from clients, datagrams, databases and
-backends, and all of them are hostile until they passed here.
+backends, and must not be trusted before they are checked here.
 """
 
 import re
@@ -22,7 +22,7 @@ def is_id(text: str) -> bool:
 
 
 def is_sid(text: str) -> bool:
-    """Tell whether `text` may stand as a session id in an XPOP preamble."""
+    """Tell whether `text` is valid as a session id in an XPOP preamble."""
     return _SID.fullmatch(text) is not None
 
 
@@ -36,5 +36,5 @@ def is_mailbox(name: str) -> bool:
 
 
 def clean_line(raw: bytes, limit: int = MAX_RESPONSE) -> str:
-    """Return `raw` as one short printable line: what is not printable ASCII becomes one `?`."""
+    """Return `raw` as one short printable line: each run of other octets than printable ASCII becomes one `?`."""
     return _UNPRINTABLE.sub(b"?", raw.rstrip(b"\r\n"))[:limit].decode("ascii")

@@ -1,7 +1,6 @@
-"""Default places of files, as in the original (spec 0.4); options and settings override them.
+"""Default paths of files, as in the original (spec 0.4); options and settings override them.
 
-Used by the starters and the tools, `sqlite_uri` by children and database modules.  Nothing here touches the disk except
-`pdm_dir`.
+Used by the starters and the tools; children and database modules use `sqlite_uri`.  Only `pdm_dir` accesses the disk.
 """
 
 import os
@@ -13,19 +12,19 @@ LOGDIR = "/var/log/popular"
 RUNDIR = "/var/run/popular"
 RINGSOCKET = "ringd.sock"    # in the run folder
 SPOOLDIR = "/pop"
-SMTPFILE = "/var/lib/popular/smtpafterpop/clients.db"    # ours: where the original had it is not known
+SMTPFILE = "/var/lib/popular/smtpafterpop/clients.db"    # our choice: the original path is unknown
 
 
 def package_path() -> str:
-    """Return the folder that this package lies in: an entry of sys.path, but for editable installations."""
+    """Return the folder that contains this package: an entry of sys.path, except in editable installations."""
     return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def pdm_dir() -> str:
     """Return the folder of the database modules.
 
-    In a checkout that is `pdm_modules` beside the package, else `PREFIX/lib/popular`, where the package
-    itself lies in `PREFIX/lib/pythonX.Y/site-packages` or, as on Debian, `dist-packages`.
+    In a checkout that is `pdm_modules` beside the package, else `PREFIX/lib/popular` for a package in
+    `PREFIX/lib/pythonX.Y/site-packages` or, as on Debian, `dist-packages`.
     """
     above = package_path()
     beside = os.path.join(above, "pdm_modules")
@@ -36,6 +35,6 @@ def pdm_dir() -> str:
 
 
 def sqlite_uri(path: str, mode: str) -> str:
-    """Return what SQLite opens a database by that is there: `ro` to read it, `rw` to write it, too."""
+    """Return the URI by which SQLite opens an existing database; `mode` is `ro`, or `rw` to write it, too."""
     name = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     return f"file://{name}?mode={mode}"

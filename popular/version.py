@@ -1,3 +1,3 @@
-"""The version of POPular, read by every program, the packaging and the documents."""
+"""The version of POPular, used by every program, the packaging and the documents."""
 
 VERSION = "2.0.0"
