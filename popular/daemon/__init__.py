@@ -1,1 +1,1 @@
-"""The skeleton every daemon shares: starter, master, accepting, one connection's session."""
+"""The skeleton of all daemons: starter, master, accepting connections, the frame of a session."""

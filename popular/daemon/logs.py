@@ -1,7 +1,7 @@
-"""Which log a daemon writes: from the settings `logfile`, `logformat`, `logto` and `syslogsocket` to a sink.
+"""The log of a daemon: opening it as the settings `logfile`, `logformat`, `logto` and `syslogsocket` say.
 
-The starter opens the sink, with the rights of the service user where it is a file; the master goes on
-with its descriptor.  Lean.  Raises StartError.
+The starter opens the sink, a file with the rights of the service user; the master inherits its descriptor.
+Lean.  Raises StartError.
 """
 
 import errno
@@ -25,22 +25,22 @@ TO_STDERR = "stderr"
 
 
 def log_rows(program: str) -> tuple[Setting, ...]:
-    """Return the rows about the log."""
+    """Return the rows for the log."""
     return (
         Setting("logfile", File(), f"{LOGDIR}/{program}", "The log file.", readonly=True, option=("-l", "--logfile")),
         Setting("logformat", Choice(*FORMS), "classic",
-                "How a log line looks: as the original's, or one JSON object a line; see popular-log(7).",
+                "The format of log lines: that of the original, or one JSON object a line; see popular-log(7).",
                 readonly=True, option=("--logformat",)),
         Setting("logto", Choice(TO_FILE, TO_SYSLOG, TO_STDERR), TO_FILE,
                 "Where the log goes: to the log file, to syslogd as the facility mail, or to standard error, which "
-                "wants --foreground. Only the first needs a log file.",
+                "needs --foreground. Only the first needs a log file.",
                 readonly=True, option=("--logto",)),
         Setting("syslogsocket", File(), DEV_LOG, "The socket on which syslogd listens.", readonly=True, at_start=True),
     )
 
 
 def open_sink(config: Config, rights: Rights) -> Sink:
-    """Open what the settings say (starter); raises StartError."""
+    """Open the sink that the settings name (starter); raises StartError."""
     values = config.variables
     form = FORMS[values.text("logformat")]
     if values.text("logto") == TO_SYSLOG:
@@ -75,7 +75,7 @@ def _open_file(path: str, form: LogForm, rights: Rights) -> FileSink:
     except StartError as why:
         if os.geteuid() != 0 or not isinstance(why.__cause__, PermissionError):
             raise
-    if os.path.exists(path) and not os.path.isfile(path):    # a pipe or terminal, which was handed to root
+    if os.path.exists(path) and not os.path.isfile(path):    # a pipe or terminal that only root may open
         return FileSink.open(path, form)
     _create_for(rights, path)
     with acting_as(rights):
@@ -83,7 +83,7 @@ def _open_file(path: str, form: LogForm, rights: Rights) -> FileSink:
 
 
 def _create_for(rights: Rights, path: str) -> None:
-    """Make a new file for the service user in a folder of root's."""
+    """Make a new file for the service user in a folder that belongs to root."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
     except OSError as why:

@@ -1,4 +1,4 @@
-"""Settings that every daemon has; each program puts them together with its own rows (lean: no side effects)."""
+"""Settings that every daemon has; each program combines them with its own rows (lean: no side effects)."""
 
 from popular.config.kinds import Address, Bool, File, Id, Int, String, Time
 from popular.config.setting import Setting, place
@@ -11,17 +11,17 @@ from popular.proc.pool import PoolLimits
 from popular.version import VERSION
 
 SESSIONLIMIT = 10_000    # slots of the state file
-LEAST_MEMORY = 64        # MiB, of which an idle child has the smaller part
+LEAST_MEMORY = 64        # MiB; an idle child uses less than half of it
 
 
 def process_rows(program: str) -> tuple[Setting, ...]:
-    """Return the rows about the process itself."""
+    """Return the rows for the process itself."""
     return (
         Setting("id", Id(), program, "The name of the program.", readonly=True),
         Setting("pid", Int(0), 0, "The process id of the master.", readonly=True),
         Setting("version", String(), VERSION, "The version of the program.", readonly=True),
         Setting("rundir", File(), RUNDIR,
-                "The folder for pid file, state file and control socket; it is made when it is missing.",
+                "The folder for pid file, state file and control socket; it is made if it is missing.",
                 readonly=True, option=("-r", "--rundir")),
         *log_rows(program),
         Setting("user", Id(), "pop", "The user to become when started as root.", readonly=True,
@@ -61,13 +61,13 @@ POOL_ROWS = (
 
 METRICS_ROWS = (
     Setting("metrics", Address(), None,
-            "Address on which metrics for Prometheus are served, by HTTP as /metrics; nowhere when not set.  Whoever "
-            "reaches it can read them; no user and no client is named."),
+            "Address on which metrics for Prometheus are served, by HTTP as /metrics; nowhere when not set.  Anybody "
+            "who can reach it can read them; they name no user and no client."),
 )
 
 
 def pool_limits(config: Config) -> PoolLimits:
-    """Return what POOL_ROWS say."""
+    """Return the values of POOL_ROWS."""
     values = config.variables
     return PoolLimits(values.integer("minspare"), values.integer("maxspare"),
                       min(values.integer("maxsession"), values.integer("sessionlimit")), values.integer("maxuse"))
@@ -79,7 +79,7 @@ def load_limit(config: Config) -> int:
 
 
 def pool_mistakes(config: Config) -> list[Mistake]:
-    """Return what is wrong between POOL_ROWS, for the `check` of a program."""
+    """Return the contradictions between POOL_ROWS, for the `check` of a program."""
     minspare, maxspare = config.variables.integer("minspare"), config.variables.integer("maxspare")
     ident, memory = config.variables.text("id"), config.variables.integer("maxmemory")
     mistakes = []

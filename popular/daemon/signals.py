@@ -1,4 +1,4 @@
-"""What signals a master obeys (spec 1.4): rows that the master and the man pages read."""
+"""The signals that a master obeys (spec 1.4): rows for the master and the man pages."""
 
 import signal
 from dataclasses import dataclass

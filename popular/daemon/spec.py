@@ -1,7 +1,7 @@
-"""What makes one daemon not another, and the seams between the skeleton and a program.
+"""What distinguishes one daemon from another, and the interfaces between the skeleton and a program.
 
-`DaemonSpec` is written in each program's `spec.py`, which is imported by the starter and by the
-master; data and protocols only, lean.
+Each program's `spec.py`, which the starter and the master import, holds a `DaemonSpec`.  Data and protocols
+only, lean.
 """
 
 import socket
@@ -37,7 +37,7 @@ class Listen:
     endpoint: Endpoint   # numeric; port 0 lets the kernel choose
     backlog: int         # of listen(2); no meaning for udp
     ringd: str = ""      # socket of the ringd that opens it; empty: we do
-    fallback: str = ""   # socket of the ringd that is asked for it when we have not the right
+    fallback: str = ""   # socket of the ringd that opens it if we may not
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ class Listener:
     endpoint: Endpoint   # as bound: with the port that the kernel chose
     sock: socket.socket
     listen: Listen       # what was asked for
-    ours: bool = True    # bound by ourselves: may be shut down for every process that holds it
-    ringd: str = ""      # socket of the ringd that it came from, where it must be released once it is closed
-    given: bool = False  # opened by a service manager, which goes on with it: not ours
+    ours: bool = True    # bound by this daemon: may be shut down for every process that holds it
+    ringd: str = ""      # socket of the ringd that it came from, where it must be released after closing
+    given: bool = False  # opened by a service manager, which keeps it: not ours
 
     @property
     def is_tcp(self) -> bool:
@@ -73,23 +73,23 @@ class Job(Protocol):
 
 
 class Stage(Protocol):
-    """Where a child's life is rehearsed (daemon.child.warmup)."""
+    """The surroundings of a child in a rehearsal (daemon.child.warmup)."""
 
     log: Log
     owner: str    # of the listener
     job: Job      # of one session
 
     def be_the_others(self, endpoint: Endpoint, number: int) -> None:
-        """Be everybody whom the child talks to in session `number`, from 0; `endpoint` is its listener."""
+        """Play all peers of the child in session `number`, from 0; `endpoint` is its listener."""
         ...
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
         ...
 
 
 class Startable(Protocol):
-    """What the starter needs of any daemon; see DaemonSpec for the meanings."""
+    """What the starter needs from any daemon; see DaemonSpec for the meanings."""
 
     @property
     def name(self) -> str: ...
@@ -110,7 +110,7 @@ def _say_nothing(config: Config, log: Log, row: Row, how: str) -> None:
 
 
 def _no_limit(config: Config) -> LoginLimit:
-    """Let sessions take what time they want."""
+    """Set no limit for sessions."""
     return LoginLimit()
 
 
@@ -122,7 +122,7 @@ class DaemonSpec:
     schema: Schema
     check: Callable[[Config], list[Mistake]]     # starter: what single rows cannot see
     listens: Callable[[Config], list[Listen]]
-    # Master, at start, for each new Config and at HUP, with the job that there is: ConfigError, PdmError.
+    # Master, at start, for each new Config and at HUP, with the present job; raises ConfigError, PdmError.
     make_job: Callable[[Config, Log, Job | None], Job]
     pool: Callable[[Config], PoolLimits]
     start_message: Message    # fields: any of version, pid, user, addresses
@@ -130,14 +130,14 @@ class DaemonSpec:
     signals: tuple[SignalRow, ...] = SIGNALS
     capabilities: tuple[int, ...] = ()    # kept when root's rights are given up (unix.capabilities)
     commands: Commands | None = None    # of the control socket; None: it has none
-    module: str = ""          # where `SPEC` stands; empty: popular.NAME.spec
+    module: str = ""          # which defines `SPEC`; empty: popular.NAME.spec
     statefile: StateFileKind | None = None    # what its state file holds; None: it has no state file
     load: LoadSource = LoadSource()   # for maxlocalload
-    stage: Callable[[Config, Log], Stage] | None = None    # for rehearsals, with a log that leads nowhere
-    # Master: get what a child wishes for, told by its number, for children to come; tells whether there is more now.
-    # Must not raise or block, and children may be hostile: unknown and repeated numbers mean nothing.
+    stage: Callable[[Config, Log], Stage] | None = None    # for rehearsals, with a log that is discarded
+    # Master: get what a child wishes for, by its number, for future children; returns whether there is more now.
+    # Must not raise or block.  Children may be hostile, so unknown and repeated numbers must be ignored.
     fulfil: Callable[[int], bool] | None = None
-    # Master: write the line that sums up a session whose child died before it had; given what it told, and why it died.
+    # Master: log the summary of a session whose child died first; gets the child's last row, and why it died.
     sum_up: Callable[[Config, Log, Row, str], None] = _say_nothing
     login: Callable[[Config], LoginLimit] = _no_limit
 

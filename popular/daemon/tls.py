@@ -1,8 +1,8 @@
-"""TLS of listeners: the rows that their owners have, and what is made of them for the children.
+"""TLS of listeners: the rows of their owners, and the contexts that are made from them for the children.
 
-Read by the starter (rows, `try_certificates`) and by the master, which makes the contexts before it forks
-and keeps those whose files did not change: sessions that began before a reload are resumed after it.  The
-code of TLS is imported when the first owner has TLS, and not before.  Raises ConfigError.
+Used by the starter (rows, `try_certificates`) and by the master, which makes the contexts before it forks
+and keeps those whose files did not change, so that TLS sessions can be resumed after a reload.  The TLS code
+is imported only when the first owner has TLS.  Raises ConfigError.
 """
 
 import os
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 OFF, STARTTLS, IMPLICIT = "off", "starttls", "implicit"
 ONLY_WITH_TLS = ("certificate", "key", "tlsmin", "tlsciphers", "clientca", "cafile", "tlsname", "verify")    # rows
-WARN_DAYS = 21            # before a certificate ends, and each day from then on
-LOOK_SECONDS = 86400.0    # between two looks at the days that are left
+WARN_DAYS = 21            # before a certificate expires, and each day from then on
+LOOK_SECONDS = 86400.0    # between two checks of the days that are left
 
 _Stamp = tuple[object, ...]
-_WORDS = 4    # first parts of a stamp that are not about the content of files
+_WORDS = 4    # first parts of a stamp, which do not depend on the content of files
 
 
 def tls_rows(*modes: str) -> tuple[Setting, ...]:
-    """Return the rows of an object whose listeners can have TLS in these ways."""
+    """Return the rows of an object whose listeners can have TLS in these modes."""
     return (
         Setting("tls", Choice(OFF, *modes), OFF,
                 "TLS (RFC 2595, 8314): implicit, from the first octet on, as on port 995; starttls, when a client asks "
@@ -44,7 +44,7 @@ def tls_rows(*modes: str) -> tuple[Setting, ...]:
                 "for the name that it asks for, else the first.  The service user reads them at start, reload and "
                 "HUP."),
         Setting("key", Files(), None,
-                "PEM files with their keys, in the same order, without passphrase; when not set, the keys stand in the "
+                "PEM files with their keys, in the same order, without passphrase; when not set, the keys are in the "
                 "files of the certificates."),
         Setting("tlsmin", Choice("1.2", "1.3"), "1.2", "Oldest version of TLS."),
         Setting("tlsciphers", String(512), None,
@@ -59,15 +59,15 @@ class Tls:
     mode: str                                    # starttls or implicit
     secure: Callable[[Wire], "TlsStream"]        # puts a wire under TLS; raises NoTls and Gone
     certificates: "tuple[Certificate, ...]"
-    stamp: _Stamp                                 # what it was made of
-    trouble: str = ""                            # why it is still made of what was read before
+    stamp: _Stamp                                # what it was made from
+    trouble: str = ""                            # why it still uses what was read before
 
 
 def load_tls(cls: str, items: Sequence[Item], former: Mapping[str, Tls], log: Log) -> dict[str, Tls]:
     """Return the TLS of each owner, an object of the class `cls`, that has it; raises ConfigError with every mistake.
 
-    What of `former` is made of the same files, unchanged, stays; and so, with a line in the log, does one
-    of the same files that can no longer be used.
+    An entry of `former` stays if its files are unchanged.  It also stays, with a line in the log, if the same
+    files can no longer be used.
     """
     found: dict[str, Tls] = {}
     mistakes: list[Mistake] = []
@@ -79,7 +79,7 @@ def load_tls(cls: str, items: Sequence[Item], former: Mapping[str, Tls], log: Lo
             is_same = old is not None and old.stamp == stamp
             found[item.ident] = replace(old, trouble="") if old and is_same else _make(item, stamp)
         except StartError as why:
-            if old is None or old.stamp[:_WORDS] != stamp[:_WORDS]:    # not the files have changed, but their names
+            if old is None or old.stamp[:_WORDS] != stamp[:_WORDS]:    # settings have changed, not only files
                 mistakes.append(_mistake(cls, item, why))
             else:
                 log.note(CERTIFICATE_KEPT, owner=item.ident, why=str(why))
@@ -90,13 +90,13 @@ def load_tls(cls: str, items: Sequence[Item], former: Mapping[str, Tls], log: Lo
 
 
 def kept(owners: Mapping[str, Tls]) -> list[str]:
-    """Return a line for each owner whose files cannot be used any more, so that it has what was read before."""
+    """Return a line for each owner whose files can no longer be used, so that it still uses what was read before."""
     return [f"{owner}: {tls.trouble}; the certificate that was read before stays in use"
             for owner, tls in owners.items() if tls.trouble]
 
 
 def try_certificates(cls: str, items: Sequence[Item], findings: Findings) -> None:
-    """Try the certificates of owners, objects of the class `cls`; one that is over, or soon, is worth a warning."""
+    """Check the certificates of owners, objects of the class `cls`, with a remark on each that is not valid or ends."""
     for item in items:
         try:
             certificates = () if item.values.text("tls") == OFF else _make(item, ()).certificates
@@ -110,7 +110,7 @@ def try_certificates(cls: str, items: Sequence[Item], findings: Findings) -> Non
 
 
 def _when(certificate: "Certificate") -> str:
-    """Return what is to be said of the time in which a certificate is good; empty: nothing."""
+    """Return a remark on the time for which a certificate is valid; empty: none is needed."""
     days = certificate.days_left()
     if certificate.since > time.time():
         return f"is not valid before {time.strftime('%Y-%m-%d %H:%M', time.localtime(certificate.since))}"
@@ -120,7 +120,7 @@ def _when(certificate: "Certificate") -> str:
 
 
 def want_readable(kind: str, *paths: str) -> None:
-    """Raise StartError, with the user's name, for a file of this kind that this process may not read."""
+    """Raise StartError for a file that this process cannot read; the text has `kind`, path and the user's name."""
     for path in paths:
         try:
             with open(path, "rb"):
@@ -132,7 +132,7 @@ def want_readable(kind: str, *paths: str) -> None:
 
 
 def note_ending(owners: Mapping[str, Tls], log: Log) -> None:
-    """Log each certificate that ends within `WARN_DAYS` days."""
+    """Log each certificate that expires within `WARN_DAYS` days."""
     for owner, tls in owners.items():
         for certificate in tls.certificates:
             if (days := certificate.days_left()) < WARN_DAYS:
@@ -141,27 +141,27 @@ def note_ending(owners: Mapping[str, Tls], log: Log) -> None:
 
 
 class CertificateWatch:
-    """Has its turn in the master's loop: once a day certificates that end soon are logged."""
+    """An attendant of the master: logs certificates that expire soon, once a day."""
 
     def __init__(self, owners: Callable[[], Mapping[str, Tls]], log: Log) -> None:
-        """Watch what `owners` returns; they were logged just now."""
+        """Watch the certificates of `owners()`, which have just been logged."""
         self._owners = owners
         self._log = log
         self._due = time.monotonic() + LOOK_SECONDS
 
     def patience(self, now: float) -> float | None:
-        """Return the seconds until the next look; None without certificates."""
+        """Return the seconds until the next check; None without certificates."""
         return max(0.0, self._due - now) if self._owners() else None
 
     def attend(self) -> None:
-        """Look when it is time."""
+        """Check when it is time."""
         now = time.monotonic()
         if now >= self._due:
             self._due = now + LOOK_SECONDS
             note_ending(self._owners(), self._log)
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Do nothing: nothing is open."""
 
 
 def _mistake(cls: str, item: Item, why: StartError) -> Mistake:
@@ -169,8 +169,8 @@ def _mistake(cls: str, item: Item, why: StartError) -> Mistake:
 
 
 def _pairs(item: Item) -> "list[KeyPair]":
-    """Return the files; raises StartError when their numbers differ, or there are none."""
-    from popular.net.tls.context import KeyPair    # here, because it needs ssl, which no child without TLS shall carry
+    """Return the files; raises StartError if their numbers differ, or there are none."""
+    from popular.net.tls.context import KeyPair    # here, because it needs ssl, which only daemons with TLS shall load
 
     certificates, keys = item.values.files("certificate"), item.values.files("key")
     if not certificates:
@@ -181,7 +181,7 @@ def _pairs(item: Item) -> "list[KeyPair]":
 
 
 def _stamp(item: Item) -> _Stamp:
-    """Return what changes when something of it does; files that are not there count as such."""
+    """Return a value that changes when settings or files of `item` change; files may be missing."""
     values = item.values
     clientca = str(values.get("clientca") or "")
     paths = (*values.files("certificate"), *values.files("key"), *([clientca] if clientca else []))
