@@ -1,1 +1,1 @@
-"""Settings: kinds of values, tables of rows, and the one frozen value of everything configured."""
+"""Settings: kinds of values, tables of rows, and the frozen Config that holds all of them."""

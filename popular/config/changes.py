@@ -1,7 +1,7 @@
-"""What of a Config differs from the INI file that it was read from: what commands have changed.
+"""How a Config differs from the INI file that it was read from: what commands have changed.
 
-Lean: the master tells it (`show config changed`, `config changes`), and pcontrol writes it into the file
-(inisave.py).  `changes_from` raises ValueError.
+Lean: the master reports it (`show config changed`, `config changes`), and pcontrol writes it into the file
+(config.ini.save).  `changes_from` raises ValueError.
 """
 
 import json
@@ -19,13 +19,13 @@ class Change:
 
     section: str                # the program's, or that of a class
     ident: str                  # of an object; empty: the variables
-    values: Mapping[str, str]   # texts by name; an empty one takes an optional value away
+    values: Mapping[str, str]   # texts by name; an empty one removes an optional value
     is_new: bool = False        # the file has no such object
-    is_gone: bool = False       # the file has an object that is no more
+    is_gone: bool = False       # the file has an object that has been removed
 
 
 def changes(config: Config, base: Config, schema: Schema) -> list[Change]:
-    """Return what differs in `config` from `base`; not what commands cannot change or read from files of its own."""
+    """Return how `config` differs from `base`, without what commands cannot change or read from separate files."""
     rows = [row for row in schema.settings if not row.readonly]
     found = [Change(schema.program, "", _differing(rows, config.variables, base.variables))]
     for cls in schema.classes:
@@ -37,7 +37,7 @@ def changes(config: Config, base: Config, schema: Schema) -> list[Change]:
 
 
 def render_changes(found: Iterable[Change]) -> Iterator[str]:
-    """Yield the lines of an INI file that say so; objects that are gone are comments."""
+    """Yield these changes as lines of an INI file; removed objects are comments."""
     section = ""
     for change in found:
         if change.section != section:
@@ -52,7 +52,7 @@ def render_changes(found: Iterable[Change]) -> Iterator[str]:
 
 
 def to_json(program: str, base: Config, found: Iterable[Change]) -> str:
-    """Return all this in one line, for `changes_from`."""
+    """Return the file and the changes as one line of JSON, for `changes_from`."""
     source = base.source
     return json.dumps({"program": program, "path": source.path if source else "",
                        "digest": source.digest if source else "", "changes": [asdict(change) for change in found]})
@@ -60,7 +60,7 @@ def to_json(program: str, base: Config, found: Iterable[Change]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a daemon tells of its file and of its changes."""
+    """What a daemon reports about its file and its changes."""
 
     program: str
     path: str
@@ -69,7 +69,7 @@ class Told:
 
 
 def changes_from(text: str) -> Told:
-    """Return what `to_json` wrote; raises ValueError when it is nothing of the kind: a daemon may be hostile."""
+    """Return what `to_json` wrote; raises ValueError for anything else, because a daemon may be hostile."""
     try:
         raw = json.loads(text)
         found = tuple(Change(str(each["section"]), str(each["ident"]),
@@ -77,7 +77,7 @@ def changes_from(text: str) -> Told:
                              bool(each["is_new"]), bool(each["is_gone"])) for each in raw["changes"])
         return Told(str(raw["program"]), str(raw["path"]), str(raw["digest"]), found)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise ValueError("the daemon tells its changes in a way that is not known here") from None
+        raise ValueError("the daemon reports its changes in an unknown form") from None
 
 
 def _changes_of(cls: ObjectClass, items: Iterable[Item], base: Config) -> Iterator[Change]:

@@ -1,7 +1,7 @@
-"""The command line of a daemon, made from the rows' options, and the way from it to a Config.
+"""The command line of a daemon, made from the rows' options, and how it becomes a Config.
 
 Default < INI file < command line.  Starter only: argparse and configobj are heavy.  Wrong usage ends
-the process with exit code 64 and a message, --help and --version end it with 0; an unreadable file raises
+the process with exit code 64 and a message; --help and --version end it with 0.  An unreadable file raises
 ConfigError.
 """
 
@@ -38,22 +38,22 @@ class Startup:
     dump: bool = False        # --dump-config: print what was read for a master, and end
     given: frozenset[str] = frozenset()    # the variables that file and command line set
     argv: tuple[str, ...] = ()             # the command line itself
-    mistakes: tuple[Mistake, ...] = ()     # of the file; the values that are meant are WRONG
+    mistakes: tuple[Mistake, ...] = ()     # of the file; wrong values are WRONG in `config`
     places: Mapping[str, str] = field(default_factory=dict)    # `[vserv] main: address` → `FILE: line 7`
 
 
 @dataclass(frozen=True, slots=True)
 class CommonOption:
-    """An option that every configured program takes and that is no setting."""
+    """An option of every configured program that is not a setting."""
 
     names: tuple[str, ...]
     text: str
     action: str            # of argparse
     metavar: str = ""      # of the value, if it takes one
-    dest: str = ""         # where the parser keeps it; the colon keeps it apart from the rows' names
+    dest: str = ""         # where the parser keeps it; the colon distinguishes it from the rows' names
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
-        """Teach it to `parser`."""
+        """Add it to `parser`."""
         extra: dict[str, Any] = {"dest": self.dest} if self.dest else {}
         if self.metavar:
             extra |= {"metavar": self.metavar, "type": _descriptor if self.metavar == "FD" else str}
@@ -77,9 +77,9 @@ def _build_parser(schema: Schema) -> argparse.ArgumentParser:
 
 
 def common_options(schema: Schema) -> tuple[CommonOption, ...]:
-    """Return the options that are no settings; `-h` asks for help unless a row takes it.
+    """Return the options that are not settings; `-h` asks for help unless a row takes it.
 
-    A program that never detaches, and so has no option for the foreground, is a tool and listens nowhere.
+    A program that never detaches, and so has no option for the foreground, is a tool and does not listen.
     """
     check = "check the configuration and end, with exit code 0 or 78"
     if schema.foreground:
@@ -110,8 +110,8 @@ def read_config(schema: Schema, argv: Sequence[str], default_path: str) -> Start
     """Return what `argv` (without the program's name) and the INI file say.
 
     The file is that of `-c`, which must exist, or `default_path`, which need not.  Relative file names
-    in `argv` become absolute.  Mistakes of the file are in the result; raises ConfigError for one that cannot be read,
-    and SystemExit for wrong usage.
+    in `argv` become absolute.  Mistakes in the file are in the result; raises ConfigError for a file that cannot be
+    read, and SystemExit for wrong usage.
     """
     parser = _build_parser(schema)
     given = vars(parser.parse_args(list(argv)))
@@ -125,7 +125,7 @@ def read_config(schema: Schema, argv: Sequence[str], default_path: str) -> Start
     if ":config" in given or os.path.lexists(path):
         reading = examine_ini(path, schema, config)
         config = reading.config
-        for name in options:    # it is not the file that says what these are
+        for name in options:    # these do not come from the file
             reading.places.pop(place(schema.program, name), None)
     config = _with_options(config, schema, options, parser)
     values = {name: value for name, value in config.variables.items() if value is not unset}
@@ -154,7 +154,7 @@ def metavar(row: Setting) -> str:
 
 
 def _with_options(config: Config, schema: Schema, options: dict[str, str], parser: argparse.ArgumentParser) -> Config:
-    """Fold the options over `config`; all wrong ones are reported at once."""
+    """Apply the options to `config`; all wrong ones are reported at once."""
     mistakes = []
     for name, text in options.items():
         row = schema.variable(name)

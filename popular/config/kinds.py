@@ -2,7 +2,7 @@
 
 The INI file, the command line and the control socket all read a value with the same `parse`, so
 they cannot disagree.  Lean: imported by the starter, the master, the children and the tools.
-`parse` raises ValueError, whose text says what the value is not: `a time; write 1h` is for
+`parse` raises ValueError, whose text completes `VALUE is not …`: for example, `a time; write 1h` for
 `'1 hour' is not a time; write 1h`.  For every value of a kind, `parse(show(value)) == value`.
 """
 
@@ -74,9 +74,9 @@ class Bool:
 
 @dataclass(frozen=True, slots=True)
 class Off(Bool):
-    """A switch that cannot be turned on."""
+    """A switch that can no longer be turned on."""
 
-    wanted: ClassVar[str] = "off (also 0 false no): there is no such thing any more"
+    wanted: ClassVar[str] = "off (also 0 false no): it can no longer be turned on"
 
     def parse(self, text: str) -> bool:
         """Read `0 false no off` in any case."""
@@ -87,7 +87,7 @@ class Off(Bool):
 
 @dataclass(frozen=True, slots=True)
 class Int:
-    """A whole number; `high` None means that there is no upper bound but 18 digits."""
+    """A whole number; without an upper bound (`high` None) it has at most 18 digits."""
 
     name: ClassVar[str] = "Int"
     low: int
@@ -104,7 +104,7 @@ class Int:
         """Read a decimal number within the bounds."""
         digits = text.strip()
         if not _INTEGER.fullmatch(digits):
-            raise ValueError(self.wanted)    # with the range: whoever wrote a word does not know it
+            raise ValueError(self.wanted)    # with the range, which the writer of a word may not know
         value = int(digits)
         if value < self.low or (self.high is not None and value > self.high):
             raise ValueError(f"{self.low} or more" if self.high is None else f"between {self.low} and {self.high}")
@@ -156,7 +156,7 @@ class String:
         return f"one line of text of at most {self.limit} characters"
 
     def parse(self, text: str) -> str:
-        """Return `text` as it is; refuses line ends, control characters and octets that are no UTF-8."""
+        """Return `text` as it is; refuses line ends, control characters and octets that are not UTF-8."""
         if len(text) > self.limit or not _is_one_line(text):
             raise ValueError(self.wanted)
         return text
@@ -174,7 +174,7 @@ class File:
     wanted: ClassVar[str] = "a file name"
 
     def parse(self, text: str) -> str:
-        """Return `text` as it is; whoever knows the current folder makes it absolute first."""
+        """Return `text` as it is; a caller that knows the current folder makes it absolute first."""
         if not text or len(text) > MAX_TEXT or not _is_one_line(text):
             raise ValueError(self.wanted)
         return text
@@ -224,7 +224,7 @@ class Dir:
 
 @dataclass(frozen=True, slots=True)
 class Id:
-    """The name of a configured thing."""
+    """The name of a configured object."""
 
     name: ClassVar[str] = "Id"
     wanted: ClassVar[str] = "an id of 1 to 64 letters, digits, ., - and _"
@@ -243,7 +243,7 @@ class Id:
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """A span of time, as seconds in a float that is a whole number of milliseconds."""
+    """A span of time: seconds as a float, rounded to milliseconds."""
 
     name: ClassVar[str] = "Time"
     low: float
@@ -275,7 +275,7 @@ class Time:
         return milliseconds / 1000
 
     def _meant(self, text: str) -> str:
-        """Return how a time in other words, such as `1 hour` or `1.5 h`, is written; empty: nobody knows."""
+        """Return how a time in other words, such as `1 hour` or `1.5 h`, is written; empty if unknown."""
         parts = _TIME_WORDS.findall(text) if _TIME_PROSE.fullmatch(text) else []
         value = sum(float(count) * _MILLISECONDS[_UNITS[unit.lower()]] for count, unit in parts) / 1000
         return self.show(value) if parts and self.low <= value <= self.high else ""
@@ -293,7 +293,7 @@ class Time:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Choice:
-    """One of some words."""
+    """One of several words."""
 
     name: ClassVar[str] = "Choice"
     words: tuple[str, ...]
@@ -307,7 +307,7 @@ class Choice:
         return "one of " + ", ".join(self.words) if len(self.words) > 1 else self.words[0]
 
     def parse(self, text: str) -> str:
-        """Return the word as it is spelt here; upper and lower case are the same when read."""
+        """Return the word as it is spelt here; case is ignored."""
         found = text.strip().lower()
         for word in self.words:
             if word.lower() == found:
@@ -352,7 +352,7 @@ class Addresses:
             endpoints = tuple(parse_endpoint(word) for word in words[:MAX_ADDRESSES])
         except ValueError:
             raise ValueError(self.wanted) from None
-        fixed = [endpoint for endpoint in endpoints if endpoint.port]    # port 0 is another one each time
+        fixed = [endpoint for endpoint in endpoints if endpoint.port]    # port 0 is a different one each time
         if len(words) > MAX_ADDRESSES or len(set(fixed)) != len(fixed):
             raise ValueError(self.wanted)
         return endpoints
@@ -363,5 +363,5 @@ class Addresses:
 
 
 def _is_one_line(text: str) -> bool:
-    """Tell whether `text` has no control characters but tabs, no line ends of any script, no lone surrogates."""
+    """Tell whether `text` is free of control characters except tabs, line ends of any script, and lone surrogates."""
     return _NOT_ONE_LINE.search(text) is None

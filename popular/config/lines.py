@@ -1,6 +1,6 @@
 r"""The kind `Lines`: several lines of text, written on one line with `\n` between them.
 
-Octets that are not printable ASCII stand as `\xNN`, a backslash as `\\`.  Lean; see kinds.py for what a kind offers.
+Octets that are not printable ASCII are written as `\xNN`, a backslash as `\\`.  Lean; kinds.py defines a kind.
 """
 
 import re
@@ -15,7 +15,7 @@ _FORBIDDEN = (b"\0", b"\n")
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Lines of text as a tuple; octets that are no UTF-8 are surrogates."""
+    """Lines of text as a tuple; octets that are not UTF-8 become surrogates."""
 
     name: ClassVar[str] = "Lines"
     limit: int    # octets in all, two for each line end
@@ -27,7 +27,7 @@ class Lines:
                 "octets but 00")
 
     def parse(self, text: str) -> tuple[str, ...]:
-        """Read lines; the last one may be ended by a separator or not."""
+        """Read lines; a separator after the last one is optional."""
         lines = [bytearray()]
         position = 0
         while position < len(text):
@@ -48,7 +48,7 @@ class Lines:
         return tuple(line.decode("utf-8", "surrogateescape") for line in lines)
 
     def show(self, value: tuple[str, ...]) -> str:
-        """Return the lines separated by `\\n`; an empty last one is ended by it too."""
+        """Return the lines separated by `\\n`; an empty last line ends in a separator, too."""
         text = "".join(f"{_escaped(line)}\\n" for line in value)
         return text.removesuffix("\\n") if value and value[-1] else text
 

@@ -1,4 +1,4 @@
-"""The parser of every program's command line: argparse with the exit code and the words of ours.
+"""The parser of every program's command line: argparse with our exit code and wording.
 
 Used by the starters and the tools; never in a master.
 """
@@ -16,7 +16,7 @@ class Parser(argparse.ArgumentParser):
     USAGE_CODE: ClassVar[int] = os.EX_USAGE
 
     def format_help(self) -> str:
-        """Return the help: what the program is for, then its usage and options, those that are required marked."""
+        """Return the help: the program's purpose, its usage and its options, with required ones marked."""
         about, self.description = self.description, None
         helps = [action.help for action in self._actions]
         for action in self._actions:
@@ -31,6 +31,6 @@ class Parser(argparse.ArgumentParser):
         return f"{self.prog} - {about}\n\n{text}" if about else text
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and end."""
+        """Report what is wrong and end."""
         complain(f"{self.format_usage()}{self.prog}: {message}\nTry '{self.prog} --help'.")
         self.exit(self.USAGE_CODE)

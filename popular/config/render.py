@@ -1,7 +1,7 @@
 """Texts made from the rows: the commented sample file and man page parts.
 
-For tools.  Pure functions; raises nothing.  The man page
-parts are plain troff (`.TP`, `.B`, `.I`), which the templates in man/src/ take in.
+For tools.  Pure functions; raises nothing.  The man page parts are plain troff (`.TP`, `.B`, `.I`) for the
+templates in man/src/.
 """
 
 import re
@@ -20,10 +20,10 @@ Examples = Mapping[str, Mapping[str, Mapping[str, str]]]    # class → id → k
 
 
 def sample_ini(schema: Schema, examples: Examples) -> str:
-    """Return the sample file: every row with its text, kind, bounds and default, all of it commented out.
+    """Return the sample file: every row with its text, kind, bounds and default, all commented out.
 
-    `#name = value` is a setting, `# text` is prose; a row without a default shows the value of an
-    example, and each example object stands below the rows of its class.
+    `#name = value` is a setting, `# text` is prose.  A row without a default shows the value of an
+    example, and each example object follows the rows of its class.
     """
     lines = [*_comment(f"{schema.program}: sample configuration, generated from the tables of settings. "
                        f"Every line is commented out and shows the default; see {schema.program}(8)."),
@@ -39,7 +39,7 @@ def sample_ini(schema: Schema, examples: Examples) -> str:
 
 
 def man_options(schema: Schema) -> str:
-    """Return the options of a daemon, those of its rows among them, as troff."""
+    """Return the options of a daemon, including those of its rows, as troff."""
     entries = [(option.names, option.metavar, f"{option.text[0].upper()}{option.text[1:]}.")
                for option in common_options(schema)]
     entries += [(row.option, "" if isinstance(row.kind, Bool) else metavar(row), f"{row.doc} {_bounds(row)}")
@@ -59,7 +59,7 @@ def man_objects(schema: Schema) -> str:
 
 
 def man_text(text: str) -> str:
-    """Return prose as lines of troff, each sentence on a line of its own as `mandoc -Tlint` wants it."""
+    """Return prose as lines of troff, each sentence on its own line, as `mandoc -Tlint` requires."""
     lines = []
     for sentence in re.split(r"(?<=\.) +", text):
         lines += textwrap.wrap(_escape(sentence), _MAN_WIDTH, break_long_words=False, break_on_hyphens=False)
@@ -78,7 +78,7 @@ def _sample_value(row: Setting, values: Mapping[str, str]) -> str:
 
 
 def _row_comment(row: Setting, shown: str) -> list[str]:
-    """Return what stands above a row in a sample: its text, kind and bounds, and its default unless that is shown."""
+    """Return the comment above a row in a sample: its text, kind and bounds, and its default unless that is shown."""
     is_default = not row.required and shown == _sample_value(row, {})
     return _comment(" ".join([row.doc, f"{row.kind.name}.", *_range(row), *([] if is_default else [_default(row)]),
                               *_fixed(row)]))
@@ -95,12 +95,12 @@ def _man_row(row: Setting) -> str:
 
 
 def _bounds(row: Setting) -> str:
-    """Return what a value must be, beyond its kind, and what holds without one."""
+    """Return the limits of a value, beyond its kind, and what applies without one."""
     return " ".join([*_range(row), _default(row), *_fixed(row)]) if row.starts else "Read-only."
 
 
 def _default(row: Setting) -> str:
-    """Return a sentence on what holds without a value."""
+    """Return a sentence on what applies without a value."""
     if row.required:
         return "Required."
     text = row.show(row.default)

@@ -1,7 +1,7 @@
 """Rows: one `Setting` describes everything about one value that an administrator can give.
 
 The INI reader, the command line, `show`, `set`, the man pages and the sample files are all made
-from these rows, which stand in the `settings.py` and `objects.py` of whoever owns them.  Lean: read
+from these rows, which are in the `settings.py` and `objects.py` of their owners.  Lean: read
 by the starter, the master, the children and the tools.  Data only; `parse` raises ValueError.
 """
 
@@ -17,8 +17,8 @@ MAX_FOUND = 80    # characters of a wrong value that a report repeats
 class Setting:
     """One variable, or one key of an object.
 
-    `default` is a value, not a text.  None means that an object must bring the value (`required`),
-    or else that the value is optional: nobody shows it until somebody gives it.
+    `default` is a value, not a text.  None means that an object must have the value (`required`),
+    or else that the value is optional: it is not shown until it is given.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Setting:
     at_start: bool = False           # a read-only row that the file may still set; options imply it
     option: tuple[str, ...] = ()     # of the command line: ("-l", "--logfile")
     secret: bool = False             # reports of mistakes say *** instead of the value
-    required: bool = False           # every object must bring it
+    required: bool = False           # every object must have it
 
     @property
     def is_optional(self) -> bool:
@@ -39,11 +39,11 @@ class Setting:
 
     @property
     def starts(self) -> bool:
-        """Tell whether the INI file and the command line may set it (never `pid`, but `rundir`)."""
+        """Tell whether the INI file and the command line may set it (`rundir`, for example, but never `pid`)."""
         return not self.readonly or self.at_start or bool(self.option)
 
     def parse(self, text: str) -> object:
-        """Return the value of `text`; the empty text takes an optional value away; raises ValueError."""
+        """Return the value of `text`; the empty text removes an optional value; raises ValueError."""
         if self.is_optional and not text.strip():
             return None
         value: object = self.kind.parse(text)
@@ -60,7 +60,7 @@ class Setting:
 
     @property
     def missing(self) -> str:
-        """What is said where a required value is not given: its name and the first sentence about it."""
+        """The report of a missing required value: its name and the first sentence about it."""
         about = self.doc.partition(".  ")[0].rstrip(".")
         return f"'{self.name}' is missing: {about[:1].lower()}{about[1:]}"
 
@@ -73,12 +73,12 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class ObjectClass:
-    """Configured things of one sort: a section of the INI file with one subsection for each."""
+    """Configured objects of one class: a section of the INI file with one subsection for each."""
 
     name: str                        # "vserv"
     doc: str
     rows: tuple[Setting, ...]
-    is_read: bool = False            # commands do not give its values, but have them read from a file of its own
+    is_read: bool = False            # commands do not give its values; they are read from a separate file
 
     def row(self, name: str) -> Setting | None:
         """Return the row called `name`."""
@@ -108,7 +108,7 @@ class Schema:
 
 
 def place(*keys: str) -> str:
-    """Return where a value stands, for reports: `[vserv] main: address`, `[pproxy] user`."""
+    """Return the place of a value, for reports: `[vserv] main: address`, `[pproxy] user`."""
     words = [key if key.isprintable() and len(key) <= MAX_FOUND else quoted(key) for key in keys]
     return ": ".join([f"[{words[0]}] {words[1]}", *words[2:]]) if len(words) > 1 else f"[{words[0]}]"
 
@@ -119,15 +119,15 @@ def quoted(text: str) -> str:
 
 
 def similar(name: str, known: Iterable[str]) -> str:
-    """Return the one of `known` names that looks most like a wrong one; empty: none does."""
-    import difflib    # here, because only mistakes need it, and no child shall carry it
+    """Return the `known` name that is most like a wrong one; empty if none is similar."""
+    import difflib    # here, because only mistakes need it, and no child should load it
 
     found = difflib.get_close_matches(name, sorted(known), 1)
     return found[0] if found else ""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the end of a report of a wrong name, `; did you mean 'user'?`; empty: no `known` name looks like it."""
+    """Return the end of a report of a wrong name, `; did you mean 'user'?`; empty if no `known` name is similar."""
     found = similar(name, known)
     return f"; did you mean '{found}'?" if found else ""
 

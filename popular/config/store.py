@@ -1,8 +1,8 @@
-"""The one frozen value of everything configured, and the few ways to make a new one of it.
+"""The frozen value of everything configured, and the few ways to make a new one from it.
 
-The INI reader, the command line and the control commands all go through `with_variable`,
-`with_item` and `without_item`; who wants to change something makes a new `Config`, compares, applies
-and swaps it, or keeps the old one.  A `Config` never changes, so every forked child may hold it.
+The INI reader, the command line and the control commands all use `with_variable`, `with_item` and
+`without_item`.  To change something, code makes a new `Config`, compares it, applies it and swaps it
+in, or keeps the old one.  A `Config` never changes, so every forked child may hold it.
 Lean: used by the starter, the master, the children and the tools.  Wrong names and values raise
 UsageError; a damaged hand-over raises ConfigError.
 """
@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 
 
 class WrongValue(PopularError):
-    """A check met a value that is reported as wrong already; what depends on it cannot be checked."""
+    """A check met a value that has been reported as wrong; what depends on it cannot be checked."""
 
 
 WRONG = object()    # stands for such a value
@@ -41,7 +41,7 @@ def sound(work: Callable[[], _T], otherwise: _T) -> _T:
 
 
 def gather(checks: Iterable[Callable[[], Iterable[Mistake]]]) -> list[Mistake]:
-    """Return what checks find; one that meets a wrong value finds nothing."""
+    """Return the findings of all checks; a check that meets a wrong value finds nothing."""
     nothing: Iterable[Mistake] = ()
     return [mistake for check in checks for mistake in sound(check, nothing)]
 
@@ -49,7 +49,7 @@ def gather(checks: Iterable[Callable[[], Iterable[Mistake]]]) -> list[Mistake]:
 class Values(Mapping[str, object]):
     """Names and their values; frozen.  The typed accessors raise TypeError for a value of another type.
 
-    KeyError and TypeError here are mistakes of the program, never of an administrator.
+    KeyError and TypeError are programming errors, never an administrator's mistakes.
     """
 
     __slots__ = ("_values",)
@@ -103,7 +103,7 @@ class Values(Mapping[str, object]):
         return self._typed(name, tuple)
 
     def files(self, name: str) -> tuple[str, ...]:
-        """Return Files, none when they are not given."""
+        """Return Files, empty when they are not given."""
         return () if self._values[name] is None else self._typed(name, tuple)
 
     def lines(self, name: str) -> tuple[str, ...]:
@@ -141,15 +141,15 @@ class Item:
 
     ident: str
     values: Values
-    origin: str    # FROM_FILE or FROM_COMMAND: who brought it; a command that changes some values leaves it the file's
+    origin: str    # FROM_FILE or FROM_COMMAND: a command that changes some values leaves "file"
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """The INI file that a Config was read from."""
 
-    path: str      # absolute; there need not be such a file
-    digest: str    # SHA-256 of what stood in it, in hex; empty: there was none
+    path: str      # absolute; the file need not exist
+    digest: str    # SHA-256 of its content, in hex; empty: there was no file
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class Config:
 
     variables: Values
     objects: Mapping[str, tuple[Item, ...]]    # by class, in the order in which they were added
-    generation: int = field(default=0)         # counted up by whoever puts a new Config into force
+    generation: int = field(default=0)         # increased when a new Config takes effect
     source: Source | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
@@ -177,14 +177,14 @@ class Config:
 
 
 def default_config(schema: Schema) -> Config:
-    """Return what holds when nobody has configured anything."""
+    """Return the Config that applies when nothing is configured."""
     return Config(Values({row.name: row.default for row in schema.settings}), {cls.name: () for cls in schema.classes})
 
 
 def with_variable(config: Config, schema: Schema, name: str, text: str, *, starting: bool = False) -> Config:
     """Return `config` with one variable set to what `text` says.
 
-    `starting` is for the INI file and the command line, which may set what is read-only later.
+    `starting` is for the INI file and the command line, which may set what is read-only afterwards.
     Raises UsageError: no such variable, read-only, or a wrong value.
     """
     row = known_variable(schema, name)
@@ -194,7 +194,7 @@ def with_variable(config: Config, schema: Schema, name: str, text: str, *, start
 
 
 def known_variable(schema: Schema, name: str) -> Setting:
-    """Return the row of a variable; raises UsageError when there is none of this name."""
+    """Return the row of a variable; raises UsageError for an unknown name."""
     row = schema.variable(name)
     if row is None:
         hint = did_you_mean(name, (each.name for each in schema.settings)) or "; try show"
@@ -211,7 +211,7 @@ def with_fact(config: Config, name: str, value: object) -> Config:
 
 def with_item(config: Config, schema: Schema, cls: str, ident: str, values: Mapping[str, str], origin: str,
               *, keep: bool = False) -> Config:
-    """Return `config` with the object `ident` added, or replaced in its place.
+    """Return `config` with the object `ident` added, or replaced at its position.
 
     Keys that `values` does not name take their defaults; with `keep` they stay as they are, and the
     object must exist.  Raises UsageError: no such class, object or key, wrong id or value, key missing.
@@ -234,7 +234,7 @@ def with_item(config: Config, schema: Schema, cls: str, ident: str, values: Mapp
 
 
 def without_item(config: Config, schema: Schema, cls: str, ident: str) -> Config:
-    """Return `config` without the object `ident`; raises UsageError when there is none."""
+    """Return `config` without the object `ident`; raises UsageError if it does not exist."""
     _class(schema, cls)
     old = config.item(cls, ident)
     if old is None:
@@ -245,13 +245,13 @@ def without_item(config: Config, schema: Schema, cls: str, ident: str) -> Config
 def given_back(config: Config, base: Config, cls: str, ident: str, keys: Sequence[str] = ()) -> Config:
     """Return `config` in which an object has the values that `base`, the INI file as it was read, has for it.
 
-    For some keys or, without any, for all.  Raises UsageError: no such object in one of both, no such key.
+    For some keys or, without any, for all.  Raises UsageError: no such object in either of them, no such key.
     """
     own, files = config.item(cls, ident), base.item(cls, ident)
     if own is None:
         raise unknown_item(config, cls, ident)
     if files is None:
-        raise UsageError(f"{cls} {ident} does not stand in the INI file")
+        raise UsageError(f"{cls} {ident} is not in the INI file")
     unknown = [key for key in keys if key not in files.values]
     if unknown:
         raise UsageError(f"{cls} {ident}: {_unknown('key', unknown[0], files.values)}")
@@ -261,7 +261,7 @@ def given_back(config: Config, base: Config, cls: str, ident: str, keys: Sequenc
 
 
 def unknown_item(config: Config, cls: str, ident: str) -> UsageError:
-    """Return the error for an object that is not there."""
+    """Return the error for a missing object."""
     return _unknown(cls, ident, (item.ident for item in config.items(cls)))
 
 
@@ -278,10 +278,10 @@ def dump(config: Config, schema: Schema) -> str:
 
 
 def load(text: str, schema: Schema) -> Config:
-    """Return the Config that `dump` wrote down; raises ConfigError when `text` is none of this program.
+    """Return the Config that `dump` wrote down; raises ConfigError when `text` is not this program's.
 
-    It may have been written by another version: what is unknown here is left out, what is missing
-    has its default.
+    It may have been written by another version: unknown values are left out, and missing ones have
+    their defaults.
     """
     try:
         raw = json.loads(text)
@@ -336,7 +336,7 @@ def _texts(rows: tuple[Setting, ...], values: Values) -> dict[str, str | None]:
 
 
 def _values(rows: tuple[Setting, ...], texts: Mapping[str, str | None]) -> Values:
-    """Read texts of `_texts`, if they are there; defaults are taken unread: a default directory need not exist."""
+    """Read texts of `_texts`, if they exist; defaults are not parsed, because a default directory need not exist."""
     values: dict[str, object] = {}
     for row in rows:
         text = texts.get(row.name, row.show(row.default))

@@ -75,7 +75,7 @@ def test_a_file_that_was_edited_meanwhile_is_left_alone(proxy: Daemon) -> None:
     proxy.config.write_text(edited)
     done = pcontrol(proxy, "config save")
     assert done.returncode == 1
-    assert "was changed after the daemon had read it" in done.stderr
+    assert "was changed after the daemon read it" in done.stderr
     assert proxy.config.read_text() == edited
     assert pcontrol(proxy, "reload", "config save").returncode == 0
     assert "maxerrors = 9" in proxy.config.read_text()

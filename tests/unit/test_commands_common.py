@@ -62,7 +62,7 @@ ROWS = [pytest.param(schema, words, row, id=f"{schema.program}-{row.name}")
 def test_every_variable_can_be_set_or_is_read_only(schema, words, row):
     master = FakeMaster(schema, words)
     if isinstance(row.kind, Off):
-        with pytest.raises(UsageError, match="there is no such thing any more"):
+        with pytest.raises(UsageError, match="it can no longer be turned on"):
             master.run(f"set {row.name} on")
         assert master.run(f"set {row.name} off").text == "unchanged"
         return

@@ -195,7 +195,7 @@ def test_a_hostile_daemon_writes_nothing_that_commands_could_not(file: Path, cha
 @pytest.mark.parametrize("text", [
     "", "{", "[]", '{"program": 1}', '{"program": "x", "path": "", "digest": "", "changes": [1]}', "[" * 100_000])
 def test_what_is_no_word_of_a_daemon(text: str) -> None:
-    with pytest.raises(ValueError, match="in a way that is not known"):
+    with pytest.raises(ValueError, match="in an unknown form"):
         changes_from(text)
 
 

@@ -156,7 +156,7 @@ def test_values_are_given_back_to_the_file():
     for ident, keys, why in (("none", (), "no such backend"), ("store", ("colour",), "no such key")):
         with pytest.raises(UsageError, match=why):
             given_back(present, base, "backend", ident, keys)
-    with pytest.raises(UsageError, match="backend store does not stand in the INI file"):
+    with pytest.raises(UsageError, match="backend store is not in the INI file"):
         given_back(present, DEFAULT, "backend", "store")
 
 

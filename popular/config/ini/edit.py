@@ -1,7 +1,7 @@
-"""Changing values in the text of an INI file and leaving everything else as it is: comments, order and layout.
+"""Changing values in the text of an INI file while keeping everything else: comments, order and layout.
 
-Pure functions over lines, for files that `read_ini` has read without a mistake; whoever uses it reads the outcome
-again, to be sure.  Raises nothing.
+Pure functions over lines, for files that `read_ini` has read without a mistake; the caller reads the result again
+to check it.  Raises nothing.
 """
 
 import re
@@ -19,7 +19,7 @@ _MARGIN = "    "
 
 @dataclass(slots=True)
 class _Line:
-    """One line, and the section that it stands in: ("vserv", "main"), ("pproxy",), or () before the first."""
+    """One line, and its section: ("vserv", "main"), ("pproxy",), or () before the first."""
 
     text: str
     place: tuple[str, ...]
@@ -61,7 +61,7 @@ class _File:
             self.lines.append(_Line(text, place, header is not None, key["name"] if key and header is None else ""))
 
     def put(self, place: tuple[str, ...], name: str, text: str) -> None:
-        """Give a key a value, where it stands already or in a line of its own."""
+        """Give a key a value: in its present line, or in a new one."""
         value = quote(text) if text else ""
         for line in self.lines:
             if line.place == place and line.key == name:
@@ -72,18 +72,18 @@ class _File:
         self._insert(index, f"{margin}{name} = {value}".rstrip(), place, key=name)
 
     def remove(self, place: tuple[str, ...]) -> None:
-        """Take an object out: its header, its keys and what stands between them."""
+        """Remove an object: its header, its keys and what is between them."""
         own = [index for index, line in enumerate(self.lines) if line.place == place and line.says_something]
         if own:
             del self.lines[own[0]:own[-1] + 1]
 
     def _need(self, place: tuple[str, ...]) -> None:
-        """Make the section when there is none."""
+        """Add the section if it is missing."""
         if any(line.is_header and line.place == place for line in self.lines):
             return
         if len(place) == 1:
             last = self._last(lambda line: line.says_something or bool(line.text.strip()))
-            blank = self.lines[last + 1:-1]    # behind the last line feed there is nothing
+            blank = self.lines[last + 1:-1]    # after the last line feed there is nothing
             self.lines[last + 1:] = blank or ([_Line(self._end, ())] if last >= 0 else [])
             self._insert(len(self.lines), f"[{place[0]}]", place, is_header=True)
             self.lines.append(_Line("", place))
@@ -95,7 +95,7 @@ class _File:
         self._insert(last + 1, f"{siblings[-1] if siblings else _MARGIN}[[{place[1]}]]", place, is_header=True)
 
     def _room_for(self, place: tuple[str, ...], name: str) -> tuple[int, str]:
-        """Return where a new key is put, and its margin: behind the comment that has it, or the last key there is."""
+        """Return where a new key goes, and its margin: after the comment that holds it, or after the last key."""
         hint = re.compile(rf"\s*#\s*{re.escape(name)}\s*=.*", re.DOTALL)
         commented = self._last(lambda line: line.place == place and hint.fullmatch(line.text) is not None)
         last = self._last(lambda line: line.place == place and line.says_something)
@@ -109,7 +109,7 @@ class _File:
 
 
 def _replaced(text: str, value: str) -> str:
-    """Return a line with another value, and its comment."""
+    """Return a line with a new value and its old comment."""
     found = _KEY.fullmatch(text)
     if found is None:
         return text

@@ -1,8 +1,8 @@
-"""The INI file: its lines (iniscan.py), and what the rows say of its values.
+"""The INI file: its lines (config.ini.scan), and their values as the rows define them.
 
-`[PROGRAM]` holds variables, `[CLASS]` holds one `[[ID]]` for each object.  There is no interpolation and no lists;
-quoting is ours (quoting.py).  Starter only.  All mistakes of a file are reported at once, each with its line; a
-value that is wrong is `WRONG` in the Config, so that everything else can be checked, too.
+`[PROGRAM]` holds variables, `[CLASS]` holds one `[[ID]]` for each object.  There are no interpolation and no lists;
+config.ini.text defines quoting.  Starter only.  All mistakes in a file are reported at once, each with its line.  A
+wrong value is `WRONG` in the Config, so that everything else can be checked, too.
 """
 
 import hashlib
@@ -27,15 +27,15 @@ MAX_LINE = 20_000        # characters: a file name of quotes only, each of them 
 class Reading:
     """What a file says."""
 
-    config: Config                                             # with what it says folded over what there was
+    config: Config                                             # the earlier one with the file applied to it
     mistakes: list[Mistake] = field(default_factory=list)      # in the order of their lines
     places: dict[str, str] = field(default_factory=dict)       # `[vserv] main: address` → `FILE: line 7`
 
 
 def read_ini(path: str, schema: Schema, config: Config) -> Config:
-    """Return `config` with what the file `path` says folded over it.
+    """Return `config` with the file `path` applied to it.
 
-    Relative file names in it count from its own folder, so that a later reload means the same files.
+    Relative file names are relative to the folder of the file, so that a later reload means the same files.
     Raises ConfigError with every mistake: unreadable, wrong lines, unknown or repeated names, wrong values.
     """
     reading = examine_ini(path, schema, config)
@@ -45,17 +45,17 @@ def read_ini(path: str, schema: Schema, config: Config) -> Config:
 
 
 def examine_ini(path: str, schema: Schema, config: Config) -> Reading:
-    """Do the same, and go on with what can be known where there are mistakes; raises ConfigError for no readable file.
+    """Do the same, but go on after mistakes; raises ConfigError for an unreadable file.
 
-    Values that are wrong are WRONG, as are those that must be there and are not.
+    Wrong values are WRONG, and so are missing required ones.
     """
     return _IniFile(path, schema, Reading(config)).reading
 
 
 def value_in(path: str, section: str, key: str) -> str | None:
-    """Return one value of another program's file, as text; None where it does not say, or cannot be read.
+    """Return one value of another program's file, as text; None where it is missing or cannot be read.
 
-    What is wrong with the file is for that program to report.
+    Mistakes in the file are for that program to report.
     """
     try:
         root = ConfigObj(path, interpolation=False, list_values=False, file_error=True, encoding="utf-8")
@@ -149,7 +149,7 @@ class _IniFile:
 
 
 def _value(row: Setting, text: str, folder: str) -> object:
-    """Return the value of a text of the file, file names made absolute; raises ValueError with what is wrong."""
+    """Return the value of a text in the file, with absolute file names; raises ValueError with what is wrong."""
     if not row.starts:
         raise ValueError("only the program itself sets it")
     absolute = text

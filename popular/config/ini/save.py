@@ -1,6 +1,6 @@
-"""Writing into an INI file what commands have changed: whole or not at all, with the old file beside it.
+"""Saving the changes of commands into an INI file: completely or not at all, with the old file kept beside it.
 
-Used by pcontrol, with the rights of whoever runs it.  Raises UsageError for what must not be done, ConfigError
+Used by pcontrol, with the rights of the user who runs it.  Raises UsageError for what must not be done, ConfigError
 for a file with mistakes, and OSError.
 """
 
@@ -17,7 +17,7 @@ from popular.config.setting import Schema
 from popular.config.store import FROM_FILE, Config, default_config, with_item, with_variable, without_item
 from popular.errors import UsageError
 
-OLD = ".old"    # behind the name of the file as it was
+OLD = ".old"    # appended to the name of the old file
 _NEW = ".new"
 
 _BOM = b"\xef\xbb\xbf"
@@ -29,20 +29,20 @@ class _Original:
 
     raw: bytes
     status: os.stat_result
-    attributes: tuple[tuple[str, bytes], ...]    # extended ones, lists of access rights among them
+    attributes: tuple[tuple[str, bytes], ...]    # extended ones, including access control lists
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what stands in it, in hex."""
+        """SHA-256 of its content, in hex."""
         return hashlib.sha256(self.raw).hexdigest()
 
 
 def save(told: Told, schema: Schema) -> str:
-    """Write the changes that a daemon has told into its file; returns the name of that file.
+    """Write the changes that a daemon has reported into its file; returns the name of that file.
 
-    Refused when the file is another than the daemon has read, when a change is none that a command could make, and
-    when the new file would not say what it should.  Owner, group, mode and extended attributes stay; a symbolic link
-    stays, too, and what it leads to is written.
+    Refused when the daemon has read another version of the file, when no command could make one of the changes, and
+    when the new file would not read back as intended.  Owner, group, mode and extended attributes stay; a symbolic
+    link stays, too, and its target is written.
     """
     path = os.path.realpath(told.path)
     folder, name = os.path.split(path)
@@ -71,7 +71,7 @@ def save(told: Told, schema: Schema) -> str:
 
 
 def changed(config: Config, schema: Schema, changes: tuple[Change, ...]) -> Config:
-    """Return `config` with changes, as commands would make them; raises UsageError for what no command could."""
+    """Return `config` with changes made as by commands; raises UsageError for what no command could change."""
     for change in changes:
         if change.section == schema.program and not change.ident:
             for name, text in change.values.items():
@@ -85,13 +85,13 @@ def changed(config: Config, schema: Schema, changes: tuple[Change, ...]) -> Conf
 
 
 def holds(path: str, schema: Schema) -> bool:
-    """Tell whether a file is an INI file of this program, and says something; raises ConfigError."""
+    """Tell whether a file is an INI file of this program and not empty; raises ConfigError."""
     config = read_ini(path, schema, default_config(schema))
     return config != default_config(schema)
 
 
 def want_good_file(told: Told, schema: Schema) -> None:
-    """Raise ConfigError for a file with mistakes, UsageError for another one than the daemon has read."""
+    """Raise ConfigError for a file with mistakes, UsageError for one that the daemon has not read."""
     if not told.digest and not os.path.lexists(told.path):    # it has read none
         return
     source = read_ini(told.path, schema, default_config(schema)).source
@@ -99,14 +99,14 @@ def want_good_file(told: Told, schema: Schema) -> None:
 
 
 def _want_unchanged(digest: str, told: Told) -> None:
-    """Raise UsageError when the file is another one than the daemon has read."""
+    """Raise UsageError when the file has changed since the daemon read it."""
     if digest != told.digest:
-        raise UsageError(f"{told.path} was changed after the daemon had read it; nothing was written: reload first, "
+        raise UsageError(f"{told.path} was changed after the daemon read it; nothing was written: reload first, "
                          "and see what it says")
 
 
 def _want_no_other(folder: int, path: str) -> None:
-    """Keep out others that save into this folder, until the descriptor is closed: their new files have these names."""
+    """Lock the folder against other saves, which use the same names, until the descriptor is closed."""
     try:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -135,9 +135,9 @@ def _text(raw: bytes, changes: tuple[Change, ...]) -> bytes:
 
 
 def _write(folder: int, name: str, raw: bytes, like: _Original) -> str:
-    """Write a new file that belongs to whom the original does, and sync it; returns its name."""
+    """Write a new file with the owner of the original, and sync it; returns its name."""
     try:
-        os.unlink(name, dir_fd=folder)    # left by one that was killed
+        os.unlink(name, dir_fd=folder)    # left by a killed process
     except FileNotFoundError:
         pass
     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
@@ -148,7 +148,7 @@ def _write(folder: int, name: str, raw: bytes, like: _Original) -> str:
         if (own.st_uid, own.st_gid) != (like.status.st_uid, like.status.st_gid):
             os.fchown(fd, like.status.st_uid, like.status.st_gid)
         for attribute, value in like.attributes:
-            if not attribute.startswith("security."):    # the kernel's, of a module that labels new files itself
+            if not attribute.startswith("security."):    # set by the kernel's security modules
                 os.setxattr(fd, attribute, value)
         os.fchmod(fd, stat.S_IMODE(like.status.st_mode) & 0o777)
         os.fsync(fd)

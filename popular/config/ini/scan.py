@@ -1,7 +1,7 @@
-"""The lines of an INI file: which section and key each belongs to, and what is wrong with their order and names.
+"""The lines of an INI file: the section and key of each, and what is wrong with their order and names.
 
-Each line is read by the rules of configobj, so that what it writes is read alike; sections are kept here, because
-reports need line numbers, and because what stands below a wrong section line is to be checked all the same.
+Each line is read by the rules of configobj, so that files written by it are read in the same way.  Sections are
+handled here, because reports need line numbers, and because the lines below a wrong section line are checked as well.
 Starter only: configobj is heavy.  Raises nothing: reports are collected.
 """
 
@@ -22,7 +22,7 @@ class _Key:
     """One `KEY = VALUE`."""
 
     number: int           # of its line
-    value: str | None     # as it stands there, without comment; None: it is known to be wrong
+    value: str | None     # as in the file, without comment; None: known to be wrong
 
 
 @dataclass(slots=True)
@@ -32,12 +32,12 @@ class Block:
     number: int                 # of its section line
     section: str
     ident: str = ""             # of the object; empty: the program's
-    counts: bool = True         # False: it is checked only, for another one has its name
+    counts: bool = True         # False: only checked, because its name is taken
     keys: dict[str, _Key] = field(default_factory=dict)
 
     @property
     def place(self) -> str:
-        """Where that is, for reports."""
+        """Its place, for reports."""
         return place(self.section, self.ident) if self.ident else place(self.section)
 
 
@@ -53,7 +53,7 @@ class Scan:
     """The blocks of a file, and what is wrong with its lines."""
 
     def __init__(self, lines: Sequence[str], schema: Schema) -> None:
-        """Read `lines`, which have no ends."""
+        """Read `lines`, without line ends."""
         self.blocks: list[Block] = []
         self.reports: list[_Report] = []
         self._lines = lines
@@ -62,9 +62,9 @@ class Scan:
         self._known.update((cls.name, {row.name for row in cls.rows}) for cls in schema.classes)
         self._reader = ConfigObj(interpolation=False, list_values=False)
         self._seen: dict[tuple[str, ...], int] = {}    # sections and objects, by the lines where they begin
-        self._section = ""                             # the one that holds; empty: none yet
+        self._section = ""                             # the current one; empty: none yet
         self._block: Block | None = None               # where keys go; None: nowhere
-        self._is_lost = False                          # below a section that nobody knows
+        self._is_lost = False                          # below an unknown section
         index = 0
         while index < len(lines):
             index = self._read(index) + 1
@@ -89,11 +89,11 @@ class Scan:
         name = _unquoted(found[3]) if found else line.partition("#")[0].strip("[] \t")
         depth = line.replace(" ", "").replace("\t", "").partition(name[:1] or "]")[0].count("[")
         if not name:
-            self._report(number, f"{quoted(line)} is not [SECTION], nor [[ID]] inside of a section")
+            self._report(number, f"{quoted(line)} is not [SECTION], nor [[ID]] inside a section")
             return
         if not found or found[4].count("]") != depth:
             depth = 1 if name in self._known else min(depth, 2)
-            self._report(number, f"{quoted(line)} is not closed as it is opened; write {'[' * depth}{_shown(name)}"
+            self._report(number, f"{quoted(line)} has unequal brackets; write {'[' * depth}{_shown(name)}"
                          f"{']' * depth}")
         if depth == 1:
             self._open_section(number, name)
@@ -108,7 +108,7 @@ class Scan:
         if name in self._known:
             first = self._seen.setdefault((name,), number)
             if first != number:
-                self._report(number, f"[{name}] stands here a second time, after line {first}; put both together")
+                self._report(number, f"[{name}] was already in line {first}; merge the two")
             self._enter(number, name)
         elif self._has_objects and self._fits(keys, self._section):
             self._report(number, f"unknown section [{_shown(name)}]; did you mean [[{_shown(name)}]], an object of "
@@ -123,7 +123,7 @@ class Scan:
                 self._enter(number, meant)
 
     def _enter(self, number: int, name: str) -> None:
-        """Go on in a section that is known."""
+        """Enter a known section."""
         self._section, self._is_lost, self._block = name, False, None
         if name == self._program:
             self._block = next((block for block in self.blocks if block.section == name), None)
@@ -149,7 +149,7 @@ class Scan:
             self._report(number, f"{quoted(ident)} is not {Id.wanted}")
             block.counts = False
         elif first != number:
-            self._report(number, f"[[{ident}]] stands in [{self._section}] a second time, after line {first}")
+            self._report(number, f"[[{ident}]] was already in [{self._section}] in line {first}")
             block.counts = False
         self._block = block
         self.blocks.append(block)
@@ -159,7 +159,7 @@ class Scan:
         return self._section not in ("", self._program) and not self._is_lost
 
     def _fits(self, keys: set[str], section: str) -> bool:
-        """Tell whether at least half of some keys, wrong ones among them, are those of a section's objects."""
+        """Tell whether at least half of these keys, wrong ones included, are keys of a section's objects."""
         return bool(keys) and 2 * len(keys & self._known[section]) >= len(keys)
 
     def _keys_below(self, number: int) -> set[str]:
@@ -176,7 +176,7 @@ class Scan:
     # keys
 
     def _read_key(self, index: int) -> int:
-        """Read a line that is none of a section; returns the index of the last line of its value."""
+        """Read a line that is not a section line; returns the index of the last line of its value."""
         number, line = index + 1, self._lines[index]
         found = self._reader._keyword.match(line)
         if found is None:
@@ -189,7 +189,7 @@ class Scan:
                 value, _, index = self._reader._multiline(text, self._lines, index, len(self._lines) - 1)
             else:
                 value, _ = self._reader._handle_value(text)
-        except SyntaxError:    # not what stands behind `=`, for it may be secret
+        except SyntaxError:    # without what follows `=`, which may be secret
             self._report(number, f"'{_shown(name)} = ...': the value begins with quotes that are not closed")
         self._add(number, name, value)
         return index
@@ -213,9 +213,9 @@ class Scan:
             meant = similar(name, known)
             self._report(number, f"{block.place}: unknown key {_quoted(name)}{self._hint(name, meant)}")
             if meant:
-                block.keys.setdefault(meant, _Key(number, None))    # what else is said of it would be wrong
+                block.keys.setdefault(meant, _Key(number, None))    # any further report about it would be wrong
         elif name in block.keys and block.keys[name].value is not None:
-            self._report(number, f"{block.place}: '{name}' stands here a second time, after line "
+            self._report(number, f"{block.place}: '{name}' was already in line "
                          f"{block.keys[name].number}")
         else:
             block.keys[name] = _Key(number, value)
@@ -223,13 +223,13 @@ class Scan:
     def _hint(self, name: str, meant: str) -> str:
         homes = [section for section, known in self._known.items() if name in known]
         if homes:
-            return f", which belongs into {' or '.join(f'[{section}]' for section in homes)}"
+            return f", which belongs in {' or '.join(f'[{section}]' for section in homes)}"
         return f"; did you mean '{meant}'?" if meant else ""
 
     def _rubbish(self, line: str) -> str:
         word = line.replace(":", " ").split()[0] if line.replace(":", "").strip() else ""
         if any(word in known for known in self._known.values()):
-            return f"there is no = behind {word}; write {word} = VALUE"
+            return f"there is no = after {word}; write {word} = VALUE"
         return f"{quoted(line)} is not [SECTION], [[ID]] or KEY = VALUE"
 
 

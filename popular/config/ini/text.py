@@ -1,8 +1,8 @@
-"""How a Config and single values stand in an INI file, so that any text survives the way there and back.
+"""How a Config and single values are written in an INI file, so that any text can be read back unchanged.
 
 A bare value ends at a `#`.  `'…'` is taken literally.  In `"…"` the four characters `\\xNN` stand for
-the character of that code, which is how a quote gets into quotes; nothing else is special.  What is
-no single quoted text, such as `"a b" "c d"`, stays as it is, for whoever splits it like a shell.
+the character of that code, so quotes can contain a quote; nothing else is special.  Anything but one
+quoted text, such as `"a b" "c d"`, stays as it is, for code that splits it like a shell.
 Lean: used by starters, by the master (`show config`) and by tools.  Raises nothing for a Config of its schema.
 """
 
@@ -16,10 +16,10 @@ _ESCAPE = re.compile(r"\\x([0-9A-Fa-f]{2})", re.ASCII)
 
 
 def render_ini(config: Config, schema: Schema) -> str:
-    """Return an INI file that `read_ini` folds back to the same variables and objects.
+    """Return an INI file from which `read_ini` makes the same variables and objects.
 
-    What a file cannot say stands there as a comment: what only the program sets, optional values that
-    are not given, and directories that are the default and hence need not exist.
+    What a file cannot express becomes a comment: values that only the program sets, optional values that
+    are not given, and default directories, which need not exist.
     """
     lines = [f"[{schema.program}]"]
     lines += [_assignment(row, config.variables) for row in schema.settings]
@@ -32,7 +32,7 @@ def render_ini(config: Config, schema: Schema) -> str:
 
 
 def quote(text: str) -> str:
-    """Return `text` as an INI file must spell it: bare where that is safe."""
+    """Return `text` as it must be written in an INI file: bare where that is safe."""
     if text and text == text.strip() and "#" not in text and text[0] not in "'\"":
         return text
     escaped = text.replace("\\x", "\\x5cx").replace('"', "\\x22")
@@ -49,7 +49,7 @@ def unquote(value: str) -> str:
 
 
 def _assignment(row: Setting, values: Values) -> str:
-    """Return `name = value`, as a comment where a file cannot say it."""
+    """Return `name = value`, as a comment where a file cannot express it."""
     value = values[row.name]
     text = row.show(value)
     line = f"{row.name} = {'' if text is None else quote(text)}".rstrip()
