@@ -1,1 +1,1 @@
-"""The state file: shared memory in which master and children tell what they do, for pstatus and Prometheus."""
+"""The state file: shared memory in which master and children report what they do, for pstatus and Prometheus."""

@@ -1,7 +1,7 @@
-"""What a state file counts: one row for each counter, from which everything is made that writes or shows it.
+"""What a state file counts: one row for each counter.
 
 The columns of the file, the lines of pstatus and of its live view, the metrics and a table in pstatus(1) are made from
-these rows.  A new counter is a row with the next free column, and a `count` where the thing happens.
+these rows.  To add a counter, add a row with the next free column, and call `count` where the event happens.
 Read by the master, its children and pstatus.  Data, nothing is raised.
 """
 
@@ -18,14 +18,14 @@ class Counter:
     """One counter, of one program or of both."""
 
     name: str                   # in the code, and a key of the totals in JSON
-    column: int                 # of a row of the state file; an older one never gets another
-    word: str = ""              # what pstatus says behind the number
-    help: str = ""              # for pstatus(1); empty: what its metric says
+    column: int                 # of a row of the state file; it never changes
+    word: str = ""              # what pstatus shows after the number
+    help: str = ""              # for pstatus(1); empty: the help of its metric
     programs: tuple[str, ...] = ("pproxy", "pserv")
     value: str = ""             # of the label of its metric
     unit: float = 1             # what it counts, in the unit of its metric
-    rate: str = ""              # its name among the rates of pstatus --top; empty: it is not there
-    is_main: bool = False       # it is there even when it is 0
+    rate: str = ""              # its name among the rates of pstatus --top; empty: not shown
+    is_main: bool = False       # it is shown even when it is 0
     plays_empty: bool = False   # pproxy was an empty mailbox to these clients
 
 
@@ -36,8 +36,8 @@ class Family:
     name: str
     kind: Literal["counter", "gauge"]
     help: str
-    labels: tuple[str, ...] = ()      # beside `program`
-    line: str = ""                    # the line of pstatus that shows its counters, where one is like all others
+    labels: tuple[str, ...] = ()      # in addition to `program`
+    line: str = ""                    # the line of pstatus that shows its counters, if they need no special one
     counters: tuple[Counter, ...] = ()
 
 
@@ -120,7 +120,7 @@ PER_CLASS = {family.labels[0]: family for family in (
     _counted("server_sessions", "Sessions of each server.", labels=("server",)))}
 UNNAMED = _counted("unnamed_sessions", "Sessions of objects for whose names the state file has no room.")
 
-# In the order in which they are told; those without counters are about the file's names and failures.
+# In the order of output; those without counters are about the file's names and failures.
 COUNTED = (
     _counted("sessions", "Sessions that have begun.", Counter("sessions", 0, rate="sessions", is_main=True)),
     ENDED, *PER_CLASS.values(), UNNAMED,

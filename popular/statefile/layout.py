@@ -1,7 +1,7 @@
-"""The state file PROGRAM.state to the octet (spec 6): where everything stands, and what it is called.
+"""The state file PROGRAM.state to the octet (spec 6): where everything is, and what it is called.
 
-Read by the master and its children, who write the file, and by pstatus.  Data and pure functions,
-nothing is raised.  Numbers are in the host's byte order and not aligned by gaps other than those
+Read by the master and its children, which write the file, and by pstatus.  Data and pure functions,
+nothing is raised.  Numbers are in the host's byte order and without alignment gaps other than those
 named here; texts are UTF-8, padded with NULs, cut where they do not fit.
 
     header         4096 octets at 0
@@ -37,7 +37,7 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
     name records   72 octets each; slots and rows refer to them by number; never changed, only added to
         0   8s  class of the object: vserv, backend or server
         8   64s its id
-        number 0 is nobody's; it counts what found no room
+        number 0 has no name; it counts what found no room
     failures       64 octets for each name, at 24576; used are those of backends, and number 0
         0   8Q  failures of each kind, in the order of FAILURES
     slot records   384 octets each
@@ -63,10 +63,10 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
       512   256Q sessions of each name
 
 A writer first makes the second sequence number the coming even one, then the first one odd; writes;
-and makes the first one even.  So a reader who finds the first number even and unchanged over its
-reading has a whole record; and so has, with equal and even numbers, whoever reads a copy of the file
-that was made front to back.  Each record has one writer at a time: a child its slot and row, the
-master all others and the slots of the dead.  Rows and failures are read without a sequence: each counter is whole.
+and makes the first one even.  So a reader that finds the first number even and unchanged after
+reading has a whole record.  In a copy of the file that was made front to back, a record is whole if both
+numbers are equal and even.  Each record has one writer at a time: a child writes its slot and row, the
+master all others and the slots of dead children.  Rows and failures are read without a sequence: each counter is whole.
 A row survives its child: the next one in the slot goes on counting.
 """
 
@@ -81,7 +81,7 @@ LAYOUT_VERSION = 3
 
 HEADER_SIZE = 4096
 FIXED = struct.Struct("=8s8sIIIIQIIQIIQQQ32s64s")
-CHANGING = struct.Struct("=idIIIIddBB")    # behind the sequence number
+CHANGING = struct.Struct("=idIIIIddBB")    # after the sequence number
 CHANGING_AT = 192
 CHANGING_SIZE = 56                         # with both sequence numbers
 LOAD_STATE_AT = 241
@@ -91,7 +91,7 @@ NAMES = 256
 NAMES_AT = HEADER_SIZE
 
 SLOT_SIZE = 384
-SLOT = struct.Struct("=iIHHH2xB3xQQddd64s48s200s")    # behind the sequence number
+SLOT = struct.Struct("=iIHHH2xB3xQQddd64s48s200s")    # after the sequence number
 MOVING = struct.Struct("=B3xQQdd")                    # the part of it that every change of state writes
 MOVING_AT = 20
 NAMED = struct.Struct("=HH")
@@ -102,21 +102,21 @@ SID_AT = 64
 USER = struct.Struct("=200s")
 USER_AT = 176
 
-# Why a login at a backend came to nothing, with the texts of pstatus(1).  They are few, so children report them to the
-# master, which counts: columns for each backend in each slot's row would be seven times the rest of it.
+# Why a login at a backend failed, with the texts of pstatus(1).  They are few, so children report them to the
+# master, which counts them: columns for each backend in each slot's row would make a row seven times as long.
 FAILURES = {
-    "refused": "The connection was refused, or there is no way there.",
-    "timeout": "The backend did not answer the connection, or what came before the login, in time.",
+    "refused": "The connection was refused, or the backend was unreachable.",
+    "timeout": "The backend did not accept the connection, or did not answer before the login, in time.",
     "closed": "The backend closed the connection before it answered the login.",
-    "tls": "The TLS of the backend is broken, or not what was agreed on.",
-    "protocol": "What the backend said is no answer, or its greeting is a refusal.",
-    "silence": "The backend was given the login and did not answer in time.",
+    "tls": "The backend's TLS is broken, or not what was agreed on.",
+    "protocol": "The backend gave an invalid answer, or its greeting was a refusal.",
+    "silence": "The backend received the login and did not answer in time.",
     "local": "This host could not open a connection.",
     "drained": "The backend was not asked, because it is drained.",
 }
 FAILURE_COLUMNS = 8
 FAILURE_SIZE = FAILURE_COLUMNS * 8         # octets of the counters of one name
-FAILURES_AT = 24_576                       # a whole page behind the names
+FAILURES_AT = 24_576                       # a whole page after the names
 
 SEQUENCE = struct.Struct("=I")
 SEQUENCE_SIZE = SEQUENCE.size
@@ -128,11 +128,11 @@ _PAGE = 4096
 
 
 class SessionState(IntEnum):
-    """What a slot is doing; each is a number in the file, and has what pstatus(1) and pstatus --top say of it."""
+    """What a slot is doing; a number in the file, with its text for pstatus(1) and its style for pstatus --top."""
 
     help: str
     style: str                     # how --top shows it
-    programs: tuple[str, ...]      # those that have it, if it is a state of sessions
+    programs: tuple[str, ...]      # those that have it, for a state of sessions
 
     def __new__(cls, number: int, style: str = "", help: str = "", *programs: str) -> "SessionState":
         state = int.__new__(cls, number)
@@ -156,7 +156,7 @@ class SessionState(IntEnum):
 
     @property
     def has_session(self) -> bool:
-        """Tell whether a slot in this state serves somebody."""
+        """Tell whether a slot in this state serves a client."""
         return self > SessionState.IDLE
 
 
@@ -164,7 +164,7 @@ STATES = {state.name.lower(): state for state in SessionState}
 
 
 class LimitState(IntEnum):
-    """How near sessions or load are to their limit (spec 5.3)."""
+    """How close sessions or load are to their limit (spec 5.3)."""
 
     OK = 0
     WARN = 1
@@ -193,7 +193,7 @@ class StateFileKind:
 
     @property
     def outcomes(self) -> tuple[str, ...]:
-        """Those of them that tell how sessions ended: one for each."""
+        """Those that count how sessions ended: one for each way."""
         return tuple(counter.name for counter in ENDED.counters if self.program in counter.programs)
 
 
@@ -203,10 +203,10 @@ KINDS = {kind.magic: kind for kind in (PROXY, SERVER)}
 
 
 class Layout:
-    """Where the records of a file with so many slots stand."""
+    """Where the records of a file with so many slots are."""
 
     def __init__(self, slots: int) -> None:
-        """Compute it once: every child asks."""
+        """Compute it once, because every child needs it."""
         self.slots = slots
         self.slots_at = _whole_pages(FAILURES_AT + NAMES * FAILURE_SIZE)   # offset of the slot records
         self.rows_at = _whole_pages(self.slots_at + slots * SLOT_SIZE)     # offset of the rows
@@ -221,7 +221,7 @@ class Layout:
         return self.rows_at + (slot + 1) * ROW_SIZE
 
     def places(self) -> tuple[int, ...]:
-        """Return the numbers that the header holds about all this, in its order from octet 16."""
+        """Return the numbers of the header that describe the layout, in its order from octet 16."""
         return (LAYOUT_VERSION, HEADER_SIZE, self.slots, SLOT_SIZE, self.slots_at, COLUMNS, ROW_SIZE, self.rows_at,
                 NAMES, NAME.size, NAMES_AT)
 

@@ -1,7 +1,7 @@
-"""What a state file tells a Prometheus: the metrics, and the text that it reads (exposition format 0.0.4).
+"""What a state file reports to Prometheus: the metrics, and their text (exposition format 0.0.4).
 
 Used by the process that serves metrics beside a daemon's children (daemon.master.metrics) and by `pstatus --metrics`.
-Pure functions.  No metric has users or addresses of clients in it: both would be many, and are nobody's business.
+Pure functions.  No metric contains users or addresses of clients: there are too many, and they are private.
 Names and units follow Prometheus's conventions: seconds, bytes, `_total` for what only grows.
 """
 
@@ -15,7 +15,7 @@ from popular.statefile.reader import Head, Row, StateFileView
 from popular.statefile.seqlock import Read
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-UNKNOWN_STATE = "unknown"    # state of a slot that was being written all the time
+UNKNOWN_STATE = "unknown"    # state of a slot that was being written at each attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +23,15 @@ class StateSnapshot:
     """What a state file holds at nearly one moment."""
 
     head: Head
-    rows: Sequence[Row | None]                    # of all slots ever used; None: never at rest
+    rows: Sequence[Row | None]                    # of all slots ever used; None: being written at each attempt
     totals: Mapping[str, int]
     per_name: Mapping[tuple[str, str], int]       # sessions by class and id
     failures: Mapping[tuple[str, str], int]       # by backend and kind
-    is_running: bool = True                       # the master is there
+    is_running: bool = True                       # the master exists
 
     @classmethod
     def at(cls, read: Read, patience: float) -> "StateSnapshot":
-        """Read everything, waiting `patience` seconds for writers in all; raises what StateFileView does."""
+        """Read everything, waiting at most `patience` seconds for writers in total; raises what StateFileView does."""
         view = StateFileView(read, patience)
         return cls(view.head, view.rows(), *view.totals(), view.failures())
 
@@ -56,14 +56,14 @@ def _idle(look: StateSnapshot) -> Iterable[Amount]:
 
 
 def _head(of: Callable[[Head], float], *, is_load: bool = False) -> Callable[[StateSnapshot], Iterable[Amount]]:
-    """Return a function that tells a number of the header; one about the load only where somebody looks at that."""
+    """Return a function that reports a number of the header; one about the load only if the load is read."""
     return lambda look: [] if is_load and look.head.maxlocalload <= 0 else [("", of(look.head))]
 
 
 UP = _gauge("up", "Whether the daemon runs: 0 when it was killed and has left its state file.")
 ACTIVE = _gauge("sessions_active", "Sessions that run, by what they are doing.", "state")
 
-# One row each: the metric, and what a daemon that runs tells there.
+# One row each: the metric, and what a running daemon reports.
 _GAUGES: tuple[tuple[Family, Callable[[StateSnapshot], Iterable[Amount]]], ...] = (
     (_gauge("build_info", "Always 1; the version of the daemon.", "version"), lambda look: [(look.head.version, 1)]),
     (_gauge("start_time_seconds", "When the daemon was started, or took over in an upgrade."),
@@ -88,7 +88,7 @@ FAMILIES = (UP, *(family for family, _ in _GAUGES), *COUNTED)
 
 
 def exposition(looks: Sequence[StateSnapshot]) -> str:
-    """Return the text about one daemon, or several, each of another program."""
+    """Return the text about one daemon, or several of different programs."""
     lines: dict[Family, list[str]] = {family: [] for family in FAMILIES}
     for look in looks:
         for family, amounts in _samples(look):
@@ -99,7 +99,7 @@ def exposition(looks: Sequence[StateSnapshot]) -> str:
 
 
 def _samples(look: StateSnapshot) -> Iterator[tuple[Family, Iterable[Amount]]]:
-    """Yield everything about one daemon; of one that does not run there is nothing to tell."""
+    """Yield everything about one daemon; for one that does not run, only that it is down."""
     yield UP, [("", int(look.is_running))]
     if not look.is_running:
         return

@@ -1,8 +1,8 @@
-"""Reading a state file: whoever wrote it, and in whatever state it is (see layout.py).
+"""Reading a state file, which may be in any state and written by anybody (see layout.py).
 
 Used by pstatus, and by the master for `session list`.  The content is hostile: sizes are those of the
-layout, numbers are clipped, and nothing is believed that does not fit; texts are handed on as they
-are, without NULs, for the caller to show harmlessly.  Raises NotAStateFile and what `read` raises.
+layout, numbers are clipped, and what does not fit is ignored.  Texts are passed on unchanged, without
+NULs; the caller must escape them.  Raises NotAStateFile and what `read` raises.
 """
 
 import math
@@ -20,23 +20,23 @@ from popular.statefile.layout import (
     StateFileKind)
 from popular.statefile.seqlock import Read, whole_records
 
-MAX_SLOTS = 1_000_000    # of a file that is believed
+MAX_SLOTS = 1_000_000    # more are not believed
 
 _AT_ONCE = 64            # records read together
 
 # A row is added as one large number, because adding 320 counters one by one takes 12 us a slot.  Every other
-# counter is masked out, so that each has the 64 bits of its neighbour for what it overflows.
+# counter is masked out, so that each can overflow into the 64 bits of its neighbour.
 _PAIR = 128
 _COUNTER = (1 << 64) - 1
 _PAIR_OF_COUNTERS = (1 << _PAIR) - 1
 
 _FAILURES = struct.Struct(f"={FAILURE_COLUMNS}Q")
 
-_LATEST = 32_503_680_000.0    # the year 3000: what is later is no time
+_LATEST = 32_503_680_000.0    # the year 3000: anything later is invalid
 
 
 class NotAStateFile(PopularError):
-    """The file is no state file, or one of another version."""
+    """The file is not a state file, or has another version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,13 @@ class Row:
 
     @property
     def has_session(self) -> bool:
-        """Tell whether the slot serves somebody."""
+        """Tell whether the slot serves a client."""
         return self.state not in ("free", "idle")
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a state file says of its daemon."""
+    """What a state file says about its daemon."""
 
     kind: StateFileKind
     slots: int
@@ -92,7 +92,7 @@ class StateFileView:
     def __init__(self, read: Read, patience: float = 0.0) -> None:
         """Read the header by `read`, a function from offset and size to octets; raises NotAStateFile.
 
-        `patience` is how many seconds this view waits in all for writers that stopped in the middle.
+        `patience` is how many seconds this view waits in total for writers that stopped in the middle.
         """
         self._read = read
         self._deadline = time.monotonic() + patience
@@ -102,7 +102,7 @@ class StateFileView:
     def rows(self, first: int = 0, last: int | None = None) -> list[Row | None]:
         """Return the slots from `first` to `last` that were ever used.
 
-        None stands for a slot that is never at rest, such as one whose writer died in the copy of a file.
+        None stands for a slot that was being written at each attempt, for example by a writer that died.
         """
         end = self.head.slots_used if last is None else min(self.head.slots_used, last + 1)
         found: list[Row | None] = []
@@ -132,7 +132,7 @@ class StateFileView:
         return counters, {name: sums[COLUMNS + number] for number, name in self.head.names.items()}
 
     def failures(self) -> dict[tuple[str, str], int]:
-        """Return how often each backend failed in each way, by its id and the kind; the id of others is empty."""
+        """Return how often each backend failed in each way, by id and kind; unnamed backends have an empty id."""
         failing = self.head.kind.failing
         if not failing:
             return {}
@@ -195,4 +195,4 @@ def _amount(number: float) -> float:
 
 
 def _moment(number: float) -> float:
-    return number if 0 <= number < _LATEST else 0.0    # nan is not in between
+    return number if 0 <= number < _LATEST else 0.0    # nan is out of range

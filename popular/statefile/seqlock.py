@@ -12,8 +12,8 @@ from popular.statefile.layout import SEQUENCE, SEQUENCE_SIZE
 
 Read = Callable[[int, int], bytes]    # offset and size to octets
 
-TRIES = 100        # readings of a record that is being written; a writer needs a microsecond,
-_PAUSE = 0.0005    # seconds; but it may have lost its processor in the middle, and gets it back later
+TRIES = 100        # attempts to read a record that is being written, for which a writer needs a microsecond
+_PAUSE = 0.0005    # seconds to wait for a writer that has lost the processor in the middle
 
 _WRAP = 0xffffffff
 
@@ -24,7 +24,7 @@ class Sequenced:
     __slots__ = ("_memory", "_start", "_numbers", "_sequence")
 
     def __init__(self, memory: mmap, start: int, size: int) -> None:
-        """Take over the record at `start`; a writer before may have died in the middle of writing."""
+        """Take over the record at `start`; an earlier writer may have died in the middle of writing."""
         self._memory = memory
         self._start = start
         self._numbers = memoryview(memory)[start:start + size].cast("I")    # the first and the last are the sequence
@@ -34,20 +34,20 @@ class Sequenced:
         """Write a part of the record, in octets from its start."""
         numbers, sequence = self._numbers, self._sequence
         self._sequence = following = (sequence + 2) & _WRAP
-        numbers[-1] = following        # this first, for whoever copies the file
+        numbers[-1] = following        # this first, for a copy of the file
         numbers[0] = sequence + 1
         form.pack_into(self._memory, self._start + offset, *values)
         numbers[0] = following
 
     def release(self) -> None:
-        """Let go of the memory."""
+        """Release the memory."""
         self._numbers.release()
 
 
 def whole_records(read: Read, start: int, size: int, count: int, deadline: float = 0.0) -> list[bytes | None]:
-    """Return `count` records as they were at one moment each; None for one that is never at rest.
+    """Return `count` records, each as it was at one moment; None for one that was being written at each attempt.
 
-    Until `deadline` (time.monotonic()) waits for writers that stopped in the middle; without one never waits.
+    Waits until `deadline` (time.monotonic()) for writers that stopped in the middle; without one never waits.
     """
     before = read(start, size * count)
     octets = read(start, size * count)
@@ -72,7 +72,7 @@ def _try_again(read: Read, start: int, size: int, deadline: float) -> bytes | No
 
 
 def _is_whole(before: bytes, octets: bytes, after: bytes) -> bool:
-    """Tell whether nobody wrote from the first reading to the last one."""
+    """Tell whether nothing was written from the first reading to the last one."""
     first = before[:SEQUENCE_SIZE]
     number = SEQUENCE.unpack(first)[0] if len(first) == SEQUENCE_SIZE else 1
     return not number & 1 and first == octets[:SEQUENCE_SIZE] == after[:SEQUENCE_SIZE] == octets[-SEQUENCE_SIZE:]

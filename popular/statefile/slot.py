@@ -1,8 +1,8 @@
 """A child's own place in the state file: one slot record and one row of counters (children; see layout.py).
 
-Cheap, because every session writes here many times: some octets into shared memory and a look at the
-clock, no system calls.  Raises nothing but KeyError for a counter that this kind of state file has not.
-Passwords are never told.
+Cheap, because every session writes here many times: some octets into shared memory and a reading of the
+clock, no system calls.  Raises nothing but KeyError for a counter that this kind of state file lacks.
+Passwords are never written.
 """
 
 import os
@@ -21,7 +21,7 @@ _MAX_LOAD_STATE = int(LimitState.MAX)
 
 
 class ChildSlot:
-    """What one child tells of itself."""
+    """What one child reports about itself."""
 
     def __init__(self, memory: mmap, layout: Layout, slot: int, kind: StateFileKind, columns: Mapping[str, int],
                  names: Mapping[tuple[str, str], int]) -> None:
@@ -50,14 +50,14 @@ class ChildSlot:
         return self._memory[LOAD_STATE_AT] >= _MAX_LOAD_STATE
 
     def idle(self) -> None:
-        """Tell that this child waits for a connection."""
+        """Report that this child waits for a connection."""
         self._state = SessionState.IDLE
         self._entered = now = time.time()
         self._record.write(SLOT, SEQUENCE_SIZE, os.getpid(), self._sessions, 0, 0, 0, SessionState.IDLE, 0, 0,
                            now, now, 0.0, b"", b"", b"")
 
     def begin(self, client: Endpoint, owner: str, sid: str = "") -> None:
-        """Tell that a session begins on a listener of the object `owner`; the rest is told when it is known."""
+        """Report that a session begins on a listener of the object `owner`; the rest is reported once it is known."""
         self._sessions += 1
         self._owner = self._names.get((self._kind.owner, owner), 0)
         self._bytes_in = self._bytes_out = 0
@@ -68,32 +68,32 @@ class ChildSlot:
         self._row[COLUMNS + self._owner] += 1
 
     def enter(self, state: SessionState, bytes_in: int, bytes_out: int) -> None:
-        """Tell a new state, with the octets that the client sent and got so far."""
+        """Report a new state, with the octets that the client has sent and received so far."""
         self._state = state
         self._entered = time.time()
         self._move(bytes_in, bytes_out, self._entered)
 
     def progress(self, bytes_in: int, bytes_out: int) -> None:
-        """Tell the octets so far; when they are what they were, nothing is written."""
+        """Report the octets so far; unchanged numbers are not written."""
         if bytes_in != self._bytes_in or bytes_out != self._bytes_out:
             self._move(bytes_in, bytes_out, time.time())
 
     def call_session(self, sid: str) -> None:
-        """Tell the session id, once it is known."""
+        """Report the session id, once it is known."""
         self._record.write(SID, SID_AT, _octets(sid))
 
     def call_user(self, user: str) -> None:
-        """Tell who the user is, or says to be."""
+        """Report the user, or the name that the client gave."""
         self._record.write(USER, USER_AT, _octets(user, USER.size))
 
     def call_backend(self, backend: str) -> None:
-        """Tell which backend the user has, and count the session there."""
+        """Report which backend the user has, and count the session there."""
         number = self._names.get((self._kind.others[0], backend), 0)
         self._record.write(NAMED, NAMED_AT, self._owner, number)
         self._row[COLUMNS + number] += 1
 
     def failure(self, backend: str, kind: str) -> int:
-        """Return the number of a kind of failure of a backend, for a report to the master, who counts them."""
+        """Return the number of a kind of failure of a backend, for a report to the master, which counts them."""
         return self._names.get((self._kind.failing, backend), 0) * FAILURE_COLUMNS + tuple(FAILURES).index(kind)
 
     def count(self, counter: str, amount: int = 1) -> None:
@@ -101,16 +101,16 @@ class ChildSlot:
         self._row[self._columns[counter]] += amount
 
     def end(self) -> None:
-        """Tell that the log has the line that sums the session up: should the child die now, nobody writes another."""
+        """Report that the session's summary has been logged: the master need not log it if this child dies."""
         self._memory[self._ended_at] = 1
 
     def release(self) -> None:
-        """Let go of the memory, so that the state file can be closed; for tests, a child ends with it."""
+        """Release the memory, so that the state file can be closed; for tests, because a child keeps it to its end."""
         self._row.release()
         self._record.release()
 
     def _move(self, bytes_in: int, bytes_out: int, now: float) -> None:
-        """Write the moving part, and add to the totals what has come since the last time."""
+        """Write the moving part, and add its growth to the totals."""
         if bytes_in > self._bytes_in:
             self._row[self._in_column] += bytes_in - self._bytes_in
             self._bytes_in = bytes_in
@@ -124,6 +124,6 @@ class ChildSlot:
 
 
 def _octets(text: str, limit: int = 64) -> bytes:
-    """Return `text` for a field of `limit` octets; a cut character is left out whole."""
+    """Return `text` for a field of `limit` octets; a character that would be cut is left out."""
     octets = text.encode("utf-8", "surrogateescape")
     return octets if len(octets) <= limit else octets[:limit].decode("utf-8", "ignore").encode("utf-8")

@@ -1,9 +1,8 @@
-"""The master's side of the state file: making it, what it tells of itself, and clearing up after the dead.
+"""The master's side of the state file: making it, reporting on itself, and clearing up after dead children.
 
-The state file is for eyes: pstatus reads it, and nobody here decides by what a child has written.
-Made in the master before the first fork; the map is inherited by all children.  A file that cannot be
-made is no reason not to serve: then there is memory without a file, and `trouble` says why.
-Raises nothing later.
+The state file is for display: pstatus reads it, and the daemon decides nothing by what a child has written.
+Made in the master before the first fork; all children inherit the map.  The daemon serves even if the file
+cannot be made: then there is memory without a file, and `trouble` says why.  Raises nothing later.
 """
 
 import mmap
@@ -20,7 +19,7 @@ from popular.statefile.seqlock import Sequenced, whole_records
 from popular.statefile.slot import ChildSlot
 from popular.version import VERSION
 
-_PATIENCE = 0.005    # seconds that the master waits for a child that has lost its processor while it was writing
+_PATIENCE = 0.005    # seconds that the master waits for a child that lost the processor while writing
 
 _NO_ROOM = "no room"
 
@@ -54,8 +53,8 @@ class StateFile:
     def __init__(self, kind: StateFileKind, slots: int, path: str = "", *, publish: bool = True, room: int = 0) -> None:
         """Make the memory, and the file `path` that shows it: a new file that replaces an old one.
 
-        A file system without room for `room` slots is as one that refuses the file.  Without `publish` it does so
-        only when it is told to.
+        A file system without room for `room` slots counts as one that refuses the file.  Without `publish` the old
+        file stays until `publish` is called.
         """
         self.kind = kind
         self.layout = Layout(slots)
@@ -78,7 +77,7 @@ class StateFile:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """Descriptors that are the master's alone."""
+        """Descriptors that only the master may have."""
         return () if self._fd < 0 else (self._fd,)
 
     def slot(self, number: int) -> ChildSlot:
@@ -93,7 +92,7 @@ class StateFile:
     def learn(self, names: Iterable[tuple[str, str]]) -> None:
         """Give numbers to objects (class, id) of a new configuration.
 
-        Known ones keep theirs, because older children go on using them; what finds no room is counted
+        Known ones keep theirs, because older children go on using them; those without room are counted
         under number 0.
         """
         for name in names:
@@ -116,7 +115,7 @@ class StateFile:
             try:
                 self._reserve(self._fd, slots)
                 self._room = slots
-                if self.trouble.startswith(_NO_ROOM):    # another trouble stays: the file may be where nobody finds it
+                if self.trouble.startswith(_NO_ROOM):    # other trouble stays: the file may have the wrong name
                     self.trouble = ""
             except OSError as why:
                 self.trouble = f"{_NO_ROOM} for {slots} slots in {self.path}: {why.strerror}"
@@ -128,7 +127,7 @@ class StateFile:
             self.tell(slots_used=slot + 1)
 
     def clear(self, slot: int) -> None:
-        """Free the record of a dead child, who may have left it half written."""
+        """Free the record of a dead child, which may have left it half written."""
         Sequenced(self._memory, self.layout.slot_at(slot), SLOT_SIZE).write(SLOT, SEQUENCE_SIZE, *_FREE)
 
     def count(self, counter: str) -> None:
@@ -136,18 +135,18 @@ class StateFile:
         self._master[self._columns[counter]] += 1
 
     def count_failure(self, number: int) -> None:
-        """Add one to a failure that a child reports, as `ChildSlot.failure` numbers it; others mean nothing."""
+        """Add one to a failure that a child reports, as `ChildSlot.failure` numbers it; other numbers are ignored."""
         if 0 <= number < NAMES * FAILURE_COLUMNS:
             self._failures[number] += 1
 
     def row(self, slot: int) -> Row | None:
-        """Return what the child in `slot` tells of itself; None when it is not done with writing within `_PATIENCE`."""
+        """Return what the child in `slot` reports; None when it does not finish writing within `PATIENCE`."""
         [octets] = whole_records(self.read, self.layout.slot_at(slot), SLOT_SIZE, 1,
                                  time.monotonic() + _PATIENCE)
         return None if octets is None else parse_row(octets, slot, self._by_number)
 
     def last_words(self, slot: int) -> Row | None:
-        """Return what a dead child told of the session that it had and did not sum up; None: there was no such one."""
+        """Return a dead child's last report of a session without a summary in the log; None if there is no such one."""
         at = self.layout.slot_at(slot)
         if self._memory[at + ENDED_AT]:
             return None
@@ -155,13 +154,13 @@ class StateFile:
         return row if row.client is not None else None
 
     def read(self, at: int, size: int) -> bytes:
-        """Return octets as they stand in the file, for whoever looks at all of it."""
+        """Return octets as they are in the file, for readers of all of it."""
         return self._memory[at:at + size]
 
     def publish(self) -> None:
-        """Put the file where it is looked for, in the place of another's, and under no other name.
+        """Put the file in its place, replacing another's, and remove its other names.
 
-        Twice is fine.  Where it is refused, `trouble` says why.
+        May be called twice.  If it is refused, `trouble` says why.
         """
         if self._fd < 0:
             return
@@ -175,7 +174,7 @@ class StateFile:
             self.trouble = f"cannot make the state file {self.path}: {why.strerror}"
 
     def set_aside(self, path: str) -> None:
-        """Give the file the name `path` too, under which it is found when another has taken its place."""
+        """Give the file the second name `path`, for the time after another file has replaced it."""
         if self._fd >= 0 and self._is_ours(self.path):
             try:
                 os.link(self.path, path)
@@ -184,7 +183,7 @@ class StateFile:
                 self.trouble = f"cannot name the state file {path}: {why.strerror}"
 
     def remove(self) -> None:
-        """Take the file away at an orderly end, when no child is left to tell anything."""
+        """Remove the file at an orderly end, when no child is left to write to it."""
         for path in (self.path, self._aside, self._new):
             try:
                 if self._fd >= 0 and path and self._is_ours(path):
@@ -193,7 +192,7 @@ class StateFile:
                 pass
 
     def close(self) -> None:
-        """Let go of memory and file; for tests, a master ends with them."""
+        """Release memory and file; for tests, because a master keeps them to its end."""
         self._master.release()
         self._failures.release()
         self._header.release()
@@ -203,7 +202,7 @@ class StateFile:
             self._fd = -1
 
     def _make(self, path: str, room: int) -> mmap.mmap:
-        """Make the file and map it; without a file when the system refuses one."""
+        """Make and map the file, or memory without a file when the system refuses one."""
         try:
             self._remove_leftover(self._new)
             fd = os.open(self._new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
@@ -218,7 +217,7 @@ class StateFile:
             return self._make_nameless()
 
     def _make_nameless(self) -> mmap.mmap:
-        """Make memory that no file shows; metrics are read from it all the same."""
+        """Make memory without a file; metrics are read from it as well."""
         memory = mmap.mmap(-1, self.layout.size)
         self._sign(memory, 0, 0)
         return memory
