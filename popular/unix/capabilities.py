@@ -1,7 +1,7 @@
-"""Keeping one of root's rights while all others are given up: Linux capabilities, see capabilities(7).
+"""Keeping one of root's rights and giving up all others: Linux capabilities, see capabilities(7).
 
 Runs in a process that has just been started, before anything else.  Raises StartError.  Not for
-those that fork: they keep nothing, and need no ctypes in every child.
+processes that fork: they keep no capability, and should not load ctypes into every child.
 """
 
 import ctypes
@@ -21,12 +21,12 @@ _SETS = struct.Struct("=6I")    # effective, permitted, inheritable; then the up
 
 
 def survive_change_of_user() -> None:
-    """Let capabilities outlive the change from root to another user, which `keep_only` must follow."""
+    """Keep capabilities over the change from root to another user; `keep_only` must follow."""
     _prctl(_PR_SET_KEEPCAPS, 1)
 
 
 def keep_only(capabilities: Iterable[int]) -> None:
-    """Give up all capabilities but these, of those that there are, for good: nothing run later gets more."""
+    """Give up all capabilities but these for good: no program run later gets more."""
     wanted = 0
     for number in capabilities:
         wanted |= 1 << number

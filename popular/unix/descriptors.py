@@ -1,6 +1,6 @@
-"""Descriptors that are the master's alone, and low ones kept free for connections.
+"""Descriptors that only the master may have, and low ones kept free for connections.
 
-select(2) fails above descriptor 1023, and a master with many listeners passes that easily; so the
+select(2) fails above descriptor 1023, which a master with many listeners easily exceeds.  So the
 starter reserves two low numbers, and a child puts its client and its backend there.
 """
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 
 class MastersOwn:
-    """What a child must close after the fork: whoever opens such a descriptor in the master registers it here.
+    """What a child must close after the fork: code that opens such a descriptor in the master registers it here.
 
-    So nothing is forgotten by hand, and no child loops over all possible descriptors.
+    So none is forgotten, and no child loops over all possible descriptors.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class MastersOwn:
 
 
 class PlacedSocket(socket.socket):
-    """A socket on a reserved number, which it gives back when it closes, without a moment of being free."""
+    """A socket on a reserved number; closing it reserves the number again, without leaving it free for a moment."""
 
     spare: int = -1    # an open descriptor of /dev/null
 
@@ -84,7 +84,7 @@ class ReservedDescriptors:
             os.dup2(fd, number, inheritable=False)
         finally:
             os.close(fd)
-        # All three are told, so that the kernel is not asked for them.
+        # All three are given, so that the kernel is not asked for them.
         placed = PlacedSocket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, number)
         placed.spare = self.spare
         placed.setblocking(False)    # not inherited from a listener

@@ -6,7 +6,7 @@ Used in the children of pcheckd and in masters.  Raises nothing: a load that can
 import time
 
 PATH = "/proc/loadavg"
-_INTERVAL = 1.0    # seconds for which a reading is valid; the kernel updates it every five
+_INTERVAL = 1.0    # seconds for which a reading is valid; the kernel updates it every five seconds
 
 
 class LoadAverage:
@@ -33,4 +33,4 @@ def read_load(path: str) -> float:
             load = float(file.read(64).split(None, 1)[0])
     except (OSError, ValueError, IndexError):
         return 0.0
-    return load if 0 <= load < float("inf") else 0.0    # nan is neither
+    return load if 0 <= load < float("inf") else 0.0    # false for nan, too

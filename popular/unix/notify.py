@@ -1,7 +1,7 @@
-"""Telling a service manager how we are, by the protocol of sd_notify(3): small datagrams, no answer.
+"""Reporting a daemon's state to a service manager, by the protocol of sd_notify(3): small datagrams, no answer.
 
 Used by masters and daemons of one process; the starter reads with `watchdog_seconds` what is asked of
-them.  Raises nothing: a manager that cannot be reached is no reason not to serve.
+them.  Raises nothing: a daemon serves even if its manager cannot be reached.
 """
 
 import os
@@ -11,22 +11,22 @@ from collections.abc import Callable, Mapping
 
 
 class Notify:
-    """The way to one service manager, or to none."""
+    """The connection to a service manager, if there is one."""
 
     def __init__(self, address: str = "", watchdog: float = 0.0) -> None:
-        """Speak to the datagram socket `address`, as in NOTIFY_SOCKET; empty: to nobody.
+        """Speak to the datagram socket `address`, as in NOTIFY_SOCKET; empty: there is no manager.
 
-        `watchdog` are the seconds within which it wants to hear of us again and again; 0: it does not.
+        `watchdog` is the longest time in seconds between two signs of life that it expects; 0: it expects none.
         """
         self.address = address
         self.may_speak: Callable[[], bool] = lambda: True    # of two masters, the one in charge may
         self.watchdog = watchdog
-        self._reloads = 0       # that are under way: a signal may come while the file is being read
+        self._reloads = 0       # in progress: a signal may come while the file is being read
         self._is_ending = False
 
     @property
     def is_heard(self) -> bool:
-        """Tell whether somebody listens to this process."""
+        """Tell whether a manager listens to this process."""
         return bool(self.address) and self.may_speak()
 
     def ready(self) -> None:
@@ -34,19 +34,19 @@ class Notify:
         self.tell("READY=1", f"MAINPID={os.getpid()}")
 
     def reload_begins(self) -> None:
-        """Say that a configuration or a file is being taken up; `reload_ends` must follow."""
+        """Say that a configuration or a file is being read again; `reload_ends` must follow."""
         self._reloads += 1
         if self._reloads == 1 and not self._is_ending:
             self.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def reload_ends(self) -> None:
-        """Say that this is over, however it went."""
+        """Say that this is over, whatever the result."""
         self._reloads -= 1
-        if self._reloads == 0 and not self._is_ending:    # once it is ending it is never ready again
+        if self._reloads == 0 and not self._is_ending:    # an ending process is never ready again
             self.tell("READY=1")
 
     def stopping(self) -> None:
-        """Say that the end has begun."""
+        """Say that the process has begun to end."""
         self._is_ending = True
         self.tell("STOPPING=1")
 
@@ -58,12 +58,12 @@ class Notify:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
             try:
                 sock.sendto("\n".join(facts).encode(), name)
-            except OSError:    # gone, or does not listen
+            except OSError:    # the manager is gone, or does not listen
                 pass
 
 
 def watchdog_seconds(environment: Mapping[str, str], pid: int) -> float:
-    """Return what WATCHDOG_USEC asks of process `pid`, in seconds; 0: nothing, or it is meant for another."""
+    """Return what WATCHDOG_USEC asks of process `pid`, in seconds; 0 if nothing, or if it is for another process."""
     usec = environment.get("WATCHDOG_USEC", "")
     if not usec.isascii() or not usec.isdigit() or environment.get("WATCHDOG_PID", str(pid)) != str(pid):
         return 0.0

@@ -1,4 +1,4 @@
-"""The pid file PROGRAM.pid: a locked file, so that a dead master's is never mistaken for a living one's.
+"""The pid file PROGRAM.pid: a locked file, so that a dead master's file is never mistaken for a living one's.
 
 Claimed by the starter, adopted by the master over exec (a flock lives as long as any process holds
 the open file, hence no child may keep it).  In an upgrade both masters hold the same lock, and the one in
@@ -10,7 +10,7 @@ import os
 
 from popular.errors import StartError
 
-_TRIES = 20        # against others that remove the file between our open and our lock
+_TRIES = 20        # if others remove the file between our open and our lock
 _MAX_SIZE = 32     # octets that are read from the file
 
 
@@ -19,17 +19,17 @@ class AlreadyRunning(StartError):
 
 
 class PidFile:
-    """The lock that says: this daemon runs."""
+    """The lock that shows that this daemon runs."""
 
     def __init__(self, path: str, fd: int, was_stale: bool = False) -> None:
         """Adopt the locked descriptor `fd` of the file `path`."""
         self.path = path
         self.fd = fd
-        self.was_stale = was_stale    # the last master died without removing it
+        self.was_stale = was_stale    # the previous master died without removing it
 
     @classmethod
     def claim(cls, path: str) -> "PidFile":
-        """Lock the file, made when it is missing; raises AlreadyRunning with the pid of the other."""
+        """Lock the file, making it if it is missing; raises AlreadyRunning with the pid of the other."""
         for _ in range(_TRIES):
             try:
                 fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
@@ -42,7 +42,7 @@ class PidFile:
         raise StartError(f"cannot lock the pid file {path}: it is replaced all the time")
 
     def write(self, pid: int) -> None:
-        """Write the master's pid, so that whoever reads sees this or what was there before; raises StartError."""
+        """Write the master's pid, so that readers see either the new or the old content; raises StartError."""
         line = b"%d\n" % pid
         try:
             os.pwrite(self.fd, line.ljust(_MAX_SIZE, b"\n"), 0)
@@ -52,14 +52,14 @@ class PidFile:
 
     @property
     def is_in_place(self) -> bool:
-        """Tell whether the file is where it was put: nobody's has taken its place."""
+        """Tell whether the file is still in its place and has not been replaced."""
         try:
             return os.path.samestat(os.fstat(self.fd), os.stat(self.path, follow_symlinks=False))
         except FileNotFoundError:
             return False
 
     def remove(self) -> None:
-        """Take the file away at an orderly end and give the lock up; a file that cannot be removed is emptied."""
+        """Remove the file at an orderly end and give up the lock; a file that cannot be removed is emptied."""
         try:
             if self.is_in_place:
                 os.unlink(self.path)
@@ -73,7 +73,7 @@ class PidFile:
 
 
 def running_pid(path: str) -> int | None:
-    """Return the pid of the master that has the lock of the pid file `path`, 0 if it is not known; None: nobody has."""
+    """Return the pid of the master that has the lock of the pid file `path`, 0 if unknown; None if no master has it."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -91,7 +91,7 @@ def running_pid(path: str) -> int | None:
 
 
 def _lock(path: str, fd: int) -> bytes | None:
-    """Lock `fd`; returns what stood in the file, None when the file was replaced meanwhile."""
+    """Lock `fd`; returns the content of the file, None when it was replaced meanwhile."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

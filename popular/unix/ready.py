@@ -1,7 +1,7 @@
-"""Telling whoever started a daemon how it went: `ready` and the addresses, or `failed CODE` and the reason.
+"""Reporting the result of a daemon's start: `ready` and the addresses, or `failed CODE` and the reason.
 
-A pipe from the master to the waiting starter, or the descriptor of --ready-fd.  The end of file
-without a word means that the master died.
+The report goes through a pipe from the master to the waiting starter, or to the descriptor of --ready-fd.
+End of file without a report means that the master died.
 """
 
 import os
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 from popular.unix.descriptors import MastersOwn
 
-FAILED = "failed "      # and an exit code: begins what a master says that will not be; the reason follows
+FAILED = "failed "      # begins the report of a failed start; an exit code and the reason follow
 
 _MAX_TEXT = 1 << 20     # octets read from the pipe
 
 
 @dataclass(frozen=True, slots=True)
 class StartOutcome:
-    """How a start went."""
+    """The result of a start."""
 
     code: int     # 0, or the exit code for the starter
     text: str     # of a ready daemon: `OWNER ADDRESS` lines; else the reason
@@ -29,24 +29,24 @@ class Ready:
     """The master's end."""
 
     def __init__(self, fd: int | None, has_stderr: bool = False) -> None:
-        """Report to `fd`; None: nobody wants to know.
+        """Report to `fd`; None: there is no report.
 
-        With `has_stderr`, descriptor 2 is the same pipe, so that whoever waits sees why an
-        interpreter died; it becomes /dev/null with the report, or before the first fork.
+        With `has_stderr`, descriptor 2 is the same pipe, so that the waiting process sees why an
+        interpreter died.  It becomes /dev/null with the report, or before the first fork.
         """
         self._fd = fd
         self._own: MastersOwn | None = None
         self._has_stderr = has_stderr
 
     def keep_from_children(self, own: MastersOwn) -> None:
-        """Before the first fork: let no child hold the descriptor, for whoever waits reads to its end."""
+        """Keep the descriptor from children before the first fork, because its reader waits for end of file."""
         self._free_stderr()
         if self._fd is not None:
             own.add(self._fd)
             self._own = own
 
     def tell_ready(self, addresses: Iterable[tuple[str, str]]) -> bool:
-        """Report success with pairs of owner and address; False when whoever waits has given up."""
+        """Report success with pairs of owner and address; False when the waiting process has given up."""
         return self._tell("ready\n" + "".join(f"{owner} {address}\n" for owner, address in addresses))
 
     def tell_failed(self, code: int, reason: str) -> bool:
@@ -99,7 +99,7 @@ def _text(data: bytes) -> str:
 
 
 def _outcome(text: str) -> StartOutcome:
-    """Read what the master said; other words than its two are those of an interpreter that died."""
+    """Read the master's report; anything else comes from an interpreter that died."""
     first, _, rest = text.partition("\n")
     if first == "ready":
         return StartOutcome(os.EX_OK, rest)

@@ -1,7 +1,7 @@
-"""Rights of a process: whose user and groups it has, given up for good.
+"""Rights of a process: its user and groups, and giving up root's for good.
 
-The starter finds them (pwd, grp), the master drops to them as its first act when it was started as
-root, every child proves them.  Those of the other end of a socket are asked for with `Peer.of`.
+The starter looks them up (pwd, grp).  A master that was started as root drops to them first of all,
+and every child proves them.  `Peer.of` returns those of the other end of a socket.
 Raises StartError with what could not be done.
 """
 
@@ -50,9 +50,9 @@ class Rights:
 
 
 def find_rights(user: str, group: str | None) -> Rights:
-    """Return the rights of `user` with `group` as primary group; None: that which they have (starter only).
+    """Return the rights of `user` with `group` as primary group; None: the user's own (starter only).
 
-    Raises KeyError with a text that says which of them does not exist.
+    Raises KeyError with a text that says which does not exist.
     """
     try:
         entry = pwd.getpwnam(user)
@@ -66,9 +66,9 @@ def find_rights(user: str, group: str | None) -> Rights:
 
 
 def rights_of_owner(status: os.stat_result) -> Rights:
-    """Return the rights of the user who owns what has this status, with its group as the primary one.
+    """Return the rights of the user who owns the file with this status, with its group as primary group.
 
-    An owner who is no user of this system has no other groups.
+    An owner who is not a user of this system has no other groups.
     """
     try:
         user = pwd.getpwuid(status.st_uid).pw_name
@@ -88,7 +88,7 @@ def own_rights() -> Rights:
 
 
 def group_name(gid: int) -> str:
-    """Return the name of a group, its number where it has none."""
+    """Return the name of a group, or its number if it has no name."""
     try:
         return grp.getgrgid(gid).gr_name
     except KeyError:
@@ -96,7 +96,7 @@ def group_name(gid: int) -> str:
 
 
 def drop(rights: Rights) -> None:
-    """Become `rights` for good, and make sure that there is no way back; raises StartError."""
+    """Change to `rights` for good, and check that this cannot be undone; raises StartError."""
     try:
         os.setgroups(rights.groups)
         os.setresgid(rights.gid, rights.gid, rights.gid)
@@ -122,9 +122,9 @@ def prove(rights: Rights) -> None:
 
 @contextmanager
 def acting_as(rights: Rights) -> Iterator[None]:
-    """Work with the rights of another user for a while, so that no file of root's is touched for them (starter only).
+    """Work with the rights of another user for a while, so that root's files are not touched for them (starter only).
 
-    Does nothing unless this process is root's.
+    Does nothing unless this process runs as root.
     """
     if os.geteuid() != 0:
         yield

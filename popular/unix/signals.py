@@ -1,6 +1,6 @@
-"""Signals as bytes in a pipe: a handler notes and wakes, all work is done in the loop.
+"""Signals as bytes in a pipe: handlers only wake the loop, which does all the work.
 
-Master and children each make one `SignalPipe` of their own.  Python's own wake-up descriptor
+Master and children each make one `SignalPipe`.  Python's own wake-up descriptor
 writes the number of every signal into the pipe in the C handler, so nothing is lost between a
 signal and the poll that waits for it.  Raises OSError when no descriptor is left.
 """
@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
-# Every signal that a master handles; masked across a fork.  Not all there are: Python takes 0.2 ms to name them.
+# Every signal that a master handles; masked across a fork.  Not every signal: Python takes 0.2 ms to list them.
 HANDLED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPWR, signal.SIGCHLD,
            signal.SIGUSR1, signal.SIGUSR2)
 
 _BLOCK = 4096    # octets read at once; each is one signal
 _DEATH_SECONDS = 1.0    # that the kernel may take to end a process
 
-# What stands behind the functions of these names in `signal`, which make an enum member of each number that goes in or
-# comes out: 60 calls in a child that sets ten handlers.  These take and return bare numbers, and want them.
+# The functions behind those of `signal`, which make an enum member of each number that goes in or comes out: 60 calls
+# in a child that sets ten handlers.  These require and return bare numbers.
 _signal: Any = importlib.import_module("_signal")
 set_handler: Callable[[int, Any], Any] = _signal.signal
 get_handler: Callable[[int], Any] = _signal.getsignal
@@ -32,9 +32,9 @@ IGNORED: int = _signal.SIG_IGN
 
 
 def is_interruption(error: BaseException) -> bool:
-    """Tell whether this is ^C by whoever runs a program, and no KeyboardInterrupt that foreign code raised by itself.
+    """Tell whether this is ^C by the user of a program, and not a KeyboardInterrupt that foreign code raised itself.
 
-    In masters and children it is never ^C, for INT does there what it does without Python.
+    In masters and children it is never ^C, because Python does not handle INT there.
     """
     return isinstance(error, KeyboardInterrupt) and get_handler(signal.SIGINT) == signal.default_int_handler
 
@@ -46,7 +46,7 @@ class SignalPipe:
         """Listen to `numbers` from now on.
 
         `on_signal` is called in the handler itself, for the rare thing that cannot wait for a
-        loop; it must be short, and raise nothing.
+        loop; it must be short and raise nothing.
         """
         self._on_signal = on_signal
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -87,7 +87,7 @@ class SignalPipe:
 
 
 def kill_and_wait(pidfd: int) -> None:
-    """Kill the process of this descriptor, and wait until it has let go of everything; one that is dead is fine."""
+    """Kill the process of this descriptor, and wait until it has released everything; it may be dead already."""
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     except ProcessLookupError:

@@ -1,7 +1,7 @@
 """Process titles, as `ps` shows them: `pproxy: master`, `pproxy: RELAY p1-… 192.0.2.7`.
 
 The package setproctitle imports logging, which would burden every fork; so its extension is loaded
-without the package.  Where it is missing there are no titles, and nothing else changes.
+without the package.  Without it there are no titles, and nothing else changes.
 """
 
 import glob
@@ -23,7 +23,7 @@ class Title:
         self._show = show
 
     def set(self, text: str) -> None:
-        """Show `PROGRAM: text`; never hand secrets in."""
+        """Show `PROGRAM: text`; never pass secrets."""
         if self._show is not None:
             self._show(f"{self._program}: {text}")
 
