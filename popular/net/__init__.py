@@ -1,1 +1,1 @@
-"""Sockets: lines with limits, listening, dialling, relaying.  Knows no processes and no mailbox."""
+"""Sockets: lines with limits, listening, dialling, relaying.  Knows neither processes nor mailboxes."""

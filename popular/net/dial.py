@@ -16,7 +16,7 @@ from popular.errors import BackendError
 # connect, where one port can serve many destinations, instead of at bind.
 _IP_BIND_ADDRESS_NO_PORT = 24
 
-# Octets that may come from a backend before a client has taken those before them.  TCP opens a closed window only when
+# Octets that may arrive from a backend before the client has taken earlier ones.  TCP opens a closed window only when
 # a sixteenth of its buffer is free, and the kernel's own choice of a size goes up to megabytes: the backend of a slow
 # client would see no progress for longer than its idle time.
 _RECEIVE_BUFFER = 256 * 1024
@@ -25,7 +25,7 @@ _HINTS = {
     errno.EADDRNOTAVAIL: "; is the source address one of this host's, and are source ports left?",
     errno.EMFILE: "; too many open files",
 }
-# What the backend cannot help: errors of this host, counted apart.
+# Errors of this host, not of the backend; they are counted separately.
 _LOCAL = (errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EACCES, errno.EPERM,
           errno.EAFNOSUPPORT, errno.EINVAL)
 
@@ -33,7 +33,7 @@ _LOCAL = (errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 def dial(endpoint: Endpoint, timeout: float, source: str | None) -> socket.socket:
     """Return a connected, non-blocking socket with TCP_NODELAY and SO_KEEPALIVE (spec 1.5).
 
-    `timeout` is in seconds, for the whole connect; `source` is the numeric address to come from,
+    `timeout` is in seconds, for the whole connect; `source` is the numeric source address;
     None leaves it to the kernel.
     """
     if not endpoint.is_numeric or not (source is None or is_ip(source)):
@@ -70,7 +70,7 @@ def _prepare(sock: socket.socket, source: str | None) -> None:
 
 
 def _connect(sock: socket.socket, endpoint: Endpoint, timeout: float) -> None:
-    """Connect; raises OSError, TimeoutError when the time is over."""
+    """Connect; raises OSError, and TimeoutError after `timeout` seconds."""
     code = sock.connect_ex((endpoint.host, endpoint.port))
     if code == errno.EINPROGRESS:
         poll = select.poll()

@@ -1,7 +1,6 @@
-"""Who has a port: what Linux says in /proc, for the report that a port is in use.
+"""Which process has a port, according to /proc, for the report that a port is in use.
 
-Used by the starter.  Raises nothing: what cannot be read is not known.  Another user's descriptors can be read by root
-only.
+Used by the starter.  Raises nothing: what cannot be read is unknown.  Only root can read another user's descriptors.
 """
 
 import os
@@ -28,7 +27,7 @@ class Holder:
 
 
 def holders(kind: str, endpoint: Endpoint) -> list[Holder]:
-    """Return the processes that keep `endpoint` from being bound, the oldest number first; none: nobody knows.
+    """Return the processes that keep `endpoint` from being bound, the lowest pid first; empty if unknown.
 
     `kind` is tcp or udp; `endpoint` is numeric.
     """
@@ -51,7 +50,7 @@ def can_look_into(pid: int) -> bool:
 
 
 def _overlap(one: str, other: str) -> bool:
-    """Tell whether two addresses cannot have the same port; every IPv6 address may stand for every IPv4 one, too."""
+    """Tell whether two addresses cannot share a port; an IPv6 socket on all addresses may also serve IPv4."""
     return one == other or "::" in (one, other) or ("0.0.0.0" in (one, other) and ":" not in one + other)
 
 
@@ -61,7 +60,7 @@ def _sockets(kind: str) -> Iterator[tuple[str, str, int]]:
         try:
             with open(f"/proc/net/{name}", encoding="ascii") as table:
                 lines = table.readlines()[1:]
-        except OSError:    # no IPv6 here
+        except OSError:    # no IPv6 on this host
             continue
         for words in map(str.split, lines):
             if len(words) > 9 and words[3] == _LISTENS[kind]:
@@ -70,7 +69,7 @@ def _sockets(kind: str) -> Iterator[tuple[str, str, int]]:
 
 
 def _host(digits: str) -> str:
-    """Read an address as the kernel writes it: words of 32 bits, each in this machine's order."""
+    """Read an address as the kernel writes it: words of 32 bits, each in the host's byte order."""
     raw = b"".join(int(digits[at:at + 8], 16).to_bytes(4, "little") for at in range(0, len(digits), 8))
     return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
 
@@ -80,7 +79,7 @@ def _processes() -> list[int]:
 
 
 def _open_files(pid: int) -> Iterator[str]:
-    """Yield what the descriptors of a process lead to, as far as it can be read."""
+    """Yield the targets of a process's descriptors, as far as they can be read."""
     try:
         names = os.listdir(f"/proc/{pid}/fd")
     except OSError:    # ended, or another user's
@@ -88,12 +87,12 @@ def _open_files(pid: int) -> Iterator[str]:
     for name in names:
         try:
             yield os.readlink(f"/proc/{pid}/fd/{name}")
-        except OSError:    # closed meanwhile
+        except OSError:    # closed in the meantime
             continue
 
 
 def _name(pid: int) -> str:
-    """Return the name of a program, made of what its process calls itself."""
+    """Return the name of a program, from the command line of its process."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             words = file.read(4096).replace(b"\0", b" ").split()

@@ -1,9 +1,9 @@
-"""One page over HTTP, for whoever collects metrics: GET and HEAD of one path, and nothing else.
+"""One page over HTTP, for collectors of metrics: GET and HEAD of one path, and nothing else.
 
-Runs in the process of its own that serves metrics.  Clients are hostile: each has `VISIT_SECONDS` for everything, its
-request `MAX_HTTP_REQUEST` octets.  There are `MAX_VISITS` of them at once: for one more, the oldest has to go that has
-not asked for anything yet, or else the oldest, so nobody keeps others out by saying nothing.  What is no request gets
-a bare error, and every connection is closed after its answer.  Raises nothing but what `page` raises.
+Runs in the separate process that serves metrics.  Clients are hostile: each has `VISIT_SECONDS` for everything, and
+its request may have `MAX_HTTP_REQUEST` octets.  At most `MAX_VISITS` of them are served at once.  One more replaces
+the oldest that has not sent its request, or else the oldest, so silent clients cannot keep others out.  Invalid
+requests get a bare error, and every connection is closed after its answer.  Raises nothing but what `page` raises.
 """
 
 import errno
@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 
 MAX_VISITS = 64            # connections at once
 MAX_HTTP_REQUEST = 4096    # octets of a request line and its headers
-MAX_REST = 65536           # octets that a client may send in vain
-VISIT_SECONDS = 5.0        # for request, answer and goodbye
+MAX_REST = 65536           # octets that a client may send after its request; they are ignored
+VISIT_SECONDS = 5.0        # for request, answer and close
 DEAF_SECONDS = 1.0         # seconds without accepting, when the system has refused a connection
 
 _BLOCK = 4096
@@ -29,7 +29,7 @@ _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Al
 
 
 class PageServer:
-    """Serves one page on a listener until it is told to leave."""
+    """Serves one page on a listener until it is asked to leave."""
 
     def __init__(self, sock: socket.socket, path: str, content_type: str, page: Callable[[], bytes | None],
                  wake_fds: Sequence[int], is_retiring: Callable[[], bool]) -> None:
@@ -44,7 +44,7 @@ class PageServer:
         self._deaf_until = 0.0    # monotonic: when to accept again
 
     def run(self) -> None:
-        """Serve; when it is told to leave, close the listener, end those visits that have begun, and return."""
+        """Serve; when asked to leave, close the listener, finish the visits that have begun, and return."""
         is_leaving = False
         while not is_leaving or self._visits:
             ready = self._wait(is_leaving)
@@ -54,7 +54,7 @@ class PageServer:
             if self._sock.fileno() in ready and not is_leaving:
                 is_leaving = not self._accept()
             if is_leaving:
-                self._sock.close()    # somebody else may want the port
+                self._sock.close()    # another process may want the port
             for visit in [visit for visit in self._visits.values() if time.monotonic() >= visit.deadline]:
                 self._part(visit)
 
@@ -76,7 +76,7 @@ class PageServer:
         return {fd for fd, _ in poll.poll(patience)}
 
     def _accept(self) -> bool:
-        """Take one connection; False when none will come any more."""
+        """Take one connection; False when no more will come."""
         try:
             sock, _ = self._sock.accept()
         except BlockingIOError:    # gone again, or another process was quicker
@@ -85,15 +85,15 @@ class PageServer:
             self._deaf_until = time.monotonic() + DEAF_SECONDS
             return why.errno not in _CLOSED
         sock.setblocking(False)
-        if len(self._visits) >= MAX_VISITS:    # they stand in the order in which they came
+        if len(self._visits) >= MAX_VISITS:    # they are in the order of their arrival
             visits = list(self._visits.values())
             self._part(next((visit for visit in visits if not visit.answer), visits[0]))
         visit = self._visits[sock.fileno()] = _Visit(sock, time.monotonic() + VISIT_SECONDS)
-        self._attend(visit)    # whoever has asked already need not fear the next one
+        self._attend(visit)    # one that has sent its request is safe from the next one
         return True
 
     def _attend(self, visit: "_Visit") -> None:
-        """Go on with a visit as far as it goes without waiting."""
+        """Continue a visit as far as possible without waiting."""
         try:
             if not visit.answer:
                 visit.receive()
@@ -108,7 +108,7 @@ class PageServer:
             self._part(visit)
 
     def _reply(self, request: bytes) -> bytes:
-        """Return the answer; nothing as long as the request is not whole."""
+        """Return the answer, empty as long as the request is incomplete."""
         end = _END.search(request)
         if (len(request) if end is None else end.start()) > MAX_HTTP_REQUEST:
             return _bare(431)
@@ -139,8 +139,8 @@ class _Visit:
         self.deadline = deadline     # monotonic
         self.request = bytearray()
         self.answer = b""            # what is still to be sent
-        self.is_answered = False     # what comes now is thrown away: closing on it would take the answer back
-        self.is_done = False         # the client has closed, or talks and talks
+        self.is_answered = False     # input is now discarded: closing with unread input could lose the answer
+        self.is_done = False         # the client has closed, or sends too much
         self._rest = 0
 
     def receive(self) -> None:

@@ -2,7 +2,7 @@
 
 `resolve` runs in the starter only, because it asks the DNS; the rest in the starter, in the master
 when a listener is added at run time, and in tests.  All raise StartError with the address, the
-reason and, where one is known, what to do.
+reason and, where known, what to do.
 """
 
 import errno
@@ -11,11 +11,11 @@ import socket
 from popular.addresses import Endpoint
 from popular.errors import StartError
 
-# Octets that the kernel takes from us beyond what it has sent.  A slow client's connection must become writable long
-# before an idle time is over, or whoever sends to us waits as long for us as we for the client.
+# Octets that the kernel takes from us beyond what it has sent.  A slow client's connection must become writable well
+# within the idle time; otherwise the backend that sends to us would reach its own idle time while we wait.
 UNSENT = 256 * 1024
 
-SocketAddress = tuple[str, int] | tuple[str, int, int, int]    # as accept, recvfrom and getsockname give it
+SocketAddress = tuple[str, int] | tuple[str, int, int, int]    # as accept, recvfrom and getsockname return it
 
 _HINTS = {
     errno.EACCES: "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE",
@@ -38,9 +38,9 @@ def bind_tcp(endpoint: Endpoint, backlog: int) -> socket.socket:
 
 
 def try_bind(kind: str, endpoint: Endpoint) -> socket.socket:
-    """Return a socket that has a numeric `endpoint` and does not listen: nobody is answered there.
+    """Return a socket that is bound to a numeric `endpoint` but does not listen, so it answers nobody.
 
-    `kind` is tcp or udp.  Raises StartError as a real one would.
+    `kind` is tcp or udp.  Raises StartError as a real bind would.
     """
     if kind == "udp":
         return bind_udp(endpoint)
@@ -55,7 +55,7 @@ def try_bind(kind: str, endpoint: Endpoint) -> socket.socket:
 
 
 def prepare_tcp(sock: socket.socket, backlog: int) -> None:
-    """Let a bound socket listen as all of ours do; raises OSError.
+    """Make a bound socket listen with our usual options; raises OSError.
 
     Accepted sockets inherit SO_KEEPALIVE (spec 1.5), TCP_NODELAY and TCP_NOTSENT_LOWAT, which saves
     three system calls a session; they do not inherit being non-blocking.
@@ -78,7 +78,7 @@ def bind_udp(endpoint: Endpoint) -> socket.socket:
 
 
 def bound_endpoint(sock: socket.socket) -> Endpoint:
-    """Return where `sock` is bound: with port 0 asked for, the port that the kernel chose."""
+    """Return the address of `sock`, with the port that the kernel chose for port 0."""
     try:
         return endpoint_of(sock.getsockname())
     except OSError as why:
@@ -86,9 +86,9 @@ def bound_endpoint(sock: socket.socket) -> Endpoint:
 
 
 def accept_bare(sock: socket.socket) -> tuple[int, int, Endpoint]:
-    """Accept a connection: its descriptor, its address family and where it comes from; raises OSError.
+    """Accept a connection; return its descriptor, address family and origin; raises OSError.
 
-    By what stands behind socket.accept, which would make an object and two enum members for each.
+    Uses the function behind socket.accept, which would make an object and two enum members for each connection.
     """
     fd, address = sock._accept()    # type: ignore[attr-defined]
     return fd, socket.AF_INET6 if len(address) == 4 else socket.AF_INET, endpoint_of(address)
@@ -98,7 +98,7 @@ def endpoint_of(address: SocketAddress) -> Endpoint:
     """Return the Endpoint of a socket address; raises nothing."""
     host, port = address[:2]
     if len(address) == 4 and address[3] and "%" not in host:
-        host = f"{host}%{address[3]}"    # a link-local address means nothing without its interface
+        host = f"{host}%{address[3]}"    # a link-local address is meaningless without its interface
     return Endpoint(host, port)
 
 
@@ -128,12 +128,12 @@ def _socket(endpoint: Endpoint, kind: int) -> socket.socket:
 
 
 def _bind(sock: socket.socket, endpoint: Endpoint) -> None:
-    """Bind; an IPv6 socket is for IPv6 alone, so that `0.0.0.0:110, [::]:110` are two listeners everywhere."""
+    """Bind; an IPv6 socket is for IPv6 only, so that `0.0.0.0:110, [::]:110` are two listeners everywhere."""
     if endpoint.is_ipv6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     sock.bind((endpoint.host, endpoint.port))
 
 
 def _refused(endpoint: Endpoint, why: OSError) -> StartError:
-    """Say which address the system refused, why, and what helps."""
+    """Return an error with the refused address, the reason, and what helps."""
     return StartError(f"cannot listen on {endpoint}: {why.strerror}{_HINTS.get(why.errno or 0, '')}")

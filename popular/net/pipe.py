@@ -1,13 +1,13 @@
-"""Octets on their way from one socket to another that never enter this process (splice).
+"""Moving octets from one socket to another without copying them into this process (splice).
 
-Used by the relay in the children of pproxy.  A pipe is two descriptors and a share of what the kernel lets one user
-have in pipes (by default 1,024 of the usual size), so it is made when there is much to move and closed soon after.
+Used by the relay in the children of pproxy.  A pipe takes two descriptors and counts against the kernel's limit for
+one user (by default 1,024 pipes of the usual size), so it is made when there is much to move and closed soon after.
 Passes on the OSError of the sockets, BlockingIOError among them.
 """
 
 import os
 
-MOST = 1 << 20    # octets asked for at a time; the pipe's own size, usually 64 KiB, is the limit that counts
+MOST = 1 << 20    # octets requested at a time; the pipe's size, usually 64 KiB, is the real limit
 
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 

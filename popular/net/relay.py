@@ -1,15 +1,15 @@
 """Bytes both ways between a client and its backend, untouched, until one side ends.
 
-Used in the children of pproxy once the backend has accepted the login.  Knows no POP3 and changes,
-adds or loses no byte (no NUL rule here either: the server sends mail).  Raises nothing for what
-peers do: how it ended is the result.
+Used in the children of pproxy once the backend has accepted the login.  Knows no POP3 and does
+not change, add or lose a byte (NUL is allowed too, because the server sends mail).  Raises nothing for
+what peers do; the result says how it ended.
 
 Back-pressure: each direction holds one block and reads no more until that block has been sent, so
 a slow reader slows the other side's writer, not our memory.
 
-A side may be under TLS; then all is copied, and what TLS has deciphered already is waited for no more.
+A side may be under TLS; then everything is copied, and data that TLS has already deciphered is not waited for.
 Lines are copied.  Once a direction has filled a block, its octets go through a pipe inside the kernel instead, until
-nothing has moved for a second; where the system gives no pipe or cannot splice, all is copied.
+nothing has moved for a second.  If the system gives no pipe or cannot splice, everything is copied.
 """
 
 import errno
@@ -23,9 +23,9 @@ from popular.net.idleness import LOOKS, Idleness
 from popular.net.pipe import Pipe
 from popular.net.transport import Stream
 
-_BLOCK = 64 * 1024    # octets in flight per direction, at most; of the pipe too, unless the system's default is another
+_BLOCK = 64 * 1024    # most octets in flight per direction, also in the pipe unless the system's default differs
 BURST = 16            # blocks that one direction may move before the other has its turn
-MUCH = 16 * 1024      # octets received at once that promise more
+MUCH = 16 * 1024      # octets received at once that suggest more will follow
 TELL_AFTER = 1.0      # seconds
 KEEP_PIPE = 1.0       # seconds without anything moved
 
@@ -34,22 +34,22 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class RelayEnd:
-    """What was moved, and why it ended."""
+    """What was moved, and why the relay ended."""
 
     to_server: int    # octets delivered
     to_client: int    # octets delivered
-    reason: str       # "client closed", "server closed", "client reset", "server reset": what came first; or "idle"
+    reason: str       # "client closed", "server closed", "client reset", "server reset": the first of these; or "idle"
 
 
 def relay(client: Stream, server: Stream, *, to_server: bytes = b"", to_client: bytes = b"",
           idle: float, progress: Progress | None = None) -> RelayEnd:
     """Move bytes until the server has closed and all it sent is delivered, a side is lost, or `idle` seconds pass.
 
-    `to_server` and `to_client` were read from the other side before and go first.  `idle` is how
+    `to_server` and `to_client` were read from the other side earlier and are sent first.  `idle` is how
     long nothing may come from either side nor be taken by its TCP.  A client's half-close is passed on and the server's
     remaining output still delivered; a client is not kept once the server has closed.  What a side
-    sent before it was lost is still delivered.  `progress` is told the octets delivered so far, to the
-    server and to the client, within `TELL_AFTER` seconds of a change and not more often.
+    sent before it was lost is still delivered.  `progress` is called with the octets delivered so far, to
+    the server and to the client, within `TELL_AFTER` seconds of a change and not more often.
 
     Both descriptors must be below FD_SETSIZE (1024), select's limit; both sockets become
     non-blocking and stay open.  Close the client lingering: it may have sent more than was read.
@@ -68,7 +68,7 @@ def relay(client: Stream, server: Stream, *, to_server: bytes = b"", to_client: 
 
 
 def _run(up: "_Flow", down: "_Flow", idle: float, report: "_Report") -> str:
-    """Move bytes to the end; return the reason for it."""
+    """Move bytes until the end; return the reason for it."""
     first_end = ""
     # A lost client ends the way down; what they had sent by then still goes up.
     while down.reading or down.held or (down.lost_sink and (up.reading or up.held)):
@@ -79,7 +79,7 @@ def _run(up: "_Flow", down: "_Flow", idle: float, report: "_Report") -> str:
 
 
 class _Report:
-    """When to tell the progress."""
+    """When to report the progress."""
 
     __slots__ = ("_up", "_down", "_tell", "_told", "_due")
 
@@ -91,7 +91,7 @@ class _Report:
         self._due = 0.0    # time.monotonic()
 
     def wait(self, now: float, until: float) -> float:
-        """Tell what is due; return `until`, or when the next telling is due before."""
+        """Report what is due; return `until`, or the time of the next report if that is earlier."""
         moved = self._up.moved, self._down.moved
         if self._tell is None or moved == self._told:
             return until
@@ -127,7 +127,7 @@ class _Flow:
         self._names = source_name, sink_name
 
     def receive(self) -> bool:
-        """Read blocks, as long as there are whole ones, and send what the sink takes; tell whether anything happened.
+        """Read blocks as long as they are full, and send what the sink takes; tell whether anything happened.
 
         Called only with nothing held, so at the source's end the half-close is due at once.
         """
@@ -200,14 +200,14 @@ class _Flow:
         return len(self.pending)
 
     def _make_pipe(self) -> None:
-        """Let the kernel move what comes next, if it can."""
+        """Have the kernel move what comes next, if it can."""
         try:
             self.pipe = Pipe()
         except OSError:    # too many pipes or descriptors
             self._may_splice = False
 
     def _copy_from_now_on(self) -> None:
-        """Do without the pipe: these sockets cannot be spliced."""
+        """Stop using the pipe: these sockets cannot be spliced."""
         assert self.pipe is not None
         self._may_splice = False
         self.pending = self.pipe.take_all()
@@ -221,7 +221,7 @@ class _Flow:
         try:
             self.sink_stream.shutdown(socket.SHUT_WR)
         except OSError:
-            pass    # the sink is lost as well; its own flow will say so
+            pass    # the sink is lost as well; its flow will report it
 
 
 def _move(up: _Flow, down: _Flow, idle: float, report: _Report) -> bool:
@@ -253,7 +253,7 @@ def _step(up: _Flow, down: _Flow, until: float) -> bool:
     while not happened:
         sources: list[int] = []
         sinks: list[int] = []
-        ready: list[int] = []    # known to have something without asking
+        ready: list[int] = []    # known to have data without asking
         for flow in flows:
             if flow.held:
                 sinks.append(flow.sink)
@@ -270,5 +270,5 @@ def _step(up: _Flow, down: _Flow, until: float) -> bool:
             elif flow.reading:
                 happened |= flow.source in readable and flow.receive()
         if up.lost_source and not down.lost_sink:
-            down.cut()    # a client that was reset takes nothing any more
+            down.cut()    # a client that was reset takes nothing more
     return True

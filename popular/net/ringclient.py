@@ -1,6 +1,6 @@
 """The client's side of a connection to ringd: gets sockets for ports, and gives them back.
 
-Used by starters, and by masters when a listener is added at run time; ringpacket.py tells the
+Used by starters, and by masters when a listener is added at run time; ringpacket.py describes the
 protocol.  The references to all ports belong to the connection, so it must stay open for as long as
 the ports are held, and no child may keep it.  Raises StartError; waits at most two seconds.
 """
@@ -15,8 +15,8 @@ from popular.errors import StartError, UsageError
 from popular.net.listen import bound_endpoint, prepare_tcp
 from popular.net.ringpacket import MAX_NUMBER, MAX_RING_ANSWER, RingAnswer, RingRequest, Verb, canonical, decode_answer
 
-_PATIENCE = 2.0    # seconds for an answer of ringd, which never has long to do; a master waits so long
-_MAX_LATE = 100    # late answers that are skipped in one go
+_PATIENCE = 2.0    # seconds for an answer of ringd, which is always quick; a master is blocked so long
+_MAX_LATE = 100    # late answers that are skipped at once
 
 _FD = struct.Struct("@i")
 _NO_SIGNAL = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
@@ -31,7 +31,7 @@ class RingClient:
         self._sock = sock
         self._sock.setblocking(False)
         self._patience = patience
-        self._goodbye: RingAnswer | None = None    # ringd turned us away; every further request has the same answer
+        self._goodbye: RingAnswer | None = None    # ringd refused us; every further request gets the same answer
         # Not from 0: answers to the program that made the connection may still be under way.
         self._number = time.monotonic_ns() % MAX_NUMBER
 
@@ -55,7 +55,7 @@ class RingClient:
     def acquire(self, endpoint: Endpoint, backlog: int) -> socket.socket:
         """Return a socket that listens on a numeric `endpoint`; others may accept from it too.
 
-        Close it, never shut it down, and `release` it then.  Raises StartError.
+        Close it, without shutdown, and then `release` it.  Raises StartError.
         """
         where = f"cannot listen on {endpoint} by ringd at {self.path}"
         try:
@@ -68,7 +68,7 @@ class RingClient:
             _close(fd)
             raise StartError(f"{where}: {answer.refusal}")
         if fd is None:
-            raise StartError(f"{where}: the socket got lost on its way; are there descriptors left?")
+            raise StartError(f"{where}: the socket was lost on its way; are there descriptors left?")
         return self._checked(socket.socket(fileno=fd), wanted, backlog, where)
 
     def release(self, endpoint: Endpoint) -> None:
@@ -80,7 +80,7 @@ class RingClient:
             pass
 
     def is_gone(self) -> bool:
-        """Tell whether ringd has ended the connection; answers that nobody waits for any more are taken out."""
+        """Tell whether ringd has ended the connection; late answers are discarded."""
         try:
             for _ in range(_MAX_LATE):
                 packet, fd = self._receive()
@@ -94,11 +94,11 @@ class RingClient:
         return False
 
     def close(self) -> None:
-        """End the connection, and so give back all ports that are not handed over to another process."""
+        """End the connection, which gives back all ports that have not been handed over to another process."""
         self._sock.close()
 
     def _give_up(self, endpoint: Endpoint) -> None:
-        """Release what may still come: the answer to a `bind` that was only late would count for ever."""
+        """Release what may still come: otherwise a late answer to `bind` would keep its reference for ever."""
         try:
             self._send(Verb.RELEASE, canonical(endpoint))    # the next request skips both answers
         except (OSError, UsageError):
@@ -150,7 +150,7 @@ class RingClient:
             except UsageError:
                 _close(fd)
                 raise
-            if answer.number in (number, 0):    # 0: ringd does not even listen to us
+            if answer.number in (number, 0):    # 0: ringd refused the connection
                 return answer, fd
             _close(fd)
         raise TimeoutError(0, f"no answer in {self._patience:g} s")
@@ -166,13 +166,13 @@ class RingClient:
         return packet, None
 
     def _checked(self, sock: socket.socket, wanted: Endpoint, backlog: int, where: str) -> socket.socket:
-        """Return `sock` when it is what was asked for, else close it and raise StartError."""
+        """Return `sock` if it is what was requested; otherwise close it and raise StartError."""
         try:
             found = bound_endpoint(sock)
             if sock.type != socket.SOCK_STREAM or _bare(found) != _bare(wanted):
                 raise StartError(f"{where}: got a socket of {found}")
             sock.setblocking(False)
-            prepare_tcp(sock, backlog)    # an older ringd may have done less
+            prepare_tcp(sock, backlog)    # an older ringd may have set fewer options
         except (OSError, StartError) as why:
             sock.close()
             self.release(wanted)
@@ -181,7 +181,7 @@ class RingClient:
 
 
 def _bare(endpoint: Endpoint) -> tuple[str, int]:
-    """Return host and port without the zone, which the kernel may spell in another way."""
+    """Return host and port without the zone, which the kernel may spell differently."""
     return endpoint.host.partition("%")[0], endpoint.port
 
 
@@ -190,6 +190,6 @@ def _reason(why: OSError | UsageError) -> str:
 
 
 def _close(fd: int | None) -> None:
-    """Close a descriptor that came with a packet nobody wants."""
+    """Close the descriptor that came with an unwanted packet."""
     if fd is not None:
         socket.close(fd)

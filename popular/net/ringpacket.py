@@ -11,21 +11,21 @@ of printable ASCII that ends in LF and has no other LF:
     answer    +OK NUMBER LF                done; that of `bind` carries one descriptor (SCM_RIGHTS)
               -ERR NUMBER TEXT LF          refused, and why
 
-NUMBER is 0 to 999999999 and chosen by the client; the answer repeats it, so that who gave up waiting
-knows a late answer from the one to the next request.  It is 0 in an answer to what could not be read,
+NUMBER is 0 to 999999999 and chosen by the client; the answer repeats it, so that a client that gave up
+waiting can tell a late answer from the next one.  It is 0 in an answer to what could not be read,
 and when ringd ends a connection right away.  ADDRESS is `A.B.C.D:PORT` or `[IPV6]:PORT`, the IPv6
 address perhaps with a zone, the port 1 to 65535.  A request has at most 128 octets, an answer 512.
 
-Whoever asks for an open port gets the same socket: one queue of connections, from which each
-accepts.  Each `bind` counts one reference, which belongs to the connection to ringd: it is dropped by
+All clients that ask for the same port get the same socket: one queue of connections, from which
+each accepts.  Each `bind` counts one reference, which belongs to the connection to ringd: it is dropped by
 `release` and, for all that are left, by the end of the connection, hence by the end of the process.
-The last reference ends the port: ringd shuts the socket down, for whoever still holds it too.  When
-ringd itself ends, ports stay with those who have them.
+When the last reference is dropped, ringd shuts the socket down, even for processes that still hold it.
+When ringd itself ends, its clients keep their ports.
 
-The socket is bound and listening, so that nobody else can get hold of the address any more; it is
+The socket is bound and listening, so that no other program can take the address; it is
 non-blocking, because two processes that see a connection both try to accept it.  The client may call
-listen(2) again for a backlog of its own, which also revives a socket that somebody shut down; it
-must not shut it down itself, nor make it blocking.
+listen(2) again to set its backlog, which also revives a socket that was shut down.  It must neither
+shut the socket down nor make it blocking.
 """
 
 import re
@@ -106,7 +106,7 @@ def decode_answer(packet: bytes) -> RingAnswer:
 
 
 def canonical(endpoint: Endpoint) -> Endpoint:
-    """Return a numeric address in its one spelling, so that `[::0]:110` and `[::]:110` are one port.
+    """Return the canonical form of a numeric address, so that `[::0]:110` and `[::]:110` are one port.
 
     Asks no DNS.  Raises UsageError when the system knows no such address, for example an unknown zone.
     """
@@ -114,7 +114,7 @@ def canonical(endpoint: Endpoint) -> Endpoint:
         found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM,
                                    flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV)
     except (OSError, UnicodeError) as why:
-        raise UsageError(f"{endpoint} is no address here") from why
+        raise UsageError(f"{endpoint} is not a valid address on this host") from why
     _, _, _, _, address = found[0]
     host, port, *scope = address
     return endpoint_of((str(host), int(port), 0, int(scope[1])) if scope else (str(host), int(port)))

@@ -1,6 +1,6 @@
-"""Messages as they go over the wire behind a `+OK`: dot-stuffed and ended (RFC 1939 section 3).
+"""Messages as they are sent after a `+OK`: dot-stuffed and ended (RFC 1939 section 3).
 
-Used in the children of pserv and pproxy, and by the tools' tests.  Pure but for reading its
+Used in the children of pserv and pproxy, and by the tools' tests.  Pure except for reading its
 source; raises what the source raises.
 """
 
@@ -13,7 +13,7 @@ from popular.net.transport import FilePart
 
 READ_BLOCK = 64 * 1024    # octets asked of the source at a time
 FILE_BLOCK = 128 * 1024   # octets read at a time of a file that the kernel sends; shorter ones are copied
-PART_LIMIT = 256 * 1024   # octets that one part of a file has at most, or little more
+PART_LIMIT = 256 * 1024   # octets of one part of a file, or slightly more
 
 _HOPS = 8                 # dots of a block that are looked at one by one
 _DOT_LINE = re.compile(rb"\n\.")
@@ -23,15 +23,15 @@ _BLANK_LINE = re.compile(rb"\n\r?\n")
 def stuffed(source: BinaryIO, limit_body_lines: int | None = None) -> Iterator[bytes]:
     """Yield the octets of a multi-line answer's body: `source` with dots doubled, a CRLF and `.` CRLF at its end.
 
-    A dot is doubled at the very start and behind every LF, also a bare one: some clients take that
-    for a line end.  The CRLF is added only where the message does not end in one; an empty
-    message needs none.  With `limit_body_lines` only the headers, the blank line and as many
-    lines of the body (RFC 1939 section 7, TOP).
+    A dot is doubled at the very start and after every LF, even a bare one, which some clients treat
+    as a line end.  The CRLF is added only where the message does not end in one; an empty
+    message needs none.  With `limit_body_lines` yields only the headers, the blank line and
+    that many lines of the body (RFC 1939 section 7, TOP).
     """
     blocks = _blocks(source)
     if limit_body_lines is not None:
         blocks = _top(blocks, limit_body_lines)
-    end = b"\r\n"    # the last two octets so far; at the start as if behind the line of the +OK
+    end = b"\r\n"    # the last two octets so far; at the start those of the +OK line
     for block in blocks:
         stuffed_block = block.replace(b"\n.", b"\n..")
         if end.endswith(b"\n") and block.startswith(b"."):
@@ -42,17 +42,17 @@ def stuffed(source: BinaryIO, limit_body_lines: int | None = None) -> Iterator[b
 
 
 def stuffed_file(fd: int, size: int) -> Iterator[bytes | FilePart]:
-    """Yield the same as `stuffed` for the whole of the file `fd`, but what is long and has no dots only as FilePart.
+    """Yield the same as `stuffed` for the whole file `fd`, but long parts without dots as FilePart.
 
-    The file is read once to find the dots, and its parts are taken from it once more when they are sent: whoever can
-    write to it in between can send the reader of the mailbox anything, as by writing another file.  `size` is
-    what the file's name tells; a file that ends there, within a block, is not asked whether there is more.
+    The file is read once to find the dots, and its parts are read again when they are sent.  A process that can
+    write to it in between could as well write another file into the mailbox.  `size` is the size in the file's
+    name; a file that ends there, within a block, is not read again to find its end.
     """
     end = b"\r\n"    # as in `stuffed`
-    start = place = 0    # what lies between has no dots to double and is not yet yielded
+    start = place = 0    # what is between has no dots to double and has not been yielded
     while block := os.pread(fd, FILE_BLOCK, place):
         dots = _dots(block, end.endswith(b"\n"))
-        # Up to its last dot a block is copied: that is cheaper than many small parts.
+        # A block is copied up to its last dot: that is cheaper than many small parts.
         copied = len(block) if len(block) < FILE_BLOCK else dots[-1] + 1 if dots else 0
         if copied:
             if start < place:
@@ -74,8 +74,8 @@ def stuffed_file(fd: int, size: int) -> Iterator[bytes | FilePart]:
 def _dots(block: bytes, at_line_start: bool) -> list[int]:
     """Return where lines begin with a dot: those in `block`, and its first octet if it is `at_line_start`.
 
-    Of two ways to search, the first runs at the speed of memory but stops at every dot; the second stops only at
-    what is looked for and is several times slower.  Attachments have no dots, other texts have one in each line.
+    The first search runs at the speed of memory but stops at every dot; the second stops only at dots at line
+    starts and is several times slower.  Attachments have no dots, other texts have one in each line.
     """
     found = [0] if at_line_start and block.startswith(b".") else []
     place = 0
@@ -104,9 +104,9 @@ def _blocks(source: BinaryIO) -> Iterator[bytes]:
 
 
 def _top(blocks: Iterable[bytes], lines: int) -> Iterator[bytes]:
-    """Yield the headers, the blank line behind them and `lines` lines of the body."""
+    """Yield the headers, the blank line after them and `lines` lines of the body."""
     blocks = iter(blocks)
-    seen = b"\n"    # the end of what went before, as much as a blank line can begin in; at the start a line begins
+    seen = b"\n"    # the last octets before the block, in which a blank line may begin; at the start a line begins
     for block in blocks:
         joined = seen + block
         if blank := _BLANK_LINE.search(joined):
@@ -119,7 +119,7 @@ def _top(blocks: Iterable[bytes], lines: int) -> Iterator[bytes]:
 
 
 def _behind(first: bytes, blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield `first`, if it is anything, and then the rest."""
+    """Yield `first`, unless it is empty, and then the rest."""
     if first:
         yield first
     yield from blocks
@@ -136,7 +136,7 @@ def _lines(blocks: Iterator[bytes], left: int) -> Iterator[bytes]:
 
 
 def _line_end(block: bytes, number: int) -> int:
-    """Return where the line `number` (from 1) ends, behind its LF."""
+    """Return where the line `number` (from 1) ends, after its LF."""
     place = 0
     for _ in range(number):
         place = block.index(b"\n", place) + 1

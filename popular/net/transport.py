@@ -12,12 +12,12 @@ PROXY_V2 = b"\r\n\r\n\0\r\nQUIT\n"
 
 
 def is_proxy_header(octets: bytes) -> bool:
-    """Tell whether the first octets of a connection begin a header of the PROXY protocol, version 1 in any case."""
+    """Tell whether the first octets of a connection begin a header of the PROXY protocol, version 1 in either case."""
     return octets.startswith(PROXY_V2) or octets[:len(PROXY_V1)].upper() == PROXY_V1
 
 
 class Buffered(Protocol):
-    """A connected stream over a socket, with buffers of its own.
+    """A connected stream over a socket, with its own buffers.
 
     It never blocks: BlockingIOError when there is nothing to receive, or no room to send.  After one from
     `send` the same octets must be sent again.
@@ -25,7 +25,7 @@ class Buffered(Protocol):
 
     @property
     def sock(self) -> "Stream":
-        """Return what it is over."""
+        """Return the stream below this one."""
         ...
 
     @property
@@ -50,7 +50,7 @@ class Buffered(Protocol):
         ...
 
     def close(self) -> None:
-        """Close it; twice is fine."""
+        """Close it; may be called twice."""
         ...
 
 

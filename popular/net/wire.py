@@ -1,9 +1,9 @@
 """One TCP peer that speaks in lines: commands in, replies out, with limits on all of it.
 
 Used in the children (pproxy toward its client and its backends, pserv toward the proxy) and in
-tools.  One thread, a non-blocking socket: recv and send are tried first, and only when the kernel
-has nothing to give does `poll` wait.  Raises Gone when the peer is no longer there to talk to,
-NulByte (spec 1.5), ProxyHeader, and CommandRefused (an over-long line).
+tools.  One thread, a non-blocking socket: recv and send are tried first, and `poll` waits only
+when the kernel has nothing to give.  Raises Gone when the peer is gone, NulByte (spec 1.5),
+ProxyHeader, and CommandRefused (an over-long line).
 """
 
 import errno
@@ -20,7 +20,7 @@ from popular.net.transport import PROXY_V2, FilePart, Octets, Stream
 
 MAX_SURPLUS = 64 * 1024       # octets of an over-long line that are read to find its end
 SEND_BLOCK = 64 * 1024        # octets that `send_parts` gathers before it sends
-_LINGER_OCTETS = 64 * 1024    # what `linger_close` reads from a peer that goes on talking
+_LINGER_OCTETS = 64 * 1024    # what `linger_close` reads from a peer that goes on sending
 LINGER_SECONDS = 1.0
 
 _RECEIVE = 4096             # commands are short; pipelined ones fit by the dozen
@@ -30,9 +30,9 @@ _POLL_LIMIT = 86400.0       # seconds; poll takes milliseconds in a C int
 class Wire:
     """Lines from a peer, replies to it.
 
-    `idle` is how long, in seconds, the peer may neither send a byte nor its TCP take one; `deadline`
-    is a point of time.monotonic() after which nothing is waited for, None for no such limit.  Both
-    may be set anew at any time, `maxline` (octets of a line without its end) too.
+    `idle` is how long, in seconds, the peer may send no byte while its TCP takes none; `deadline` is
+    a time of time.monotonic() after which nothing is waited for, None for no such limit.  Both may
+    be changed at any time, and so may `maxline` (octets of a line without its end).
     """
 
     __slots__ = ("sock", "idle", "deadline", "maxline", "bytes_in", "bytes_out", "is_unfinished", "_before_wait",
@@ -42,7 +42,7 @@ class Wire:
                  before_wait: Callable[[int, int], None] | None = None) -> None:
         """Take over `sock`; it becomes non-blocking.
 
-        `before_wait` is called when the peer keeps us waiting, with the octets that came and went.
+        `before_wait` is called before waiting for the peer, with the octets received and sent.
         """
         if isinstance(sock, socket.socket) and sock.gettimeout() != 0:
             sock.setblocking(False)
@@ -56,7 +56,7 @@ class Wire:
         self._before_wait = before_wait
         self._input = b""       # received; everything before _start has been handed out
         self._start = 0
-        self._head = b""        # the first octets of all, which may be a header of the PROXY protocol in pieces
+        self._head = b""        # the first octets of the connection, which may be part of a PROXY protocol header
         self._poll: select.poll | None = None
 
     def readline(self) -> bytes:
@@ -94,8 +94,8 @@ class Wire:
     def reply(self, ok: bool, text: str = "", code: str = "", *, last: bool = False) -> None:
         """Send `+OK text` or `-ERR [code] text` (RFC 1939 section 3, RFC 2449 section 8) as one line.
 
-        Whatever `text` holds, the reply is one line of printable ASCII of at most 512 octets.  The `last` one waits for
-        the connection's end, which follows at once, to go with it.
+        Whatever `text` holds, the reply is one line of printable ASCII of at most 512 octets.  The `last` one is sent
+        together with the end of the connection, which must follow at once.
         """
         line = "+OK" if ok else "-ERR"
         if code:
@@ -109,7 +109,7 @@ class Wire:
     def send(self, data: Octets, *, more: bool = False) -> None:
         """Send all of `data`; raises Gone when the peer is gone or takes nothing for `idle` seconds.
 
-        `more`: what is sent next belongs into the same packet.
+        `more`: more data for the same packet follows at once.
         """
         flags = socket.MSG_MORE if more else 0
         try:
@@ -150,7 +150,7 @@ class Wire:
         self.is_unfinished = False
 
     def take_buffered(self) -> bytes:
-        """Return what was received and not yet read, and forget it: it belongs to whoever reads next."""
+        """Return what was received and not yet read, and forget it: it belongs to the next reader."""
         rest = self._input[self._start:]
         self.discard_buffered()
         return rest
@@ -161,21 +161,21 @@ class Wire:
         self._start = 0
 
     def close(self) -> None:
-        """Close the socket; twice is fine."""
+        """Close the socket; may be called twice."""
         self.sock.close()
 
     def linger_close(self, seconds: float = LINGER_SECONDS) -> None:
-        """Close so that the peer sees the last reply even if it is still sending; twice is fine.
+        """Close so that the peer sees the last reply even if it is still sending; may be called twice.
 
         A socket closed with unread input resets the connection, and the reset overtakes the
-        reply.  So the writing half goes first, and the peer has `seconds` and `_LINGER_OCTETS` to
-        notice; 0 for one that has nothing more to say, as after QUIT: only what is there is read.
+        reply.  So the writing half is closed first, and the peer has `seconds` and `_LINGER_OCTETS` to
+        notice.  0 is for a peer that sends nothing more, as after QUIT: only pending input is read.
         """
         try:
             self.sock.shutdown(socket.SHUT_WR)
             self._drain(time.monotonic() + seconds)
         except OSError:
-            pass    # no peer that could miss the reply
+            pass    # there is no peer to miss the reply
         finally:
             self.sock.close()
 
@@ -194,7 +194,7 @@ class Wire:
             left -= len(data)
 
     def _skip_line(self) -> None:
-        """Read to the end of an over-long line and forget it; raises Gone when there is none in sight."""
+        """Read to the end of an over-long line and forget it; raises Gone when it does not come."""
         surplus = 0
         while surplus <= MAX_SURPLUS:
             block = self._receive()
@@ -209,7 +209,7 @@ class Wire:
     def _receive(self) -> bytes:
         """Return what the peer sent, at least one octet; raises Gone or NulByte."""
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            raise Gone("timeout")    # also for a peer that always has something to say
+            raise Gone("timeout")    # also for a peer that never stops sending
         while True:
             try:
                 block = self.sock.recv(_RECEIVE)
@@ -230,9 +230,9 @@ class Wire:
             return block
 
     def _send_file(self, part: FilePart) -> None:
-        """Send a part of a file; raises Gone, and StoreError or OSError when the file does not have it."""
+        """Send a part of a file; raises Gone, and StoreError or OSError when the file is too short or unreadable."""
         place, end = part.start, part.start + part.count
-        # Over TLS it must be copied: what the kernel sends goes past the stream.
+        # Over TLS it must be copied: what the kernel sends would bypass the stream.
         send_some = self._hand_over_some if isinstance(self.sock, socket.socket) else self._copy_some
         while place < end:
             sent = send_some(part.fd, place, end)
@@ -247,7 +247,7 @@ class Wire:
                 sent = os.sendfile(self.sock.fileno(), fd, place, end - place)
             except BlockingIOError:
                 self.wait(select.POLLOUT)
-            except OSError:    # of the socket, of the file, or it cannot be done with such a file: copying tells
+            except OSError:    # of the socket or the file, or the file does not support it: copying will show
                 return self._copy_some(fd, place, end)
             else:
                 self.bytes_out += sent
@@ -266,7 +266,7 @@ class Wire:
             self.wait(select.POLLOUT)
             try:
                 sent = self.sock.send(data, flags)
-            except BlockingIOError:    # the kernel may take back what it announced
+            except BlockingIOError:    # the kernel may withdraw what it announced
                 continue
             except OSError as why:
                 raise _gone(why) from None
@@ -287,12 +287,12 @@ class Wire:
                 raise Gone("timeout")
 
     def _patience(self) -> float:
-        """Return the seconds to wait before the next look at the limits."""
+        """Return the seconds to wait before the limits are checked again."""
         seconds = self.idle / LOOKS
         return seconds if self.deadline is None else min(seconds, self.deadline - time.monotonic())
 
     def _poll_for(self, event: int, seconds: float) -> bool:
-        """Tell whether `event`, or an error that the next call will name, came within `seconds`."""
+        """Tell whether `event`, or an error that the next call will raise, came within `seconds`."""
         if seconds <= 0:
             return False
         if self._poll is None:
@@ -302,7 +302,7 @@ class Wire:
 
 
 def _gone(why: OSError) -> Gone:
-    """Translate what the kernel says of a connection; a closed descriptor is our own mistake and stays one."""
+    """Translate the kernel's errors of a connection; a closed descriptor is our mistake and is not translated."""
     if why.errno == errno.EBADF:
         raise why
     if isinstance(why, TimeoutError):

@@ -37,9 +37,9 @@ def test_what_a_certificate_says(authority: Authority) -> None:
 
 @pytest.mark.parametrize("damage, reason", [
     ("no certificate", "No such file"), ("no key", "No such file"), ("other key", "does not belong to certificate"),
-    ("no pem", "text: there is no certificate in PEM form in it"),
-    ("no key in it", "there is no private key in PEM form"),
-    ("passphrase", "^key .*locked.key: it has a passphrase, and must have none"),
+    ("no pem", "text: it contains no certificate in PEM format"),
+    ("no key in it", "it contains no private key in PEM format"),
+    ("passphrase", "^key .*locked.key: it must not have a passphrase"),
 ])
 def test_what_cannot_be_loaded_says_why(authority: Authority, pair: KeyPair, tmp_path: Path, damage: str,
                                         reason: str) -> None:

@@ -114,5 +114,5 @@ def test_what_the_system_takes_for_no_address(host: str) -> None:
     except UsageError:
         pass
     if host == "localhost":
-        with pytest.raises(UsageError, match="no address here"):
+        with pytest.raises(UsageError, match="is not a valid address on this host"):
             canonical(Endpoint(host, 110))

@@ -1,8 +1,8 @@
-"""Certificates and what is agreed on with the peer: the contexts that TLS streams begin with.
+"""Certificates and the contexts that TLS streams begin with.
 
-Made in the master, by the rights of the service user, before it forks: sessions that one child began are
-resumed by another, because all have the ticket keys of the context.  Raises StartError with the file and
-OpenSSL's reason; never shows what stands in a key.
+Made in the master, with the rights of the service user, before it forks: one child can resume sessions of
+another, because all have the ticket keys of the context.  Raises StartError with the file and
+OpenSSL's reason; never shows the content of a key.
 """
 
 import ssl
@@ -17,15 +17,15 @@ VERSIONS: Mapping[str, ssl.TLSVersion] = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"    # of TLS 1.2 (RFC 9325 section 4.2); those of 1.3 are all good
 
 _PARTIAL_CHAIN = 0x80000      # X509_V_FLAG_PARTIAL_CHAIN: the certificate itself is trusted
-_ANY_TIME = 0x200000          # X509_V_FLAG_NO_CHECK_TIME: also when it is over
-_TICKETS = 1                  # of TLS 1.3; OpenSSL would give two, for clients that open several connections at once
-_MAX_PEM = 1 << 20            # octets of a file that are looked at for what is wrong with it
+_ANY_TIME = 0x200000          # X509_V_FLAG_NO_CHECK_TIME: also when it has expired
+_TICKETS = 1                  # of TLS 1.3; OpenSSL would send two, for clients that open several connections at once
+_MAX_PEM = 1 << 20            # octets of a file that are searched for mistakes
 _STEPS = 10                   # of a handshake in memory, which takes four
 
 
 @dataclass(frozen=True, slots=True)
 class KeyPair:
-    """Files of one certificate: its chain, the server's own first, and its key, which may stand in the same file."""
+    """Files of one certificate: its chain, the server's own first, and its key, which may be in the same file."""
 
     certificate: str
     key: str
@@ -33,7 +33,7 @@ class KeyPair:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A pair whose key fits, and what the certificate says of itself."""
+    """A pair whose key fits, and the content of the certificate."""
 
     pair: KeyPair
     names: tuple[str, ...]    # DNS names, lower case, `*.` before some; IP addresses
@@ -46,7 +46,7 @@ class Certificate:
         return self.pair.certificate
 
     def days_left(self, now: float | None = None) -> int:
-        """Return the whole days until it ends, negative when it is over."""
+        """Return the whole days until it expires, negative when it has expired."""
         return int((self.until - (time.time() if now is None else now)) // 86400)
 
 
@@ -54,9 +54,9 @@ def server_context(certificates: Sequence[Certificate], tlsmin: str, ciphers: st
                    clientca: str = "") -> ssl.SSLContext:
     """Return a context for a server with these certificates, at least one; raises StartError.
 
-    The first is for clients that name no host, or one that no certificate has.  Certificates with the same
+    The first is for clients that name no host, or a host that no certificate has.  Certificates with the same
     names and keys of different kinds (ECDSA, RSA) are offered together.  With `clientca`
-    only peers with a certificate of an authority in that file are let in.
+    only peers with a certificate of an authority in that file are accepted.
     """
     groups: dict[tuple[str, ...], ssl.SSLContext] = {}
     by_name: dict[str, ssl.SSLContext] = {}
@@ -65,7 +65,7 @@ def server_context(certificates: Sequence[Certificate], tlsmin: str, ciphers: st
         if context is None:
             context = groups[certificate.names] = _context(ssl.PROTOCOL_TLS_SERVER, tlsmin, ciphers)
             context.num_tickets = _TICKETS
-            if clientca:    # of each context, because the one that is changed to has to know the authorities
+            if clientca:    # of each context, because a context chosen by name must know the authorities
                 _trust(context, clientca)
                 context.verify_mode = ssl.CERT_REQUIRED
         _load(context, certificate.pair)
@@ -79,7 +79,7 @@ def server_context(certificates: Sequence[Certificate], tlsmin: str, ciphers: st
 
 def client_context(tlsmin: str, cafile: str = "", *, verify: bool = True,
                    pair: KeyPair | None = None) -> ssl.SSLContext:
-    """Return a context toward a backend; without `cafile` the system's authorities count; raises StartError."""
+    """Return a context toward a backend; without `cafile` the system's authorities apply; raises StartError."""
     context = _context(ssl.PROTOCOL_TLS_CLIENT, tlsmin, CIPHERS)
     if not verify:
         context.check_hostname = False
@@ -96,8 +96,8 @@ def client_context(tlsmin: str, cafile: str = "", *, verify: bool = True,
 def read_certificate(pair: KeyPair) -> Certificate:
     """Return what the certificate says, and prove that the key fits; raises StartError.
 
-    By a handshake in memory with a client that trusts this one certificate: the library shows the content of
-    verified ones only.
+    This needs a handshake in memory with a client that trusts this certificate: the library shows the content of
+    verified certificates only.
     """
     server = _context(ssl.PROTOCOL_TLS_SERVER, "1.2", "DEFAULT")
     _load(server, pair)
@@ -161,19 +161,19 @@ def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
 
 
 def _unusable(pair: KeyPair) -> str:
-    """Return what is wrong with which file, where OpenSSL only says `pem lib`; empty: nothing known."""
+    """Return which file is wrong, and why, where OpenSSL only says `pem lib`; empty if unknown."""
     for path, kind in ((pair.certificate, "CERTIFICATE"), (pair.key, "PRIVATE KEY")):
         with open(path, "rb") as file:
             text = file.read(_MAX_PEM)
         if f"{kind}-----".encode() not in text:
-            return f"{path}: there is no {kind.lower()} in PEM form in it"
+            return f"{path}: it contains no {kind.lower()} in PEM format"
     if b"ENCRYPTED" in text:
-        return f"key {pair.key}: it has a passphrase, and must have none"
+        return f"key {pair.key}: it must not have a passphrase"
     return ""
 
 
 def _unreadable(pair: KeyPair) -> str:
-    """Return which of the two files cannot be read; OpenSSL does not tell."""
+    """Return which of the two files cannot be read; OpenSSL does not say."""
     for path in (pair.certificate, pair.key):
         try:
             with open(path, "rb"):
@@ -193,7 +193,7 @@ def _trust(context: ssl.SSLContext, cafile: str) -> None:
 
 
 def _names(found: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the names in `subjectAltName`, or the common name where there are none, sorted."""
+    """Return the names in `subjectAltName`, or else the common name, sorted."""
     alternatives = found.get("subjectAltName")
     names = [value.lower() for kind, value in (alternatives if isinstance(alternatives, tuple) else ())
              if kind in ("DNS", "IP Address")]

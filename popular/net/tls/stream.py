@@ -1,9 +1,9 @@
-"""TLS between a socket that does not block and whoever talks over it: a wire, a relay.
+"""TLS between a non-blocking socket and its user: a wire or a relay.
 
-Used in the children of pproxy and pserv where a listener, or a way to a backend, has TLS; imported only
-there, because `ssl` makes every fork dearer.  OpenSSL never touches the socket: octets go through two
-buffers in memory, so a block from the network is deciphered with few calls, and the socket stays the one
-on its reserved descriptor.
+Used in the children of pproxy and pserv where a listener, or a backend, has TLS; imported only there,
+because `ssl` makes every fork more expensive.  OpenSSL never touches the socket: octets go through two
+buffers in memory, so a block from the network is deciphered with few calls, and the socket stays on its
+reserved descriptor.
 
 A stream looks like the part of a socket that wires and relays use, and raises as one: BlockingIOError
 when `wants` must come first, other OSErrors when the connection is lost or the peer's TLS is broken.  A handshake
@@ -44,15 +44,15 @@ class TlsStream:
         """Put TLS over `sock`, which does not block."""
         self.sock = sock
         self.wants = select.POLLIN              # the event to wait for after a BlockingIOError
-        self._held = b""                        # the first octets, while they may become a header that is no TLS
+        self._held = b""                        # the first octets, while they may be a PROXY protocol header
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side, server_hostname)
-        self._unsent: bytes | memoryview = b""  # enciphered, and not yet taken by the kernel
-        self._owed = 0                          # octets of text in `_unsent` that the caller does not know to be sent
+        self._unsent: bytes | memoryview = b""  # enciphered, but not yet taken by the kernel
+        self._owed = 0                          # octets of text in `_unsent` that have not been reported to the caller
         self._is_over = False                   # the peer's end was seen
         self._is_server = server_side
-        self._has_turn = not server_side        # in the handshake: there is something to do before the peer speaks
+        self._has_turn = not server_side        # in the handshake: we must act before the peer does
 
     def fileno(self) -> int:
         """Return the socket's descriptor, -1 once it is closed."""
@@ -76,13 +76,13 @@ class TlsStream:
 
     @property
     def is_resumed(self) -> bool:
-        """Tell whether the peer came with a ticket of an earlier session."""
+        """Tell whether the peer presented a ticket of an earlier session."""
         return bool(self._tls.session_reused)
 
     def handshake(self) -> None:
         """Do the next steps of the handshake; raises BlockingIOError until it is done.
 
-        The tickets of a server with TLS 1.3 wait for what is sent next: nobody needs them to go on.
+        With TLS 1.3 a server's tickets are sent with the next data: the handshake does not need them.
         """
         while True:
             if not self._has_turn:
@@ -115,7 +115,7 @@ class TlsStream:
             try:
                 text = self._tls.read(size)
             except ssl.SSLWantReadError:
-                self._flush_alert()    # an answer to a change of keys; should it not go now, the next send takes it
+                self._flush_alert()    # an answer to a change of keys; if it cannot be sent now, the next send takes it
                 self._fill()
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 self._is_over = True
@@ -131,7 +131,7 @@ class TlsStream:
     def send(self, data: Octets, flags: int = 0, /) -> int:
         """Send some of `data`; return the count.
 
-        After BlockingIOError call it again with the same octets: they may be enciphered already.
+        After BlockingIOError call it again with the same octets, which may be enciphered already.
         """
         if not self._owed:
             self._owed = self._encipher(data)
@@ -140,16 +140,16 @@ class TlsStream:
         return sent
 
     def shutdown(self, how: int, /) -> None:
-        """Send TLS's own end, as far as the kernel takes it now, then end the writing half of the socket."""
+        """Send TLS's closing alert, as far as the kernel takes it now, then end the writing half of the socket."""
         try:
             self._tls.unwrap()
-        except (ssl.SSLError, ValueError):    # the peer has not ended yet, no matter; or there was no handshake
+        except (ssl.SSLError, ValueError):    # the peer has not ended yet, which is fine; or there was no handshake
             pass
         self._flush_alert(socket.MSG_MORE)
         self.sock.shutdown(how)
 
     def close(self) -> None:
-        """Close the socket; twice is fine."""
+        """Close the socket; may be called twice."""
         self.sock.close()
 
     def _encipher(self, data: Octets) -> int:
@@ -192,7 +192,7 @@ class TlsStream:
             self._unsent = memoryview(self._unsent)[sent:] if sent < len(self._unsent) else b""
 
     def _flush_alert(self, flags: int = 0) -> None:
-        """Send what is enciphered as far as it goes, for whoever has another error to tell."""
+        """Send as much enciphered data as possible, for a caller that has another error to raise."""
         try:
             self._flush(flags)
         except OSError:
@@ -208,13 +208,13 @@ def reason_of(why: ssl.SSLError) -> str:
 
 
 def secure(wire: Wire, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None) -> TlsStream:
-    """Put `wire` under TLS within its limits; return the stream, which tells what was agreed on.
+    """Put `wire` under TLS within its limits; return the stream, which knows what was agreed on.
 
     Called right after accept, after the answer to STLS, and toward backends.  Raises Gone as the wire does, and
     NoTls with OpenSSL's reason.
 
-    What was received and not yet read must have been forgotten before (`discard_buffered`): it came in clear
-    and would count as if it had not (RFC 2595 section 4).
+    Input that has not been read must be discarded first (`discard_buffered`): it came unencrypted
+    and would be treated as protected (RFC 2595 section 4).
     """
     stream = TlsStream(wire.sock, context, server_side=server_side, server_hostname=server_hostname)
     while True:
