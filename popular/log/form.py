@@ -15,8 +15,8 @@ from popular.log.message import Event
 class LogForm:
     """How an event is written."""
 
-    line: Callable[[Event], bytes]    # with everything there is to say, and LF
-    text: Callable[[Event], bytes]    # without LF, for a carrier that tells time, host, program and pid itself
+    line: Callable[[Event], bytes]    # complete, with LF
+    text: Callable[[Event], bytes]    # without LF, for a carrier that adds time, host, program and pid itself
 
 
 CLASSIC = LogForm(classic_line, classic_text)

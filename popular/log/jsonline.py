@@ -2,9 +2,9 @@
 
 Used in every process by `log.writer`.  The keys are always the same and in the same order: time (ISO
 8601 with offset), host, program, pid, session, level, number (four hex digits), name, fields.  The
-message's own values stand in the object `fields`, so that none can take the place of another key.
-The line is ASCII.  A text is itself, except that octets that are no UTF-8, and backslashes, are
-written `\\xNN` as in `log.line`: so the octets can be had back.  Nothing here raises for any value.
+message's own values are in the object `fields`, so that none can replace another key.
+The line is ASCII.  A text is unchanged, except that octets that are not UTF-8, and backslashes, are
+written `\\xNN` as in `log.line`, so that the octets can be recovered.  Nothing here raises for any value.
 """
 
 import json
@@ -23,7 +23,7 @@ _JsonValue = str | int | float | bool | None | dict[str, "_JsonValue"]
 def json_line(event: Event) -> bytes:
     """Return the event as an object in one line that ends in LF, at most `MAX_LOG_LINE` long.
 
-    When it would be longer, all texts are cut evenly, so that no field is lost.
+    If it would be longer, all texts are cut evenly, so that no field is lost.
     """
     return json_text(event) + b"\n"
 
@@ -39,10 +39,10 @@ def json_text(event: Event) -> bytes:
 
 
 def json_value(thing: object, limit: int = MAX_VALUE) -> _JsonValue:
-    """Return one value as JSON can hold it; texts are cut at `limit` characters.
+    """Return one value in a form for JSON; texts are cut at `limit` characters.
 
-    Numbers stay numbers, floats with 3 decimals; what is no number in JSON (nan, infinity) is null,
-    and a mapping is an object.
+    Numbers stay numbers, floats with 3 decimals; values that are not numbers in JSON (nan, infinity)
+    become null, and a mapping becomes an object.
     """
     if thing is None or isinstance(thing, bool):
         return thing
@@ -75,7 +75,7 @@ def _dumped(event: Event, fields: dict[str, object], limit: int) -> str:
 
 
 def _iso_8601(when: float) -> str:
-    """Return a moment in local time with milliseconds, as 2004-08-21T12:19:29.123+02:00."""
+    """Return a moment in local time with milliseconds, for example 2004-08-21T12:19:29.123+02:00."""
     moment = time.localtime(when)
     sign = "-" if moment.tm_gmtoff < 0 else "+"
     hours, seconds = divmod(abs(moment.tm_gmtoff), 3600)

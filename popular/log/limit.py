@@ -1,7 +1,7 @@
-"""How many log lines peers may cause at will: a scan of ports must not fill a disk or hide what matters.
+"""A limit for log lines that peers can cause at will: a port scan must not fill a disk or hide what matters.
 
 Made by the master of a daemon before it forks, and used in its children: the counts are in memory that all of them
-share.  Nothing is locked, so a few lines more may pass when processes count at the same moment.  Raises nothing but
+share.  Nothing is locked, so a few more lines may pass when processes count at the same moment.  Raises nothing but
 OSError when made.
 """
 
@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass
 
 PERIOD = 60         # seconds
-FROM_ONE = 10       # lines of one kind that one address may cause in a period, if a setting does not say otherwise
-TIMES = 20          # so many times more may all addresses together
+FROM_ONE = 10       # lines of one kind that one address may cause in a period, unless a setting says otherwise
+TIMES = 20          # all addresses together may cause so many times more
 EVERYBODY = "*"
 
 _BUCKETS = 2048     # kinds and addresses that share one by chance share its limit
@@ -21,10 +21,10 @@ _BUCKET = struct.Struct("=QI")    # number of the period, lines in it
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What becomes of a line."""
+    """What happens to a line."""
 
     may_be_written: bool
-    full: str = ""          # the address, or EVERYBODY, that may cause no further one in this period
+    full: str = ""          # the address, or EVERYBODY, that may cause no more in this period
 
 
 class LineLimit:
@@ -54,7 +54,7 @@ class LineLimit:
 
     def _count(self, period: int, kind: int, who: str) -> int:
         """Count a line; return how many there were in this period."""
-        place = hash((kind, who)) % _BUCKETS * _BUCKET.size    # the same in all processes that come from one by fork
+        place = hash((kind, who)) % _BUCKETS * _BUCKET.size    # the same in all processes forked from one
         known, lines = _BUCKET.unpack_from(self._counts, place)
         lines = min(lines + 1, self._most * TIMES + 1) if known == period else 1
         _BUCKET.pack_into(self._counts, place, period, lines)

@@ -1,4 +1,4 @@
-"""How one event becomes one line of the original's form (spec 5.1), and nothing else: pure functions.
+"""How one event becomes one line in the original's form (spec 5.1): pure functions.
 
 Used in every process by `log.writer`.  Values come from clients, backends and databases and are
 hostile: whatever they hold, a line stays one line and a field one field.  Nothing here raises for
@@ -13,13 +13,13 @@ from functools import lru_cache
 from popular.log.message import Event
 
 MAX_VALUE = 200        # characters of one rendered value, without its quotes
-MAX_LOG_LINE = 4000    # characters of a line with its LF; below PIPE_BUF, so a write to a pipe is whole as well
+MAX_LOG_LINE = 4000    # characters of a line with its LF; below PIPE_BUF, so a write to a pipe is atomic as well
 
 CUT = "..."        # ends a value that did not fit
 SHORTEST = 4       # characters a value is cut to at most, however many fields there are
 _MAX_INT_BITS = 256
 
-_ODD = re.compile(r"[^ -&(-\[\]-~]")    # what cannot stand in a quoted value as it is
+_ODD = re.compile(r"[^ -&(-\[\]-~]")    # what must be escaped in a quoted value
 
 # What each octet of a quoted value looks like: printable ASCII as it is, all else as \xNN.
 _OCTETS = tuple(
@@ -40,7 +40,7 @@ def classic_text(event: Event) -> bytes:
 def line(head: str, fields: Collection[tuple[str, object]], limit: int = MAX_VALUE) -> bytes:
     """Return `head` and the fields as `key=value` in one line that ends in LF, at most `MAX_LOG_LINE` long.
 
-    Values have at most `limit` characters, and less, all alike, when the line would be too long: so no field is lost.
+    Values are cut at `limit` characters, or all at a lower limit if the line would be too long, so no field is lost.
     """
     parts = [head]
     for name, thing in fields:
@@ -55,12 +55,12 @@ def line(head: str, fields: Collection[tuple[str, object]], limit: int = MAX_VAL
 
 
 def value(thing: object, limit: int = MAX_VALUE) -> str:
-    """Return one value as it stands behind `key=`.
+    """Return one value as it is written after `key=`.
 
-    bool as 0 or 1, int bare (a huge one in hex, because Python refuses to write it in decimal), float
-    bare with 3 decimals or in powers of ten where that would be long, all else in single quotes with
-    quotes, backslashes, control and non-ASCII octets as `\\xNN`, cut at `limit` characters; of a mapping,
-    the quotes hold `key=value` separated by spaces.
+    A bool is 0 or 1.  An int is bare (a huge one in hex, because Python refuses to write it in decimal).
+    A float is bare with 3 decimals, or in powers of ten where that would be long.  All else is in single
+    quotes, cut at `limit` characters, with quotes, backslashes, control and non-ASCII octets as `\\xNN`;
+    for a mapping, the quotes hold `key=value` separated by spaces.
     """
     if type(thing) is str:
         if len(thing) <= limit and not _ODD.search(thing):
@@ -78,14 +78,14 @@ def value(thing: object, limit: int = MAX_VALUE) -> str:
 
 
 def word(text: str) -> str:
-    """Return `text` fit for a place where one bare word must stand: what is not printable or a space becomes `?`."""
+    """Return `text` as one bare word: spaces and unprintable characters become `?`."""
     if text.isascii() and text.isprintable() and " " not in text and text:
         return text
     return "".join(char if "!" <= char <= "~" else "?" for char in text) or "-"
 
 
 def octets_of(text: str, charset: str) -> bytes:
-    """Return the octets that `text` came from; surrogates that are no octets in disguise are kept apart too."""
+    """Return the octets that `text` came from; surrogates that do not stand for octets are kept, too."""
     try:
         return text.encode(charset, "surrogateescape")
     except UnicodeEncodeError:
@@ -93,7 +93,7 @@ def octets_of(text: str, charset: str) -> bytes:
 
 
 def _basic(thing: object) -> str | int | float | dict[object, object]:
-    """Return what is of none of these types as the one that it is a kind of; as a text if there is none."""
+    """Return a value of a derived type as its basic type, or as text if it has none."""
     if isinstance(thing, str):
         return str.__str__(thing)
     if isinstance(thing, int):
@@ -104,7 +104,7 @@ def _basic(thing: object) -> str | int | float | dict[object, object]:
 
 
 def _escaped(octets: bytes, limit: int) -> str:
-    """Return what stands between the quotes; no escape is ever cut in two."""
+    """Return what is written between the quotes; no escape is ever cut in two."""
     shown = [_OCTETS[octet] for octet in octets]
     if sum(map(len, shown)) <= limit:
         return "".join(shown)
@@ -119,5 +119,5 @@ def _escaped(octets: bytes, limit: int) -> str:
 
 @lru_cache(maxsize=1)
 def _stamp(second: int) -> str:
-    """Return date and local time; kept, because lines come in bursts that are within one second."""
+    """Return date and local time; cached, because lines come in bursts within one second."""
     return time.strftime("%Y%m%d %H%M%S", time.localtime(second))

@@ -1,8 +1,8 @@
-"""Saying a thing once a minute, whichever process says it.
+"""Logging an event at most once a minute, whichever process logs it.
 
 When descriptors or memory run out, every child sees it at the same moment, again and again; the log
-shall hold one line.  The time of the last line stands in memory that a process shares with those it forks.
-Raises OSError where there is no memory when it is made, and nothing later.
+should have one line.  The time of the last line is in memory that a process shares with its children.
+Raises OSError without memory when it is made, and nothing later.
 """
 
 import mmap
@@ -15,16 +15,16 @@ _STAMP = struct.Struct("=d")
 class OnceAMinute:
     """Permission to log, given once in a span of time to all processes together.
 
-    There is no lock: of processes that ask within the same microsecond, more than one may get it.
+    There is no lock: if processes ask within the same microsecond, more than one may get it.
     """
 
     def __init__(self, seconds: float = 60.0) -> None:
-        """Begin with permission."""
+        """Start with permission given."""
         self._seconds = seconds
         self._stamp = mmap.mmap(-1, _STAMP.size)
 
     def is_due(self) -> bool:
-        """Tell whether to log now; if so, nobody else is told so for a while."""
+        """Tell whether to log now; if so, no other process may log for a while."""
         now = time.monotonic()    # one clock for all processes of the system
         [last] = _STAMP.unpack_from(self._stamp)
         if last and now - last < self._seconds:

@@ -1,9 +1,9 @@
-"""Where log lines go, and the two sinks that are a descriptor: a file, and standard error.
+"""Where log lines go, and the two sinks that write to a plain descriptor: a file, and standard error.
 
 Used in every process.  The master and its children share one open file; O_APPEND and a single write
-per line keep their lines apart.  A sink that cannot be written (disk full, file closed, folder gone,
-nobody reads the pipe) loses lines but never raises and never waits: mail goes on without it.  Only
-opening and `reopen` raise, StartError.
+per line keep their lines apart.  A sink that cannot be written to (disk full, file closed, folder gone,
+pipe without reader) loses lines but never raises and never waits, so that mail service continues.  Only
+opening and `reopen` raise StartError.
 """
 
 import fcntl
@@ -18,7 +18,7 @@ from popular.log.message import Event
 
 STDERR = 2
 
-# O_NONBLOCK is nothing to a file, and keeps a pipe or terminal that nobody reads from stopping a session.
+# O_NONBLOCK does nothing to a file, and keeps a pipe or terminal without reader from stopping a session.
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _MODE = 0o640
 
@@ -31,7 +31,7 @@ class Sink(Protocol):
         ...
 
     def reopen(self) -> None:
-        """Take a file anew, after it was renamed; raises StartError, and then goes on with the old one."""
+        """Open a file anew, after it was renamed; raises StartError, and then keeps the old one."""
         ...
 
     def fileno(self) -> int:
@@ -40,7 +40,7 @@ class Sink(Protocol):
 
 
 class FileSink:
-    """An open descriptor: a log file, or any other that takes octets."""
+    """An open descriptor: of a log file, or of anything else that takes octets."""
 
     def __init__(self, fd: int, form: LogForm = CLASSIC, path: str = "") -> None:
         """Write to `fd`, which came from `path` (empty: cannot be reopened)."""
@@ -57,10 +57,10 @@ class FileSink:
 
     @classmethod
     def stderr(cls, form: LogForm = CLASSIC) -> "FileSink":
-        """Write to what is standard error now, on a descriptor of its own; raises StartError.
+        """Write to the present standard error, on a separate descriptor; raises StartError.
 
-        It is opened anew where that is possible, because O_NONBLOCK on the old one would show in every
-        process that shares it, such as the shell.
+        It is opened anew where possible, because O_NONBLOCK on the old one would affect every process
+        that shares it, such as the shell.
         """
         try:
             return cls(os.open(f"/proc/self/fd/{STDERR}", _FLAGS), form)
@@ -79,7 +79,7 @@ class FileSink:
         """Write one line in one write; what the system refuses is lost."""
         octets = self._form.line(event)
         if self._torn:
-            octets = b"\n" + octets    # the last line was cut by a full disk: the new one must not grow onto it
+            octets = b"\n" + octets    # the last line was cut by a full disk: the new one must not be appended to it
         try:
             if not self._may_block or self._has_room():
                 self._torn = os.write(self._fd, octets) < len(octets)
@@ -101,14 +101,14 @@ class FileSink:
         self._torn = False
 
     def _has_room(self) -> bool:
-        """Tell whether a write would not have to wait now."""
+        """Tell whether a write is possible now without waiting."""
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
         return bool(poll.poll(0))
 
 
 def _open(path: str) -> int:
-    """Open a log file; raises StartError that says which and why."""
+    """Open a log file; raises StartError with its name and the reason."""
     try:
         return os.open(path, _FLAGS | os.O_CREAT, _MODE)
     except (OSError, ValueError) as why:

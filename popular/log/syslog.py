@@ -1,8 +1,8 @@
 """The log as datagrams to the system's logger, as syslog(3) sends them (RFC 3164 section 4.1, the local form).
 
-Used in every process.  Each line names the socket anew, so a logger that was restarted, or that comes
-hours later, gets the next line without anybody reconnecting, whatever the rights of the process are.
-A logger that is away or does not keep up loses lines; nothing here raises or waits, except for `open`.
+Used in every process.  Each line is sent to the socket's name, so a logger that was restarted, or that starts
+hours later, gets the next line without a new connection, whatever the rights of the process are.
+If the logger is absent or too slow, lines are lost; nothing here raises or waits, except for `open`.
 """
 
 import socket
@@ -14,7 +14,7 @@ from popular.log.message import ADM, BUG, DBG, ERR, INF, SOS, Event
 
 DEV_LOG = "/dev/log"
 
-# Severities of RFC 3164 table 2: how urgent a level is to whoever reads all of a host's logs.
+# Severities of RFC 3164 table 2: how urgent a level is among all of a host's logs.
 SEVERITIES = {DBG: 7, INF: 6, ERR: 5, ADM: 4, BUG: 3, SOS: 2}
 
 _MAIL = 2 << 3    # the facility "mail system" (RFC 3164 table 1)
@@ -32,7 +32,7 @@ class SyslogSink:
 
     @classmethod
     def open(cls, form: LogForm = CLASSIC, path: str = DEV_LOG) -> "SyslogSink":
-        """Make a socket; whether there is a logger at `path` shows only in what it gets.  Raises StartError."""
+        """Make a socket; whether there is a logger at `path` is not checked.  Raises StartError."""
         try:
             return cls(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), form, path)
         except OSError as why:
@@ -40,7 +40,7 @@ class SyslogSink:
 
     @classmethod
     def inherited(cls, fd: int, form: LogForm = CLASSIC, path: str = DEV_LOG) -> "SyslogSink":
-        """Take over the descriptor of a socket that `open` made, behind an exec."""
+        """Take over the descriptor of a socket that `open` made, after an exec."""
         return cls(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM, fileno=fd), form, path)
 
     def fileno(self) -> int:
@@ -48,7 +48,7 @@ class SyslogSink:
         return self._sock.fileno()
 
     def write(self, event: Event) -> None:
-        """Send one event; what the logger does not take at once is lost."""
+        """Send one event; it is lost if the logger does not take it at once."""
         stamp = time.strftime("%b %e %H:%M:%S", time.localtime(event.when))
         head = f"<{_MAIL | SEVERITIES[event.message.level]}>{stamp} {event.program}[{event.pid}]: "
         try:
@@ -57,8 +57,8 @@ class SyslogSink:
             pass
 
     def reopen(self) -> None:
-        """Do nothing: every line looks for the logger anew."""
+        """Do nothing: every line is sent to the logger's present socket."""
 
     def close(self) -> None:
-        """Give the socket up."""
+        """Close the socket."""
         self._sock.close()

@@ -1,6 +1,6 @@
-"""Where an unexpected error came through, for one log line: places only (master and children).
+"""The places that an unexpected error passed through, for one log line (master and children).
 
-Never the error's text: it may hold what a client sent, a password for example.
+Never the error's text: it may contain what a client sent, for example a password.
 """
 
 import os

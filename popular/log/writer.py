@@ -1,7 +1,7 @@
 """The log of one process: what happens becomes an event, and a sink writes it (spec 5.1).
 
-Used in every process.  Where events go is the sink's business, and how they look the form's.  A log
-that cannot be written never raises and never waits; only `open` and `reopen` raise, StartError.
+Used in every process.  The sink decides where events go, and the form how they look.  A log that
+cannot be written never raises and never waits; only `open` and `reopen` raise StartError.
 """
 
 import os
@@ -17,12 +17,12 @@ from popular.log.sink import FileSink, Sink
 
 
 class Log:
-    """What one program tells its administrator."""
+    """The log of one program for its administrator."""
 
     def __init__(self, program: str, sink: Sink, debug: bool = False, limit: LineLimit | None = None) -> None:
-        """Write for `program` to `sink`; `debug`: also what only developers want.
+        """Write for `program` to `sink`; `debug`: also events for developers.
 
-        `limit` is for those who note what a peer can cause at will, and is asked by them.
+        `limit` is for callers that log what a peer can cause at will; they must ask it themselves.
         """
         self.limit = limit
         self.debug_on = debug
@@ -38,7 +38,7 @@ class Log:
 
     @property
     def sid(self) -> str:
-        """The session id that stands in every line, `-` outside a session."""
+        """The session id in every line, `-` outside a session."""
         return self._sid
 
     @sid.setter
@@ -47,7 +47,7 @@ class Log:
 
     @contextmanager
     def about(self, sid: str) -> Iterator[None]:
-        """Write lines about the session `sid`, empty: none, in a process that has none itself."""
+        """Write lines about the session `sid` (empty: none) in a process without its own session."""
         former, self.sid = self.sid, sid or "-"
         try:
             yield
@@ -73,7 +73,7 @@ class Log:
             self.note(Message(0, DBG, word(name), " ".join(fields), ""), **fields)
 
     def reopen(self) -> None:
-        """Open the log file anew, after it was renamed (spec 5.4); without a file there is nothing to do.
+        """Open the log file anew, after it was renamed (spec 5.4); does nothing without a file.
 
         When that fails the old file stays in use and StartError is raised.
         """
@@ -81,7 +81,7 @@ class Log:
 
 
 def _in_order(message: Message, fields: dict[str, object]) -> dict[str, object]:
-    """Return the fields in the order of their row; raises TypeError when they are others."""
+    """Return the fields in the order of their row; raises TypeError when fields are missing or surplus."""
     if sorted(fields) != sorted(message.names):
         raise TypeError(f"{message.name} wants the fields {message.fields!r}, got {' '.join(fields)!r}")
     return {name: fields[name] for name in message.names}
