@@ -120,7 +120,7 @@ def test_the_old_master_is_still_to_be_seen_and_told(pserv: Daemon) -> None:
             assert old.ask("set maxsession 7").text == "another process has taken over"
             assert old.ask("upgrade").text == "another process has taken over"
             aside = pserv.rundir / f"pserv.{pserv.pid}.state"
-            assert f"master {pserv.pid} has 1 sessions more: pstatus -f {aside}" in " ".join(
+            assert f"master {pserv.pid} has 1 more sessions: pstatus -f {aside}" in " ".join(
                 pstatus("-R", pserv.rundir, "-p", "pserv").stdout.split())
             assert status(pserv)["replaced"] == [{"pid": pserv.pid, "file": str(aside), "sessions": 1}]
             shown = pstatus("-f", pserv.rundir / f"pserv.{pserv.pid}.state")

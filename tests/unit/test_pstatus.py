@@ -347,7 +347,7 @@ def test_on_a_small_terminal_nothing_scrolls(statefile: StateFile) -> None:
         lines = screen.split("\x1b[J")[0].split("\r\n")
         assert len(lines) <= 9
         assert all(len(line.removesuffix("\x1b[K")) < 60 for line in lines)
-        assert "lines more" in lines[-1]
+        assert "more lines" in lines[-1]
 
 
 def test_a_reader_who_leaves_early_is_no_error(statefile: StateFile) -> None:

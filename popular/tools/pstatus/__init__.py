@@ -1,1 +1,1 @@
-"""pstatus(1), which shows what state files tell."""
+"""pstatus(1), which shows the content of state files."""

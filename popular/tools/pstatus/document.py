@@ -1,4 +1,4 @@
-"""What pstatus tells a program: one JSON object in one line of ASCII; its keys are in the man page.
+"""The output of pstatus for programs: one JSON object in one line of ASCII; the man page lists its keys.
 
 Part of the tool pstatus; pure functions.
 """
@@ -38,7 +38,7 @@ def _per_name(snapshot: Snapshot, cls: str) -> dict[str, int]:
 
 
 def _failures(snapshot: Snapshot) -> dict[str, dict[str, int]]:
-    """Return what went wrong with each backend, by kind."""
+    """Return the failures of each backend, by kind."""
     found: dict[str, dict[str, int]] = {}
     for (backend, kind), count in snapshot.failures.items():
         found.setdefault(backend, {})[kind] = count
@@ -46,7 +46,7 @@ def _failures(snapshot: Snapshot) -> dict[str, dict[str, int]]:
 
 
 def _slot(slot: int, row: Row | None, is_proxy: bool) -> dict[str, object]:
-    """Return one slot; `state` is null when it was being written all the time."""
+    """Return one slot; `state` is null if it was being written at each attempt."""
     if row is None:
         return {"slot": slot, "state": None}
     whose = {"vserv": row.owner, "backend": row.backend, "user": row.user} if is_proxy else \

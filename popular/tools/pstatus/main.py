@@ -1,12 +1,12 @@
-"""pstatus: show what pproxy or pserv is doing, as its state file tells (spec 6).
+"""pstatus: show what pproxy or pserv is doing, according to its state file (spec 6).
 
-A tool of its own process, run by hand and from scripts; nothing else imports it.  Exit codes:
+A tool in its own process, run by hand and from scripts; nothing else imports it.  Exit codes:
 
     0   shown; with -l: ended by the user
-    1   the file is not there or cannot be read
+    1   the file is missing or cannot be read
     64  wrong command line
-    65  the file is no state file, or one of another version
-    69  --top: the library for it is not there, or the terminal cannot be drawn on
+    65  the file is not a state file, or has another version
+    69  --top: its library is missing, or the terminal cannot be drawn on
 """
 
 import argparse
@@ -46,12 +46,12 @@ _CLEAR_BELOW = "\x1b[J"
 class _Wanted:
     """What the command line asks for."""
 
-    paths: Sequence[str]      # the first that is there is shown
+    paths: Sequence[str]      # the first that exists is shown
     selection: Selection
     as_json: bool
     interval: float | None    # seconds; None: once
     is_top: bool = False      # a live view of the whole screen
-    metrics: pstatus_metrics.MetricsWanted | None = None    # instead of all others
+    metrics: pstatus_metrics.MetricsWanted | None = None    # instead of all other output
 
     def look(self) -> Snapshot:
         """Read the file; raises OSError and NotAStateFile."""
@@ -63,7 +63,7 @@ class _Wanted:
         return take(self.paths[-1])
 
     def lines(self, snapshot: Snapshot, before: Snapshot | None, width: int) -> list[str]:
-        """Return what is to be shown, with rates when `before` is given."""
+        """Return what to show, with rates if `before` is given."""
         rates = snapshot.rates(before)
         if self.as_json:
             return [pstatus_json.text(snapshot, self.selection, rates)]
@@ -75,14 +75,14 @@ def main() -> int:
     try:
         return run(sys.argv[1:])
     except KeyboardInterrupt:
-        return stderr.INTERRUPTED    # a loop ends in order
+        return stderr.INTERRUPTED    # the usual end of a loop
 
 
 def run(argv: Sequence[str]) -> int:
     """Show what `argv` asks for; returns the exit code."""
     wanted = read_arguments(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")    # names that the terminal has no letters for
+        sys.stdout.reconfigure(errors="backslashreplace")    # for names with letters that the terminal lacks
     try:
         if wanted.is_top:
             return live(wanted)
@@ -96,7 +96,7 @@ def run(argv: Sequence[str]) -> int:
             loop(wanted, snapshot, wanted.interval)
     except NotAStateFile as why:
         return _complain(str(why) if wanted.metrics else f"{wanted.paths[-1]}: {why}", os.EX_DATAERR)
-    except BrokenPipeError:    # whoever read has seen enough
+    except BrokenPipeError:    # the reader has seen enough
         forget_output()
     except OSError as why:
         if why.filename is None:
@@ -108,7 +108,7 @@ def run(argv: Sequence[str]) -> int:
 def live(wanted: _Wanted) -> int:
     """Show the live view; returns the exit code."""
     try:
-        # only here: it takes 0.3 s, and pstatus is of use without the library
+        # only here: it takes 0.3 s, and pstatus is useful without the library
         from popular.tools.pstatus.top.screen import run as run_screen
         from popular.tools.pstatus.top.terminal import NoScreen, check_terminal
     except ModuleNotFoundError as why:
@@ -126,7 +126,7 @@ def live(wanted: _Wanted) -> int:
 
 
 def loop(wanted: _Wanted, snapshot: Snapshot, interval: float) -> None:
-    """Show it again and again until the user ends it; a daemon that is gone for a while is waited for."""
+    """Show it again and again until the user ends it; waits for a daemon that is gone for a while."""
     draw = in_place() if is_screen() and not wanted.as_json else show
     before: Snapshot | None = None
     now: Snapshot | None = snapshot
@@ -159,14 +159,14 @@ def in_place() -> Callable[[Sequence[str]], None]:
         columns, rows = shutil.get_terminal_size()
         room = max(2, rows - 1)
         if len(lines) > room:
-            lines = [*lines[:room - 1], f"... and {len(lines) - room + 1} lines more (-a and -r choose slots)"]
+            lines = [*lines[:room - 1], f"... and {len(lines) - room + 1} more lines (-a and -r choose slots)"]
         print(_HOME + "\n".join(line[:columns - 1] + _CLEAR_LINE for line in lines) + _CLEAR_BELOW, end="", flush=True)
 
     return draw
 
 
 def is_terminal() -> bool:
-    """Tell whether output goes to a terminal; it may be closed."""
+    """Tell whether output goes to a terminal; output may be closed."""
     return isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.isatty()
 
 
@@ -176,7 +176,7 @@ def is_screen() -> bool:
 
 
 def _complain(text: str, code: int) -> int:
-    """Say what is wrong; returns `code`."""
+    """Report what is wrong; returns `code`."""
     stderr.complain(f"pstatus: {harmless(text)}")
     return code
 
@@ -197,7 +197,7 @@ def read_arguments(argv: Sequence[str]) -> _Wanted:
 
 def metrics_wanted(parser: Parser, arguments: argparse.Namespace,
                    paths: tuple[str, ...]) -> pstatus_metrics.MetricsWanted | None:
-    """Return what --metrics is to tell, None without it; ends with EX_USAGE for options that do not go together."""
+    """Return what --metrics should output, None without it; ends with EX_USAGE for options that exclude each other."""
     if not arguments.metrics:
         if arguments.output is not None:
             parser.error("argument --output: only allowed with argument --metrics")

@@ -1,6 +1,6 @@
-"""What pstatus tells Prometheus, by way of the textfile collector of its node_exporter.
+"""The output of pstatus for Prometheus, through the textfile collector of its node_exporter.
 
-Part of the tool pstatus.  Raises NotAStateFile for what is no state file, OSError for what cannot be read or written.
+Part of the tool pstatus.  Raises NotAStateFile for anything but a state file, and OSError if reading or writing fails.
 """
 
 import errno
@@ -17,16 +17,16 @@ _MODE = 0o644    # the collector is another user
 
 @dataclass(frozen=True, slots=True)
 class MetricsWanted:
-    """What is to be told."""
+    """What to output."""
 
-    paths: Sequence[str]    # state files; those that are not there are left out
+    paths: Sequence[str]    # state files; missing ones are left out
     output: str | None      # None: standard output
 
 
 def tell(wanted: MetricsWanted) -> None:
-    """Tell the metrics of all daemons that are there.
+    """Output the metrics of all daemons with state files.
 
-    When there is none, or a file cannot be read, an output file is removed: it would tell of what is no more.
+    Without such a file, or if one cannot be read, the output file is removed, because it would be out of date.
     """
     try:
         text = exposition([StateSnapshot(one.head, one.rows, one.totals, one.per_name, one.failures, one.is_running)
@@ -42,7 +42,7 @@ def tell(wanted: MetricsWanted) -> None:
 
 
 def snapshots(paths: Sequence[str]) -> list[Snapshot]:
-    """Read those state files that are there; raises FileNotFoundError when none is."""
+    """Read those state files that exist; raises FileNotFoundError if none does."""
     found: list[Snapshot] = []
     for path in paths:
         try:
@@ -57,8 +57,8 @@ def snapshots(paths: Sequence[str]) -> list[Snapshot]:
 
 
 def replace(path: str, text: str) -> None:
-    """Write a file in the place of another, so that nobody ever reads a part of it."""
-    fresh = f"{path}.new"    # not *.prom: nobody collects it
+    """Replace a file, so that nobody ever reads a part of it."""
+    fresh = f"{path}.new"    # not *.prom, so that it is not collected
     _remove(fresh)
     try:
         fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
@@ -74,5 +74,5 @@ def replace(path: str, text: str) -> None:
 def _remove(path: str) -> None:
     try:
         os.unlink(path)
-    except OSError:    # is not there, or the folder is closed to us, which writing tells
+    except OSError:    # missing, or the folder is not writable, which writing will report
         pass

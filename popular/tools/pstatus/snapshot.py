@@ -1,6 +1,6 @@
 """One look at a state file, for pstatus: everything that is shown, read at nearly one moment.
 
-Part of the tool pstatus.  Raises NotAStateFile for what is no state file, OSError for what cannot be read.
+Part of the tool pstatus.  Raises NotAStateFile for anything but a state file, and OSError if reading fails.
 """
 
 import os
@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from popular.statefile.layout import LimitState
 from popular.statefile.reader import Head, NotAStateFile, Row, StateFileView
 
-_PATIENCE = 0.3      # seconds in all for slots that are being written by a child that has lost its processor
-MAX_REPLACED = 10    # masters that are looked at
+_PATIENCE = 0.3      # seconds in total for slots whose writers have lost the processor
+MAX_REPLACED = 10    # masters that are examined
 _LIMIT_STATES = {int(state): state.name for state in LimitState}
 
 
@@ -33,12 +33,12 @@ class Snapshot:
 
     path: str
     head: Head
-    rows: tuple[Row | None, ...]                  # of all slots ever used; None: never at rest
+    rows: tuple[Row | None, ...]                  # of all slots ever used; None: being written at each attempt
     totals: Mapping[str, int]
     per_name: Mapping[tuple[str, str], int]       # sessions by class and id
     moment: float                                 # seconds since 1970: now, for a copy when it was made
-    is_live: bool                                 # no copy
-    is_running: bool                              # its master is there
+    is_live: bool                                 # not a copy
+    is_running: bool                              # its master exists
     failures: Mapping[tuple[str, str], int]       # by backend and kind
     replaced: tuple[Replaced, ...] = ()           # masters before it
 
@@ -58,7 +58,7 @@ class Snapshot:
         return sum(1 for row in self.rows if row is not None and row.state == "idle")
 
     def rates(self, before: "Snapshot | None") -> dict[str, float]:
-        """Return how much each counter grew in a second since `before`; empty for another daemon's run."""
+        """Return the growth of each counter per second since `before`; empty if that is of another run."""
         if before is None or (before.head.pid, before.head.started) != (self.head.pid, self.head.started):
             return {}
         seconds = self.moment - before.moment
@@ -85,13 +85,13 @@ class Selection:
 
 
 def limit_state(number: int) -> str:
-    """Return the name of a LimitState, `?N` for what is none."""
+    """Return the name of a LimitState, `?N` for an unknown number."""
     return _LIMIT_STATES.get(number, f"?{number}")
 
 
 def take(path: str) -> Snapshot:
     """Read the state file `path`, or a copy of one."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)    # a pipe has nobody who would write
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)    # a pipe may have no writer
     try:
         here = os.fstat(fd)
         if not stat.S_ISREG(here.st_mode):
@@ -110,7 +110,7 @@ def take(path: str) -> Snapshot:
 
 
 def _replaced(snapshot: Snapshot) -> Iterator[Replaced]:
-    """Yield the masters that stand beside that of PROGRAM.state, with the sessions that they still have."""
+    """Yield the masters beside that of PROGRAM.state, with the sessions that they still have."""
     folder, name = os.path.split(snapshot.path)
     if name != f"{snapshot.program}.state":
         return
@@ -123,7 +123,7 @@ def _replaced(snapshot: Snapshot) -> Iterator[Replaced]:
         path = os.path.join(folder, each[0])
         try:
             other = take(path)
-        except (NotAStateFile, OSError):    # it has ended meanwhile
+        except (NotAStateFile, OSError):    # it has ended in the meantime
             continue
         if other.is_running and other.busy:
             yield Replaced(other.head.pid, path, other.busy)

@@ -1,7 +1,7 @@
-"""What pstatus shows a person: some lines about the daemon, then a line for each slot.
+"""The output of pstatus for people: some lines about the daemon, then a line for each slot.
 
-Part of the tool pstatus; pure functions.  Texts come from clients and are hostile: what a terminal
-might obey, and the spaces that part columns, are shown as `\\xNN`.
+Part of the tool pstatus; pure functions.  Texts come from clients and are hostile: spaces, which separate
+columns, and what a terminal might obey are shown as `\\xNN`.
 """
 
 import textwrap
@@ -22,7 +22,7 @@ _LINES = tuple(dict.fromkeys(family.line for family in COUNTED if family.line))
 
 
 def lines(snapshot: Snapshot, selection: Selection, rates: Mapping[str, float], width: int = WIDTH) -> list[str]:
-    """Return all lines, the table as wide as it needs to be."""
+    """Return all lines; the table is as wide as it needs to be."""
     found = [line for label, text in about(snapshot, rates) for line in _wrapped(label, text, width)]
     return [*found, "", *table(snapshot, selection)]
 
@@ -52,7 +52,7 @@ def about(snapshot: Snapshot, rates: Mapping[str, float]) -> Iterator[tuple[str,
     if failed:
         yield "failed", ", ".join(failed)
     for each in snapshot.replaced:
-        yield "replaced", f"master {each.pid} has {each.sessions} sessions more: pstatus -f {harmless(each.path)}"
+        yield "replaced", f"master {each.pid} has {each.sessions} more sessions: pstatus -f {harmless(each.path)}"
     if others := snapshot.per_name.get(("", ""), 0):
         yield "others", str(others)
 
@@ -99,7 +99,7 @@ def size(octets: float) -> str:
 
 
 def _cells(slot: int, row: Row | None, now: float, is_proxy: bool) -> Sequence[str]:
-    """Return the cells of one slot; a dash for what there is none of."""
+    """Return the cells of one slot; a dash stands for a missing value."""
     if row is None:
         return (str(slot), "-", "-", "being-written", *["-"] * (10 if is_proxy else 9))
     has_session = row.has_session
@@ -138,7 +138,7 @@ def _amounts(counters: Iterable[Counter], snapshot: Snapshot, rates: Mapping[str
 
 
 def _mean_time(label: str, snapshot: Snapshot) -> str:
-    """Return what a mail check took on average."""
+    """Return the mean time of a mail check."""
     if label != CHECKS.line:
         return ""
     checks = sum(snapshot.totals[counter.name] for counter in CHECKS.counters)

@@ -1,1 +1,1 @@
-"""pstatus --top: the live view.  `screen` alone imports prompt_toolkit, all others are text and data."""
+"""pstatus --top: the live view.  Only `screen` imports prompt_toolkit; all others are text and data."""

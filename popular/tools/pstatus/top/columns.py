@@ -1,4 +1,4 @@
-"""The columns of the table: what stands in them, how they sort, and which of them find room on a screen.
+"""The columns of the table: their content, how they sort, and which of them fit on a screen.
 
 Part of the tool pstatus --top; data and pure functions.
 """
@@ -13,8 +13,8 @@ from popular.statefile.reader import Row
 from popular.tools.pstatus.table import size, span
 from popular.tools.pstatus.top.text import shown
 
-GAP = 2            # columns of the screen between two of the table
-_NARROW_GAP = 1    # where everything is narrow
+GAP = 2            # screen columns between two columns of the table
+_NARROW_GAP = 1    # where space is short
 
 BEING_WRITTEN = "being-written"
 
@@ -24,7 +24,7 @@ _ORDER = {name: number for number, name in enumerate([*STATES, BEING_WRITTEN])}
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """A row of the table: a slot, the moment it was looked at, and how quick it was since the look before."""
+    """A row of the table: a slot, the moment it was looked at, and its speed since the look before."""
 
     row: Row
     moment: float         # seconds since 1970
@@ -38,11 +38,11 @@ class Column:
     name: str
     letter: str                             # Shift and this letter sorts by it
     doc: str
-    cell: Callable[[TableRow], str]          # an empty text: there is none
-    key: Callable[[TableRow], SortKey | None]    # None: there is none, and it comes last
+    cell: Callable[[TableRow], str]          # an empty text: no value
+    key: Callable[[TableRow], SortKey | None]    # None: no value, sorted last
     width: int                              # at least
     widest: int = 0                         # 0: it never grows
-    rank: int = 0                           # the higher ones go first where there is no room
+    rank: int = 0                           # the higher ones are dropped first where there is no room
     is_right: bool = False
     is_descending: bool = False             # the largest first, unless it is reversed
 
@@ -53,9 +53,9 @@ def columns_of(program: str) -> tuple[Column, ...]:
 
 
 def column_widths(columns: Sequence[Column], needs: Mapping[str, int], room: int, wanted: str) -> dict[str, int]:
-    """Return the columns that have room, in their order, with their widths.
+    """Return the columns that fit, in their order, with their widths.
 
-    `needs` are the widths of their longest cells; the column `wanted` goes last, whatever its rank.
+    `needs` are the widths of their longest cells; the column `wanted` is dropped last, whatever its rank.
     """
     gap = gap_in(room)
     kept: list[Column] = []
@@ -74,7 +74,7 @@ def column_widths(columns: Sequence[Column], needs: Mapping[str, int], room: int
 
 
 def gap_in(room: int) -> int:
-    """Return how many columns of the screen part those of the table."""
+    """Return how many screen columns separate those of the table."""
     return GAP if room >= 100 else _NARROW_GAP
 
 
@@ -85,7 +85,7 @@ def longest(columns: Iterable[Column], sessions: Sequence[TableRow]) -> dict[str
 
 
 def address_key(client: Endpoint | None) -> SortKey | None:
-    """Return by what clients are sorted: IPv4, then IPv6, by number; what is neither comes first."""
+    """Return the sort key of a client: IPv4, then IPv6, by number; anything else comes first."""
     if client is None:
         return None
     packed = packed_address(client.host)
@@ -93,7 +93,7 @@ def address_key(client: Endpoint | None) -> SortKey | None:
 
 
 def packed_address(host: str) -> bytes:
-    """Return the octets of an IP address, of an IPv4 address in IPv6 those of IPv4; empty for what is none."""
+    """Return the octets of an IP address, for an IPv4 address in IPv6 those of IPv4; empty for anything else."""
     try:
         if ":" not in host:
             return socket.inet_pton(socket.AF_INET, host)
@@ -104,7 +104,7 @@ def packed_address(host: str) -> bytes:
 
 
 def _since(moment: Callable[[Row], float]) -> Callable[[TableRow], float | None]:
-    """Return a function that tells how long ago something was; nothing of it without a session."""
+    """Return a function that tells how long ago something was; None if it has not happened."""
     return lambda session: session.moment - moment(session.row) if moment(session.row) else None
 
 

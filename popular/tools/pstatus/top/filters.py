@@ -1,6 +1,6 @@
-"""Filters that are typed: which sessions are shown.
+"""Filters that the user types: which sessions are shown.
 
-Part of the tool pstatus --top; pure.  A filter that makes no sense raises ValueError, which says what is wanted.
+Part of the tool pstatus --top; pure.  An invalid filter raises ValueError, which says what is expected.
 """
 
 import ipaddress
@@ -18,7 +18,7 @@ FILTERED = ("user", "client", "owner", "backend")    # as they are shown; `owner
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What was typed, all of which must hold; an empty text lets everything through."""
+    """What was typed; a session must pass all of them, and it passes every empty one."""
 
     user: str = ""       # in pserv the mailbox
     client: str = ""
@@ -26,7 +26,7 @@ class Filters:
     backend: str = ""
 
     def with_one(self, kind: str, text: str) -> "Filters":
-        """Return these filters with one changed; raises ValueError for what is no filter."""
+        """Return these filters with one changed; raises ValueError for an invalid one."""
         text = text.strip()
         found = replace(self, **{kind: text})
         found.tests()
@@ -46,7 +46,7 @@ class Filters:
         return found
 
     def told(self, owner: str, user: str) -> list[tuple[str, str]]:
-        """Return names and texts of those that are set, by the names of the columns."""
+        """Return names and texts of the filters that are set; the names are those of the columns."""
         names = {"user": user, "client": "client", "owner": owner, "backend": "backend"}
         return [(names[kind], text) for kind in FILTERED if (text := getattr(self, kind))]
 

@@ -1,7 +1,7 @@
-"""What stands on the screen, line by line: the daemon as a whole, the sessions, and what keys do.
+"""The content of the screen, line by line: the daemon as a whole, the sessions, and what keys do.
 
 Part of the tool pstatus --top; pure functions.  A line is a list of pieces, each with the name of its
-style; no text of the state file gets here but through `shown` and `shown_line`.
+style; texts of the state file always pass through `shown` or `shown_line`.
 """
 
 import textwrap
@@ -22,7 +22,7 @@ from popular.tools.pstatus.top.view import HELP, TABLE, Look, View, column_named
 Piece = tuple[str, str]
 Line = list[Piece]
 
-LABEL = 11          # columns of the screen for a label and the space behind it
+LABEL = 11          # screen columns for a label and the space after it
 SMALLEST = (20, 6)    # columns and lines
 HINTS = (("h", "help"), ("q", "end"), ("< >", "sort"), ("r", "reverse"), ("u c v b", "filter"), ("k", "kill"),
          ("Enter", "more"), ("Space", "pause"), ("a", "all slots"), ("x", "no filters"))
@@ -34,7 +34,7 @@ def frame(look: Look, sessions: Sequence[TableRow], view: View, width: int, heig
           *, has_footer: bool = True) -> tuple[list[Line], View]:
     """Return the lines of a screen of this size, and the view as it is seen there.
 
-    `sessions` are those that `chosen` has chosen; without a footer the last line is another's.
+    `sessions` are those that `chosen` has chosen; without a footer the last line is left to the caller.
     """
     if width < SMALLEST[0] or height < SMALLEST[1]:
         return [[("", fit("too small", width, marks))]], view
@@ -59,7 +59,7 @@ def frame(look: Look, sessions: Sequence[TableRow], view: View, width: int, heig
 
 
 def header(look: Look, sessions: Sequence[TableRow], view: View, width: int, most: int, marks: Marks) -> list[Line]:
-    """Return the lines about the daemon and the view, about `most` of them."""
+    """Return the lines about the daemon and the view, at most about `most` lines."""
     lines = [_title(look, view, width, marks)]
     lines += [[("alarm", fit(line, width, marks))] for line in textwrap.wrap(shown_line(look.trouble), width)[:2]]
     lines += [_now(look, width, marks), _labelled("rates", _rates(look), width, marks)]
@@ -105,7 +105,7 @@ def _rates(look: Look) -> str:
 
 
 def _about_view(look: Look, sessions: Sequence[TableRow], view: View, width: int, marks: Marks) -> Line:
-    """Return the line that tells filters and order."""
+    """Return the line with filters and order."""
     columns = look.columns
     what = "slots" if view.has_all else "sessions"
     pieces: Line = [("label", f"{'shown':<{LABEL}} "), ("strong", str(len(sessions))),
@@ -189,7 +189,7 @@ def _labelled(label: str, text: str, width: int, marks: Marks) -> Line:
 
 
 def clipped(pieces: Line, width: int, marks: Marks) -> Line:
-    """Return the pieces that find room."""
+    """Return the pieces that fit."""
     found: Line = []
     left = width
     for style, text in pieces:

@@ -52,19 +52,19 @@ def at_start(view: View, look: Look) -> View:
 
 
 def sorted_by(column: Column, view: View) -> View:
-    """Sort by a column in its natural order; by the one that it is sorted by already, the other way round."""
+    """Sort by a column in its natural order, or in reverse order if it is the present one."""
     if view.sort == column.name:
         return turned(view)
     return at_top(replace(view, sort=column.name, is_reversed=False))
 
 
 def turned(view: View) -> View:
-    """Sort the other way round."""
+    """Reverse the order."""
     return at_top(replace(view, is_reversed=not view.is_reversed))
 
 
 def beside(steps: int) -> _Change:
-    """Return a change that sorts by the column so many columns to the right, round and round."""
+    """Return a change that sorts by the column so many columns to the right, wrapping around."""
     def change(view: View, look: Look) -> View:
         columns = look.columns
         index = columns.index(column_named(columns, view.sort))
@@ -79,7 +79,7 @@ def paged_to(page: str) -> _Change:
 
 
 def filtered(view: View, kind: str, text: str) -> View:
-    """Return the view with a filter as typed, or with a message why it is none."""
+    """Return the view with a filter as typed, or with a message why it is invalid."""
     try:
         return at_top(replace(view, filters=view.filters.with_one(kind, text), needs={}))
     except ValueError as why:

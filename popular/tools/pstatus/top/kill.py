@@ -1,6 +1,6 @@
-"""Ending a session by the daemon's control socket, which lies beside its state file.
+"""Ending a session through the daemon's control socket, which is beside its state file.
 
-Part of the tool pstatus --top.  Raises nothing: whatever comes of it is told in words.
+Part of the tool pstatus --top.  Raises nothing: the result is reported as text.
 """
 
 import os
@@ -10,11 +10,11 @@ from popular.control.client import ControlClient, NoDaemon, default_path
 from popular.control.grammar import join_words
 from popular.tools.pstatus.snapshot import Snapshot
 
-_PATIENCE = 5.0    # seconds that a daemon has for its answer; the screen stands still meanwhile
+_PATIENCE = 5.0    # seconds that a daemon has for its answer; the screen is frozen meanwhile
 
 
 def kill(snapshot: Snapshot, sid: str) -> str:
-    """Have the daemon of a state file end its session `sid`; returns what it says, or what is in the way."""
+    """Have the daemon of a state file end its session `sid`; returns its answer, or what went wrong."""
     path = socket_beside(snapshot)
     try:
         with ControlClient(path, _PATIENCE) as client:
@@ -25,7 +25,7 @@ def kill(snapshot: Snapshot, sid: str) -> str:
 
 
 def socket_beside(snapshot: Snapshot) -> str:
-    """Return where the daemon of a state file listens; also that which an upgrade has replaced, PROGRAM.PID.state."""
+    """Return where the daemon of a state file listens; also for PROGRAM.PID.state, after an upgrade."""
     folder, name = os.path.split(snapshot.path)
     if re.fullmatch(rf"{snapshot.program}\.[0-9]+\.state", name, re.ASCII):
         return os.path.join(folder, f"{name.removesuffix('.state')}.ctrl")
@@ -33,7 +33,7 @@ def socket_beside(snapshot: Snapshot) -> str:
 
 
 def why_not_killed(snapshot: Snapshot, sid: str) -> str:
-    """Return why a session cannot be ended; empty when it can be tried."""
+    """Return why a session cannot be ended; empty if it may be possible."""
     if not snapshot.is_running:
         return "there is no daemon that could end it"
     return "" if sid else "this session has no id yet"

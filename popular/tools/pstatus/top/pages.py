@@ -1,4 +1,4 @@
-"""The pages that are shown in the place of the table: help, and all that is known of one session.
+"""The pages that replace the table: help, and all details of one session.
 
 Part of the tool pstatus --top; pure functions; a line is a label and a text.
 """
@@ -28,7 +28,7 @@ def page(name: str, look: Look, session: TableRow | None, width: int) -> Sequenc
 
 
 def title(name: str, is_longer: bool) -> str:
-    """Return what stands above it."""
+    """Return the text above it."""
     text = "Help: Esc goes back" if name == HELP else "Session: Esc goes back"
     return text + (", Up and Down move the text" if is_longer else "")
 

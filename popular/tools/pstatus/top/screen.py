@@ -1,7 +1,7 @@
 """The screen and the keyboard of pstatus --top: the only module that imports prompt_toolkit.
 
 Part of the tool pstatus --top, in its process, which has one thread: looks, keys and drawing take turns in
-one event loop.  Whatever ends it, the terminal is left as it was.
+one event loop.  The terminal is always left as it was.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ from popular.tools.pstatus.top.text import marks_for, shown
 from popular.tools.pstatus.top.view import Look, View, chosen
 from popular.tools.pstatus.top.watch import Follower
 
-ESCAPE = 0.1      # seconds to wait whether Esc was the beginning of another key
-BREATH = 2.0      # times that a look took, until the next one: keys come in between
+ESCAPE = 0.1      # seconds to wait in case Esc begins another key
+BREATH = 2.0      # the pause after a look, in times of its duration: keys are handled in it
 ROOM_TO_EXPLAIN = 70    # columns of the screen
 _ENDS = {signal.SIGINT: 0, signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGHUP: 128 + signal.SIGHUP}
 
@@ -55,7 +55,7 @@ def run(first: Snapshot, selection: Selection, interval: float, has_colors: bool
 
 
 class _Canvas(UIControl):
-    """All lines but the one for typing."""
+    """All lines except the input line."""
 
     def __init__(self, draw: Callable[[int, int], Sequence[frame.Line]]) -> None:
         self._draw = draw
@@ -77,8 +77,8 @@ class _Screen:
         self._follower = follower
         self._view = View(interval=interval)
         self._marks = marks_for(sys.stdout.encoding)
-        self._asked: Callable[[str], None] | None = None      # what is done with what is typed
-        self._victim: TableRow | None = None                   # whom to kill, if the answer is yes
+        self._asked: Callable[[str], None] | None = None      # what to do with the typed text
+        self._victim: TableRow | None = None                   # the session to kill, if the answer is yes
         self._timer: asyncio.TimerHandle | None = None
         self._known: tuple[Look, View, list[TableRow]] | None = None
         self._size = (0, 0)
@@ -102,7 +102,7 @@ class _Screen:
             self._wait(self._view.interval)
             return await self._app.run_async(set_exception_handler=False, handle_sigint=False)
         finally:
-            self._app.renderer.reset()    # which prompt_toolkit does, but not if the first drawing fails
+            self._app.renderer.reset()    # prompt_toolkit does not do so if the first drawing fails
             if self._timer is not None:
                 self._timer.cancel()
             for number in _ENDS:
@@ -116,7 +116,7 @@ class _Screen:
                        ConditionalContainer(VSplit([label, self._line]), Condition(lambda: self._asked is not None))])
 
     def _label(self) -> StyleAndTextTuples:
-        """Return what stands before the typed text: with an explanation where that leaves room."""
+        """Return the prompt before the typed text, with an explanation if there is room for it."""
         name, _, more = self._question.partition(" ")
         return [("class:label", f" {name} {more}: " if more and self._size[0] >= ROOM_TO_EXPLAIN else f" {name}: ")]
 
@@ -130,7 +130,7 @@ class _Screen:
         return lines
 
     def _sessions(self) -> list[TableRow]:
-        """Return the chosen sessions; sorted anew only when there is something new."""
+        """Return the chosen sessions; sorted again only after a change."""
         look, view = self._follower.last, self._view
         wanted = View(sort=view.sort, is_reversed=view.is_reversed, filters=view.filters, has_all=view.has_all)
         if self._known is None or self._known[0] is not look or self._known[1] != wanted:
@@ -200,7 +200,7 @@ class _Screen:
             self._app.exit(result=code)
 
     def _fail(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """End with an error that came up where nobody waits for it."""
+        """End with an error that occurred where nothing awaits it."""
         if self._app.future is not None and not self._app.future.done():
             self._app.exit(exception=context.get("exception") or RuntimeError(context["message"]))
 

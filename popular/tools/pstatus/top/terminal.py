@@ -1,6 +1,6 @@
 """Whether this terminal can be drawn on, and in how many colours.
 
-Part of the tool pstatus --top; the terminal's own description (terminfo) is asked, and NO_COLOR respected.
+Part of the tool pstatus --top; uses the terminal's description (terminfo) and respects NO_COLOR.
 """
 
 import curses
@@ -9,7 +9,7 @@ import sys
 
 from popular.errors import PopularError
 
-_COLORS = 8    # fewer are none
+_COLORS = 8    # fewer count as none
 
 
 class NoScreen(PopularError):
@@ -17,13 +17,13 @@ class NoScreen(PopularError):
 
 
 def check_terminal() -> bool:
-    """Tell whether colours are wanted and there; raises NoScreen."""
+    """Tell whether colours are wanted and available; raises NoScreen."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise NoScreen("--top wants a terminal to read keys from and to draw on")
     kind = os.environ.get("TERM", "") or "dumb"
     try:
         curses.setupterm(kind, sys.stdout.fileno())
-    except curses.error:    # newer than the descriptions here: such understand what xterm does
+    except curses.error:    # newer than this host's descriptions: such terminals understand what xterm does
         can_draw, colors = kind != "dumb", 256
     else:
         can_draw, colors = bool(curses.tigetstr("cup")), curses.tigetnum("colors")

@@ -1,4 +1,4 @@
-"""Texts of a state file as cells of a screen: one character, one column, and nothing that a terminal obeys.
+"""Texts of a state file as cells of a screen: one column for each character, and nothing that a terminal obeys.
 
 Part of the tool pstatus --top; pure functions.  Texts come from clients and are hostile.  What is kept is
 what every terminal draws one column wide and from left to right: printable characters of the Latin, Greek
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 from popular.tools.printing import harmless
 
-_KEPT_BELOW = "\u0530"    # behind Cyrillic: here begin the scripts that are written from right to left
+_KEPT_BELOW = "\u0530"    # after Cyrillic: scripts that are written from right to left begin here
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Signs of ours that not every character set has."""
+    """Our symbols that not every character set has."""
 
     up: str = "^"
     down: str = "v"
-    cut: str = "~"      # a text goes on
+    cut: str = "~"      # the text continues
 
 
 FANCY = Marks("\u25b2", "\u25bc", "\u2026")
@@ -28,7 +28,7 @@ PLAIN = Marks()
 
 
 def marks_for(encoding: str) -> Marks:
-    """Return the signs that a terminal of this encoding can show."""
+    """Return the symbols that a terminal with this encoding can show."""
     try:
         "".join((FANCY.up, FANCY.down, FANCY.cut)).encode(encoding)
     except (UnicodeEncodeError, LookupError):
@@ -51,7 +51,7 @@ def shown_line(text: str) -> str:
 
 
 def fit(text: str, width: int, marks: Marks, *, right: bool = False) -> str:
-    """Return a text in exactly `width` columns, cut or filled; `right`: at the right end of them."""
+    """Return a text in exactly `width` columns, cut or filled; `right`: aligned to the right."""
     if len(text) > width:
         return text[:width - 1] + marks.cut if width > 0 else ""
     return text.rjust(width) if right else text.ljust(width)

@@ -1,4 +1,4 @@
-"""What the user has chosen to see, and the sessions that this makes of a look at the state file.
+"""What the user has chosen to see, and the sessions of a look at the state file that this selects.
 
 Part of the tool pstatus --top; frozen data and pure functions.
 """
@@ -17,12 +17,12 @@ Identity = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at the state file, and what is known beside it."""
+    """One look at the state file, with other known facts."""
 
     snapshot: Snapshot
     sessions: Sequence[TableRow]              # all slots in the range that is shown, in their order
     rates: Mapping[str, float] = field(default_factory=dict)    # of the counters, in a second; empty: not known
-    trouble: str = ""                        # why this is not what a running daemon does now
+    trouble: str = ""                        # why this is not the present state of a running daemon
     news: str = ""                           # what happened since the look before
 
     @property
@@ -39,13 +39,13 @@ class View:
     sort: str = "slot"                # the name of a column
     is_reversed: bool = False
     filters: Filters = Filters()
-    has_all: bool = False             # slots without a session too
+    has_all: bool = False             # also slots without a session
     is_paused: bool = False
     page: str = TABLE
-    page_first: int = 0               # first line of a page that is no table
+    page_first: int = 0               # first line of a page other than the table
     cursor: int = 0                   # index of the chosen session
     held: Identity | None = None      # the chosen session, which keeps the cursor wherever it goes
-    is_holding: bool = False          # False: the cursor stays in the first line, whoever is there
+    is_holding: bool = False          # False: the cursor stays in the first line, whatever session is there
     first: int = 0                    # index of the session in the first line
     room: int = 1                     # lines for sessions
     needs: Mapping[str, int] = field(default_factory=dict)    # the widths that were needed so far
@@ -54,12 +54,12 @@ class View:
 
 
 def identity(session: TableRow) -> Identity:
-    """Return what tells this session from those before and after it in the same slot."""
+    """Return what distinguishes this session from those before and after it in the same slot."""
     return session.row.slot, session.row.pid, session.row.sessions
 
 
 def chosen(look: Look, view: View) -> list[TableRow]:
-    """Return the sessions that pass the filters, sorted; what has nothing to sort by comes last."""
+    """Return the sessions that pass the filters, sorted; those without a sort key come last."""
     tests = view.filters.tests()
     found = [session for session in look.sessions if view.has_all or session.row.has_session]
     for test in tests:
@@ -78,7 +78,7 @@ def chosen(look: Look, view: View) -> list[TableRow]:
 
 
 def column_named(columns: Sequence[Column], name: str) -> Column:
-    """Return a column by its name; the first one, if this program has none of that name."""
+    """Return a column by its name; the first one if this program has no column of that name."""
     return next((column for column in columns if column.name == name), columns[0])
 
 

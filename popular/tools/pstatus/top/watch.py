@@ -1,6 +1,6 @@
-"""Following a state file: one look after the other, whatever becomes of the daemon meanwhile.
+"""Following a state file: one look after the other, whatever happens to the daemon meanwhile.
 
-Part of the tool pstatus --top.  A daemon that ends, is killed or is upgraded is no error: the look says so,
+Part of the tool pstatus --top.  It is not an error if a daemon ends, is killed or is upgraded: the look says so,
 and the file of the next daemon is followed.
 """
 
@@ -15,7 +15,7 @@ from popular.tools.pstatus.top.view import Look
 
 
 class Follower:
-    """The looks at one state file."""
+    """Looks at one state file."""
 
     def __init__(self, first: Snapshot, selection: Selection) -> None:
         """Begin with the look `first`; the range of `selection` is shown."""
@@ -24,7 +24,7 @@ class Follower:
         self.last = Look(first, sessions_of(first, None, selection), trouble=trouble_with(first))
 
     def look(self) -> Look:
-        """Look again; when there is nothing to be seen, returns what was seen last, with the trouble."""
+        """Look again; if nothing can be read, return the last look, with the reason."""
         before = self.last
         path = before.snapshot.path
         try:
@@ -45,7 +45,7 @@ class Follower:
 
 
 def sessions_of(now: Snapshot, before: Snapshot | None, selection: Selection) -> list[TableRow]:
-    """Return the rows of a look, with the speed since the look `before` at the same daemon."""
+    """Return the rows of a look, with their speed since the look `before` at the same daemon."""
     seconds = now.moment - before.moment if before is not None else 0.0
     earlier: Sequence[Row | None] = before.rows if before is not None else ()
     found: list[TableRow] = []
@@ -61,7 +61,7 @@ def sessions_of(now: Snapshot, before: Snapshot | None, selection: Selection) ->
 
 
 def trouble_with(snapshot: Snapshot) -> str:
-    """Return what is wrong with the daemon, if anything is."""
+    """Return what is wrong with the daemon, if anything."""
     if not snapshot.is_live:
         made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(snapshot.moment))
         return f"{snapshot.path} is a copy of a state file, made {made}."
@@ -73,7 +73,7 @@ def _in_range(snapshot: Snapshot, selection: Selection) -> Iterable[tuple[int, R
 
 
 def _moved(before: Row | None, now: Row) -> int:
-    """Return the octets of a session since its slot was seen before, or since it began; 0 when that is not known."""
+    """Return the octets of a session since the look before, or since it began; 0 if unknown."""
     if before is None:
         return 0
     octets = now.bytes_in + now.bytes_out
