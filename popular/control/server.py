@@ -31,12 +31,12 @@ class ControlServer:
         self._resting_until: float | None = None
 
     def open(self, beside: bool = False) -> None:
-        """Start to listen; `beside` another master in an upgrade; raises StartError."""
+        """Start to listen, `beside` another master in an upgrade; raises StartError."""
         self._listener = self._place.open(beside)
         self._listen(select.POLLIN)
 
     def publish(self) -> None:
-        """Make the one that is found, in the place of another master; raises OSError."""
+        """Become the one that is found, in the place of another master; raises OSError."""
         self._place.publish()
 
     def close(self) -> None:

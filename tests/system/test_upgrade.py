@@ -10,16 +10,15 @@ import pytest
 
 from popular.control.client import ControlClient
 from tests.harness.control import control, listening, refused, tell, variable
-from tests.harness.daemon import Daemon, Settings
-from tests.harness.popclient import PopClient
+from tests.harness.daemon import Daemon
 from tests.harness.pstatus import pstatus, status
 from tests.harness.release import Point, Release
-from tests.harness.system import children_of, is_alive, reap, state_of, title_of, wait_for
+from tests.harness.system import BUSY, children_of, is_alive, reap, state_of, title_of, wait_for
 from tests.harness.toyclient import is_refused
+from tests.harness.upgrades import MAIL, finish, left_in, session, start, upgrade, wants_service
 
 NEXT = "99.0"
 HANG = "import sys, time; '--succeed' in sys.argv and time.sleep(60)\n"
-MAIL = b"Subject: x\r\n\r\ntext\r\n"
 OLD_MASTER = "popular/daemon/upgrade/old_master.py"
 NEW_MASTER = "popular/daemon/upgrade/new_master.py"
 SOON = 0.3       # seconds, where the test shortens a time
@@ -30,7 +29,7 @@ LATER = 8.0      # the same, for what takes a second on a quiet machine
 def release(tmp_path: Path) -> Release:
     """A release whose masters prove less and give up sooner."""
     release = Release(tmp_path / "release")
-    release.set(OLD_MASTER, UPGRADE_SECONDS=LATER)
+    release.set(OLD_MASTER, UPGRADE_SECONDS=LATER, STAY_SECONDS=SOON)
     release.set(NEW_MASTER, PROOF_SECONDS=SOON)
     return release
 
@@ -46,51 +45,6 @@ def pserv(release: Release, rundir: Path, spool: Path, make_mailbox: Callable[..
         reap()
         start(release, rundir, spool).close()
     assert left_in(rundir) == []
-
-
-def left_in(rundir: Path) -> list[str]:
-    """Return what is left when no daemon runs, and should not be."""
-    return sorted({path.name for path in rundir.iterdir()} - {"pserv.conf", "pserv.err", "pserv.log"})
-
-
-def start(release: Release, rundir: Path, spool: Path) -> Daemon:
-    """Start a pserv."""
-    settings: Settings = {"pserv": {"mailboxdir": spool}, "server": {"main": {"address": "127.0.0.1:0"}}}
-    return Daemon.start("pserv", settings, rundir, env=release.env, root=release.root)
-
-
-def session(daemon: Daemon) -> PopClient:
-    """Begin a session of a mailbox with one message."""
-    client = PopClient(daemon.endpoint())
-    try:
-        assert client.xpop("joe").startswith(b"+OK")
-    except BaseException:
-        client.close()
-        raise
-    return client
-
-
-def finish(client: PopClient) -> None:
-    """Do what is left of a session."""
-    assert client.message(1) == MAIL
-    client.ok("QUIT")
-    assert client.rest() == b""
-
-
-def wants_service(daemon: Daemon) -> None:
-    """Have a whole session, whoever serves it."""
-    with session(daemon) as client:
-        finish(client)
-
-
-def upgrade(daemon: Daemon) -> int:
-    """Upgrade, and return the pid of the new master."""
-    before = daemon.master
-    with control(daemon) as client:
-        reply = client.ask("upgrade")
-    assert reply.ok, reply
-    assert daemon.master != before
-    return daemon.master
 
 
 def test_a_new_version_takes_over(release: Release, pserv: Daemon) -> None:
@@ -130,6 +84,17 @@ def test_the_old_master_is_still_to_be_seen_and_told(pserv: Daemon) -> None:
     assert pserv.wait() == 0
     assert pserv.master == new
     assert status(pserv)["replaced"] == []
+
+
+def test_more_commands_may_follow_on_the_connection(release: Release, pserv: Daemon) -> None:
+    release.set(OLD_MASTER, STAY_SECONDS=LATER)
+    old = upgrade(pserv)    # to a master that stays for longer
+    with control(pserv) as client:
+        assert client.ask("upgrade").ok
+        wait_for(lambda: not children_of(old), what="the end of its children")
+        assert client.ask("sync").ok
+    os.kill(pserv.master, signal.SIGTERM)
+    wait_for(lambda: not is_alive(old), LATER / BUSY / 2, what="its end, with the new one, at once")
 
 
 def test_what_commands_changed_is_inherited(pserv: Daemon) -> None:

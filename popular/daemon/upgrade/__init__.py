@@ -13,8 +13,8 @@
 8. tells the service manager, and the old master, that it serves.
 9. The old master hears that while the new one lives.  It lets go of the lock, takes no more connections, tells its
    children to leave after their sessions, and answers who asked.
-10. The old master ends with its last session.  A command that ends the new one is passed on over the line, and the new
-    one ends after it.
+10. The old master ends with its last session, after `STAY_SECONDS` at the earliest.  A command that ends the new one is
+    passed on over the line, and the new one ends after the old one.
 
 When the new master dies, fails, or hangs beyond `UPGRADE_SECONDS`, up to step 8, the old one sees that by the line or
 by its clock.  It kills what is left and takes charge as in steps 5 to 8, so it does not matter how far the other had

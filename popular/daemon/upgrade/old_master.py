@@ -22,6 +22,7 @@ from popular.unix.signals import kill_and_wait
 from popular.version import VERSION
 
 UPGRADE_SECONDS = 30.0    # that a new master has until it must serve
+STAY_SECONDS = 5.0        # that a replaced master stays at least: who gave the command may say more over the connection
 
 SERVES = "serves"         # and its version: the word of a new master that has taken charge
 END = "end"               # and a command: the word of one that was told to end
@@ -120,6 +121,7 @@ class Upgrade:
         self._origin = origin
         self._new: NewMaster | None = None
         self._is_replaced = False
+        self._stays_until = 0.0    # monotonic, once it is replaced
 
     def begin(self) -> NewMaster:
         """Start a new master; raises UsageError when there is one, or the daemon is ending, and OSError."""
@@ -133,8 +135,10 @@ class Upgrade:
         return new
 
     def patience(self, now: float) -> float | None:
-        """Return the seconds until the new master's time is over; None: nothing is awaited."""
-        return None if self._new is None or self._is_replaced else max(0.0, self._new.until - now)
+        """Return the seconds until the new master's time is over, or this one may end; None: nothing is awaited."""
+        if self._is_replaced:
+            return self._stays_until - now if now < self._stays_until else None
+        return None if self._new is None else max(0.0, self._new.until - now)
 
     def attend(self) -> None:
         """Follow what the new master says, and what it does not say in time."""
@@ -151,6 +155,7 @@ class Upgrade:
         elif not self._is_replaced and time.monotonic() >= new.until:
             self._fail(new, new.reason(f"was not ready after {UPGRADE_SECONDS:g} s"))
         for command in commands:
+            self._stays_until = 0.0
             _COMMANDS.get(command, Master.shutdown_delayed)(master)
         if is_dead:    # it may end as it likes
             self.close()
@@ -169,8 +174,8 @@ class Upgrade:
 
     @property
     def is_awaited(self) -> bool:
-        """A new master is not to end before this one."""
-        return False
+        """Tell whether this one is to stay; the new master is not to end before it."""
+        return time.monotonic() < self._stays_until
 
     def close(self) -> None:
         """Let go of the new master, which lives on."""
@@ -193,6 +198,7 @@ class Upgrade:
     def _step_aside(self, new: NewMaster, version: str) -> None:
         """Leave the field to a new master that serves."""
         self._is_replaced = True
+        self._stays_until = time.monotonic() + STAY_SECONDS
         self._master.notify.tell(f"MAINPID={new.pid}")    # from the one that it listens to
         self._master.log.note(UPGRADED, process=new.pid, version=version)
         new.answer = ControlAnswer(True, f"process {new.pid}, version {version}, has taken over")
