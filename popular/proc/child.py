@@ -31,7 +31,7 @@ RETIRE = signal.SIGUSR1    # finish the session, then leave
 ASK = signal.SIGUSR2       # report whether the session has logged in
 SHORTAGES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN))
 
-# Numbers on the doorbell: states, answers to ASK, wishes (from FAILURES_FROM and failures of backends (from BACKEND_FAILED).
+# Numbers on the doorbell: states, answers to ASK, wishes (from WISHES), failures of backends (from FAILURES_FROM).
 LOGGED_IN = 8
 NOT_LOGGED_IN = 9    # waits for its client
 WISHES = 16
