@@ -5,10 +5,10 @@ Master only.  Raises nothing once it is made.
 
 import socket
 
-from popular.unix.rights import Peer
 from popular.daemon.master.loop import Master
 from popular.daemon.messages import TOOK_OVER
 from popular.daemon.upgrade.old_master import END, SERVES
+from popular.unix.rights import Peer
 from popular.version import VERSION
 
 PROOF_SECONDS = 2.0    # that children serve beside the old master's, and none may fail, before this one takes over

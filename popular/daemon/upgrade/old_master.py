@@ -103,7 +103,7 @@ class NewMaster:
         return self.answer
 
     def give_up(self) -> ControlAnswer:
-        """ControlAnswer nevertheless."""
+        """Answer nevertheless."""
         return ControlAnswer.refusal("the upgrade takes longer than it may")
 
     def abandon(self) -> bool:
