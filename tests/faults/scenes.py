@@ -280,8 +280,8 @@ class Removal(Expiry):
         os.utime(self.spool / "jane/.removed", (later, later))
 
     def program(self) -> list[str]:
-        return [sys.executable, "-c", "import sys, time; from popular.tools import pclean; "
-                "sys.exit(pclean.run(sys.argv[1:], lambda: time.time() + 99 * 86400))", *super().program()[2:]]
+        return [sys.executable, "-c", "import sys, time; from popular.tools.pclean import main; "
+                "sys.exit(main.run(sys.argv[1:], lambda: time.time() + 99 * 86400))", *super().program()[2:]]
 
     def check(self, code: int, output: bytes, fault: Fault | None) -> Seen:
         seen = Seen()
