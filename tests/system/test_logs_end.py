@@ -52,12 +52,12 @@ class Counting:
         self.command(f"PASS {password}")
 
     def fetch(self, number: int) -> int:
-        """Retrieve a message; returns its octets on the wire, with the line that ends it."""
+        """Retrieve a message; returns its octets as STAT counts them, without what the wire adds."""
         self.command(f"RETR {number}")
-        before = self.got
-        while self.line() != b".":
-            pass
-        return self.got - before
+        octets = 0
+        while (line := self.line()) != b".":
+            octets += len(line.removeprefix(b".")) + len(b"\r\n")
+        return octets
 
     def finish(self) -> None:
         """Read to the end."""
