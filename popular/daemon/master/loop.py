@@ -279,11 +279,11 @@ class Master:
         self._note(self.spec.start_message, addresses=", ".join(address for _, address in addresses))
         if not self.is_in_charge:
             self.take_charge()
+            ready.tell_ready(addresses)    # nobody reads it: this only closes the descriptor
         elif ready.tell_ready(addresses):
             self.notify.ready()
         else:
             return False
-        ready.tell_ready(addresses)    # in an upgrade, this only closes the descriptor
         return True
 
     def _die_at_birth(self, why: Stillborn) -> None:
