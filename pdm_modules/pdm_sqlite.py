@@ -29,12 +29,11 @@ from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule
 USAGE = "sqlite FILE [QUERY]"
 QUERY = ("SELECT password, backend, protocol, mailbox, buser, bpass FROM users "
          "WHERE user = :user AND namespace = :namespace")
-COLUMNS = ("password", "backend", "protocol", "mailbox", "buser", "bpass")
 MAX_SECONDS = 10.0          # of one query, if the chain sets no earlier deadline
 LOCK_SECONDS = 0.25         # to wait for a writer
 STEPS = 20_000              # of SQLite's machine between two checks of the clock, about a millisecond
 
-_OF_QUERY = tuple((column, *[None] * 6) for column in COLUMNS)    # QUERY's columns, as PEP 249 describes them
+_OF_QUERY = tuple((column, *[None] * 6) for column in records.COLUMNS)    # QUERY's columns, as PEP 249 describes them
 
 
 class Module(PdmModule):
@@ -55,7 +54,7 @@ class Module(PdmModule):
         self._seen: tuple[int, int] = (0, 0)
         self._deadline = 0.0
         self._columns: object = _OF_QUERY                    # of the row seen last
-        self._places: Sequence[int] = range(len(COLUMNS))    # where a record's columns are among them
+        self._places: Sequence[int] = range(len(records.COLUMNS))    # where a record's columns are among them
 
     def probe(self) -> None:
         """Look up a user that does not exist."""
@@ -131,13 +130,13 @@ class Module(PdmModule):
 
 
 def places_of(names: Sequence[str]) -> tuple[int, ...]:
-    """Return for each of COLUMNS its place among the columns of a query, -1 if it is not there; raises ValueError."""
+    """Return for each of records.COLUMNS its place among the columns of a query, -1: not there; raises ValueError."""
     places = {name.lower(): place for place, name in enumerate(names)}
     if "password" in places and "backend" in places:
-        return tuple(places.get(column, -1) for column in COLUMNS)
-    if 2 <= len(names) <= len(COLUMNS):
-        return (*range(len(names)), *[-1] * (len(COLUMNS) - len(names)))
-    raise ValueError(f"the query has {len(names)} columns; they must be {', '.join(COLUMNS)}")
+        return tuple(places.get(column, -1) for column in records.COLUMNS)
+    if 2 <= len(names) <= len(records.COLUMNS):
+        return (*range(len(names)), *[-1] * (len(records.COLUMNS) - len(names)))
+    raise ValueError(f"the query has {len(names)} columns; they must be {', '.join(records.COLUMNS)}")
 
 
 def fields_of(row: Sequence[object], places: Sequence[int]) -> list[str]:
@@ -152,7 +151,7 @@ def fields_of(row: Sequence[object], places: Sequence[int]) -> list[str]:
         elif isinstance(cell, int):
             fields.append(str(cell))
         else:
-            raise ValueError(f"column {COLUMNS[len(fields)]} is neither text nor a number")
+            raise ValueError(f"column {records.COLUMNS[len(fields)]} is neither text nor a number")
     return fields
 
 

@@ -162,8 +162,6 @@ def _module_class(module: ModuleType, path: str) -> Any:
                        f"this POPular has {API[0]}.{API[1]}")
     if kind.check is PdmModule.check and kind.auth is PdmModule.auth:
         raise PdmError(f"{path}: its class Module has neither check nor auth")
-    if kind.blocking:
-        raise PdmError(f"{path}: is a blocking module and needs PDM workers, which this version does not have")
     return kind
 
 

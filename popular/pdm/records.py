@@ -17,7 +17,7 @@ import pwd
 import re
 import shlex
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from popular.pdm import secrets
@@ -25,6 +25,8 @@ from popular.pdm.api import Answer, Found, Outcome, PdmError, Request
 
 MAX_KEY = 255         # octets of a user's name: no client can send more
 MAX_RECORD = 4096     # octets of a record, the name included
+
+COLUMNS = ("password", "backend", "protocol", "mailbox", "buser", "bpass")    # names of a record's fields
 
 _NOBODY = Request("-popular-check-", b"", "127.0.0.1", "pop3", "default")
 
@@ -111,6 +113,14 @@ def make_record(fields: Sequence[str]) -> Record:
         raise ValueError("the record has no password")
     return Record(stored, Found(backend, protocol, mailbox, user, password.encode("utf-8", "surrogateescape"),
                                 verified=True))
+
+
+def record_of(values: Mapping[str, str]) -> Record:
+    """Make a record of what a database knows by the names in COLUMNS; missing ones are empty, other names are ignored.
+
+    Raises ValueError.
+    """
+    return make_record([values.get(column, "") for column in COLUMNS])
 
 
 def found_in(raw: bytes) -> Found:
