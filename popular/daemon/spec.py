@@ -7,7 +7,7 @@ only, lean.
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from popular.addresses import Endpoint
 from popular.config.setting import Schema
@@ -18,11 +18,14 @@ from popular.daemon.signals import SIGNALS, SignalRow
 from popular.errors import Mistake
 from popular.log.message import Message
 from popular.log.writer import Log
-from popular.proc.child import Child
+from popular.proc.child import Child, Inheritance
 from popular.proc.overdue import LoginLimit
 from popular.proc.pool import PoolLimits
 from popular.statefile.layout import StateFileKind
 from popular.statefile.reader import Row
+
+if TYPE_CHECKING:
+    from popular.daemon.master.loop import Master
 
 METRICS = "@metrics"    # owner of the listener for metrics (daemon.master.metrics); no object has such an id
 _METRICS_BACKLOG = 128
@@ -88,6 +91,26 @@ class Stage(Protocol):
         ...
 
 
+class HelperPool(Protocol):
+    """Processes beside the children, in the care of the master's loop: an attendant that hears of deaths."""
+
+    def patience(self, now: float) -> float | None:
+        """Return the seconds after which `attend` is due even without an event; None: never."""
+        ...
+
+    def attend(self) -> None:
+        """Do what is due; must not block."""
+        ...
+
+    def bury(self, pid: int, code: int) -> None:
+        """Note the end of a process that is not one of the children."""
+        ...
+
+    def close(self) -> None:
+        """End everything."""
+        ...
+
+
 class Startable(Protocol):
     """What the starter needs from any daemon; see DaemonSpec for the meanings."""
 
@@ -140,6 +163,8 @@ class DaemonSpec:
     # Master: log the summary of a session whose child died first; gets the child's last row, and why it died.
     sum_up: Callable[[Config, Log, Row, str], None] = _say_nothing
     login: Callable[[Config], LoginLimit] = _no_limit
+    # Master, at start: processes that it keeps beside its children; raises OSError.
+    helpers: Callable[["Master", Inheritance], HelperPool] | None = None
 
     @property
     def import_name(self) -> str:

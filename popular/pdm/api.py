@@ -95,6 +95,7 @@ class PdmModule:
     ident: str = ""                               # its id in the configuration
     name: str = ""                                # the NAME of pdm_NAME.py
     namespaces: frozenset[str] = frozenset()      # asked only for these; empty: for all
+    digest: int = 0                               # of code and arguments, comparable within one daemon
 
     def __init__(self, ident: str, args: list[str]) -> None:
         """Take the words of `pdm add ID MODULE ARGS…` that follow MODULE; raises ValueError for wrong ones.

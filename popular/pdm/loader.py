@@ -39,7 +39,8 @@ def load_module(directory: str, ident: str, name: str, args: Sequence[str]) -> P
         raise PdmError(f"{ident}: {name!a} is not a module name; allowed are a-z, 0-9 and _")
     namespaces, words = _take_scope(ident, args)
     path = os.path.join(directory, f"pdm_{name}.py")
-    kind = _module_class(_execute(f"popular_pdm_{name}", path, _checked_source(path)), path)
+    source = _checked_source(path)
+    kind = _module_class(_execute(f"popular_pdm_{name}", path, source), path)
     try:
         module: PdmModule = kind(ident, words)
     except ValueError as why:
@@ -49,6 +50,7 @@ def load_module(directory: str, ident: str, name: str, args: Sequence[str]) -> P
             raise
         raise PdmError(f"{ident}: {_place_in(path, why.__traceback__)}: {_one_line(why)}") from why
     module.ident, module.name, module.namespaces = ident, name, namespaces
+    module.digest = hash((source, *args))
     return module
 
 

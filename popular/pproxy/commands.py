@@ -11,7 +11,7 @@ from popular.daemon.admin import capa, objectcommands
 from popular.daemon.admin.commands import commands as common
 from popular.daemon.admin.context import CommandContext, Commands, Result
 from popular.errors import UsageError
-from popular.pproxy.modules import describe
+from popular.pproxy.modules.configured import describe
 from popular.pproxy.routing import find_user
 
 commands: Commands = CommandSet(common, capa.commands)

@@ -12,9 +12,9 @@ from popular.daemon.start.trial import why_not
 from popular.daemon.tls import OFF, try_certificates
 from popular.errors import Findings, Mistake, PdmError, StartError
 from popular.net.listen import resolve
-from popular.pdm.chain import reason
+from popular.pdm.runner import reason
 from popular.pdm.timelimit import TimeUp, limited
-from popular.pproxy.modules import configured_module
+from popular.pproxy.modules.configured import configured_module
 from popular.pproxy.settings import SCHEMA
 from popular.pproxy.spec import SPEC, records_clients
 from popular.unix.rights import own_rights

@@ -79,3 +79,7 @@ PDM_OUTPUT = Message(
     "A database module, or what it uses, wrote to standard output or standard error while it answered a login: this is "
     "one line of the number in `of`; only the first ten are logged.  The password of the login is masked.  A module "
     "should not write there: errors belong in its answer.")
+WORKER_OVERDUE = Message(
+    0x0261, ADM, "pdm_worker_overdue", "child",
+    "A PDM worker did not answer a question long after pdmtimeout; it was ended by KILL and is replaced.  The client "
+    "got [SYS/TEMP].  A database module, or the library that it uses, hangs and ignores the time limit.")

@@ -144,6 +144,8 @@ class ProxySession:
         verdict = self.session.child.lend(self.chain.check, Request(
             user=credentials.user, password=credentials.password, ip=self.session.peer.host,
             protocol="pop3", namespace=self.vserv.namespace))
+        for step in verdict.steps:
+            self.slot.count_question(step.module, step.seconds, has_failed=step.answer.outcome is Outcome.FAILED)
         who = {"user": self.user, "namespace": self.vserv.namespace, "pdm": verdict.module}
         match verdict:
             case Verdict(outcome=Outcome.OK, found=Found() as found):

@@ -53,6 +53,9 @@ _PORT_ROWS = (
 _PDM_ROWS = (
     Setting("pdmdir", Dir(), None, "Folder of your own database modules, searched before the installed one."),
     Setting("pdmtimeout", Time(0.01, 300), 10.0, "Time that a database module has for one answer."),
+    Setting("pdmworkers", Int(1, 255), 8,
+            "Processes that ask database modules which wait for a server, such as ldap or pgsql; each has one "
+            "connection to each database."),
 )
 
 _SMTP_ROWS = (

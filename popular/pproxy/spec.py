@@ -4,7 +4,7 @@ Read by the starter and run in the master; lean, because every child has what is
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -17,26 +17,31 @@ from popular.daemon.child.accept import AcceptJob, tls_of
 from popular.daemon.child.session import Connection, Session, new_sid
 from popular.daemon.messages import START
 from popular.daemon.settings import pool_limits, pool_mistakes
-from popular.daemon.spec import DaemonSpec, Job, Listen, metrics_listens
+from popular.daemon.spec import DaemonSpec, Job, Listen, Listener, metrics_listens
 from popular.daemon.tls import STARTTLS, Tls, load_tls, note_ending
 from popular.errors import Mistake, PdmError
 from popular.log.writer import Log
 from popular.paths import RINGSOCKET
+from popular.pdm.api import PdmModule
 from popular.pdm.chain import Chain
+from popular.pdm.channel import Channel, RemoteModule
 from popular.pdm.secrets import DRIVERS
 from popular.pproxy.commands import commands
 from popular.pproxy.messages import SHUTDOWN_PROXY
-from popular.pproxy.modules import configured_module
+from popular.pproxy.modules.configured import configured_module
+from popular.pproxy.modules.output import ModuleOutput
+from popular.pproxy.modules.pool import WorkerPool
+from popular.pproxy.modules.worker import WorkerJob
 from popular.pproxy.objects import ProxyConfig, proxy_config, sid_prefix, unusable
-from popular.pproxy.output import ModuleOutput
 from popular.pproxy.rehearsal import ProxyStage
 from popular.pproxy.session import ProxySession, sum_up
 from popular.pproxy.settings import SCHEMA
-from popular.proc.child import Child
+from popular.proc.child import Child, Inheritance
 from popular.proc.overdue import LoginLimit
 from popular.statefile.layout import PROXY
 
 if TYPE_CHECKING:
+    from popular.daemon.master.loop import Master
     from popular.pproxy.recorder import Recorder
 
 _GRACE = 5.0           # seconds that a child has to answer its master
@@ -72,11 +77,19 @@ class _Proxy:
 class ProxyJob(AcceptJob):
     """The work of a child of pproxy."""
 
-    def __init__(self, proxy: _Proxy, maxuse: int, tls: Mapping[str, Tls] = MappingProxyType({})) -> None:
-        """Take what all children share, and the TLS of virtual servers."""
+    def __init__(self, proxy: _Proxy, maxuse: int, tls: Mapping[str, Tls] = MappingProxyType({}),
+                 workers: WorkerJob | None = None) -> None:
+        """Take what all children share, the TLS of virtual servers, and the work of PDM workers if there are any."""
         super().__init__(maxuse, proxy.serve, tls)
         self.proxy = proxy
         self.recorder = proxy.recorder
+        self.workers = workers
+
+    def run(self, child: Child, listeners: Sequence[Listener]) -> int:
+        """Work as every child that accepts connections."""
+        if self.workers is not None:
+            self.workers.channel.become_asker()
+        return super().run(child, listeners)
 
 
 def check(config: Config) -> list[Mistake]:
@@ -138,11 +151,27 @@ def listens(config: Config) -> list[Listen]:
 def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     """Load database modules and certificates, and return the job of the children; raises ConfigError and PdmError."""
     modules = [configured_module(item, config) for item in config.items("pdm")]
-    chain = Chain(modules, config.variables.seconds("pdmtimeout"), log.note, ModuleOutput(log))
+    workers = _work_of_workers([module for module in modules if module.blocking], config, log, former)
+    asked = [RemoteModule(module, workers.channel) if workers and module.blocking else module for module in modules]
+    chain = Chain(asked, config.variables.seconds("pdmtimeout"), log.note, ModuleOutput(log))
     tls = load_tls("vserv", config.items("vserv"), tls_of(former), log)
     note_ending(tls, log)
     proxy = _Proxy(proxy_config(config, tls), chain, log, find_recorder(config, log, former))
-    return ProxyJob(proxy, config.variables.integer("maxuse"), tls)
+    return ProxyJob(proxy, config.variables.integer("maxuse"), tls, workers)
+
+
+def _work_of_workers(modules: Sequence[PdmModule], config: Config, log: Log, former: Job | None) -> WorkerJob | None:
+    """Return the work of PDM workers, over the same channel as before; None if there are no modules for them."""
+    if not modules:
+        return None
+    old = former.workers if isinstance(former, ProxyJob) else None
+    limit = login_limit(config)
+    linger = None if limit.may_wait else limit.ask_after + limit.answer_within
+    return WorkerJob(modules, old.channel if old else Channel(), config.variables.seconds("pdmtimeout"), linger, log)
+
+
+def _keep_workers(master: "Master", inheritance: Inheritance) -> WorkerPool:
+    return WorkerPool(master, inheritance, lambda: master.job.workers if isinstance(master.job, ProxyJob) else None)
 
 
 def records_clients(config: Config) -> bool:
@@ -186,4 +215,5 @@ def make_stage(config: Config, null: Log) -> ProxyStage:
 SPEC = DaemonSpec(
     name="pproxy", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool_limits,
     start_message=START, end_message=SHUTDOWN_PROXY, commands=commands, statefile=PROXY,
-    stage=make_stage, fulfil=DRIVERS.supply, sum_up=sum_up, login=login_limit)
+    stage=make_stage, fulfil=DRIVERS.supply, sum_up=sum_up, login=login_limit,
+    helpers=_keep_workers)

@@ -94,6 +94,11 @@ class Child:
         return self._state
 
     @property
+    def is_retired(self) -> bool:
+        """Tell whether the master has said to leave after the session."""
+        return self._is_retired
+
+    @property
     def retiring(self) -> bool:
         """Tell whether to leave after the session, because the master said so or is dead."""
         return self._is_retired or self._death.is_ended()

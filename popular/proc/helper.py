@@ -5,6 +5,7 @@ twice.
 """
 
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable, Iterable
@@ -14,7 +15,7 @@ from popular.log.writer import Log
 from popular.proc.child import ASK, RETIRE, Inheritance, leave_master, note_failure
 from popular.proc.pipes import DeathPipe
 from popular.unix.rights import prove
-from popular.unix.signals import HANDLED, IGNORED, SignalPipe, set_handler, set_mask
+from popular.unix.signals import HANDLED, IGNORED, SignalPipe, kill_and_wait, set_handler, set_mask
 
 
 class Helper:
@@ -77,3 +78,21 @@ def _become_helper(name: str, inheritance: Inheritance, unneeded: Iterable[socke
         note_failure(error, inheritance)
     finally:
         os._exit(code)
+
+
+def end_process(pid: int, patience: float = 0.0) -> None:
+    """Wait `patience` seconds for the end of a child process; then kill it and wait for that.
+
+    Its pid stays its own until it is reaped.
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:    # no descriptor is left to wait with
+        return os.kill(pid, signal.SIGKILL)
+    try:
+        end = select.poll()
+        end.register(pidfd, select.POLLIN)
+        if patience <= 0 or not end.poll(patience * 1000):
+            kill_and_wait(pidfd)
+    finally:
+        os.close(pidfd)

@@ -26,6 +26,11 @@ class Newcomers:
         self._to_ask: dict[int, float] = {}    # process id to a monotonic time
         self._to_end: dict[int, float] = {}
 
+    @property
+    def pids(self) -> list[int]:
+        """The children that have such sessions."""
+        return [*self._to_ask, *self._to_end]
+
     def begin(self, pid: int, now: float) -> None:
         """Note that a session begins in the child `pid`."""
         self.forget(pid)

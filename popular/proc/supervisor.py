@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from popular.log.message import Message
 from popular.log.once import OnceAMinute
 from popular.log.writer import Log
 from popular.proc.child import (
@@ -36,11 +37,13 @@ class Supervisor:
 
     def __init__(self, limits: PoolLimits, inheritance: Inheritance, work: Callable[[Child], int],
                  fulfil: Callable[[int], None] = lambda wish: None, login: LoginLimit = LoginLimit(),
-                 sum_up: Callable[[Row, str], None] = lambda row, how: None) -> None:
+                 sum_up: Callable[[Row, str], None] = lambda row, how: None,
+                 overdue: Message = CHILD_OVERDUE) -> None:
         """Begin without children; each new one does `work`; `fulfil` is called with each wish of a child.
 
         Sessions have to log in within `login`.  `sum_up` is called with each session that its child could not sum
-        up in the log, because it died, and with the cause of death.
+        up in the log, because it died, and with the cause of death.  `overdue` is logged when a child is ended because
+        its session has not logged in.
         """
         self._limits = limits
         self._inheritance = inheritance
@@ -57,6 +60,7 @@ class Supervisor:
         self.has_proved = False   # a child has become ready for work
         self.trouble = ""         # why the last child that failed to start did so
         self._sum_up = sum_up
+        self._overdue = overdue
         self._newcomers = Newcomers(login)
         self._table = ChildTable()
         self._slots = Slots()
@@ -73,6 +77,20 @@ class Supervisor:
     def busy(self) -> int:
         """How many children have a session."""
         return self._table.census().busy
+
+    @property
+    def awaits_logins(self) -> bool:
+        """Tell whether any session, now or of a child that still accepts one, may have to log in."""
+        return bool(self._newcomers.pids) or self.busy < self.count
+
+    def ask_newcomers(self) -> None:
+        """Have all children report at once whether their sessions have logged in."""
+        for pid in self._newcomers.pids:
+            send(pid, ASK)
+
+    def pids(self) -> list[int]:
+        """Return the process ids of all children."""
+        return [record.pid for record in self._table]
 
     def sessions(self) -> list[Row]:
         """Return the sessions as their children describe them; only the process ids are the master's own data."""
@@ -122,17 +140,10 @@ class Supervisor:
         process.
         """
         dead = list(self._collect())
-        others: list[tuple[int, int]] = []
-        self._hear()
-        for pid, code in dead:
-            record = self._table.get(pid)
-            if record is not None:
-                self._bury(record, code)
-            else:
-                others.append((pid, code))
-        return others
+        self.hear()
+        return [(pid, code) for pid, code in dead if not self.bury(pid, code)]
 
-    def _hear(self) -> None:
+    def hear(self) -> None:
         """Note what children report."""
         now = time.monotonic()
         for pid, number in self._inheritance.doorbell.drain():
@@ -234,15 +245,17 @@ class Supervisor:
             record = self._table.get(pid)
             if record is not None:    # it may have been sent TERM before, and have blocked it
                 if not record.ending:
+                    self.losses += 1
                     self._note_overdue(record)
                 _end(record, signal.SIGKILL, "overdue")
         return self._newcomers.wait(now)
 
     def _note_overdue(self, record: ChildRecord) -> None:
         row = self._statefile.row(record.slot)
+        facts = {"child": record.pid, "client": str(row.client) if row and row.client else "",
+                 "seconds": time.time() - row.started if row else 0.0}
         with self._log.about(row.sid if row else ""):
-            self._log.note(CHILD_OVERDUE, child=record.pid, client=str(row.client) if row and row.client else "",
-                           seconds=time.time() - row.started if row else 0.0)
+            self._log.note(self._overdue, **{name: facts[name] for name in self._overdue.fields.split()})
 
     def _spawn(self) -> bool:
         """Fork one child; return False if there is no room or the system refuses."""
@@ -290,8 +303,17 @@ class Supervisor:
             self._table.note_leaving(record)
             send(record.pid, RETIRE)
 
+    def bury(self, pid: int, code: int) -> bool:
+        """Remove a dead child, and log its death if it was not a normal one; return False if it is not a child.
+
+        Call `hear` before, for its last reports.
+        """
+        record = self._table.get(pid)
+        if record is not None:
+            self._bury(record, code)
+        return record is not None
+
     def _bury(self, record: ChildRecord, code: int) -> None:
-        """Remove a dead child, and log its death if it was not a normal one."""
         self._table.remove(record)
         self._slots.release(record.slot)
         self._newcomers.forget(record.pid)

@@ -118,6 +118,11 @@ PER_CLASS = {family.labels[0]: family for family in (
     _counted("vserv_sessions", "Sessions of each virtual server.", labels=("vserv",)),
     _counted("backend_sessions", "Sessions whose user has this backend.", labels=("backend",)),
     _counted("server_sessions", "Sessions of each server.", labels=("server",)))}
+PDM_QUESTIONS, PDM_FAILURES, PDM_SECONDS = (
+    _counted("pdm_questions", "Questions to database modules at logins.", labels=("pdm",)),
+    _counted("pdm_failures", "Questions that a database module could not answer.", labels=("pdm",)),
+    _counted("pdm_seconds", "Time that database modules took for their answers, and time in the queue for a worker.",
+             labels=("pdm",)))
 UNNAMED = _counted("unnamed_sessions", "Sessions of objects for whose names the state file has no room.")
 
 # In the order of output; those without counters are about the file's names and failures.
@@ -134,7 +139,7 @@ COUNTED = (
              labels=("result",), line="logins"),
     _counted("backend_refusals", "Logins that the database granted and the backend refused.",
              Counter("backend_refused", 20, "refused by the backend", programs=_PROXY), line="logins"),
-    BACKEND_FAILURES, CHECKS,
+    PDM_QUESTIONS, PDM_FAILURES, PDM_SECONDS, BACKEND_FAILURES, CHECKS,
     _counted("mail_check_seconds", "Time spent in mail checks.",
              Counter("check_microseconds", 26, help="Microseconds spent in mail checks.", programs=_PROXY, unit=1e-6)),
     _counted("messages_retrieved", "Messages that were retrieved.",
@@ -153,6 +158,8 @@ COUNTED = (
              Counter("throttles", 6, "throttled"), line="children"),
     _counted("child_deaths", "Children that crashed or were killed by others.",
              Counter("children_died", 7, "died"), line="children"),
+    _counted("pdm_worker_deaths", "PDM workers that crashed, or were ended because a question took too long.",
+             Counter("workers_died", 29, "PDM workers died", programs=_PROXY), line="children"),
 )
 
 

@@ -33,9 +33,12 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
       232   d   system load when it was last read
       240   B   session state: 0 OK, 1 WARN, 2 MAX (spec 5.3)
       241   B   load state
+      242   B   PDM workers
+      243   B   PDM workers that have a question
       244   I   the sequence number again
     name records   72 octets each; slots and rows refer to them by number; never changed, only added to
-        0   8s  class of the object: vserv, backend or server
+        0   8s  class of the object: vserv, backend or server; or pdm, pdmfail or pdmtime, for what is counted of a
+                database module: questions, failures, microseconds
         8   64s its id
         number 0 has no name; it counts what found no room
     failures       64 octets for each name, at 24576; used are those of backends, and number 0
@@ -60,7 +63,7 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
       380   I   the sequence number again
     rows           one of the master's own, then one for each slot: counters that only grow
         0   64Q the counters of the program by their columns (counters.py)
-      512   256Q sessions of each name
+      512   256Q sessions of each name, or what else its class counts
 
 A writer first makes the second sequence number the coming even one, then the first one odd; writes;
 and makes the first one even.  So a reader that finds the first number even and unchanged after
@@ -81,7 +84,7 @@ LAYOUT_VERSION = 3
 
 HEADER_SIZE = 4096
 FIXED = struct.Struct("=8s8sIIIIQIIQIIQQQ32s64s")
-CHANGING = struct.Struct("=idIIIIddBB")    # after the sequence number
+CHANGING = struct.Struct("=idIIIIddBBBB")    # after the sequence number
 CHANGING_AT = 192
 CHANGING_SIZE = 56                         # with both sequence numbers
 LOAD_STATE_AT = 241
@@ -180,6 +183,7 @@ class StateFileKind:
     owner: str                # class of the objects that own listeners
     others: tuple[str, ...]   # classes of other objects whose sessions are counted
     failing: str = ""         # class of the objects whose failures are counted
+    measures: tuple[str, ...] = ()    # for the questions to database modules: their number, failures, microseconds
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -197,7 +201,9 @@ class StateFileKind:
         return tuple(counter.name for counter in ENDED.counters if self.program in counter.programs)
 
 
-PROXY = StateFileKind("pproxy", b"PROXY\0\0\0", "vserv", ("backend",), "backend")
+QUESTIONS, FAILED_QUESTIONS, QUESTION_TIME = "pdm", "pdmfail", "pdmtime"
+PROXY = StateFileKind("pproxy", b"PROXY\0\0\0", "vserv", ("backend",), "backend",
+                      (QUESTIONS, FAILED_QUESTIONS, QUESTION_TIME))
 SERVER = StateFileKind("pserv", b"SERVER\0\0", "server", ())
 KINDS = {kind.magic: kind for kind in (PROXY, SERVER)}
 

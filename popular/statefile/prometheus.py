@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from popular.statefile.counters import BACKEND_FAILURES, COUNTED, PER_CLASS, UNNAMED, Family
-from popular.statefile.layout import STATES
+from popular.statefile.counters import (
+    BACKEND_FAILURES, COUNTED, PDM_FAILURES, PDM_QUESTIONS, PDM_SECONDS, PER_CLASS, UNNAMED, Family)
+from popular.statefile.layout import FAILED_QUESTIONS, QUESTION_TIME, QUESTIONS, STATES
 from popular.statefile.reader import Head, Row, StateFileView
 from popular.statefile.seqlock import Read
 
@@ -55,10 +56,17 @@ def _idle(look: StateSnapshot) -> Iterable[Amount]:
     return [("", sum(1 for row in look.rows if row is not None and row.state == "idle"))]
 
 
+def _workers(look: StateSnapshot) -> Iterable[Amount]:
+    head = look.head
+    return [("idle", head.workers - head.workers_busy), ("busy", head.workers_busy)] if head.kind.measures else []
+
+
 def _head(of: Callable[[Head], float], *, is_load: bool = False) -> Callable[[StateSnapshot], Iterable[Amount]]:
     """Return a function that reports a number of the header; one about the load only if the load is read."""
     return lambda look: [] if is_load and look.head.maxlocalload <= 0 else [("", of(look.head))]
 
+
+_MEASURES = {QUESTIONS: (PDM_QUESTIONS, 1), FAILED_QUESTIONS: (PDM_FAILURES, 1), QUESTION_TIME: (PDM_SECONDS, 1e-6)}
 
 UP = _gauge("up", "Whether the daemon runs: 0 when it was killed and has left its state file.")
 ACTIVE = _gauge("sessions_active", "Sessions that run, by what they are doing.", "state")
@@ -76,6 +84,7 @@ _GAUGES: tuple[tuple[Family, Callable[[StateSnapshot], Iterable[Amount]]], ...] 
     (_gauge("sessions_limit_state", "How near the sessions are to their limit: 0 well below, 1 near it, 2 at it."),
      _head(lambda head: head.session_state)),
     (_gauge("children_idle", "Children that wait for a connection."), _idle),
+    (_gauge("pdm_workers", "PDM workers, by what they do.", "state"), _workers),
     (_gauge("system_load", "The system load when the daemon last looked, if it has a limit for it."),
      _head(lambda head: head.load, is_load=True)),
     (_gauge("system_load_limit", "The system load at which connections are refused: maxlocalload."),
@@ -111,6 +120,9 @@ def _samples(look: StateSnapshot) -> Iterator[tuple[Family, Iterable[Amount]]]:
                        if look.head.kind.program in counter.programs]
     for cls in look.head.kind.classes:
         yield PER_CLASS[cls], [(ident, count) for (each, ident), count in look.per_name.items() if each == cls]
+    for cls in look.head.kind.measures:
+        family, unit = _MEASURES[cls]
+        yield family, [(ident, _amount(count, unit)) for (each, ident), count in look.per_name.items() if each == cls]
     yield BACKEND_FAILURES, look.failures.items()
     yield UNNAMED, [("", look.per_name.get(("", ""), 0))]
 

@@ -83,6 +83,8 @@ class Head:
     load: float
     session_state: int
     load_state: int
+    workers: int
+    workers_busy: int
     names: Mapping[int, tuple[str, str]]    # number to class and id
 
 
@@ -156,11 +158,11 @@ class StateFileView:
         [octets] = whole_records(self._read, CHANGING_AT, CHANGING_SIZE, 1, self._deadline)
         if octets is None:
             raise NotAStateFile("a state file whose header was being written")
-        pid, started, generation, used, names, maxsession, maxload, load, session_state, load_state = \
-            CHANGING.unpack_from(octets, SEQUENCE_SIZE)
+        (pid, started, generation, used, names, maxsession, maxload, load, session_state, load_state, workers,
+         workers_busy) = CHANGING.unpack_from(octets, SEQUENCE_SIZE)
         return Head(KINDS[magic], slots, device, inode, _text(program), _text(host), pid, _moment(started), generation,
                     min(used, slots), maxsession, _amount(maxload), _amount(load), session_state, load_state,
-                    self._read_names(min(names, NAMES)))
+                    workers, workers_busy, self._read_names(min(names, NAMES)))
 
     def _read_names(self, count: int) -> dict[int, tuple[str, str]]:
         octets = self._read(NAMES_AT, count * NAME.size)

@@ -96,6 +96,14 @@ class ChildSlot:
         """Return the number of a kind of failure of a backend, for a report to the master, which counts them."""
         return self._names.get((self._kind.failing, backend), 0) * FAILURE_COLUMNS + tuple(FAILURES).index(kind)
 
+    def count_question(self, module: str, seconds: float, *, has_failed: bool) -> None:
+        """Count a question to a database module."""
+        amounts = (1, int(has_failed), int(seconds * 1_000_000))
+        for measure, amount in zip(self._kind.measures, amounts):
+            number = self._names.get((measure, module))
+            if number is not None:
+                self._row[COLUMNS + number] += amount
+
     def count(self, counter: str, amount: int = 1) -> None:
         """Add to one of the kind's counters."""
         self._row[self._columns[counter]] += amount

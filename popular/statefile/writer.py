@@ -40,11 +40,13 @@ class Facts:
     load: float = 0.0
     session_state: int = 0
     load_state: int = 0
+    workers: int = 0          # PDM workers
+    workers_busy: int = 0     # those that have a question
 
     def values(self) -> tuple[object, ...]:
         """Return them in the order of the file."""
         return (self.pid, self.started, self.generation, self.slots_used, self.names, self.maxsession,
-                self.maxlocalload, self.load, self.session_state, self.load_state)
+                self.maxlocalload, self.load, self.session_state, self.load_state, self.workers, self.workers_busy)
 
 
 class StateFile:

@@ -22,7 +22,7 @@ from popular.pdm.api import Outcome, Request
 from popular.pdm.chain import Chain, Step
 from popular.pproxy.backend import BackendLink
 from popular.pproxy.main import resolve_backends
-from popular.pproxy.modules import configured_module
+from popular.pproxy.modules.configured import configured_module
 from popular.pproxy.objects import ProxyConfig, proxy_config
 from popular.pproxy.routing import NoRoute, Route, find_route, route_remarks, step_line
 from popular.pproxy.settings import SCHEMA
@@ -67,14 +67,14 @@ def try_login(login: Login, note: Callable[..., None]) -> Iterator[Finding]:
         except PdmError as why:
             yield Finding(f"{item.ident} not-loaded why={value(str(why))}", is_good=False)
     chain = Chain(modules, config.variables.seconds("pdmtimeout"), note)
-    steps, verdict = chain.examine(Request(login.user, password, login.client, "pop3", namespace))
+    verdict = chain.check(Request(login.user, password, login.client, "pop3", namespace))
     chain.close()
-    for step in steps:
+    for step in verdict.steps:
         yield Finding(step_line(step, step.answer.outcome.value) + (" round=2" if step.is_second else ""))
     yield Finding(f"login {verdict.outcome.value} namespace={value(namespace)} by={value(verdict.module)}",
                   verdict.outcome is Outcome.OK)
     if verdict.found is not None:
-        yield from _go_on(proxy, next(step for step in steps if step.answer.found == verdict.found
+        yield from _go_on(proxy, next(step for step in verdict.steps if step.answer.found == verdict.found
                                       and step.module == verdict.module), namespace, asks_backend=login.asks_backend)
 
 

@@ -337,7 +337,7 @@ def test_a_module_is_told_the_deadline(notes):
 
 
 def test_a_slow_answer_is_noted(notes, monkeypatch):
-    monkeypatch.setattr("popular.pdm.chain.SLOW_SECONDS", -1.0)
+    monkeypatch.setattr("popular.pdm.runner.SLOW_SECONDS", -1.0)
     asked([Fake("ok")], notes)
     assert notes[0][0] == messages.PDM_SLOW.name and notes[0][1]["seconds"] >= 0
 

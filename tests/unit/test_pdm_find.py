@@ -120,13 +120,12 @@ def test_a_chain_tells_what_each_module_says(tmp_path: Path) -> None:
 def test_each_step_of_a_check_is_told(tmp_path: Path) -> None:
     (tmp_path / "master").write_text("*:*:{PLAIN}master\n")
     chain = Chain([make_module("any", "store1", "%u", ident="x"), passwd(tmp_path)], 1.0, lambda *a, **b: None)
-    steps, verdict = chain.examine(make_request("joe"))
+    steps = chain.check(make_request("joe")).steps
     assert [(step.module, step.name, step.answer.outcome.value) for step in steps] == [("x", "any", "ok")]
     chain = Chain([passwd(tmp_path), make_module("master", tmp_path / "master")], 1.0, lambda *a, **b: None)
     for password, outcome in (("secret", "ok"), ("wrong", "denied"), ("master", "ok")):
-        request = make_request("joe", password)
-        steps, verdict = chain.examine(request)
-        assert (verdict, verdict.outcome.value) == (chain.check(request), outcome)
-    assert [(step.module, step.answer.outcome.value, step.is_second) for step in steps] == [
+        verdict = chain.check(make_request("joe", password))
+        assert verdict.outcome.value == outcome
+    assert [(step.module, step.answer.outcome.value, step.is_second) for step in verdict.steps] == [
         ("passwd", "denied", False), ("master", "unknown", False), ("passwd", "unknown", True), ("master", "ok", True)]
     chain.close()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from popular.pproxy import output
-from popular.pproxy.output import lines_of
+from popular.pproxy.modules import output
+from popular.pproxy.modules.output import lines_of
 
 SECRET = "sésame 'ö\\".encode()
 
@@ -36,7 +36,7 @@ def test_of_an_output_that_was_cut_the_last_line_is_dropped(monkeypatch: pytest.
 SCRIPT = """
 import os, subprocess, sys
 from popular.log.writer import Log
-from popular.pproxy.output import ModuleOutput
+from popular.pproxy.modules.output import ModuleOutput
 
 caught = ModuleOutput(Log.open("pproxy", sys.argv[1]))
 caught.catch()

@@ -8,8 +8,6 @@ upgrade, the old master's process leaves as soon as the new master has taken ove
 `MetricsKeeper` runs in the master and raises nothing; `serve` runs in the other process.
 """
 
-import os
-import signal
 import time
 
 from popular.daemon.master.loop import Master
@@ -18,12 +16,11 @@ from popular.daemon.spec import METRICS, Listener
 from popular.log.once import OnceAMinute
 from popular.net.httppage import PageServer
 from popular.proc.child import RETIRE, Inheritance
-from popular.proc.helper import Helper, fork_helper
+from popular.proc.helper import Helper, end_process, fork_helper
 from popular.proc.supervisor import manner, send
 from popular.statefile.prometheus import CONTENT_TYPE, StateSnapshot, exposition
 from popular.statefile.reader import NotAStateFile
 from popular.statefile.writer import StateFile
-from popular.unix.signals import kill_and_wait
 
 AGAIN = 1.0          # seconds from a death, or a refused fork, to the next try
 
@@ -65,7 +62,7 @@ class MetricsKeeper:
     def close(self) -> None:
         """End all such processes and wait for their end, so that their port is free."""
         for pid in {*self._leaving, self._pid} - {0}:
-            _end(pid)
+            end_process(pid)
 
     @property
     def _wanted(self) -> Listener | None:
@@ -113,15 +110,3 @@ def serve(helper: Helper, listener: Listener, statefile: StateFile) -> None:
             return None
 
     PageServer(listener.sock, _PATH, CONTENT_TYPE, page, helper.wake_fds, helper.is_retiring).run()
-
-
-def _end(pid: int) -> None:
-    """Kill a process of ours, whose pid stays its own until it is reaped."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError:    # no descriptor is left to wait with
-        return send(pid, signal.SIGKILL)
-    try:
-        kill_and_wait(pidfd)
-    finally:
-        os.close(pidfd)

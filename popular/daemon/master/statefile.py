@@ -40,6 +40,8 @@ def learn_names(statefile: StateFile, spec: DaemonSpec, config: Config) -> None:
     """Make the state file count sessions for each object of a configuration that has counters."""
     if spec.statefile is not None:
         statefile.learn((cls, item.ident) for cls in spec.statefile.classes for item in config.items(cls))
+        for measure in spec.statefile.measures:
+            statefile.learn((measure, item.ident) for item in config.items("pdm"))
 
 
 def _remove_leftovers(program: str, rundir: str) -> None:

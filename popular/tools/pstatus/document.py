@@ -23,6 +23,7 @@ def text(snapshot: Snapshot, selection: Selection, rates: Mapping[str, float]) -
         "totals": dict(snapshot.totals),
         "per": {cls: _per_name(snapshot, cls) for cls in head.kind.classes},
         "failures": _failures(snapshot),
+        **(_modules(snapshot) if head.kind.measures else {}),
         "others": snapshot.per_name.get(("", ""), 0),
         "replaced": [{"pid": each.pid, "file": each.path, "sessions": each.sessions} for each in snapshot.replaced],
         "slots": [_slot(slot, row, snapshot.program == "pproxy") for slot, row in selection.choose(snapshot)],
@@ -35,6 +36,14 @@ def text(snapshot: Snapshot, selection: Selection, rates: Mapping[str, float]) -
 def _per_name(snapshot: Snapshot, cls: str) -> dict[str, int]:
     """Return the sessions of each object of a class by its id."""
     return {ident: count for (each, ident), count in snapshot.per_name.items() if each == cls}
+
+
+def _modules(snapshot: Snapshot) -> dict[str, object]:
+    """Return what pproxy counts of its database modules, and their workers."""
+    questions, failed, microseconds = (_per_name(snapshot, cls) for cls in snapshot.head.kind.measures)
+    modules = {ident: {"questions": count, "failed": failed.get(ident, 0),
+                       "seconds": microseconds.get(ident, 0) / 1_000_000} for ident, count in questions.items()}
+    return {"modules": modules, "workers": {"now": snapshot.head.workers, "busy": snapshot.head.workers_busy}}
 
 
 def _failures(snapshot: Snapshot) -> dict[str, dict[str, int]]:

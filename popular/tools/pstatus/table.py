@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from popular.statefile.counters import CHECKS, COUNTED, ENDED, Counter, Family
+from popular.statefile.layout import FAILED_QUESTIONS, QUESTION_TIME, QUESTIONS
 from popular.statefile.reader import Row
 from popular.tools.printing import harmless
 from popular.tools.pstatus.snapshot import Selection, Snapshot, limit_state
@@ -47,6 +48,10 @@ def about(snapshot: Snapshot, rates: Mapping[str, float]) -> Iterator[tuple[str,
         named = [f"{printable(ident)} {count}" for (each, ident), count in snapshot.per_name.items() if each == cls]
         if named:
             yield cls, ", ".join(named)
+    if modules := [*_modules(snapshot)]:
+        yield "modules", "; ".join(modules)
+    if head.workers:
+        yield "workers", f"{head.workers} for database modules, {head.workers_busy} busy"
     failed = [f"{printable(backend) or 'others'} {count} {kind}" for (backend, kind), count in snapshot.failures.items()
               if count]
     if failed:
@@ -123,6 +128,16 @@ def _outcomes(snapshot: Snapshot, rates: Mapping[str, float]) -> str:
         text += f"; {played} empty mailboxes played"
     refused = snapshot.totals["load_refused"]
     return text + (f"; {refused} more refused for the load" if refused else "")
+
+
+def _modules(snapshot: Snapshot) -> Iterator[str]:
+    """Yield what is counted of each database module that was asked."""
+    for (cls, ident), questions in snapshot.per_name.items():
+        if cls == QUESTIONS and questions:
+            failed, microseconds = (snapshot.per_name.get((each, ident), 0)
+                                    for each in (FAILED_QUESTIONS, QUESTION_TIME))
+            yield (f"{printable(ident)} {questions} questions" + (f", {failed} failed" if failed else "")
+                   + f", {microseconds / questions / 1000:.1f} ms each")
 
 
 def _own(family: Family, snapshot: Snapshot) -> list[Counter]:

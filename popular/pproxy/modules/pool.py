@@ -1,0 +1,125 @@
+"""The pool of PDM workers (modules.worker): the master keeps some beside its children while a module needs them.
+
+The supervisor of children does the work, with a doorbell and slots of the workers' own.  A worker that takes much
+longer for a question than pdmtimeout allows is ended and replaced.
+
+Master only; raises nothing.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from popular.daemon.master.loop import Master
+from popular.pproxy.messages import WORKER_OVERDUE
+from popular.pproxy.modules.worker import WorkerJob
+from popular.proc.child import Child, Inheritance
+from popular.proc.helper import end_process
+from popular.proc.overdue import LoginLimit
+from popular.proc.pipes import Doorbell
+from popular.proc.pool import PoolLimits
+from popular.proc.supervisor import Supervisor
+from popular.statefile.layout import PROXY
+from popular.statefile.writer import StateFile
+
+MAX_WORKERS = 256
+
+_OVERDUE_SECONDS = 0.5    # that a worker gets in addition to pdmtimeout, twice
+_AGAIN = 0.5              # seconds; how often children are asked who has logged in, when the daemon ends
+_GOODBYE_SECONDS = 1.0    # that workers have at the daemon's end to close their connections
+
+
+class WorkerPool:
+    """An attendant of the master."""
+
+    def __init__(self, master: Master, inheritance: Inheritance, job: Callable[[], WorkerJob | None]) -> None:
+        """Begin without workers; `job` returns the present work for them, None if no module needs any.
+
+        Raises OSError.
+        """
+        self._master = master
+        self._job = job
+        self._doorbell = Doorbell()
+        master.watch.register(self._doorbell.fileno(), lambda: None)    # `attend` reads it
+        self._inheritance = replace(inheritance, doorbell=self._doorbell, statefile=StateFile(PROXY, MAX_WORKERS))
+        self._pool = Supervisor(_limits(0), self._inheritance, _no_work, overdue=WORKER_OVERDUE)
+        self._size = 0
+        self._has: tuple[object, ...] = ()    # what the workers were forked for
+        self._next: float | None = 0.0        # monotonic: when `attend` is due; None: never
+        self._told = (0, 0)
+        self._losses = 0
+
+    def patience(self, now: float) -> float | None:
+        """Return the seconds until `attend` is due; None: it is not."""
+        return None if self._next is None else max(0.0, self._next - now)
+
+    def attend(self) -> None:
+        """Follow the configuration, and what workers report; start missing workers and end overdue ones."""
+        job, size = self._job(), self._wanted()
+        if job is None and not self._has and not self._pool.count:
+            self._next = None
+            return
+        self._pool.hear()
+        wanted = () if job is None else (job.digests, job.timeout, self._master.log_number)
+        if wanted != self._has or size != self._size:
+            if job is None:
+                self._pool.adopt(_no_work, _limits(0))
+            else:
+                self._pool.adopt(self._work(job), _limits(size),
+                                 LoginLimit(job.timeout + _OVERDUE_SECONDS, _OVERDUE_SECONDS))
+            if wanted != self._has:
+                self._pool.retire_old()
+            self._has, self._size = wanted, size
+        wait = self._pool.attend()
+        if self._master.is_ending and size:    # until the last session has logged in
+            self._master.supervisor.ask_newcomers()
+            wait = _AGAIN if wait is None else min(wait, _AGAIN)
+        self._next = None if wait is None else time.monotonic() + wait
+        self._tell()
+
+    def bury(self, pid: int, code: int) -> None:
+        """Note a dead process that is not one of the children."""
+        self._pool.hear()
+        self._pool.bury(pid, code)
+        self._next = 0.0
+
+    def close(self) -> None:
+        """End all workers if no session is left that could ask; else they leave by themselves."""
+        if self._master.supervisor.count:
+            return
+        self._pool.retire_all()
+        until = time.monotonic() + _GOODBYE_SECONDS
+        for pid in self._pool.pids():
+            end_process(pid, until - time.monotonic())
+
+    def _wanted(self) -> int:
+        """Return how many workers there should be; called in every turn, so it must be quick."""
+        if self._job() is None or self._master.is_ending and not self._master.supervisor.awaits_logins:
+            return 0
+        return self._master.config.variables.integer("pdmworkers")
+
+    def _work(self, job: WorkerJob) -> Callable[[Child], int]:
+        def work(child: Child) -> int:
+            for listener in self._master.listeners:
+                listener.sock.close()
+            return job.run(child)
+        return work
+
+    def _tell(self) -> None:
+        """Show in the state file what has changed."""
+        now = (self._pool.count, self._pool.busy)
+        if now != self._told:
+            self._told = now
+            self._master.statefile.tell(workers=now[0], workers_busy=now[1])
+        while self._losses < self._pool.losses:
+            self._losses += 1
+            self._master.statefile.count("workers_died")
+
+
+def _limits(size: int) -> PoolLimits:
+    return PoolLimits(minspare=size, maxspare=size, limit=size, maxuse=0)
+
+
+def _no_work(child: Child) -> int:
+    return os.EX_OK

@@ -1,0 +1,133 @@
+"""A PDM worker: a process of pproxy that asks database modules which may wait, for the children that serve clients.
+
+It answers one question at a time.  It imports drivers and keeps connections, so the master and its children need
+neither, and the number of workers limits the connections to a database.  It leaves when the master says so, after many
+questions, and when no process is left that could ask.  When the master has died, sessions that are not logged in may
+still ask, but only for the time that a login may take.
+
+Runs in the worker; `WorkerJob` is made in the master.
+"""
+
+import select
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from popular.log.writer import Log
+from popular.pdm.api import Answer, Outcome, PdmModule
+from popular.pdm.channel import Channel
+from popular.pdm.question import MAX_PACKET, Kind, Question, pack_answer
+from popular.pdm.runner import ModuleRunner
+from popular.pproxy.modules.output import ModuleOutput
+from popular.proc.child import Child, ChildState
+from popular.unix.signals import IGNORED, set_handler
+
+MAX_QUESTIONS = 10_000    # after which a worker is replaced: drivers and their libraries may leak
+
+_CHANGED = "the module was changed in the meantime"
+_EVENTS = 4
+
+
+class WorkerJob:
+    """The work of all PDM workers of one configuration."""
+
+    def __init__(self, modules: Sequence[PdmModule], channel: Channel, timeout: float, linger: float | None,
+                 log: Log) -> None:
+        """Ask `modules` what comes over `channel`; `timeout` and `linger` are in seconds.
+
+        After the master's death a worker stays for `linger`; None: until nobody is left who could ask.
+        """
+        self.channel = channel
+        self.timeout = timeout
+        self.digests = tuple((module.ident, module.digest) for module in modules)    # what makes two jobs the same
+        self._linger = linger
+        # The child that asks logs failures, with its session; what modules write is logged here.
+        output = ModuleOutput(log)
+        self._runners = {module.ident: ModuleRunner(module, timeout, _ignore, output) for module in modules}
+
+    def run(self, child: Child) -> int:
+        """Answer questions until it is time to leave; returns 0."""
+        self.channel.become_worker()
+        set_handler(signal.SIGXCPU, IGNORED)    # its processor time is that of many sessions
+        child.title("pdm worker")
+        questions = _Questions(self.channel, child, self._linger)
+        for _ in range(MAX_QUESTIONS):
+            taken = questions.next()
+            if taken is None:
+                break
+            child.report(ChildState.BUSY)
+            child.lend(self._serve, *taken)
+            child.report(ChildState.IDLE)
+        for runner in self._runners.values():
+            runner.close()
+        return 0
+
+    def _serve(self, packet: bytes, reply: socket.socket) -> None:
+        """Answer one question, unless it cannot be read, or nobody waits for the answer any more."""
+        with reply:
+            try:
+                question = Question.unpacked(packet)
+            except ValueError:    # a hostile child
+                return
+            if time.monotonic() >= question.request.deadline:
+                return
+            answer = pack_answer(self._answer(question))
+            if len(answer) > MAX_PACKET:
+                answer = pack_answer(Answer(Outcome.FAILED, why=f"its answer has more than {MAX_PACKET} octets"))
+            try:
+                reply.send(answer, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except OSError:    # gone
+                pass
+
+    def _answer(self, question: Question) -> Answer:
+        runner = self._runners.get(question.module)
+        if runner is None or runner.module.digest != question.digest:
+            return Answer(Outcome.FAILED, why=_CHANGED)
+        if question.kind is Kind.FIND:
+            answer = runner.locate(question.request)
+            found = answer.found    # for administrators: without the login at a backend
+            return answer if found is None else replace(answer, found=replace(found, password=b""))
+        return runner.answer(question.request, question.identity if question.kind is Kind.AUTH else None)
+
+
+class _Questions:
+    """What one worker waits for."""
+
+    def __init__(self, channel: Channel, child: Child, linger: float | None) -> None:
+        self._channel = channel
+        self._child = child
+        self._linger = linger
+        self._until: float | None = None    # monotonic, once the master has died
+        self._epoll = select.epoll()
+        # One question wakes one worker.  If that one leaves instead, the worker that replaces it sees the question.
+        self._epoll.register(channel.works, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        for fd in child.wake_fds:
+            self._epoll.register(fd, select.EPOLLIN)
+
+    def next(self) -> tuple[bytes, socket.socket] | None:
+        """Return a question, or None if it is time to leave."""
+        _, death = self._child.wake_fds
+        while True:
+            ready = [fd for fd, _ in self._epoll.poll(self._patience(), _EVENTS)]
+            self._child.forget_alarms()
+            if self._child.is_retired or self._until is not None and time.monotonic() >= self._until:
+                return None
+            if death in ready:
+                self._epoll.unregister(death)
+                self._until = None if self._linger is None else time.monotonic() + self._linger
+            if self._channel.works.fileno() in ready:
+                try:
+                    taken = self._channel.take()
+                except EOFError:
+                    return None
+                if taken is not None:
+                    return taken
+
+    def _patience(self) -> float | None:
+        return None if self._until is None else max(0.0, self._until - time.monotonic())
+
+
+def _ignore(message: object, **fields: object) -> None:
+    """Log nothing."""

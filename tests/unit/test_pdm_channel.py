@@ -1,0 +1,143 @@
+"""The channel to PDM workers: what both ends make of each other, and of hostile packets."""
+
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from popular.errors import PdmError
+from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmModule, Request
+from popular.pdm.channel import Channel, RemoteModule
+from popular.pdm.question import MAX_PACKET, Kind, Question, pack_answer, unpack_answer
+
+EVERYTHING = Found("store", "pop3", "m/joe", "joe\udcff", b"\xff\0\n\"", True, False)
+REQUEST = Request("j\udce9oe\"\n", b"\xffsecret\0", "2001:db8::1", "pop3", "org", 12.5)
+
+
+@pytest.fixture
+def channel() -> Iterator[Channel]:
+    made = Channel()
+    yield made
+    made.close()
+
+
+def in_time(seconds: float = 10.0) -> float:
+    return time.monotonic() + seconds
+
+
+@pytest.mark.parametrize("question", [
+    Question(Kind.CHECK, "users", -5, REQUEST),
+    Question(Kind.AUTH, "users", 1 << 62, REQUEST, EVERYTHING),
+    Question(Kind.FIND, "users", 0, Request("", b"", "", "pop3", "", float("inf")), Found("x")),
+], ids=lambda question: question.kind.value)
+def test_questions_arrive_as_they_were(question: Question) -> None:
+    assert Question.unpacked(question.packed()) == question
+
+
+@pytest.mark.parametrize("answer", [
+    UNKNOWN, Answer(Outcome.OK, EVERYTHING), Answer(Outcome.DENIED, Found("store", "xpop", "x"), "w\udcffhy"),
+    Answer(Outcome.FAILED, why="down"),
+], ids=lambda answer: answer.outcome.value)
+def test_answers_arrive_as_they_were(answer: Answer) -> None:
+    after = unpack_answer(pack_answer(answer))
+    assert after == answer
+    assert after.found is None or answer.found is not None and after.found.verified is answer.found.verified
+
+
+@pytest.mark.parametrize("packet", [
+    b"", b"{", b"[]", b"null", b"7", b"{}", b"\xff", b"[" * 60_000, b'{"kind": "check"}',
+    Question(Kind.CHECK, "u", 0, REQUEST).packed().replace(b'"check"', b'"open"'),
+    Question(Kind.CHECK, "u", 0, REQUEST).packed().replace(b"12.5", b'"soon"'),
+    Question(Kind.CHECK, "u", 0, REQUEST).packed().replace(b'"identity":null', b'"identity":{"wrong":1}'),
+    Question(Kind.CHECK, "u", 0, REQUEST).packed().replace(b'"identity":null', b'"identity":[]'),
+    Question(Kind.CHECK, "u", 0, REQUEST).packed().replace(b'"password":"', b'"password":"\\u1234'),
+])
+def test_packets_that_cannot_be_read(packet: bytes) -> None:
+    for read in (Question.unpacked, unpack_answer):
+        with pytest.raises(ValueError):
+            read(packet)
+
+
+def test_no_descriptor_is_left_of_hostile_packets(channel: Channel) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    ours, theirs = socket.socketpair()
+    with ours, theirs, open(os.devnull, "rb") as file:
+        numbers = [ours.fileno(), theirs.fileno()]
+        for packet, fds in ((b"x", []), (b"", []), (b"x", numbers), (b"x", [file.fileno()]), (b"", [file.fileno()])):
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
+            channel.asks.sendmsg([packet], rights)
+            taken = channel.take()
+            if taken is not None:
+                taken[1].close()
+        assert channel.take() is None, "another worker was quicker"
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_nobody_is_left_who_could_ask() -> None:
+    channel = Channel()
+    channel.become_worker()
+    with pytest.raises(EOFError):
+        channel.take()
+    channel.works.close()
+
+
+def test_nobody_is_left_who_could_answer() -> None:
+    channel = Channel()
+    channel.become_asker()
+    with pytest.raises(PdmError, match="no PDM workers"):
+        channel.ask(b"x", in_time())
+    channel.asks.close()
+
+
+def test_as_many_questions_wait_as_there_is_room_for(channel: Channel) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(PdmError, match="in time"):
+        for _ in range(10_000):
+            channel.ask(b"x" * MAX_PACKET, time.monotonic() + 0.001)
+    began = time.monotonic()
+    with pytest.raises(PdmError, match="in time"):
+        channel.ask(b"x" * MAX_PACKET, began + 0.05)
+    assert time.monotonic() - began < 5.0 and len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(("reply", "wanted"), [
+    pytest.param(pack_answer(Answer(Outcome.OK, EVERYTHING)), Answer(Outcome.OK, EVERYTHING), id="answer"),
+    pytest.param(b"", "the PDM worker has died", id="nothing"),
+    pytest.param(b"{}", "not an answer", id="nonsense"),
+])
+def test_a_module_that_is_asked_elsewhere(channel: Channel, reply: bytes, wanted: Answer | str) -> None:
+    asked = []
+
+    def work() -> None:
+        while (taken := channel.take()) is None:
+            time.sleep(0.001)
+        packet, sock = taken
+        asked.append(Question.unpacked(packet))
+        with sock:
+            if reply:
+                sock.send(reply)
+
+    module = PdmModule("users", ["a"])
+    module.digest = 17
+    remote = RemoteModule(module, channel)
+    worker = threading.Thread(target=work)
+    worker.start()
+    request = REQUEST.until(in_time())
+    try:
+        if isinstance(wanted, Answer):
+            assert remote.auth(request, EVERYTHING) == wanted
+        else:
+            with pytest.raises((PdmError, ValueError), match=wanted):
+                remote.auth(request, EVERYTHING)
+    finally:
+        worker.join()
+    assert asked == [Question(Kind.AUTH, "users", 17, request, EVERYTHING)]
+
+
+def test_a_question_that_is_too_long(channel: Channel) -> None:
+    with pytest.raises(PdmError, match="more than 65536 octets"):
+        RemoteModule(PdmModule("users", []), channel).check(Request("x" * MAX_PACKET, b"", "", "pop3", "", in_time()))
