@@ -16,7 +16,7 @@ import time
 
 from popular.errors import PdmError
 from popular.pdm.api import Answer, Found, Outcome, PdmModule, Request
-from popular.pdm.question import MAX_PACKET, Kind, Question, unpack_answer
+from popular.pdm.question import MAX_PACKET, QuestionKind, Question, unpack_answer
 
 FIND_SECONDS = 10.0    # for a question without a login
 
@@ -109,21 +109,21 @@ class RemoteModule:
 
     def check(self, request: Request) -> Answer:
         """Have a worker answer in the first pass; raises PdmError."""
-        return self._ask(Kind.CHECK, request)
+        return self._ask(QuestionKind.CHECK, request)
 
     def auth(self, request: Request, found: Found) -> Answer:
         """Have a worker answer in the second pass; raises PdmError."""
-        return self._ask(Kind.AUTH, request, found)
+        return self._ask(QuestionKind.AUTH, request, found)
 
     def find(self, user: str, namespace: str) -> Found | None:
         """Have a worker look up a user; the answer has no password.  Raises PdmError."""
         request = Request(user, b"", "", "pop3", namespace, time.monotonic() + FIND_SECONDS)
-        answer = self._ask(Kind.FIND, request)
+        answer = self._ask(QuestionKind.FIND, request)
         if answer.outcome is Outcome.FAILED:
             raise PdmError(answer.why)
         return answer.found
 
-    def _ask(self, kind: Kind, request: Request, identity: Found | None = None) -> Answer:
+    def _ask(self, kind: QuestionKind, request: Request, identity: Found | None = None) -> Answer:
         question = Question(kind, self.ident, self.digest, request, identity).packed()
         if len(question) > MAX_PACKET:
             raise PdmError(f"the question has more than {MAX_PACKET} octets")

@@ -17,7 +17,7 @@ _NOTHING = Found("")
 _FIELDS = ("backend", "protocol", "mailbox", "user", "password", "master", "verified")
 
 
-class Kind(Enum):
+class QuestionKind(Enum):
     """What a module is asked for: the method to call."""
 
     CHECK = "check"
@@ -29,7 +29,7 @@ class Kind(Enum):
 class Question:
     """One question to one module."""
 
-    kind: Kind
+    kind: QuestionKind
     module: str       # its id
     digest: int       # of its code and arguments: another module may have the id by now
     request: Request
@@ -50,7 +50,7 @@ class Question:
         try:
             request = Request(str(raw["user"]), raw["password"].encode("latin-1"), str(raw["ip"]),
                               str(raw["protocol"]), str(raw["namespace"]), float(raw["deadline"]))
-            return cls(Kind(raw["kind"]), str(raw["module"]), int(raw["digest"]), request, _found(raw["identity"]))
+            return cls(QuestionKind(raw["kind"]), str(raw["module"]), int(raw["digest"]), request, _found(raw["identity"]))
         except (KeyError, TypeError, AttributeError) as why:
             raise ValueError(f"not a question: {type(why).__name__}") from None
 

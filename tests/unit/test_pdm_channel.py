@@ -12,7 +12,7 @@ import pytest
 from popular.errors import PdmError
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmModule, Request
 from popular.pdm.channel import Channel, RemoteModule
-from popular.pdm.question import MAX_PACKET, Kind, Question, pack_answer, unpack_answer
+from popular.pdm.question import MAX_PACKET, QuestionKind, Question, pack_answer, unpack_answer
 
 EVERYTHING = Found("store", "pop3", "m/joe", "joe\udcff", b"\xff\0\n\"", True, False)
 REQUEST = Request("j\udce9oe\"\n", b"\xffsecret\0", "2001:db8::1", "pop3", "org", 12.5)
@@ -30,9 +30,9 @@ def in_time(seconds: float = 10.0) -> float:
 
 
 @pytest.mark.parametrize("question", [
-    Question(Kind.CHECK, "users", -5, REQUEST),
-    Question(Kind.AUTH, "users", 1 << 62, REQUEST, EVERYTHING),
-    Question(Kind.FIND, "users", 0, Request("", b"", "", "pop3", "", float("inf")), Found("x")),
+    Question(QuestionKind.CHECK, "users", -5, REQUEST),
+    Question(QuestionKind.AUTH, "users", 1 << 62, REQUEST, EVERYTHING),
+    Question(QuestionKind.FIND, "users", 0, Request("", b"", "", "pop3", "", float("inf")), Found("x")),
 ], ids=lambda question: question.kind.value)
 def test_questions_arrive_as_they_were(question: Question) -> None:
     assert Question.unpacked(question.packed()) == question
@@ -50,11 +50,11 @@ def test_answers_arrive_as_they_were(answer: Answer) -> None:
 
 @pytest.mark.parametrize("packet", [
     b"", b"{", b"[]", b"null", b"7", b"{}", b"\xff", b"[" * 60_000, b'{"kind": "check"}',
-    Question(Kind.CHECK, "u", 0, REQUEST).packed().replace(b'"check"', b'"open"'),
-    Question(Kind.CHECK, "u", 0, REQUEST).packed().replace(b"12.5", b'"soon"'),
-    Question(Kind.CHECK, "u", 0, REQUEST).packed().replace(b'"identity":null', b'"identity":{"wrong":1}'),
-    Question(Kind.CHECK, "u", 0, REQUEST).packed().replace(b'"identity":null', b'"identity":[]'),
-    Question(Kind.CHECK, "u", 0, REQUEST).packed().replace(b'"password":"', b'"password":"\\u1234'),
+    Question(QuestionKind.CHECK, "u", 0, REQUEST).packed().replace(b'"check"', b'"open"'),
+    Question(QuestionKind.CHECK, "u", 0, REQUEST).packed().replace(b"12.5", b'"soon"'),
+    Question(QuestionKind.CHECK, "u", 0, REQUEST).packed().replace(b'"identity":null', b'"identity":{"wrong":1}'),
+    Question(QuestionKind.CHECK, "u", 0, REQUEST).packed().replace(b'"identity":null', b'"identity":[]'),
+    Question(QuestionKind.CHECK, "u", 0, REQUEST).packed().replace(b'"password":"', b'"password":"\\u1234'),
 ])
 def test_packets_that_cannot_be_read(packet: bytes) -> None:
     for read in (Question.unpacked, unpack_answer):
@@ -135,7 +135,7 @@ def test_a_module_that_is_asked_elsewhere(channel: Channel, reply: bytes, wanted
                 remote.auth(request, EVERYTHING)
     finally:
         worker.join()
-    assert asked == [Question(Kind.AUTH, "users", 17, request, EVERYTHING)]
+    assert asked == [Question(QuestionKind.AUTH, "users", 17, request, EVERYTHING)]
 
 
 def test_a_question_that_is_too_long(channel: Channel) -> None:

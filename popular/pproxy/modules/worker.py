@@ -18,7 +18,7 @@ from dataclasses import replace
 from popular.log.writer import Log
 from popular.pdm.api import Answer, Outcome, PdmModule
 from popular.pdm.channel import Channel
-from popular.pdm.question import MAX_PACKET, Kind, Question, pack_answer
+from popular.pdm.question import MAX_PACKET, QuestionKind, Question, pack_answer
 from popular.pdm.runner import ModuleRunner
 from popular.pproxy.modules.output import ModuleOutput
 from popular.proc.child import Child, ChildState
@@ -85,11 +85,12 @@ class WorkerJob:
         runner = self._runners.get(question.module)
         if runner is None or runner.module.digest != question.digest:
             return Answer(Outcome.FAILED, why=_CHANGED)
-        if question.kind is Kind.FIND:
+        if question.kind is QuestionKind.FIND:
             answer = runner.locate(question.request)
             found = answer.found    # for administrators: without the login at a backend
             return answer if found is None else replace(answer, found=replace(found, password=b""))
-        return runner.answer(question.request, question.identity if question.kind is Kind.AUTH else None)
+        identity = question.identity if question.kind is QuestionKind.AUTH else None
+        return runner.answer(question.request, identity)
 
 
 class _Questions:
