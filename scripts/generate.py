@@ -3,15 +3,17 @@
 A man page is a template `man/src/NAME.SECTION.in`.  Its lines `@OPTIONS@ @SETTINGS@ @OBJECTS@
 @SIGNALS@ @FILES@` are filled from the rows of the program NAME, `@INIFILES@` from those of all programs,
 `@MESSAGES@` from the catalogue of log messages, `@STATES@ @FAILURES@ @COUNTERS@ @METRICS@` from the rows of
-the state file, `@name.inc@` from the file of this name beside it; `@VERSION@`, `@PROGRAM@` and
-`@module:CONSTANT@`, a number of the package, may stand anywhere.  The results are committed.  With --check
-nothing is written; files that are not what the tables say are named, and the exit code is 1.
+the state file, `@ARGUMENTS:NAME@` from the arguments of the database module NAME (its `OPTIONS`), `@name.inc@` from
+the file of this name beside it; `@VERSION@`, `@PROGRAM@` and `@module:CONSTANT@`, a number of the package, may stand
+anywhere.  The results are committed.  With --check nothing is written; files that are not what the tables say are
+named, and the exit code is 1.
 """
 
 import argparse
 import importlib
 import pkgutil
 import re
+import runpy
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -23,8 +25,8 @@ if str(ROOT) not in sys.path:
 import popular  # noqa: E402
 from popular.config.cmdline import conf_path  # noqa: E402
 from popular.config.render import (  # noqa: E402
-    Examples, man_objects, man_options, man_settings, man_text, sample_ini)
-from popular.config.setting import Schema  # noqa: E402
+    Examples, man_objects, man_options, man_rows, man_settings, man_text, sample_ini)
+from popular.config.setting import Schema, Setting  # noqa: E402
 from popular.control.grammar import CommandPattern, Shape  # noqa: E402
 from popular.daemon.master.single import SingleProcessSpec  # noqa: E402
 from popular.daemon.spec import DaemonSpec  # noqa: E402
@@ -61,6 +63,7 @@ SOURCES = ROOT / "man" / "src"
 
 _INCLUDED = re.compile(r"^@([a-z_]+\.inc)@\n", re.MULTILINE)
 _TABLE = re.compile(r"^@([A-Z]+)@\n", re.MULTILINE)
+_ARGUMENTS = re.compile(r"^@ARGUMENTS:([a-z0-9_]+)@\n", re.MULTILINE)
 _CONSTANT = re.compile(r"@(popular\.[a-z0-9_.]+):([A-Z_]+)@")
 
 
@@ -103,6 +106,7 @@ def man_page(program: str, template: str) -> str:
     text = _INCLUDED.sub(lambda mark: (SOURCES / mark[1]).read_text(encoding="utf-8"), template)
     text = text.replace("@VERSION@", VERSION).replace("@PROGRAM@", program)
     text = _CONSTANT.sub(lambda mark: f"{getattr(importlib.import_module(mark[1]), mark[2]):,}", text)
+    text = _ARGUMENTS.sub(lambda mark: man_arguments(ROOT / "pdm_modules" / f"pdm_{mark[1]}.py"), text)
     tables: Mapping[str, Callable[[], str]] = {
         "OPTIONS": lambda: man_options(schema_of(program)),
         "SETTINGS": lambda: man_settings(schema_of(program)),
@@ -118,6 +122,12 @@ def man_page(program: str, template: str) -> str:
         "METRICS": lambda: man_metrics(FAMILIES),
     }
     return _TABLE.sub(lambda mark: tables[mark[1]](), text)
+
+
+def man_arguments(path: Path) -> str:
+    """Return the arguments of a database module as troff, a list that may be in another one."""
+    rows: Iterable[Setting] = runpy.run_path(str(path))["OPTIONS"].rows
+    return f".RS\n{man_rows(rows)}.RE\n"
 
 
 def man_signals(spec: DaemonSpec | SingleProcessSpec) -> str:

@@ -6,7 +6,7 @@ templates in man/src/.
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from popular.config.cmdline import common_options, metavar
 from popular.config.ini.text import quote
@@ -49,12 +49,17 @@ def man_options(schema: Schema) -> str:
 
 def man_settings(schema: Schema) -> str:
     """Return the variables of a program as troff."""
-    return "".join(_man_row(row) for row in schema.settings)
+    return man_rows(schema.settings)
+
+
+def man_rows(rows: Iterable[Setting]) -> str:
+    """Return rows as troff, one `.TP` entry for each."""
+    return "".join(_man_row(row) for row in rows)
 
 
 def man_objects(schema: Schema) -> str:
     """Return the object classes of a program as troff: a subsection with its keys for each."""
-    return "".join(f".SS [{_escape(cls.name)}]\n{man_text(cls.doc)}\n{''.join(_man_row(row) for row in cls.rows)}"
+    return "".join(f".SS [{_escape(cls.name)}]\n{man_text(cls.doc)}\n{man_rows(cls.rows)}"
                    for cls in schema.classes)
 
 

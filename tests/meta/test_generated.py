@@ -52,6 +52,13 @@ def test_stale_files_are_found(tmp_path):
     assert generate.stale_files(tmp_path, texts) == ["man/a.8", "etc/b.conf"]
 
 
+def test_arguments_of_a_module_come_from_its_table(tmp_path):
+    path = tmp_path / "pdm_own.py"
+    path.write_text("from popular.pdm.options import Int, Options, Setting\n"
+                    "OPTIONS = Options(Setting('port', Int(1, 9), 3, 'Where.'))\n")
+    assert generate.man_arguments(path) == '.RS\n.TP\n.BR port " (Int)"\nWhere.\n1 to 9.\nDefault: 3.\n.RE\n'
+
+
 @pytest.mark.parametrize("page", sorted(generate.man_pages()))
 @pytest.mark.parametrize("formatter", ["mandoc -Tlint", "groff -man -t -Tutf8 -ww -z"])
 def test_man_pages_are_clean(page, formatter):
