@@ -1,10 +1,18 @@
 """Database servers for tests.
 
-Each module here starts one kind of server from Debian's packages, on private ports and in private folders, fills it
-with users, and stops it by its pid.
+Each module here that has a function `launch` starts one kind of server from Debian's packages, on private ports and
+in private folders, fills it with users, and stops it by its pid.  The contract of all database modules
+(tests/system/test_database_contract.py) runs over every one of them.
 """
 
+import base64
+import hashlib
+import os
+import pkgutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import Protocol
 
 
@@ -25,13 +33,16 @@ class UserRow:
 class Database(Protocol):
     """One running server with users, and the database module that asks it."""
 
-    module: str    # the NAME of pdm_NAME.py
+    module: str              # the NAME of pdm_NAME.py
+    driver: str              # the Python module that it needs; empty: none
+    secret: str              # the module's own password at the server; empty: it has none
+    lacks: frozenset[str]    # what of the contract is not its: "namespaces", "places", "find", "connections"
 
     def words(self) -> list[str]:
         """Return the arguments of the module."""
 
     def add(self, *rows: UserRow) -> None:
-        """Add users."""
+        """Add users, each once."""
 
     def start(self) -> None:
         """Start the server again after `stop`, with the same users, and wait until it answers."""
@@ -49,4 +60,20 @@ class Database(Protocol):
         """Stop the server for good and remove what it has written."""
 
     def connections(self) -> int:
-        """Return how many client connections the server has now."""
+        """Return how many client connections of the module the server has now."""
+
+
+Launch = Callable[[Path], Database]
+
+
+def kinds() -> dict[str, Launch]:
+    """Return the functions that start a server in a short-named new folder which everybody may enter, by name."""
+    modules = {each.name: import_module(f"{__name__}.{each.name}") for each in pkgutil.iter_modules(__path__)}
+    return {name: module.launch for name, module in modules.items() if hasattr(module, "launch")}
+
+
+def stored(password: str) -> str:
+    """Return a password in a form that databases store, one that is quickly checked."""
+    salt = os.urandom(8)
+    digest = hashlib.sha256(password.encode("utf-8", "surrogateescape") + salt).digest()
+    return "{SSHA256}" + base64.b64encode(digest + salt).decode()

@@ -1,0 +1,100 @@
+"""A process that starts a server, again and again if wanted, and stays the same meanwhile.
+
+A server that a test stops and starts is then no new child of the test's process, which must not have any left.
+"""
+
+import os
+import pwd
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tests.harness.system import descendants_of, die_with_parent
+
+UNPRIVILEGED = "nobody"    # what servers run as that refuse to run as root
+
+# For each line that it reads: start the server, tell its pid, and tell when it has ended.
+_SCRIPT = 'while read -r _; do setpriv --pdeathsig TERM "$@" </dev/null >&2 & echo $!; wait $!; echo; done'
+
+
+def own_user() -> str | None:
+    """Return the user that a server shall run as if it refuses root; None: as we do."""
+    return UNPRIVILEGED if os.geteuid() == 0 else None
+
+
+def give(path: Path, user: str | None) -> None:
+    """Let a file or folder belong to `user`."""
+    if user is not None:
+        entry = pwd.getpwnam(user)
+        os.chown(path, entry.pw_uid, entry.pw_gid)
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nobody uses just now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class Keeper:
+    """Starts and kills one server."""
+
+    def __init__(self, command: Sequence[str | Path], log: Path, user: str | None = None) -> None:
+        """Get ready to run `command`, which must stay in the foreground, as `user`; its output goes to `log`."""
+        with log.open("ab") as file:
+            self._process = subprocess.Popen(["sh", "-c", _SCRIPT, "keeper", *command], stdin=subprocess.PIPE,
+                                             stdout=subprocess.PIPE, stderr=file, user=user,
+                                             extra_groups=None if user is None else (), preexec_fn=die_with_parent)
+        self.pid = 0    # of the running server
+
+    def start(self) -> None:
+        """Start the server; it need not answer yet."""
+        self.pid = int(self._ask())
+
+    def family(self) -> list[int]:
+        """Return the server's processes."""
+        return [self.pid, *descendants_of(self.pid)] if self.pid else []
+
+    def freeze(self) -> None:
+        """Stop all processes of the server."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        self._signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Kill the server, and wait until it is gone; twice is fine."""
+        if not self.pid:
+            return
+        self.freeze()    # so that none of them sees another one die and starts anything
+        family = self.family()
+        self._signal(signal.SIGKILL)
+        self._told()
+        for pid in family:
+            with suppress(ChildProcessError):    # those of the server became ours when it died
+                os.waitpid(pid, 0)
+        self.pid = 0
+
+    def close(self) -> None:
+        """Kill the server for good."""
+        self.kill()
+        self._process.communicate(timeout=10.0)
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self.family():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _ask(self) -> bytes:
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
+        return self._told()
+
+    def _told(self) -> bytes:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()

@@ -1,0 +1,308 @@
+"""What every database module over a server must do, tried with each on its real server.
+
+The modules are asked here as a PDM worker asks them: by a chain, one question at a time, with a deadline.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from popular.errors import PdmError
+from popular.paths import pdm_dir
+from popular.pdm.api import Answer, Found, Outcome
+from popular.pdm.chain import Chain
+from tests.harness.databases import Database, UserRow, kinds
+from tests.harness.pdm import make_module, make_request
+from tests.harness.system import descriptors_of, wait_for
+from tests.meta.test_layers import HEAVY
+
+SECONDS = 10.0    # for a question, unless the test is about its deadline
+SHORT = 1.5       # for one that will not be answered
+MARGIN = 1.0      # beyond the deadline, on a busy machine
+
+JOE = UserRow("joe", "joe's secret", mailbox="j/joe")
+OTHER_JOE = UserRow("joe", "other", backend="other", mailbox="o/joe", namespace="example.com")
+BACKEND_USER = UserRow("ann@example.org", "ann's secret", backend="old", protocol="pop3", mailbox="", buser="ann",
+                       bpass="p:w'%\\ ü")
+ODD = [UserRow(name, f"odd {name}", mailbox=f"odd/{number}") for number, name in enumerate((
+    "o'neil", 'quo"te', "per%cent", "back\\slash", "two words", "jöe", "a+b@example.org", "a_b", "*", "(x)", "$1",
+    ":user"))]
+HOSTILE = (
+    "", " ", "nobody", "jo", "joe ", " joe", "joe@", "JOE'", "%", "_oe", "j%", "?", "joe\n", "joe\t", "joe\0", "\0",
+    "x" * 10_000, "joe" + "\0" * 3, "j\udcf6e", "\udcff\udcfe", "\ud800", "jo\u0308e", "😀", "\u202ejoe",
+    "' OR '1'='1", "' OR 1=1 --", "'; DROP TABLE users; --", "\\' OR 1=1 #", '" OR ""="', "joe'/*", "*/", "$$",
+    "$1 OR true", "%s", "%(user)s", ":namespace", "{user}", "joe) OR (1=1", "*)(uid=*", "joe)(|(uid=*", "\\2a", "\\00",
+    "j*e", "jo?", "../joe", "/etc/passwd", "joe:x", "users:joe", "joe\r\nQUIT", "joe\r\nGET x", "`id`", "$(id)",
+    "${joe}", "|id", "joe&user=ann", "joe%00", "joe#", "joe;", "<joe>", '{"user":"joe"}', "\x1b[2J", "\x7f",
+)
+
+
+class Asker:
+    """Asks one module through a chain, and keeps what it logs."""
+
+    def __init__(self, database: Database) -> None:
+        self.module = make_module(database.module, *database.words())
+        self.log: list[str] = []
+        self._chain = Chain([self.module], 0, lambda message, **fields: self.log.append(str(fields)))
+
+    def ask(self, row: UserRow, password: str | bytes | None = None, *, user: str | None = None,
+            seconds: float = SECONDS) -> Answer:
+        """Return the module's answer to a login."""
+        request = make_request(row.user if user is None else user, row.password if password is None else password,
+                               namespace=row.namespace)
+        steps, _ = self._chain.examine(request.until(time.monotonic() + seconds))
+        return steps[0].answer
+
+    def find(self, row: UserRow) -> Answer:
+        """Return where the module finds a user's mail."""
+        return self._chain.find(row.user, row.namespace)[0].answer
+
+    def close(self) -> None:
+        """Close the module."""
+        self._chain.close()
+
+
+@pytest.fixture(scope="module", params=kinds().items(), ids=lambda item: item[0])
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A server with users."""
+    folder = Path(tempfile.mkdtemp(prefix="popular-"))
+    folder.chmod(0o755)
+    try:
+        server = request.param[1](folder)
+        try:
+            server.add(JOE)
+            if "places" not in server.lacks:
+                server.add(BACKEND_USER)
+            if "namespaces" not in server.lacks:
+                server.add(OTHER_JOE)
+            yield server
+        finally:
+            server.close()
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def asker(database: Database) -> Iterator[Asker]:
+    """The module."""
+    made = Asker(database)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def having(database: Database) -> Callable[[str], None]:
+    """A function that skips the test if this kind of database lacks something."""
+    def check(what: str) -> None:
+        if what in database.lacks:
+            pytest.skip(f"{database.module} has no {what}")
+    return check
+
+
+def is_place(answer: Answer, row: UserRow) -> bool:
+    """Tell whether the answer names the place of a user's mail, as far as the row says."""
+    found = answer.found
+    return found is not None and found.backend == row.backend and found.mailbox == row.mailbox
+
+
+# answers
+
+def test_the_right_password(asker: Asker) -> None:
+    answer = asker.ask(JOE)
+    assert answer.outcome is Outcome.OK and is_place(answer, JOE)
+    assert answer.found is not None and answer.found.verified is True and not answer.found.master
+    assert asker.log == []
+
+
+@pytest.mark.parametrize("password", [b"", b"x", b"JOE'S SECRET", b"joe's secret ", b"joe's secre", b"joe's secret\0",
+                                      b"\xff\xfe", b"\0", b"' OR '1'='1", b"x" * 10_000])
+def test_a_wrong_password_is_denied(asker: Asker, password: bytes) -> None:
+    answer = asker.ask(JOE, password)
+    assert answer.outcome is Outcome.DENIED and is_place(answer, JOE)
+
+
+def test_an_unknown_user(asker: Asker) -> None:
+    assert asker.ask(JOE, user="nobody") == Answer(Outcome.UNKNOWN)
+    assert asker.log == []
+
+
+def test_credentials_for_a_pop3_backend(asker: Asker, having: Callable[[str], None]) -> None:
+    having("places")
+    answer = asker.ask(BACKEND_USER)
+    assert answer == Answer(Outcome.OK, Found("old", "pop3", "", "ann", BACKEND_USER.bpass.encode()))
+
+
+def test_the_same_name_in_two_namespaces(asker: Asker, having: Callable[[str], None]) -> None:
+    having("namespaces")
+    assert [is_place(asker.ask(row), row) for row in (JOE, OTHER_JOE)] == [True, True]
+    assert asker.ask(JOE, OTHER_JOE.password).outcome is Outcome.DENIED
+    assert asker.ask(replace(JOE, namespace="example.net")).outcome is Outcome.UNKNOWN
+
+
+def test_users_are_found_without_a_password(asker: Asker, having: Callable[[str], None]) -> None:
+    having("find")
+    answer = asker.find(JOE)
+    assert answer.outcome is Outcome.OK and is_place(answer, JOE)
+    assert asker.find(replace(JOE, user="nobody")).outcome is Outcome.UNKNOWN
+
+
+def test_users_added_later_are_found(database: Database, asker: Asker) -> None:
+    late = UserRow("late", "comer", mailbox="late")
+    assert asker.ask(late).outcome is Outcome.UNKNOWN
+    database.add(late)
+    assert asker.ask(late).outcome is Outcome.OK
+
+
+def test_odd_names_are_names(database: Database, asker: Asker) -> None:
+    database.add(*ODD)
+    answers = {row.user: asker.ask(row) for row in ODD}
+    assert {row.user: answers[row.user].outcome is Outcome.OK and is_place(answers[row.user], row) for row in ODD} == {
+        row.user: True for row in ODD}
+
+
+def test_hostile_names_are_unknown(asker: Asker) -> None:
+    answers = {name: asker.ask(JOE, user=name).outcome for name in HOSTILE}
+    assert answers == dict.fromkeys(HOSTILE, Outcome.UNKNOWN)
+    assert asker.ask(JOE).outcome is Outcome.OK
+    assert asker.log == []
+
+
+def test_hostile_namespaces_are_unknown(asker: Asker, having: Callable[[str], None]) -> None:
+    having("namespaces")
+    spaces = [name for name in HOSTILE if name.isprintable()]
+    assert {asker.ask(replace(JOE, namespace=name)).outcome for name in spaces} == {Outcome.UNKNOWN}
+
+
+# troubles
+
+def test_a_server_that_is_down_at_first(database: Database, asker: Asker) -> None:
+    database.stop()
+    try:
+        assert asker.ask(JOE).outcome is Outcome.FAILED
+        with pytest.raises(PdmError):
+            asker.module.probe()
+    finally:
+        database.start()
+    assert asker.ask(JOE).outcome is Outcome.OK
+    check_log(database, asker)
+
+
+def test_a_server_that_goes_down_and_comes_back(database: Database, asker: Asker) -> None:
+    assert asker.ask(JOE).outcome is Outcome.OK
+    database.stop()
+    try:
+        assert [asker.ask(row, word).outcome for row, word in ((JOE, None), (JOE, "x"))] == [Outcome.FAILED] * 2
+        assert asker.ask(JOE, user="nobody").outcome is Outcome.FAILED
+    finally:
+        database.start()
+    assert asker.ask(JOE).outcome is Outcome.OK
+    check_log(database, asker)
+
+
+def test_a_connection_that_died_meanwhile_is_replaced(database: Database, asker: Asker) -> None:
+    assert asker.ask(JOE).outcome is Outcome.OK
+    database.stop()
+    database.start()
+    assert asker.ask(JOE).outcome is Outcome.OK
+    assert asker.log == []
+
+
+@pytest.mark.parametrize("is_connected", [True, False], ids=["connected", "not connected"])
+def test_a_server_that_never_answers(database: Database, asker: Asker, is_connected: bool) -> None:
+    if is_connected:
+        assert asker.ask(JOE).outcome is Outcome.OK
+    database.freeze()
+    try:
+        began = time.monotonic()
+        answer = asker.ask(JOE, seconds=SHORT)
+        seconds = time.monotonic() - began
+    finally:
+        database.thaw()
+    assert answer.outcome is Outcome.FAILED and seconds < SHORT + MARGIN
+    assert asker.ask(JOE).outcome is Outcome.OK
+    check_log(database, asker)
+
+
+def test_a_question_without_any_time(asker: Asker) -> None:
+    assert asker.ask(JOE, seconds=-1.0).outcome in (Outcome.FAILED, Outcome.OK)    # OK: nothing had to be waited for
+    assert asker.ask(JOE).outcome is Outcome.OK
+
+
+# resources
+
+def test_many_questions_take_one_connection(database: Database, asker: Asker) -> None:
+    asker.ask(JOE)
+    before = descriptors_of(os.getpid())
+    for _ in range(100):
+        assert asker.ask(JOE).outcome is Outcome.OK
+        assert asker.ask(JOE, "wrong").outcome is Outcome.DENIED
+        assert asker.ask(JOE, user="nobody").outcome is Outcome.UNKNOWN
+    assert descriptors_of(os.getpid()).keys() == before.keys()
+    if "connections" not in database.lacks:
+        wait_for(lambda: database.connections() == 1)
+        asker.close()
+        wait_for(lambda: database.connections() == 0)
+
+
+def test_no_connection_is_used_after_a_fork(asker: Asker) -> None:
+    assert asker.ask(JOE).outcome is Outcome.OK
+    pid = os.fork()
+    if pid == 0:
+        code = 9
+        try:
+            outcomes = [asker.ask(JOE).outcome, asker.ask(JOE, "x").outcome]
+            asker.close()
+            code = 0 if outcomes == [Outcome.OK, Outcome.DENIED] else 1
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert asker.ask(JOE).outcome is Outcome.OK
+    assert asker.log == []
+
+
+def test_probe_asks_the_server_and_leaves_nothing_open(database: Database) -> None:
+    module = make_module(database.module, *database.words())
+    before = descriptors_of(os.getpid())
+    module.probe()
+    assert descriptors_of(os.getpid()).keys() == before.keys()
+
+
+_LOADING = """
+import json, sys
+from popular.pdm.loader import load_module
+module = load_module(sys.argv[1], "users", sys.argv[2], sys.argv[3:])
+print(json.dumps([module.describe(), sorted(sys.modules)]))
+"""
+
+
+def test_the_constructor_is_fit_for_the_master(database: Database) -> None:
+    command = [sys.executable, "-S", "-c", _LOADING, pdm_dir(), database.module, *database.words()]
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, timeout=60, cwd=Path(pdm_dir()).parent).stdout
+    words, loaded = json.loads(told)
+    assert {name.partition(".")[0] for name in loaded} & (HEAVY | {database.driver}) == set()
+    assert not database.secret or database.secret not in words
+
+
+def test_a_missing_driver_is_named(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not database.driver:
+        pytest.skip(f"{database.module} needs no driver")
+    monkeypatch.setitem(sys.modules, database.driver, None)
+    with pytest.raises(PdmError, match=f"needs the Python package .*{database.driver}"):
+        make_module(database.module, *database.words()).open()
+
+
+def check_log(database: Database, asker: Asker) -> None:
+    """Check that failures were logged, each in one line, without a secret."""
+    assert asker.log
+    for text in asker.log:
+        assert JOE.password not in text and "\n" not in text and len(text) < 1000
+        assert not database.secret or database.secret not in text
