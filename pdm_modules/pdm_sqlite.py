@@ -2,12 +2,7 @@
 
     sqlite FILE [QUERY]
 
-QUERY may use the parameters `:user`, `:local` and `:domain` (the parts of the user's name before and
-after its last `@`), `:namespace`, `:ip` and `:protocol`, and must use `:user` or `:local`.  Its columns
-are password, backend, protocol, mailbox, buser and bpass: found by these names if the query has columns
-named `password` and `backend`, otherwise taken in this order; the last ones may be omitted.  `password`
-is a form of `popular.pdm.secrets`; NULL is an empty text.  No row means that the user is unknown; more
-than one is FAILED.  Without QUERY:
+`popular.pdm.sql` explains the parameters and columns of QUERY.  Without it:
 
     SELECT password, backend, protocol, mailbox, buser, bpass FROM users
     WHERE user = :user AND namespace = :namespace
@@ -20,10 +15,9 @@ opened or created.
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
 
 from popular.paths import sqlite_uri
-from popular.pdm import records
+from popular.pdm import records, sql
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
 
 USAGE = "sqlite FILE [QUERY]"
@@ -48,13 +42,10 @@ class Module(PdmModule):
         self.query = " ".join(args[1:]).strip() or QUERY
         if self.query.split(None, 1)[0].upper() not in ("SELECT", "WITH"):
             raise ValueError(f"wanted: {USAGE}, QUERY beginning with SELECT or WITH")
-        if not (":user" in self.query or ":local" in self.query):
-            raise ValueError("the query uses neither :user nor :local, so it cannot tell users apart")
+        sql.Query.parse(self.query)
         self._database: sqlite3.Connection | None = None
         self._seen: tuple[int, int] = (0, 0)
         self._deadline = 0.0
-        self._columns: object = _OF_QUERY                    # of the row seen last
-        self._places: Sequence[int] = range(len(records.COLUMNS))    # where a record's columns are among them
 
     def probe(self) -> None:
         """Look up a user that does not exist."""
@@ -79,15 +70,12 @@ class Module(PdmModule):
 
     def _look_up(self, request: Request) -> records.Record | None:
         """Return the result of the query, or None; raises ValueError, OSError and PdmError."""
-        user = request.user
-        local, _, domain = user.rpartition("@")
-        words = {"user": user, "local": local or user, "domain": domain if local else "",
-                 "namespace": request.namespace, "ip": request.ip, "protocol": request.protocol}
-        if not _is_text(user + request.namespace + request.ip + request.protocol):
-            return None    # no text in the database can equal it
+        values = sql.parameters_of(request)
+        if values is None:
+            return None
         self._deadline = min(request.deadline, time.monotonic() + MAX_SECONDS)
         try:
-            cursor = self._connection().execute(self.query, words)
+            cursor = self._connection().execute(self.query, values)
             rows = cursor.fetchmany(2)
             columns = cursor.description
             cursor.close()
@@ -97,9 +85,7 @@ class Module(PdmModule):
             return None
         if len(rows) > 1:
             raise ValueError("more than one row")
-        if columns != self._columns:
-            self._places, self._columns = places_of([column[0] for column in columns]), columns
-        return records.make_record(fields_of(rows[0], self._places))
+        return sql.record_from(sql.names_of([column[0] for column in columns]), rows[0])
 
     def close(self) -> None:
         """Close the database."""
@@ -119,7 +105,7 @@ class Module(PdmModule):
 
     def _opened(self) -> sqlite3.Connection:
         database = sqlite3.connect(sqlite_uri(self.path, "ro"), uri=True, timeout=LOCK_SECONDS, isolation_level=None)
-        database.text_factory = bytes    # decoded in fields_of, because they may not be UTF-8
+        database.text_factory = bytes    # decoded in sql.record_from, because they may not be UTF-8
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 20)
         database.set_progress_handler(self._is_late, STEPS)
         return database
@@ -127,36 +113,3 @@ class Module(PdmModule):
     def _is_late(self) -> int:
         """Tell SQLite whether to give up, 1 or 0."""
         return int(time.monotonic() > self._deadline)
-
-
-def places_of(names: Sequence[str]) -> tuple[int, ...]:
-    """Return for each of records.COLUMNS its place among the columns of a query, -1: not there; raises ValueError."""
-    places = {name.lower(): place for place, name in enumerate(names)}
-    if "password" in places and "backend" in places:
-        return tuple(places.get(column, -1) for column in records.COLUMNS)
-    if 2 <= len(names) <= len(records.COLUMNS):
-        return (*range(len(names)), *[-1] * (len(records.COLUMNS) - len(names)))
-    raise ValueError(f"the query has {len(names)} columns; they must be {', '.join(records.COLUMNS)}")
-
-
-def fields_of(row: Sequence[object], places: Sequence[int]) -> list[str]:
-    """Return the six fields of a record from a row; raises ValueError."""
-    fields: list[str] = []
-    for place in places:
-        cell = row[place] if place >= 0 else None
-        if isinstance(cell, bytes):
-            fields.append(cell.decode("utf-8", "surrogateescape"))
-        elif cell is None:
-            fields.append("")
-        elif isinstance(cell, int):
-            fields.append(str(cell))
-        else:
-            raise ValueError(f"column {records.COLUMNS[len(fields)]} is neither text nor a number")
-    return fields
-
-
-def _is_text(words: str) -> bool:
-    try:
-        return b"\0" not in words.encode("utf-8")
-    except UnicodeEncodeError:
-        return False

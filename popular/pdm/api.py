@@ -1,7 +1,7 @@
 """The interface for database modules (PDMs): the question, the answers, and their base class.
 
-`pdm_modules/*` import only this module, `popular.pdm.secrets`, `records`, `options`, `cdbfile` and
-`pattern`, and their driver.  A module is a file `pdm_NAME.py` that exports one class `Module`; start
+`pdm_modules/*` import only this module, `popular.pdm.secrets`, `records`, `options`, `cdbfile`,
+`pattern` and `sql`, and their driver.  A module is a file `pdm_NAME.py` that exports one class `Module`; start
 from the commented `pdm_modules/pdm_template.py`.  The constructor runs in the master (and in the starter, when the
 configuration is checked) and may only look at its arguments; `open`, `check`, `auth`, `find` and `close`
 run in the child (or PDM worker) that asks.

@@ -20,7 +20,7 @@ from popular.pdm import records
 from popular.pdm.api import PdmError
 
 __all__ = ["Addresses", "Bool", "Choice", "File", "Float", "Id", "Int", "Kind", "Options", "Setting", "String", "Time",
-           "Values", "read_secret", "secret", "secret_rows"]
+           "Values", "did_you_mean", "read_secret", "secret", "secret_rows"]
 
 MAX_SECRET = 4096    # octets of a file with a secret
 
