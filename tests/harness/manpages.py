@@ -6,6 +6,7 @@ Every block between `.nf` and `.fi` is an example, and the comment before it say
                                        stands for anything (if no command shows what it prints, that may be anything);
                                        CODE are exit codes of commands, 0 where there is none
     .\\" example: config PROGRAM        an INI file of a program
+    .\\" example: modules               the same of pproxy, but only the arguments of its database modules are tried
     .\\" example: rc PROGRAM            control commands for a daemon
     .\\" example: file PATH             the content of a file that other examples use
     .\\" example: log FORM              lines of a log, classic or json
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from tests.harness.daemon import ROOT
 
-KINDS = ("shell", "config", "rc", "file", "log", "hex")
+KINDS = ("shell", "config", "rc", "file", "modules", "log", "hex")
 
 _MARK = '.\\" example: '
 _ESCAPE = re.compile(r"\\(f.|\([a-z]{2}|[-&e])")

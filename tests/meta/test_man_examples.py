@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
+from popular.config.ini.file import read_ini
+from popular.config.store import default_config
 from popular.errors import MailcheckError
 from popular.mailcheck import packet
 from popular.mailcheck.packet import MailState
@@ -15,6 +17,8 @@ from popular.net import ringpacket
 from popular.net.ringpacket import RingAnswer, RingRequest, Verb
 from popular.pop3.response import parse_response
 from popular.pop3.xpop import Preamble, preamble_lines, read_preamble
+from popular.pproxy.modules import configured_module
+from popular.pproxy.settings import SCHEMA
 from scripts.generate import catalogue
 from tests.harness.house import typed
 from tests.harness.logs import READERS
@@ -175,6 +179,14 @@ def test_log_lines_are_such(example: Example) -> None:
 def test_octets_are_what_the_real_code_says_and_takes(example: Example) -> None:
     [name] = example.words
     read_octets(HEX[name])(example)
+
+
+@pytest.mark.parametrize("example", [example for example in EXAMPLES if example.kind == "modules"], ids=str)
+def test_database_modules_take_their_arguments(example: Example, tmp_path: Path) -> None:
+    path = tmp_path / "pproxy.conf"
+    path.write_text(example.text)
+    config = read_ini(str(path), SCHEMA, default_config(SCHEMA))
+    assert [configured_module(item, config).describe() for item in config.items("pdm")] != []
 
 
 def test_every_octet_example_is_there_once() -> None:
