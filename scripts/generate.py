@@ -126,8 +126,13 @@ def man_page(program: str, template: str) -> str:
 
 def man_arguments(path: Path) -> str:
     """Return the arguments of a database module as troff, a list that may be in another one."""
-    rows: Iterable[Setting] = runpy.run_path(str(path))["OPTIONS"].rows
-    return f".RS\n{man_rows(rows)}.RE\n"
+    return f".RS\n{man_rows(arguments_of(path))}.RE\n"
+
+
+def arguments_of(path: Path) -> Iterable[Setting]:
+    """Return the rows of a database module's arguments; none if it has no table of them."""
+    is_table = "\nOPTIONS = " in path.read_text(encoding="utf-8")
+    return runpy.run_path(str(path))["OPTIONS"].rows if is_table else ()
 
 
 def man_signals(spec: DaemonSpec | SingleProcessSpec) -> str:

@@ -57,6 +57,8 @@ def test_arguments_of_a_module_come_from_its_table(tmp_path):
     path.write_text("from popular.pdm.options import Int, Options, Setting\n"
                     "OPTIONS = Options(Setting('port', Int(1, 9), 3, 'Where.'))\n")
     assert generate.man_arguments(path) == '.RS\n.TP\n.BR port " (Int)"\nWhere.\n1 to 9.\nDefault: 3.\n.RE\n'
+    path.write_text("")
+    assert generate.arguments_of(path) == ()
 
 
 @pytest.mark.parametrize("page", sorted(generate.man_pages()))

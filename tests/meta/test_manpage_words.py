@@ -14,7 +14,7 @@ from popular.net.ringpacket import Verb
 from popular.pdm.api import Answer, Found, Outcome, PdmModule, Request
 from popular.statefile.layout import FAILURES, PROXY, SERVER, STATES
 from popular.tools.pstatus.top.keys import KEYS as KEYS_OF_TOP
-from scripts.generate import CONFIGURED, catalogue, schema_of
+from scripts.generate import CONFIGURED, arguments_of, catalogue, schema_of
 from tests.harness.house import typed
 from tests.harness.logs import KEYS
 from tests.meta.test_generated import SCHEMAS
@@ -73,10 +73,12 @@ def names() -> set[str]:
     """Return every word that means something in POPular."""
     known = {*PROGRAMS, *OTHER_WORDS, *STATES, *FAILURES, *PROXY.counters, *SERVER.counters, *KEYS, *map(str, Verb)}
     known |= {row.name for row in rows()} | {cls.name for schema in SCHEMAS.values() for cls in schema.classes}
+    modules = [*(ROOT / "pdm_modules").glob("pdm_*.py")]
+    known |= {path.stem.removeprefix("pdm_") for path in modules}
+    known |= {row.name for path in modules for row in arguments_of(path)}
     known |= {word for row in rows() for word in getattr(row.kind, "words", ())}
     known |= {row.name for row in catalogue()} | {level.lower() for level in LEVELS}
     known |= {field for row in catalogue() for field in row.names}
-    known |= {path.stem.removeprefix("pdm_") for path in (ROOT / "pdm_modules").glob("pdm_*.py")}
     known |= {word for program in CONTROLLED for command in commands_of(program)
               for word in re.findall(r"[a-z]+", command.pattern.usage)}
     known |= {name for cls in (Request, Found, Answer, Outcome, PdmModule) for name in dir(cls)}
