@@ -52,6 +52,7 @@ missing() {
     command -v postfix >/dev/null || [ -e /usr/sbin/sendmail ] || echo postfix
     has_postfix_sqlite || echo postfix-sqlite
     has_exim || echo $exim
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql
     machine_python -c 'import ensurepip' 2>/dev/null || echo python3-venv
     command -v promtool >/dev/null || echo prometheus
     command -v debootstrap >/dev/null || echo debootstrap
@@ -76,7 +77,7 @@ services_of() {
     case $1 in
     dovecot-pop3d) echo dovecot.service dovecot.socket ;;
     logrotate) echo logrotate.timer ;;
-    postfix | haproxy | keepalived | fail2ban | prometheus) echo "$1.service" ;;
+    postfix | haproxy | keepalived | fail2ban | prometheus | postgresql) echo "$1.service" ;;
     esac
 }
 
