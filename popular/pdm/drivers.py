@@ -1,4 +1,4 @@
-"""Modules that only some stored passwords need, loaded when such a password is first met.
+"""Python packages that are loaded when they are first needed: for some stored passwords, and drivers of databases.
 
 Loaded in the master, they would make every fork slower, as they add half again to its memory mappings; loaded
 in a child that serves one session, they slow that session down.  So the master starts without them.  A child
@@ -9,6 +9,8 @@ number can only mean one of the modules named here, whoever sends it.
 import importlib
 from collections.abc import Sequence
 from typing import Any
+
+from popular.errors import PdmError
 
 
 class Drivers:
@@ -45,3 +47,14 @@ class Drivers:
         except BaseException:    # foreign code, perhaps being replaced just now; it must not end the master
             return False
         return True
+
+
+def driver(name: str, package: str) -> Any:
+    """Return the module `name` of a Python package, for `open` of a database module; raises PdmError without it.
+
+    Database modules do not import drivers themselves, because the master loads them and need not grow.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as why:
+        raise PdmError(f"needs the Python package {package}: {why}") from None

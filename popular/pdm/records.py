@@ -17,6 +17,7 @@ import pwd
 import re
 import shlex
 import stat
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,12 +26,14 @@ from popular.pdm.api import Answer, Found, Outcome, PdmError, Request
 
 MAX_KEY = 255         # octets of a user's name: no client can send more
 MAX_RECORD = 4096     # octets of a record, the name included
+PROBE_SECONDS = 10.0  # for a server to answer the question of a probe
 
 COLUMNS = ("password", "backend", "protocol", "mailbox", "buser", "bpass")    # names of a record's fields
 
 _NOBODY = Request("-popular-check-", b"", "127.0.0.1", "pop3", "default")
 
 _KEY = re.compile(rb"[^#:\n\r\0][^:\n\r\0]*")    # a name that a database can have
+_UNSENDABLE = re.compile(rb"[\n\r\0]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,13 @@ def probe(path: str, check: Callable[[Request], Answer]) -> None:
         raise PdmError(f"{path}: {answer.why}")
 
 
+def probe_server(check: Callable[[Request], Answer]) -> None:
+    """Raise PdmError if `check` cannot tell that a user does not exist."""
+    answer = check(_NOBODY.until(time.monotonic() + PROBE_SECONDS))
+    if answer.outcome is Outcome.FAILED:
+        raise PdmError(answer.why)
+
+
 def prove_file(path: str) -> None:
     """Raise PdmError if this process cannot read the file `path`, or if everybody can write it."""
     try:
@@ -90,11 +100,17 @@ def _own_name() -> str:
 
 def key_of(user: str) -> bytes | None:
     """Return the key under which a user is looked up; None if no database can have such a key."""
+    key = user_octets(user)
+    return None if key is None or _KEY.fullmatch(key) is None else key
+
+
+def user_octets(user: str) -> bytes | None:
+    """Return a user's name in octets; None for one longer than MAX_KEY, or with a NUL or line end."""
     try:
-        key = user.encode("utf-8", "surrogateescape")
+        octets = user.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return None
-    return None if len(key) > MAX_KEY or _KEY.fullmatch(key) is None else key
+    return None if len(octets) > MAX_KEY or _UNSENDABLE.search(octets) else octets
 
 
 def parse_record(raw: bytes) -> Record:
@@ -138,6 +154,11 @@ def answer_to(request: Request, record: Record) -> Answer:
     except ValueError as why:
         return Answer(Outcome.FAILED, why=str(why))
     return Answer(Outcome.OK, record.found) if is_right else Answer(Outcome.DENIED, record.found, "wrong password")
+
+
+def accepted(request: Request, record: Record) -> Answer:
+    """Return the answer for a user whose password the database itself has checked: it was right."""
+    return Answer(Outcome.OK, record.found)
 
 
 def answer_from(request: Request, raw: bytes) -> Answer:

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from popular.pdm.drivers import Drivers
+from popular.errors import PdmError
+from popular.pdm.drivers import Drivers, driver
 
 
 @pytest.fixture
@@ -63,3 +64,9 @@ def test_a_number_of_no_driver_means_nothing(drivers, number):
     before = set(sys.modules)
     assert not drivers.supply(number)
     assert set(sys.modules) == before
+
+
+def test_a_database_module_gets_its_driver_or_is_told_what_to_install(drivers):
+    assert driver("driver_good", "good").STATE == "loaded"
+    with pytest.raises(PdmError, match="^needs the Python package better: No module named 'driver_missing'$"):
+        driver("driver_missing", "better")
