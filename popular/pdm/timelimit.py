@@ -19,6 +19,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
+from popular.errors import PdmError
 from popular.unix.signals import DEFAULT, get_handler, set_handler, set_mask
 
 _T = TypeVar("_T")
@@ -86,6 +87,20 @@ def limited(seconds: float, call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
         signal.setitimer(signal.ITIMER_REAL, 0)
         if former is not None:
             _give_back(former)
+
+
+def within(seconds: float, deadline: float, call: Callable[[*_Ts], _T], *args: *_Ts) -> _T:
+    """Return what `call(*args)`, a part of an answer, returns within `seconds` and until `deadline` (time.monotonic).
+
+    Raises PdmError if there was no time left, or it took longer, and what `call` raises.
+    """
+    seconds = min(seconds, deadline - time.monotonic())
+    if seconds <= 0:
+        raise PdmError("no time was left")
+    try:
+        return limited(seconds, call, *args)
+    except TimeUp:
+        raise PdmError(f"no answer within {seconds:.1f} s") from None
 
 
 def _take() -> _Former | None:

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from popular.pdm.timelimit import TimeUp, limited
+from popular.errors import PdmError
+from popular.pdm.timelimit import TimeUp, limited, within
 from tests.harness.system import wait_for
 
 
@@ -141,3 +142,16 @@ def test_another_thread_has_no_bound_and_does_not_disturb_that_of_the_first(free
         limited(0.2, outer)
     assert answers == [None]
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+@pytest.mark.parametrize("seconds, left, why", [
+    (0.06, 10.0, r"no answer within 0\.1 s"), (10.0, 0.06, r"no answer within 0\.1 s"),
+    (10.0, -1.0, "no time was left"), (10.0, 0.0, "no time was left")])
+def test_a_part_of_an_answer_has_its_own_time_and_that_of_the_whole(free_alarm, seconds, left, why):
+    began = time.monotonic()
+    with pytest.raises(PdmError, match=f"^{why}$"):
+        within(seconds, began + left, wait)
+    assert time.monotonic() - began < 5
+    assert within(10.0, float("inf"), sum, (1, 2)) == 3
+    with pytest.raises(ZeroDivisionError):
+        within(10.0, time.monotonic() + 10.0, divmod, 1, 0)
