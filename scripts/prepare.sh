@@ -47,6 +47,7 @@ missing() {
     command -v strace >/dev/null || echo strace
     [ -x /usr/sbin/logrotate ] || echo logrotate
     command -v haproxy >/dev/null || echo haproxy
+    [ -x /usr/sbin/nginx ] || echo nginx
     command -v keepalived >/dev/null || echo keepalived
     command -v fail2ban-regex >/dev/null || echo fail2ban
     command -v postfix >/dev/null || [ -e /usr/sbin/sendmail ] || echo postfix
@@ -77,7 +78,7 @@ services_of() {
     case $1 in
     dovecot-pop3d) echo dovecot.service dovecot.socket ;;
     logrotate) echo logrotate.timer ;;
-    postfix | haproxy | keepalived | fail2ban | prometheus | postgresql) echo "$1.service" ;;
+    postfix | haproxy | keepalived | fail2ban | prometheus | postgresql | nginx) echo "$1.service" ;;
     esac
 }
 

@@ -1,0 +1,55 @@
+"""The pages in docs/databases: what stands there is typed, on a machine of its own, with a server of the kind."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.daemon import ROOT
+from tests.harness.house import typed
+from tests.harness.manpages import Command, Example, commands_of
+from tests.harness.markdown import code_blocks
+from tests.harness.needs import need_module, need_program
+
+PAGES = ROOT / "docs/databases"
+
+# What the machine of every page has: addresses of backends, the service user, and no service manager.
+MACHINE = [
+    "for host in 10.0.0.5 10.0.0.6; do ip address add $host/32 dev lo || exit 1; done",
+    "useradd --system --home-dir /pop --create-home pop",
+    "install -d /etc/popular", "install -d -o pop -g pop /var/run/popular /var/log/popular",
+    "systemctl() { \"service_$1_$2\"; }",
+]
+# What runs there, or is installed, before the reader comes to a page; and what the page needs of this machine.
+BEFORE = {
+    "http": ["install -d /etc/nginx/conf.d /var/lib/nginx /var/log/nginx",
+             "echo 'events {} http { include /etc/nginx/conf.d/*.conf; }' > /etc/nginx/nginx.conf",
+             "service_reload_nginx() { nginx; }"],
+}
+PROGRAMS = {"http": ["nginx"]}
+PACKAGES = {"http": ["urllib3"]}
+
+
+def commands_on(page: Path) -> Iterator[Command]:
+    """Yield what is typed for a page: what its console blocks show, and the files that other blocks are."""
+    for block in code_blocks(page.read_text()):
+        language, _, path = block.language.partition(" ")
+        text = block.text.replace("/usr/share/popular/", f"{ROOT}/etc/")
+        if path:
+            yield Command(f"cat > {path} <<'END OF BLOCK'\n{text}\nEND OF BLOCK")
+        elif language == "console":
+            yield from commands_of(Example(page.name, 0, "shell", (), f"{text}\n"))
+        else:
+            raise AssertionError(f"{page.name}: a block is neither console nor has it a file name")
+
+
+@pytest.mark.parametrize("name", sorted(BEFORE))
+def test_what_the_page_says_can_be_typed(name: str, tmp_path: Path) -> None:
+    for program in PROGRAMS[name]:
+        need_program(program)
+    for package in PACKAGES[name]:
+        need_module(package)
+    before = [Command(text, "...") for text in [*MACHINE, *BEFORE[name]]]
+    commands = [*before, *commands_on(PAGES / f"{name}.md")]
+    for command, answer in zip(commands, typed(tmp_path, [command.text for command in commands])):
+        assert answer.code == command.code and command.is_answer(answer.output), (command.text, answer)
