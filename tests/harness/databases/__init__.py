@@ -36,7 +36,7 @@ class Database(Protocol):
     module: str              # the NAME of pdm_NAME.py
     driver: str              # the Python module that it needs; empty: none
     secret: str              # the module's own password at the server; empty: it has none
-    lacks: frozenset[str]    # what of the contract is not its: "namespaces", "places", "find", "connections"
+    lacks: frozenset[str]    # what of the contract is not its: namespaces, places, find, unknown, connections
 
     def words(self) -> list[str]:
         """Return the arguments of the module."""

@@ -16,6 +16,8 @@ from tests.harness.system import descendants_of, die_with_parent
 
 UNPRIVILEGED = "nobody"    # what servers run as that refuse to run as root
 
+_ESTABLISHED = "01"        # in /proc/net/tcp
+
 # For each line that it reads: start the server, tell its pid, and tell when it has ended.
 _SCRIPT = 'while read -r _; do setpriv --pdeathsig TERM "$@" </dev/null >&2 & echo $!; wait $!; echo; done'
 
@@ -37,6 +39,12 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+def connections_to(port: int) -> int:
+    """Return how many connections to a port of 127.0.0.1 are established, as its server sees them."""
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1] == f"0100007F:{port:04X}" and row[3] == _ESTABLISHED for row in rows)
 
 
 class Keeper:
