@@ -7,6 +7,7 @@ number can only mean one of the modules named here, whoever sends it.
 """
 
 import importlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,9 +53,13 @@ class Drivers:
 def driver(name: str, package: str) -> Any:
     """Return the module `name` of a Python package, for `open` of a database module; raises PdmError without it.
 
-    Database modules do not import drivers themselves, because the master loads them and need not grow.
+    Database modules do not import drivers themselves, because the master loads them and need not grow.  What the driver
+    would log on standard error is dropped: it may hold secrets, and failures are told by exceptions.
     """
     try:
-        return importlib.import_module(name)
+        found = importlib.import_module(name)
     except ImportError as why:
         raise PdmError(f"needs the Python package {package}: {why}") from None
+    if logging := sys.modules.get("logging"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return found

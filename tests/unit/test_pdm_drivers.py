@@ -70,3 +70,10 @@ def test_a_database_module_gets_its_driver_or_is_told_what_to_install(drivers):
     assert driver("driver_good", "good").STATE == "loaded"
     with pytest.raises(PdmError, match="^needs the Python package better: No module named 'driver_missing'$"):
         driver("driver_missing", "better")
+
+
+def test_what_a_driver_logs_is_dropped(drivers, tmp_path, caplog):
+    (tmp_path / "driver_good.py").write_text(
+        "import logging\ndef ask():\n    logging.getLogger('driver_good.part').error('secret')\n")
+    driver("driver_good", "good").ask()
+    assert caplog.records == []
