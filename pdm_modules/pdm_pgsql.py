@@ -12,6 +12,7 @@ prepared once for each connection.  It needs the Python package psycopg; of that
 library is used, so that no wait is longer than wanted and all values come as text.  Runs in a PDM worker.
 """
 
+import os
 import re
 import select
 from collections.abc import Mapping, Sequence
@@ -124,9 +125,12 @@ class _Link:
         """Close it."""
         self._connection.finish()
 
-    def fileno(self) -> int:
-        """Return the descriptor of its socket."""
-        return self._connection.socket
+    def abandon(self) -> None:
+        """Close the descriptor: the farewell of the C library goes nowhere."""
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, self._connection.socket, inheritable=False)
+        os.close(null)
+        self.close()
 
     def _finish(self) -> None:
         """Wait until we are logged in."""

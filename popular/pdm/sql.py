@@ -168,8 +168,8 @@ class Link(Protocol):
     def close(self) -> None:
         """Close it; never waits nor raises."""
 
-    def fileno(self) -> int:
-        """Return the descriptor of its socket."""
+    def abandon(self) -> None:
+        """Close only this process's descriptor: the server must not be told, as another process has the connection."""
 
 
 class SqlModule(PdmModule):
@@ -224,13 +224,8 @@ class SqlModule(PdmModule):
     def close(self) -> None:
         """Close the connection."""
         link, self._link = self._link, None
-        if link is None:
-            return
-        if self._pid != os.getpid():    # the other process goes on with it, so the server must not be told
-            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-            os.dup2(null, link.fileno(), inheritable=False)
-            os.close(null)
-        link.close()
+        if link is not None:
+            (link.close if self._pid == os.getpid() else link.abandon)()
 
     def _look_up(self, request: Request) -> records.Record | None:
         """Return the user's record, or None; raises ValueError and PdmError."""
