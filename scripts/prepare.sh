@@ -53,6 +53,8 @@ missing() {
     command -v postfix >/dev/null || [ -e /usr/sbin/sendmail ] || echo postfix
     has_postfix_sqlite || echo postfix-sqlite
     has_exim || echo $exim
+    command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ] || echo mariadb-server-core
+    command -v mariadb >/dev/null || echo mariadb-client-core
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql
     machine_python -c 'import ensurepip' 2>/dev/null || echo python3-venv
     command -v promtool >/dev/null || echo prometheus

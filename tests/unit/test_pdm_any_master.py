@@ -20,12 +20,13 @@ SHIPPED = {    # with arguments
     "db": ["/d"],
     "http": ["url=http://h/"],
     "master": ["/m"],
+    "mysql": ["hosts=h", "database=d", "user=u"],
     "passwd": ["/p"],
     "pgsql": ["hosts=h", "database=d", "user=u"],
     "sqlite": ["/s"],
     "template": ["u", "p", "b", "m"],
 }
-BLOCKING = {"http", "pgsql"}
+BLOCKING = {"http", "mysql", "pgsql"}
 HASH = libcrypt.crypt(b"open sesame", "$5$rounds=1000$saltsalt")
 
 

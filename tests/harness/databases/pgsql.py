@@ -47,6 +47,7 @@ class Postgres:
 
     def __init__(self, folder: Path, cafile: str, port: int, keeper: Keeper, programs: Path) -> None:
         self.folder, self.cafile, self.port = folder, cafile, port
+        self.local = f"{folder}:{port}"    # as one of the module's hosts
         self.passwordfile = folder / "pgsql.secret"
         self._keeper, self._programs = keeper, programs
 
