@@ -50,7 +50,8 @@ class Question:
         try:
             request = Request(str(raw["user"]), raw["password"].encode("latin-1"), str(raw["ip"]),
                               str(raw["protocol"]), str(raw["namespace"]), float(raw["deadline"]))
-            return cls(QuestionKind(raw["kind"]), str(raw["module"]), int(raw["digest"]), request, _found(raw["identity"]))
+            return cls(QuestionKind(raw["kind"]), str(raw["module"]), int(raw["digest"]), request,
+                       _found(raw["identity"]))
         except (KeyError, TypeError, AttributeError) as why:
             raise ValueError(f"not a question: {type(why).__name__}") from None
 

@@ -28,7 +28,7 @@ MAX_KEY = 255         # octets of a user's name: no client can send more
 MAX_RECORD = 4096     # octets of a record, the name included
 PROBE_SECONDS = 10.0  # for a server to answer the question of a probe
 
-COLUMNS = ("password", "backend", "protocol", "mailbox", "buser", "bpass")    # names of a record's fields
+RECORD_FIELDS = ("password", "backend", "protocol", "mailbox", "buser", "bpass")    # names of a record's fields
 
 _NOBODY = Request("-popular-check-", b"", "127.0.0.1", "pop3", "default")
 
@@ -132,11 +132,11 @@ def make_record(fields: Sequence[str]) -> Record:
 
 
 def record_of(values: Mapping[str, str]) -> Record:
-    """Make a record of what a database knows by the names in COLUMNS; missing ones are empty, other names are ignored.
+    """Make a record of what a database knows, by the names in RECORD_FIELDS; missing ones are empty, others ignored.
 
     Raises ValueError.
     """
-    return make_record([values.get(column, "") for column in COLUMNS])
+    return make_record([values.get(column, "") for column in RECORD_FIELDS])
 
 
 def found_in(raw: bytes) -> Found:

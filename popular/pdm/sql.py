@@ -84,9 +84,9 @@ def names_of(columns: Sequence[str]) -> tuple[str, ...]:
     names = tuple(column.lower() for column in columns)
     if "password" in names and "backend" in names:
         return names
-    if 2 <= len(names) <= len(records.COLUMNS):
-        return records.COLUMNS[:len(names)]
-    raise ValueError(f"the query has {len(names)} columns; they must be {', '.join(records.COLUMNS)}")
+    if 2 <= len(names) <= len(records.RECORD_FIELDS):
+        return records.RECORD_FIELDS[:len(names)]
+    raise ValueError(f"the query has {len(names)} columns; they must be {', '.join(records.RECORD_FIELDS)}")
 
 
 def record_from(names: Sequence[str], row: Sequence[object]) -> records.Record:
@@ -100,7 +100,7 @@ def record_from(names: Sequence[str], row: Sequence[object]) -> records.Record:
             values[name] = cell.decode("utf-8", "surrogateescape")
         elif isinstance(cell, str | int):
             values[name] = str(cell)
-        elif cell is not None and name in records.COLUMNS:
+        elif cell is not None and name in records.RECORD_FIELDS:
             raise ValueError(f"column {name} is neither text nor a number")
     return records.record_of(values)
 

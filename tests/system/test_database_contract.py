@@ -59,8 +59,7 @@ class Asker:
         """Return the module's answer to a login."""
         request = make_request(row.user if user is None else user, row.password if password is None else password,
                                namespace=row.namespace)
-        steps, _ = self._chain.examine(request.until(time.monotonic() + seconds))
-        return steps[0].answer
+        return self._chain.check(request.until(time.monotonic() + seconds)).steps[0].answer
 
     def find(self, row: UserRow) -> Answer:
         """Return where the module finds a user's mail."""
