@@ -41,10 +41,11 @@ class Request:
     protocol: str                          # the client's protocol: "pop3"
     namespace: str                         # of the virtual server to which the client has connected
     deadline: float = float("inf")         # when the answer is due, in seconds of time.monotonic()
+    vserv: str = ""                        # API 1.1: id of the virtual server
 
     def until(self, deadline: float) -> "Request":
         """Return the same question with a deadline."""
-        return Request(self.user, self.password, self.ip, self.protocol, self.namespace, deadline)
+        return Request(self.user, self.password, self.ip, self.protocol, self.namespace, deadline, self.vserv)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,9 @@ class Found:
     # backend, and the client gets no +OK before the backend has done so.  None, for modules that do not say, means
     # True, unless the backend gets the client's own password.  It does not count when two places are compared.
     verified: bool | None = field(default=None, compare=False)
+    # API 1.1
+    softfail: bool | None = None           # instead of the backend's setting; None: that counts
+    label: str = field(default="", compare=False)    # of the password that was right, if there are several; for the log
 
 
 @dataclass(frozen=True, slots=True)

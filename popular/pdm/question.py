@@ -14,7 +14,7 @@ from popular.pdm.api import Answer, Found, Outcome, Request
 MAX_PACKET = 1 << 16    # octets of a question or an answer
 
 _NOTHING = Found("")
-_FIELDS = ("backend", "protocol", "mailbox", "user", "password", "master", "verified")
+_FIELDS = ("backend", "protocol", "mailbox", "user", "password", "master", "verified", "softfail", "label")
 
 
 class QuestionKind(Enum):
@@ -41,7 +41,8 @@ class Question:
         return _packed({
             "kind": self.kind.value, "module": self.module, "digest": self.digest, "user": request.user,
             "password": request.password.decode("latin-1"), "ip": request.ip, "protocol": request.protocol,
-            "namespace": request.namespace, "deadline": request.deadline, "identity": _raw(self.identity)})
+            "namespace": request.namespace, "deadline": request.deadline, "vserv": request.vserv,
+            "identity": _raw(self.identity)})
 
     @classmethod
     def unpacked(cls, packet: bytes) -> "Question":
@@ -49,7 +50,7 @@ class Question:
         raw = _unpacked(packet)
         try:
             request = Request(str(raw["user"]), raw["password"].encode("latin-1"), str(raw["ip"]),
-                              str(raw["protocol"]), str(raw["namespace"]), float(raw["deadline"]))
+                              str(raw["protocol"]), str(raw["namespace"]), float(raw["deadline"]), str(raw["vserv"]))
             return cls(QuestionKind(raw["kind"]), str(raw["module"]), int(raw["digest"]), request,
                        _found(raw["identity"]))
         except (KeyError, TypeError, AttributeError) as why:

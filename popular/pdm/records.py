@@ -19,10 +19,11 @@ import shlex
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from popular.pdm import secrets
 from popular.pdm.api import Answer, Found, Outcome, PdmError, Request
+from popular.pdm.rules import NO_RULES, Rules, passwords_of, rules_of, softfail_of
 
 MAX_KEY = 255         # octets of a user's name: no client can send more
 MAX_RECORD = 4096     # octets of a record, the name included
@@ -30,6 +31,7 @@ PROBE_SECONDS = 10.0  # for a server to answer the question of a probe
 
 RECORD_FIELDS = ("password", "backend", "protocol", "mailbox", "buser", "bpass")    # names of a record's fields
 
+_ONLY_OTHERS = "*"    # stands for a missing hash
 _NOBODY = Request("-popular-check-", b"", "127.0.0.1", "pop3", "default")
 
 _KEY = re.compile(rb"[^#:\n\r\0][^:\n\r\0]*")    # a name that a database can have
@@ -40,8 +42,10 @@ _UNSENDABLE = re.compile(rb"[\n\r\0]")
 class Record:
     """What a database knows about one user."""
 
-    stored: str = field(repr=False)    # the hash, in a form of popular.pdm.secrets
+    stored: str = field(repr=False)    # the hash, in a form of popular.pdm.secrets; empty: only `others` count
     found: Found                       # the place of the mail, valid once the password was checked
+    others: tuple[tuple[str, str], ...] = field(default=(), repr=False)    # labels and hashes of more passwords
+    rules: Rules = NO_RULES
 
 
 def file_argument(args: Sequence[str], usage: str, what: str = "a file") -> str:
@@ -132,11 +136,16 @@ def make_record(fields: Sequence[str]) -> Record:
 
 
 def record_of(values: Mapping[str, str]) -> Record:
-    """Make a record of what a database knows, by the names in RECORD_FIELDS; missing ones are empty, others ignored.
+    """Make a record of what a database knows, by the names in RECORD_FIELDS and RULES.
 
-    Raises ValueError.
+    Missing ones are empty, other names are ignored.  Raises ValueError.
     """
-    return make_record([values.get(column, "") for column in RECORD_FIELDS])
+    others = passwords_of(values)
+    stored, *place = (values.get(name, "") for name in RECORD_FIELDS)
+    record = make_record([stored or others and _ONLY_OTHERS or "", *place])
+    softfail = softfail_of(values)
+    found = record.found if softfail is None else replace(record.found, softfail=softfail)
+    return Record(stored, found, others, rules_of(values))
 
 
 def found_in(raw: bytes) -> Found:
@@ -148,17 +157,27 @@ def found_in(raw: bytes) -> Found:
 
 
 def answer_to(request: Request, record: Record) -> Answer:
-    """Return OK or DENIED, both with the place of the mail, or FAILED if the hash cannot be used."""
+    """Return OK or DENIED, both with the place of the mail, or FAILED if a hash cannot be used."""
     try:
-        is_right = secrets.verify(record.stored, request.password)
+        if record.stored and secrets.verify(record.stored, request.password):
+            return accepted(request, record)
+        for label, stored in record.others:
+            if secrets.verify(stored, request.password):
+                return accepted(request, record, label)
     except ValueError as why:
         return Answer(Outcome.FAILED, why=str(why))
-    return Answer(Outcome.OK, record.found) if is_right else Answer(Outcome.DENIED, record.found, "wrong password")
+    return Answer(Outcome.DENIED, record.found, "wrong password")
 
 
-def accepted(request: Request, record: Record) -> Answer:
-    """Return the answer for a user whose password the database itself has checked: it was right."""
-    return Answer(Outcome.OK, record.found)
+def accepted(request: Request, record: Record, label: str = "") -> Answer:
+    """Return the answer for a user whose password was right: OK, unless a rule of the record forbids the login.
+
+    `label` is that of the password, if it is one of several.
+    """
+    objection = record.rules.objection(request)
+    if objection:
+        return Answer(Outcome.DENIED, record.found, objection)
+    return Answer(Outcome.OK, replace(record.found, label=label) if label else record.found)
 
 
 def answer_from(request: Request, raw: bytes) -> Answer:

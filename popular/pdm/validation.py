@@ -16,7 +16,8 @@ _PROTOCOLS = ("", "cxpop", "xpop", "pop3")    # empty: the backend's own
 _MAX_LOGIN = 250
 
 _TYPES: tuple[tuple[str, type], ...] = (
-    ("backend", str), ("protocol", str), ("mailbox", str), ("user", str), ("password", bytes), ("master", bool))
+    ("backend", str), ("protocol", str), ("mailbox", str), ("user", str), ("password", bytes), ("master", bool),
+    ("label", str))
 _UNSENDABLE = re.compile(rb"[\r\n\0]")
 
 
@@ -38,9 +39,10 @@ def fault_of(answer: Any) -> str:
     for name, kind in _TYPES:
         if not isinstance(getattr(found, name), kind):
             return f"{name} is {type(getattr(found, name)).__name__}, not {kind.__name__}"
-    verified: Any = found.verified
-    if not (verified is None or isinstance(verified, bool)):
-        return f"verified is {type(verified).__name__}, not bool or None"
+    for name in ("verified", "softfail"):
+        flag: Any = getattr(found, name)
+        if not (flag is None or isinstance(flag, bool)):
+            return f"{name} is {type(flag).__name__}, not bool or None"
     return _fault_of_place(found) or (_fault_of_login(found) if found.user or found.password else "")
 
 

@@ -47,6 +47,7 @@ class Route:
     password: bytes = field(repr=False)                 # pop3
     master: bool
     is_vouched: bool = True                             # the client's password was checked, or needs no check
+    softfail: bool = True                               # show an empty mailbox if the backend is out of reach
 
     @property
     def where(self) -> str:
@@ -68,7 +69,8 @@ def find_route(backends: Mapping[str, Backend], found: Found, given: bytes = b""
     elif not is_mailbox(found.mailbox):
         raise NoRoute(f"mailbox {found.mailbox!r} is not well-formed")
     return Route(backend, protocol, found.mailbox, found.user, found.password, found.master,
-                 protocol != "pop3" or _is_vouched(found, given))
+                 protocol != "pop3" or _is_vouched(found, given),
+                 backend.softfail if found.softfail is None else found.softfail)
 
 
 def find_user(proxy: _Knowing, user: str, namespaces: Sequence[str]) -> ControlAnswer:

@@ -143,7 +143,7 @@ class ProxySession:
         self.slot.call_user(self.user)
         verdict = self.session.child.lend(self.chain.check, Request(
             user=credentials.user, password=credentials.password, ip=self.session.peer.host,
-            protocol="pop3", namespace=self.vserv.namespace))
+            protocol="pop3", namespace=self.vserv.namespace, vserv=self.vserv.ident))
         for step in verdict.steps:
             self.slot.count_question(step.module, step.seconds, has_failed=step.answer.outcome is Outcome.FAILED)
         who = {"user": self.user, "namespace": self.vserv.namespace, "pdm": verdict.module}
@@ -161,6 +161,8 @@ class ProxySession:
                 self.slot.call_backend(route.backend.ident)
                 self.log.note(messages.LOGIN, **who, backend=route.backend.ident, protocol=route.protocol,
                               mailbox=route.where, master=route.master, client=self.client)
+                if found.label:
+                    self.log.note(messages.APP_PASSWORD, user=self.user, label=found.label, client=self.client)
                 return route
             case Verdict(outcome=Outcome.FAILED):
                 self.slot.count("logins_failed")
@@ -242,7 +244,7 @@ class ProxySession:
         Always raise LoginRefused if the backend was to check the client's password, or got one and did not answer.
         """
         self.session.child.count_failure(route.backend.ident, why.kind)
-        if route.backend.softfail and route.is_vouched and not isinstance(why, Unanswered):
+        if route.softfail and route.is_vouched and not isinstance(why, Unanswered):
             self.log.note(messages.SOFT_FAILURE, **self.where(route), why=str(why))
             return self.empty(route, ProxyOutcome.SOFT_FAILURE)
         self.log.note(messages.BACKEND_FAILED, **self.where(route), why=str(why))

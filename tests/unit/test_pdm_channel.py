@@ -14,8 +14,8 @@ from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmModule, Request
 from popular.pdm.channel import Channel, RemoteModule
 from popular.pdm.question import MAX_PACKET, QuestionKind, Question, pack_answer, unpack_answer
 
-EVERYTHING = Found("store", "pop3", "m/joe", "joe\udcff", b"\xff\0\n\"", True, False)
-REQUEST = Request("j\udce9oe\"\n", b"\xffsecret\0", "2001:db8::1", "pop3", "org", 12.5)
+EVERYTHING = Found("store", "pop3", "m/joe", "joe\udcff", b"\xff\0\n\"", True, False, True, "phone")
+REQUEST = Request("j\udce9oe\"\n", b"\xffsecret\0", "2001:db8::1", "pop3", "org", 12.5, "main")
 
 
 @pytest.fixture
@@ -45,7 +45,8 @@ def test_questions_arrive_as_they_were(question: Question) -> None:
 def test_answers_arrive_as_they_were(answer: Answer) -> None:
     after = unpack_answer(pack_answer(answer))
     assert after == answer
-    assert after.found is None or answer.found is not None and after.found.verified is answer.found.verified
+    assert after.found is None or answer.found is not None and (
+        after.found.verified, after.found.label) == (answer.found.verified, answer.found.label)
 
 
 @pytest.mark.parametrize("packet", [
