@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 
 from popular.pdm import secrets
 from popular.pdm.api import Answer, Found, Outcome, PdmError, Request
-from popular.pdm.rules import NO_RULES, Rules, passwords_of, rules_of, softfail_of
+from popular.pdm.rules import NO_RULES, LoginRules, login_rules, passwords_of, softfail_of
 
 MAX_KEY = 255         # octets of a user's name: no client can send more
 MAX_RECORD = 4096     # octets of a record, the name included
@@ -45,7 +45,7 @@ class Record:
     stored: str = field(repr=False)    # the hash, in a form of popular.pdm.secrets; empty: only `others` count
     found: Found                       # the place of the mail, valid once the password was checked
     others: tuple[tuple[str, str], ...] = field(default=(), repr=False)    # labels and hashes of more passwords
-    rules: Rules = NO_RULES
+    rules: LoginRules = NO_RULES
 
 
 def file_argument(args: Sequence[str], usage: str, what: str = "a file") -> str:
@@ -145,7 +145,7 @@ def record_of(values: Mapping[str, str]) -> Record:
     record = make_record([stored or others and _ONLY_OTHERS or "", *place])
     softfail = softfail_of(values)
     found = record.found if softfail is None else replace(record.found, softfail=softfail)
-    return Record(stored, found, others, rules_of(values))
+    return Record(stored, found, others, login_rules(values))
 
 
 def found_in(raw: bytes) -> Found:

@@ -32,7 +32,7 @@ _SECONDS_OF_DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class LoginRules:
     """The rules of one user."""
 
     disabled: str = ""
@@ -59,15 +59,15 @@ class Rules:
         return any(client in network for network in self.networks if network.version == client.version)
 
 
-NO_RULES = Rules()
+NO_RULES = LoginRules()
 
 
-def rules_of(values: Mapping[str, str]) -> Rules:
+def login_rules(values: Mapping[str, str]) -> LoginRules:
     """Return the rules among the values of a record."""
     disabled, until, networks, vservs = (values.get(name, "") for name in ("disabled", "until", "networks", "vservs"))
     if not (disabled or until or networks or vservs):
         return NO_RULES
-    return Rules(disabled, _moment(until) if until else float("inf"), _networks(networks), _words(vservs))
+    return LoginRules(disabled, _moment(until) if until else float("inf"), _networks(networks), _words(vservs))
 
 
 def passwords_of(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

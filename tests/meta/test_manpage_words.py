@@ -12,6 +12,8 @@ from popular.log.message import LEVELS
 from popular.mailcheck.packet import MailState
 from popular.net.ringpacket import Verb
 from popular.pdm.api import Answer, Found, Outcome, PdmModule, Request
+from popular.pdm.records import RECORD_FIELDS
+from popular.pdm.rules import RULES
 from popular.statefile.layout import FAILURES, PROXY, SERVER, STATES
 from popular.tools.pstatus.top.keys import KEYS as KEYS_OF_TOP
 from scripts.generate import CONFIGURED, arguments_of, catalogue, schema_of
@@ -86,6 +88,7 @@ def names() -> set[str]:
     known |= {field.name for cls in (Request, Found, Answer) for field in dataclasses.fields(cls)}
     known |= set(re.findall(r'"([a-z]+)"', (ROOT / "popular/tools/pstatus/document.py").read_text()))
     known |= {word.lower() for key in KEYS_OF_TOP for word in re.findall(r"\w+", key.shown)}
+    known |= {*RECORD_FIELDS, *RULES}
     known |= {"rate", "top"}    # a column of the live view, the extra for it
     known |= {"file", "mail", "syslog", "stderr", "times"}    # kinds and places of logs
     return known
