@@ -26,9 +26,10 @@ QUERY = ("SELECT password, backend, protocol, mailbox, buser, bpass FROM users "
 OPTIONS = sql.server_options(sql.Hosts(3306), "The servers: HOST, HOST:PORT, or the path of a unix socket, such as "
                              "/run/mysqld/mysqld.sock, separated by commas.", QUERY)
 
-# Errors of servers after which another connection may do: too many connections, shutdown, killed, time of a statement
-# is over (in MariaDB, in MySQL).  Those from 2000 to 2999 are the driver's: no or no further connection.
-_OF_CONNECTION = (0, 1040, 1053, 1317, 1927, 1969, 3024)
+# Errors of servers after which another connection may do: too many connections, not in the cluster, shutdown, killed,
+# time of a statement is over (in MariaDB, in MySQL).  Those from 2000 to 2999 are the driver's: no connection, or none
+# any more.
+_OF_CONNECTION = (0, 1040, 1047, 1053, 1317, 1927, 1969, 3024)
 _NO_SUCH_TEXT = 1267    # the character set of a column lacks a letter
 
 

@@ -34,8 +34,9 @@ OPTIONS = sql.server_options(sql.Hosts(5432), "The servers: HOST, HOST:PORT, or 
 _NAME = b"popular"    # of the prepared query
 
 # Classes of SQLSTATE after which another connection may do: connection exception, invalid statement name (of a pooler
-# between us and the server), insufficient resources, operator intervention.  A plan that no longer fits is 0A000.
-_OF_CONNECTION = (b"08", b"26", b"53", b"57", b"0A")
+# between us and the server), conflict with what a standby applies, insufficient resources, operator intervention,
+# system error.  A plan that no longer fits is 0A000.
+_OF_CONNECTION = (b"08", b"26", b"40", b"53", b"57", b"58", b"0A")
 # Compared without quotes, `user` would be the name under which we have logged in, the same for all.
 _CURRENT_USER = re.compile(r"""(?<![\w."])user\s*=\s*\$|\$\d+\s*=\s*user\b(?!\s*\.)""", re.IGNORECASE)
 
@@ -80,9 +81,9 @@ class Module(sql.SqlModule):
             **({"sslrootcert": self.values.text("cafile")} if tls else {}),
             **({"password": self._password} if self._password else {})}
         info = self._psycopg.conninfo.make_conninfo("", **words)
-        link = _Link(self._psycopg, info.encode(), self._names)
+        link = _Link(self._psycopg, info.encode(), self._names, self.timeout)
         try:
-            link.prepare(self._text, self.timeout)
+            link.prepare(self._text)
         except BaseException:
             link.close()
             raise
@@ -92,9 +93,9 @@ class Module(sql.SqlModule):
 class _Link:
     """A connection to one server that has prepared the query; never waits in C."""
 
-    def __init__(self, psycopg: Any, info: bytes, names: Sequence[str]) -> None:
-        """Connect and log in."""
-        self._psycopg, self._names = psycopg, names
+    def __init__(self, psycopg: Any, info: bytes, names: Sequence[str], seconds: float) -> None:
+        """Connect and log in; `seconds` is the longest wait of either side."""
+        self._psycopg, self._names, self._seconds = psycopg, names, seconds
         self._connection: PGconn = psycopg.pq.PGconn.connect_start(info)
         try:
             self._finish()
@@ -102,9 +103,9 @@ class _Link:
             self.close()
             raise
 
-    def prepare(self, text: bytes, seconds: float) -> None:
+    def prepare(self, text: bytes) -> None:
         """Prepare the query, and let the server give it up after some time."""
-        self._connection.send_query(b"SET statement_timeout = %d" % (seconds * 1000))
+        self._connection.send_query(b"SET statement_timeout = %d" % (self._seconds * 1000))
         self._result()
         self._connection.send_prepare(_NAME, text)
         self._result()
@@ -177,10 +178,11 @@ class _Link:
         raise ValueError(f"PostgreSQL says: {text}")
 
     def _wait(self, events: int) -> None:
-        """Wait until the socket is ready; the deadline interrupts it."""
+        """Wait until the socket is ready; an earlier deadline interrupts it."""
         poll = select.poll()
         poll.register(self._connection.socket, events)
-        poll.poll()
+        if not poll.poll(self._seconds * 1000):
+            raise sql.Broken(f"no answer within {self._seconds:.2g} s")
 
     def _complaint(self) -> str:
         text = self._connection.error_message.decode("utf-8", "replace").strip()

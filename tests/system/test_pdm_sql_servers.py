@@ -29,6 +29,16 @@ JOE = UserRow("joe", "secret", mailbox="j/joe")
 OK = Answer(Outcome.OK, Found("store", "", "j/joe"))
 FOUND = "SELECT '{PLAIN}secret' AS password, 'store' AS backend, 'j/joe' AS mailbox"
 
+# A function that fails with a code, and the codes after which another connection is tried, and others.
+FAILING = {
+    "pgsql": ("CREATE FUNCTION fail(code text) RETURNS text LANGUAGE plpgsql AS "
+              "$$BEGIN RAISE EXCEPTION 'it failed' USING ERRCODE = code; END$$",
+              "08006 0A000 26000 40001 53300 57P01 58030", "22012 42501 42P01"),
+    "mysql": ("CREATE FUNCTION fail(code int) RETURNS int DETERMINISTIC BEGIN "
+              "SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = code, MESSAGE_TEXT = 'it failed'; RETURN 1; END",
+              "1040 1047 1053 1317 1927 1969 3024", "1064 1142 1146"),
+}
+
 Make = Callable[..., Any]
 
 
@@ -230,6 +240,17 @@ def test_queries_that_fail(server: Any, make: Make, query: str, whys: tuple[str,
     for _ in range(2):
         answer = ask(module, "")
         assert answer.outcome is Outcome.FAILED and answer.why.startswith(whys)
+
+
+def test_another_connection_is_tried_where_that_may_help(server: Any, make: Make) -> None:
+    function, passing, lasting = FAILING[server.module]
+    do(server, function, *(["GRANT EXECUTE ON mail.* TO pproxy"] if server.module == "mysql" else []))
+    module = make(server, hosts=f"localhost:{server.port},localhost:1", query="SELECT fail(:user), 'store'")
+    for code in passing.split():
+        with pytest.raises(PdmError, match="it failed; localhost:.*Connection refused"):
+            ask(module, code)
+    for code in lasting.split():
+        assert ask(module, code).why.endswith(" says: it failed")
 
 
 def test_a_query_that_takes_too_long_is_given_up_by_both_sides(server: Any, make: Make) -> None:
