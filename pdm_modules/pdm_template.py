@@ -11,7 +11,7 @@ Import modules at the top of the file, not in a method: they are then loaded onc
 in every session.  Do not import threading, logging or subprocess, directly or indirectly, because every
 session would pay for it; import hmac, hashlib or ctypes only if you must, because they load libraries.
 Of POPular, import only popular.pdm.api, and, if your database stores passwords or their hashes,
-popular.pdm.secrets and popular.pdm.records.
+popular.pdm.secrets and popular.pdm.records; popular.pdm.options reads arguments KEY=VALUE by a table.
 """
 
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmModule, Request
