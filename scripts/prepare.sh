@@ -48,6 +48,7 @@ missing() {
     [ -x /usr/sbin/logrotate ] || echo logrotate
     command -v haproxy >/dev/null || echo haproxy
     [ -x /usr/sbin/nginx ] || echo nginx
+    command -v redis-server >/dev/null || echo redis-server
     command -v keepalived >/dev/null || echo keepalived
     command -v fail2ban-regex >/dev/null || echo fail2ban
     command -v postfix >/dev/null || [ -e /usr/sbin/sendmail ] || echo postfix
@@ -80,7 +81,7 @@ services_of() {
     case $1 in
     dovecot-pop3d) echo dovecot.service dovecot.socket ;;
     logrotate) echo logrotate.timer ;;
-    postfix | haproxy | keepalived | fail2ban | prometheus | postgresql | nginx) echo "$1.service" ;;
+    postfix | haproxy | keepalived | fail2ban | prometheus | postgresql | nginx | redis-server) echo "$1.service" ;;
     esac
 }
 

@@ -25,9 +25,10 @@ BEFORE = {
     "http": ["install -d /etc/nginx/conf.d /var/lib/nginx /var/log/nginx",
              "echo 'events {} http { include /etc/nginx/conf.d/*.conf; }' > /etc/nginx/nginx.conf",
              "service_reload_nginx() { nginx; }"],
+    "redis": ["redis-server --daemonize yes --dir /tmp && until redis-cli PING; do :; done"],
 }
-PROGRAMS = {"http": ["nginx"]}
-PACKAGES = {"http": ["urllib3"]}
+PROGRAMS = {"http": ["nginx"], "redis": ["redis-server", "redis-cli"]}
+PACKAGES = {"http": ["urllib3"], "redis": ["redis"]}
 
 
 def commands_on(page: Path) -> Iterator[Command]:

@@ -23,10 +23,11 @@ SHIPPED = {    # with arguments
     "mysql": ["hosts=h", "database=d", "user=u"],
     "passwd": ["/p"],
     "pgsql": ["hosts=h", "database=d", "user=u"],
+    "redis": [],
     "sqlite": ["/s"],
     "template": ["u", "p", "b", "m"],
 }
-BLOCKING = {"http", "mysql", "pgsql"}
+BLOCKING = {"http", "mysql", "pgsql", "redis"}
 HASH = libcrypt.crypt(b"open sesame", "$5$rounds=1000$saltsalt")
 
 

@@ -1,0 +1,201 @@
+"""Database module `redis`: a hash for each user in Redis or Valkey, alone, behind Sentinel or in a cluster.
+
+    redis [servers=HOST:PORT,…] [socket=FILE] [master=NAME] [cluster=on] [KEY=VALUE …]
+
+OPTIONS lists all keys.  `HGETALL` of the name that `key` makes returns the user's record, whose fields are
+those of `popular.pdm.records`: password, backend, protocol, mailbox, buser and bpass.  No hash means that
+the user is unknown.  Names beginning like those of users must not be used for anything else.
+
+Several servers have the same data, and the next one is asked when one does not answer; a replica among
+them needs `replica-serve-stale-data no`, or else it could deny that users exist before it has its data.
+With `master` the servers are Sentinels, which know the address of that master; with `cluster` they are
+nodes of a cluster, of which the client learns all others.  It needs the Python package redis.  Runs in a
+PDM worker.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from popular.pdm import records
+from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
+from popular.pdm.drivers import driver
+from popular.pdm.options import Addresses, Bool, File, Int, Options, Setting, String, Time, secret, secret_rows
+from popular.pdm.pattern import Pattern
+from popular.pdm.timelimit import within
+
+MAX_WHY = 200    # characters of what the driver or the server says of a failure
+
+OPTIONS = Options(
+    Setting("servers", Addresses(), None, "The servers, or the Sentinels with `master`, or some nodes of the cluster "
+            "with `cluster`.  By default 127.0.0.1:6379, if there is no `socket` either."),
+    Setting("socket", File(), None, "The unix socket of a server."),
+    Setting("master", String(), None, "The name of a master that Sentinels watch."),
+    Setting("cluster", Bool(), False, "The servers are a cluster."),
+    Setting("key", String(), "popular:%n:%u", "The name of a user's hash: a pattern as for the mailboxes of any."),
+    Setting("db", Int(0, 65535), 0, "The number of the database."),
+    Setting("user", String(), None, "The user to log in as, if there are several (ACL)."),
+    *secret_rows("password", "password of that user, or of all"),
+    *secret_rows("sentinelpassword", "password of the Sentinels"),
+    Setting("tls", Bool(), False, "Whether connections are encrypted, and the certificates of servers checked."),
+    Setting("cafile", File(), None, "The certificates of the authorities that may have signed those of the servers.  "
+            "By default those that the system trusts."),
+    Setting("timeout", Time(0.05, 60), 2.0, "Time to wait for one server."),
+)
+
+_LOCAL = Addresses().parse("127.0.0.1:6379")
+
+
+class Module(PdmModule):
+    """The users in one Redis, or in several with the same data."""
+
+    API = (1, 1)
+    blocking = True
+
+    def __init__(self, ident: str, args: list[str]) -> None:
+        """Take the words described above; raises ValueError."""
+        super().__init__(ident, args)
+        self._values = OPTIONS.parse(args)
+        self._key = Pattern(self._values.text("key"))
+        if self._key.fill("one@example.org", "") == self._key.fill("two@example.org", ""):
+            raise ValueError("key: it makes the same name for all users; take %u, or %l and %d")
+        self._is_cluster = self._values.flag("cluster")
+        self._path, self._master = map(self._values.optional_text, ("socket", "master"))
+        if self._is_cluster + (self._master is not None) + (self._path is not None) > 1:
+            raise ValueError("cluster, master and socket exclude each other")
+        if self._path is not None and self._values["servers"] is not None:
+            raise ValueError("servers and socket exclude each other")
+        if self._is_cluster and self._values.integer("db"):
+            raise ValueError("a cluster has no other db than 0")
+        self._redis: Any = None
+        self._common: dict[str, Any] = {}                         # arguments of every connection
+        self._places: list[tuple[str, Callable[[], Any]]] = []    # with what connects; the last to answer is first
+        self._client: Any = None                                  # for the first of these places
+
+    def open(self) -> None:
+        """Load redis-py and read the secrets; connections are made by the questions."""
+        self._redis, self._client = driver("redis", "redis"), None
+        # `_hash` tries again itself, and `within` limits the time
+        never = self._redis.retry.Retry(self._redis.backoff.NoBackoff(), 0)
+        self._common = {"retry": never, "socket_timeout": None, "socket_connect_timeout": None}
+        if self._values.flag("tls"):
+            if self._is_cluster and "ssl_check_hostname" not in self._redis.cluster.REDIS_ALLOWED_KEYS:
+                raise PdmError("tls with a cluster needs a newer Python package redis, which checks the servers' names")
+            self._common.update(ssl=True, ssl_cert_reqs="required", ssl_check_hostname=True,
+                                ssl_ca_certs=self._values.optional_text("cafile"))
+        login = {"username": self._values.optional_text("user"), "password": secret(self._values, "password") or None}
+        servers = _LOCAL if self._values["servers"] is None else self._values.endpoints("servers")
+        if self._path is not None:
+            self._places = [(self._path, partial(self._server, unix_socket_path=self._path, **login))]
+        elif self._is_cluster:
+            self._places = [(str(node), partial(self._cluster, node.host, node.port, login)) for node in servers]
+        elif self._master is not None:
+            word = secret(self._values, "sentinelpassword")
+            self._places = [(f"Sentinel {one}", partial(self._watched, one.host, one.port, word, login))
+                            for one in servers]
+        else:
+            self._places = [(str(one), partial(self._server, host=one.host, port=one.port, **login))
+                            for one in servers]
+
+    def probe(self) -> None:
+        """Look up a user who does not exist."""
+        self.open()
+        try:
+            records.probe_server(self.check)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        if self._is_cluster:
+            client.disconnect_connection_pools()
+        else:
+            client.connection_pool.disconnect()
+        client.close()
+
+    def describe(self) -> str:
+        """Return the arguments, secrets masked."""
+        return OPTIONS.describe(self.args)
+
+    def check(self, request: Request) -> Answer:
+        """Look the user up and compare the password."""
+        try:
+            record = self._look_up(request)
+        except ValueError as why:
+            return Answer(Outcome.FAILED, why=str(why))
+        return UNKNOWN if record is None else records.answer_to(request, record)
+
+    def find(self, user: str, namespace: str) -> Found | None:
+        """Look the user up."""
+        try:
+            record = self._look_up(Request(user, b"", "", "pop3", namespace))
+        except ValueError as why:
+            raise PdmError(str(why)) from None
+        return None if record is None else record.found
+
+    def _look_up(self, request: Request) -> records.Record | None:
+        """Return the record in a user's hash, None without one; raises ValueError and PdmError."""
+        if records.user_octets(request.user) is None:
+            return None
+        key = self._key.fill(request.user, request.namespace).encode("utf-8", "surrogateescape")
+        fields = self._hash(key, request.deadline)
+        return records.record_of({_text(name): _text(value) for name, value in fields.items()}) if fields else None
+
+    def _hash(self, key: bytes, deadline: float) -> Mapping[bytes, bytes]:
+        """Return a hash, empty if there is none: over the connection there is, or over new ones to each server in turn.
+
+        Raises PdmError.
+        """
+        if self._client is not None:
+            try:
+                return self._asked(deadline, self._client.hgetall, key)
+            except PdmError:
+                self.close()    # it may have been idle for too long
+        faults: list[str] = []
+        for place, connect in tuple(self._places):
+            try:
+                return self._asked(deadline, self._asked_newly, connect, key)
+            except PdmError as why:
+                self.close()
+                faults.append(f"{place}: {why}")
+                self._places.append(self._places.pop(0))
+        raise PdmError("; ".join(faults))
+
+    def _asked_newly(self, connect: Callable[[], Any], key: bytes) -> Mapping[bytes, bytes]:
+        self._client = connect()
+        fields: Mapping[bytes, bytes] = self._client.hgetall(key)
+        return fields
+
+    def _asked(self, deadline: float, call: Callable[..., Mapping[bytes, bytes]], *args: Any) -> Mapping[bytes, bytes]:
+        """Return what a call of the driver returns; raises PdmError if it fails or takes too long."""
+        try:
+            return within(self._values.seconds("timeout"), deadline, call, *args)
+        except (self._redis.RedisError, self._redis.exceptions.RedisClusterException, OSError) as why:
+            raise PdmError(" ".join(str(why).split())[:MAX_WHY] or type(why).__name__) from None
+
+    def _server(self, **place: Any) -> Any:
+        """Return a client of one server."""
+        return self._redis.Redis(**self._common, **place, db=self._values.integer("db"))
+
+    def _cluster(self, host: str, port: int, login: Mapping[str, Any]) -> Any:
+        """Return a client of the cluster that a node belongs to."""
+        node = self._redis.cluster.ClusterNode(host, port)
+        return self._redis.RedisCluster(startup_nodes=[node], **self._common, **login)
+
+    def _watched(self, host: str, port: int, word: str, login: Mapping[str, Any]) -> Any:
+        """Return a client of the master that a Sentinel names."""
+        kwargs = {**self._common, "password": word or None}
+        sentinel = self._redis.sentinel.Sentinel([(host, port)], sentinel_kwargs=kwargs)
+        try:
+            address, number = sentinel.discover_master(self._master)
+        finally:
+            for client in sentinel.sentinels:
+                client.connection_pool.disconnect()
+        return self._server(host=address, port=number, **login)
+
+
+def _text(octets: bytes) -> str:
+    return octets.decode("utf-8", "surrogateescape")

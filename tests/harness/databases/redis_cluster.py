@@ -1,0 +1,56 @@
+"""A Redis Cluster of three nodes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.harness.databases import UserRow
+from tests.harness.databases.redis import Redis, RedisServer, fields_of
+from tests.harness.needs import need_module
+from tests.harness.system import wait_for
+
+NODES = 3
+SLOTS = 16384
+
+
+class Cluster(Redis):
+    """Three masters without replicas."""
+
+    lacks = frozenset({"connections"})    # they have some among themselves, and the module several
+
+    def launched(self, folder: Path) -> list[RedisServer]:
+        """Start the nodes and tell them of each other."""
+        nodes = [RedisServer(folder / f"node{number}", self.user, "cluster-enabled yes", "cluster-node-timeout 2000")
+                 for number in range(NODES)]
+        for number, node in enumerate(nodes):
+            with node.admin() as client:
+                first, end = SLOTS * number // NODES, SLOTS * (number + 1) // NODES
+                client.execute_command("CLUSTER", "ADDSLOTS", *range(first, end))
+                client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+                for other in nodes[:number]:
+                    client.execute_command("CLUSTER", "MEET", "127.0.0.1", other.port)
+        wait_for(lambda: all(map(_is_whole, nodes)), 10.0, "the cluster")
+        return nodes
+
+    def words(self) -> list[str]:
+        """Return the arguments of the module."""
+        servers = ",".join(f"127.0.0.1:{node.port}" for node in self.servers)
+        return [f"servers={servers}", "cluster=on", *self.login()]
+
+    def store(self, rows: Sequence[UserRow]) -> None:
+        """Write users, wherever they belong."""
+        wait_for(lambda: all(map(_is_whole, self.servers)), 10.0, "the cluster")
+        with need_module("redis").RedisCluster(host="127.0.0.1", port=self.servers[0].port) as client:
+            for row in rows:
+                client.hset(f"users:{row.namespace}:{row.user}", mapping=fields_of(row))
+
+
+def _is_whole(node: RedisServer) -> bool:
+    """Tell whether a node knows all others and serves."""
+    with node.admin() as client:
+        told = client.execute_command("CLUSTER INFO")
+        return (told["cluster_state"], told["cluster_known_nodes"]) == ("ok", str(NODES))
+
+
+def launch(folder: Path) -> Cluster:
+    """Start the cluster."""
+    return Cluster(folder)
