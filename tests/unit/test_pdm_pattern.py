@@ -40,7 +40,37 @@ def test_names_of_which_there_is_no_mailbox(user: str) -> None:
     assert Pattern("%1h/%u").mailbox(user, "ns") is None
 
 
-@pytest.mark.parametrize("text", ["%x", "%h", "%0h", "%9h", "%12h", "%1u", "a%", "%1h" * 33, "%8h" * 5])
+@pytest.mark.parametrize(("pattern", "names", "filled"), [
+    ("%{Mail.Host-1}:%u", {"mail.host-1"}, "<h%st>:<j@e>"), ("%{none}", {"none"}, "<>"), ("%%{none}", set(), "%{none}"),
+    ("%1h%{mail.host-1}%1h", {"mail.host-1"}, "b<h%st>5"),
+])
+def test_values_by_name_and_an_escape(pattern: str, names: set[str], filled: str) -> None:
+    made = Pattern(pattern, with_names=True)
+    assert made.names == names
+    assert made.fill("j@e", "ns", {"mail.host-1": "h%st"}, lambda text: f"<{text}>") == filled
+
+
+def test_what_the_user_does_not_choose_may_be_any_part_of_a_mailbox() -> None:
+    made = Pattern("%{folder}/%u", with_names=True)
+    assert made.mailbox("joe", "ns", {"folder": "a b/c"}) == "a b/c/joe"
+    assert made.mailbox("joe", "ns", {}) is None
+    assert made.mailbox("a/b", "ns", {"folder": "c"}) is None
+
+
+@pytest.mark.parametrize(("pattern", "is_constant"), [
+    ("store1", True), ("100%%", True), ("%u", False), ("%1h", False), ("%{host}", False),
+])
+def test_constant_patterns(pattern: str, is_constant: bool) -> None:
+    assert Pattern(pattern, with_names=True).is_constant is is_constant
+
+
+@pytest.mark.parametrize("text", ["%{}", "%{a b}", "%{a", "%x"])
+def test_wrong_names(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is unknown .* allowed are %\{NAME\}, %u"):
+        Pattern(text, with_names=True)
+
+
+@pytest.mark.parametrize("text", ["%{host}", "%x", "%h", "%0h", "%9h", "%12h", "%1u", "a%", "%1h" * 33, "%8h" * 5])
 def test_wrong_patterns(text: str) -> None:
     with pytest.raises(ValueError, match="is unknown|there are only 32"):
         Pattern(text)
