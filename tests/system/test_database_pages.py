@@ -26,6 +26,7 @@ BEFORE = {
              "echo 'events {} http { include /etc/nginx/conf.d/*.conf; }' > /etc/nginx/nginx.conf",
              "service_reload_nginx() { nginx; }"],
     "redis": ["redis-server --daemonize yes --dir /tmp && until redis-cli PING; do :; done"],
+    "route": ["ip address add 10.0.0.7/32 dev lo"],
 }
 PROGRAMS = {"http": ["nginx"], "redis": ["redis-server", "redis-cli"]}
 PACKAGES = {"http": ["urllib3"], "redis": ["redis"]}
@@ -46,9 +47,9 @@ def commands_on(page: Path) -> Iterator[Command]:
 
 @pytest.mark.parametrize("name", sorted(BEFORE))
 def test_what_the_page_says_can_be_typed(name: str, tmp_path: Path) -> None:
-    for program in PROGRAMS[name]:
+    for program in PROGRAMS.get(name, []):
         need_program(program)
-    for package in PACKAGES[name]:
+    for package in PACKAGES.get(name, []):
         need_module(package)
     before = [Command(text, "...") for text in [*MACHINE, *BEFORE[name]]]
     commands = [*before, *commands_on(PAGES / f"{name}.md")]

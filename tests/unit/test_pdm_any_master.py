@@ -24,6 +24,7 @@ SHIPPED = {    # with arguments
     "passwd": ["/p"],
     "pgsql": ["hosts=h", "database=d", "user=u"],
     "redis": [],
+    "route": ["backends=s"],
     "sqlite": ["/s"],
     "template": ["u", "p", "b", "m"],
 }
