@@ -34,11 +34,11 @@ class Authority:
         return str(self.folder / "ca.pem")
 
     def sign(self, *names: str, kind: str = "ecdsa", days: int = 30, stem: str = "") -> KeyPair:
-        """Return a new certificate for some DNS names, valid for `days` from now; 0: over."""
+        """Return a new certificate for some DNS names or IPv4 addresses, valid for `days` from now; 0: over."""
         stem = stem or f"{names[0].replace('*', 'any')}-{kind}"
         key, request, certificate, extensions = (self.folder / f"{stem}.{end}" for end in ("key", "csr", "pem", "ext"))
         _openssl("req", *_KINDS[kind], "-nodes", "-subj", f"/CN={names[0]}", "-keyout", key, "-out", request)
-        alternatives = ",".join(f"DNS:{name}" for name in names)
+        alternatives = ",".join(f"{'IP' if name.replace('.', '').isdigit() else 'DNS'}:{name}" for name in names)
         extensions.write_text(f"subjectAltName={alternatives}\n{_STRICT}")
         _openssl("x509", "-req", "-in", request, "-CA", self.cafile, "-CAkey", self.folder / "ca.key",
                  "-CAcreateserial", "-days", str(days), "-extfile", extensions, "-out", certificate)
