@@ -57,6 +57,7 @@ missing() {
     command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ] || echo mariadb-server-core
     command -v mariadb >/dev/null || echo mariadb-client-core
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql
+    [ -x /usr/sbin/slapd ] || echo slapd
     machine_python -c 'import ensurepip' 2>/dev/null || echo python3-venv
     command -v promtool >/dev/null || echo prometheus
     command -v debootstrap >/dev/null || echo debootstrap
@@ -81,7 +82,7 @@ services_of() {
     case $1 in
     dovecot-pop3d) echo dovecot.service dovecot.socket ;;
     logrotate) echo logrotate.timer ;;
-    postfix | haproxy | keepalived | fail2ban | prometheus | postgresql | nginx | redis-server) echo "$1.service" ;;
+    postfix | haproxy | keepalived | fail2ban | prometheus | postgresql | nginx | redis-server | slapd) echo "$1.service" ;;
     esac
 }
 

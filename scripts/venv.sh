@@ -1,8 +1,8 @@
 #!/bin/sh
 # Make the virtual environment: venv.sh FOLDER [tests].  PYTHON names the interpreter (3.11 or later).
 # It gets what running needs, and with `tests` what tests and checks need instead.  On Debian the venv module, and
-# what the Berkeley DB module of the tests is compiled with, are packages of their own: root gets them, anyone else
-# is told their names.  Only the venv module is indispensable.
+# what the drivers of Berkeley DB and LDAP for the tests are compiled with, are packages of their own: root gets them,
+# anyone else is told their names.  Only the venv module is indispensable.
 set -eu
 
 venv=$1
@@ -49,37 +49,51 @@ has_header() {
 
 include_of() { "$1" -c 'import sysconfig; print(sysconfig.get_path("include"))'; }
 
-can_build_db() {
-    has_header db.h . && has_header Python.h "$(include_of "$1")"
+can_build_with() {
+    has_headers "$2" && has_header Python.h "$(include_of "$1")"
+}
+
+has_headers() {
+    for header in $1; do has_header "$header" . || return; done
 }
 
 # Only what is missing, so that nothing is upgraded.  Another interpreter than Debian's has its headers with it.
-db_packages() {
+packages_with() {
     has_header stdio.h . || echo gcc libc6-dev
-    has_header db.h . || echo libdb-dev
+    has_headers "$2" || echo "$3"
     has_header Python.h "$(include_of "$1")" ||
         "$1" -c 'import sys; sys.base_prefix == "/usr" and print("python%d.%d-dev" % sys.version_info[:2])'
 }
 
 get() { "$venv/bin/python" -m pip install -q --disable-pip-version-check -e "$1"; }
 
-get_db_module() {
-    if ! can_build_db "$venv/bin/python"; then
-        packages=$(db_packages "$venv/bin/python" | tr '\n' ' ')
+get_db_module() { get_compiled '.[db]' db.h libdb-dev; }
+
+# There are no wheels of python-ldap.
+get_ldap_module() {
+    "$venv/bin/python" -c 'import ldap' 2>/dev/null ||
+        get_compiled '.[ldap]' 'ldap.h sasl/sasl.h' 'libldap-dev libsasl2-dev'
+}
+
+# Get an extra that is compiled: get_compiled EXTRA HEADERS PACKAGES.
+get_compiled() {
+    why=
+    if ! can_build_with "$venv/bin/python" "$2"; then
+        packages=$(packages_with "$venv/bin/python" "$2" "$3" | tr '\n' ' ')
         # shellcheck disable=SC2086  # a list of names
         if ! can_install; then
             why="it is compiled with ${packages:-the headers of Python}"
         elif ! install $packages; then
             why="these could not be installed: $packages"
-        elif ! can_build_db "$venv/bin/python"; then
-            why="the headers of libdb and Python are not found"
+        elif ! can_build_with "$venv/bin/python" "$2"; then
+            why="$2 or the headers of Python are not found"
         fi
     fi
-    if [ -z "${why:-}" ]; then
-        get '.[db]' && return
+    if [ -z "$why" ]; then
+        get "$1" && return
         why="pip could not build it"
     fi
-    say "no Berkeley DB module, and the tests of the db module will be skipped: $why"
+    say "the tests that need $1 will be skipped: $why"
 }
 
 make_venv() {
@@ -100,6 +114,7 @@ get_for_tests() {
     say "installing what the tests need"
     ENABLE_DJB_HASH_CEXT=0 get '.[test,bcrypt,argon2,top,pgsql,http,mysql,redis]'
     get_db_module
+    get_ldap_module
     touch "$venv/.tests"
 }
 

@@ -39,7 +39,7 @@ OTHER_WORDS = {
 OTHER_OPTIONS = {"nodeamon"}
 # Pages that others bring.
 FOREIGN = {
-    "cron(8)", "crypt(3)", "link(2)", "listen(2)", "renameat2(2)", "sd_listen_fds(3)", "sd_notify(3)",
+    "cron(8)", "crypt(3)", "ldap.conf(5)", "link(2)", "listen(2)", "renameat2(2)", "sd_listen_fds(3)", "sd_notify(3)",
     "shutdown(2)"}
 # Paths that are none of ours.
 OTHER_PATHS = {"/dev/log", "/dev/null", "/etc/ssl/certs/ca-certificates.crt", "/etc/systemd/system",

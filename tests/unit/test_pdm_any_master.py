@@ -19,6 +19,7 @@ SHIPPED = {    # with arguments
     "cdb": ["/c"],
     "db": ["/d"],
     "http": ["url=http://h/"],
+    "ldap": ["uri=ldap://h", "base=o=x", "backend=s"],
     "master": ["/m"],
     "mysql": ["hosts=h", "database=d", "user=u"],
     "passwd": ["/p"],
@@ -28,7 +29,7 @@ SHIPPED = {    # with arguments
     "sqlite": ["/s"],
     "template": ["u", "p", "b", "m"],
 }
-BLOCKING = {"http", "mysql", "pgsql", "redis"}
+BLOCKING = {"http", "ldap", "mysql", "pgsql", "redis"}
 HASH = libcrypt.crypt(b"open sesame", "$5$rounds=1000$saltsalt")
 
 
