@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tests.harness.system import descendants_of, die_with_parent
+from tests.harness.system import descendants_of, die_with_parent, wait_for
 
 UNPRIVILEGED = "nobody"    # what servers run as that refuse to run as root
 
@@ -67,8 +67,9 @@ class Keeper:
         return [self.pid, *descendants_of(self.pid)] if self.pid else []
 
     def freeze(self) -> None:
-        """Stop all processes of the server."""
+        """Stop all processes of the server, and wait until all their threads have stopped."""
         self._signal(signal.SIGSTOP)
+        wait_for(lambda: all(_has_stopped(pid) for pid in self.family()), 5.0, "the server to stop")
 
     def thaw(self) -> None:
         """Let them go on."""
@@ -106,3 +107,12 @@ class Keeper:
     def _told(self) -> bytes:
         assert self._process.stdout is not None
         return self._process.stdout.readline()
+
+
+def _has_stopped(pid: int) -> bool:
+    """Tell whether no thread of a process runs (any more)."""
+    states = []
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):
+            states.append(stat.read_text(errors="replace").rpartition(")")[2].split()[0])
+    return set(states) <= {"T", "Z", "X"}
