@@ -64,8 +64,10 @@ class ModuleRunner:
     """One module, asked in whatever process calls; each process opens it anew."""
 
     def __init__(self, module: Asked, timeout: float, note: Callable[..., None],
-                 output: OutputCatcher | None = None) -> None:
-        """Ask `module`, which has at most `timeout` seconds for one question (0: no limit), or until its deadline.
+                 output: OutputCatcher | None = None, grace: float = 0.0) -> None:
+        """Ask `module`, which has at most `timeout` seconds for one question, or until its deadline (0: no limit).
+
+        It is interrupted `grace` seconds later: a driver that keeps the deadline itself is better not interrupted.
 
         `note(message, **fields)` logs a message of `popular.pdm.messages`.  Without `output`, what the module writes
         is not collected.
@@ -74,6 +76,7 @@ class ModuleRunner:
         self._timeout = timeout
         self._note: Callable[..., None] = note
         self._output = output
+        self._grace = grace
         self._opened_by = 0    # pid: nothing is used over a fork
 
     def answer(self, request: Request, identity: Found | None = None) -> Answer:
@@ -115,11 +118,11 @@ class ModuleRunner:
         """Return the module's answer, checked; any error is logged and counts as FAILED."""
         began = time.monotonic()
         until = min(request.deadline, began + self._timeout) if self._timeout > 0 else request.deadline
-        limit = max(_SHORTEST, until - began) if until < float("inf") else 0.0
+        limit = max(_SHORTEST, until - began + self._grace) if self._timeout > 0 else 0.0
         try:
             answer = limited(limit, self._put, request.until(until), identity)
         except TimeUp:
-            return self._failed(request, f"no answer within {limit:g} s")
+            return self._failed(request, f"no answer within {limit:.3g} s")
         except BaseException as why:    # a module is foreign code, and its fault must not end the session
             if is_interruption(why):
                 raise

@@ -26,6 +26,7 @@ from popular.unix.signals import IGNORED, set_handler
 
 MAX_QUESTIONS = 10_000    # after which a worker is replaced: drivers and their libraries may leak
 
+_GRACE = 0.25    # seconds after the deadline of a question, before its module is interrupted
 _CHANGED = "the module was changed in the meantime"
 _EVENTS = 4
 
@@ -45,7 +46,7 @@ class WorkerJob:
         self._linger = linger
         # The child that asks logs failures, with its session; what modules write is logged here.
         output = ModuleOutput(log)
-        self._runners = {module.ident: ModuleRunner(module, timeout, _ignore, output) for module in modules}
+        self._runners = {module.ident: ModuleRunner(module, timeout, _ignore, output, _GRACE) for module in modules}
 
     def run(self, child: Child) -> int:
         """Answer questions until it is time to leave; returns 0."""
