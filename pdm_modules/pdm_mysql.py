@@ -53,7 +53,7 @@ class Module(sql.SqlModule):
         except ImportError:
             raise PdmError("needs the Python package PyMySQL (pymysql): python3-pymysql, or PyMySQL") from None
         self._driver, self._connection_class = pymysql, _connection_class(pymysql)
-        self._context = self._trusting() if self.values.text("tls") == "on" else None
+        self._context = self._trusting() if self.values.flag("tls") else None
         self._password = secret(self.values, "password")
 
     def connect(self, host: Endpoint) -> sql.Link:
@@ -100,7 +100,9 @@ class _Link:
         cursor = self._connection.cursor()
         if self._do(cursor.execute, self._query.text(lambda name: literal(values[name]))) is None:
             return (), ()
-        return [column[0] for column in cursor.description or ()], cursor.fetchall()
+        columns, rows = [column[0] for column in cursor.description or ()], cursor.fetchall()
+        self._do(cursor.close)    # which reads the other results of a procedure
+        return columns, rows
 
     def close(self) -> None:
         """Close it."""
@@ -123,7 +125,7 @@ class _Link:
     def _do(self, call: Any, *words: object) -> Any:
         """Return what a call of the driver returns; None: the database cannot have such a text.
 
-        Raises Broken and ValueError.
+        Raises Broken and Refused.
         """
         try:
             return call(*words)
@@ -134,7 +136,7 @@ class _Link:
                 return None
             if code in _OF_CONNECTION or 2000 <= code < 3000 or not self._connection.open:
                 raise sql.Broken(text or "the connection was closed") from None
-            raise ValueError(f"the server says: {text}") from None
+            raise sql.Refused(f"the server says: {text}") from None
 
 
 def literal(text: str) -> str:

@@ -73,7 +73,7 @@ class Module(sql.SqlModule):
 
     def connect(self, host: Endpoint) -> sql.Link:
         """Connect, log in and prepare the query."""
-        tls = self.values.text("tls") == "on" and not host.host.startswith("/")
+        tls = self.values.flag("tls") and not host.host.startswith("/")
         words = {
             "host": host.host, "port": host.port, "dbname": self.values.text("database"),
             "user": self.values.text("user"), "client_encoding": "UTF8", "application_name": "pproxy",
@@ -165,7 +165,7 @@ class _Link:
         return self._checked(results[0]) if results else None
 
     def _checked(self, result: "PGresult") -> "PGresult | None":
-        """Return a result that is none of an error; raises Broken and ValueError."""
+        """Return a result that is none of an error; raises Broken and Refused."""
         pq = self._psycopg.pq
         if result.status in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
             return result
@@ -175,7 +175,7 @@ class _Link:
             raise sql.Broken(text)
         if state == _NO_SUCH_TEXT:
             return None
-        raise ValueError(f"PostgreSQL says: {text}")
+        raise sql.Refused(f"PostgreSQL says: {text}")
 
     def _wait(self, events: int) -> None:
         """Wait until the socket is ready; an earlier deadline interrupts it."""

@@ -21,7 +21,7 @@ from typing import ClassVar, Protocol, TypeVar, TypeVarTuple
 from popular.addresses import Endpoint, parse_endpoint
 from popular.pdm import records
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
-from popular.pdm.options import Choice, File, Kind, Options, Setting, String, Time, Values, did_you_mean, secret_rows
+from popular.pdm.options import Bool, File, Kind, Options, Setting, String, Time, Values, did_you_mean, secret_rows
 from popular.pdm.timelimit import TimeUp, limited
 
 PARAMETERS = ("user", "local", "domain", "namespace", "ip", "protocol")
@@ -111,6 +111,10 @@ class Broken(Exception):
     """A connection that cannot be made or used (any more); says why.  Another one may do."""
 
 
+class Refused(ValueError):
+    """The server has refused a query; says why.  The connection can be used."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hosts:
     """Kind of a list of servers: host names, addresses, and paths of unix sockets."""
@@ -152,7 +156,7 @@ def server_options(hosts: Kind, where: str, query: str) -> Options:
         Setting("query", String(4096), query, "What finds a user, with the parameters and columns of sqlite."),
         Setting("timeout", Time(0.1, 300.0), 2.0, "The longest wait for one server; then the next one is asked, until "
                 "pdmtimeout is over."),
-        Setting("tls", Choice("on", "off"), "on", "With on, servers must have a certificate for the host's name or "
+        Setting("tls", Bool(), True, "With on, servers must have a certificate for the host's name or "
                 "address as given here.  Connections over unix sockets have no TLS."),
         Setting("cafile", File(), "/etc/ssl/certs/ca-certificates.crt",
                 "PEM file of the authorities that may have issued the certificate."),
@@ -160,10 +164,13 @@ def server_options(hosts: Kind, where: str, query: str) -> Options:
 
 
 class Link(Protocol):
-    """A connection to one server.  Its methods raise Broken, or ValueError when the server refuses the query."""
+    """A connection to one server."""
 
     def ask(self, values: Mapping[str, str]) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
-        """Return the names of the columns and the rows, of which those after the second do not matter."""
+        """Return the names of the columns and the rows, of which those after the second do not matter.
+
+        Raises Broken and Refused; after any other exception the connection is not used again.
+        """
 
     def close(self) -> None:
         """Close it; never waits nor raises."""
@@ -190,7 +197,7 @@ class SqlModule(PdmModule):
         self._pid = 0                                         # of the process that has made the link
 
     def connect(self, host: Endpoint) -> Link:
-        """Return a new connection; raises Broken, OSError and PdmError.  Interrupted at the deadline."""
+        """Return a new connection; raises Broken, Refused, OSError and PdmError.  Interrupted at the deadline."""
         raise NotImplementedError
 
     def describe(self) -> str:
@@ -275,3 +282,8 @@ class SqlModule(PdmModule):
             return limited(seconds, call, *args)
         except TimeUp:
             raise Broken(f"no answer within {seconds:.2g} s") from None
+        except (Broken, Refused):
+            raise
+        except BaseException:    # what is still to come would be taken for the answer to the next question
+            self.close()
+            raise

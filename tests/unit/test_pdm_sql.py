@@ -126,7 +126,10 @@ class FakeLink:
                 raise sql.Broken(f"{what}\nfailed")
             case "refuse":
                 if what == "ask":
-                    raise ValueError("no such table")
+                    raise sql.Refused("no such table")
+            case "damage":
+                if what == "ask":
+                    raise UnicodeError("secret")
             case "once":
                 del self.module.deeds[self.host.host]
                 raise sql.Broken("closed")
@@ -193,6 +196,14 @@ def test_an_idle_connection_that_broke_is_replaced(module):
     module.deeds["one"] = "once"
     assert module.check(make_request("joe")).outcome is Outcome.OK
     assert module.did == ["connect one", "ask one", "ask one", "close one", "connect one", "ask one"]
+
+
+def test_a_connection_is_not_used_after_an_unexpected_error(module):
+    module.deeds["one"] = "damage"
+    assert module.check(make_request("joe")).outcome is Outcome.FAILED
+    del module.deeds["one"]
+    assert module.check(make_request("joe")).outcome is Outcome.OK
+    assert module.did == ["connect one", "ask one", "close one", "connect one", "ask one"]
 
 
 def test_a_refused_query_is_a_failure_and_no_reason_to_reconnect(module):
