@@ -117,7 +117,7 @@ def launch(folder: Path) -> MariaDb:
 def _fill(server: MariaDb) -> None:
     """Do what the page says, then choose a password that is harder to quote."""
     (server.folder / "users").write_text(f"filed:{stored('passwd')}:store::filed\n")
-    (server.folder / ".my.cnf").write_text(f"[client]\nsocket = {server.socket}\nuser = root\n")
+    (server.folder / ".my.cnf").write_text(f"[client]\nsocket = {server.socket}\nuser = root\nskip-ssl\n")
     type_commands("mysql", server.folder, {"HOME": str(server.folder)})
     with closing(server.admin()) as connection, connection.cursor() as cursor:
         cursor.execute("RENAME USER pproxy@'192.0.2.%' TO pproxy")
