@@ -89,8 +89,11 @@ class Dovecot:
     endpoint: Endpoint
 
     @classmethod
-    def start(cls, folder: Path, users: Mapping[str, str], pair: KeyPair | None = None) -> "Dovecot":
-        """Start a Dovecot in `folder` for `users` (name: password); with `pair` it demands TLS; raises NoDovecot."""
+    def start(cls, folder: Path, users: Mapping[str, str], pair: KeyPair | None = None, more: str = "") -> "Dovecot":
+        """Start a Dovecot in `folder` for `users` (name: password, which may go on with the rest of a line).
+
+        With `pair` it demands TLS; `more` are lines for its configuration.  Raises NoDovecot.
+        """
         program = find_dovecot()
         if len(str(folder)) > MAX_FOLDER:
             raise NoDovecot(f"the name of its folder is longer than {MAX_FOLDER} characters")
@@ -106,9 +109,9 @@ class Dovecot:
         _give(folder / "home", uid, gid)
         words: dict[str, object] = {"folder": folder, "users": folder / "users", "homes": folder / "home", "uid": uid,
                                     "gid": gid, "identity": _identity()}
-        template = _CONFIG + _WITHOUT_TLS
+        template = _CONFIG + more + _WITHOUT_TLS
         if pair is not None:
-            template = _CONFIG + _WITH_TLS
+            template = _CONFIG + more + _WITH_TLS
             words.update(certificate=pair.certificate, key=pair.key)
         for _ in range(5):      # another process may take the free port before Dovecot binds it
             port = _free_port()

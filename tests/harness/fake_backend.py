@@ -90,14 +90,21 @@ class FakeBackend:
     """Serves from `with` to the end of the block."""
 
     def __init__(self, script: Sequence[Step] | Callable[[int], Sequence[Step]], host: str = "127.0.0.1") -> None:
-        """Play `script` for every connection; a function is given the connection's number, from 0."""
+        """Play `script` for every connection; a function is given the connection's number, from 0.
+
+        A `host` that begins with a slash is the path of a unix socket to be made.
+        """
         self._script = script
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._sock = socket.create_server((host, 0), family=family)
+        if host.startswith("/"):
+            self._sock = socket.socket(socket.AF_UNIX)
+            self._sock.bind(host)
+            self._sock.listen()
+        else:
+            self._sock = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         self._thread = threading.Thread(target=self._serve, name="fake-backend")
         self._stopping = False
         self._current: socket.socket | None = None
-        self.endpoint = Endpoint(host, self._sock.getsockname()[1])
+        self.endpoint = Endpoint(host, 0 if host.startswith("/") else self._sock.getsockname()[1])
         self.sessions: list[FakeSession] = []
 
     def result(self, number: int = 0, seconds: float = 10.0) -> bytes:

@@ -6,30 +6,61 @@ from pathlib import Path
 import pytest
 
 from tests.harness.daemon import ROOT
+from tests.harness.dovecot import NoDovecot, find_dovecot
+from tests.harness.dovecot_config import configure
 from tests.harness.house import typed
 from tests.harness.manpages import Command, Example, commands_of
 from tests.harness.markdown import code_blocks
-from tests.harness.needs import need_module, need_program
+from tests.harness.needs import lacking, need_module, need_program
 
 PAGES = ROOT / "docs/databases"
 
 # What the machine of every page has: addresses of backends, the service user, and no service manager.
 MACHINE = [
-    "for host in 10.0.0.5 10.0.0.6; do ip address add $host/32 dev lo || exit 1; done",
+    "for host in 5 6 7; do ip address add 10.0.0.$host/32 dev lo || exit 1; done",
     "useradd --system --home-dir /pop --create-home pop",
     "install -d /etc/popular", "install -d -o pop -g pop /var/run/popular /var/log/popular",
     "systemctl() { \"service_$1_$2\"; }",
 ]
-# What runs there, or is installed, before the reader comes to a page; and what the page needs of this machine.
-BEFORE = {
-    "http": ["install -d /etc/nginx/conf.d /var/lib/nginx /var/log/nginx",
-             "echo 'events {} http { include /etc/nginx/conf.d/*.conf; }' > /etc/nginx/nginx.conf",
-             "service_reload_nginx() { nginx; }"],
-    "redis": ["redis-server --daemonize yes --dir /tmp && until redis-cli PING; do :; done"],
-    "route": ["ip address add 10.0.0.7/32 dev lo"],
-}
-PROGRAMS = {"http": ["nginx"], "redis": ["redis-server", "redis-cli"]}
-PACKAGES = {"http": ["urllib3"], "redis": ["redis"]}
+DOVECOT = """\
+{config_version}
+protocols =
+ssl = no
+log_path = /var/log/dovecot.log
+{passdb}
+{userdb}
+!include conf.d/*.conf"""
+
+
+def before_dovecot() -> list[str]:
+    """Return what makes a Dovecot without a listener for us."""
+    try:
+        language = find_dovecot().language
+    except NoDovecot as why:
+        lacking(str(why))
+    config = configure(DOVECOT, language, users="/etc/dovecot/users", uid=1, gid=1, homes="/srv/mail")
+    return ["install -d /etc/dovecot/conf.d /var/lib/dovecot",
+            f"cat > /etc/dovecot/dovecot.conf <<'END'\n{config}\nEND",
+            "service_restart_dovecot() { dovecot && until [ -S /run/dovecot/auth-popular ]; do :; done; }"]
+
+
+def before_http() -> list[str]:
+    """Return what makes an nginx without servers."""
+    need_program("nginx")
+    need_module("urllib3")
+    return ["install -d /etc/nginx/conf.d /var/lib/nginx /var/log/nginx",
+            "echo 'events {} http { include /etc/nginx/conf.d/*.conf; }' > /etc/nginx/nginx.conf",
+            "service_reload_nginx() { nginx; }"]
+
+
+def before_redis() -> list[str]:
+    """Return what starts a Redis without users."""
+    need_program("redis-cli")
+    need_module("redis")
+    return ["redis-server --daemonize yes --dir /tmp && until redis-cli PING; do :; done"]
+
+
+BEFORE = {"dovecot": before_dovecot, "http": before_http, "redis": before_redis, "route": lambda: []}
 
 
 def commands_on(page: Path) -> Iterator[Command]:
@@ -45,13 +76,9 @@ def commands_on(page: Path) -> Iterator[Command]:
             raise AssertionError(f"{page.name}: a block is neither console nor has it a file name")
 
 
-@pytest.mark.parametrize("name", sorted(BEFORE))
+@pytest.mark.parametrize("name", BEFORE)
 def test_what_the_page_says_can_be_typed(name: str, tmp_path: Path) -> None:
-    for program in PROGRAMS.get(name, []):
-        need_program(program)
-    for package in PACKAGES.get(name, []):
-        need_module(package)
-    before = [Command(text, "...") for text in [*MACHINE, *BEFORE[name]]]
+    before = [Command(text, "...") for text in [*MACHINE, *BEFORE[name]()]]
     commands = [*before, *commands_on(PAGES / f"{name}.md")]
     for command, answer in zip(commands, typed(tmp_path, [command.text for command in commands])):
         assert answer.code == command.code and command.is_answer(answer.output), (command.text, answer)

@@ -18,6 +18,8 @@ SHIPPED = {    # with arguments
     "any": ["s", "%u"],
     "cdb": ["/c"],
     "db": ["/d"],
+    "dovecot": ["socket=/s", "backend=s"],
+    "dovecot": ["socket=/s", "backend=s"],
     "http": ["url=http://h/"],
     "ldap": ["uri=ldap://h", "base=o=x", "backend=s"],
     "master": ["/m"],
@@ -29,7 +31,7 @@ SHIPPED = {    # with arguments
     "sqlite": ["/s"],
     "template": ["u", "p", "b", "m"],
 }
-BLOCKING = {"http", "ldap", "mysql", "pgsql", "redis"}
+BLOCKING = {"dovecot", "http", "ldap", "mysql", "pgsql", "redis"}
 HASH = libcrypt.crypt(b"open sesame", "$5$rounds=1000$saltsalt")
 
 
