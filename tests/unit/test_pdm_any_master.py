@@ -24,6 +24,7 @@ SHIPPED = {    # with arguments
     "ldap": ["uri=ldap://h", "base=o=x", "backend=s"],
     "master": ["/m"],
     "mysql": ["hosts=h", "database=d", "user=u"],
+    "pam": ["backend=s"],
     "passwd": ["/p"],
     "pgsql": ["hosts=h", "database=d", "user=u"],
     "redis": [],
@@ -31,7 +32,7 @@ SHIPPED = {    # with arguments
     "sqlite": ["/s"],
     "template": ["u", "p", "b", "m"],
 }
-BLOCKING = {"dovecot", "http", "ldap", "mysql", "pgsql", "redis"}
+BLOCKING = {"dovecot", "http", "ldap", "mysql", "pam", "pgsql", "redis"}
 HASH = libcrypt.crypt(b"open sesame", "$5$rounds=1000$saltsalt")
 
 
