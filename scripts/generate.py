@@ -43,7 +43,7 @@ CONFIGURED = (*PROGRAMS, *TOOLS)
 
 EXAMPLES: Mapping[str, Examples] = {
     "pproxy": {
-        "vserv": {"main": {"address": "0.0.0.0:110, [::]:110", "namespace": "example.org"}},
+        "vserv": {"main": {"address": "0.0.0.0:110, [::]:110", "namespace": "example.org", "userformat": "lower"}},
         "backend": {"store1": {"protocol": "cxpop", "address": "10.0.0.5:1110"}},
         "pdm": {"users": {"module": "passwd", "args": "/etc/popular/users"}},
         "capa": {"small": {"list": "TOP\\nUIDL\\nUSER"}},

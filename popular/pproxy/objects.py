@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from popular.addresses import Endpoint
 from popular.config.kinds import Address, Addresses, Bool, Choice, File, Id, Int, String, Time
@@ -19,6 +19,7 @@ from popular.daemon.tls import IMPLICIT, OFF, STARTTLS, Tls, tls_rows, want_read
 from popular.errors import ConfigError, Mistake, StartError
 from popular.net.wire import Wire
 from popular.pop3 import capability
+from popular.pproxy.userformat import NameForm, UserFormat
 
 if TYPE_CHECKING:
     from popular.net.tls.stream import TlsStream
@@ -37,6 +38,9 @@ VSERV = ObjectClass("vserv", "Virtual servers: addresses that clients connect to
             "Whether USER and PASS are accepted without TLS; local: only from this host."),
     Setting("smtpafterpop", Bool(), False,
             "on: the address of a client that logs in is recorded, so that they may send mail for a while."),
+    Setting("userformat", UserFormat(), None,
+            "How names of users are made uniform before the database modules see them, for example lower; see "
+            "popular.conf(5).  When not set, they stay as they are."),
 ))
 
 BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes; database modules name them by id.", (
@@ -86,6 +90,7 @@ class Vserv:
     plaintextauth: str = "on"      # whether a password needs no TLS: on, off or local
     tls: Tls | None = None
     smtpafterpop: bool = False
+    userformat: NameForm = NameForm()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +170,8 @@ def _vserv(item: Item, config: Config, tls: Tls | None) -> Vserv:
     values = item.values
     return Vserv(item.ident, values.text("namespace"), values.text("banner"), values.flag("enabled"),
                  list_of(item, config, ()), list_of(item, config, capability.TRANSACTION),
-                 values.text("plaintextauth"), tls, values.flag("smtpafterpop"))
+                 values.text("plaintextauth"), tls, values.flag("smtpafterpop"),
+                 cast(NameForm, values["userformat"] or NameForm()))
 
 
 def _backend(item: Item, config: Config) -> Backend:

@@ -139,10 +139,10 @@ class ProxySession:
 
     def authenticate(self, credentials: Credentials) -> Route:
         """Ask the database modules who the user is and where their mail is; raises LoginRefused."""
-        self.user, self.route, self.pdm = credentials.user, None, ""
+        self.user, self.route, self.pdm = self.vserv.userformat.applied(credentials.user), None, ""
         self.slot.call_user(self.user)
         verdict = self.session.child.lend(self.chain.check, Request(
-            user=credentials.user, password=credentials.password, ip=self.session.peer.host,
+            user=self.user, password=credentials.password, ip=self.session.peer.host,
             protocol="pop3", namespace=self.vserv.namespace, vserv=self.vserv.ident))
         for step in verdict.steps:
             self.slot.count_question(step.module, step.seconds, has_failed=step.answer.outcome is Outcome.FAILED)
