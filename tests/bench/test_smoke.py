@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import lookups
 from tests.bench.contenders import CONTENDERS, Contender, lacks
 from tests.bench.databases import write_users
 from tests.bench.growth_results import Growth
@@ -33,6 +34,7 @@ from tests.bench.ward import Ward
 from tests.bench.workloads import WORKLOADS, Setting, measure_sessions
 from tests.harness.control import greeting
 from tests.harness.daemon import ROOT
+from tests.harness.databases import kinds
 from tests.harness.system import all_pids, children_of, is_alive, reap, wait_for
 
 SMALL = Population(users=50, empty=2, mail=2, bulk=1, big=0)
@@ -51,6 +53,11 @@ def test_a_run_without_rivals(tmp_path):
     assert all(turn.sessions > 0 and turn.cost for turn in run.turns)
     assert (tmp_path / "benchmark-mail-4.svg").exists()
     assert users_of(tmp_path) == []
+
+
+def test_look_ups_are_measured():
+    figures = lookups.measure(kinds()["pgsql"], 100, 0.2)
+    assert figures.octets > 0 and all(cost.wall >= cost.own > 0 for cost in (figures.known, figures.unknown))
 
 
 @pytest.mark.limit(120)

@@ -14,7 +14,8 @@ from tests.harness.databases.page import type_commands
 from tests.harness.needs import need_module, need_program
 from tests.harness.system import wait_for
 
-_INSERT = "INSERT INTO users (password, user, backend, protocol, mailbox, buser, bpass, namespace) VALUES ({})"
+_INSERT = ("INSERT INTO users (password, user, backend, protocol, mailbox, buser, bpass, namespace) "
+           "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)")
 
 
 class MariaDb:
@@ -40,10 +41,9 @@ class MariaDb:
     def add(self, *rows: UserRow) -> None:
         """Add users."""
         with closing(self.admin()) as connection, connection.cursor() as cursor:
-            for row in rows:
-                cursor.execute(_INSERT.format(", ".join(["%s"] * 8)), (
-                    stored(row.password), row.user, row.backend, row.protocol, row.mailbox, row.buser, row.bpass,
-                    row.namespace))
+            cursor.executemany(_INSERT, [
+                (stored(row.password), row.user, row.backend, row.protocol, row.mailbox, row.buser, row.bpass,
+                 row.namespace) for row in rows])
 
     def start(self) -> None:
         """Start it and wait until it answers."""

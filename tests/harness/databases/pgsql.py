@@ -34,7 +34,7 @@ local all,replication postgres trust
 local all pproxy scram-sha-256
 hostssl all pproxy 127.0.0.1/32 scram-sha-256
 """
-_INSERT = 'INSERT INTO users (password, "user", backend, protocol, mailbox, buser, bpass, namespace) VALUES ({})'
+_COPY = 'COPY users (password, "user", backend, protocol, mailbox, buser, bpass, namespace) FROM STDIN'
 
 
 class Postgres:
@@ -58,11 +58,10 @@ class Postgres:
 
     def add(self, *rows: UserRow) -> None:
         """Add users."""
-        with closing(self.admin()) as connection:
+        with closing(self.admin()) as connection, connection.cursor().copy(_COPY) as copy:
             for row in rows:
-                connection.execute(_INSERT.format(", ".join(["%s"] * 8)), (
-                    stored(row.password), row.user, row.backend, row.protocol, row.mailbox, row.buser, row.bpass,
-                    row.namespace))
+                copy.write_row((stored(row.password), row.user, row.backend, row.protocol, row.mailbox, row.buser,
+                                row.bpass, row.namespace))
 
     def start(self) -> None:
         """Start it and wait until it answers."""

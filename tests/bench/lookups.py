@@ -1,0 +1,141 @@
+"""What one look-up costs in each database module over a server: `python -m tests.bench.lookups [MODULE…] [--users N]`.
+
+The servers are those of tests/harness/databases, on this machine, with tables of N users.  One process asks for users
+in random order, one after the other, as a PDM worker does.  Printed for each module: the time to load the users and
+their size on disk, and for users with the right password and for unknown ones the look-ups a second, and the CPU time
+of one, ours and the server's.  Nothing here is a timed test.
+"""
+
+import argparse
+import os
+import random
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from popular.pdm.api import Outcome, PdmModule
+from tests.harness.databases import Database, Launch, UserRow, kinds
+from tests.harness.pdm import make_module, make_request
+from tests.harness.system import descendants_of
+
+PASSWORD = "secret"
+PORTION = 10_000    # users that are added at once
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What look-ups took, in seconds for each of them."""
+
+    wall: float
+    own: float       # CPU time of the process that asks
+    server: float    # CPU time of the server
+
+    def __str__(self) -> str:
+        return f"{1 / self.wall:6.0f}/s {self.own * 1e6:5.0f} us {self.server * 1e6:5.0f} us"
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured of one module."""
+
+    module: str
+    load: float       # seconds to load all users
+    octets: int       # on disk
+    known: Cost
+    unknown: Cost
+
+    def __str__(self) -> str:
+        return f"{self.module:8} {self.load:7.1f} s {self.octets / 1e6:6.0f} MB  {self.known}  {self.unknown}"
+
+
+HEAD = "module        load      size     known      own   server   unknown      own   server"
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure and print."""
+    servers = kinds()
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.lookups", description=(__doc__ or "").split(":")[0])
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"all without any: {', '.join(servers)}")
+    parser.add_argument("--users", type=int, default=10_000, metavar="N", help="users in each database (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="length of a measurement (%(default)s)")
+    options = parser.parse_args(argv)
+    if unknown := set(options.modules) - set(servers):
+        parser.error(f"found {', '.join(unknown)}, wanted some of {', '.join(servers)}")
+    print(HEAD)
+    for name in options.modules or servers:
+        print(measure(servers[name], options.users, options.seconds), flush=True)
+
+
+def measure(launch: Launch, users: int, seconds: float) -> Figures:
+    """Return the figures of one module."""
+    folder = Path(tempfile.mkdtemp(prefix="popular-"))
+    folder.chmod(0o755)
+    try:
+        database = launch(folder)
+        try:
+            return _measured(database, folder, users, seconds)
+        finally:
+            database.close()
+    finally:
+        shutil.rmtree(folder)
+
+
+def _measured(database: Database, folder: Path, users: int, seconds: float) -> Figures:
+    before, began = _size(folder), time.monotonic()
+    for first in range(0, users, PORTION):
+        numbers = range(first, min(first + PORTION, users))
+        database.add(*(UserRow(_name(number), PASSWORD, mailbox=f"m/{number}") for number in numbers))
+    load, octets = time.monotonic() - began, _size(folder) - before
+    module = make_module(database.module, *database.words())
+    module.open()
+    try:
+        known = _cost(module, users, seconds, Outcome.OK)
+        unknown = _cost(module, users, seconds, Outcome.UNKNOWN)
+    finally:
+        module.close()
+    return Figures(database.module, load, octets, known, unknown)
+
+
+def _cost(module: PdmModule, users: int, seconds: float, outcome: Outcome) -> Cost:
+    """Ask for users; raises AssertionError for another answer than `outcome`."""
+    _ask(module, users, seconds / 10, outcome)    # until caches are warm
+    wall, own, server = time.monotonic(), time.process_time(), _servers()
+    count = _ask(module, users, seconds, outcome)
+    return Cost((time.monotonic() - wall) / count, (time.process_time() - own) / count, (_servers() - server) / count)
+
+
+def _ask(module: PdmModule, users: int, seconds: float, outcome: Outcome) -> int:
+    """Ask for some time; return how often."""
+    suffix = "" if outcome is Outcome.OK else ".invalid"
+    count, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        name = _name(random.randrange(users)) + suffix
+        answer = module.check(make_request(name, PASSWORD, namespace="default"))
+        assert answer.outcome is outcome, answer
+        count += 1
+    return count
+
+
+def _name(number: int) -> str:
+    return f"user{number}@example.org"
+
+
+def _servers() -> float:
+    """Return the CPU seconds of all processes below this one."""
+    ticks = 0
+    for pid in descendants_of(os.getpid()):
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / _TICKS
+
+
+def _size(folder: Path) -> int:
+    """Return the octets that the files of a folder take on disk."""
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
+
+
+if __name__ == "__main__":
+    main()
