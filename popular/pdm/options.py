@@ -50,6 +50,8 @@ class Options:
         for row in self.rows:
             if row.required and given.get(row.name) is None:
                 raise ValueError(row.missing)
+            if row.secret and None not in (given.get(row.name), given.get(f"{row.name}file")):
+                raise ValueError(f"give {row.name} or {row.name}file, not both")
         return Values({row.name: given.get(row.name, row.default) for row in self.rows})
 
     def describe(self, words: Sequence[str]) -> str:
@@ -86,10 +88,7 @@ def secret_rows(name: str, what: str) -> tuple[Setting, Setting]:
 
 
 def secret(values: Values, name: str) -> str:
-    """Return the secret of `secret_rows(name, …)`, empty if neither key was given; raises PdmError as `read_secret`.
-
-    A secret that is given directly is preferred to that in the file.
-    """
+    """Return the secret of `secret_rows(name, …)`, empty if neither key was given; raises PdmError as `read_secret`."""
     direct = values.optional_text(name)
     if direct is not None:
         return direct
