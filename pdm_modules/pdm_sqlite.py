@@ -27,8 +27,6 @@ MAX_SECONDS = 10.0          # of one query, if the chain sets no earlier deadlin
 LOCK_SECONDS = 0.25         # to wait for a writer
 STEPS = 20_000              # of SQLite's machine between two checks of the clock, about a millisecond
 
-_OF_QUERY = tuple((column, *[None] * 6) for column in records.RECORD_FIELDS)    # as PEP 249 describes QUERY's columns
-
 
 class Module(PdmModule):
     """The users that one query finds in one SQLite database."""
