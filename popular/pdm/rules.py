@@ -2,7 +2,7 @@
 
     passwords   more passwords, such as those of single devices: lines `LABEL:HASH`, at most MAX_PASSWORDS; the log
                 names the label
-    disabled    why the user cannot log in; empty: they can
+    disabled    why the user cannot log in; empty, off, no, false or 0: they can
     until       the last moment at which they can: seconds since 1970, `2027-01-31` (to the end of that day, UTC) or
                 `2027-01-31T12:00:00+01:00`
     networks    the networks from which they can, separated by commas or blanks; empty: from all
@@ -65,6 +65,8 @@ NO_RULES = LoginRules()
 def login_rules(values: Mapping[str, str]) -> LoginRules:
     """Return the rules among the values of a record."""
     disabled, until, networks, vservs = (values.get(name, "") for name in ("disabled", "until", "networks", "vservs"))
+    if _SWITCH.get(disabled.lower()) is False:    # a column of a type for yes and no
+        disabled = ""
     if not (disabled or until or networks or vservs):
         return NO_RULES
     return LoginRules(disabled, _moment(until) if until else float("inf"), _networks(networks), _words(vservs))

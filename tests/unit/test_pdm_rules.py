@@ -22,6 +22,10 @@ def asked(values: dict[str, str], password: str = "secret", *, ip: str = "192.0.
 @pytest.mark.parametrize(("values", "objection"), [
     ({}, ""),
     ({"disabled": ""}, ""),
+    ({"disabled": "f"}, ""),
+    ({"disabled": "0"}, ""),
+    ({"disabled": "No"}, ""),
+    ({"disabled": "1"}, "disabled: 1"),
     ({"disabled": "has not paid"}, "disabled: has not paid"),
     ({"until": "99999999999"}, ""),
     ({"until": "1"}, "expired"),
