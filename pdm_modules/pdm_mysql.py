@@ -4,8 +4,7 @@
 
 OPTIONS lists all keys; `popular.pdm.sql` explains the query.  Without `query`:
 
-    SELECT password, backend, protocol, mailbox, buser, bpass FROM users
-    WHERE user = :user AND namespace = :namespace
+    SELECT * FROM users WHERE user = :user AND namespace = :namespace
 
 Several hosts are servers with the same data; a replica, which can only be read, is as good as any.  It needs the Python
 package PyMySQL, which cannot prepare a query at the server.  The values of parameters are written into the query as
@@ -21,8 +20,7 @@ from popular.pdm import sql
 from popular.pdm.api import PdmError
 from popular.pdm.options import secret
 
-QUERY = ("SELECT password, backend, protocol, mailbox, buser, bpass FROM users "
-         "WHERE user = :user AND namespace = :namespace")
+QUERY = "SELECT * FROM users WHERE user = :user AND namespace = :namespace"
 OPTIONS = sql.server_options(sql.Hosts(3306), "The servers: HOST, HOST:PORT, or the path of a unix socket, such as "
                              "/run/mysqld/mysqld.sock, separated by commas.", QUERY)
 

@@ -4,8 +4,7 @@
 
 OPTIONS lists all keys; `popular.pdm.sql` explains the query.  Without `query`:
 
-    SELECT password, backend, protocol, mailbox, buser, bpass FROM users
-    WHERE "user" = :user AND namespace = :namespace
+    SELECT * FROM users WHERE "user" = :user AND namespace = :namespace
 
 Several hosts are servers with the same data; a standby, which can only be read, is as good as any.  The query is
 prepared once for each connection.  It needs the Python package psycopg; of that, only the part which is close to the C
@@ -26,8 +25,7 @@ from popular.pdm.options import secret
 if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
 
-QUERY = ('SELECT password, backend, protocol, mailbox, buser, bpass FROM users '
-         'WHERE "user" = :user AND namespace = :namespace')
+QUERY = 'SELECT * FROM users WHERE "user" = :user AND namespace = :namespace'
 OPTIONS = sql.server_options(sql.Hosts(5432), "The servers: HOST, HOST:PORT, or the folder of a unix socket, such as "
                              "/run/postgresql, separated by commas.", QUERY)
 

@@ -4,8 +4,7 @@
 
 `popular.pdm.sql` explains the parameters and columns of QUERY.  Without it:
 
-    SELECT password, backend, protocol, mailbox, buser, bpass FROM users
-    WHERE user = :user AND namespace = :namespace
+    SELECT * FROM users WHERE user = :user AND namespace = :namespace
 
 The database is opened read-only, once in each process, and again after the file was replaced; a query that
 takes too long is interrupted.  A database in WAL mode must be in a folder where its `-shm` file can be
@@ -21,8 +20,7 @@ from popular.pdm import records, sql
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
 
 USAGE = "sqlite FILE [QUERY]"
-QUERY = ("SELECT password, backend, protocol, mailbox, buser, bpass FROM users "
-         "WHERE user = :user AND namespace = :namespace")
+QUERY = "SELECT * FROM users WHERE user = :user AND namespace = :namespace"
 MAX_SECONDS = 10.0          # of one query, if the chain sets no earlier deadline
 LOCK_SECONDS = 0.25         # to wait for a writer
 STEPS = 20_000              # of SQLite's machine between two checks of the clock, about a millisecond

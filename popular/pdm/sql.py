@@ -1,10 +1,10 @@
 """What the modules sqlite, pgsql and mysql share: their query, the record from its row, and servers that may fail.
 
 A query has the parameters `:user`, `:local` and `:domain` (the parts of the user's name before and after its last
-`@`), `:namespace`, `:ip` and `:protocol`, and must use `:user` or `:local`.  Its columns are those of
-`popular.pdm.records`: found by name if the query has columns named `password` and `backend`, otherwise taken in this
-order; the last ones may be omitted.  NULL is an empty text.  No row means that the user is unknown; more than one is a
-failure.
+`@`), `:namespace`, `:vserv`, `:ip` and `:protocol`, and must use `:user` or `:local`.  Its columns have the names of
+values of `popular.pdm.records`; others are ignored.  Without columns named `password` and `backend`, they are taken in
+the order of RECORD_FIELDS, of which the last ones may be omitted.  NULL is an empty text.  No row means that the user
+is unknown; more than one is a failure.
 
 A `SqlModule` asks one of several servers over one connection, which it keeps.  When that fails it asks the next server,
 until the question's deadline; it stays with the server that has answered.  Runs in the process that asks, and its
@@ -24,7 +24,7 @@ from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule
 from popular.pdm.options import Bool, File, Kind, Options, Setting, String, Time, Values, did_you_mean, secret_rows
 from popular.pdm.timelimit import TimeUp, limited
 
-PARAMETERS = ("user", "local", "domain", "namespace", "ip", "protocol")
+PARAMETERS = ("user", "local", "domain", "namespace", "vserv", "ip", "protocol")
 MAX_HOSTS = 16
 
 _T = TypeVar("_T")
@@ -71,7 +71,7 @@ def parameters_of(request: Request) -> dict[str, str] | None:
     user = request.user
     local, _, domain = user.rpartition("@")
     values = {"user": user, "local": local or user, "domain": domain if local else "",
-              "namespace": request.namespace, "ip": request.ip, "protocol": request.protocol}
+              "namespace": request.namespace, "vserv": request.vserv, "ip": request.ip, "protocol": request.protocol}
     try:
         is_text = b"\0" not in "".join(values.values()).encode() and len(user.encode()) <= records.MAX_KEY
     except UnicodeEncodeError:    # octets that are not UTF-8

@@ -34,8 +34,8 @@ def test_parameters_are_found_where_they_are_none_of_a_text(text, marked):
     ("SELECT 1", "the query uses neither :user nor :local, so it cannot tell users apart"),
     ("SELECT ':user'", "the query uses neither :user nor :local, so it cannot tell users apart"),
     ("SELECT :usr", "the query has an unknown parameter 'usr'; did you mean 'user'?"),
-    ("SELECT :user, :pass", "the query has an unknown parameter 'pass'; there are user, local, domain, namespace, ip, "
-                            "protocol"),
+    ("SELECT :user, :pass", "the query has an unknown parameter 'pass'; there are user, local, domain, namespace, "
+                            "vserv, ip, protocol"),
 ])
 def test_queries_that_cannot_work(text, why):
     with pytest.raises(ValueError) as caught:
@@ -54,7 +54,7 @@ def test_queries_that_cannot_work(text, why):
 ])
 def test_values_of_parameters(user, values):
     found = sql.parameters_of(make_request(user, ip="::1"))
-    rest = {"namespace": "example.org", "ip": "::1", "protocol": "pop3"}
+    rest = {"namespace": "example.org", "vserv": "", "ip": "::1", "protocol": "pop3"}
     assert found == (None if values is None else values | rest)
 
 
