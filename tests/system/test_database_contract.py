@@ -33,6 +33,8 @@ JOE = UserRow("joe", "joe's secret", mailbox="j/joe")
 OTHER_JOE = UserRow("joe", "other", backend="other", mailbox="o/joe", namespace="example.com")
 BACKEND_USER = UserRow("ann@example.org", "ann's secret", backend="old", protocol="pop3", mailbox="", buser="ann",
                        bpass="p:w'%\\ ü")
+WITH_PHONE = UserRow("eve", "eve's secret", passwords=(("laptop", "of the laptop"), ("my phone", "of the phone")))
+DISABLED = UserRow("dan", "dan's secret", disabled="has not paid")
 ODD = [UserRow(name, f"odd {name}", mailbox=f"odd/{number}") for number, name in enumerate((
     "o'neil", 'quo"te', "per%cent", "back\\slash", "two words", "jöe", "a+b@example.org", "a_b", "*", "(x)", "$1",
     ":user"))]
@@ -81,6 +83,8 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
             server.add(JOE)
             if "places" not in server.lacks:
                 server.add(BACKEND_USER)
+            if "rules" not in server.lacks:
+                server.add(WITH_PHONE, DISABLED)
             if "namespaces" not in server.lacks:
                 server.add(OTHER_JOE)
             yield server
@@ -152,6 +156,22 @@ def test_the_same_name_in_two_namespaces(asker: Asker, unknown: Outcome, having:
     assert [is_place(asker.ask(row), row) for row in (JOE, OTHER_JOE)] == [True, True]
     assert asker.ask(JOE, OTHER_JOE.password).outcome is Outcome.DENIED
     assert asker.ask(replace(JOE, namespace="example.net")).outcome is unknown
+
+
+def test_one_of_several_passwords(asker: Asker, having: Callable[[str], None]) -> None:
+    having("rules")
+    labels = {WITH_PHONE.password: "", **{password: label for label, password in WITH_PHONE.passwords}}
+    for password, label in labels.items():
+        answer = asker.ask(WITH_PHONE, password)
+        assert answer.outcome is Outcome.OK and answer.found is not None and answer.found.label == label
+    assert asker.ask(WITH_PHONE, "laptop").outcome is Outcome.DENIED
+
+
+def test_a_disabled_user(asker: Asker, having: Callable[[str], None]) -> None:
+    having("rules")
+    answer = asker.ask(DISABLED)
+    assert (answer.outcome, answer.why) == (Outcome.DENIED, "disabled: has not paid") and is_place(answer, DISABLED)
+    assert asker.ask(DISABLED, "wrong").outcome is Outcome.DENIED
 
 
 def test_users_are_found_without_a_password(asker: Asker, having: Callable[[str], None]) -> None:

@@ -28,6 +28,13 @@ class UserRow:
     buser: str = ""
     bpass: str = ""
     namespace: str = "default"
+    passwords: tuple[tuple[str, str], ...] = ()    # more passwords, after their labels
+    disabled: str = ""                             # why the user cannot log in
+
+    def rules(self) -> dict[str, str]:
+        """Return the values that are stored besides password and place."""
+        lines = (f"{label}:{stored(password)}" for label, password in self.passwords)
+        return {"passwords": "\n".join(lines), "disabled": self.disabled}
 
 
 class Database(Protocol):
@@ -36,7 +43,7 @@ class Database(Protocol):
     module: str              # the NAME of pdm_NAME.py
     driver: str              # the Python module that it needs; empty: none
     secret: str              # the module's own password at the server; empty: it has none
-    lacks: frozenset[str]    # what of the contract is not its: namespaces, places, find, unknown, connections
+    lacks: frozenset[str]    # what of the contract is not its: namespaces, places, find, unknown, connections, rules
 
     def words(self) -> list[str]:
         """Return the arguments of the module."""

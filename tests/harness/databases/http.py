@@ -67,7 +67,7 @@ class Nginx:
     module = "http"
     driver = "urllib3"
     secret = "key of pproxy"
-    lacks = frozenset({"find", "unknown"})
+    lacks = frozenset({"find", "unknown", "rules"})
 
     def __init__(self, folder: Path, pair: KeyPair | None = None) -> None:
         """Start it without users; with `pair` it speaks TLS."""

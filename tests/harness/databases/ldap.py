@@ -62,7 +62,7 @@ class Slapd:
     module = "ldap"
     driver = "ldap"
     secret = "pass'word \\ of ,pproxy"
-    lacks = frozenset({"connections"})    # it has two
+    lacks = frozenset({"connections", "rules"})    # it has two connections
 
     def __init__(self, folder: Path, authority: Authority, ports: Sequence[int], keeper: Keeper) -> None:
         self.folder, self.authority, self._keeper = folder, authority, keeper

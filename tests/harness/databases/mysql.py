@@ -14,8 +14,9 @@ from tests.harness.databases.page import type_commands
 from tests.harness.needs import need_module, need_program
 from tests.harness.system import wait_for
 
-_INSERT = ("INSERT INTO users (password, user, backend, protocol, mailbox, buser, bpass, namespace) "
-           "VALUES (%s, %s, %s, %s, %s, %s, %s, %s)")
+_INSERT = ("INSERT INTO users "
+           "(password, user, backend, protocol, mailbox, buser, bpass, namespace, passwords, disabled) "
+           "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)")
 
 
 class MariaDb:
@@ -43,7 +44,7 @@ class MariaDb:
         with closing(self.admin()) as connection, connection.cursor() as cursor:
             cursor.executemany(_INSERT, [
                 (stored(row.password), row.user, row.backend, row.protocol, row.mailbox, row.buser, row.bpass,
-                 row.namespace) for row in rows])
+                 row.namespace, *row.rules().values()) for row in rows])
 
     def start(self) -> None:
         """Start it and wait until it answers."""

@@ -34,7 +34,8 @@ local all,replication postgres trust
 local all pproxy scram-sha-256
 hostssl all pproxy 127.0.0.1/32 scram-sha-256
 """
-_COPY = 'COPY users (password, "user", backend, protocol, mailbox, buser, bpass, namespace) FROM STDIN'
+_COPY = ('COPY users (password, "user", backend, protocol, mailbox, buser, bpass, namespace, passwords, disabled) '
+         "FROM STDIN")
 
 
 class Postgres:
@@ -61,7 +62,7 @@ class Postgres:
         with closing(self.admin()) as connection, connection.cursor().copy(_COPY) as copy:
             for row in rows:
                 copy.write_row((stored(row.password), row.user, row.backend, row.protocol, row.mailbox, row.buser,
-                                row.bpass, row.namespace))
+                                row.bpass, row.namespace, *row.rules().values()))
 
     def start(self) -> None:
         """Start it and wait until it answers."""

@@ -126,7 +126,7 @@ class Redis:
 def fields_of(row: UserRow) -> dict[str, str]:
     """Return a user's hash."""
     return {"password": stored(row.password), "backend": row.backend, "protocol": row.protocol,
-            "mailbox": row.mailbox, "buser": row.buser, "bpass": row.bpass}
+            "mailbox": row.mailbox, "buser": row.buser, "bpass": row.bpass, **row.rules()}
 
 
 def launch(folder: Path) -> Redis:
