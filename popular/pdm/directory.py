@@ -10,15 +10,17 @@ but only the certificate authorities there count, and only if `cafile` is not gi
 
 import os
 import re
+import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from popular.config.store import Values
 from popular.errors import StartError
 from popular.pdm.api import PdmError
+from popular.unix.signals import set_mask
 
 T = TypeVar("T")
 
@@ -34,6 +36,7 @@ _STARTTLS = bytes.fromhex("301d02010177188016") + b"1.3.6.1.4.1.1466.20037"    #
 _UNSAFE = re.compile(rb"[^A-Za-z0-9@._-]")
 _REASON = re.compile(r"AcceptSecurityContext error, data ([0-9a-f]+)", re.ASCII)
 _LEAST = 0.01    # seconds: a limit of 0 would mean that there is none
+_MOST = 0.95     # of the time until the deadline, so that there is some left to say which server was silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +89,16 @@ class LdapLink:
 
         Raises PdmError if none can by the deadline (of time.monotonic()), or if the answer of one is an error.
         """
+        with _undisturbed():
+            return self._ask(question, deadline)
+
+    def _ask(self, question: "Callable[[LdapServer], T]", deadline: float) -> T:
         kept = self._server is not None
         tries = [self._places[0]] * kept + self._places    # the server may have closed the kept connection meanwhile
         failures: dict[LdapUri, str] = {}
         for number, place in enumerate(tries):
             now = time.monotonic()
-            share = min(self._options.seconds("timeout"), (deadline - now) / (len(tries) - number))
+            share = min(self._options.seconds("timeout"), _MOST * (deadline - now) / (len(tries) - number))
             if share <= 0 or place in failures:
                 continue
             try:
@@ -110,9 +117,10 @@ class LdapLink:
 
     def close(self) -> None:
         """Close the connection, or let go of it if it is another process's."""
-        server, self._server = self._server, None
-        if server is not None:
-            server.close(is_ours=self._pid == os.getpid())
+        with _undisturbed():
+            server, self._server = self._server, None
+            if server is not None:
+                server.close(is_ours=self._pid == os.getpid())
 
     def _connected(self, place: LdapUri, until: float) -> "LdapServer":
         """Return the kept connection or a new one, for questions that end at `until`."""
@@ -270,6 +278,19 @@ class LdapServer:
     @property
     def _left(self) -> float:
         return max(_LEAST, self.until - time.monotonic())
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put off the alarm of popular.pdm.timelimit, which could leave a lock of the driver closed.
+
+    Every wait here is bounded by itself, but for the look-up of a host's address.
+    """
+    mask = set_mask(signal.SIG_BLOCK, {signal.SIGALRM})
+    try:
+        yield
+    finally:
+        set_mask(signal.SIG_SETMASK, mask)
 
 
 def escape(text: str) -> str:

@@ -17,6 +17,7 @@ import pytest
 from popular.errors import PdmError
 from popular.pdm import libcrypt
 from popular.pdm.api import Answer, Found, Outcome
+from popular.pdm.timelimit import TimeUp, limited
 from tests.harness.acting_directory import EXTENDED, acting, directory, message
 from tests.harness.certificates import Authority
 from tests.harness.daemon import ROOT
@@ -314,6 +315,14 @@ def silent() -> Iterator[str]:
     """The URI of a server that never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield f"ldap://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_an_alarm_that_strikes_in_a_question_leaves_no_lock_closed(load, silent):
+    module = load(uri=silent)
+    for _ in range(3):
+        with pytest.raises(TimeUp):
+            limited(0.05, module.check, make_request("joe").until(time.monotonic() + 0.2))
+        module.close()    # would not return
 
 
 @pytest.mark.parametrize("kind", ["closed", "silent", "stranger"])
