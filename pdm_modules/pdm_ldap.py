@@ -2,8 +2,8 @@
 
     ldap uri=ldaps://ldap1.example.org base=ou=people,dc=example,dc=org backend=%{mailHost} mailbox=%{uid}
 
-One search finds the user's entry.  The fields `backend`, `protocol`, `mailbox`, `buser` and `bpass` of the record are
-patterns (popular.pdm.pattern), in which `%{NAME}` is an attribute of the entry.  With `password=%{userPassword}` the
+One search finds the user's entry.  The fields of the record (popular.pdm.records and rules) are patterns
+(popular.pdm.pattern), in which `%{NAME}` is an attribute of the entry.  With `password=%{userPassword}` the
 password is compared with this attribute; without, the directory checks it: the module binds as the entry.  OPTIONS has
 all arguments.
 
@@ -18,6 +18,7 @@ Runs in a PDM worker.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from popular.pdm import records
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
@@ -36,6 +37,12 @@ FIELDS = (
     Setting("mailbox", String(), None, "The mailbox, for cxpop and xpop."),
     Setting("buser", String(), None, "The user's name at a backend with pop3."),
     Setting("bpass", String(), None, "The password at a backend with pop3; without it, the client's own.", secret=True),
+    Setting("passwords", String(), None, "More passwords, each value LABEL:HASH.  They are compared first."),
+    Setting("disabled", String(), None, "Why the user cannot log in; any text means that they cannot."),
+    Setting("until", String(), None, "The last moment at which the user can log in."),
+    Setting("networks", String(), None, "The networks from which the user can log in."),
+    Setting("vservs", String(), None, "The virtual servers at which the user can log in."),
+    Setting("softfail", String(), None, "on or off, instead of the backend's setting."),
 )
 OPTIONS = Options(
     Setting("uri", String(), None, "The servers, separated by commas: ldaps://HOST, ldap://HOST or "
@@ -58,6 +65,7 @@ OPTIONS = Options(
     *FIELDS,
 )
 
+_BETWEEN = {"passwords": "\n", "networks": ",", "vservs": ","}    # what separates several values of an attribute
 _ORDER = (Outcome.OK, Outcome.FAILED, Outcome.DENIED)    # of the answers for several passwords, the best first
 
 
@@ -157,22 +165,28 @@ class Module(PdmModule):
     def _bound(self, request: Request, entry: LdapEntry) -> Answer:
         """Let the directory check the password; raises PdmError and ValueError."""
         password, record = request.password, self._record(request, entry, "*")
+        if record.others:
+            answer = records.answer_to(request, replace(record, stored=""))
+            if answer.why != records.WRONG:
+                return answer
         if not password or b"\0" in password:
-            return Answer(Outcome.DENIED, record.found, "wrong password")
+            return Answer(Outcome.DENIED, record.found, records.WRONG)
         why = self._links[1].ask(lambda server: server.refusal(entry.dn, password), request.deadline)
         return Answer(Outcome.DENIED, record.found, why) if why else records.accepted(request, record)
 
     def _record(self, request: Request, entry: LdapEntry, stored: str) -> records.Record:
         """Return the user's record with the password `stored`; raises ValueError."""
-        values = {name: _only(name, entry) for key, pattern in self.patterns.items() if key != "password"
-                  for name in pattern.names}
         user, namespace = request.user, request.namespace
-        if "user" in self.patterns:
-            user = self.patterns["user"].fill(user, namespace, values)
-        fields = {name: pattern.fill(user, namespace, values) for name, pattern in self.patterns.items()}
-        mailbox = fields.get("mailbox")
-        if mailbox and self.patterns["mailbox"].mailbox(user, namespace, values) is None:
-            raise ValueError(f"{mailbox!a} cannot be a mailbox")
+        fields: dict[str, str] = {}
+        for key, pattern in self.patterns.items():    # `user` is the first
+            if key == "password":
+                continue
+            values = {name: _joined(key, name, entry) for name in pattern.names}
+            fields[key] = pattern.fill(user, namespace, values)
+            if key == "user":
+                user = fields[key]
+            elif key == "mailbox" and fields[key] and pattern.mailbox(user, namespace, values) is None:
+                raise ValueError(f"{fields[key]!a} cannot be a mailbox")
         if "buser" in fields and "bpass" not in fields:
             fields["bpass"] = request.password.decode("utf-8", "surrogateescape")
         return records.record_of({**fields, "password": stored})
@@ -191,8 +205,9 @@ def _prove(values: Values, base: Pattern, words: Pattern, patterns: Mapping[str,
         raise ValueError("password must have one attribute, as in password=%{userPassword}")
 
 
-def _only(name: str, entry: LdapEntry) -> str:
-    values = entry.values.get(name, [""])
-    if len(values) != 1:
+def _joined(key: str, name: str, entry: LdapEntry) -> str:
+    """Return the values of an attribute for the field `key`; raises ValueError if there are too many."""
+    values = entry.values.get(name, [])
+    if len(values) > 1 and key not in _BETWEEN:
         raise ValueError(f"{name} has {len(values)} values, and must have one")
-    return values[0]
+    return _BETWEEN.get(key, "").join(values)

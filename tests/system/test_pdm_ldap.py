@@ -67,6 +67,8 @@ def fill(manager: Any) -> None:
     person("several", userPassword=(ssha("first"), ssha("secret")))
     person("clear", userPassword="secret")
     person("none")
+    person("ruled", userPassword=ssha("secret"), title="has not paid", o=("192.0.2.0/24", "127.0.0.0/8"),
+           carLicense=("phone:{PLAIN}phone", "laptop:{PLAIN}laptop"))
     person("two boxes", userPassword=ssha("secret"), description=("j/1", "j/2"))
     person("homeless", userPassword=ssha("secret"), description="")
     person("odd \\2c \\2b \\22 \\5c \\3c\\3e", uid="odd", userPassword=ssha("secret"), description="j/odd")
@@ -189,6 +191,22 @@ def test_referrals_are_not_followed(slapd, load):
         with pytest.raises(PdmError, match="Referral"):
             load(base=f"cn=far joe,{dn}").check(make_request("far joe"))
     assert seen == []
+
+
+@pytest.mark.parametrize("password", [None, "%{userPassword}"], ids=["bound", "compared"])
+@pytest.mark.parametrize("word, more, outcome, why", [
+    ("secret", {}, "ok", ""), ("phone", {}, "ok", ""), ("laptop", {}, "ok", ""),
+    ("wrong", {}, "denied", "wrong password"),
+    ("secret", {"disabled": "%{title}"}, "denied", "disabled: has not paid"),
+    ("laptop", {"disabled": "%{title}"}, "denied", "disabled: has not paid"),
+    ("wrong", {"disabled": "%{title}"}, "denied", "wrong password"),
+    ("secret", {"networks": "%{o}"}, "ok", ""), ("secret", {"networks": "192.0.2.0/24"}, "denied", "not allowed from"),
+    ("secret", {"until": "2020-01-01"}, "denied", "expired"), ("secret", {"until": "%{title}"}, "failed", "until: "),
+])
+def test_more_passwords_and_rules(load, password, word, more, outcome, why):
+    answer = load(password=password, passwords="%{carLicense}", **more).check(make_request("ruled", word))
+    assert answer.outcome is Outcome(outcome) and answer.why.startswith(why)
+    assert outcome != "ok" or answer.found.label == {"secret": ""}.get(word, word)
 
 
 # TLS
