@@ -174,7 +174,10 @@ class LdapServer:
                 (ldap.OPT_CONNECT_ASYNC, int(place.scheme != "ldapi")),
                 *((option, path) for option, name in files.items() if (path := self._options.optional_text(name))),
                 (ldap.OPT_X_TLS_NEWCTX, 0)):    # the last, which makes those for TLS count
-            handle.set_option(option, value)
+            try:
+                handle.set_option(option, value)
+            except (ValueError, ldap.LDAPError) as why:    # with OpenSSL, files are read at once
+                raise Unreachable(f"TLS settings: {text_of(why)}") from None
         return handle
 
     def _dial(self) -> int:

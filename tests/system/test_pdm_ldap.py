@@ -246,6 +246,18 @@ def test_a_client_certificate(slapd, load, other, scheme):
         load(uri=uri, cafile=good.key).check(make_request("joe"))
 
 
+def test_settings_that_the_library_refuses_are_explained(slapd, load, tmp_path, monkeypatch):
+    def refuse(handle: object, option: int, value: object) -> None:
+        if option == ldap.OPT_X_TLS_NEWCTX:
+            raise ValueError("option error")
+    ldap = need_module("ldap")
+    monkeypatch.setattr(ldap.ldapobject.SimpleLDAPObject, "set_option", refuse)
+    path = tmp_path / "ca.pem"
+    path.write_text("none")
+    with pytest.raises(PdmError, match=f"^ldap://127.0.0.1:{slapd.port}: {path}: "):
+        load(cafile=path).check(make_request("joe"))
+
+
 def test_without_tls_only_if_that_is_said(slapd, load):
     assert load(starttls="off", cafile=None).check(make_request("joe")).outcome is Outcome.OK
     uri = f"ldapi://{str(slapd.folder / 'ldapi').replace('/', '%2f')}"
