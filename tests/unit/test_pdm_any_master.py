@@ -19,7 +19,7 @@ SHIPPED = {    # with arguments
     "cdb": ["/c"],
     "db": ["/d"],
     "dovecot": ["socket=/s", "backend=s"],
-    "dovecot": ["socket=/s", "backend=s"],
+    "exec": ["program=/p"],
     "http": ["url=http://h/"],
     "ldap": ["uri=ldap://h", "base=o=x", "backend=s"],
     "master": ["/m"],
@@ -32,7 +32,7 @@ SHIPPED = {    # with arguments
     "sqlite": ["/s"],
     "template": ["u", "p", "b", "m"],
 }
-BLOCKING = {"dovecot", "http", "ldap", "mysql", "pam", "pgsql", "redis"}
+BLOCKING = {"dovecot", "exec", "http", "ldap", "mysql", "pam", "pgsql", "redis"}
 HASH = libcrypt.crypt(b"open sesame", "$5$rounds=1000$saltsalt")
 
 
