@@ -60,7 +60,8 @@ def before_redis() -> list[str]:
     return ["redis-server --daemonize yes --dir /tmp && until redis-cli PING; do :; done"]
 
 
-BEFORE = {"dovecot": before_dovecot, "exec": lambda: [], "http": before_http, "redis": before_redis, "route": lambda: []}
+BEFORE = {"dovecot": before_dovecot, "exec": lambda: [], "http": before_http, "redis": before_redis,
+          "route": lambda: []}
 
 
 def commands_on(page: Path) -> Iterator[Command]:
