@@ -53,7 +53,7 @@ class Program:
                 file.write(json.dumps({
                     "user": row.user, "namespace": row.namespace, "password": stored(row.password),
                     "backend": row.backend, "protocol": row.protocol, "mailbox": row.mailbox, "buser": row.buser,
-                    "bpass": row.bpass}) + "\n")
+                    "bpass": row.bpass, **row.rules()}) + "\n")
 
     def start(self) -> None:
         """Let the program begin."""
