@@ -18,6 +18,7 @@ from typing import Any
 from popular.addresses import Endpoint
 from popular.pdm import sql
 from popular.pdm.api import PdmError
+from popular.pdm.drivers import driver
 from popular.pdm.options import secret
 
 QUERY = "SELECT * FROM users WHERE user = :user AND namespace = :namespace"
@@ -46,11 +47,8 @@ class Module(sql.SqlModule):
 
     def open(self) -> None:
         """Load the driver, and read the password and the file of authorities; raises PdmError."""
-        try:
-            import pymysql.connections
-        except ImportError:
-            raise PdmError("needs the Python package PyMySQL (pymysql): python3-pymysql, or PyMySQL") from None
-        self._driver, self._connection_class = pymysql, _connection_class(pymysql)
+        self._driver = driver("pymysql", "PyMySQL")
+        self._connection_class = _connection_class(self._driver)
         self._context = self._trusting() if self.values.flag("tls") else None
         self._password = secret(self.values, "password")
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from popular.addresses import Endpoint
 from popular.pdm import sql
-from popular.pdm.api import PdmError
+from popular.pdm.drivers import driver
 from popular.pdm.options import secret
 
 if TYPE_CHECKING:
@@ -62,11 +62,7 @@ class Module(sql.SqlModule):
 
     def open(self) -> None:
         """Load the driver and read the password; raises PdmError."""
-        try:
-            import psycopg.conninfo
-        except ImportError:
-            raise PdmError("needs the Python package psycopg: python3-psycopg, or psycopg[binary]") from None
-        self._psycopg = psycopg
+        self._psycopg = driver("psycopg", "psycopg, version 3")
         self._password = secret(self.values, "password")
 
     def connect(self, host: Endpoint) -> sql.Link:

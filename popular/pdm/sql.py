@@ -208,7 +208,7 @@ class SqlModule(PdmModule):
         """Look up a user that does not exist."""
         try:
             self.open()
-            self.find("-popular-check-", "default")
+            records.probe_server(self.check)
         finally:
             self.close()
 
