@@ -179,5 +179,6 @@ class _Link:
             raise sql.Broken(f"no answer within {self._seconds:.2g} s")
 
     def _complaint(self) -> str:
-        text = self._connection.error_message.decode("utf-8", "replace").strip()
+        """Return the first line of what libpq says; others give advice."""
+        text = self._connection.error_message.decode("utf-8", "replace").strip().partition("\n")[0]
         return _PLACE.sub("", text) or "the connection was closed"

@@ -20,9 +20,11 @@ from popular.errors import PdmError
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome
 from popular.pproxy.settings import SCHEMA
 from tests.harness.certificates import Authority
+from tests.harness.daemon import Daemon
 from tests.harness.databases import Launch, UserRow, mysql, pgsql
 from tests.harness.databases.page import code_of
 from tests.harness.pdm import make_module, make_request
+from tests.harness.proxy import store
 from tests.harness.system import wait_for
 
 JOE = UserRow("joe", "secret", mailbox="j/joe")
@@ -297,6 +299,34 @@ def test_a_name_that_the_character_set_lacks_is_unknown(server: Any, make: Make)
 def test_names_are_compared_octet_by_octet(server: Any, make: Make) -> None:
     module = make(server)
     assert [ask(module, user) for user in ("JOE", "jöe", "joe ", " joe")] == [UNKNOWN] * 4
+
+
+# in a proxy
+
+def test_logins_while_the_server_comes_and_goes(server: Any, start: Callable[..., Daemon], spool: Path,
+                                                make_mailbox: Callable[..., Path], pop: Make) -> None:
+    make_mailbox("j/joe", new=[b"Subject: x\r\n\r\n"])
+    pserv = start("pserv", {"pserv": {"mailboxdir": spool}, "server": {"main": {"address": "127.0.0.1:0"}}})
+    proxy = start("pproxy", {
+        "pproxy": {"pdmtimeout": "2s", "authdelay": 0}, "vserv": {"main": {"address": "127.0.0.1:0"}},
+        "backend": store(pserv.endpoint()),
+        "pdm": {"users": {"module": server.module, "args": shlex.join(server.words())}}})
+
+    def login(password: str = "secret") -> bytes:
+        with pop(proxy.endpoint()) as client:
+            client.greeting()
+            client.ok("USER joe")
+            answer: bytes = client.command(f"PASS {password}")
+            return answer
+
+    assert [login()[:3] for _ in range(10)] == [b"+OK"] * 10 and login("wrong").startswith(b"-ERR [AUTH]")
+    for trouble, relief in ((server.freeze, server.thaw), (server.stop, server.start)):
+        trouble()
+        try:
+            assert login().startswith(b"-ERR [SYS/TEMP]")
+        finally:
+            relief()
+        assert login().startswith(b"+OK")
 
 
 # the pages
