@@ -167,10 +167,10 @@ class Module(PdmModule):
         password, record = request.password, self._record(request, entry, "*")
         if record.others:
             answer = records.answer_to(request, replace(record, stored=""))
-            if answer.why != records.WRONG:
+            if answer.why != records.WRONG_PASSWORD:
                 return answer
         if not password or b"\0" in password:
-            return Answer(Outcome.DENIED, record.found, records.WRONG)
+            return Answer(Outcome.DENIED, record.found, records.WRONG_PASSWORD)
         why = self._links[1].ask(lambda server: server.refusal(entry.dn, password), request.deadline)
         return Answer(Outcome.DENIED, record.found, why) if why else records.accepted(request, record)
 

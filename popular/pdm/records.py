@@ -31,7 +31,7 @@ PROBE_SECONDS = 10.0  # for a server to answer the question of a probe
 
 RECORD_FIELDS = ("password", "backend", "protocol", "mailbox", "buser", "bpass")    # names of a record's fields
 
-WRONG = "wrong password"    # why a password is refused, if no rule says more
+WRONG_PASSWORD = "wrong password"    # why a password is refused, if no rule says more
 
 _ONLY_OTHERS = "*"    # stands for a missing hash
 _NOBODY = Request("-popular-check-", b"", "127.0.0.1", "pop3", "default")
@@ -168,7 +168,7 @@ def answer_to(request: Request, record: Record) -> Answer:
                 return accepted(request, record, label)
     except ValueError as why:
         return Answer(Outcome.FAILED, why=str(why))
-    return Answer(Outcome.DENIED, record.found, WRONG)
+    return Answer(Outcome.DENIED, record.found, WRONG_PASSWORD)
 
 
 def accepted(request: Request, record: Record, label: str = "") -> Answer:
