@@ -22,7 +22,7 @@ import grp
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import BinaryIO
@@ -66,7 +66,7 @@ def run(argv: Sequence[str]) -> int:
         _complain(f"{arguments.text}: {why.strerror}")
         return os.EX_NOINPUT
     try:
-        replace_file(arguments.file, parse(lines, arguments.text), arguments.group)
+        replace_file(arguments.file, parse(lines, arguments.text, _complain), arguments.group)
     except BadText:
         return os.EX_DATAERR
     except (OSError, ValueError) as why:
@@ -102,7 +102,7 @@ def open_text(path: str) -> BinaryIO:
     return open(sys.stdin.fileno(), "rb", closefd=False) if path == "-" else open(path, "rb")
 
 
-def parse(lines: Iterable[bytes], where: str) -> Iterator[tuple[bytes, bytes]]:
+def parse(lines: Iterable[bytes], where: str, complain: Callable[[str], None]) -> Iterator[tuple[bytes, bytes]]:
     """Yield key and record of each line; reports mistakes, and raises BadText at the end if there were any."""
     seen: set[bytes] = set()
     mistakes = 0
@@ -113,7 +113,7 @@ def parse(lines: Iterable[bytes], where: str) -> Iterator[tuple[bytes, bytes]]:
         key, _, record = line.partition(b":")
         fault = "the user is given twice" if key in seen else fault_of_line(key, record)
         if fault:
-            _complain(f"{where}:{number}: {fault}")
+            complain(f"{where}:{number}: {fault}")
             mistakes += 1
         else:
             seen.add(key)
@@ -168,11 +168,11 @@ def _keep_rights(fd: int, old: str, group: int | None) -> None:
     os.fchmod(fd, stat.S_IMODE(status.st_mode))
 
 
-def give_to_group(fd: int, group: int | None) -> None:
+def give_to_group(file: int | str, group: int | None) -> None:
     """Let the daemons read a file of root's; if their default group is missing, do nothing.  Raises OSError."""
     if group is None:
         try:
             group = grp.getgrnam(GROUP).gr_gid
         except KeyError:
             return
-    os.fchown(fd, -1, group)
+    os.chown(file, -1, group)

@@ -9,8 +9,8 @@ from tests.meta.test_manpages import help_of
 DAEMONS = ("pproxy", "pserv", "pcheckd", "ringd")
 
 
-@pytest.mark.parametrize("program", [*DAEMONS, "pcheck", "pclean", "pcontrol", "pdeliver", "pmailbox", "pmakecdb",
-                                     "pstatus", "ptestpdm"])
+@pytest.mark.parametrize("program", [*DAEMONS, "pcheck", "pclean", "pcontrol", "pdeliver", "plmdb", "pmailbox",
+                                     "pmakecdb", "pstatus", "ptestpdm"])
 def test_the_first_line_says_what_a_program_is_for(program: str) -> None:
     first, empty, usage, *_ = help_of(program).splitlines()
     assert re.fullmatch(rf"{program} - [A-Z].{{20,100}}\.", first)

@@ -53,6 +53,12 @@ def before_http() -> list[str]:
             "service_reload_nginx() { nginx; }"]
 
 
+def before_lmdb() -> list[str]:
+    """Return nothing: there is no server."""
+    need_module("lmdb")
+    return []
+
+
 def before_redis() -> list[str]:
     """Return what starts a Redis without users."""
     need_program("redis-cli")
@@ -60,8 +66,8 @@ def before_redis() -> list[str]:
     return ["redis-server --daemonize yes --dir /tmp && until redis-cli PING; do :; done"]
 
 
-BEFORE = {"dovecot": before_dovecot, "exec": lambda: [], "http": before_http, "redis": before_redis,
-          "route": lambda: []}
+BEFORE = {"dovecot": before_dovecot, "exec": lambda: [], "http": before_http, "lmdb": before_lmdb,
+          "redis": before_redis, "route": lambda: []}
 
 
 def commands_on(page: Path) -> Iterator[Command]:

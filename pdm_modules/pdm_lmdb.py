@@ -1,0 +1,107 @@
+"""Database module `lmdb`: users in a Lightning Memory-Mapped Database, for millions of users on one machine.
+
+    lmdb FILE
+
+The key is the user's name, the value `HASH:BACKEND:PROTOCOL:MAILBOX[:BUSER:BPASS]` as `popular.pdm.records`
+describes.  `plmdb FILE < users` makes the file, and changes it while it is in use: each look-up sees all of
+a change or nothing, and all processes share the pages of the file.
+
+Readers and writers coordinate by the file FILE-lock, to which readers must be able to write; without it, a
+reader could see pages that are being used again.  The file is opened once in each process, and again after
+it was replaced by another one.  It must never be overwritten or cut short, except by plmdb: a process that
+reads beyond its end is killed.  Not two modules may use the same file.
+
+It needs the Python package lmdb, which is loaded in the master, once for all sessions.  Runs in the process that
+asks; nothing here waits.
+"""
+
+import os
+from typing import Any
+
+from popular.pdm import records
+from popular.pdm.api import UNKNOWN, Answer, Found, PdmError, PdmModule, Request
+
+driver: Any = None
+try:
+    import lmdb
+    driver = lmdb
+except ImportError:
+    pass    # the constructor says so
+
+READERS = 4096    # look-ups at one time, if this process is the first to open the file
+
+
+class Module(PdmModule):
+    """The users of one LMDB file."""
+
+    API = (1, 1)
+
+    def __init__(self, ident: str, args: list[str]) -> None:
+        """Take the file's name; raises ValueError, also when the driver is missing."""
+        super().__init__(ident, args)
+        self.path = records.file_argument(args, "lmdb FILE", "the database")
+        if driver is None:
+            raise ValueError("needs the Python package lmdb, which is not installed")
+        self._environment: Any = None
+        self._seen: tuple[int, int] = (0, 0)
+
+    def open(self) -> None:
+        """Close what another process has opened, which does not disturb it; the first question opens the file."""
+        self.close()
+
+    def probe(self) -> None:
+        """Look up a user that does not exist."""
+        records.probe(self.path, self.check)
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        environment, self._environment = self._environment, None
+        if environment is not None:
+            environment.close()
+
+    def check(self, request: Request) -> Answer:
+        """Look the user up and compare the password."""
+        record = self._look_up(request.user)
+        return UNKNOWN if record is None else records.answer_from(request, record)
+
+    def find(self, user: str, namespace: str) -> Found | None:
+        """Look the user up."""
+        record = self._look_up(user)
+        return None if record is None else records.found_in(record)
+
+    def _look_up(self, user: str) -> bytes | None:
+        """Return a user's record, None when there is none; raises OSError and PdmError."""
+        key = records.key_of(user)
+        if key is None:
+            return None
+        try:
+            try:
+                return self._get(key)
+            except driver.MapResizedError:    # the file has grown
+                self.close()
+            except driver.ReadersFullError:
+                self._environment.reader_check()    # forget those that were killed
+            return self._get(key)
+        except driver.Error as why:
+            raise PdmError(f"{self.path}: LMDB says: {why}") from None
+
+    def _get(self, key: bytes) -> bytes | None:
+        self._refresh()
+        with self._environment.begin() as transaction:
+            record: bytes | None = transaction.get(key)
+        return record
+
+    def _refresh(self) -> None:
+        """Open the file, again if it is not the same as last time; raises OSError, PdmError and the driver's Error."""
+        status = os.stat(self.path)
+        seen = (status.st_dev, status.st_ino)
+        if self._environment is not None and seen == self._seen:
+            return
+        self.close()
+        lock = f"{self.path}-lock"
+        if os.path.exists(lock) and not os.access(lock, os.W_OK, effective_ids=True):
+            raise PdmError(f"{lock}: readers must be able to write to it, too")
+        self._environment = driver.open(self.path, subdir=False, readonly=True, create=False, readahead=False,
+                                        max_readers=READERS, max_spare_txns=0)
+        self._seen = seen
