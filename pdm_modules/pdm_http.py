@@ -205,6 +205,8 @@ class Module(PdmModule):
             context = ssl.create_default_context(cafile=self._values.optional_text("cafile"))
         except OSError as why:
             raise PdmError(f"cafile: {why.strerror}") from None
+        if _is_address(server.host):
+            context.check_hostname = False    # urllib3 does it: its version 1.26 does not tell OpenSSL the address
         return self._urllib3.HTTPSConnectionPool(server.host, server.port, maxsize=1, ssl_context=context)
 
     def _told(self, pool: Any, path: str, headers: Mapping[str, str], deadline: float) -> dict[str, list[str]]:
@@ -281,6 +283,13 @@ def _place(host: str, port: int) -> tuple[str, int]:
         return host.lower(), port
 
 
+def _is_address(host: str) -> bool:
+    try:
+        return bool(ip_address(host))
+    except ValueError:
+        return False
+
+
 def _only(told: Mapping[str, list[str]], name: str) -> str:
     """Return the value of a header, empty if there is none; raises ValueError for several, or a value too long."""
     values = told.get(name, [""])
@@ -306,7 +315,9 @@ def _reason(why: BaseException) -> str:
     cause: BaseException | None = why
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate: {cause.verify_message}"
+            return f"its certificate: {cause.verify_message or cause}"
+        if isinstance(cause, ValueError) and type(cause).__name__ == "CertificateError":    # of urllib3
+            return f"its certificate: {cause}"
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__

@@ -46,7 +46,7 @@ class Module(PdmModule):
         self._seen: tuple[int, int] = (0, 0)
 
     def open(self) -> None:
-        """Close what another process has opened, which does not disturb it; the first question opens the file."""
+        """Close what another process has opened; the first question opens the file."""
         self.close()
 
     def probe(self) -> None:
@@ -78,8 +78,8 @@ class Module(PdmModule):
         try:
             try:
                 return self._get(key)
-            except driver.MapResizedError:    # the file has grown
-                self.close()
+            except (driver.MapResizedError, driver.BadRslotError):
+                self.close()    # the file has grown, or a copy of this process has closed it and taken our slot
             except driver.ReadersFullError:
                 self._environment.reader_check()    # forget those that were killed
             return self._get(key)

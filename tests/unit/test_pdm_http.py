@@ -191,8 +191,8 @@ def test_another_status_is_a_failure(ask, status):
 
 @pytest.mark.parametrize("octets", [
     b"", b"HTTP", b"+OK POP3 server ready\r\n", b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200,
-    b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000 + b"\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx",
-    b"\x15\x03\x01\x00\x02\x02\x46"], ids=["nothing", "cut", "pop3", "headers", "long", "short", "tls"])
+    b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
+    b"\x15\x03\x01\x00\x02\x02\x46"], ids=["nothing", "cut", "pop3", "headers", "long", "tls"])
 def test_what_is_no_answer_is_a_failure(module, octets):
     with FakeBackend([ReadLines(LINES), Say(octets), Close()]) as server:
         with pytest.raises(PdmError) as caught:
