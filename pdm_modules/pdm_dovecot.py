@@ -12,8 +12,8 @@ what comes with the OK of the socket, mean:
                           there by pop3 as `destuser` or `user` with `pass`, or else as the client has logged in,
                           and then the backend has to check the password
     nopassword            allowed only in this case, and if there is no `pass`
-    nologin without proxy, user_disabled, allow_nets
-                          the user is refused, the last if the client is in none of the networks
+    nologin               without proxy, the user is refused
+    allow_nets            the user is refused elsewhere
     master                not supported: a failure
     others                values for the pattern of the mailbox, with those called `uid`, `gid`, `home`; `userdb_`
                           is removed from names
@@ -28,8 +28,7 @@ import os
 import socket
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
 from popular.pdm import records
@@ -146,7 +145,7 @@ class Module(PdmModule):
         request = Request(user, b"", "", "pop3", namespace)
         try:
             line = self._line(self._file, request)
-            return None if line is None else self._found(request, line[1])
+            return None if line is None else self._record(request, *line).found
         except ValueError as why:
             raise PdmError(str(why)) from None
 
@@ -155,15 +154,14 @@ class Module(PdmModule):
         if line is None:
             return UNKNOWN
         stored, fields = line
-        found = self._found(request, fields)
-        if "nopassword" in fields:
-            if found.verified:
-                raise ValueError("the user has nopassword, and no other server checks the password")
-            return _refusal(request, fields) or Answer(Outcome.OK, found)
         if stored and not stored.startswith("{"):
             stored = f"{{{self._scheme}}}{stored}"
-        answer = records.answer_to(request, records.Record(stored or _CLOSED, found))
-        return (_refusal(request, fields) or answer) if answer.outcome is Outcome.OK else answer
+        record = self._record(request, stored, fields)
+        if "nopassword" not in fields:
+            return records.answer_to(request, record)
+        if record.found.verified:
+            raise ValueError("the user has nopassword, and no other server checks the password")
+        return records.accepted(request, record)
 
     def _line(self, path: str, request: Request) -> tuple[str, dict[str, str]] | None:
         """Return hash and fields of a user, None without a line; raises OSError and ValueError."""
@@ -192,13 +190,13 @@ class Module(PdmModule):
                 self.close()
                 raise
         verdict, fields = words[0], _named(words[2:])
-        if verdict == "FAIL":
-            is_temporary = "temp" in fields or fields.get("code") == "temp_fail"
-            why = fields.get("reason") or fields.get("code") or "refused by Dovecot"
-            return Answer(Outcome.FAILED if is_temporary else Outcome.DENIED, why=why)
-        if verdict != "OK":
+        if verdict == "OK":
+            return records.accepted(request, self._record(request, "", fields))
+        if verdict != "FAIL":
             raise ValueError("Dovecot wants to know more than a password")
-        return _refusal(request, fields) or Answer(Outcome.OK, self._found(request, fields))
+        is_temporary = "temp" in fields or fields.get("code") == "temp_fail"
+        why = fields.get("reason") or fields.get("code") or "refused by Dovecot"
+        return Answer(Outcome.FAILED if is_temporary else Outcome.DENIED, why=why)
 
     def _told(self, request: Request) -> list[str]:
         """Return the words of Dovecot's answer; raises PdmError."""
@@ -212,28 +210,31 @@ class Module(PdmModule):
             self._link = _Link(str(self._path))
         return self._link.ask(request)
 
-    def _found(self, request: Request, fields: Mapping[str, str]) -> Found:
-        """Return where a user's mail is; raises ValueError."""
+    def _record(self, request: Request, stored: str, fields: Mapping[str, str]) -> records.Record:
+        """Return what is known of a user; raises ValueError."""
         if "master" in fields:
             raise ValueError("the user is to be passed on with the password of a master user")
         is_proxy = "proxy" in fields or "proxy_maybe" in fields
+        values = {"password": stored or _CLOSED, **_rules(fields, is_proxy=is_proxy)}
         if is_proxy and "host" in fields:
-            backend = self._at(fields["host"], fields.get("port", "110"))
+            values["backend"] = self._at(fields["host"], fields.get("port", "110"))
         elif self._backend is not None:
-            backend = self._backend
+            values["backend"] = self._backend
         else:
             raise ValueError("the user has no proxy with a host, and there is no backend=")
         if self._mailbox is not None and not is_proxy:
-            values = {name: text.removeprefix(self._root) for name, text in fields.items()}
-            mailbox = self._mailbox.mailbox(request.user, request.namespace, values)
-            if not mailbox:
+            shown = {name: text.removeprefix(self._root) for name, text in fields.items()}
+            values["mailbox"] = self._mailbox.mailbox(request.user, request.namespace, shown) or ""
+            if not values["mailbox"]:
                 raise ValueError(f"{self._mailbox.text} makes no name of a mailbox")
-            return Found(backend, "", mailbox, verified=True)
-        user = fields.get("destuser") or fields.get("user") or request.user
-        password = fields.get("pass")
-        if password is None:
-            return Found(backend, "pop3", "", user, request.password, verified=not is_proxy)
-        return Found(backend, "pop3", "", user, password.encode("utf-8", "surrogateescape"), verified=True)
+            return records.record_of(values)
+        values["protocol"] = "pop3"
+        values["buser"] = fields.get("destuser") or fields.get("user") or request.user
+        values["bpass"] = fields.get("pass", request.password.decode("utf-8", "surrogateescape"))
+        record = records.record_of(values)
+        if is_proxy and "pass" not in fields:    # the backend has to check the password, as Dovecot may not have
+            return replace(record, found=replace(record.found, verified=False))
+        return record
 
     def _at(self, host: str, port: str) -> str:
         """Return the id of a backend; raises ValueError."""
@@ -326,20 +327,11 @@ def _unescaped(word: str) -> str:
     return first + "".join(_ESCAPED.get(part[:1], part[:1]) + part[1:] for part in rest)
 
 
-def _refusal(request: Request, fields: Mapping[str, str]) -> Answer | None:
-    """Return why a user with the right password may not log in."""
-    if "nologin" in fields and "proxy" not in fields and "proxy_maybe" not in fields:
-        return Answer(Outcome.DENIED, why=f"nologin: {fields.get('reason', '')}")
-    nets = fields.get("allow_nets")
-    if nets is not None and not any(_is_in(request.ip, net) for net in nets.split(",")):
-        return Answer(Outcome.DENIED, why="the client is not in allow_nets")
-    return None
-
-
-def _is_in(ip: str, net: str) -> bool:
-    """Tell whether an address is in a network; raises ValueError for a malformed network."""
-    if net == "local":    # of Dovecot: without an address
-        return False
-    address, network = ip_address(ip), ip_network(net, strict=False)
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address) in network
+def _rules(fields: Mapping[str, str], *, is_proxy: bool) -> dict[str, str]:
+    """Return what forbids logins, by the names that records have for it."""
+    nets = [net for net in fields.get("allow_nets", "").split(",") if net not in ("", "local")]
+    if "nologin" in fields and not is_proxy:
+        return {"disabled": fields.get("reason") or "nologin"}
+    if "allow_nets" in fields and not nets:
+        return {"disabled": "allow_nets has no network"}
+    return {"networks": ",".join(nets)}
