@@ -167,11 +167,7 @@ class Module(PdmModule):
         """Return hash and fields of a user, None without a line; raises OSError and ValueError."""
         user = self._key.fill(request.user, request.namespace).encode("utf-8", "surrogateescape")
         line = _search(path, user) if user and b":" not in user and not user.startswith(b"#") else None
-        if line is None:
-            return None
-        _, stored, *rest = line.decode("utf-8", "surrogateescape").split(":", 7)
-        values = {name: text for name, text in zip(_FIELDS, rest) if text}
-        return stored, {**values, **_named(rest[5].split(" ") if len(rest) > 5 else [])}
+        return None if line is None else _parsed(line)
 
     def _check_socket(self, request: Request) -> Answer:
         """Ask Dovecot; raises PdmError and ValueError."""
@@ -312,6 +308,13 @@ def _search(path: str, user: bytes) -> bytes | None:
     if len(line) > records.MAX_RECORD:
         raise ValueError(f"{path}: the user's line has more than {records.MAX_RECORD} octets")
     return line.removesuffix(b"\r")
+
+
+def _parsed(line: bytes) -> tuple[str, dict[str, str]]:
+    """Return hash and fields in a line, which has a colon."""
+    _, stored, *rest = line.decode("utf-8", "surrogateescape").split(":", 7)
+    values = {name: text for name, text in zip(_FIELDS, rest) if text}
+    return stored, {**values, **_named(rest[5].split(" ") if len(rest) > 5 else [])}
 
 
 def _named(words: list[str]) -> dict[str, str]:
