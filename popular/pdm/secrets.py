@@ -22,7 +22,7 @@ import re
 
 from popular.pdm.drivers import Drivers
 
-_MAX_PASSWORD = 511              # octets that crypt(3) takes
+MAX_PASSWORD = 511               # octets that crypt(3) takes
 MAX_ROUNDS = 1_000_000           # SHA-crypt; the default of crypt(3) is 5,000
 MAX_ARGON2_KIB = 256 * 1024      # memory of one verification
 MAX_ARGON2_WORK = 1024 * 1024    # KiB × passes
@@ -91,7 +91,7 @@ def verify(stored: str, password: bytes) -> bool:
 def verify_nothing(password: bytes) -> None:
     """Take as long as a usual verification, for a user who does not exist or an account that is closed."""
     try:
-        _crypt(password.replace(b"\0", b"")[:_MAX_PASSWORD], _NOBODY)
+        _crypt(password.replace(b"\0", b"")[:MAX_PASSWORD], _NOBODY)
     except ValueError:
         pass    # no libcrypt: `verify` reports that if it is needed
 
@@ -133,7 +133,7 @@ def _verify_crypt(stored: str, password: bytes, kinds: tuple[str, ...]) -> bool:
         raise ValueError("the password is stored in no known form, or its hash is damaged or costs too much")
     if kind.startswith("SHA") and int(form["rounds"] or 0) > MAX_ROUNDS:
         raise ValueError(f"the password's hash has more than {MAX_ROUNDS} rounds")
-    if len(password) > _MAX_PASSWORD:
+    if len(password) > MAX_PASSWORD:
         return False
     return _verify_bcrypt(stored, password) if kind == "BLF" else _same(_crypt(password, stored), stored)
 

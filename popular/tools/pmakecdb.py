@@ -66,7 +66,8 @@ def run(argv: Sequence[str]) -> int:
         _complain(f"{arguments.text}: {why.strerror}")
         return os.EX_NOINPUT
     try:
-        replace_file(arguments.file, parse(lines, arguments.text, _complain), arguments.group)
+        users = parse(lines, arguments.text, _complain)
+        replace_file(arguments.file, lambda output: cdbfile.write(output, users), arguments.group)
     except BadText:
         return os.EX_DATAERR
     except (OSError, ValueError) as why:
@@ -132,8 +133,8 @@ def fault_of_line(key: bytes, record: bytes) -> str:
         return str(why)
 
 
-def replace_file(path: str, content: Iterable[tuple[bytes, bytes]], group: int | None = None) -> None:
-    """Write the database beside `path`, sync it to disk and rename it; raises what `content` raises, and OSError.
+def replace_file(path: str, write: Callable[[BinaryIO], object], group: int | None = None) -> None:
+    """Let `write` make a file beside `path`, sync it to disk and rename it; raises what `write` raises, and OSError.
 
     `group`: the group of a new file, if root makes it; None: that of the daemons.
     """
@@ -142,7 +143,7 @@ def replace_file(path: str, content: Iterable[tuple[bytes, bytes]], group: int |
     fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "w+b") as output:
-            cdbfile.write(output, content)
+            write(output)
             output.flush()
             _keep_rights(fd, target, group)
             os.fsync(fd)

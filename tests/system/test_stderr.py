@@ -11,7 +11,7 @@ COMMANDS = [
     "pstatus --nonsense", "pstatus -f /nonexistent", "pcontrol --nonsense",
     "pcontrol -p pserv -R /nonexistent -c version",
     "pmakecdb --nonsense", "pmakecdb /nonexistent/x /nonexistent", "pcheck --nonsense", "pcheck -s 127.0.0.1:1 joe",
-    "plmdb --nonsense", "plmdb /nonexistent/x /nonexistent",
+    "plmdb --nonsense", "plmdb /nonexistent/x /nonexistent", "ppasswd --nonsense", "ppasswd -d /nonexistent joe",
     "ptestpdm --nonsense", "ptestpdm /nonexistent", "pmailbox --nonsense", "pmailbox ''", "pdeliver --nonsense",
     "pdeliver --mailboxdir /nonexistent joe", "pclean --nonsense", "pclean -c /nonexistent", "pserv --nonsense",
     "pserv -c /nonexistent", "pproxy -c /nonexistent", "pcheckd -c /nonexistent", "ringd --nonsense",
