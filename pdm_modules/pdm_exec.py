@@ -16,10 +16,10 @@ To each it writes one line of at most 64 KiB on standard output, at once and wit
     {"id": 1, "outcome": "unknown"}
     {"id": 1, "outcome": "failed", "why": TEXT}                                  the program cannot tell
 
-With `found` the module checks the password itself.  The other names are those of a record; see
-`popular.pdm.records` and `rules`.  Values are texts, numbers, true and false; null is as none.  The question
-"find", which has neither password nor ip, asks where a user's mail is: the answers are found or ok, unknown
-and failed.
+With `found` the module checks the password itself; with `ok`, `label` may say which of several it was.  The
+other names are those of a record; see `popular.pdm.records` and `rules`.  Values are texts, numbers, true and
+false; null is as none.  The question "find", which has neither password nor ip, asks where a user's mail is:
+the answers are found or ok, unknown and failed.
 
 Octets of a password that are not UTF-8 are escaped as Python does it, `\\udc80` to `\\udcff`; users with such a
 name are unknown.  What the program writes on standard error is logged.  It is killed when an answer is late or
@@ -92,7 +92,7 @@ class Module(PdmModule):
             if outcome == "found":
                 return records.answer_to(request, records.record_of(told))
             if outcome == "ok":
-                return records.accepted(request, records.record_of({**told, "password": "*"}))
+                return records.accepted(request, records.record_of({**told, "password": "*"}), told.get("label", ""))
         except ValueError as fault:
             return Answer(Outcome.FAILED, why=str(fault))
         if outcome == "unknown":

@@ -13,8 +13,9 @@ characters, blank and `%` as `%XX`.  X-POPular-Namespace is sent, too.
     Auth-Server Auth-Port  the backend: `backends` says which id is at this address
     Auth-User Auth-Pass    the login at that backend, as they are, not escaped
     Auth-Wait              not used: `authdelay` of pproxy slows down guessing
-    X-POPular-NAME         a field of the record, as in `popular.pdm.records`: Backend (an id, instead of
-                           Auth-Server and Auth-Port), Mailbox (also with a refusal, for master passwords), …
+    X-POPular-NAME         a field of the record, as in `popular.pdm.records` and `rules`: Backend (an id, instead
+                           of Auth-Server and Auth-Port), Mailbox (also with a refusal, for master passwords), …
+    X-POPular-Label        the label of the password that was right, if users have several
 
 Anything else is FAILED: a status that is not 2xx, no or two Auth-Status, an address that `backends` lacks.
 With several URLs the next one is asked when one does not answer or its status is not 2xx; the one that has
@@ -246,7 +247,7 @@ class Module(PdmModule):
         if not status:
             raise ValueError("no Auth-Status in the answer")
         if status == "OK":
-            return records.accepted(request, self._record(request, told))
+            return records.accepted(request, self._record(request, told), _only(told, "x-popular-label"))
         if status == "WAIT" or _only(told, "auth-error-code").startswith("4"):
             return Answer(Outcome.FAILED, why=status)
         found = self._record(request, told).found if "x-popular-mailbox" in told else None

@@ -97,6 +97,12 @@ def test_what_is_no_answer(program, answer, why):
         module.check(make_request("joe"))
 
 
+def test_the_label_of_a_password(program):
+    answer = program(saying('{"id": 1, "outcome": "ok", "backend": "s", "mailbox": "m", "label": "phone"}')).check(
+        make_request("joe"))
+    assert (answer.outcome, answer.found.label) == (Outcome.OK, "phone")
+
+
 def test_users_are_found(program):
     module = program(saying('{"id": 1, "outcome": "found", "backend": "s", "mailbox": "m"}'))
     assert module.find("joe", "ns") == Found("s", "", "m")

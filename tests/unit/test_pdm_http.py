@@ -178,6 +178,13 @@ def test_refused_or_failed(ask, headers, outcome, why):
     assert why in told.why
 
 
+def test_rules_and_a_label_of_the_record(ask):
+    told = ask(f"{OK}X-POPular-Label: phone\r\nX-POPular-Networks: 127.0.0.0/8\r\nX-POPular-Softfail: off\r\n")
+    assert (told.outcome, told.found.label, told.found.softfail) == (Outcome.OK, "phone", False)
+    assert ask(f"{OK}X-POPular-Disabled: moved\r\n") == Answer(Outcome.DENIED, JOE, "disabled: moved")
+    assert ask(f"{OK}X-POPular-Until: soon\r\n").outcome is Outcome.FAILED
+
+
 def test_a_refusal_may_tell_the_mailbox_for_master_passwords(ask):
     told = ask(f"Auth-Status: no\r\n{SERVER}X-POPular-Mailbox: 3/2d/joe\r\n")
     assert told == Answer(Outcome.DENIED, Found("store1", "", "3/2d/joe", verified=True), "no")
