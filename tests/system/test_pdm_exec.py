@@ -13,7 +13,7 @@ from tests.harness.popclient import PopClient
 from tests.harness.proxy import store
 from tests.harness.system import descendants_of, is_alive, parent_of, title_of, wait_for
 
-EXAMPLE = ROOT / "etc/examples/exec/users.py"
+EXAMPLE = ROOT / "etc/examples/exec/users-from-json"
 
 
 def test_programs_of_workers(start: Callable[..., Daemon], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.harness.daemon import ROOT
 from tests.harness.databases import UserRow, stored
 from tests.harness.system import is_alive, wait_for
 
-PROGRAM = ROOT / "etc/examples/exec/users.py"
+PROGRAM = ROOT / "etc/examples/exec/users-from-json"
 
 _SCRIPT = """\
 #!/bin/sh
