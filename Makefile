@@ -8,6 +8,7 @@ INIT   ?=
 DIST   ?= dist
 ARGS   ?=
 ONCE   ?=
+DB     ?=
 T      ?= 60
 RELEASE ?=
 
@@ -32,8 +33,8 @@ $(VENV)/.ready: setup.cfg pyproject.toml scripts/venv.sh
 $(VENV)/.tests: $(VENV)/.ready
 	@sh scripts/venv.sh "$(VENV)" tests
 
-run: venv ## Run a complete mail system under ./run and show its sessions (ONCE=1: then end)
-	@$(BIN)/python -m demo $(if $(ONCE),--once)
+run: venv ## Run a complete mail system under ./run and show its sessions (ONCE=1: then end; DB=ldap: users there)
+	@$(BIN)/python -m demo $(if $(ONCE),--once) $(if $(DB),--database $(DB))
 
 test: venv-tests ## Run all tests, after getting what they need (ARGS="-k word" for some)
 	@PYTHON="$(BIN)/python" sh scripts/prepare.sh

@@ -1,6 +1,7 @@
 """`make run`: a complete mail system under ./run, and one session of each kind shown on the terminal.
 
-    accounts   the accounts, and the SQLite database with them
+    accounts   the accounts
+    databases  the databases that the accounts can be in, and `servers` those that are servers
     site       the files of the system: spool, INI files, logs
     service    starting and ending its daemons
     scenes     the sessions shown

@@ -10,9 +10,11 @@ from types import FrameType
 from typing import NoReturn
 
 from demo.accounts import ACCOUNTS, MASTER_PASSWORD, ORG
+from demo.databases import DEFAULT, names
 from demo.journal import session_lines
 from demo.scenes import scenes
 from demo.screen import Screen
+from demo.servers import Missing, NotStarted
 from demo.service import MailSystem
 from demo.site import Site
 from tests.harness.daemon import ROOT, StartFailed
@@ -22,6 +24,8 @@ def main() -> int:
     """Run the demo; returns its exit code."""
     parser = argparse.ArgumentParser(prog="make run", description="A complete mail system, shown at work.")
     parser.add_argument("--once", action="store_true", help="end after the sessions")
+    parser.add_argument("--database", metavar="NAME", choices=names(), default=DEFAULT,
+                        help=f"where the users are: {', '.join(names())} (default %(default)s)")
     parser.add_argument("--folder", type=Path, default=ROOT / "run", help="where it may write")
     options = parser.parse_args()
     folder: Path = options.folder.absolute()
@@ -29,12 +33,15 @@ def main() -> int:
     screen = Screen()
     _take(folder)
     try:
-        with MailSystem(Site(folder)) as system:
+        with MailSystem(Site(folder), options.database) as system:
             show(system, screen)
             if not options.once:
                 stay(system, screen)
         screen.say()
-    except StartFailed as why:
+    except Missing as why:
+        print(why, file=sys.stderr)
+        return os.EX_UNAVAILABLE
+    except (StartFailed, NotStarted) as why:
         print(why, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -49,7 +56,9 @@ def show(system: MailSystem, screen: Screen) -> None:
     screen.say(f"POPular runs below {_short(system.site.folder)}: pcheckd, pserv and pproxy.")
     screen.say(f"The POP3 backend is {system.elsewhere_is}.")
     screen.say(f"pdeliver delivered {letters} messages for {len(ACCOUNTS)} accounts in two namespaces.")
-    for number, scene in enumerate(scenes(), 1):
+    if system.database != DEFAULT:
+        screen.say(f"The database module {system.database} finds the users.")
+    for number, scene in enumerate(scenes(system.database), 1):
         client = scene.play(system.pproxy.endpoint("org"), screen, number)
         for line in session_lines(system.pproxy, [system.pserv], client):
             screen.log(line)

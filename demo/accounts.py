@@ -1,12 +1,9 @@
-"""The accounts of the demo, and the SQLite database that the proxy queries."""
+"""The accounts of the demo, and the forms in which their passwords are stored."""
 
 import base64
 import hashlib
 import os
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 from popular.pdm.libcrypt import crypt
 
@@ -37,16 +34,6 @@ ACCOUNTS = (ANNA, BEN, CARLA, OTHER_ANNA)
 # The table and columns of the default query of the module `sqlite`.
 TABLE = ("CREATE TABLE users (user TEXT, namespace TEXT, password TEXT, backend TEXT, protocol TEXT, mailbox TEXT, "
          "buser TEXT, bpass TEXT, PRIMARY KEY (user, namespace)) WITHOUT ROWID")
-
-
-def write_database(path: Path) -> None:
-    """Create the user database, replacing an old one."""
-    path.unlink(missing_ok=True)
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute(TABLE)
-        database.executemany("INSERT INTO users VALUES (?, ?, ?, ?, '', ?, ?, ?)", [
-            (account.name, account.namespace, salted(account.password), account.backend, account.mailbox,
-             account.buser, account.bpass) for account in ACCOUNTS])
 
 
 def crypted(password: str) -> str:

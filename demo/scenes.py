@@ -36,14 +36,15 @@ class Scene:
         return here
 
 
-def scenes() -> tuple[Scene, ...]:
+def scenes(database: str) -> tuple[Scene, ...]:
     """Return all sessions, in the order in which they are shown."""
+    credentials = "the client's credentials" if database == "route" else "credentials from the database"
     return (
         Scene("An empty mailbox: played by the proxy without contacting the server", BEN, BEN.password,
               ("STAT", "LIST", "QUIT")),
         Scene("Mail over CXPOP: mail check, then pserv", ANNA, ANNA.password,
               ("STAT", "UIDL", "RETR 1", "DELE 1", "QUIT")),
-        Scene("A POP3 server as backend: the proxy logs in with credentials from the database", CARLA, CARLA.password,
+        Scene(f"A POP3 server as backend: the proxy logs in with {credentials}", CARLA, CARLA.password,
               ("STAT", "RETR 1", "QUIT")),
         Scene("A refused login", ANNA, "wrong password"),
         Scene("A master session: support reads anna's mail, and it stays new for her", ANNA, MASTER_PASSWORD,

@@ -5,7 +5,8 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from demo.accounts import ACCOUNTS, CARLA
+from demo.accounts import ACCOUNTS
+from demo.databases import make_users, passwords_elsewhere
 from demo.letters import LETTERS, letter
 from demo.site import Site
 from popular.addresses import Endpoint
@@ -16,8 +17,9 @@ from tests.harness.dovecot import Dovecot, NoDovecot
 class MailSystem:
     """All daemons of the demo; leaving the `with` block ends them."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, database: str) -> None:
         self.site = site
+        self.database = database
         self._stack = ExitStack()
         self.elsewhere_is = ""
         self.dovecot: Dovecot | None = None
@@ -36,20 +38,21 @@ class MailSystem:
     def _start(self) -> None:
         """Start servers before proxies, because the proxies' files name their ports."""
         self.site.prepare()
+        users = make_users(self.database, self.site.etc, self.site.database, self._stack)
         self.site.write_pcheckd()
         self.site.write_pserv()
         self.pcheckd = self._launch("pcheckd", "pcheckd")
         self.pserv = self._launch("pserv", "pserv")
         store = self.pserv.endpoint()
         elsewhere = self._start_elsewhere(store)
-        self.site.write_pproxy(store, self.pcheckd.endpoint(), elsewhere)
+        self.site.write_pproxy(store, self.pcheckd.endpoint(), elsewhere, self.database, users)
         self.pproxy = self._launch("pproxy", "pproxy")
 
     def _start_elsewhere(self, store: Endpoint) -> Endpoint:
         """Start a foreign POP3 server: Dovecot, or a second proxy in its place."""
         try:
             self.dovecot = self._stack.enter_context(
-                Dovecot.start(self.site.folder / "dovecot", {CARLA.buser: CARLA.bpass}))
+                Dovecot.start(self.site.folder / "dovecot", passwords_elsewhere(self.database)))
         except NoDovecot as why:
             self.elsewhere_is = f"a second pproxy, because {why}"
             self.site.write_elsewhere(store)

@@ -1,4 +1,4 @@
-"""The files of the demo below ./run: INI files, user database, spool, run folder and logs."""
+"""The files of the demo below ./run: INI files, spool, run folder and logs."""
 
 import getpass
 import grp
@@ -7,7 +7,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.accounts import MASTER_PASSWORD, NET, ORG, crypted, write_database
+from demo.accounts import MASTER_PASSWORD, NET, ORG, crypted
+from demo.databases import Rows, namespace_format
 from popular.addresses import Endpoint
 from tests.harness.daemon import ROOT, ini_text
 
@@ -36,6 +37,11 @@ class Site:
         return self.folder / "var"
 
     @property
+    def database(self) -> Path:
+        """What a database server writes."""
+        return self.folder / "database"
+
+    @property
     def modules(self) -> Path:
         """Database modules."""
         return self.folder / "lib"
@@ -53,13 +59,13 @@ class Site:
         return len(list((self.spool / mailbox / "new").iterdir())), len(list((self.spool / mailbox / "cur").iterdir()))
 
     def prepare(self) -> None:
-        """Remove the files of an earlier run, and create folders and databases."""
-        for old in (self.spool, self.etc, self.var, self.modules, self.folder / "log", self.folder / "dovecot"):
+        """Remove the files of an earlier run, and create folders."""
+        for old in (self.spool, self.etc, self.var, self.modules, self.database, self.folder / "log",
+                    self.folder / "dovecot"):
             shutil.rmtree(old, ignore_errors=True)
-        for new in (self.spool, self.etc, self.var, self.folder / "log"):
+        for new in (self.spool, self.etc, self.var, self.database, self.folder / "log"):
             new.mkdir(parents=True)
         self._copy_modules()
-        write_database(self.etc / "users.sqlite")
         master = self.etc / "masterauth.conf"
         master.write_text(f"# IP:NAMESPACE:CRYPTED\n127.0.0.1:{ORG}:{crypted(MASTER_PASSWORD)}\n")
         master.chmod(0o600)
@@ -86,18 +92,20 @@ class Site:
             "backend": {"store": {"protocol": "xpop", "address": store}},
             "pdm": {"all": {"module": "any", "args": "store elsewhere/%u"}}})
 
-    def write_pproxy(self, store: Endpoint, check: Endpoint, elsewhere: Endpoint) -> None:
-        """Write pproxy.conf: two virtual servers, two backends, two database modules."""
+    def write_pproxy(self, store: Endpoint, check: Endpoint, elsewhere: Endpoint, database: str, users: Rows) -> None:
+        """Write pproxy.conf: two virtual servers, two backends, the modules of the users and that of support."""
         self._write("pproxy", {
             "pproxy": {"pdmdir": self.modules, "authdelay": "200ms", "sidprefix": "demo"},
             "vserv": {
-                "org": {"address": ANY_PORT, "namespace": ORG, "banner": f'"POPular at {ORG}"'},
-                "net": {"address": ANY_PORT, "namespace": NET, "banner": f'"POPular at {NET}"'}},
+                "org": {"address": ANY_PORT, "namespace": ORG, "banner": f'"POPular at {ORG}"',
+                        **namespace_format(database, ORG)},
+                "net": {"address": ANY_PORT, "namespace": NET, "banner": f'"POPular at {NET}"',
+                        **namespace_format(database, NET)}},
             "backend": {
                 "store": {"protocol": "cxpop", "address": store, "checkport": check.port},
                 "elsewhere": {"protocol": "pop3", "address": elsewhere}},
             "pdm": {
-                "users": {"module": "sqlite", "args": self.etc / "users.sqlite"},
+                **users,
                 "support": {"module": "master", "args": self.etc / "masterauth.conf"}}})
 
     def _write(self, name: str, settings: dict[str, dict[str, object]]) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from demo.databases import DEFAULT, names
 from tests.harness.daemon import ROOT
-from tests.harness.system import all_pids, is_alive, title_of, wait_for
+from tests.harness.needs import lacking
+from tests.harness.system import all_pids, children_of, is_alive, title_of, wait_for
 
 pytestmark = pytest.mark.limit(120)
 
@@ -32,16 +34,19 @@ def command(folder: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "demo", "--folder", str(folder), *options]
 
 
-def run_once(folder: Path) -> str:
+def run_once(folder: Path, *options: str) -> str:
     """Run the demo to its end; returns what it shows."""
-    result = subprocess.run(command(folder, "--once"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            text=True, timeout=100)
+    result = subprocess.run(command(folder, "--once", *options), cwd=ROOT, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True, timeout=100)
+    if result.returncode == os.EX_UNAVAILABLE:
+        lacking(result.stdout)
     assert result.returncode == 0, result.stdout
     return result.stdout
 
 
-def test_every_kind_of_session_is_shown(folder):
-    shown = run_once(folder)
+@pytest.mark.parametrize("database", names())
+def test_every_kind_of_session_is_shown(folder, database):
+    shown = run_once(folder, *([] if database == DEFAULT else ["--database", database]))
     sessions = shown.split("\n── ")[1:]
     assert len(sessions) == 5
     empty, stored, elsewhere, refused, master = sessions
@@ -88,10 +93,29 @@ def test_a_second_one_is_told_that_the_folder_is_in_use(folder):
         running.wait(30)
 
 
+_WITHOUT = "import runpy, sys; sys.modules[sys.argv.pop(1)] = None; runpy.run_module('demo', run_name='__main__')"
+
+
+def test_a_missing_driver_is_told(folder):
+    result = subprocess.run([sys.executable, "-c", _WITHOUT, "lmdb", "--database", "lmdb", "--folder", str(folder)],
+                            cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=30)
+    assert result.returncode == os.EX_UNAVAILABLE
+    assert result.stderr == "DB=lmdb needs what is not installed here: .venv/bin/pip install -e '.[lmdb]'\n"
+
+
+def test_a_database_server_ends_with_the_demo(folder):
+    with demo(folder, "--database", "redis") as running:
+        servers = [pid for pid in children_of(running.pid) if "redis-server" in title_of(pid)]
+        assert len(servers) == 1
+        running.kill()
+        running.wait()
+        wait_for(lambda: not is_alive(servers[0]), 15.0, "the end of the server")
+
+
 @contextmanager
-def demo(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+def demo(folder: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
     """Start the demo and wait until it tells how to connect; killed at the end should it still be there."""
-    with subprocess.Popen(command(folder), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    with subprocess.Popen(command(folder, *options), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True) as running:
         assert running.stdout
         try:

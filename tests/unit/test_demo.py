@@ -1,25 +1,67 @@
 """The parts of the demo that need no daemon."""
 
+import shlex
+import sys
+from contextlib import ExitStack
+
 import pytest
 
-from demo.accounts import ACCOUNTS, MASTER_PASSWORD, crypted, write_database
+from demo.accounts import ACCOUNTS, CARLA, MASTER_PASSWORD, crypted
+from demo.databases import make_users, names, passwords_elsewhere
 from demo.journal import shorten
 from demo.letters import LETTERS, letter
-from popular.pdm.api import Found, Outcome, Request
+from demo.servers import SERVERS, Missing
+from popular.pdm.api import Answer, Found, Outcome, Request
 from popular.pdm.loader import load_module
 from popular.pdm.secrets import verify
 from tests.harness.daemon import ROOT
+from tests.harness.needs import need_module
 
 
-@pytest.mark.parametrize("account", ACCOUNTS, ids=lambda account: f"{account.name}@{account.namespace}")
-def test_every_account_is_found_with_its_password(account, tmp_path):
-    write_database(tmp_path / "users")
-    module = load_module(str(ROOT / "pdm_modules"), "users", "sqlite", [str(tmp_path / "users")])
-    module.open()
-    answer = module.check(Request(account.name, account.password.encode(), "127.0.0.1", "pop3", account.namespace))
-    module.close()
-    assert answer.outcome is Outcome.OK
-    assert answer.found == Found(account.backend, "", account.mailbox, account.buser, account.bpass.encode())
+FILES = [name for name in names() if name not in SERVERS]
+
+
+@pytest.mark.parametrize("database", FILES)
+def test_every_account_is_found_with_its_password(database, tmp_path):
+    if database == "lmdb":
+        need_module("lmdb")
+    with ExitStack() as stack:
+        rows = make_users(database, tmp_path, tmp_path, stack)
+        for account in ACCOUNTS:
+            assert _ask(rows, account, with_domain=database == "lmdb") == Answer(Outcome.OK, _place(database, account))
+
+
+def _ask(rows, account, *, with_domain):
+    """Return what the first of the modules says that knows an account."""
+    user = f"{account.name}@{account.namespace}" if with_domain else account.name
+    for row in rows.values():
+        module = load_module(str(ROOT / "pdm_modules"), "users", row["module"], shlex.split(row["args"]))
+        module.open()
+        try:
+            answer = module.check(Request(user, account.password.encode(), "127.0.0.1", "pop3", account.namespace))
+        finally:
+            module.close()
+        if answer.outcome is not Outcome.UNKNOWN:
+            break
+    return answer
+
+
+def _place(database, account):
+    """Return where the mail of an account is."""
+    if account is CARLA and database in ("dovecot", "route"):
+        password = passwords_elsewhere(database)[CARLA.buser].encode()
+        return Found(account.backend, "pop3", "", account.buser, password, verified=database == "dovecot")
+    return Found(account.backend, "", account.mailbox, account.buser, account.bpass.encode())
+
+
+@pytest.mark.parametrize("database, module, extra", [
+    ("lmdb", "lmdb", "lmdb"), ("pgsql", "psycopg", "pgsql"), ("mysql", "pymysql", "mysql"), ("ldap", "ldap", "ldap"),
+    ("redis", "redis", "redis"), ("http", "urllib3", "http")])
+def test_what_is_missing_is_named(database, module, extra, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with ExitStack() as stack, pytest.raises(Missing) as why:
+        make_users(database, tmp_path, tmp_path, stack)
+    assert f"DB={database} needs" in str(why.value) and f".venv/bin/pip install -e '.[{extra}]'" in str(why.value)
 
 
 def test_the_master_password_fits_its_hash():
