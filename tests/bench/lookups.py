@@ -1,9 +1,9 @@
-"""What one look-up costs in each database module over a server: `python -m tests.bench.lookups [MODULE…] [--users N]`.
+"""What one look-up costs in each database module: `python -m tests.bench.lookups [MODULE…] [--users N]`.
 
-The servers are those of tests/harness/databases, on this machine, with tables of N users.  One process asks for users
-in random order, one after the other, as a PDM worker does.  Printed for each module: the time to load the users and
-their size on disk, and for users with the right password and for unknown ones the look-ups a second, and the CPU time
-of one, ours and the server's.  Nothing here is a timed test.
+The servers are those of tests/harness/databases, on this machine, and files are made by `userfiles`, with N users.
+One process asks for users in random order, one after the other, as a PDM worker does.  Printed for each module: the
+time to load the users, hashes included, and their size on disk, and for users with the right password and for unknown
+ones the look-ups a second, and the CPU time of one, ours and the server's.  Nothing here is a timed test.
 """
 
 import argparse
@@ -12,10 +12,13 @@ import random
 import shutil
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from popular.pdm.api import Outcome, PdmModule
+from tests.bench.userfiles import WRITERS
 from tests.harness.databases import Database, Launch, UserRow, kinds
 from tests.harness.pdm import make_module, make_request
 from tests.harness.system import descendants_of
@@ -45,10 +48,10 @@ class Figures:
     load: float       # seconds to load all users
     octets: int       # on disk
     known: Cost
-    unknown: Cost
+    unknown: Cost | None    # route knows everybody
 
     def __str__(self) -> str:
-        return f"{self.module:8} {self.load:7.1f} s {self.octets / 1e6:6.0f} MB  {self.known}  {self.unknown}"
+        return f"{self.module:8} {self.load:7.1f} s {self.octets / 1e6:6.0f} MB  {self.known}  {self.unknown or ''}"
 
 
 HEAD = "module        load      size     known      own   server   unknown      own   server"
@@ -57,16 +60,20 @@ HEAD = "module        load      size     known      own   server   unknown      
 def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
     servers = kinds()
+    everything = [*WRITERS, *servers]
     parser = argparse.ArgumentParser(prog="python -m tests.bench.lookups", description=(__doc__ or "").split(":")[0])
-    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"all without any: {', '.join(servers)}")
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"all without any: {', '.join(everything)}")
     parser.add_argument("--users", type=int, default=10_000, metavar="N", help="users in each database (%(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="length of a measurement (%(default)s)")
     options = parser.parse_args(argv)
-    if unknown := set(options.modules) - set(servers):
-        parser.error(f"found {', '.join(unknown)}, wanted some of {', '.join(servers)}")
+    if unknown := set(options.modules) - set(everything):
+        parser.error(f"found {', '.join(unknown)}, wanted some of {', '.join(everything)}")
     print(HEAD)
-    for name in options.modules or servers:
-        print(measure(servers[name], options.users, options.seconds), flush=True)
+    for name in options.modules or everything:
+        if name in WRITERS:
+            print(measure_file(name, options.users, options.seconds), flush=True)
+        else:
+            print(measure(servers[name], options.users, options.seconds), flush=True)
 
 
 def measure(launch: Launch, users: int, seconds: float) -> Figures:
@@ -83,20 +90,36 @@ def measure(launch: Launch, users: int, seconds: float) -> Figures:
         shutil.rmtree(folder)
 
 
+def measure_file(name: str, users: int, seconds: float) -> Figures:
+    """Return the figures of a module without a server."""
+    with TemporaryDirectory(prefix="popular-") as made:
+        folder, began = Path(made), time.monotonic()
+        words = WRITERS[name](folder / "users", _rows(range(users)))
+        load = time.monotonic() - began
+        return _asked(name, words, load, _size(folder), users, seconds, None if name == "route" else Outcome.UNKNOWN)
+
+
 def _measured(database: Database, folder: Path, users: int, seconds: float) -> Figures:
     before, began = _size(folder), time.monotonic()
     for first in range(0, users, PORTION):
         numbers = range(first, min(first + PORTION, users))
-        database.add(*(UserRow(_name(number), PASSWORD, mailbox=f"m/{number}") for number in numbers))
+        database.add(*_rows(numbers))
     load, octets = time.monotonic() - began, _size(folder) - before
-    module = make_module(database.module, *database.words())
+    absent = Outcome.DENIED if "unknown" in database.lacks else Outcome.UNKNOWN
+    return _asked(database.module, database.words(), load, octets, users, seconds, absent)
+
+
+def _asked(name: str, words: list[str], load: float, octets: int, users: int, seconds: float,
+           absent: Outcome | None) -> Figures:
+    """Ask one module; `absent` is its answer for unknown users, None if there are none."""
+    module = make_module(name, *words)
     module.open()
     try:
         known = _cost(module, users, seconds, Outcome.OK)
-        unknown = _cost(module, users, seconds, Outcome.UNKNOWN)
+        unknown = None if absent is None else _cost(module, users, seconds, absent)
     finally:
         module.close()
-    return Figures(database.module, load, octets, known, unknown)
+    return Figures(name, load, octets, known, unknown)
 
 
 def _cost(module: PdmModule, users: int, seconds: float, outcome: Outcome) -> Cost:
@@ -117,6 +140,10 @@ def _ask(module: PdmModule, users: int, seconds: float, outcome: Outcome) -> int
         assert answer.outcome is outcome, answer
         count += 1
     return count
+
+
+def _rows(numbers: Iterable[int]) -> Iterator[UserRow]:
+    return (UserRow(_name(number), PASSWORD, mailbox=f"m/{number}") for number in numbers)
 
 
 def _name(number: int) -> str:
