@@ -24,6 +24,7 @@ MANAGER = f"cn=manager,{SUFFIX}"
 READER = f"cn=popular,{SUFFIX}"
 ATTRIBUTES = {"backend": "mailHost", "protocol": "l", "mailbox": "description", "buser": "displayName",
               "bpass": "street"}
+RULES = {"passwords": "employeeType", "disabled": "title"}
 
 _CONFIG = """\
 include /etc/ldap/schema/core.schema
@@ -62,7 +63,7 @@ class Slapd:
     module = "ldap"
     driver = "ldap"
     secret = "pass'word \\ of ,pproxy"
-    lacks = frozenset({"connections", "rules"})    # it has two connections
+    lacks = frozenset({"connections"})    # it has two
 
     def __init__(self, folder: Path, authority: Authority, ports: Sequence[int], keeper: Keeper) -> None:
         self.folder, self.authority, self._keeper = folder, authority, keeper
@@ -72,7 +73,7 @@ class Slapd:
 
     def words(self) -> list[str]:
         """Return the arguments of the module."""
-        fields = [f"{field}=%{{{attribute}}}" for field, attribute in ATTRIBUTES.items()]
+        fields = [f"{field}=%{{{attribute}}}" for field, attribute in (ATTRIBUTES | RULES).items()]
         return [f"uri=ldap://127.0.0.1:{self.port}", *self.access(), f"base=ou=%n,{SUFFIX}",
                 "filter=(mailLogin=%u)", *fields]
 
@@ -91,8 +92,9 @@ class Slapd:
                 except ldap.ALREADY_EXISTS:
                     pass
                 values = {attribute: getattr(row, field) for field, attribute in ATTRIBUTES.items()}
+                rules = {RULES[name]: text.splitlines() for name, text in row.rules().items()}
                 add(manager, f"cn=u{next(self._number)},{branch}", objectClass=("inetOrgPerson", "extensibleObject"),
-                    sn="x", uid="x", mailLogin=row.user, userPassword=ssha(row.password), **values)
+                    sn="x", uid="x", mailLogin=row.user, userPassword=ssha(row.password), **values, **rules)
 
     def start(self) -> None:
         """Start it and wait until it answers."""
