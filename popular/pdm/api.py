@@ -74,6 +74,8 @@ class Answer:
     outcome: Outcome
     found: Found | None = None
     why: str = ""                          # for the log, never for the client; no secrets
+    # API 1.1: how long an OK is true, in seconds since 1970; it is cached no longer
+    until: float = field(default=float("inf"), compare=False)
 
 
 UNKNOWN = Answer(Outcome.UNKNOWN)

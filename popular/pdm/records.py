@@ -179,7 +179,8 @@ def accepted(request: Request, record: Record, label: str = "") -> Answer:
     objection = record.rules.objection(request)
     if objection:
         return Answer(Outcome.DENIED, record.found, objection)
-    return Answer(Outcome.OK, replace(record.found, label=label) if label else record.found)
+    found = replace(record.found, label=label) if label else record.found
+    return Answer(Outcome.OK, found, until=record.rules.until)
 
 
 def answer_from(request: Request, raw: bytes) -> Answer:

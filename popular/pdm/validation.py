@@ -32,6 +32,9 @@ def fault_of(answer: Any) -> str:
     found: Any = answer.found
     if not isinstance(why, str):
         return "its reason is not a str"
+    until: Any = answer.until
+    if not isinstance(until, int | float) or until != until:
+        return "until is not a moment"
     if found is None:
         return "answered OK, but not where the mail is" if answer.outcome is Outcome.OK else ""
     if not isinstance(found, Found):

@@ -9,7 +9,7 @@ from popular.config.store import FROM_COMMAND, unknown_item, with_item
 from popular.control.grammar import CommandSet, CommandArguments, join_words
 from popular.daemon.admin import capa, objectcommands
 from popular.daemon.admin.commands import commands as common
-from popular.daemon.admin.context import CommandContext, Commands, Result
+from popular.daemon.admin.context import CommandContext, Commands, Result, Steered
 from popular.errors import UsageError
 from popular.pproxy.modules.configured import describe
 from popular.pproxy.routing import find_user
@@ -152,13 +152,20 @@ def pdm_remove(context: CommandContext, given: CommandArguments) -> Result:
     return objectcommands.remove(context, "pdm", given.word("id"))
 
 
-@commands.add("pdm reload [id]", "Load one or all database modules again, and reopen their databases.")
+@commands.add("pdm reload [id]",
+              "Load one or all database modules again, and reopen their databases; empty the cache of answers.")
 def pdm_reload(context: CommandContext, given: CommandArguments) -> Result:
     """Replace the children, so that new ones open everything."""
     ident = given.word("id")
     if ident and context.config.item("pdm", ident) is None:
         raise unknown_item(context.config, "pdm", ident)
-    return Result("reloaded", config=context.config, renews=True)
+    return Result("reloaded", config=context.config, renews=True, effect=_empty_cache)
+
+
+def _empty_cache(master: Steered) -> None:
+    workers = master.job.workers
+    if workers is not None and workers.cache is not None:
+        workers.cache.clear()
 
 
 @commands.add("pdm list", "List the database modules in the order in which they are asked, secrets masked.")
@@ -175,6 +182,18 @@ def user_find(context: CommandContext, given: CommandArguments) -> Result:
     known = dict.fromkeys(item.values.text("namespace") for item in context.config.items("vserv"))
     namespaces = [namespace] if namespace else list(known) or ["default"]
     return Result(later=lambda deferring: deferring.inquire(lambda job: find_user(job.proxy, user, namespaces)))
+
+
+@commands.add("user forget <user>", "Drop the answers about a user from the cache, in all namespaces: the next login "
+              "asks the database. The name is as database modules see it, see userformat.")
+def user_forget(context: CommandContext, given: CommandArguments) -> Result:
+    """Forget one user; running sessions continue."""
+    def forget(master: Steered) -> None:
+        workers = master.job.workers
+        if workers is not None and workers.cache is not None:
+            workers.cache.forget(given.word("user"))
+
+    return Result("forgotten", effect=forget)
 
 
 @commands.add("prng [words...]", "Does nothing; for old rc files.")

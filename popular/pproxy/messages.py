@@ -83,6 +83,10 @@ WORKER_OVERDUE = Message(
     0x0261, ADM, "pdm_worker_overdue", "child",
     "A PDM worker did not answer a question long after pdmtimeout; it was ended by KILL and is replaced.  The client "
     "got [SYS/TEMP].  A database module, or the library that it uses, hangs and ignores the time limit.")
+STALE_ANSWER = Message(
+    0x0263, ADM, "stale_answer", "module user client why",
+    "A database module failed, and the user was let in by an answer that was kept for this case; see cachestale.  Fix "
+    "what `why` names.")
 APP_PASSWORD = Message(
     0x0262, INF, "app_password", "user label client",
     "The user who has just logged in used one of several passwords of theirs, that with this label.  Nothing to do.")

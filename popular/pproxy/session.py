@@ -18,7 +18,8 @@ from popular.mailcheck.client import ask_pcheckd
 from popular.mailcheck.packet import MailState
 from popular.net.relay import relay
 from popular.pdm.api import Found, Outcome, Request
-from popular.pdm.chain import Chain, Verdict
+from popular.pdm.cache import CachedAnswer
+from popular.pdm.chain import Chain, Step, Verdict
 from popular.pop3 import capability
 from popular.pop3.authorization import AuthorizationState, Credentials, StartTls
 from popular.pop3.dialogue import Dialogue
@@ -145,7 +146,7 @@ class ProxySession:
             user=self.user, password=credentials.password, ip=self.session.peer.host,
             protocol="pop3", namespace=self.vserv.namespace, vserv=self.vserv.ident))
         for step in verdict.steps:
-            self.slot.count_question(step.module, step.seconds, has_failed=step.answer.outcome is Outcome.FAILED)
+            self.count_step(step)
         who = {"user": self.user, "namespace": self.vserv.namespace, "pdm": verdict.module}
         match verdict:
             case Verdict(outcome=Outcome.OK, found=Found() as found):
@@ -171,6 +172,20 @@ class ProxySession:
         self.slot.count("logins_refused")
         self.log.note(messages.LOGIN_REFUSED, **who, client=self.client, why=verdict.why or verdict.outcome.value)
         raise LoginRefused(_WRONG, code="AUTH", why=verdict.why)
+
+    def count_step(self, step: Step) -> None:
+        """Count a question to a module, or an answer from the cache; log one that is stale."""
+        answer = step.answer
+        has_failed = answer.outcome is Outcome.FAILED
+        if isinstance(answer, CachedAnswer):
+            self.slot.count(answer.counter)
+            if answer.counter == "cache_hits":
+                return
+            if answer.failure:
+                has_failed = True
+                self.log.note(messages.STALE_ANSWER, module=step.module, user=self.user, client=self.client,
+                              why=answer.failure)
+        self.slot.count_question(step.module, step.seconds, has_failed=has_failed)
 
     def admit(self, route: Route) -> Empty | BackendLink:
         """Choose between the empty mailbox and the backend, and answer the client's PASS; raises LoginRefused."""

@@ -56,6 +56,17 @@ _PDM_ROWS = (
     Setting("pdmworkers", Int(1, 255), 8,
             "Processes that ask database modules which wait for a server, such as ldap or pgsql; each has one "
             "connection to each database."),
+    Setting("cache", Int(0, 1_000_000), 0,
+            "Answers of such modules that are kept, 512 octets for each; 0 keeps none. A change of this or of the "
+            "following empties the cache. See popular-pdm(7)."),
+    Setting("cachetime", Time(1, 86400), 300.0,
+            "Time for which a granted login is kept: for so long an old password remains valid, and a user who was "
+            "removed is let in."),
+    Setting("cachenegative", Time(0, 3600), 30.0,
+            "Time for which it is kept that a user is unknown, or that a password of theirs is wrong; 0 does not keep "
+            "it."),
+    Setting("cachestale", Time(0, 604800), 3600.0,
+            "Time after cachetime for which a granted login is still kept, but used only while the database fails."),
 )
 
 _SMTP_ROWS = (

@@ -19,10 +19,11 @@ from popular.daemon.messages import START
 from popular.daemon.settings import pool_limits, pool_mistakes
 from popular.daemon.spec import DaemonSpec, Job, Listen, Listener, metrics_listens
 from popular.daemon.tls import STARTTLS, Tls, load_tls, note_ending
-from popular.errors import Mistake, PdmError
+from popular.errors import ConfigError, Mistake, PdmError
 from popular.log.writer import Log
 from popular.paths import RINGSOCKET
 from popular.pdm.api import PdmModule
+from popular.pdm.cache import AnswerCache, CachedModule, Lifetimes
 from popular.pdm.chain import Chain
 from popular.pdm.channel import Channel, RemoteModule
 from popular.pdm.secrets import DRIVERS
@@ -89,6 +90,8 @@ class ProxyJob(AcceptJob):
         """Work as every child that accepts connections."""
         if self.workers is not None:
             self.workers.channel.become_asker()
+            if self.workers.cache is not None:
+                self.workers.cache.become_reader()
         return super().run(child, listeners)
 
 
@@ -152,7 +155,7 @@ def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     """Load database modules and certificates, and return the job of the children; raises ConfigError and PdmError."""
     modules = [configured_module(item, config) for item in config.items("pdm")]
     workers = _work_of_workers([module for module in modules if module.blocking], config, log, former)
-    asked = [RemoteModule(module, workers.channel) if workers and module.blocking else module for module in modules]
+    asked = [_remote(module, workers) if workers and module.blocking else module for module in modules]
     chain = Chain(asked, config.variables.seconds("pdmtimeout"), log.note, ModuleOutput(log))
     tls = load_tls("vserv", config.items("vserv"), tls_of(former), log)
     note_ending(tls, log)
@@ -167,7 +170,29 @@ def _work_of_workers(modules: Sequence[PdmModule], config: Config, log: Log, for
     old = former.workers if isinstance(former, ProxyJob) else None
     limit = login_limit(config)
     linger = None if limit.may_wait else limit.ask_after + limit.answer_within
-    return WorkerJob(modules, old.channel if old else Channel(), config.variables.seconds("pdmtimeout"), linger, log)
+    return WorkerJob(modules, old.channel if old else Channel(), config.variables.seconds("pdmtimeout"), linger, log,
+                     _find_cache(config, old.cache if old else None))
+
+
+def _find_cache(config: Config, old: AnswerCache | None) -> AnswerCache | None:
+    """Return the `old` cache if it still fits, a new one, or None if there is to be none; raises ConfigError."""
+    variables = config.variables
+    size = variables.integer("cache")
+    lifetimes = Lifetimes(*(variables.seconds(name) for name in ("cachetime", "cachenegative", "cachestale")))
+    if not size:
+        return None
+    if old is not None and (old.size, old.lifetimes) == (size, lifetimes):
+        return old
+    try:
+        return AnswerCache(size, lifetimes)
+    except OSError as why:
+        raise ConfigError([Mistake(place("pproxy", "cache"), f"no memory for it: {why.strerror}")]) from why
+
+
+def _remote(module: PdmModule, workers: WorkerJob) -> RemoteModule:
+    if workers.cache is None:
+        return RemoteModule(module, workers.channel)
+    return CachedModule(module, workers.channel, workers.cache)
 
 
 def _keep_workers(master: "Master", inheritance: Inheritance) -> WorkerPool:

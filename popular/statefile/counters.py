@@ -123,6 +123,13 @@ PDM_QUESTIONS, PDM_FAILURES, PDM_SECONDS = (
     _counted("pdm_failures", "Questions that a database module could not answer.", labels=("pdm",)),
     _counted("pdm_seconds", "Time that database modules took for their answers, and time in the queue for a worker.",
              labels=("pdm",)))
+CACHE = _counted(
+    "cache_lookups", "Searches of the cache; stale: its answer was used because a database module failed.",
+    *(Counter(f"cache_{value}", column, value, help, _PROXY, value) for value, column, help in (
+        ("hits", 30, "Answers from the cache."),
+        ("misses", 31, "Questions for which the cache had no answer."),
+        ("stale", 32, "Stale answers from the cache, used because a database module failed."))),
+    labels=("result",))
 UNNAMED = _counted("unnamed_sessions", "Sessions of objects for whose names the state file has no room.")
 
 # In the order of output; those without counters are about the file's names and failures.
@@ -139,7 +146,7 @@ COUNTED = (
              labels=("result",), line="logins"),
     _counted("backend_refusals", "Logins that the database granted and the backend refused.",
              Counter("backend_refused", 20, "refused by the backend", programs=_PROXY), line="logins"),
-    PDM_QUESTIONS, PDM_FAILURES, PDM_SECONDS, BACKEND_FAILURES, CHECKS,
+    PDM_QUESTIONS, PDM_FAILURES, PDM_SECONDS, CACHE, BACKEND_FAILURES, CHECKS,
     _counted("mail_check_seconds", "Time spent in mail checks.",
              Counter("check_microseconds", 26, help="Microseconds spent in mail checks.", programs=_PROXY, unit=1e-6)),
     _counted("messages_retrieved", "Messages that were retrieved.",

@@ -11,7 +11,7 @@ OWN = {
         "relayed", "empty", "overloaded", "vserv_disabled", "backend_disabled", "soft_failure", "refused", "quit",
         "no_login", "logins", "logins_refused", "logins_failed", "backend_refused", "checks_empty", "checks_old_mail",
         "checks_new_mail", "checks_overloaded", "checks_failed", "check_microseconds", "cut_off", "checks_missing",
-        "workers_died"),
+        "workers_died", "cache_hits", "cache_misses", "cache_stale"),
     "pserv": (
         "quit", "broken_off", "refused", "no_preamble", "retrieved", "octets", "deleted", "not_deleted", "cut_off"),
 }

@@ -49,6 +49,10 @@ class Steered(Protocol):
     def shutdown_delayed(self) -> None:
         """Stop listening, wait for every child, then end."""
 
+    @property
+    def job(self) -> Any:
+        """The work of the children, by its program."""
+
     def reopen(self) -> list[str]:
         """Reopen the log and reload certificates; return a line for each failure."""
 

@@ -61,7 +61,7 @@ class WorkerPool:
             self._next = None
             return
         self._pool.hear()
-        wanted = () if job is None else (job.digests, job.timeout, self._master.log_number)
+        wanted = () if job is None else (job.digests, job.timeout, job.cache, self._master.log_number)
         if wanted != self._has or size != self._size:
             if job is None:
                 self._pool.adopt(_no_work, _limits(0))

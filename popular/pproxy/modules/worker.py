@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from popular.log.writer import Log
 from popular.pdm.api import Answer, Outcome, PdmModule
+from popular.pdm.cache import AnswerCache
 from popular.pdm.channel import Channel
 from popular.pdm.question import MAX_PACKET, QuestionKind, Question, pack_answer
 from popular.pdm.runner import ModuleRunner
@@ -35,12 +36,13 @@ class WorkerJob:
     """The work of all PDM workers of one configuration."""
 
     def __init__(self, modules: Sequence[PdmModule], channel: Channel, timeout: float, linger: float | None,
-                 log: Log) -> None:
-        """Ask `modules` what comes over `channel`; `timeout` and `linger` are in seconds.
+                 log: Log, cache: AnswerCache | None = None) -> None:
+        """Ask `modules` what comes over `channel`, and keep the answers in `cache`; times are in seconds.
 
         After the master's death a worker stays for `linger`; None: until nobody is left who could ask.
         """
         self.channel = channel
+        self.cache = cache
         self.timeout = timeout
         self.digests = tuple((module.ident, module.digest) for module in modules)    # what makes two jobs the same
         self._linger = linger
@@ -90,8 +92,12 @@ class WorkerJob:
             answer = runner.locate(question.request)
             found = answer.found    # for administrators: without the login at a backend
             return answer if found is None else replace(answer, found=replace(found, password=b""))
-        identity = question.identity if question.kind is QuestionKind.AUTH else None
-        return runner.answer(question.request, identity)
+        if question.kind is QuestionKind.AUTH or self.cache is None:
+            return runner.answer(question.request, question.identity)
+        place = self.cache.place(runner.module, question.request)
+        answer = runner.answer(question.request)
+        self.cache.store(place, answer)
+        return answer
 
 
 class _Questions:

@@ -7,7 +7,7 @@ columns, and what a terminal might obey are shown as `\\xNN`.
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from popular.statefile.counters import CHECKS, COUNTED, ENDED, Counter, Family
+from popular.statefile.counters import CACHE, CHECKS, COUNTED, ENDED, Counter, Family
 from popular.statefile.layout import FAILED_QUESTIONS, QUESTION_TIME, QUESTIONS
 from popular.statefile.reader import Row
 from popular.tools.printing import harmless
@@ -50,6 +50,8 @@ def about(snapshot: Snapshot, rates: Mapping[str, float]) -> Iterator[tuple[str,
             yield cls, ", ".join(named)
     if modules := [*_modules(snapshot)]:
         yield "modules", "; ".join(modules)
+    if any(snapshot.totals[counter.name] for counter in _own(CACHE, snapshot)):
+        yield "cache", _amounts(CACHE.counters, snapshot, rates)
     if head.workers:
         yield "workers", f"{head.workers} for database modules, {head.workers_busy} busy"
     failed = [f"{printable(backend) or 'others'} {count} {kind}" for (backend, kind), count in snapshot.failures.items()
