@@ -1,12 +1,14 @@
 """Rules of a record: who may log in, from where, until when, and with which passwords."""
 
 import time
+from typing import Any
 
 import pytest
 
 from popular.pdm.api import Answer, Found, Outcome, Request
 from popular.pdm.records import accepted, answer_to, record_of
 from popular.pdm.rules import MAX_PASSWORDS
+from popular.pdm.validation import fault_of
 from tests.harness.pdm import make_request
 
 VALUES = {"password": "{PLAIN}secret", "backend": "store", "mailbox": "joe"}
@@ -91,3 +93,15 @@ def test_only_passwords_of_devices() -> None:
 def test_softfail(text: str, wanted: bool | None) -> None:
     found = asked({"softfail": text}).found
     assert found is not None and found.softfail is wanted
+
+
+def test_an_answer_says_how_long_it_is_true():
+    assert asked({"until": "99999999999"}).until == 99999999999.0
+    assert asked({}).until == float("inf")
+
+
+@pytest.mark.parametrize(("until", "fault"), [
+    (1, ""), (1.5, ""), (float("inf"), ""), ("tomorrow", "until is not a moment"), (None, "until is not a moment"),
+    (float("nan"), "until is not a moment")])
+def test_until_is_checked(until: Any, fault: str) -> None:
+    assert fault_of(Answer(Outcome.OK, PLACE, until=until)) == fault
