@@ -54,6 +54,10 @@ class Module(PdmModule):
         records.prove_file(self.path)
         self._refresh()
 
+    def find(self, user: str, namespace: str) -> Found | None:
+        """Return None: no user is known here."""
+        return None
+
     def auth(self, request: Request, found: Found) -> Answer:
         """Vouch for a known user if the password is a master password for this client and namespace."""
         try:

@@ -6,7 +6,8 @@ except for the original's 1:
      0  delivered: the mail and its name are on disk
      1  over quota
     64  wrong command line, or a name that no mailbox can have (EX_USAGE)
-    67  there is no such mailbox (EX_NOUSER)
+    67  there is no such mailbox or, with --user, no such user (EX_NOUSER)
+    69  with --user: the mail of the user is on another backend (EX_UNAVAILABLE)
     75  not delivered, worth a retry (EX_TEMPFAIL); also after a signal, and after any unexpected error
 
 A shell runs Python and watches it (see bin/pdeliver), because Python's own failures end with 1.  Once the mail is in
@@ -32,7 +33,7 @@ from popular.config.parser import Parser
 from popular.errors import MailboxError, StartError, StoreError
 from popular.log.writer import Log
 from popular.names import is_mailbox
-from popular.paths import LOGDIR, SPOOLDIR
+from popular.paths import CONFDIR, LOGDIR, SPOOLDIR
 from popular.store.deliver import deliver
 from popular.store.lineends import ByteSource, MailForm
 from popular.store.mailbox import Mailbox
@@ -70,7 +71,12 @@ def main() -> int:
 
 def run(argv: Sequence[str], source: ByteSource) -> int:
     """Deliver the mail from `source` as `argv` says; return the exit code."""
-    arguments = make_parser().parse_args(argv)
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    if (arguments.mailbox is None) is (arguments.user is None):
+        parser.error("give either a mailbox or --user")
+    if arguments.user is not None and (code := _find_mailbox(arguments)) != os.EX_OK:
+        return code
     try:
         become_owner(arguments.mailboxdir, arguments.mailbox)
     except (OSError, StartError) as why:
@@ -81,6 +87,23 @@ def run(argv: Sequence[str], source: ByteSource) -> int:
         return _attempt(arguments, source, log)
     finally:
         close(log)
+
+
+def _find_mailbox(arguments: argparse.Namespace) -> int:
+    """Replace the user by their mailbox, or log and print why not; return the exit code."""
+    from popular.tools.pdeliver_user import Undeliverable, UserToFind, find_mailbox    # most mails need no database
+
+    try:
+        arguments.mailbox = find_mailbox(UserToFind(arguments.config, arguments.user, arguments.namespace,
+                                                    arguments.backend))
+    except Undeliverable as why:
+        log = open_log(arguments.logfile)
+        log.sid = arguments.id
+        message = M.USER_NOT_FOUND if why.code == os.EX_TEMPFAIL else M.NO_USER_HERE
+        log.note(message, user=arguments.user, why=str(why))
+        close(log)
+        return _tell(why.code, arguments.user, str(why))
+    return os.EX_OK
 
 
 def become_owner(root: str, mailbox: str) -> None:
@@ -208,8 +231,8 @@ def make_parser() -> Parser:
     """Return the parser of the options of spec 10.1, and --create."""
     parser = Parser(prog="pdeliver", add_help=False, allow_abbrev=False,
                     description="Deliver one mail from standard input into a mailbox.",
-                    epilog="Exit code: 0 delivered, 1 over quota, 64 wrong usage, 67 no such mailbox, "
-                           "75 not delivered, try again.")
+                    epilog="Exit code: 0 delivered, 1 over quota, 64 wrong usage, 67 no such mailbox or user, 69 the "
+                           "user's mail is elsewhere, 75 not delivered, try again.")
     parser.add_argument("-q", "--quota", type=amount, default=0, metavar="QUOTA",
                         help="deliver only if the mailbox holds less than QUOTA times 1024*1024 octets "
                              "(default 0: no check)")
@@ -225,9 +248,18 @@ def make_parser() -> Parser:
     parser.add_argument("-i", "--id", default="-",
                         help="an id for every log line, for example the MTA's message id (default -)")
     parser.add_argument("--create", action="store_true", help="make the mailbox's folders if they are missing")
+    parser.add_argument("-u", "--user", metavar="USER",
+                        help="deliver into the mailbox that the database modules of pproxy find for USER")
+    parser.add_argument("-c", "--config", default=f"{CONFDIR}/pproxy.conf", metavar="FILE",
+                        help=f"with --user: INI file of pproxy (default {CONFDIR}/pproxy.conf)")
+    parser.add_argument("-n", "--namespace", default="", metavar="NAMESPACE",
+                        help="with --user: the namespace (default: that of the virtual servers, if they have the same)")
+    parser.add_argument("-b", "--backend", action="append", default=[], metavar="ID",
+                        help="with --user: the backend that has the mailboxes in DIR; may be given several times "
+                             "(default: the only one that has mailboxes)")
     parser.add_argument("--help", action="help", help="show this help and end")
     parser.add_argument("--version", action="version", version=f"pdeliver {VERSION}")
-    parser.add_argument("mailbox", help="the mailbox, relative to DIR")
+    parser.add_argument("mailbox", nargs="?", help="the mailbox, relative to DIR (required without --user)")
     return parser
 
 

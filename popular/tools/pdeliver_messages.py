@@ -18,3 +18,10 @@ NO_SUCH_MAILBOX = Message(
 DELIVERY_BUG = Message(
     0x02b4, BUG, "delivery_bug", "mailbox type place",
     "There was an unexpected error; the MTA was told to try again. Report the line.")
+NO_USER_HERE = Message(
+    0x02b5, ADM, "no_user_here", "user why",
+    "The MTA named a user whom no database module knows, or whose mail is on another backend. Correct what the MTA "
+    "knows of recipients and hosts, or add the user.")
+USER_NOT_FOUND = Message(
+    0x02b6, ADM, "user_not_found", "user why",
+    "The mailbox of a user could not be found out; the MTA was told to try again. Fix what the reason says.")

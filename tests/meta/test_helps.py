@@ -19,7 +19,7 @@ def test_the_first_line_says_what_a_program_is_for(program: str) -> None:
 
 @pytest.mark.parametrize("program, words", [
     ("pproxy", "(default /var/log/popular/pproxy)"), ("pserv", "(default /pop)"), ("pcheckd", "(default 50110)"),
-    ("ringd", "required"), ("pclean", "(default /pop)"), ("pdeliver", "relative to DIR (required)"),
+    ("ringd", "required"), ("pclean", "(default /pop)"), ("pdeliver", "relative to DIR (required without --user)"),
     ("pdeliver", "(default -)"), ("pmailbox", "(default 1,2)"), ("pmailbox", "one per line (default -) options:"),
     ("pproxy", "(one of file, syslog, stderr; default file)"), ("pserv", "(one of classic, json; default classic)"),
     ("pclean", "(one of none, empty, overquota, all; default none)"), ("pmakecdb", "the database (required)"),

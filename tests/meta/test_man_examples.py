@@ -49,6 +49,9 @@ BEFORE: dict[str, list[str]] = {
     "pcheck.1": ["pcheckd", "echo | runuser -u pop -- pdeliver --create 3/2d/joe.doe"],
     "pcontrol.1": ["pproxy", "echo 'backend add store1 cxpop 10.0.0.5:1110' > /etc/popular/pproxy.rc"],
     "popular-control.5": ["ringd --user pop", "pproxy"],
+    "pdeliver.1": ["mkdir -p /etc/postfix", "echo 'joe:{PLAIN}x:store1:cxpop:3/2d/joe' > /etc/popular/users",
+                   "printf '[backend]\\n[[store1]]\\nprotocol = cxpop\\naddress = 10.0.0.5:1110\\n[pdm]\\n[[users]]\\n"
+                   "module = passwd\\nargs = /etc/popular/users\\n' > /etc/popular/pproxy.conf"],
     "pproxy.8": ["getent group postfix || groupadd --system postfix"],
     "pstatus.1": ["pproxy"],
 }

@@ -42,8 +42,8 @@ FOREIGN = {
     "cron(8)", "crypt(3)", "ldap.conf(5)", "link(2)", "listen(2)", "renameat2(2)", "sd_listen_fds(3)", "sd_notify(3)",
     "shutdown(2)"}
 # Paths that are none of ours.
-OTHER_PATHS = {"/dev/log", "/dev/null", "/etc/pam.d", "/etc/ssl/certs/ca-certificates.crt", "/etc/systemd/system",
-               "/run/mysqld/mysqld.sock", "/run/postgresql"}
+OTHER_PATHS = {"/dev/log", "/dev/null", "/etc/pam.d", "/etc/postfix/master.cf",
+               "/etc/ssl/certs/ca-certificates.crt", "/etc/systemd/system", "/run/mysqld/mysqld.sock", "/run/postgresql"}
 # What an administrator makes, in the places that pages name.
 MADE_BY_HAND = {
     "/etc/popular/pproxy.rc", "/etc/my"}

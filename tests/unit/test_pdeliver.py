@@ -107,7 +107,8 @@ def test_spec_10_1_help_and_version(option: str, capsys: pytest.CaptureFixture[s
 def test_spec_10_1_defaults() -> None:
     arguments = vars(pdeliver.make_parser().parse_args(["joe"]))
     assert arguments == {"quota": 0, "maxnum": 0, "mailboxdir": "/pop", "format": "LF",
-                         "logfile": "/var/log/popular/pdeliver", "id": "-", "create": False, "mailbox": "joe"}
+                         "logfile": "/var/log/popular/pdeliver", "id": "-", "create": False, "mailbox": "joe",
+                         "user": None, "config": "/etc/popular/pproxy.conf", "namespace": "", "backend": []}
 
 
 @pytest.mark.parametrize(("mailbox", "code"), [

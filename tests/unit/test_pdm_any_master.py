@@ -234,3 +234,9 @@ def test_the_template_works():
     assert module.check(make_request("joe", "x")).outcome is Outcome.DENIED
     assert module.check(make_request("ann", "x")) == UNKNOWN
     assert "sécret" not in module.describe()
+
+
+def test_master_knows_that_no_user_is_its_own(tmp_path):
+    (tmp_path / "master").write_text("*:*:{PLAIN}secret\n")
+    steps = Chain([make_module("master", tmp_path / "master")], 1, lambda *_, **__: None).find("joe", "example.org")
+    assert [step.answer for step in steps] == [UNKNOWN]

@@ -1,0 +1,120 @@
+"""Which mailbox a user has, for `pdeliver --user`: asked of the database modules of pproxy, with its configuration.
+
+Part of the tool pdeliver, loaded only with that option.  Modules that wait for a server are asked in this process, too.
+If root runs it, the process becomes pproxy's user, because modules are foreign code.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from popular.config.ini.file import read_ini
+from popular.config.store import Config, Item, default_config
+from popular.errors import PdmError, PopularError
+from popular.names import is_mailbox
+from popular.pdm.api import Found, Outcome
+from popular.pdm.chain import Chain
+from popular.pproxy.modules.configured import configured_module
+from popular.pproxy.settings import SCHEMA
+from popular.pproxy.userformat import NameForm
+from popular.unix.rights import drop, find_rights
+
+_MAIL_STORES = ("cxpop", "xpop")    # protocols of backends whose mailboxes we can write
+
+
+@dataclass(frozen=True, slots=True)
+class UserToFind:
+    """A user to find."""
+
+    config: str                 # the INI file of pproxy
+    user: str                   # as a client would send it
+    namespace: str              # empty: that of the virtual servers, if they have the same
+    backends: Sequence[str]     # ids of those whose mailboxes are here; none: the only one with mailboxes
+
+
+class Undeliverable(PopularError):
+    """There is no mailbox here for a user; `code` is the exit code."""
+
+    def __init__(self, code: int, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+
+
+def find_mailbox(question: UserToFind) -> str:
+    """Return the user's mailbox; raises Undeliverable."""
+    try:
+        config = read_ini(os.path.abspath(question.config), SCHEMA, default_config(SCHEMA))
+        _become_proxy(config)
+        namespace = question.namespace or _namespace(config)
+        found = _ask(config, _name(config, question.user, namespace), namespace)
+        here = frozenset(question.backends) or _only_store(config)
+    except (PopularError, KeyError) as why:
+        if isinstance(why, Undeliverable):
+            raise
+        text = str(why.args[0] if isinstance(why, KeyError) else why)
+        raise Undeliverable(os.EX_TEMPFAIL, "; ".join(text.splitlines())) from None
+    return _mailbox(config, found, here)
+
+
+def _become_proxy(config: Config) -> None:
+    """Take the rights of pproxy's user if we are root; raises StartError and KeyError."""
+    user = config.variables.text("user")
+    if os.geteuid() == 0 and user != "root":
+        drop(find_rights(user, config.variables.optional_text("group")))
+
+
+def _namespace(config: Config) -> str:
+    """Return the one namespace of all virtual servers; raises Undeliverable if there are several."""
+    names = list(dict.fromkeys(item.values.text("namespace") for item in config.items("vserv")))
+    if len(names) > 1:
+        raise Undeliverable(os.EX_TEMPFAIL, f"there are several namespaces: give -n and one of {', '.join(names)}")
+    return names[0] if names else "default"
+
+
+def _name(config: Config, user: str, namespace: str) -> str:
+    """Return the name that the first virtual server of a namespace would ask the modules for."""
+    form = next((item.values["userformat"] for item in config.items("vserv")
+                 if item.values.text("namespace") == namespace), None)
+    return cast(NameForm, form or NameForm()).applied(user)
+
+
+def _ask(config: Config, user: str, namespace: str) -> Found:
+    """Ask the modules in order.  Raises Undeliverable, and PdmError for one that cannot be loaded.
+
+    If a module before the first that knows the user cannot tell, this is not the time to deliver: the user may have
+    another mailbox there.
+    """
+    modules = [configured_module(item, config) for item in config.items("pdm")]
+    chain = Chain(modules, config.variables.seconds("pdmtimeout"), lambda message, **fields: None)
+    steps = chain.find(user, namespace)
+    chain.close()
+    for step in steps:
+        if step.answer.outcome is Outcome.FAILED:
+            raise PdmError(f"database module {step.module}: {step.answer.why}")
+        if step.answer.found is not None:
+            return step.answer.found
+    raise Undeliverable(os.EX_NOUSER, f"no such user in namespace {namespace}")
+
+
+def _only_store(config: Config) -> frozenset[str]:
+    """Return the id of the only backend with mailboxes; raises Undeliverable."""
+    stores = [item.ident for item in config.items("backend") if item.values.text("protocol") in _MAIL_STORES]
+    if len(stores) > 1:
+        raise Undeliverable(os.EX_TEMPFAIL, f"there are several backends: give -b and one of {', '.join(stores)}")
+    return frozenset(stores)
+
+
+def _mailbox(config: Config, found: Found, here: frozenset[str]) -> str:
+    """Return the mailbox of a place that is here; raises Undeliverable."""
+    backend: Item | None = next((item for item in config.items("backend") if item.ident == found.backend), None)
+    if backend is None:
+        raise Undeliverable(os.EX_TEMPFAIL, f"no backend {found.backend!r} is configured")
+    protocol = found.protocol or backend.values.text("protocol")
+    if protocol not in _MAIL_STORES:
+        raise Undeliverable(os.EX_UNAVAILABLE, f"the mail is on backend {found.backend}, which speaks {protocol}")
+    if found.backend not in here:
+        raise Undeliverable(os.EX_UNAVAILABLE, f"the mail is on backend {found.backend}, not here")
+    if not is_mailbox(found.mailbox):
+        raise Undeliverable(os.EX_TEMPFAIL, "the database names no mailbox")
+    return found.mailbox
