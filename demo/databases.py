@@ -75,8 +75,8 @@ def _dovecot(etc: Path, _folder: Path, _stack: ExitStack) -> str:
 
 
 def _exec(etc: Path, _folder: Path, _stack: ExitStack) -> str:
-    path, program = etc / "users.json", etc / "users.py"
-    shutil.copy(ROOT / "etc/examples/exec/users.py", program)    # its owner and mode matter
+    path, program = etc / "users.json", etc / "users-from-json"
+    shutil.copy(ROOT / "etc/examples/exec/users-from-json", program)    # its owner and mode matter
     program.chmod(0o755)
     private(path, "".join(json.dumps({
         "user": account.name, "namespace": account.namespace, "password": salted(account.password),
