@@ -121,7 +121,7 @@ class _Link:
     def _do(self, call: Any, *words: object) -> Any:
         """Return what a call of the driver returns; None: the database cannot have such a text.
 
-        Raises Broken and Refused.
+        Raises Broken and QueryRefused.
         """
         try:
             return call(*words)
@@ -132,7 +132,7 @@ class _Link:
                 return None
             if code in _OF_CONNECTION or 2000 <= code < 3000 or not self._connection.open:
                 raise sql.Broken(text or "the connection was closed") from None
-            raise sql.Refused(f"the server says: {text}") from None
+            raise sql.QueryRefused(f"the server says: {text}") from None
 
 
 def literal(text: str) -> str:

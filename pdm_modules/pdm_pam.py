@@ -66,7 +66,7 @@ class Module(PdmModule):
         user, password = records.user_octets(request.user), request.password
         if not user or _CONTROL.search(user) or (found := self._place(request, request.user)) is None:
             return UNKNOWN
-        if not password or b"\0" in password or len(password) > self.libpam.MAX_PASSWORD:
+        if not password or b"\0" in password or len(password) > self.libpam.MAX_PAM_PASSWORD:
             return Answer(Outcome.DENIED, found, "wrong password")
         answer = self.pam.check(user, password, request.ip)
         if answer.user != user:    # PAM's modules may change it, for example to lower case

@@ -159,7 +159,7 @@ class _Link:
         return self._checked(results[0]) if results else None
 
     def _checked(self, result: "PGresult") -> "PGresult | None":
-        """Return a result that is none of an error; raises Broken and Refused."""
+        """Return a result that is none of an error; raises Broken and QueryRefused."""
         pq = self._psycopg.pq
         if result.status in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
             return result
@@ -169,7 +169,7 @@ class _Link:
             raise sql.Broken(text)
         if state == _NO_SUCH_TEXT:
             return None
-        raise sql.Refused(f"PostgreSQL says: {text}")
+        raise sql.QueryRefused(f"PostgreSQL says: {text}")
 
     def _wait(self, events: int) -> None:
         """Wait until the socket is ready; an earlier deadline interrupts it."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from popular.errors import PdmError
 
-MAX_PASSWORD = 511    # octets that fit into an answer with its NUL, PAM_MAX_RESP_SIZE
+MAX_PAM_PASSWORD = 511    # octets that fit into an answer with its NUL, PAM_MAX_RESP_SIZE
 FOLDERS = ("/etc/pam.d", "/usr/lib/pam.d")    # of services, where distributions have them
 
 # results
@@ -90,7 +90,7 @@ class Pam:
     def check(self, user: bytes, password: bytes, host: str) -> PamAnswer:
         """Return what PAM says of a user at the address `host`; raises PdmError.
 
-        Neither `user` nor `password` has NUL, and the password has at most MAX_PASSWORD octets.
+        Neither `user` nor `password` has NUL, and the password has at most MAX_PAM_PASSWORD octets.
         """
         flags = _SILENT | _DISALLOW_NULL_AUTHTOK
 

@@ -111,7 +111,7 @@ class Broken(Exception):
     """A connection that cannot be made or used (any more); says why.  Another one may do."""
 
 
-class Refused(ValueError):
+class QueryRefused(ValueError):
     """The server has refused a query; says why.  The connection can be used."""
 
 
@@ -169,7 +169,7 @@ class Link(Protocol):
     def ask(self, values: Mapping[str, str]) -> tuple[Sequence[str], Sequence[Sequence[object]]]:
         """Return the names of the columns and the rows, of which those after the second do not matter.
 
-        Raises Broken and Refused; after any other exception the connection is not used again.
+        Raises Broken and QueryRefused; after any other exception the connection is not used again.
         """
 
     def close(self) -> None:
@@ -197,7 +197,7 @@ class SqlModule(PdmModule):
         self._pid = 0                                         # of the process that has made the link
 
     def connect(self, host: Endpoint) -> Link:
-        """Return a new connection; raises Broken, Refused, OSError and PdmError.  Interrupted at the deadline."""
+        """Return a new connection; raises Broken, QueryRefused, OSError and PdmError.  Interrupted at the deadline."""
         raise NotImplementedError
 
     def describe(self) -> str:
@@ -282,7 +282,7 @@ class SqlModule(PdmModule):
             return limited(seconds, call, *args)
         except TimeUp:
             raise Broken(f"no answer within {seconds:.2g} s") from None
-        except (Broken, Refused):
+        except (Broken, QueryRefused):
             raise
         except BaseException:    # what is still to come would be taken for the answer to the next question
             self.close()

@@ -56,7 +56,7 @@ _SALT = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _complain = partial(complain_as, "ppasswd")
 
 
-class Refused(Exception):
+class NotDone(Exception):
     """What cannot be done, and the exit code for it."""
 
     def __init__(self, code: int, why: str) -> None:
@@ -84,7 +84,7 @@ def run(argv: Sequence[str]) -> int:
         parser.error("give FILE and USER")
     try:
         return _do(arguments)
-    except Refused as why:
+    except NotDone as why:
         _complain(str(why))
         return why.code
     except OSError as why:
@@ -99,7 +99,7 @@ def make_parser() -> Parser:
     parser.add_argument("-s", "--scheme", choices=SCHEMES, metavar="SCHEME",
                         help=f"of the hash: one of {', '.join(SCHEMES)} (default: the first that works here)")
     deeds = parser.add_mutually_exclusive_group()
-    deeds.add_argument("-a", "--add", type=place, metavar="PLACE",
+    deeds.add_argument("-a", "--add", type=place_argument, metavar="PLACE",
                        help="add USER, whose mail is at PLACE, which is BACKEND:PROTOCOL:MAILBOX")
     deeds.add_argument("-d", "--delete", action="store_true", help="remove USER")
     deeds.add_argument("-v", "--verify", action="store_true",
@@ -111,7 +111,7 @@ def make_parser() -> Parser:
     return parser
 
 
-def place(text: str) -> bytes:
+def place_argument(text: str) -> bytes:
     """Read BACKEND:PROTOCOL:MAILBOX; raises ArgumentTypeError."""
     octets = os.fsencode(text)
     if octets.count(b":") != 2:    # nor the password of a backend, which all could see
@@ -131,14 +131,14 @@ def user_key(text: str) -> bytes:
 
 
 def _do(arguments: argparse.Namespace) -> int:
-    """Do what the command line wants; raises Refused and OSError."""
+    """Do what the command line wants; raises NotDone and OSError."""
     if arguments.verify:
         return _verify(arguments.file, arguments.user)
     if arguments.delete:
         with locked(arguments.file) as text:
             _replace(arguments.file, without(text, arguments.user))
         return 0
-    stored = hash_of(read_password(is_new=True), arguments.scheme)
+    stored = stored_form(ask_password(is_new=True), arguments.scheme)
     if arguments.file is None:
         print(stored, flush=True)
         return 0
@@ -151,39 +151,39 @@ def _do(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def read_password(*, is_new: bool) -> bytes:
-    """Return a password from the terminal, where a new one is typed twice, or from standard input; raises Refused."""
+def ask_password(*, is_new: bool) -> bytes:
+    """Return a password from the terminal, where a new one is typed twice, or from standard input; raises NotDone."""
     if sys.stdin is not None and sys.stdin.isatty():
         password = _typed("Password: ")
         if is_new and _typed("Again: ") != password:
-            raise Refused(os.EX_DATAERR, "the two passwords differ")
+            raise NotDone(os.EX_DATAERR, "the two passwords differ")
     else:
         line = b"" if sys.stdin is None else sys.stdin.buffer.readline(MAX_PASSWORD + len(b"\r\n") + 1)
         password = line.removesuffix(b"\n").removesuffix(b"\r")
     if not 0 < len(password) <= MAX_PASSWORD or any(octet in password for octet in b"\0\r\n"):
-        raise Refused(os.EX_DATAERR, f"a password has 1 to {MAX_PASSWORD} octets, but no NUL or line end")
+        raise NotDone(os.EX_DATAERR, f"a password has 1 to {MAX_PASSWORD} octets, but no NUL or line end")
     return password
 
 
 def _typed(prompt: str) -> bytes:
-    """Return what is typed without echo; raises Refused."""
+    """Return what is typed without echo; raises NotDone."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", getpass.GetPassWarning)    # it would go on with echo
             return getpass.getpass(prompt).encode("utf-8", "surrogateescape")
     except (getpass.GetPassWarning, EOFError, UnicodeError):
-        raise Refused(os.EX_DATAERR, "no password could be read from the terminal") from None
+        raise NotDone(os.EX_DATAERR, "no password could be read from the terminal") from None
 
 
-def hash_of(password: bytes, scheme: str | None = None) -> str:
-    """Return the stored form of a password, by default in the first scheme that works here; raises Refused."""
+def stored_form(password: bytes, scheme: str | None = None) -> str:
+    """Return the stored form of a password, by default in the first scheme that works here; raises NotDone."""
     why: Exception | None = None
     for name in SCHEMES if scheme is None else [scheme]:
         try:
             return SCHEMES[name](password)
         except (PdmError, ValueError) as reason:
             why = reason
-    raise Refused(os.EX_UNAVAILABLE, f"{name}: {why}")
+    raise NotDone(os.EX_UNAVAILABLE, f"{name}: {why}")
 
 
 def _argon2id(password: bytes) -> str:
@@ -206,28 +206,28 @@ SCHEMES: Mapping[str, Callable[[bytes], str]] = {
 
 
 def _verify(path: str, user: bytes) -> int:
-    """Return the exit code that tells whether a password is right; raises Refused."""
-    password = read_password(is_new=False)
+    """Return the exit code that tells whether a password is right; raises NotDone."""
+    password = ask_password(is_new=False)
     try:
         with open(path, "rb") as file:
             lines = file.read().split(b"\n")
     except OSError as why:
-        raise Refused(os.EX_NOINPUT, f"{path}: {why.strerror}") from None
+        raise NotDone(os.EX_NOINPUT, f"{path}: {why.strerror}") from None
     record = lines[_find(lines, user)].removesuffix(b"\r").partition(b":")[2]
     try:
         return 0 if verify(records.parse_record(record).stored, password) else _WRONG
     except ValueError as why:
-        raise Refused(os.EX_DATAERR, f"{_shown(user)}: {why}") from None
+        raise NotDone(os.EX_DATAERR, f"{_shown(user)}: {why}") from None
 
 
 @contextmanager
 def locked(path: str) -> Iterator[bytes]:
-    """Lock a file against other ppasswds, and yield its content; raises Refused if it cannot be opened."""
+    """Lock a file against other ppasswds, and yield its content; raises NotDone if it cannot be opened."""
     while True:
         try:
             file = open(path, "r+b")    # NFS wants a lock's file to be writable
         except OSError as why:
-            raise Refused(os.EX_NOINPUT, f"{path}: {why.strerror}") from None
+            raise NotDone(os.EX_NOINPUT, f"{path}: {why.strerror}") from None
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
@@ -237,7 +237,7 @@ def locked(path: str) -> Iterator[bytes]:
 
 
 def with_hash(text: bytes, user: bytes, stored: bytes) -> bytes:
-    """Return the file with another hash for a user; raises Refused."""
+    """Return the file with another hash for a user; raises NotDone."""
     lines = text.split(b"\n")
     index = _find(lines, user)
     _, _, rest = lines[index].split(b":", 1)[1].partition(b":")
@@ -246,48 +246,48 @@ def with_hash(text: bytes, user: bytes, stored: bytes) -> bytes:
 
 
 def with_user(text: bytes, user: bytes, record: bytes) -> bytes:
-    """Return the file with one user more: in their place if it is sorted, otherwise at the end; raises Refused."""
+    """Return the file with one user more: in their place if it is sorted, otherwise at the end; raises NotDone."""
     lines = text.split(b"\n")
     if lines[-1]:    # the last line has no end
         lines.append(b"")
     entries = [index for index, line in enumerate(lines) if _is_entry(line)]
     names = [_name(lines[index]) for index in entries]
     if user in names:
-        raise Refused(os.EX_DATAERR, f"{_shown(user)}: the user exists")
+        raise NotDone(os.EX_DATAERR, f"{_shown(user)}: the user exists")
     number = bisect(names, user) if _is_sorted(names) else len(names)
     lines.insert(entries[number] if number < len(names) else len(lines) - 1, _line(user, record))
     return _joined(lines)
 
 
 def without(text: bytes, user: bytes) -> bytes:
-    """Return the file without a user, however many lines they have; raises Refused."""
+    """Return the file without a user, however many lines they have; raises NotDone."""
     lines = text.split(b"\n")
     _find(lines, user)
     return _joined([line for line in lines if not _is_entry(line) or _name(line) != user])
 
 
 def _find(lines: Sequence[bytes], user: bytes) -> int:
-    """Return the index of a user's first line, which is the one that counts; raises Refused."""
+    """Return the index of a user's first line, which is the one that counts; raises NotDone."""
     entry = user + b":"
     for index, line in enumerate(lines):
         if line.startswith(entry):
             return index
-    raise Refused(os.EX_NOUSER, f"{_shown(user)}: no such user")
+    raise NotDone(os.EX_NOUSER, f"{_shown(user)}: no such user")
 
 
 def _line(user: bytes, record: bytes) -> bytes:
-    """Return a user's line; raises Refused if the module could not read it."""
+    """Return a user's line; raises NotDone if the module could not read it."""
     fault = fault_of_line(user, record.removesuffix(b"\r"))
     if fault:
-        raise Refused(os.EX_DATAERR, f"{_shown(user)}: {fault}")
+        raise NotDone(os.EX_DATAERR, f"{_shown(user)}: {fault}")
     return user + b":" + record
 
 
 def _joined(lines: Sequence[bytes]) -> bytes:
-    """Return the text of lines; raises Refused if the module could not find users in it."""
+    """Return the text of lines; raises NotDone if the module could not find users in it."""
     text = b"\n".join(lines)
     if len(text) > MAX_UNSORTED and not _is_sorted([_name(line) for line in lines if _is_entry(line)]):
-        raise Refused(os.EX_DATAERR, f"a file of more than {MAX_UNSORTED} octets must be sorted: "
+        raise NotDone(os.EX_DATAERR, f"a file of more than {MAX_UNSORTED} octets must be sorted: "
                                      "LC_ALL=C sort -t: -k1,1 -o FILE FILE")
     return text
 

@@ -33,6 +33,7 @@ OTHER_WORDS = {
     "no", "yes", "true", "false", "being-written", "touch", "mails", "staff", "bind", "release",
     "y", "fg",                                                      # what is typed to a question, and to a shell
     "systemctl",                                                    # of systemd
+    "yescrypt",                                                     # a form of crypt(3)
     "allowsslv2",                                                   # gone, as the page says
 }
 # Options that no --help tells, or of programs of others.
@@ -43,7 +44,8 @@ FOREIGN = {
     "shutdown(2)"}
 # Paths that are none of ours.
 OTHER_PATHS = {"/dev/log", "/dev/null", "/etc/pam.d", "/etc/postfix/master.cf",
-               "/etc/ssl/certs/ca-certificates.crt", "/etc/systemd/system", "/run/mysqld/mysqld.sock", "/run/postgresql"}
+               "/etc/ssl/certs/ca-certificates.crt", "/etc/systemd/system", "/run/mysqld/mysqld.sock",
+               "/run/postgresql"}
 # What an administrator makes, in the places that pages name.
 MADE_BY_HAND = {
     "/etc/popular/pproxy.rc", "/etc/my"}

@@ -126,7 +126,7 @@ class FakeLink:
                 raise sql.Broken(f"{what}\nfailed")
             case "refuse":
                 if what == "ask":
-                    raise sql.Refused("no such table")
+                    raise sql.QueryRefused("no such table")
             case "damage":
                 if what == "ask":
                     raise UnicodeError("secret")

@@ -67,10 +67,10 @@ def outcome(path: Path, user: str, password: str) -> Outcome:
     ("yescrypt", "{CRYPT}$y$j9T$"), ("sha512", "{CRYPT}$6$rounds=100000$")])
 def test_each_scheme_makes_a_hash_that_matches_only_its_password(scheme, begin):
     password = b"a \xff\xc3\xa4:secret"
-    stored = ppasswd.hash_of(password, scheme)
+    stored = ppasswd.stored_form(password, scheme)
     assert stored.startswith(begin) and ":" not in stored
     assert verify(stored, password) and not verify(stored, password + b"x")
-    assert ppasswd.hash_of(password, scheme) != stored    # another salt
+    assert ppasswd.stored_form(password, scheme) != stored    # another salt
 
 
 def test_a_hash_is_printed(path):
@@ -80,8 +80,8 @@ def test_a_hash_is_printed(path):
 
 def test_schemes_that_are_missing_give_way_unless_they_are_wanted(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "argon2", None)
-    assert ppasswd.hash_of(b"x").startswith("{CRYPT}$y$")
-    monkeypatch.setattr(ppasswd, "read_password", lambda **_: b"x")
+    assert ppasswd.stored_form(b"x").startswith("{CRYPT}$y$")
+    monkeypatch.setattr(ppasswd, "ask_password", lambda **_: b"x")
     assert ppasswd.run(["--scheme", "argon2id"]) == 69
     assert "argon2id: needs the Python package argon2-cffi" in capsys.readouterr().err
 
@@ -132,8 +132,8 @@ def test_no_password_is_typed_with_echo(monkeypatch):
         return "geheim"
     monkeypatch.setattr(getpass, "getpass", fallback)
     monkeypatch.setattr(sys, "stdin", type("Terminal", (), {"isatty": lambda self: True})())
-    with pytest.raises(ppasswd.Refused, match="no password could be read from the terminal"):
-        ppasswd.read_password(is_new=True)
+    with pytest.raises(ppasswd.NotDone, match="no password could be read from the terminal"):
+        ppasswd.ask_password(is_new=True)
 
 
 # the users file
@@ -204,7 +204,7 @@ def test_a_file_with_a_user_more_and_less(lines: list[bytes], user: bytes, is_en
     text = b"".join(line + b"\n" for line in lines).removesuffix(b"" if is_ended else b"\n")
     names = [line.split(b":")[0] for line in lines if line and not line.startswith(b"#")]
     if user in names:
-        with pytest.raises(ppasswd.Refused):
+        with pytest.raises(ppasswd.NotDone):
             ppasswd.with_user(text, user, HASH + b":s::m")
         assert ppasswd.with_hash(text, user, HASH).replace(HASH, b"{PLAIN}old") == text
         assert user + b":" not in ppasswd.without(text, user).split(b"{PLAIN}")
@@ -213,7 +213,7 @@ def test_a_file_with_a_user_more_and_less(lines: list[bytes], user: bytes, is_en
     assert ppasswd.without(changed, user).removesuffix(b"\n") == text.removesuffix(b"\n")
     after = [line.split(b":")[0] for line in changed.split(b"\n") if line and not line.startswith(b"#")]
     assert after == sorted([*names, user]) or (names != sorted(names) and after == [*names, user])
-    with pytest.raises(ppasswd.Refused):
+    with pytest.raises(ppasswd.NotDone):
         ppasswd.with_hash(text, user, HASH)
 
 
@@ -264,7 +264,7 @@ def test_who_is_killed_leaves_the_old_file(path, call):
 
 
 def test_a_file_that_cannot_be_written(path, monkeypatch, capsys):
-    monkeypatch.setattr(ppasswd, "read_password", lambda **_: b"geheim")
+    monkeypatch.setattr(ppasswd, "ask_password", lambda **_: b"geheim")
     monkeypatch.setattr(os, "fsync", _full)
     assert ppasswd.run([str(path), "joe"]) == 73
     assert "No space left" in capsys.readouterr().err
@@ -283,16 +283,16 @@ def test_file_and_folder_get_to_disk_in_order(path, monkeypatch):
         return noted
     for name in ("fsync", "rename"):
         monkeypatch.setattr(os, name, watch(name))
-    monkeypatch.setattr(ppasswd, "read_password", lambda **_: b"geheim")
+    monkeypatch.setattr(ppasswd, "ask_password", lambda **_: b"geheim")
     assert ppasswd.run([str(path), "joe"]) == 0
     assert events == ["fsync", "rename", "fsync"]
 
 
 def test_an_error_that_nobody_expected_is_70_and_tells_no_password(monkeypatch, capsys):
-    def read_password(**_: bool) -> bytes:
+    def ask_password(**_: bool) -> bytes:
         raise ZeroDivisionError("geheim")
     monkeypatch.setattr(sys, "argv", ["ppasswd"])
-    monkeypatch.setattr(ppasswd, "read_password", read_password)
+    monkeypatch.setattr(ppasswd, "ask_password", ask_password)
     assert ppasswd.main() == 70
     assert capsys.readouterr().err == "ppasswd: ZeroDivisionError\n"
 
