@@ -22,6 +22,7 @@ from mmap import PROT_READ, mmap
 
 from popular.errors import PdmError
 from popular.pdm.api import Answer, Outcome, PdmModule, Request
+from popular.pdm.chain import CachedAnswer
 from popular.pdm.channel import Channel, RemoteModule
 from popular.pdm.question import pack_answer, unpack_answer
 from popular.pdm.runner import Asked, reason
@@ -211,14 +212,6 @@ class AnswerCache:
 
     def _digest(self, purpose: bytes, text: bytes, size: int = 32) -> bytes:
         return blake2b(text, digest_size=size, key=self._key, person=purpose).digest()
-
-
-@dataclass(frozen=True, slots=True)
-class CachedAnswer(Answer):
-    """The answer of a module with a cache."""
-
-    counter: str = "cache_misses"    # what to count: cache_hits, cache_misses or cache_stale
-    failure: str = ""                # with cache_stale: why the module failed
 
 
 class CachedModule(RemoteModule):

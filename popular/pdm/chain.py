@@ -20,6 +20,14 @@ from popular.pdm.runner import Asked, ModuleRunner, OutputCatcher
 
 
 @dataclass(frozen=True, slots=True)
+class CachedAnswer(Answer):
+    """The answer of a module with a cache."""
+
+    counter: str = "cache_misses"    # what to count: cache_hits, cache_misses or cache_stale
+    failure: str = ""                # with cache_stale: why the module failed
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One module's answer to one question."""
 

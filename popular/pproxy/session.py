@@ -18,8 +18,7 @@ from popular.mailcheck.client import ask_pcheckd
 from popular.mailcheck.packet import MailState
 from popular.net.relay import relay
 from popular.pdm.api import Found, Outcome, Request
-from popular.pdm.cache import CachedAnswer
-from popular.pdm.chain import Chain, Step, Verdict
+from popular.pdm.chain import CachedAnswer, Chain, Step, Verdict
 from popular.pop3 import capability
 from popular.pop3.authorization import AuthorizationState, Credentials, StartTls
 from popular.pop3.dialogue import Dialogue

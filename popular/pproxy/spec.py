@@ -19,20 +19,17 @@ from popular.daemon.messages import START
 from popular.daemon.settings import pool_limits, pool_mistakes
 from popular.daemon.spec import DaemonSpec, Job, Listen, Listener, metrics_listens
 from popular.daemon.tls import STARTTLS, Tls, load_tls, note_ending
-from popular.errors import ConfigError, Mistake, PdmError
+from popular.errors import Mistake, PdmError
 from popular.log.writer import Log
 from popular.paths import RINGSOCKET
-from popular.pdm.api import PdmModule
-from popular.pdm.cache import AnswerCache, CachedModule, Lifetimes
 from popular.pdm.chain import Chain
-from popular.pdm.channel import Channel, RemoteModule
+from popular.pdm.runner import Asked
 from popular.pdm.secrets import DRIVERS
 from popular.pproxy.commands import commands
 from popular.pproxy.messages import SHUTDOWN_PROXY
 from popular.pproxy.modules.configured import configured_module
+from popular.pproxy.modules.keeper import WorkerKeeper
 from popular.pproxy.modules.output import ModuleOutput
-from popular.pproxy.modules.pool import WorkerPool
-from popular.pproxy.modules.worker import WorkerJob
 from popular.pproxy.objects import ProxyConfig, proxy_config, sid_prefix, unusable
 from popular.pproxy.rehearsal import ProxyStage
 from popular.pproxy.session import ProxySession, sum_up
@@ -43,6 +40,7 @@ from popular.statefile.layout import PROXY
 
 if TYPE_CHECKING:
     from popular.daemon.master.loop import Master
+    from popular.pproxy.modules.worker import WorkerJob
     from popular.pproxy.recorder import Recorder
 
 _GRACE = 5.0           # seconds that a child has to answer its master
@@ -79,7 +77,7 @@ class ProxyJob(AcceptJob):
     """The work of a child of pproxy."""
 
     def __init__(self, proxy: _Proxy, maxuse: int, tls: Mapping[str, Tls] = MappingProxyType({}),
-                 workers: WorkerJob | None = None) -> None:
+                 workers: "WorkerJob | None" = None) -> None:
         """Take what all children share, the TLS of virtual servers, and the work of PDM workers if there are any."""
         super().__init__(maxuse, proxy.serve, tls)
         self.proxy = proxy
@@ -154,8 +152,15 @@ def listens(config: Config) -> list[Listen]:
 def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     """Load database modules and certificates, and return the job of the children; raises ConfigError and PdmError."""
     modules = [configured_module(item, config) for item in config.items("pdm")]
-    workers = _work_of_workers([module for module in modules if module.blocking], config, log, former)
-    asked = [_remote(module, workers) if workers and module.blocking else module for module in modules]
+    workers: WorkerJob | None = None
+    asked: Sequence[Asked] = modules
+    if any(module.blocking for module in modules):
+        from popular.pproxy.modules import remote    # here, because without such modules every fork would copy it
+
+        limit = login_limit(config)
+        workers = remote.work_of_workers(modules, config, log, former.workers if isinstance(former, ProxyJob) else None,
+                                         None if limit.may_wait else limit.ask_after + limit.answer_within)
+        asked = remote.stand_ins(modules, workers)
     chain = Chain(asked, config.variables.seconds("pdmtimeout"), log.note, ModuleOutput(log))
     tls = load_tls("vserv", config.items("vserv"), tls_of(former), log)
     note_ending(tls, log)
@@ -163,40 +168,8 @@ def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     return ProxyJob(proxy, config.variables.integer("maxuse"), tls, workers)
 
 
-def _work_of_workers(modules: Sequence[PdmModule], config: Config, log: Log, former: Job | None) -> WorkerJob | None:
-    """Return the work of PDM workers, over the same channel as before; None if there are no modules for them."""
-    if not modules:
-        return None
-    old = former.workers if isinstance(former, ProxyJob) else None
-    limit = login_limit(config)
-    linger = None if limit.may_wait else limit.ask_after + limit.answer_within
-    return WorkerJob(modules, old.channel if old else Channel(), config.variables.seconds("pdmtimeout"), linger, log,
-                     _find_cache(config, old.cache if old else None))
-
-
-def _find_cache(config: Config, old: AnswerCache | None) -> AnswerCache | None:
-    """Return the `old` cache if it still fits, a new one, or None if there is to be none; raises ConfigError."""
-    variables = config.variables
-    size = variables.integer("cache")
-    lifetimes = Lifetimes(*(variables.seconds(name) for name in ("cachetime", "cachenegative", "cachestale")))
-    if not size:
-        return None
-    if old is not None and (old.size, old.lifetimes) == (size, lifetimes):
-        return old
-    try:
-        return AnswerCache(size, lifetimes)
-    except OSError as why:
-        raise ConfigError([Mistake(place("pproxy", "cache"), f"no memory for it: {why.strerror}")]) from why
-
-
-def _remote(module: PdmModule, workers: WorkerJob) -> RemoteModule:
-    if workers.cache is None:
-        return RemoteModule(module, workers.channel)
-    return CachedModule(module, workers.channel, workers.cache)
-
-
-def _keep_workers(master: "Master", inheritance: Inheritance) -> WorkerPool:
-    return WorkerPool(master, inheritance, lambda: master.job.workers if isinstance(master.job, ProxyJob) else None)
+def _keep_workers(master: "Master", inheritance: Inheritance) -> WorkerKeeper:
+    return WorkerKeeper(master, inheritance, lambda: master.job.workers if isinstance(master.job, ProxyJob) else None)
 
 
 def records_clients(config: Config) -> bool:

@@ -11,7 +11,7 @@ from popular.addresses import Endpoint
 from tests.harness.control import control, tell
 from tests.harness.daemon import Daemon
 from tests.harness.popclient import PopClient
-from tests.harness.proxy import store
+from tests.harness.proxy import StartProxy, store
 from tests.harness.pstatus import status
 from tests.harness.system import descendants_of, end_process, is_alive, title_of, wait_for
 
@@ -225,3 +225,8 @@ def test_an_upgrade_has_workers_of_its_own(workers: StartWorkers) -> None:
         assert client.command(f"PASS {PASSWORD}").startswith(b"+OK")
         wait_for(lambda: not any(map(is_alive, before)), 15.0, "the end of the old workers")
         client.ok("QUIT")
+
+
+def test_a_proxy_without_such_modules_does_not_pay_for_workers(proxy: StartProxy) -> None:
+    daemon = proxy(store(Endpoint("127.0.0.1", 1)))
+    assert "_blake2" not in Path(f"/proc/{daemon.pid}/maps").read_text()

@@ -13,7 +13,8 @@ import pytest
 
 from popular.errors import PdmError
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmModule, Request
-from popular.pdm.cache import BUCKET, ANSWER_SIZE, AnswerCache, CachedAnswer, CachedModule, Lifetimes
+from popular.pdm.cache import BUCKET, ANSWER_SIZE, AnswerCache, CachedModule, Lifetimes
+from popular.pdm.chain import CachedAnswer
 from popular.pdm.channel import Channel
 from popular.pdm.question import Question, pack_answer
 

@@ -31,7 +31,7 @@ _GOODBYE_SECONDS = 1.0    # that workers have at the daemon's end to close their
 
 
 class WorkerPool:
-    """An attendant of the master."""
+    """What WorkerKeeper keeps."""
 
     def __init__(self, master: Master, inheritance: Inheritance, job: Callable[[], WorkerJob | None]) -> None:
         """Begin without workers; `job` returns the present work for them, None if no module needs any.
