@@ -35,6 +35,7 @@ _URI = re.compile(r"(ldaps?)://(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0
 _STARTTLS = bytes.fromhex("301d02010177188016") + b"1.3.6.1.4.1.1466.20037"    # the request (RFC 4511 section 4.14.1)
 _UNSAFE = re.compile(rb"[^A-Za-z0-9@._-]")
 _REASON = re.compile(r"AcceptSecurityContext error, data ([0-9a-f]+)", re.ASCII)
+_OPENLDAP_2_6 = 20_600    # as VENDOR_VERSION has it
 _LEAST = 0.01    # seconds: a limit of 0 would mean that there is none
 _MOST = 0.95     # of the time until the deadline, so that there is some left to say which server was silent
 
@@ -170,8 +171,8 @@ class LdapServer:
         for option, value in (
                 (ldap.OPT_REFERRALS, 0), (ldap.OPT_DEREF, ldap.DEREF_NEVER), (ldap.OPT_NETWORK_TIMEOUT, self._left),
                 (ldap.OPT_TIMEOUT, self._left), (ldap.OPT_X_TLS_REQUIRE_CERT, ldap.OPT_X_TLS_DEMAND),
-                # without it, a handshake would wait forever (OpenLDAP 2.6), busily
-                (ldap.OPT_CONNECT_ASYNC, int(place.scheme != "ldapi")),
+                # before OpenLDAP 2.6, a handshake would wait forever, busily, without it; since then none waits with it
+                (ldap.OPT_CONNECT_ASYNC, int(place.scheme != "ldapi" and ldap.VENDOR_VERSION < _OPENLDAP_2_6)),
                 *((option, path) for option, name in files.items() if (path := self._options.optional_text(name))),
                 (ldap.OPT_X_TLS_NEWCTX, 0)):    # the last, which makes those for TLS count
             try:
@@ -181,7 +182,7 @@ class LdapServer:
         return handle
 
     def _dial(self) -> int:
-        """Return a connected socket, which does not block; the library could not connect and use OPT_CONNECT_ASYNC."""
+        """Return a connected socket, which does not block; before 2.6 the library cannot connect without waiting."""
         import socket    # here, as everything else that only workers need
 
         try:
