@@ -13,7 +13,7 @@ from pathlib import Path
 
 from popular.net.tls.context import KeyPair
 from tests.harness.databases import UserRow
-from tests.harness.databases.keeper import Keeper, connections_to, free_port
+from tests.harness.databases.keeper import Keeper, KeptServer, connections_to, free_port
 from tests.harness.needs import need_module, need_program
 from tests.harness.system import wait_for
 
@@ -61,7 +61,7 @@ _HEADERS = {"Auth-Server": "server", "Auth-Port": "port", "Auth-User": "buser", 
             "X-POPular-Backend": "backend", "X-POPular-Protocol": "protocol", "X-POPular-Mailbox": "mailbox"}
 
 
-class Nginx:
+class Nginx(KeptServer):
     """A running nginx and its users."""
 
     module = "http"
@@ -77,7 +77,8 @@ class Nginx:
         self._secretfile.write_text(self.secret)
         self._secretfile.chmod(0o600)
         config = folder / "nginx.conf"
-        self._keeper = Keeper([need_program("nginx"), "-e", folder / "error.log", "-c", config], folder / "nginx.err")
+        command: list[str | Path] = [need_program("nginx"), "-e", folder / "error.log", "-c", config]
+        super().__init__(Keeper(command, folder / "nginx.err"))
         self._rows: list[UserRow] = []
         self.start()
 
@@ -102,22 +103,6 @@ class Nginx:
         (self._folder / "nginx.conf").write_bytes(self._config().encode("utf-8", "surrogateescape"))
         self._keeper.start()
         wait_for(self._is_up, 10.0, f"nginx in {self._folder}")
-
-    def stop(self) -> None:
-        """Kill it."""
-        self._keeper.kill()
-
-    def freeze(self) -> None:
-        """Stop its processes."""
-        self._keeper.freeze()
-
-    def thaw(self) -> None:
-        """Let them go on."""
-        self._keeper.thaw()
-
-    def close(self) -> None:
-        """End it for good."""
-        self._keeper.close()
 
     def connections(self) -> int:
         """Return how many connections it has."""

@@ -116,3 +116,27 @@ def _has_stopped(pid: int) -> bool:
         with suppress(OSError):
             states.append(stat.read_text(errors="replace").rpartition(")")[2].split()[0])
     return set(states) <= {"T", "Z", "X"}
+
+
+class KeptServer:
+    """The part of a Database that is the same for every kind whose one server has a Keeper."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        """Let `keeper` start and kill the server."""
+        self._keeper = keeper
+
+    def stop(self) -> None:
+        """Kill it."""
+        self._keeper.kill()
+
+    def freeze(self) -> None:
+        """Stop its processes: it accepts connections, but does not answer."""
+        self._keeper.freeze()
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        self._keeper.thaw()
+
+    def close(self) -> None:
+        """Kill it for good."""
+        self._keeper.close()

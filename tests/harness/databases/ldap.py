@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.harness.certificates import Authority
 from tests.harness.databases import UserRow
-from tests.harness.databases.keeper import Keeper, free_port
+from tests.harness.databases.keeper import Keeper, KeptServer, free_port
 from tests.harness.needs import need_module, need_program
 from tests.harness.system import wait_for
 
@@ -57,7 +57,7 @@ access to * by dn.exact="{reader}" read
 """
 
 
-class Slapd:
+class Slapd(KeptServer):
     """One server."""
 
     module = "ldap"
@@ -66,7 +66,8 @@ class Slapd:
     lacks = frozenset({"connections"})    # it has two
 
     def __init__(self, folder: Path, authority: Authority, ports: Sequence[int], keeper: Keeper) -> None:
-        self.folder, self.authority, self._keeper = folder, authority, keeper
+        super().__init__(keeper)
+        self.folder, self.authority = folder, authority
         self.port, self.tls_port = ports    # for StartTLS, and for TLS from the beginning
         self.passwordfile = folder / "secret"
         self._number = count(1)
@@ -100,22 +101,6 @@ class Slapd:
         """Start it and wait until it answers."""
         self._keeper.start()
         wait_for(self._answers, 10.0, f"slapd in {self.folder}")
-
-    def stop(self) -> None:
-        """Kill it."""
-        self._keeper.kill()
-
-    def freeze(self) -> None:
-        """Let it accept connections, but not answer."""
-        self._keeper.freeze()
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        self._keeper.thaw()
-
-    def close(self) -> None:
-        """Kill it for good."""
-        self._keeper.close()
 
     def connections(self) -> int:
         """Return how many connections there are, but for that which asks."""

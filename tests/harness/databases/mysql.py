@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.harness.certificates import Authority
 from tests.harness.databases import UserRow, stored
-from tests.harness.databases.keeper import Keeper, free_port, give, own_user
+from tests.harness.databases.keeper import Keeper, KeptServer, free_port, give, own_user
 from tests.harness.databases.page import type_commands
 from tests.harness.needs import need_module, need_program
 from tests.harness.system import wait_for
@@ -19,7 +19,7 @@ _INSERT = ("INSERT INTO users "
            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)")
 
 
-class MariaDb:
+class MariaDb(KeptServer):
     """One server."""
 
     module = "mysql"
@@ -32,7 +32,7 @@ class MariaDb:
         self.socket = folder / "socket"
         self.local = str(self.socket)    # as one of the module's hosts
         self.passwordfile = folder / "mysql.secret"
-        self._keeper = keeper
+        super().__init__(keeper)
 
     def words(self) -> list[str]:
         """Return the arguments of the module."""
@@ -50,22 +50,6 @@ class MariaDb:
         """Start it and wait until it answers."""
         self._keeper.start()
         wait_for(self._answers, 10.0, f"MariaDB in {self.folder}")
-
-    def stop(self) -> None:
-        """Kill it."""
-        self._keeper.kill()
-
-    def freeze(self) -> None:
-        """Stop its process."""
-        self._keeper.freeze()
-
-    def thaw(self) -> None:
-        """Let it go on."""
-        self._keeper.thaw()
-
-    def close(self) -> None:
-        """Kill it for good."""
-        self._keeper.close()
 
     def connections(self) -> int:
         """Return how many connections the module has."""

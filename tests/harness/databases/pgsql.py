@@ -10,7 +10,7 @@ from typing import Any
 from popular.net.tls.context import KeyPair
 from tests.harness.certificates import Authority
 from tests.harness.databases import UserRow, stored
-from tests.harness.databases.keeper import Keeper, free_port, give, own_user
+from tests.harness.databases.keeper import Keeper, KeptServer, free_port, give, own_user
 from tests.harness.databases.page import type_commands
 from tests.harness.needs import lacking, need_module
 from tests.harness.system import wait_for
@@ -38,7 +38,7 @@ _COPY = ('COPY users (password, "user", backend, protocol, mailbox, buser, bpass
          "FROM STDIN")
 
 
-class Postgres:
+class Postgres(KeptServer):
     """One server."""
 
     module = "pgsql"
@@ -50,7 +50,8 @@ class Postgres:
         self.folder, self.cafile, self.port = folder, cafile, port
         self.local = f"{folder}:{port}"    # as one of the module's hosts
         self.passwordfile = folder / "pgsql.secret"
-        self._keeper, self._programs = keeper, programs
+        super().__init__(keeper)
+        self._programs = programs
 
     def words(self) -> list[str]:
         """Return the arguments of the module."""
@@ -68,22 +69,6 @@ class Postgres:
         """Start it and wait until it answers."""
         self._keeper.start()
         wait_for(self._answers, 10.0, f"PostgreSQL in {self.folder}")
-
-    def stop(self) -> None:
-        """Kill it."""
-        self._keeper.kill()
-
-    def freeze(self) -> None:
-        """Stop all its processes."""
-        self._keeper.freeze()
-
-    def thaw(self) -> None:
-        """Let them go on."""
-        self._keeper.thaw()
-
-    def close(self) -> None:
-        """Kill it for good."""
-        self._keeper.close()
 
     def connections(self) -> int:
         """Return how many connections the module has."""
