@@ -5,7 +5,7 @@ cannot be read raises ValueError.  Octets are written as the characters of the s
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any
 
@@ -14,7 +14,7 @@ from popular.pdm.api import Answer, Found, Outcome, Request
 MAX_PACKET = 1 << 16    # octets of a question or an answer
 
 _NOTHING = Found("")
-_FIELDS = ("backend", "protocol", "mailbox", "user", "password", "master", "verified", "softfail", "label")
+_FIELDS = tuple(field.name for field in fields(Found))
 
 
 class QuestionKind(Enum):

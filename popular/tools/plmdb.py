@@ -30,9 +30,10 @@ from typing import Any
 from popular.config.parser import Parser
 from popular.errors import PdmError
 from popular.pdm.drivers import driver
-from popular.stderr import INTERRUPTED, complain_as
+from popular.stderr import complain_as
 from popular.store.folders import sync_folder
 from popular.tools.pmakecdb import GROUP, BadText, give_to_group, group_id, open_text, parse
+from popular.tools.printing import main_of_secrets
 from popular.version import VERSION
 
 MAX_DATABASE = 64 << 30      # octets of FILE
@@ -45,13 +46,7 @@ _complain = partial(complain_as, "plmdb")
 
 def main() -> int:
     """Run `plmdb`; returns its exit code."""
-    try:
-        return run(sys.argv[1:])
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Exception as why:
-        _complain(type(why).__name__)
-        return os.EX_SOFTWARE
+    return main_of_secrets(run, _complain)
 
 
 def run(argv: Sequence[str]) -> int:

@@ -31,8 +31,9 @@ from popular.config.parser import Parser
 from popular.pdm import cdbfile, records
 from popular.pdm.api import Answer, Outcome
 from popular.pdm.validation import fault_of
-from popular.stderr import INTERRUPTED, complain_as
+from popular.stderr import complain_as
 from popular.store.folders import sync_folder
+from popular.tools.printing import main_of_secrets
 from popular.version import VERSION
 
 NEW_MODE = 0o640
@@ -47,13 +48,7 @@ class BadText(Exception):
 
 def main() -> int:
     """Run `pmakecdb`; returns its exit code."""
-    try:
-        return run(sys.argv[1:])
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Exception as why:
-        _complain(type(why).__name__)
-        return os.EX_SOFTWARE
+    return main_of_secrets(run, _complain)
 
 
 def run(argv: Sequence[str]) -> int:

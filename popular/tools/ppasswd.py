@@ -40,8 +40,9 @@ from popular.errors import PdmError
 from popular.pdm import libcrypt, records
 from popular.pdm.drivers import driver
 from popular.pdm.secrets import MAX_PASSWORD, verify
-from popular.stderr import INTERRUPTED, complain_as
+from popular.stderr import complain_as
 from popular.tools.pmakecdb import fault_of_line, replace_file
+from popular.tools.printing import main_of_secrets
 from popular.version import VERSION
 
 _WRONG = 1                # exit code
@@ -66,13 +67,7 @@ class NotDone(Exception):
 
 def main() -> int:
     """Run `ppasswd`; returns its exit code."""
-    try:
-        return run(sys.argv[1:])
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Exception as why:
-        _complain(type(why).__name__)
-        return os.EX_SOFTWARE
+    return main_of_secrets(run, _complain)
 
 
 def run(argv: Sequence[str]) -> int:

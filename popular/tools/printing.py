@@ -1,4 +1,4 @@
-"""Common code of tools that print lines: the reader of the lines may leave, the user may interrupt, texts are hostile.
+"""Common code of tools: the reader of their lines may leave, the user may interrupt, texts are hostile or secret.
 
 Part of such tools; raises what they raise.
 """
@@ -22,6 +22,20 @@ def main_of(run: Callable[[Sequence[str]], int], unread: int) -> int:
         return unread
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def main_of_secrets(run: Callable[[Sequence[str]], int], complain: Callable[[str], None]) -> int:
+    """Run a tool that handles passwords, with the words of its command line; return its exit code.
+
+    Of an unexpected error only the type is reported, as its text may hold a secret.
+    """
+    try:
+        return run(sys.argv[1:])
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as why:
+        complain(type(why).__name__)
+        return os.EX_SOFTWARE
 
 
 def forget_output() -> None:
