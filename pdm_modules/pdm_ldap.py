@@ -43,6 +43,10 @@ FIELDS = (
     Setting("networks", String(), None, "The networks from which the user can log in."),
     Setting("vservs", String(), None, "The virtual servers at which the user can log in."),
     Setting("softfail", String(), None, "on or off, instead of the backend's setting."),
+    Setting("sessions", String(), None, "The most sessions at once."),
+    Setting("missing", String(), None, "What becomes of a user without a mailbox: empty, create or refuse."),
+    Setting("quota", String(), None, "How much the mailbox may hold, in units of 1024*1024 octets."),
+    Setting("maxnum", String(), None, "How many messages the mailbox may hold."),
 )
 OPTIONS = Options(
     Setting("uri", String(), None, "The servers, separated by commas: ldaps://HOST, ldap://HOST or "

@@ -19,6 +19,8 @@ from popular.errors import PdmError
 
 __all__ = ["API", "UNKNOWN", "Answer", "CannotFind", "Found", "Outcome", "PdmError", "PdmModule", "Request"]
 
+MISSING = ("", "empty", "create", "refuse")    # what becomes of a user without mailbox
+
 API = (1, 1)    # a module must have the same major and no newer minor; 1.1 added `find` and `verified`
 
 
@@ -64,6 +66,10 @@ class Found:
     verified: bool | None = field(default=None, compare=False)
     # API 1.1
     softfail: bool | None = None           # instead of the backend's setting; None: that counts
+    missing: str = ""                      # of MISSING, instead of the variable of pserv; empty: that counts
+    sessions: int = 0                      # the most at once; 0: any number
+    quota: int | None = None               # of the mailbox, in units of 1024*1024 octets; 0: none; None: not said
+    maxnum: int | None = None              # messages that the mailbox may hold, likewise
     label: str = field(default="", compare=False)    # of the password that was right, if there are several; for the log
 
 

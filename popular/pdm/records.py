@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 
 from popular.pdm import secrets
 from popular.pdm.api import Answer, Found, Outcome, PdmError, Request
-from popular.pdm.rules import NO_RULES, LoginRules, login_rules, passwords_of, softfail_of
+from popular.pdm.rules import NO_RULES, LoginRules, login_rules, passwords_of, place_rules
 
 MAX_KEY = 255         # octets of a user's name: no client can send more
 MAX_RECORD = 4096     # octets of a record, the name included
@@ -143,10 +143,10 @@ def record_of(values: Mapping[str, str]) -> Record:
     Missing ones are empty, other names are ignored.  Raises ValueError.
     """
     others = passwords_of(values)
-    stored, *place = (values.get(name, "") for name in RECORD_FIELDS)
-    record = make_record([stored or others and _ONLY_OTHERS or "", *place])
-    softfail = softfail_of(values)
-    found = record.found if softfail is None else replace(record.found, softfail=softfail)
+    stored, *rest = (values.get(name, "") for name in RECORD_FIELDS)
+    record = make_record([stored or others and _ONLY_OTHERS or "", *rest])
+    place = place_rules(values)
+    found = replace(record.found, **place) if place else record.found
     return Record(stored, found, others, login_rules(values))
 
 

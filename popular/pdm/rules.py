@@ -8,7 +8,12 @@
     networks    the networks from which they can, separated by commas or blanks; empty: from all
     vservs      the ids of the virtual servers at which they can, separated likewise; empty: at all
     softfail    on or off, instead of the backend's own setting
+    sessions    how many sessions they may have at once; empty or 0: any number
+    missing     empty, create or refuse, instead of pserv's own setting for users without a mailbox
+    quota       how much the mailbox may hold, in units of 1024*1024 octets; for pdeliver, as is the next
+    maxnum      how many messages it may hold
 
+The first five decide about a login (LoginRules); the others are part of the place (Found).
 Used in the process that asks.  Raises ValueError for values that cannot be used: a rule that cannot be read must not
 let anybody in.
 """
@@ -19,14 +24,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from popular.pdm.api import Request
+from popular.pdm.api import MISSING, Request
 
-RULES = ("passwords", "disabled", "until", "networks", "vservs", "softfail")
+RULES = ("passwords", "disabled", "until", "networks", "vservs", "softfail", "sessions", "missing", "quota", "maxnum")
 MAX_PASSWORDS = 20    # of each some may take long to check
 MAX_LABEL = 64        # characters
+MAX_DIGITS = 9        # of a number
 
 _SWITCH = {"": None, "on": True, "yes": True, "true": True, "1": True, "t": True,
            "off": False, "no": False, "false": False, "0": False, "f": False}
+_NUMBERS = ("sessions", "quota", "maxnum")
 _SEPARATORS = re.compile(r"[,\s]+")
 _SECONDS_OF_DAY = 86_400
 
@@ -85,12 +92,25 @@ def passwords_of(values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def softfail_of(values: Mapping[str, str]) -> bool | None:
-    """Return whether an unreachable backend is shown as an empty mailbox; None: as the backend's setting says."""
-    text = values.get("softfail", "").lower()
-    if text not in _SWITCH:
+def place_rules(values: Mapping[str, str]) -> dict[str, Any]:
+    """Return those rules among the values of a record that are fields of Found, by their names."""
+    found: dict[str, Any] = {name: _number(name, values[name]) for name in _NUMBERS if values.get(name)}
+    softfail, missing = values.get("softfail", "").lower(), values.get("missing", "")
+    if softfail not in _SWITCH:
         raise ValueError("softfail: neither on nor off")
-    return _SWITCH[text]
+    if softfail:
+        found["softfail"] = _SWITCH[softfail]
+    if missing not in MISSING:
+        raise ValueError(f"missing: not one of {', '.join(filter(None, MISSING))}")
+    if missing:
+        found["missing"] = missing
+    return found
+
+
+def _number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        raise ValueError(f"{name}: not a number of at most {MAX_DIGITS} digits")
+    return int(text)
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from popular.names import is_id, is_mailbox
-from popular.pdm.api import Answer, Found, Outcome
+from popular.pdm.api import MISSING, Answer, Found, Outcome
 
 _PROTOCOLS = ("", "cxpop", "xpop", "pop3")    # empty: the backend's own
 # Octets of a user name or password for a backend: what a line of `maxline`, 255 by default, holds behind PASS and a
@@ -17,7 +17,7 @@ _MAX_LOGIN = 250
 
 _TYPES: tuple[tuple[str, type], ...] = (
     ("backend", str), ("protocol", str), ("mailbox", str), ("user", str), ("password", bytes), ("master", bool),
-    ("label", str))
+    ("label", str), ("missing", str), ("sessions", int))
 _UNSENDABLE = re.compile(rb"[\r\n\0]")
 
 
@@ -46,6 +46,12 @@ def fault_of(answer: Any) -> str:
         flag: Any = getattr(found, name)
         if not (flag is None or isinstance(flag, bool)):
             return f"{name} is {type(flag).__name__}, not bool or None"
+    for name in ("quota", "maxnum"):
+        number: Any = getattr(found, name)
+        if not (number is None or isinstance(number, int) and number >= 0):
+            return f"{name} is neither a number nor None"
+    if found.missing not in MISSING or found.sessions < 0:
+        return "missing or sessions has no meaning"
     return _fault_of_place(found) or (_fault_of_login(found) if found.user or found.password else "")
 
 

@@ -14,6 +14,7 @@ from popular.net.wire import Wire
 
 MAX_FLAGS = 16    # flags on the third line
 _MASTER = "M"      # the only flag of 1.5.5: new mail stays new when it is read (spec 7.3)
+_MISSING = {"empty": "E", "create": "C", "refuse": "R"}    # for a user without mailbox; 1.5.5 ignores these flags
 
 # What a POP3 client may send first if it is connected here by mistake.  All are well-formed names of
 # mailboxes, but no mailbox is called so in capitals.
@@ -32,6 +33,11 @@ class Preamble:
     def master(self) -> bool:
         """Whether this is a master session (spec 7.3)."""
         return _MASTER in self.flags
+
+    @property
+    def missing(self) -> str:
+        """What becomes of a user without mailbox: a word of the variable `missing`; empty: as that says."""
+        return next((word for word, flag in _MISSING.items() if flag in self.flags), "")
 
 
 def read_preamble(wire: Wire) -> Preamble:
@@ -56,7 +62,7 @@ def read_preamble(wire: Wire) -> Preamble:
     return Preamble(mailbox.decode("ascii"), sid.decode("ascii"), frozenset(flags.decode("ascii")))
 
 
-def preamble_lines(mailbox: str, sid: str, master: bool) -> bytes:
+def preamble_lines(mailbox: str, sid: str, master: bool, missing: str = "") -> bytes:
     """Return the preamble as pproxy sends it, without waiting for a greeting.
 
     Raises ValueError for a name or an id that the other side would refuse.  That is a bug, since both
@@ -66,7 +72,8 @@ def preamble_lines(mailbox: str, sid: str, master: bool) -> bytes:
         raise ValueError(f"not a mailbox name: {mailbox!r}")
     if not is_sid(sid):
         raise ValueError(f"not a session id: {sid!r}")
-    return f"{mailbox}\r\n{sid}\r\n{_MASTER if master else ''}\r\n".encode("ascii")
+    flags = (_MASTER if master else "") + (_MISSING[missing] if missing else "")
+    return f"{mailbox}\r\n{sid}\r\n{flags}\r\n".encode("ascii")
 
 
 def _line(wire: Wire, limit: int, what: str) -> bytes:

@@ -84,7 +84,7 @@ class BackendLink:
 
 def _log_in_xpop(wire: Wire, route: Route, sid: str) -> bytes:
     """XPOP (spec 8.1): three lines, no greeting, one answer."""
-    _send(wire, preamble_lines(route.mailbox, sid, route.master), "the XPOP preamble")
+    _send(wire, preamble_lines(route.mailbox, sid, route.master, route.missing), "the XPOP preamble")
     try:
         return _accepted(wire, "the XPOP preamble")
     except BackendError as why:

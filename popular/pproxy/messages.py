@@ -87,6 +87,10 @@ STALE_ANSWER = Message(
     0x0263, ADM, "stale_answer", "module user client why",
     "A database module failed, and the user was let in by an answer that was kept for this case; see cachestale.  Fix "
     "what `why` names.")
+TOO_MANY_SESSIONS = Message(
+    0x0264, ERR, "too_many_sessions", "user namespace sessions client",
+    "The user has as many sessions as their record allows, and was told so.  Nothing to do, unless a client of theirs "
+    "leaves connections open.")
 APP_PASSWORD = Message(
     0x0262, INF, "app_password", "user label client",
     "The user who has just logged in used one of several passwords of theirs, that with this label.  Nothing to do.")

@@ -48,6 +48,8 @@ class Route:
     master: bool
     is_vouched: bool = True                             # the client's password was checked, or needs no check
     softfail: bool = True                               # show an empty mailbox if the backend is out of reach
+    missing: str = ""                                   # cxpop and xpop: for a user without mailbox, of MISSING
+    sessions: int = 0                                   # the most at once; 0: any number
 
     @property
     def where(self) -> str:
@@ -70,7 +72,7 @@ def find_route(backends: Mapping[str, Backend], found: Found, given: bytes = b""
         raise NoRoute(f"mailbox {found.mailbox!r} is not well-formed")
     return Route(backend, protocol, found.mailbox, found.user, found.password, found.master,
                  protocol != "pop3" or _is_vouched(found, given),
-                 backend.softfail if found.softfail is None else found.softfail)
+                 backend.softfail if found.softfail is None else found.softfail, found.missing, found.sessions)
 
 
 def find_user(proxy: _Knowing, user: str, namespaces: Sequence[str]) -> ControlAnswer:

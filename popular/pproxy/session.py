@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from popular.pproxy.recorder import Recorder
 
 _MAX_DELAY = 15.0    # seconds; the longest wait before a refusal
+_LEAVING_SECONDS = 0.5    # for a session that the client has just ended
 _EMPTY_MAILBOX = "0 messages (0 octets)"
 _WRONG = "Authentication failed"
 BROKEN = "Temporary problem, please try again later"
@@ -116,6 +117,7 @@ class ProxySession:
                 return self.admit(self.authenticate(credentials))
             except LoginRefused as why:
                 self.outcome = ProxyOutcome.REFUSED
+                self.slot.leave_backend()
                 self.pause_until(asked + min(self.config.authdelay * 2 ** attempt, _MAX_DELAY))
                 self.wire.reply(False, why.text, why.code)
         self.log.note(messages.TOO_MANY_LOGINS, client=self.client, tries=self.config.maxauthtries)
@@ -189,6 +191,8 @@ class ProxySession:
     def admit(self, route: Route) -> Empty | BackendLink:
         """Choose between the empty mailbox and the backend, and answer the client's PASS; raises LoginRefused."""
         where = self.where(route)
+        if route.sessions and not route.master:
+            self.limit_sessions(route.sessions)
         if not self.vserv.enabled:
             self.log.note(messages.VSERV_DISABLED, vserv=self.vserv.ident, client=self.client)
             return self.empty(route, ProxyOutcome.VSERV_DISABLED)
@@ -204,6 +208,17 @@ class ProxySession:
                 return self.empty(route, ProxyOutcome.OVERLOADED)
         return self.connect(route)
 
+    def limit_sessions(self, most: int) -> None:
+        """Wait shortly for a session of this user to end if they have more than `most`; raises LoginRefused."""
+        owners = [vserv.ident for vserv in self.config.vservs.values() if vserv.namespace == self.vserv.namespace]
+        patience = time.monotonic() + _LEAVING_SECONDS
+        while (sessions := self.slot.sessions_of(self.user, owners)) > most:
+            if time.monotonic() >= patience:
+                self.log.note(messages.TOO_MANY_SESSIONS, user=self.user, namespace=self.vserv.namespace,
+                              sessions=most, client=self.client)
+                raise LoginRefused("Too many sessions", code="IN-USE", why=f"{sessions} sessions")
+            time.sleep(_LEAVING_SECONDS / 10)
+
     def mail_state(self, route: Route) -> MailState | None:
         """Ask pcheckd; return None if the protocol has no mail check, or if there is no usable answer."""
         if route.protocol != "cxpop":
@@ -216,7 +231,7 @@ class ProxySession:
         except NoMailbox:    # only the server knows what happens to such users
             self.slot.count("checks_missing")
             self.log.note(messages.NO_MAILBOX, **self.where(route))
-            return None
+            return MailState.EMPTY if route.missing == "empty" else None
         except MailcheckError as why:
             self.slot.count("checks_failed")
             self.log.note(messages.MAILCHECK_FAILED, **self.where(route), why=str(why))

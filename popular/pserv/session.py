@@ -92,13 +92,14 @@ class ServSession:
         """List the mailbox; raises LoginRefused after the reason was logged."""
         self.session.enter("opening")
         mailbox = Mailbox(self.config.mailboxdir, preamble.mailbox)
+        missing = preamble.missing or self.config.missing
         try:
             try:
                 return MaildirMaildrop(mailbox, master=preamble.master, flags_own=self.config.seenflag)
             except MailboxError as why:
-                if not _is_absent(why) or self.config.missing == "refuse":
+                if not _is_absent(why) or missing == "refuse":
                     raise
-                return self.open_absent(mailbox, why, master=preamble.master)
+                return self.open_absent(mailbox, why, is_made=missing == "create", master=preamble.master)
         except MailboxError as why:
             self.log_mailbox(preamble.mailbox, why)
             text = "no such mailbox" if why.no_such_mailbox else "mailbox cannot be opened now"
@@ -107,9 +108,9 @@ class ServSession:
             self.log.note(messages.OUT_OF_MEMORY, mailbox=preamble.mailbox)
             raise LoginRefused("mailbox cannot be opened now", code="SYS/TEMP", why="out of memory") from why
 
-    def open_absent(self, mailbox: Mailbox, why: MailboxError, *, master: bool) -> Served:
+    def open_absent(self, mailbox: Mailbox, why: MailboxError, *, is_made: bool, master: bool) -> Served:
         """Make a missing mailbox, or serve an empty one in its place; raises MailboxError."""
-        if self.config.missing == "create":
+        if is_made:
             mailbox.create()
             self.log.note(messages.MAILBOX_MADE, mailbox=mailbox.name, path=mailbox.path)
             return MaildirMaildrop(mailbox, master=master, flags_own=self.config.seenflag)

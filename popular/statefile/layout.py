@@ -87,6 +87,7 @@ FIXED = struct.Struct("=8s8sIIIIQIIQIIQQQ32s64s")
 CHANGING = struct.Struct("=idIIIIddBBBB")    # after the sequence number
 CHANGING_AT = 192
 CHANGING_SIZE = 56                         # with both sequence numbers
+SLOTS_USED_AT = 212
 LOAD_STATE_AT = 241
 
 NAME = struct.Struct("=8s64s")

@@ -7,14 +7,14 @@ Passwords are never written.
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from mmap import mmap
 
 from popular.addresses import Endpoint
 from popular.statefile.layout import (
-    COLUMNS, ENDED_AT, FAILURE_COLUMNS, FAILURES, LOAD_STATE_AT, MOVING, MOVING_AT, NAMED, NAMED_AT, ROW_SIZE,
-    SEQUENCE_SIZE, SID, SID_AT, SLOT, SLOT_SIZE, USER, USER_AT, Layout, LimitState,
-    SessionState, StateFileKind)
+    COLUMNS, ENDED_AT, FAILURE_COLUMNS, FAILURES, LOAD_STATE_AT, MOVING, MOVING_AT, NAMED, NAMED_AT, ROW_SIZE, SEQUENCE,
+    SEQUENCE_SIZE, SID, SID_AT, SLOT, SLOT_SIZE, SLOTS_USED_AT, USER, USER_AT, Layout, LimitState, SessionState,
+    StateFileKind)
 from popular.statefile.seqlock import Sequenced
 
 _MAX_LOAD_STATE = int(LimitState.MAX)
@@ -28,6 +28,7 @@ class ChildSlot:
         """Take the place of `slot`; `columns` are the numbers of counters, `names` those of (class, id)."""
         self.number = slot
         self._memory = memory
+        self._layout = layout
         self._record = Sequenced(memory, layout.slot_at(slot), SLOT_SIZE)
         self._ended_at = layout.slot_at(slot) + ENDED_AT
         start = layout.row_at(slot)
@@ -91,6 +92,28 @@ class ChildSlot:
         number = self._names.get((self._kind.others[0], backend), 0)
         self._record.write(NAMED, NAMED_AT, self._owner, number)
         self._row[COLUMNS + number] += 1
+
+    def leave_backend(self) -> None:
+        """Report that the login was refused: the session has no backend any more."""
+        self._record.write(NAMED, NAMED_AT, self._owner, 0)
+
+    def sessions_of(self, user: str, owners: Iterable[str]) -> int:
+        """Return how many sessions of all children are a user's, who has logged in at one of the objects `owners`.
+
+        Sessions that are closing do not count.  Other children wrote what is read here.
+        """
+        numbers = {self._names.get((self._kind.owner, owner), 0) for owner in owners}
+        name = _octets(user, USER.size).ljust(USER.size, b"\0")
+        [used] = SEQUENCE.unpack_from(self._memory, SLOTS_USED_AT)
+        records = self._memory[self._layout.slots_at:self._layout.slot_at(used)]
+        found, at = 0, records.find(name)
+        while at >= 0:
+            start = at - USER_AT
+            if start % SLOT_SIZE == 0:
+                owner, backend = NAMED.unpack_from(records, start + NAMED_AT)
+                found += bool(backend and owner in numbers and records[start + MOVING_AT] != SessionState.CLOSING)
+            at = records.find(name, at + 1)
+        return found
 
     def failure(self, backend: str, kind: str) -> int:
         """Return the number of a kind of failure of a backend, for a report to the master, which counts them."""

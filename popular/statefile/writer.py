@@ -1,6 +1,7 @@
 """The master's side of the state file: making it, reporting on itself, and clearing up after dead children.
 
-The state file is for display: pstatus reads it, and the daemon decides nothing by what a child has written.
+The state file is for display: pstatus reads it.  By what children have written the master decides nothing, and other
+children only how many sessions a user has, where the user's record limits them.
 Made in the master before the first fork; all children inherit the map.  The daemon serves even if the file
 cannot be made: then there is memory without a file, and `trouble` says why.  Raises nothing later.
 """

@@ -75,7 +75,7 @@ def run(argv: Sequence[str], source: ByteSource) -> int:
     arguments = parser.parse_args(argv)
     if (arguments.mailbox is None) is (arguments.user is None):
         parser.error("give either a mailbox or --user")
-    if arguments.user is not None and (code := _find_mailbox(arguments)) != os.EX_OK:
+    if arguments.user is not None and (code := _find_user(arguments)) != os.EX_OK:
         return code
     try:
         become_owner(arguments.mailboxdir, arguments.mailbox)
@@ -89,13 +89,12 @@ def run(argv: Sequence[str], source: ByteSource) -> int:
         close(log)
 
 
-def _find_mailbox(arguments: argparse.Namespace) -> int:
-    """Replace the user by their mailbox, or log and print why not; return the exit code."""
-    from popular.tools.pdeliver_user import Undeliverable, UserToFind, find_mailbox    # most mails need no database
+def _find_user(arguments: argparse.Namespace) -> int:
+    """Take the mailbox and the limits of a user, or log and print why not; return the exit code."""
+    from popular.tools.pdeliver_user import Undeliverable, UserToFind, find_place    # most mails need no database
 
     try:
-        arguments.mailbox = find_mailbox(UserToFind(arguments.config, arguments.user, arguments.namespace,
-                                                    arguments.backend))
+        found = find_place(UserToFind(arguments.config, arguments.user, arguments.namespace, arguments.backend))
     except Undeliverable as why:
         log = open_log(arguments.logfile)
         log.sid = arguments.id
@@ -103,6 +102,10 @@ def _find_mailbox(arguments: argparse.Namespace) -> int:
         log.note(message, user=arguments.user, why=str(why))
         close(log)
         return _tell(why.code, arguments.user, str(why))
+    arguments.mailbox = found.mailbox
+    arguments.quota = arguments.quota if found.quota is None else found.quota
+    arguments.maxnum = arguments.maxnum if found.maxnum is None else found.maxnum
+    arguments.create = arguments.create or found.missing == "create"
     return os.EX_OK
 
 

@@ -1,7 +1,8 @@
-"""Which mailbox a user has, for `pdeliver --user`: asked of the database modules of pproxy, with its configuration.
+"""Where a user's mail is and how much of it they may have, for `pdeliver --user`.
 
-Part of the tool pdeliver, loaded only with that option.  Modules that wait for a server are asked in this process, too.
-If root runs it, the process becomes pproxy's user, because modules are foreign code.
+Part of the tool pdeliver, loaded only with that option.  The database modules of pproxy are asked, with its
+configuration; those that wait for a server, too, in this process.  If root runs it, the process becomes pproxy's user,
+because modules are foreign code.
 """
 
 import os
@@ -41,8 +42,8 @@ class Undeliverable(PopularError):
         self.code = code
 
 
-def find_mailbox(question: UserToFind) -> str:
-    """Return the user's mailbox; raises Undeliverable."""
+def find_place(question: UserToFind) -> Found:
+    """Return the place of the user's mail, a mailbox of a backend that is here; raises Undeliverable."""
     try:
         config = read_ini(os.path.abspath(question.config), SCHEMA, default_config(SCHEMA))
         _become_proxy(config)
@@ -54,7 +55,8 @@ def find_mailbox(question: UserToFind) -> str:
             raise
         text = str(why.args[0] if isinstance(why, KeyError) else why)
         raise Undeliverable(os.EX_TEMPFAIL, "; ".join(text.splitlines())) from None
-    return _mailbox(config, found, here)
+    _prove_here(config, found, here)
+    return found
 
 
 def _become_proxy(config: Config) -> None:
@@ -105,8 +107,8 @@ def _only_store(config: Config) -> frozenset[str]:
     return frozenset(stores)
 
 
-def _mailbox(config: Config, found: Found, here: frozenset[str]) -> str:
-    """Return the mailbox of a place that is here; raises Undeliverable."""
+def _prove_here(config: Config, found: Found, here: frozenset[str]) -> None:
+    """Raise Undeliverable unless a place is a mailbox that is here."""
     backend: Item | None = next((item for item in config.items("backend") if item.ident == found.backend), None)
     if backend is None:
         raise Undeliverable(os.EX_TEMPFAIL, f"no backend {found.backend!r} is configured")
@@ -117,4 +119,3 @@ def _mailbox(config: Config, found: Found, here: frozenset[str]) -> str:
         raise Undeliverable(os.EX_UNAVAILABLE, f"the mail is on backend {found.backend}, not here")
     if not is_mailbox(found.mailbox):
         raise Undeliverable(os.EX_TEMPFAIL, "the database names no mailbox")
-    return found.mailbox

@@ -31,6 +31,7 @@ class MailSite:
     records: Iterable[str]
     pop3: Endpoint | None = None
     variables: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    module: Mapping[str, object] | None = None    # a database module instead of passwd and `records`
     daemons: dict[str, Daemon] = field(default_factory=dict)
     ended: list[Daemon] = field(default_factory=list)
 
@@ -95,7 +96,7 @@ class MailSite:
         if self.pop3 is not None:
             backends["pop3"] = {"protocol": "pop3", "address": self.pop3}
         return {"pproxy": {"authdelay": "10ms"}, "vserv": {"main": {"address": where}}, "backend": backends,
-                "pdm": {"users": {"module": "passwd", "args": users}}}
+                "pdm": {"users": self.module or {"module": "passwd", "args": users}}}
 
     def report(self) -> str:
         """Return the logs of all daemons, for a failed test."""

@@ -64,9 +64,9 @@ def deliver(tmp_path: Path, configure: Callable[..., None]) -> Deliver:
     """A function that delivers to a user; returns exit code and what was said."""
     (tmp_path / "pop").mkdir()
 
-    def run(user: str, *options: str) -> tuple[int, str]:
-        done = subprocess.run([ROOT / "bin/pdeliver", "-m", tmp_path / "pop", "-l", tmp_path / "log", "--create", "-c",
-                               tmp_path / "pproxy.conf", *options, f"--user={user}"], input=b"Subject: x\n\n",
+    def run(user: str, *options: str, create: bool = True) -> tuple[int, str]:
+        done = subprocess.run([ROOT / "bin/pdeliver", "-m", tmp_path / "pop", "-l", tmp_path / "log", "-c",
+                               tmp_path / "pproxy.conf", *["--create"] * create, *options, f"--user={user}"], input=b"Subject: x\n\n",
                               capture_output=True, timeout=60,
                               env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
         assert b"s3cret" not in done.stderr and b"Traceback" not in done.stderr
@@ -93,6 +93,21 @@ def test_a_user_of_sqlite_in_a_namespace(deliver: Deliver, configure: Callable[.
     configure(MODULE.format("sqlite", tmp_path / "users.sqlite"))
     assert deliver("joe") == deliver("joe", "-n", "example.com") == (0, "")
     assert sorted(mails(tmp_path)) == ["com/joe", "org/joe"]
+
+
+def test_a_record_may_limit_and_make_the_mailbox(deliver: Deliver, configure: Callable[..., None], tmp_path: Path
+                                                 ) -> None:
+    with closing(sqlite3.connect(tmp_path / "users.sqlite")) as database, database:
+        database.execute("CREATE TABLE users (user, namespace, password, backend, mailbox, missing, quota, maxnum)")
+        database.executemany("INSERT INTO users VALUES (?, 'example.org', '{PLAIN}secret', 'store', ?, ?, ?, ?)", [
+            ("few", "few", "create", "", "1"), ("free", "few", "", "0", "0"), ("plain", "few", "", "", ""),
+            ("none", "none", "", "1", "")])
+    configure(MODULE.format("sqlite", tmp_path / "users.sqlite"))
+    assert deliver("few", create=False) == (0, "")
+    assert deliver("few") == (1, "pdeliver: few: over quota\n")
+    assert deliver("plain", "-Q1")[0] == 1, "the option counts for those whose record says nothing"
+    assert deliver("free", "-Q1") == (0, ""), "the record wins"
+    assert deliver("none", create=False)[0] == 67
 
 
 @pytest.mark.parametrize(("user", "options", "code", "told"), [

@@ -1,13 +1,17 @@
 """What records say besides password and place, as clients and administrators meet it."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
+
+import pytest
 
 from popular.addresses import Endpoint
 from tests.harness.daemon import Daemon
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import store
+from tests.harness.site import MailSite
 
 NAMES = ("user", "passwords", "disabled", "until", "networks", "vservs", "softfail")
 USERS = (
@@ -24,19 +28,24 @@ USERS = (
 ANSWERS = {"plain": b"+OK", "near": b"+OK", "here": b"+OK", "hard": b"-ERR [SYS/TEMP]", "broken": b"-ERR [SYS/TEMP]"}
 
 
-def test_rules_of_records(start: Callable[..., Daemon], tmp_path: Path) -> None:
-    path = tmp_path / "users.db"
-    database = sqlite3.connect(path)
-    database.execute(f"CREATE TABLE users ({', '.join(NAMES)})")
-    database.executemany(f"INSERT INTO users VALUES ({', '.join('?' * len(NAMES))})", USERS)
-    database.commit()
-    database.close()
-    query = f"SELECT '{{PLAIN}}main' AS password, 'store' AS backend, user AS mailbox, {', '.join(NAMES[1:])} " \
-            "FROM users WHERE user = :user"
+@pytest.fixture
+def users(tmp_path: Path) -> Callable[..., str]:
+    """A function that makes a database of users with the password `main`; returns the arguments of its module."""
+    def make(names: Sequence[str], rows: Sequence[Sequence[str]], backend: str = "store") -> str:
+        path = tmp_path / "users.db"
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute(f"CREATE TABLE users ({', '.join(names)})")
+            database.executemany(f"INSERT INTO users VALUES ({', '.join('?' * len(names))})", rows)
+        return f"{path} \"SELECT '{{PLAIN}}main' AS password, '{backend}' AS backend, user AS mailbox, " \
+               f"{', '.join(names[1:])} FROM users WHERE user = :user\""
+    return make
+
+
+def test_rules_of_records(start: Callable[..., Daemon], users: Callable[..., str]) -> None:
     proxy = start("pproxy", {
         "pproxy": {"authdelay": 0, "softfail": "on"}, "vserv": {"main": {"address": "127.0.0.1:0"}},
         "backend": store(Endpoint("127.0.0.1", 1)),
-        "pdm": {"users": {"module": "sqlite", "args": f"{path} \"{query}\""}}})
+        "pdm": {"users": {"module": "sqlite", "args": users(NAMES, USERS)}}})
 
     def login(user: str, password: str) -> bytes:
         with PopClient(proxy.endpoint()) as client:
@@ -53,3 +62,42 @@ def test_rules_of_records(start: Callable[..., Daemon], tmp_path: Path) -> None:
     assert login("plain", "second").startswith(b"+OK")
     [line] = proxy.log_lines("app_password")
     assert "user='plain' label='laptop' client='127.0.0.1:" in line
+
+
+def test_most_sessions_at_once(start: Callable[..., Daemon], users: Callable[..., str]) -> None:
+    args = users(("user", "sessions"), [("joe", "1"), ("zoe", "0")])
+    proxy = start("pproxy", {
+        "pproxy": {"authdelay": 0, "softfail": "on"},
+        "vserv": {"main": {"address": "127.0.0.1:0"}, "other": {"address": "127.0.0.1:0", "namespace": "other"}},
+        "backend": store(Endpoint("127.0.0.1", 1)), "pdm": {"users": {"module": "sqlite", "args": args}}})
+    with ExitStack() as stack:
+        def connect(vserv: str = "main") -> PopClient:
+            return stack.enter_context(PopClient(proxy.endpoint(vserv)))
+
+        guess, first, second, third = connect(), connect(), connect(), connect()
+        assert guess.login("joe", "guessed").startswith(b"-ERR [AUTH]")
+        assert first.login("joe", "main").startswith(b"+OK")
+        assert second.login("joe", "main") == b"-ERR [IN-USE] Too many sessions"
+        [line] = proxy.log_lines("too_many_sessions")
+        assert "user='joe' namespace='default' sessions=1 client='127.0.0.1:" in line
+        second.ok("USER zoe")
+        second.ok("PASS main")
+        assert third.login("zoe", "main").startswith(b"+OK")
+        assert connect("other").login("joe", "main").startswith(b"+OK"), "another user of this name"
+        first.ok("QUIT")
+        assert connect().login("joe", "main").startswith(b"+OK"), "the first session has ended"
+
+
+@pytest.mark.parametrize(("rule", "answer", "is_made"), [
+    ("empty", b"+OK 0 messages", False), ("create", b"+OK 0 messages", True),
+    ("refuse", b"-ERR [SYS/PERM] no such mailbox", False)])
+@pytest.mark.parametrize("backend", ["cxpop", "xpop"])
+def test_a_user_without_mailbox(rundir: Path, spool: Path, users: Callable[..., str], rule: str, answer: bytes,
+                                is_made: bool, backend: str) -> None:
+    missing = "create" if rule == "refuse" else "refuse"    # what everybody else gets
+    variables: dict[str, dict[str, object]] = {"pserv": {"missing": missing}, "pcheckd": {"missing": missing}}
+    args = users(("user", "missing"), [("joe", rule)], backend)
+    with MailSite(rundir, spool, (), variables=variables, module={"module": "sqlite", "args": args}) as site:
+        with PopClient(site.pproxy.endpoint("main")) as client:
+            assert client.login("joe", "main").startswith(answer)
+    assert (spool / "joe/new").is_dir() is is_made

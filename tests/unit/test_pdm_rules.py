@@ -1,11 +1,13 @@
 """Rules of a record: who may log in, from where, until when, and with which passwords."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from popular.pdm.api import Answer, Found, Outcome, Request
+from popular.pdm.question import pack_answer, unpack_answer
 from popular.pdm.records import accepted, answer_to, record_of
 from popular.pdm.rules import MAX_PASSWORDS
 from popular.pdm.validation import fault_of
@@ -64,6 +66,12 @@ def test_the_day_of_until_is_the_last_one() -> None:
     ({"networks": "10.0.0.0/33"}, "networks: not a list"),
     ({"networks": "example.org"}, "networks: not a list"),
     ({"softfail": "maybe"}, "softfail: neither on nor off"),
+    ({"sessions": "many"}, "sessions: not a number"),
+    ({"sessions": "-1"}, "sessions: not a number"),
+    ({"quota": "1.5"}, "quota: not a number"),
+    ({"quota": "١"}, "quota: not a number"),
+    ({"maxnum": "9" * 10}, "maxnum: not a number of at most 9 digits"),
+    ({"missing": "Create"}, "missing: not one of empty, create, refuse"),
     ({"passwords": "{PLAIN}x"}, "passwords: a line is not LABEL:HASH"),
     ({"passwords": f"{'x' * 65}:{{PLAIN}}x"}, "passwords: a line is not LABEL:HASH"),
     ({"passwords": "phone:"}, "passwords: a line is not LABEL:HASH"),
@@ -93,6 +101,25 @@ def test_only_passwords_of_devices() -> None:
 def test_softfail(text: str, wanted: bool | None) -> None:
     found = asked({"softfail": text}).found
     assert found is not None and found.softfail is wanted
+
+
+@pytest.mark.parametrize(("values", "wanted"), [
+    ({}, PLACE),
+    ({"sessions": "", "missing": "", "quota": "", "maxnum": "", "softfail": ""}, PLACE),
+    ({"sessions": "3", "missing": "create"}, replace(PLACE, sessions=3, missing="create")),
+    ({"quota": "100", "maxnum": "0"}, replace(PLACE, quota=100, maxnum=0)),
+])
+def test_what_is_part_of_the_place(values: dict[str, str], wanted: Found) -> None:
+    answer = asked(values)
+    assert answer == Answer(Outcome.OK, wanted) and fault_of(answer) == ""
+    assert unpack_answer(pack_answer(answer)) == answer
+
+
+@pytest.mark.parametrize("values", [
+    {"sessions": -1}, {"sessions": "3"}, {"missing": "perhaps"}, {"missing": None}, {"quota": -1}, {"maxnum": "1"},
+])
+def test_what_a_module_says_of_the_place_is_checked(values: dict[str, Any]) -> None:
+    assert fault_of(Answer(Outcome.OK, replace(PLACE, **values)))
 
 
 def test_an_answer_says_how_long_it_is_true():

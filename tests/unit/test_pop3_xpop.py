@@ -88,10 +88,12 @@ def test_what_follows_stays_in_the_wire() -> None:
     assert conversation.result == (Preamble("joe", "sid", frozenset()), b"STAT")
 
 
-@pytest.mark.parametrize("master", [False, True])
-def test_the_two_ends_agree(master: bool) -> None:
-    result = read(preamble_lines("3/2d/joe.doe", SID.decode(), master)).result
-    assert result == Preamble("3/2d/joe.doe", SID.decode(), frozenset("M" if master else ""))
+@pytest.mark.parametrize(("master", "missing", "flags"), [
+    (False, "", ""), (True, "", "M"), (False, "empty", "E"), (False, "create", "C"), (True, "refuse", "MR")])
+def test_the_two_ends_agree(master: bool, missing: str, flags: str) -> None:
+    result = read(preamble_lines("3/2d/joe.doe", SID.decode(), master, missing)).result
+    assert result == Preamble("3/2d/joe.doe", SID.decode(), frozenset(flags))
+    assert (result.master, result.missing) == (master, missing)
 
 
 def test_spec_8_1_the_lines_of_the_manual() -> None:

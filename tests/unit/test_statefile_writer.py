@@ -102,6 +102,24 @@ def test_numbers_stand_where_the_text_says(statefile, child_slot):
 
 # What a child tells
 
+def test_sessions_of_a_user(statefile, child_slot):
+    children = [child_slot(number) for number in range(4)]
+    for child in children:
+        child.begin(CLIENT, "main")
+        child.call_user("joe")
+    assert children[0].sessions_of("joe", ["main"]) == 0, "nobody's password was checked yet"
+    for child in children:
+        child.call_backend("store1")
+    assert children[0].sessions_of("joe", ["main"]) == 4
+    assert children[0].sessions_of("joe", ["other"]) == children[0].sessions_of("jo", ["main"]) == 0
+    children[0].leave_backend()
+    children[1].enter(SessionState.CLOSING, 0, 0)
+    children[2].call_user("joe2")
+    assert children[0].sessions_of("joe", ["other", "main"]) == 1
+    children[3].idle()
+    assert children[0].sessions_of("joe", ["main"]) == 0
+
+
 def test_a_session_from_begin_to_end(statefile, child_slot):
     child = child_slot(1)
     child.idle()
