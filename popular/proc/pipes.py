@@ -27,6 +27,11 @@ class Doorbell:
         """Return the master's end, readable when a child has reported."""
         return self._read
 
+    @property
+    def childrens_end(self) -> int:
+        """The end to which children write."""
+        return self._write
+
     def ring(self, pid: int, number: int) -> None:
         """Report from the child `pid`; raises nothing, because the master may be dead."""
         try:

@@ -18,6 +18,13 @@ class MastersOwn:
     def __init__(self) -> None:
         """Begin with none."""
         self._fds: dict[int, None] = {}
+        self._kept = -1    # registered, but left open
+
+    def but(self, fd: int) -> "MastersOwn":
+        """Return the same register, with what will be added, for children that keep `fd`."""
+        register = MastersOwn()
+        register._fds, register._kept = self._fds, fd
+        return register
 
     def add(self, *fds: int) -> None:
         """Register descriptors when they were opened."""
@@ -31,7 +38,8 @@ class MastersOwn:
     def close_all(self) -> None:
         """Close them; called in the child."""
         for fd in self._fds:
-            os.close(fd)
+            if fd != self._kept:
+                os.close(fd)
         self._fds.clear()
 
 

@@ -13,7 +13,7 @@ from tests.harness.daemon import Daemon
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import StartProxy, store
 from tests.harness.pstatus import status
-from tests.harness.system import descendants_of, end_process, is_alive, title_of, wait_for
+from tests.harness.system import descendants_of, descriptors_of, end_process, is_alive, title_of, wait_for
 
 PASSWORD = "open sesame"
 
@@ -225,6 +225,17 @@ def test_an_upgrade_has_workers_of_its_own(workers: StartWorkers) -> None:
         assert client.command(f"PASS {PASSWORD}").startswith(b"+OK")
         wait_for(lambda: not any(map(is_alive, before)), 15.0, "the end of the old workers")
         client.ok("QUIT")
+
+
+def test_children_cannot_report_as_workers(workers: StartWorkers) -> None:
+    proxy = workers()
+    pids = ready(proxy)
+    assert login(proxy, "joe").startswith(b"+OK"), "so the next child is younger than the workers"
+    children = wait_for(lambda: [pid for pid in descendants_of(proxy.pid) if title_of(pid).endswith("idle")])
+    ends = [{target for target in descriptors_of(pid).values() if target.startswith("pipe:")}
+            for pid in (*pids, *children)]
+    assert len(ends[0] & ends[1]) == 2, "the pipe that shows the master's death, and the workers' doorbell"
+    assert {len(ends[0] & each) for each in ends[2:]} == {1}, "not the doorbell"
 
 
 def test_a_proxy_without_such_modules_does_not_pay_for_workers(proxy: StartProxy) -> None:

@@ -42,7 +42,11 @@ class WorkerPool:
         self._job = job
         self._doorbell = Doorbell()
         master.watch.register(self._doorbell.fileno(), lambda: None)    # `attend` reads it
-        self._inheritance = replace(inheritance, doorbell=self._doorbell, statefile=StateFile(PROXY, MAX_WORKERS))
+        self._childrens = inheritance.doorbell
+        workers_end = self._doorbell.childrens_end
+        master.watch.keep(workers_end)    # a hostile child could have workers ended
+        self._inheritance = replace(inheritance, doorbell=self._doorbell, statefile=StateFile(PROXY, MAX_WORKERS),
+                                    masters_own=inheritance.masters_own.but(workers_end))
         self._pool = Supervisor(_limits(0), self._inheritance, _no_work, overdue=WORKER_OVERDUE)
         self._size = 0
         self._has: tuple[object, ...] = ()    # what the workers were forked for
@@ -101,6 +105,7 @@ class WorkerPool:
 
     def _work(self, job: WorkerJob) -> Callable[[Child], int]:
         def work(child: Child) -> int:
+            self._childrens.part()
             for listener in self._master.listeners:
                 listener.sock.close()
             return job.run(child)
