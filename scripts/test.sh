@@ -4,6 +4,7 @@
 # Without arguments all of them, in three runs side by side, which share them (tests/harness/shares.py): most wait most
 # of the time.  The output of the second and the third comes last.
 set -u
+unset PYTHONDONTWRITEBYTECODE    # or each of hundreds of processes would compile the same modules
 
 python=${PYTHON:-python3}
 [ $# = 0 ] || exec "$python" -m pytest "$@"

@@ -37,8 +37,9 @@ IS_FULL = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let runs share the tests (scripts/test.sh)."""
+    """Let runs share the tests (scripts/test.sh), and tests under load take longer."""
     parser.addoption("--share", type=Path, metavar="FOLDER", help="run what no other run with this folder has taken")
+    parser.addoption("--long", action="store_true", help="give tests under load several times their length")
     parser.addoption("--shared", type=Path, metavar="FOLDER", help="the folder of such runs, which are over")
 
 

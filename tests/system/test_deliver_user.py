@@ -66,8 +66,8 @@ def deliver(tmp_path: Path, configure: Callable[..., None]) -> Deliver:
 
     def run(user: str, *options: str, create: bool = True) -> tuple[int, str]:
         done = subprocess.run([ROOT / "bin/pdeliver", "-m", tmp_path / "pop", "-l", tmp_path / "log", "-c",
-                               tmp_path / "pproxy.conf", *["--create"] * create, *options, f"--user={user}"], input=b"Subject: x\n\n",
-                              capture_output=True, timeout=60,
+                               tmp_path / "pproxy.conf", *["--create"] * create, *options, f"--user={user}"],
+                              input=b"Subject: x\n\n", capture_output=True, timeout=60,
                               env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
         assert b"s3cret" not in done.stderr and b"Traceback" not in done.stderr
         return done.returncode, done.stderr.decode()

@@ -22,12 +22,13 @@ from tests.harness.daemon import Daemon
 from tests.harness.needs import need_program
 from tests.harness.proxy import start_proxy, store
 
-DEADLINE = 150.0    # seconds for both runs, side by side; 35 are usual
+DEADLINE = 240.0    # seconds for both runs, side by side; 35 are usual
 HOST = "localhost"
 NOWHERE = Endpoint("127.0.0.1", 1)
 
 # Versions, kinds of ciphers, forward secrecy, what the server prefers and shows, known attacks.
 SECTIONS = ("-p", "-s", "-f", "-P", "-S", "-U")
+FEW_SECTIONS = ("-p", "-S")    # after STLS, as the same code does the handshake
 HARMLESS = frozenset(("OK", "INFO", "LOW", "DEBUG"))
 EXPECTED: Mapping[tuple[str, str], str] = {
     ("cert_revocation", "HIGH"): "the authority of the tests tells nobody what it revoked",
@@ -54,28 +55,33 @@ class Finding:
 
 
 @pytest.mark.limit(int(DEADLINE) + 30)
-def test_nothing_is_worse_than_low(start: Callable[..., Daemon], rundir: Path, authority: Authority) -> None:
+def test_nothing_is_worse_than_low(start: Callable[..., Daemon], rundir: Path, authority: Authority,
+                                   pytestconfig: pytest.Config) -> None:
     need_program("testssl")
+    sections = SECTIONS if pytestconfig.getoption("--long") else FEW_SECTIONS
     pairs = [authority.sign(HOST, kind=kind, days=90) for kind in ("ecdsa", "rsa")]
     tls = {"certificate": ", ".join(pair.certificate for pair in pairs), "key": ", ".join(pair.key for pair in pairs)}
     deadline = time.monotonic() + DEADLINE
     ports = {mode: start_proxy(start, rundir, store(NOWHERE), name=mode, vserv={"tls": mode, **tls}).endpoint().port
              for mode in ("implicit", "starttls")}
-    with running(rundir / "implicit.json", authority, f"{HOST}:{ports['implicit']}") as implicit, \
-            running(rundir / "starttls.json", authority, "-t", "pop3", f"{HOST}:{ports['starttls']}") as starttls:
+    with running(rundir / "implicit.json", authority, *SECTIONS, f"{HOST}:{ports['implicit']}") as implicit, \
+            running(rundir / "starttls.json", authority, *sections, "-t", "pop3",
+                    f"{HOST}:{ports['starttls']}") as starttls:
         reports = {mode: report_of(process, rundir / f"{mode}.json", deadline)
                    for mode, process in (("implicit", implicit), ("starttls", starttls))}
     for mode, found in reports.items():
         wrong = [one for one in found if one.severity not in HARMLESS and (one.ident, one.severity) not in EXPECTED]
         assert not wrong, (mode, wrong)
-        assert {one.ident: one.severity for one in found if one.ident in WANTED} == WANTED, mode
+        got = {one.ident: one.severity for one in found if one.ident in WANTED}
+        wanted = WANTED if mode == "implicit" else got
+        assert len(got) > 5 and got == {ident: WANTED[ident] for ident in wanted}, mode
 
 
 @contextmanager
 def running(report: Path, authority: Authority, *words: str) -> Iterator["subprocess.Popen[bytes]"]:
     """Run testssl.sh, which writes to `report`; what is left of it and its helpers is killed at the end."""
     command = [need_program("testssl"), "--openssl", need_program("openssl"), "--add-ca", authority.cafile,
-               "--ip", "127.0.0.1", "-n", "none", "--warnings", "off", "--color", "0", "--fast", *SECTIONS,
+               "--ip", "127.0.0.1", "-n", "none", "--warnings", "off", "--color", "0", "--fast",
                "--jsonfile", str(report), *words]
     with report.with_suffix(".out").open("wb") as out, subprocess.Popen(
             command, cwd=report.parent, stdin=subprocess.DEVNULL, stdout=out, stderr=out,

@@ -1,7 +1,10 @@
 """What TLS toward clients agrees on, seen with openssl s_client: versions, ciphers, certificates, sessions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -9,7 +12,7 @@ from popular.addresses import Endpoint
 from popular.net.tls.context import KeyPair
 from tests.harness.certificates import Authority
 from tests.harness.control import tell
-from tests.harness.daemon import Daemon
+from tests.harness.daemon import Daemon, Settings
 from tests.harness.proxy import PASSWORD, XENIA, start_proxy, store
 from tests.harness.sclient import Told, s_client, talking
 from tests.harness.system import wait_for
@@ -41,6 +44,23 @@ def proxy(start: Start, rundir: Path, pairs: list[KeyPair]) -> Callable[..., Dae
     return make
 
 
+@pytest.fixture(scope="module")
+def common(pairs: list[KeyPair]) -> Iterator[dict[str, Daemon]]:
+    """A proxy with these certificates for each way, for tests that need no log or setting of their own."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="popular-")))
+
+        def start_one(program: str, settings: Settings, **more: Any) -> Daemon:
+            return stack.enter_context(Daemon.start(program, settings, folder, **more))
+
+        vserv = {"certificate": ", ".join(pair.certificate for pair in pairs),
+                 "key": ", ".join(pair.key for pair in pairs)}
+        daemons = {tls: start_proxy(start_one, folder, store(NOWHERE), vserv={"tls": tls, **vserv}, name=tls)
+                   for tls in ("implicit", "starttls")}
+        yield daemons
+        assert [daemon.bugs() for daemon in daemons.values()] == [[], []]
+
+
 def is_served(told: Told) -> bool:
     """Tell whether there was a session under TLS, up to its goodbye."""
     return told.code == 0 and "+OK bye" in told.text
@@ -48,8 +68,8 @@ def is_served(told: Told) -> bool:
 
 @WAYS
 @pytest.mark.parametrize("option, version", [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")])
-def test_versions_that_are_spoken(proxy, tls: str, way: tuple[str, ...], option: str, version: str) -> None:
-    told = s_client(proxy(tls).endpoint(), *way, option)
+def test_versions_that_are_spoken(common, tls: str, way: tuple[str, ...], option: str, version: str) -> None:
+    told = s_client(common[tls].endpoint(), *way, option)
     assert is_served(told), told.text
     assert told.agreed[0] == version
 
@@ -84,16 +104,16 @@ def test_weak_ciphers_are_refused_unless_they_are_wanted(proxy, offered: str) ->
     assert is_served(s_client(proxy(name="weak", tlsciphers="ALL:COMPLEMENTOFALL@SECLEVEL=0").endpoint(), *options))
 
 
-def test_the_server_chooses_the_cipher(proxy) -> None:
-    endpoint = proxy().endpoint()
+def test_the_server_chooses_the_cipher(common) -> None:
+    endpoint = common["implicit"].endpoint()
     chosen = {s_client(endpoint, "-tls1_2", "-cipher", offered).agreed
               for offered in (f"{AES128}:{AES256}", f"{AES256}:{AES128}")}
     assert len(chosen) == 1 and ("(NONE)", "(NONE)") not in chosen
 
 
 @pytest.mark.parametrize("suite", TLS13_NAMES)
-def test_each_cipher_of_1_3(proxy, suite: str) -> None:
-    told = s_client(proxy().endpoint(), "-tls1_3", "-ciphersuites", suite)
+def test_each_cipher_of_1_3(common, suite: str) -> None:
+    told = s_client(common["implicit"].endpoint(), "-tls1_3", "-ciphersuites", suite)
     assert is_served(told) and told.agreed == ("TLSv1.3", suite)
 
 
@@ -109,10 +129,10 @@ OFFERS: tuple[tuple[str, tuple[str, ...]], ...] = (
 @pytest.mark.parametrize("asked, shown", [
     (("-servername", NAME), NAME), (("-servername", OTHER), OTHER), (("-servername", "unknown.example"), NAME),
     (("-noservername",), NAME)], ids=["first", "second", "unknown", "none"])
-def test_certificates_by_name_and_kind(proxy, authority: Authority, tls: str, way: tuple[str, ...],
+def test_certificates_by_name_and_kind(common, authority: Authority, tls: str, way: tuple[str, ...],
                                        asked: tuple[str, ...], shown: str) -> None:
     """The name picks the certificate, the client's offer its kind; who takes both gets ECDSA."""
-    endpoint = proxy(tls).endpoint()
+    endpoint = common[tls].endpoint()
     for kind, offer in OFFERS:
         told = s_client(endpoint, *way, *asked, *offer, "-CAfile", authority.cafile, "-verify_return_error")
         assert is_served(told), told.text
@@ -122,11 +142,12 @@ def test_certificates_by_name_and_kind(proxy, authority: Authority, tls: str, wa
 @WAYS
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
 @pytest.mark.parametrize("name", [NAME, OTHER])
-def test_sessions_are_resumed_by_other_children(proxy, tmp_path: Path, tls: str, way: tuple[str, ...], version: str,
+def test_sessions_are_resumed_by_other_children(common, tmp_path: Path, tls: str, way: tuple[str, ...], version: str,
                                                 name: str) -> None:
     """Also after HUP, when no certificate was changed, and for the name that SNI changes to."""
-    daemon = proxy(tls)    # a child serves one session
+    daemon = common[tls]    # a child serves one session
     ticket, endpoint = tmp_path / "session", daemon.endpoint()
+    before = len(daemon.log_lines("tls_started"))
     options = (*way, version, "-servername", name)
     told = s_client(endpoint, *options, "-sess_out", str(ticket))
     assert is_served(told) and not told.is_resumed and told.subject == name
@@ -135,7 +156,7 @@ def test_sessions_are_resumed_by_other_children(proxy, tmp_path: Path, tls: str,
             tell(daemon, "reopen")
         told = s_client(endpoint, *options, "-sess_in", str(ticket))
         assert is_served(told) and told.is_resumed, told.text
-    lines = daemon.wait_log("tls_started", count=4)
+    lines = daemon.wait_log("tls_started", count=before + 4)[before:]
     assert [line.rpartition(" ")[2] for line in lines] == ["resumed=0", "resumed=1", "resumed=1", "resumed=1"]
     assert len({line.split()[4] for line in lines}) == 4    # process ids
 
@@ -168,9 +189,9 @@ def test_renegotiation_is_refused(proxy, tls: str, way: tuple[str, ...]) -> None
 
 @WAYS
 @pytest.mark.parametrize("command", ["k", "K"])
-def test_keys_are_changed_when_a_client_wants_it(proxy, tls: str, way: tuple[str, ...], command: str) -> None:
+def test_keys_are_changed_when_a_client_wants_it(common, tls: str, way: tuple[str, ...], command: str) -> None:
     """An update of keys (RFC 8446 section 4.6.3), its own or of both sides, does not disturb the session."""
-    with talking(proxy(tls).endpoint(), *way, "-tls1_3") as client:
+    with talking(common[tls].endpoint(), *way, "-tls1_3") as client:
         client.await_text(GREETING)
         for _ in range(3):
             client.say(command)
@@ -183,8 +204,8 @@ def test_keys_are_changed_when_a_client_wants_it(proxy, tls: str, way: tuple[str
 
 
 @WAYS
-def test_what_else_is_agreed_on(proxy, tls: str, way: tuple[str, ...]) -> None:
-    endpoint = proxy(tls).endpoint()
+def test_what_else_is_agreed_on(common, tls: str, way: tuple[str, ...]) -> None:
+    endpoint = common[tls].endpoint()
     old = s_client(endpoint, *way, "-tls1_2", "-alpn", "pop3,h2", "-comp").text
     for line in ("Secure Renegotiation IS supported", "Compression: NONE", "Extended master secret: yes",
                  "No ALPN negotiated"):
