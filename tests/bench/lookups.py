@@ -3,21 +3,31 @@
 The servers are those of tests/harness/databases, on this machine, and files are made by `userfiles`, with N users.
 One process asks for users in random order, one after the other, as a PDM worker does.  Printed for each module: the
 time to load the users, hashes included, and their size on disk, and for users with the right password and for unknown
-ones the look-ups a second, and the CPU time of one, ours and the server's.  Nothing here is a timed test.
+ones the look-ups a second, and the CPU time of one, ours and the server's.  Modules that wait are also asked by way of
+a PDM worker, which counts among the servers then, and through the cache, when it has the answers.  Nothing here is a
+timed test.
 """
 
 import argparse
 import os
 import random
+import select
 import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from popular.pdm.api import Outcome, PdmModule
+from popular.log.sink import FileSink
+from popular.log.writer import Log
+from popular.pdm.api import Outcome
+from popular.pdm.cache import AnswerCache, CachedModule, Lifetimes
+from popular.pdm.channel import Channel, RemoteModule
+from popular.pdm.runner import Asked
+from popular.pproxy.modules.worker import WorkerJob
 from tests.bench.userfiles import WRITERS
 from tests.harness.databases import Database, Launch, UserRow, kinds
 from tests.harness.pdm import make_module, make_request
@@ -25,6 +35,7 @@ from tests.harness.system import descendants_of
 
 PASSWORD = "secret"
 PORTION = 10_000    # users that are added at once
+CACHED = 100        # users whose answers the cache gets
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -40,6 +51,9 @@ class Cost:
         return f"{1 / self.wall:6.0f}/s {self.own * 1e6:5.0f} us {self.server * 1e6:5.0f} us"
 
 
+_WIDTH = len(str(Cost(1.0, 0.0, 0.0)))
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What was measured of one module."""
@@ -48,13 +62,17 @@ class Figures:
     load: float       # seconds to load all users
     octets: int       # on disk
     known: Cost
-    unknown: Cost | None    # route knows everybody
+    unknown: Cost | None           # route knows everybody
+    worker: Cost | None = None     # by way of a worker; None for a module that does not wait
+    cached: Cost | None = None     # answers from the cache
 
     def __str__(self) -> str:
-        return f"{self.module:8} {self.load:7.1f} s {self.octets / 1e6:6.0f} MB  {self.known}  {self.unknown or ''}"
+        costs = "  ".join(str(cost or " " * _WIDTH) for cost in (self.known, self.unknown, self.worker, self.cached))
+        return f"{self.module:8} {self.load:7.1f} s {self.octets / 1e6:6.0f} MB  {costs}".rstrip()
 
 
-HEAD = "module        load      size     known      own   server   unknown      own   server"
+HEAD = "module        load      size" + "".join(f"{what:>10}      own   server"
+                                                for what in ("known", "unknown", "worker", "cache"))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -119,10 +137,45 @@ def _asked(name: str, words: list[str], load: float, octets: int, users: int, se
         unknown = None if absent is None else _cost(module, users, seconds, absent)
     finally:
         module.close()
-    return Figures(name, load, octets, known, unknown)
+    if not module.blocking:
+        return Figures(name, load, octets, known, unknown)
+    cache = AnswerCache(CACHED * 4, Lifetimes(3600.0, 3600.0, 0.0))
+    with working(WorkerJob([module], Channel(), 10.0, None, Log("lookups", FileSink(2)), cache)) as channel:
+        worker = _cost(RemoteModule(module, channel), users, seconds, Outcome.OK)
+        cached = _cost(CachedModule(module, channel, cache), min(users, CACHED), seconds, Outcome.OK)
+    cache.close()
+    return Figures(name, load, octets, known, unknown, worker, cached)
 
 
-def _cost(module: PdmModule, users: int, seconds: float, outcome: Outcome) -> Cost:
+@contextmanager
+def working(job: WorkerJob) -> Iterator[Channel]:
+    """Have a process answer questions as a PDM worker does; yields the way to it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _work(job)
+        finally:
+            os._exit(0)
+    try:
+        job.channel.become_asker()
+        yield job.channel
+    finally:
+        job.channel.close()
+        os.waitpid(pid, 0)
+
+
+def _work(job: WorkerJob) -> None:
+    """Answer questions until nobody is left to ask."""
+    job.channel.become_worker()
+    poll = select.poll()
+    poll.register(job.channel.works, select.POLLIN)
+    with suppress(EOFError):
+        while poll.poll():
+            if (taken := job.channel.take()) is not None:
+                job.serve(*taken)
+
+
+def _cost(module: Asked, users: int, seconds: float, outcome: Outcome) -> Cost:
     """Ask for users; raises AssertionError for another answer than `outcome`."""
     _ask(module, users, seconds / 10, outcome)    # until caches are warm
     wall, own, server = time.monotonic(), time.process_time(), _servers()
@@ -130,7 +183,7 @@ def _cost(module: PdmModule, users: int, seconds: float, outcome: Outcome) -> Co
     return Cost((time.monotonic() - wall) / count, (time.process_time() - own) / count, (_servers() - server) / count)
 
 
-def _ask(module: PdmModule, users: int, seconds: float, outcome: Outcome) -> int:
+def _ask(module: Asked, users: int, seconds: float, outcome: Outcome) -> int:
     """Ask for some time; return how often."""
     suffix = "" if outcome is Outcome.OK else ".invalid"
     count, end = 0, time.monotonic() + seconds

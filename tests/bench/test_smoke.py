@@ -59,7 +59,8 @@ def test_a_run_without_rivals(tmp_path):
 
 def test_look_ups_are_measured():
     figures = lookups.measure(kinds()["pgsql"], 100, 0.2)
-    assert figures.unknown and all(cost.wall >= cost.own > 0 for cost in (figures.known, figures.unknown))
+    costs = (figures.known, figures.unknown, figures.worker, figures.cached)
+    assert all(cost is not None and cost.wall >= cost.own > 0 for cost in costs)
     assert figures.octets > 0
 
 
@@ -94,7 +95,9 @@ def test_contenders_start_count_and_end(contender, rundir):
         pytest.skip(missing)
     rundir.chmod(0o755)
     store = build(rundir, SMALL, mail_owner(), has_dovecot=True)
-    with Ward.start(contender.name, rundir / "c", store, mail_owner()) as ward:
+    certify(store, mail_owner())
+    shape = Shape(has_tls=bool(contender.tls))
+    with Ward.start(contender.name, rundir / "c", store, mail_owner(), shape=shape) as ward:
         assert ward.cpu() > 0
         assert sum(ward.memory().values()) > 1 << 17
         below = children_of(ward.process.pid)
@@ -102,24 +105,11 @@ def test_contenders_start_count_and_end(contender, rundir):
         if not contender.workloads:     # it can do all of them
             turn = measure_sessions("mail", ward, Setting(store, SMALL, 1, 0, 0.2, 1, 0))
             assert turn.sessions > 0 and turn.failures == {}
-    assert [pid for pid in below if is_alive(pid)] == []
-    assert users_of(rundir) == []
-
-
-@pytest.mark.limit(120)
-@pytest.mark.parametrize("contender", [each for each in CONTENDERS if each.tls], ids=lambda contender: contender.name)
-def test_contenders_have_tls(contender, rundir):
-    missing = lacks(contender)
-    if missing:
-        pytest.skip(missing)
-    rundir.chmod(0o755)
-    store = build(rundir, SMALL, mail_owner(), has_dovecot=True)
-    certify(store, mail_owner())
-    with Ward.start(contender.name, rundir / "c", store, mail_owner(), shape=Shape(has_tls=True)) as ward:
-        assert ward.tls not in (None, *ward.endpoints)
+        assert (ward.tls is not None) is shape.has_tls and ward.tls not in ward.endpoints
         for workload in contender.tls:
             turn = WORKLOADS[workload].measure(ward, Setting(store, SMALL, 2, 0, 0.2, 1, 0))
             assert turn.sessions > 0 and turn.failures == {}, workload
+    assert [pid for pid in below if is_alive(pid)] == []
     assert users_of(rundir) == []
 
 

@@ -61,14 +61,14 @@ class WorkerJob:
             if taken is None:
                 break
             child.report(ChildState.BUSY)
-            child.lend(self._serve, *taken)
+            child.lend(self.serve, *taken)
             child.report(ChildState.IDLE)
         for runner in self._runners.values():
             runner.close()
         return 0
 
-    def _serve(self, packet: bytes, reply: socket.socket) -> None:
-        """Answer one question, unless it cannot be read, or nobody waits for the answer any more."""
+    def serve(self, packet: bytes, reply: socket.socket) -> None:
+        """Answer the question in a packet, unless it cannot be read, or nobody waits for the answer any more."""
         with reply:
             try:
                 question = Question.unpacked(packet)
