@@ -12,8 +12,8 @@ Python package berkeleydb (`pip install popular[db]`); without it, use `cdb`.
 import os
 from typing import Any
 
-from popular.pdm import records
-from popular.pdm.api import UNKNOWN, Answer, Found, PdmError, PdmModule, Request
+from popular.pdm.api import PdmError
+from popular.pdm.bases import FileModule
 
 try:
     import berkeleydb.db as driver
@@ -21,40 +21,22 @@ except ImportError:
     driver = None
 
 
-class Module(PdmModule):
+class Module(FileModule):
     """The users of one Berkeley DB file."""
 
     API = (1, 1)
+    usage = "db FILE"
 
     def __init__(self, ident: str, args: list[str]) -> None:
         """Take the file's name; raises ValueError, also when the driver is missing."""
         super().__init__(ident, args)
-        self.path = records.file_argument(args, "db FILE", "the database")
         if driver is None:
             raise ValueError("needs the Python package berkeleydb, which is not installed")
         self._database: Any = None
         self._seen: tuple[int, ...] = ()
 
-    def probe(self) -> None:
-        """Look up a user that does not exist."""
-        records.probe(self.path, self.check)
-        self.close()
-
-    def check(self, request: Request) -> Answer:
-        """Look the user up and compare the password."""
-        record = self._look_up(request.user)
-        return UNKNOWN if record is None else records.answer_from(request, record)
-
-    def find(self, user: str, namespace: str) -> Found | None:
-        """Look the user up."""
-        record = self._look_up(user)
-        return None if record is None else records.found_in(record)
-
-    def _look_up(self, user: str) -> bytes | None:
-        """Return a user's record, None when there is none; raises OSError and PdmError."""
-        key = records.key_of(user)
-        if key is None:
-            return None
+    def raw_record(self, key: bytes) -> bytes | None:
+        """Return the value of a key, None without one; raises OSError and PdmError."""
         try:
             self._refresh()
             record: bytes | None = self._database.get(key)

@@ -18,8 +18,8 @@ asks; nothing here waits.
 import os
 from typing import Any
 
-from popular.pdm import records
-from popular.pdm.api import UNKNOWN, Answer, Found, PdmError, PdmModule, Request
+from popular.pdm.api import PdmError
+from popular.pdm.bases import FileModule
 
 driver: Any = None
 try:
@@ -31,15 +31,15 @@ except ImportError:
 READERS = 4096    # look-ups at one time, if this process is the first to open the file
 
 
-class Module(PdmModule):
+class Module(FileModule):
     """The users of one LMDB file."""
 
     API = (1, 1)
+    usage = "lmdb FILE"
 
     def __init__(self, ident: str, args: list[str]) -> None:
         """Take the file's name; raises ValueError, also when the driver is missing."""
         super().__init__(ident, args)
-        self.path = records.file_argument(args, "lmdb FILE", "the database")
         if driver is None:
             raise ValueError("needs the Python package lmdb, which is not installed")
         self._environment: Any = None
@@ -49,32 +49,14 @@ class Module(PdmModule):
         """Close what another process has opened; the first question opens the file."""
         self.close()
 
-    def probe(self) -> None:
-        """Look up a user that does not exist."""
-        records.probe(self.path, self.check)
-        self.close()
-
     def close(self) -> None:
         """Close the file."""
         environment, self._environment = self._environment, None
         if environment is not None:
             environment.close()
 
-    def check(self, request: Request) -> Answer:
-        """Look the user up and compare the password."""
-        record = self._look_up(request.user)
-        return UNKNOWN if record is None else records.answer_from(request, record)
-
-    def find(self, user: str, namespace: str) -> Found | None:
-        """Look the user up."""
-        record = self._look_up(user)
-        return None if record is None else records.found_in(record)
-
-    def _look_up(self, user: str) -> bytes | None:
-        """Return a user's record, None when there is none; raises OSError and PdmError."""
-        key = records.key_of(user)
-        if key is None:
-            return None
+    def raw_record(self, key: bytes) -> bytes | None:
+        """Return the value of a key, None without one; raises OSError and PdmError."""
         try:
             try:
                 return self._get(key)

@@ -19,7 +19,8 @@ import shlex
 from collections.abc import Iterator
 
 from popular.pdm import records
-from popular.pdm.api import UNKNOWN, Answer, Found, PdmError, PdmModule, Request
+from popular.pdm.api import PdmError
+from popular.pdm.bases import FileModule
 
 MAX_UNSORTED = 1 << 20    # octets of a file that is searched from beginning to end
 BLOCK = 1024              # octets read at once
@@ -30,35 +31,15 @@ class NotSorted(ValueError):
     """A large file has a line out of order."""
 
 
-class Module(PdmModule):
+class Module(FileModule):
     """The users of one text file."""
 
     API = (1, 1)
+    usage = "passwd FILE"
+    what = "the users file"
 
-    def __init__(self, ident: str, args: list[str]) -> None:
-        """Take the file's name; raises ValueError."""
-        super().__init__(ident, args)
-        self.path = records.file_argument(args, "passwd FILE", "the users file")
-
-    def probe(self) -> None:
-        """Look up a user that does not exist."""
-        records.probe(self.path, self.check)
-
-    def check(self, request: Request) -> Answer:
-        """Look the user up and compare the password."""
-        record = self._look_up(request.user)
-        return UNKNOWN if record is None else records.answer_from(request, record)
-
-    def find(self, user: str, namespace: str) -> Found | None:
-        """Look the user up."""
-        record = self._look_up(user)
-        return None if record is None else records.found_in(record)
-
-    def _look_up(self, user: str) -> bytes | None:
-        """Return a user's record, None when there is none; raises OSError and PdmError."""
-        key = records.key_of(user)
-        if key is None:
-            return None
+    def raw_record(self, key: bytes) -> bytes | None:
+        """Return the rest of a user's line, None without one; raises OSError and PdmError."""
         fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             return find(fd, key)

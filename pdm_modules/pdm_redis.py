@@ -18,7 +18,8 @@ from functools import partial
 from typing import Any
 
 from popular.pdm import records
-from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
+from popular.pdm.api import PdmError, Request
+from popular.pdm.bases import RecordModule
 from popular.pdm.drivers import driver
 from popular.pdm.options import Addresses, Bool, File, Int, Options, Setting, String, Time, secret, secret_rows
 from popular.pdm.pattern import Pattern
@@ -46,7 +47,7 @@ OPTIONS = Options(
 _LOCAL = Addresses().parse("127.0.0.1:6379")
 
 
-class Module(PdmModule):
+class Module(RecordModule):
     """The users in one Redis, or in several with the same data."""
 
     API = (1, 1)
@@ -120,23 +121,7 @@ class Module(PdmModule):
         """Return the arguments, secrets masked."""
         return OPTIONS.describe(self.args)
 
-    def check(self, request: Request) -> Answer:
-        """Look the user up and compare the password."""
-        try:
-            record = self._look_up(request)
-        except ValueError as why:
-            return Answer(Outcome.FAILED, why=str(why))
-        return UNKNOWN if record is None else records.answer_to(request, record)
-
-    def find(self, user: str, namespace: str) -> Found | None:
-        """Look the user up."""
-        try:
-            record = self._look_up(Request(user, b"", "", "pop3", namespace))
-        except ValueError as why:
-            raise PdmError(str(why)) from None
-        return None if record is None else record.found
-
-    def _look_up(self, request: Request) -> records.Record | None:
+    def record(self, request: Request) -> records.Record | None:
         """Return the record in a user's hash, None without one; raises ValueError and PdmError."""
         if records.user_octets(request.user) is None:
             return None

@@ -17,7 +17,8 @@ import time
 
 from popular.paths import sqlite_uri
 from popular.pdm import records, sql
-from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
+from popular.pdm.api import PdmError, Request
+from popular.pdm.bases import RecordModule
 
 USAGE = "sqlite FILE [QUERY]"
 QUERY = "SELECT * FROM users WHERE user = :user AND namespace = :namespace"
@@ -26,7 +27,7 @@ LOCK_SECONDS = 0.25         # to wait for a writer
 STEPS = 20_000              # of SQLite's machine between two checks of the clock, about a millisecond
 
 
-class Module(PdmModule):
+class Module(RecordModule):
     """The users that one query finds in one SQLite database."""
 
     API = (1, 1)
@@ -48,23 +49,7 @@ class Module(PdmModule):
         records.probe(self.path, self.check)
         self.close()
 
-    def check(self, request: Request) -> Answer:
-        """Look the user up and compare the password."""
-        try:
-            record = self._look_up(request)
-        except ValueError as why:
-            return Answer(Outcome.FAILED, why=str(why))
-        return UNKNOWN if record is None else records.answer_to(request, record)
-
-    def find(self, user: str, namespace: str) -> Found | None:
-        """Look the user up, with an empty client address."""
-        try:
-            record = self._look_up(Request(user, b"", "", "pop3", namespace))
-        except ValueError as why:
-            raise PdmError(str(why)) from None
-        return None if record is None else record.found
-
-    def _look_up(self, request: Request) -> records.Record | None:
+    def record(self, request: Request) -> records.Record | None:
         """Return the result of the query, or None; raises ValueError, OSError and PdmError."""
         values = sql.parameters_of(request)
         if values is None:

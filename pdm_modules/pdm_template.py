@@ -12,6 +12,7 @@ in every session.  Do not import threading, logging or subprocess, directly or i
 session would pay for it; import hmac, hashlib or ctypes only if you must, because they load libraries.
 Of POPular, import only popular.pdm.api, and, if your database stores passwords or their hashes,
 popular.pdm.secrets and popular.pdm.records; popular.pdm.options reads arguments KEY=VALUE by a table.
+If your database has a record for each user, a class in popular.pdm.bases does the rest.
 """
 
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmModule, Request

@@ -1,10 +1,11 @@
 """The interface for database modules (PDMs): the question, the answers, and their base class.
 
-`pdm_modules/*` import only this module, `popular.pdm.secrets`, `records`, `options`, `cdbfile`,
-`pattern` and `sql`, and their driver.  A module is a file `pdm_NAME.py` that exports one class `Module`; start
-from the commented `pdm_modules/pdm_template.py`.  The constructor runs in the master (and in the starter, when the
-configuration is checked) and may only look at its arguments; `open`, `check`, `auth`, `find` and `close`
-run in the child (or PDM worker) that asks.
+A module is a file `pdm_NAME.py` that exports one class `Module`; start from the commented
+`pdm_modules/pdm_template.py`.  It imports only its driver, this module, `popular.pdm.bases` (for databases with a
+record of each user), `secrets`, `records`, `options`, `pattern`, `drivers`, `timelimit`, and what several of ours
+share, such as `sql`.  The constructor runs in the master (and in the starter, when the configuration is checked)
+and may only look at its arguments; `open`, `check`, `auth`, `find` and `close` run in the child (or PDM worker)
+that asks.
 
 A module that cannot tell answers FAILED, or raises PdmError with a text for the log.  Any other
 exception also counts as FAILED, but then the log shows only its type and place, as its text may hold

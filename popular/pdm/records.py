@@ -150,14 +150,6 @@ def record_of(values: Mapping[str, str]) -> Record:
     return Record(stored, found, others, login_rules(values))
 
 
-def found_in(raw: bytes) -> Found:
-    """Return where a user's mail is according to a raw database record; raises PdmError if it is damaged."""
-    try:
-        return parse_record(raw).found
-    except ValueError as why:
-        raise PdmError(str(why)) from None
-
-
 def answer_to(request: Request, record: Record) -> Answer:
     """Return OK or DENIED, both with the place of the mail, or FAILED if a hash cannot be used."""
     try:
@@ -181,11 +173,3 @@ def accepted(request: Request, record: Record, label: str = "") -> Answer:
         return Answer(Outcome.DENIED, record.found, objection)
     found = replace(record.found, label=label) if label else record.found
     return Answer(Outcome.OK, found, until=record.rules.until)
-
-
-def answer_from(request: Request, raw: bytes) -> Answer:
-    """Return the answer from a raw database record; FAILED if the record is damaged."""
-    try:
-        return answer_to(request, parse_record(raw))
-    except ValueError as why:
-        return Answer(Outcome.FAILED, why=str(why))

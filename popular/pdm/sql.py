@@ -20,7 +20,8 @@ from typing import ClassVar, Protocol, TypeVar, TypeVarTuple
 
 from popular.addresses import Endpoint, parse_endpoint
 from popular.pdm import records
-from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
+from popular.pdm.api import PdmError, Request
+from popular.pdm.bases import RecordModule
 from popular.pdm.options import Bool, File, Kind, Options, Setting, String, Time, Values, did_you_mean, secret_rows
 from popular.pdm.timelimit import TimeUp, limited
 
@@ -179,7 +180,7 @@ class Link(Protocol):
         """Close only this process's descriptor: the server must not be told, as another process has the connection."""
 
 
-class SqlModule(PdmModule):
+class SqlModule(RecordModule):
     """A module that asks SQL servers."""
 
     API = (1, 1)
@@ -212,29 +213,13 @@ class SqlModule(PdmModule):
         finally:
             self.close()
 
-    def check(self, request: Request) -> Answer:
-        """Look the user up and compare the password."""
-        try:
-            record = self._look_up(request)
-        except ValueError as why:
-            return Answer(Outcome.FAILED, why=str(why))
-        return UNKNOWN if record is None else records.answer_to(request, record)
-
-    def find(self, user: str, namespace: str) -> Found | None:
-        """Look the user up, with an empty client address."""
-        try:
-            record = self._look_up(Request(user, b"", "", "pop3", namespace))
-        except ValueError as why:
-            raise PdmError(str(why)) from None
-        return None if record is None else record.found
-
     def close(self) -> None:
         """Close the connection."""
         link, self._link = self._link, None
         if link is not None:
             (link.close if self._pid == os.getpid() else link.abandon)()
 
-    def _look_up(self, request: Request) -> records.Record | None:
+    def record(self, request: Request) -> records.Record | None:
         """Return the user's record, or None; raises ValueError and PdmError."""
         values = parameters_of(request)
         if values is None:

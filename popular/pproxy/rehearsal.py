@@ -12,7 +12,8 @@ from popular.log.writer import Log
 from popular.mailcheck.packet import MAX_DATAGRAM, MailState, mail_answer
 from popular.net.listen import bind_tcp, bind_udp, bound_endpoint
 from popular.pdm import records
-from popular.pdm.api import Answer, PdmModule, Request
+from popular.pdm.api import Request
+from popular.pdm.bases import RecordModule
 from popular.pdm.chain import Chain
 from popular.pop3 import capability
 from popular.pproxy.objects import Backend, ProxyConfig, Vserv
@@ -23,12 +24,12 @@ _SECONDS = 2.0    # of every wait
 _FREE = Endpoint("127.0.0.1", 0)
 
 
-class _Everyone(PdmModule):
+class _Everyone(RecordModule):
     """Accepts everyone with the right password."""
 
-    def check(self, request: Request) -> Answer:
-        """Return the one mailbox, read from a record like those in databases."""
-        return records.answer_from(request, f"{{PLAIN}}{_PASSWORD}:{_NAME}::{_NAME}".encode())
+    def record(self, request: Request) -> records.Record:
+        """Return the one record, read like those in databases."""
+        return records.parse_record(f"{{PLAIN}}{_PASSWORD}:{_NAME}::{_NAME}".encode())
 
 
 class ProxyStage:
