@@ -63,7 +63,7 @@ OPTIONS = Options(
     Setting("base", String(), None, "The entry below which users are searched, as a pattern.", required=True),
     Setting("scope", Choice("sub", "one", "base"), "sub", "How deep: all entries below `base` and itself, those just "
             "below it, or only `base`."),
-    Setting("filter", String(), "(uid=%u)", "The filter that finds the user, as a pattern."),
+    Setting("filter", String(4096), "(uid=%u)", "The filter that finds the user, as a pattern."),
     Setting("timeout", Time(0.05, 300), 3.0, "How long one server may take for a question; the variable pdmtimeout of "
             "pproxy limits all together."),
     *FIELDS,

@@ -24,8 +24,9 @@ from popular.config.setting import quoted, similar
 from popular.errors import UsageError
 from popular.names import is_id
 
-MAX_COMMAND_LINE = 4096    # octets of a command line without its end
-MAX_WORDS = 1024           # of a command line
+# The longest arguments of a database module fit, also as characters of four octets or words of one letter.
+MAX_COMMAND_LINE = 20_000    # octets of a command line without its end
+MAX_WORDS = 2_100            # of a command line
 
 _PART = re.compile(r"(?P<open>[<\[])(?P<name>[a-z]+)(?P<pair>=value)?(?::(?P<choice>[a-z|]+))?(?P<many>\.\.\.)?[>\]]",
                    re.ASCII)

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from popular.addresses import Endpoint
-from popular.config.kinds import Address, Addresses, Bool, Choice, File, Id, Int, String, Time
+from popular.config.kinds import MAX_TEXT, Address, Addresses, Bool, Choice, File, Id, Int, String, Time
 from popular.config.setting import ObjectClass, Setting, place
 from popular.config.store import Config, Item, Values
 from popular.daemon.admin.capa import CAPA, list_of
@@ -71,7 +71,7 @@ BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes;
 PDM = ObjectClass("pdm", "Database modules, asked in the order in which they are configured.", (
     Setting("module", Id(), None,
             "Name of the module: pdm_NAME.py in pdmdir, or in the installed folder if it is not there.", required=True),
-    Setting("args", String(1024), "", "Its arguments, split as in a shell; see popular-pdm(7)."),
+    Setting("args", String(MAX_TEXT), "", "Its arguments, split as in a shell; see popular-pdm(7)."),
 ))
 
 CLASSES = (VSERV, BACKEND, PDM, CAPA)

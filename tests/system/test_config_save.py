@@ -1,6 +1,7 @@
 """A limit that was changed live is made permanent: pcontrol writes it into the INI file of a running proxy."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,10 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.config.changes import Change, Told
+from popular.config.ini.file import read_ini
+from popular.config.ini.text import quote
+from popular.config.kinds import MAX_TEXT
+from popular.config.store import default_config
 from popular.errors import UsageError
 from popular.pproxy.settings import SCHEMA
 from popular.tools import pcontrol_save
@@ -98,6 +103,23 @@ def test_after_an_upgrade_the_file_is_still_known(proxy: Daemon) -> None:
     assert pcontrol(proxy, "upgrade").returncode == 0
     assert pcontrol(proxy, "config save").returncode == 0
     assert "maxerrors = 9    # for old phones" in proxy.config.read_text()
+
+
+def test_the_longest_arguments_of_a_database_module(proxy: Daemon) -> None:
+    words = ["/users.db", "SELECT 'it\\x22s #' AS backend, :user AS password -- "]
+    words[1] += "\U0001f4ec" * (MAX_TEXT - len(shlex.join(words)))    # each of them four octets
+    longest = shlex.join(words)
+    text = proxy.config.read_text()
+    proxy.config.write_text(f"{text}\n    [[ini]]\n    module = sqlite\n    args = {quote(longest)}\n")
+    done = pcontrol(proxy, "reload", f"pdm add command sqlite {longest}", "config save", "show config changed")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert done.stdout.endswith("nothing differs from the INI file\n")
+    config = read_ini(str(proxy.config), SCHEMA, default_config(SCHEMA))
+    added = [item.values["args"] for item in config.items("pdm") if item.ident != "users"]
+    assert added == [longest, longest] and len(longest) == MAX_TEXT
+    [reply] = tell(proxy, "pdm list")
+    assert [shlex.split(line)[2:] for line in reply.lines[1:]] == [words, words]
+    assert "at most 4096 characters" in refused(proxy, f"pdm add command sqlite {longest}x").text
 
 
 def test_the_daemon_itself_does_not_save(proxy: Daemon) -> None:

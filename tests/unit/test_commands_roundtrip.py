@@ -100,7 +100,7 @@ def test_a_printed_state_loads_to_the_same_state(schema, commands, data):
 
 def test_the_longest_values_survive(tmp_path):
     master = FakeMaster(PPROXY, pproxy_commands)
-    quotes = "'" * 1024
+    quotes = "'" * MAX_TEXT
     master.config = with_item(master.config, PPROXY, "pdm", "x", {"module": "any", "args": quotes}, "command")
     octets = Lines(4096).show(("\xff" * 2000,))
     assert len(octets) > MAX_TEXT

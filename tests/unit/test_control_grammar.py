@@ -86,7 +86,7 @@ def test_words_are_joined_with_the_quotes_that_they_need(words, line):
 
 def test_words_are_limited():
     assert len(split_words("x " * MAX_WORDS)) == MAX_WORDS
-    with pytest.raises(UsageError, match="at most 1024"):
+    with pytest.raises(UsageError, match="at most 2100"):
         split_words("x " * (MAX_WORDS + 1))
 
 

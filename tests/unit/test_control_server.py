@@ -136,7 +136,7 @@ def test_spec_0_4_the_socket_has_the_pid_in_its_name_and_a_link(served, rundir):
     pytest.param(b"a\x1bb\n", b"-ERR a line must have no control characters\n", id="escape"),
     pytest.param(b"a\xffb\n", b"-ERR a line must be UTF-8\n", id="no UTF-8"),
     pytest.param(b"x" * MAX_COMMAND_LINE + b"\n", b"+OK " + b"x" * MAX_COMMAND_LINE + b"\n", id="the longest"),
-    pytest.param(b"x" * (MAX_COMMAND_LINE + 1) + b"\n", b"-ERR a line has at most 4096 octets\n<end>", id="too long"),
+    pytest.param(b"x" * (MAX_COMMAND_LINE + 1) + b"\n", b"-ERR a line has at most 20000 octets\n<end>", id="too long"),
 ])
 def test_lines_are_answered(served, said, told):
     client = served.connect()
@@ -154,7 +154,7 @@ def test_a_line_may_come_octet_by_octet(served):
 def test_an_endless_line_ends_the_connection(served):
     client = served.connect()
     served.say(client, b"x" * 100_000)
-    assert heard(client).startswith(b"-ERR a line has at most 4096 octets\n<")
+    assert heard(client).startswith(b"-ERR a line has at most 20000 octets\n<")
     assert served.lines == []
 
 
