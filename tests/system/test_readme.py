@@ -64,7 +64,6 @@ def install(machine: Machine, wheels: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make machines")
 def test_mail_flows_between_two_machines(tmp_path, wheels) -> None:
     need_program("curl")
-    need_program("openssl")
     with Machine.boot("store", tmp_path / "store") as store, Machine.boot("proxy", tmp_path / "proxy") as proxy:
         connect(store, f"{STORE}/24", proxy, f"{PROXY}/24")
         with ThreadPoolExecutor(2) as typists:
