@@ -95,9 +95,9 @@ def _change(lmdb: Any, arguments: Any) -> int:
         _complain(f"{arguments.text}: {why.strerror}")
         return os.EX_NOINPUT
     pairs = [] if arguments.delete else sorted(parse(lines, arguments.text, _complain))
-    is_new = not os.path.exists(arguments.file)
     with lmdb.open(arguments.file, subdir=False, map_size=min(MAX_DATABASE, sys.maxsize >> 1), mode=0o600,
                    max_readers=READERS) as environment:
+        is_new = environment.info()["last_txnid"] == 0    # made now, or by a plmdb that came no further
         if is_new:
             _give(arguments.file, arguments.group)
         environment.reader_check()    # those that were killed would keep old pages

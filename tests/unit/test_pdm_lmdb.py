@@ -242,6 +242,13 @@ def test_a_new_file_belongs_to_the_daemons(tmp_path, monkeypatch):
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
 
 
+def test_a_file_that_was_only_begun_belongs_to_the_daemons_too(tmp_path):
+    path = str(tmp_path / "begun")
+    lmdb.open(path, subdir=False, mode=0o600).close()    # as by a plmdb that was killed then
+    change(path, TEXT)
+    assert [stat.S_IMODE(os.stat(name).st_mode) for name in (path, f"{path}-lock")] == [0o640, 0o660]
+
+
 @pytest.mark.parametrize("words, code", [
     (["/nowhere/users", "TEXT"], os.EX_CANTCREAT), (["FILE", "/nowhere/text"], os.EX_NOINPUT),
     (["--dump", "/nowhere/users"], os.EX_NOINPUT), (["TEXT", "TEXT"], os.EX_CANTCREAT),
