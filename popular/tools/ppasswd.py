@@ -16,7 +16,7 @@ sorted, a new user gets into their place, otherwise to the end.  Exit codes:
     1   with --verify: the password is wrong
     64  wrong command line
     65  the password, the user's line or the order of FILE is wrong, or the user to add exists
-    66  FILE cannot be read
+    66  FILE or the password cannot be read
     67  there is no such user
     69  hashes of this scheme cannot be made here
     70  an unexpected error
@@ -153,7 +153,10 @@ def ask_password(*, is_new: bool) -> bytes:
         if is_new and _typed("Again: ") != password:
             raise NotDone(os.EX_DATAERR, "the two passwords differ")
     else:
-        line = b"" if sys.stdin is None else sys.stdin.buffer.readline(MAX_PASSWORD + len(b"\r\n") + 1)
+        try:
+            line = b"" if sys.stdin is None else sys.stdin.buffer.readline(MAX_PASSWORD + len(b"\r\n") + 1)
+        except OSError as why:
+            raise NotDone(os.EX_NOINPUT, f"standard input: {why.strerror}") from None
         password = line.removesuffix(b"\n").removesuffix(b"\r")
     if not 0 < len(password) <= MAX_PASSWORD or any(octet in password for octet in b"\0\r\n"):
         raise NotDone(os.EX_DATAERR, f"a password has 1 to {MAX_PASSWORD} octets, but no NUL or line end")

@@ -105,6 +105,13 @@ def test_the_password_is_the_first_line_without_its_end(path, line, password):
     assert make_module("passwd", path).check(make_request("joe", password)).outcome is Outcome.OK
 
 
+def test_standard_input_that_cannot_be_read(path, monkeypatch, capsys):
+    with open(os.open(os.devnull, os.O_WRONLY)) as unreadable:
+        monkeypatch.setattr(sys, "stdin", unreadable)
+        assert ppasswd.run([str(path), "joe"]) == 66
+    assert capsys.readouterr().err == "ppasswd: standard input: Bad file descriptor\n"
+
+
 # on a terminal
 
 @pytest.mark.parametrize("second, code", [(b"geheim\n", 0), (b"another\n", 65)])
