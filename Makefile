@@ -74,7 +74,7 @@ fuzz: venv-tests ## Fuzz every parser that meets foreign octets, each for T seco
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[fuzz]'
 	@$(BIN)/python -m tests.fuzz --seconds $(T) $(ARGS)
 
-faults: venv-tests ## Let 10,000 system calls of deliveries, QUIT, pclean and pmakecdb fail, one at a time (ARGS="-n 1000")
+faults: venv-tests ## Let 10,000 system calls of deliveries, QUIT, pclean and tools for databases fail, one at a time (ARGS="-n 1000")
 	@$(BIN)/python -m tests.faults $(ARGS)
 
 man: venv ## Make the man pages anew from man/src and the tables

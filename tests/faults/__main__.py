@@ -13,7 +13,8 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from tests.faults.inject import Fault, run
-from tests.faults.scenes import CODE, DOUBLED, LEFT, LOST, SCENES, TORN, Scene
+from tests.faults.scene import CODE, DOUBLED, LEFT, LOST, TORN, Scene
+from tests.faults.scenes import SCENES
 
 HUNG = "hung"
 KINDS = (LOST, TORN, DOUBLED, CODE, LEFT, HUNG)

@@ -1,93 +1,33 @@
-"""What is run under faults, and what must be true of the disk and the exit code whatever fails.
+"""What is run under faults: programs on mailboxes, whose scenes are here, and on databases.
 
-Each scene makes a spool anew in a folder of its own, runs one program there, and looks.
+Each scene makes a spool anew in a folder of its own, runs one program there, and looks: whatever fails, some things
+must be true of the disk and the exit code.
 """
 
 import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
-from popular.pdm import cdbfile
 from popular.store.deliver import deliver
 from popular.store.lineends import MailForm
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
-from tests.faults.inject import Fault, faults_of, strace, traced
+from tests.faults.databases import DATABASES
+from tests.faults.inject import Fault, strace
+from tests.faults.scene import CODE, DOUBLED, LEFT, LOST, TORN, Scene, Seen, is_dead, may_leave
 from tests.faults.session import BEGIN
 from tests.harness.daemon import ROOT
 
-LOST, TORN, DOUBLED, CODE, LEFT = "lost", "torn", "doubled UIDL", "wrong exit code", "left over"
 MAIL = b"Subject: x\n\n" + b"A line of some length, so that there is more than one block.\n" * 1500
 STORED = MAIL.replace(b"\n", b"\r\n")
 OLD = 1_500_000_000    # a time of delivery that rules call old
 
 
-@dataclass(slots=True)
-class Seen:
-    """What is wrong, in the words above, and what is no fault but worth a count."""
-
-    wrong: list[str] = field(default_factory=list)
-    left: int = 0    # files in tmp/ or beside, which a kill may leave
-
-    def unless(self, truth: bool, what: str) -> None:
-        """Note `what` unless something is true."""
-        if not truth:
-            self.wrong.append(what)
-
-
-def is_dead(code: int, fault: Fault | None) -> bool:
-    """Tell whether a process was killed, or crashed for want of memory, as Python does here and there."""
-    return code < 0 and fault is not None and (fault.is_kill or fault.what == "ENOMEM")
-
-
-def may_leave(fault: Fault | None) -> bool:
-    """Tell whether a file may be left in tmp/: by a kill or crash, or because it cannot be removed."""
-    return fault is not None and (fault.is_kill or fault.call in ("unlink", "brk", "mmap", "mprotect"))
-
-
-class Scene:
-    """One program in one situation."""
-
-    name = ""
-    stdin = b""
-    marker = ""    # what is in the line of the trace behind which faults begin; empty: at the start
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.spool = folder / "spool"
-        self.environment = {
-            "PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(folder.parent / "pyc"), "PYTHONDONTWRITEBYTECODE": "",
-            "PYTHONHASHSEED": "0", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-
-    def prepare(self) -> None:
-        """Make the spool as it is before a run."""
-        shutil.rmtree(self.spool, ignore_errors=True)
-        self.spool.mkdir(parents=True)
-
-    def command(self, words: list[str], output: str = "/dev/null") -> list[str]:
-        """Return the command line, with these options for strace."""
-        return [*strace("-f", "--seccomp-bpf" if "-e" in words else "-qq", *words, output=output), *self.program()]
-
-    def program(self) -> list[str]:
-        """Return the command line without strace."""
-        raise NotImplementedError
-
-    def check(self, code: int, output: bytes, fault: Fault | None) -> Seen:
-        """Look at what a run has left; without a fault everything must have been done."""
-        raise NotImplementedError
-
-    def faults(self) -> Iterator[Fault]:
-        """Yield the faults of this scene."""
-        trace = self.folder / "trace"
-        for turn in range(2):
-            self.prepare()
-            text = traced(self.command([], str(trace)), self.stdin, self.environment, trace) if turn else ""
-        yield from faults_of(text, self.marker)
+class MailScene(Scene):
+    """One program on mailboxes."""
 
     def put(self, place: str, octets: bytes = STORED) -> str:
         """Make a file in the spool and return its place."""
@@ -110,7 +50,7 @@ class Scene:
         return found
 
 
-class Delivery(Scene):
+class Delivery(MailScene):
     """pdeliver as an MTA runs it; the faults are Python's, from its first call on."""
 
     name = "pdeliver, Python"
@@ -197,7 +137,7 @@ class FullMailbox(Delivery):
         self.put(f"joe/cur/{OLD}.2_3", b"old")
 
 
-class Quit(Scene):
+class Quit(MailScene):
     """Messages are read, others deleted, then comes QUIT."""
 
     name = "pserv, session with QUIT"
@@ -232,7 +172,7 @@ class Quit(Scene):
         return seen
 
 
-class Expiry(Scene):
+class Expiry(MailScene):
     """pclean removes old mail and old files of tmp/; faults begin when the log is opened."""
 
     name = "pclean, old mail"
@@ -295,33 +235,5 @@ class Removal(Expiry):
         return seen
 
 
-class ConstantDatabase(Scene):
-    """pmakecdb replaces a database."""
-
-    name = "pmakecdb"
-    marker = BEGIN
-    stdin = b"".join(b"user%04d:{PLAIN}new:store1::user%04d\n" % (number, number) for number in range(300))
-
-    def prepare(self) -> None:
-        super().prepare()
-        with open(self.spool / "users.cdb", "w+b") as file:
-            cdbfile.write(file, [(b"user0001", b"{PLAIN}old:store1::user0001")])
-
-    def program(self) -> list[str]:
-        return [sys.executable, "-c", "import os, sys; from popular.tools import pmakecdb; "
-                f"os.path.lexists('{BEGIN}'); sys.exit(pmakecdb.main())", str(self.spool / "users.cdb")]
-
-    def check(self, code: int, output: bytes, fault: Fault | None) -> Seen:
-        seen = Seen()
-        octets = (self.spool / "users.cdb").read_bytes()
-        number = octets.count(b"{PLAIN}new")
-        seen.unless(number in (0, 300) and (number > 0) is not (b"{PLAIN}old" in octets), TORN)
-        seen.unless(code != 0 or number == 300, LOST)
-        seen.unless(code in (0, 66, 70, 73) or is_dead(code, fault), CODE)
-        seen.left += len(os.listdir(self.spool)) - 1
-        seen.unless(not seen.left or may_leave(fault), LEFT)
-        return seen
-
-
 SCENES: tuple[type[Scene], ...] = (
-    ShellOfDelivery, Creation, Quit, Expiry, Removal, ConstantDatabase, Delivery, FullMailbox)
+    ShellOfDelivery, Creation, Quit, Expiry, Removal, *DATABASES, Delivery, FullMailbox)

@@ -6,9 +6,10 @@ import pytest
 
 from tests.faults.__main__ import Stage, shares, spread
 from tests.faults.inject import Fault, faults_of
-from tests.faults.scenes import SCENES, Scene
+from tests.faults.scene import Scene
+from tests.faults.scenes import SCENES
 
-FAULTS = 8    # of each scene; the whole takes half a minute
+FAULTS = 6    # of each scene; the whole takes half a minute
 
 
 @pytest.mark.limit(180)    # on a busy machine
