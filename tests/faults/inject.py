@@ -66,6 +66,11 @@ def strace(*words: str, output: str = "/dev/null") -> list[str]:
     return [need_program("strace"), "-qq", "-o", output, *words]
 
 
+def with_children(words: list[str]) -> list[str]:
+    """Return options of strace that also follow children, quickly where that works: not with signals in strace 6.1."""
+    return ["-f", *(["--seccomp-bpf"] if any("error=" in word for word in words) else []), *words]
+
+
 def faults_of(trace: str, marker: str = "") -> Iterator[Fault]:
     """Yield all faults for the calls of a trace, from behind the first line that holds `marker`."""
     counts: Counter[str] = Counter()

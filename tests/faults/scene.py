@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.faults.inject import Fault, faults_of, strace, traced
+from tests.faults.inject import Fault, faults_of, strace, traced, with_children
 from tests.harness.daemon import ROOT
 
 LOST, TORN, DOUBLED, CODE, LEFT = "lost", "torn", "doubled UIDL", "wrong exit code", "left over"
@@ -57,7 +57,7 @@ class Scene:
 
     def command(self, words: list[str], output: str = "/dev/null") -> list[str]:
         """Return the command line, with these options for strace."""
-        return [*strace("-f", "--seccomp-bpf" if "-e" in words else "-qq", *words, output=output), *self.program()]
+        return [*strace(*with_children(words), output=output), *self.program()]
 
     def program(self) -> list[str]:
         """Return the command line without strace."""

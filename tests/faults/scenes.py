@@ -16,7 +16,7 @@ from popular.store.lineends import MailForm
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
 from tests.faults.databases import DATABASES
-from tests.faults.inject import Fault, strace
+from tests.faults.inject import Fault, strace, with_children
 from tests.faults.scene import CODE, DOUBLED, LEFT, LOST, TORN, Scene, Seen, is_dead, may_leave
 from tests.faults.session import BEGIN
 from tests.harness.daemon import ROOT
@@ -71,7 +71,7 @@ class Delivery(MailScene):
     def command(self, words: list[str], output: str = "/dev/null") -> list[str]:
         """Put strace where the shell looks for the name of its Python."""
         programs = self.folder / "bin"
-        line = strace("-D", "-f", *(["--seccomp-bpf", *words] if words else []), output=output)
+        line = strace("-D", *with_children(words), output=output)
         (programs / "pmailbox").write_text(f"#!{' '.join(line)} {sys.executable}\n")
         return self.program(programs)
 

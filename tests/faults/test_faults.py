@@ -1,11 +1,13 @@
 """The short form of `make faults`: some faults of each scene, spread over all its system calls."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.faults.__main__ import Stage, shares, spread
-from tests.faults.inject import Fault, faults_of
+from tests.faults.databases import OLD, ConstantDatabase
+from tests.faults.inject import KILL, Fault, faults_of, run
 from tests.faults.scene import Scene
 from tests.faults.scenes import SCENES
 
@@ -18,6 +20,13 @@ def test_nothing_is_lost_or_torn_whatever_fails(tmp_path: Path, kind: type[Scene
     result = Stage(kind, tmp_path, 2).play(FAULTS)
     assert result.faults == FAULTS
     assert result.stories == []
+
+
+def test_a_kill_kills(tmp_path: Path) -> None:
+    scene = ConstantDatabase(tmp_path)
+    scene.prepare()
+    code, _ = run(scene.command(Fault("fsync", 1, KILL).words), scene.stdin, scene.environment)
+    assert (code, scene.state()) == (-signal.SIGKILL, OLD)
 
 
 def test_faults_begin_behind_the_marker() -> None:
