@@ -29,7 +29,7 @@ from popular.pdm.api import MISSING, Request
 RULES = ("passwords", "disabled", "until", "networks", "vservs", "softfail", "sessions", "missing", "quota", "maxnum")
 MAX_PASSWORDS = 20    # of each some may take long to check
 MAX_LABEL = 64        # characters
-MAX_DIGITS = 9        # of a number
+_MAX_DIGITS = 9        # of a number
 
 _SWITCH = {"": None, "on": True, "yes": True, "true": True, "1": True, "t": True,
            "off": False, "no": False, "false": False, "0": False, "f": False}
@@ -108,8 +108,8 @@ def place_rules(values: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
-        raise ValueError(f"{name}: not a number of at most {MAX_DIGITS} digits")
+    if not (text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS):
+        raise ValueError(f"{name}: not a number of at most {_MAX_DIGITS} digits")
     return int(text)
 
 
