@@ -52,7 +52,10 @@ def fault_of(answer: Any) -> str:
             return f"{name} is neither a number nor None"
     if found.missing not in MISSING or found.sessions < 0:
         return "missing or sessions has no meaning"
-    return _fault_of_place(found) or (_fault_of_login(found) if found.user or found.password else "")
+    if fault := _fault_of_place(found):
+        return fault
+    # nobody is logged in after a refusal: what the client has sent in vain may be in its place
+    return _fault_of_login(found) if answer.outcome is Outcome.OK and (found.user or found.password) else ""
 
 
 def _fault_of_place(found: Found) -> str:

@@ -311,6 +311,12 @@ def test_an_answer_that_is_not_well_formed_is_a_failure(answer, notes):
     assert "x\n" not in notes[0][1]["why"] and "text" not in notes[0][1]["why"]
 
 
+@pytest.mark.parametrize("password", [b"x\r", b"x\0", b"x" * 251])
+def test_a_refusal_may_have_a_password_that_no_backend_takes(notes, password):
+    refusal = Answer(Outcome.DENIED, Found("s", "pop3", "", "joe", password), "wrong password")
+    assert asked([Fake(refusal)], notes).outcome is Outcome.DENIED and notes == []
+
+
 def test_the_second_pass_is_checked_too(notes):
     assert asked([Fake("denied", found(backend="../x"))], notes).outcome is Outcome.FAILED
     assert asked([Fake("denied", lambda: None)], notes).outcome is Outcome.FAILED
