@@ -25,10 +25,10 @@ class Account:
     bpass: str = ""
 
 
-ANNA = Account(ORG, "anna", "tulip", mailbox="org/an/anna")
-BEN = Account(ORG, "ben", "rose", mailbox="org/be/ben")
+ANNA = Account(ORG, "anna", "tulip", mailbox=f"{ORG}/anna")
+BEN = Account(ORG, "ben", "rose", mailbox=f"{ORG}/ben")
 CARLA = Account(ORG, "carla", "daisy", "elsewhere", buser="carla", bpass="inner-secret")
-OTHER_ANNA = Account(NET, "anna", "cactus", mailbox="net/an/anna")
+OTHER_ANNA = Account(NET, "anna", "cactus", mailbox=f"{NET}/anna")
 ACCOUNTS = (ANNA, BEN, CARLA, OTHER_ANNA)
 
 # The table and columns of the default query of the module `sqlite`.

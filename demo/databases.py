@@ -10,10 +10,13 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from demo.accounts import ACCOUNTS, CARLA, TABLE, Account, salted
+from demo.pam import write_service
 from demo.servers import SERVERS, module, private
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = "sqlite"
+BY_NAME_ONLY = ("lmdb", "pam")        # databases that know no namespaces
+WITHOUT_LOGINS = ("pam", "route")    # databases without passwords for other servers
 
 Rows = Mapping[str, Mapping[str, object]]         # of the section [pdm]
 Start = Callable[[Path, Path, ExitStack], str]    # makes the database, and returns the arguments of the module
@@ -21,7 +24,7 @@ Start = Callable[[Path, Path, ExitStack], str]    # makes the database, and retu
 
 def names() -> list[str]:
     """Return the names of all databases."""
-    return [*_FILES, *SERVERS, "route"]
+    return [*_FILES, *SERVERS, "pam", "route"]
 
 
 def make_users(name: str, etc: Path, folder: Path, stack: ExitStack) -> Rows:
@@ -32,18 +35,20 @@ def make_users(name: str, etc: Path, folder: Path, stack: ExitStack) -> Rows:
     if name == "route":
         by_name = {"module": "route", "args": f"users={CARLA.name} backends={CARLA.backend}"}
         return {"elsewhere": by_name, **make_users(DEFAULT, etc, folder, stack)}
+    if name == "pam":
+        return _pam(etc)
     start = _FILES.get(name) or SERVERS[name]
     return {"users": {"module": name, "args": start(etc, folder, stack)}}
 
 
 def namespace_format(name: str, namespace: str) -> dict[str, object]:
     """Return what a virtual server needs for a database that knows users only by their names."""
-    return {"userformat": f"domain={namespace}"} if name == "lmdb" else {}
+    return {"userformat": f"domain={namespace}"} if name in BY_NAME_ONLY else {}
 
 
 def passwords_elsewhere(name: str) -> dict[str, str]:
-    """Return the password of the account at the other POP3 server: route has none, and passes on that of the client."""
-    return {CARLA.buser: CARLA.password if name == "route" else CARLA.bpass}
+    """Return the password of the account at the other POP3 server: some have none, and pass on that of the client."""
+    return {CARLA.buser: CARLA.password if name in WITHOUT_LOGINS else CARLA.bpass}
 
 
 def _sqlite(etc: Path, _folder: Path, _stack: ExitStack) -> str:
@@ -83,6 +88,19 @@ def _exec(etc: Path, _folder: Path, _stack: ExitStack) -> str:
         "backend": account.backend, "mailbox": account.mailbox, "buser": account.buser, "bpass": account.bpass,
     }) + "\n" for account in ACCOUNTS))
     return f"program={program} arguments={path}"
+
+
+def _pam(etc: Path) -> Rows:
+    """Make two services, because one module of PAM has one backend."""
+    folder = etc / "pam.d"
+    folder.mkdir()
+    rows = {"elsewhere": f"backend={CARLA.backend} protocol=pop3 buser=%l",
+            "users": "backend=store protocol=cxpop mailbox=%d/%l"}
+    for service, words in rows.items():
+        write_service(folder, service, {_full(account): account.password for account in ACCOUNTS
+                                        if (account is CARLA) is (service == "elsewhere")})
+    return {service: {"module": "pam", "args": f"service={service} confdir={folder} {words}"}
+            for service, words in rows.items()}
 
 
 def _full(account: Account) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from demo.accounts import ANNA, BEN, CARLA, MASTER_PASSWORD, Account
+from demo.databases import WITHOUT_LOGINS
 from demo.screen import Screen
 from popular.addresses import Endpoint
 from tests.harness.popclient import PopClient
@@ -38,7 +39,7 @@ class Scene:
 
 def scenes(database: str) -> tuple[Scene, ...]:
     """Return all sessions, in the order in which they are shown."""
-    credentials = "the client's credentials" if database == "route" else "credentials from the database"
+    credentials = "the client's credentials" if database in WITHOUT_LOGINS else "credentials from the database"
     return (
         Scene("An empty mailbox: played by the proxy without contacting the server", BEN, BEN.password,
               ("STAT", "LIST", "QUIT")),
