@@ -1,6 +1,6 @@
 """What one look-up costs in each database module: `python -m tests.bench.lookups [MODULE…] [--users N]`.
 
-The servers are those of tests/harness/databases, on this machine, and files are made by `userfiles`, with N users.
+The databases are those of tests/harness/databases, servers on this machine, with N users, and rules of `route`.
 One process asks for users in random order, one after the other, as a PDM worker does.  Printed for each module: the
 time to load the users, hashes included, and their size on disk, and for users with the right password and for unknown
 ones the look-ups a second, and the CPU time of one, ours and the server's.  Modules that wait are also asked by way of
@@ -15,7 +15,7 @@ import select
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +28,17 @@ from popular.pdm.cache import AnswerCache, CachedModule, Lifetimes
 from popular.pdm.channel import Channel, RemoteModule
 from popular.pdm.runner import Asked
 from popular.pproxy.modules.worker import WorkerJob
-from tests.bench.userfiles import WRITERS
-from tests.harness.databases import Database, Launch, UserRow, kinds
+from tests.harness.databases import Database, Launch, UserRow, kinds, module_of
+from tests.harness.databases.files import WRITERS, Write
+from tests.harness.databases.promises import Promise
 from tests.harness.pdm import make_module, make_request
 from tests.harness.system import descendants_of
 
 PASSWORD = "secret"
 PORTION = 10_000    # users that are added at once
 CACHED = 100        # users whose answers the cache gets
+# The kinds without a server.
+FILES: Mapping[str, Write] = {**WRITERS, "route": lambda path, rows: ["backends=store,other", "users=*@example.org"]}
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -77,8 +80,8 @@ HEAD = "module        load      size" + "".join(f"{what:>10}      own   server"
 
 def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
-    servers = kinds()
-    everything = [*WRITERS, *servers]
+    launches = kinds()
+    everything = [*launches, "route"]
     parser = argparse.ArgumentParser(prog="python -m tests.bench.lookups", description=(__doc__ or "").split(":")[0])
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"all without any: {', '.join(everything)}")
     parser.add_argument("--users", type=int, default=10_000, metavar="N", help="users in each database (%(default)s)")
@@ -88,10 +91,10 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"found {', '.join(unknown)}, wanted some of {', '.join(everything)}")
     print(HEAD)
     for name in options.modules or everything:
-        if name in WRITERS:
+        if name in FILES:
             print(measure_file(name, options.users, options.seconds), flush=True)
         else:
-            print(measure(servers[name], options.users, options.seconds), flush=True)
+            print(measure(launches[name], options.users, options.seconds), flush=True)
 
 
 def measure(launch: Launch, users: int, seconds: float) -> Figures:
@@ -112,9 +115,10 @@ def measure_file(name: str, users: int, seconds: float) -> Figures:
     """Return the figures of a module without a server."""
     with TemporaryDirectory(prefix="popular-") as made:
         folder, began = Path(made), time.monotonic()
-        words = WRITERS[name](folder / "users", _rows(range(users)))
+        words = FILES[name](folder / "users", _rows(range(users)))
         load = time.monotonic() - began
-        return _asked(name, words, load, _size(folder), users, seconds, None if name == "route" else Outcome.UNKNOWN)
+        absent = None if name == "route" else Outcome.UNKNOWN
+        return _asked(module_of(name), words, load, _size(folder), users, seconds, absent)
 
 
 def _measured(database: Database, folder: Path, users: int, seconds: float) -> Figures:
@@ -123,7 +127,7 @@ def _measured(database: Database, folder: Path, users: int, seconds: float) -> F
         numbers = range(first, min(first + PORTION, users))
         database.add(*_rows(numbers))
     load, octets = time.monotonic() - began, _size(folder) - before
-    absent = Outcome.DENIED if "unknown" in database.lacks else Outcome.UNKNOWN
+    absent = Outcome.DENIED if Promise.UNKNOWN in database.lacks else Outcome.UNKNOWN
     return _asked(database.module, database.words(), load, octets, users, seconds, absent)
 
 

@@ -95,28 +95,17 @@ class Dovecot:
         With `pair` it demands TLS; `more` are lines for its configuration.  Raises NoDovecot.
         """
         program = find_dovecot()
-        if len(str(folder)) > MAX_FOLDER:
-            raise NoDovecot(f"the name of its folder is longer than {MAX_FOLDER} characters")
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o755)
-        uid, gid = _mail_owner()
-        _prove_reachable(folder, uid)
+        prepare(folder)
         (folder / "users").write_text("".join(f"{user}:{password}\n" for user, password in users.items()))
         (folder / "users").chmod(0o644)
         for user in users:
             for name in ("cur", "new", "tmp"):
                 (folder / "home" / user / "Maildir" / name).mkdir(parents=True, exist_ok=True)
-        _give(folder / "home", uid, gid)
-        words: dict[str, object] = {"folder": folder, "users": folder / "users", "homes": folder / "home", "uid": uid,
-                                    "gid": gid, "identity": _identity()}
-        template = _CONFIG + more + _WITHOUT_TLS
-        if pair is not None:
-            template = _CONFIG + more + _WITH_TLS
-            words.update(certificate=pair.certificate, key=pair.key)
+        _give(folder / "home", *_mail_owner())
         for _ in range(5):      # another process may take the free port before Dovecot binds it
             port = _free_port()
-            (folder / "dovecot.conf").write_text(configure(template, program.language, port=port, **words))
-            dovecot = cls(folder, _run(program.path, folder), Endpoint("127.0.0.1", port))
+            config = write_config(folder, program.language, port, pair, more)
+            dovecot = cls(folder, _run(program.path, config), Endpoint("127.0.0.1", port))
             if dovecot._is_up():
                 return dovecot
             dovecot.stop()
@@ -176,9 +165,34 @@ def find_dovecot() -> Program:
     return Program(path, language)
 
 
-def _run(program: str, folder: Path) -> "subprocess.Popen[bytes]":
-    with (folder / "dovecot.err").open("ab") as stderr:
-        return subprocess.Popen([program, "-F", "-c", str(folder / "dovecot.conf")], cwd="/", stderr=stderr,
+def prepare(folder: Path) -> None:
+    """Make a folder for Dovecot; raises NoDovecot when it cannot be one."""
+    if len(str(folder)) > MAX_FOLDER:
+        raise NoDovecot(f"the name of its folder is longer than {MAX_FOLDER} characters")
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
+    _prove_reachable(folder, _mail_owner()[0])
+
+
+def write_config(folder: Path, language: str, port: int, pair: KeyPair | None = None, more: str = "") -> Path:
+    """Write a configuration in `language` with which Dovecot has its files in `folder`; returns its name.
+
+    Its users are in the file `users`.  With `pair` it demands TLS; `more` are lines of it.
+    """
+    uid, gid = _mail_owner()
+    words: dict[str, object] = {"folder": folder, "users": folder / "users", "homes": folder / "home", "uid": uid,
+                                "gid": gid, "identity": _identity(), "port": port}
+    if pair is not None:
+        words.update(certificate=pair.certificate, key=pair.key)
+    template = _CONFIG + more + (_WITHOUT_TLS if pair is None else _WITH_TLS)
+    config = folder / "dovecot.conf"
+    config.write_text(configure(template, language, **words))
+    return config
+
+
+def _run(program: str, config: Path) -> "subprocess.Popen[bytes]":
+    with config.with_name("dovecot.err").open("ab") as stderr:
+        return subprocess.Popen([program, "-F", "-c", str(config)], cwd="/", stderr=stderr,
                                 stdout=stderr, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent)
 
 

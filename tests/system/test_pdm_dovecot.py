@@ -1,22 +1,18 @@
-"""The module dovecot with a real Dovecot: its file and its auth socket say the same, and what happens without it."""
+"""The module dovecot with a real Dovecot: its file and its auth socket say the same."""
 
-import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from popular.errors import PdmError
-from popular.pdm.api import Answer, Found, Outcome
+from popular.pdm.api import Found, Outcome
+from tests.harness.databases.dovecot_socket import AUTH_SERVICE
 from tests.harness.dovecot import Dovecot, NoDovecot
 from tests.harness.needs import lacking
 from tests.harness.pdm import make_module, make_request
-from tests.harness.system import descendants_of
 
 USERS = {
     "joe": "secret", "odd$*(x)ü": "p w'\\\"%ü", "proxy": "secret::::::proxy=y host=10.0.0.5",
@@ -25,47 +21,21 @@ USERS = {
     "far": "secret::::::allow_nets=10.0.0.0/8", "near": "secret::::::allow_nets=192.0.2.0/24",
     "checked": "::::::nopassword=y proxy=y host=10.0.0.5",
 }
-MORE = """\
-auth_username_chars =
-auth_failure_delay = 0
-service auth {{
-  unix_listener popular {{
-    mode = 0600
-  }}
-}}
-"""
 WORDS = ("backend=main", "backends=10.0.0.5=store1", "scheme=PLAIN", "timeout=1s")
 
 
-def start(folder: Path) -> Dovecot:
-    """Start a Dovecot, or end the test."""
+@pytest.fixture(scope="module")
+def dovecot() -> Iterator[Dovecot]:
+    """A running Dovecot, in a folder that it can enter when root starts it, with a short name."""
+    folder = Path(tempfile.mkdtemp(prefix="popular-"))
+    folder.chmod(0o755)
     try:
-        return Dovecot.start(folder, USERS, more=MORE)
+        with Dovecot.start(folder, USERS, more=AUTH_SERVICE) as server:
+            yield server
     except NoDovecot as why:
         lacking(str(why))
-
-
-def send(pids: list[int], number: signal.Signals) -> None:
-    """Send a signal to those of these processes that are still there."""
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    """A folder that Dovecot can enter when root starts it, with a short name."""
-    made = Path(tempfile.mkdtemp(prefix="popular-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
-
-
-@pytest.fixture(scope="module")
-def dovecot(folder: Path) -> Iterator[Dovecot]:
-    """A running Dovecot."""
-    with start(folder / "one") as server:
-        yield server
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -99,29 +69,3 @@ def test_file_and_socket_say_the_same(modules, user, password, outcome, found):
     if found is not None:
         assert [answer.found for answer in answers] == [found] * 2
         assert [answer.found.verified for answer in answers] == [user not in ("proxy", "checked")] * 2
-
-
-def test_the_file_knows_who_is_unknown_and_the_socket_refuses(modules):
-    for user in ("nobody", "a\tb", "j\udcff", "x" * 255):
-        assert [module.check(make_request(user)).outcome for module in modules] == [Outcome.UNKNOWN, Outcome.DENIED]
-
-
-def test_a_dovecot_that_goes_and_comes_back(folder):
-    module = make_module("dovecot", f"socket={folder}/two/base/popular", *WORDS)
-    ok = Answer(Outcome.OK, Found("main", "pop3", "", "joe", b"secret"))
-    with pytest.raises(PdmError, match="No such file"):
-        module.probe()
-    with start(folder / "two") as server:
-        assert module.check(make_request("joe")) == ok
-        family = [server.process.pid, *descendants_of(server.process.pid)]
-        send(family, signal.SIGSTOP)
-        with pytest.raises(PdmError, match="no answer within|no time was left"):
-            module.check(make_request("joe"))
-        send(family, signal.SIGCONT)
-        assert module.check(make_request("joe")) == ok
-    with pytest.raises(PdmError, match="Connection refused|No such file"):
-        module.check(make_request("joe"))
-    shutil.rmtree(folder / "two")
-    with start(folder / "two"):
-        assert module.check(make_request("joe")) == ok
-        module.close()

@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 
-from popular.errors import PdmError
 from popular.pdm.api import UNKNOWN, Outcome
-from popular.pdm.chain import Chain
 from tests.harness.needs import need_module
 from tests.harness.pdm import make_module, make_request
 
@@ -41,15 +39,6 @@ def test_users_and_passwords(module, kind):
     assert module.check(make_request("a:b")) == UNKNOWN
 
 
-def test_a_replaced_file_is_opened_anew(module, tmp_path):
-    write(module.path, db.DB_HASH, joe="{PLAIN}secret:s::m")
-    assert module.check(make_request("ann")) == UNKNOWN
-    write(tmp_path / "new", db.DB_BTREE, ann="{PLAIN}secret:s::m")
-    os.rename(tmp_path / "new", module.path)
-    assert module.check(make_request("ann")).outcome is Outcome.OK
-    assert module.check(make_request("joe")) == UNKNOWN
-
-
 def test_the_file_is_not_changed(module):
     write(module.path, db.DB_HASH, joe="{PLAIN}secret:s::m")
     before = os.stat(module.path)
@@ -58,25 +47,3 @@ def test_the_file_is_not_changed(module):
     after = os.stat(module.path)
     assert (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
     assert os.listdir(os.path.dirname(module.path)) == ["users.db"]
-
-
-def test_a_file_of_another_kind_is_an_error(module):
-    with open(module.path, "wb") as file:
-        file.write(b"joe:{PLAIN}secret\n" * 1000)
-    with pytest.raises(PdmError, match="users.db: Berkeley DB says: "):
-        module.check(make_request("joe"))
-
-
-def test_a_missing_file_is_a_failure_until_it_is_there(module):
-    chain = Chain([module], 5.0, lambda message, **fields: None)
-    verdict = chain.check(make_request("joe"))
-    assert (verdict.outcome, verdict.why) == (Outcome.FAILED, f"No such file or directory: {module.path}")
-    write(module.path, db.DB_HASH, joe="{PLAIN}secret:s::m")
-    assert chain.check(make_request("joe")).outcome is Outcome.OK
-    chain.close()
-
-
-def test_without_the_driver_the_module_says_so(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "berkeleydb.db", None)
-    with pytest.raises(PdmError, match="db: module db: needs the Python package berkeleydb"):
-        make_module("db", "/x")

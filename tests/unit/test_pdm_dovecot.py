@@ -7,7 +7,7 @@ import pytest
 
 from popular.errors import PdmError
 from popular.pdm import libcrypt
-from popular.pdm.api import UNKNOWN, Answer, CannotFind, Found, Outcome
+from popular.pdm.api import UNKNOWN, Answer, Found, Outcome
 from tests.harness.fake_backend import Close, FakeBackend, ReadLines, ReadToEnd, Say
 from tests.harness.pdm import make_module, make_request
 
@@ -151,10 +151,8 @@ def test_names_in_the_file_by_a_pattern(users):
     assert made.check(make_request("joe@anywhere")).outcome is Outcome.OK
 
 
-def test_a_file_that_is_missing_or_empty(tmp_path):
+def test_an_empty_file(tmp_path):
     made = make_module("dovecot", f"file={tmp_path}/users", *WORDS)
-    with pytest.raises(PdmError, match="No such file"):
-        made.probe()
     (tmp_path / "users").touch()
     made.probe()
     assert made.check(make_request("joe")) == UNKNOWN
@@ -200,14 +198,3 @@ def test_what_is_no_dovecot(tmp_path, hello, why):
     with FakeBackend([ReadLines(2), Say(hello), Close()], path):
         with pytest.raises(PdmError, match=why):
             make_module("dovecot", f"socket={path}", *WORDS).check(make_request("joe"))
-
-
-@pytest.mark.parametrize("password", [b"a\0b", b"x" * 10_000])
-def test_passwords_that_dovecot_would_not_take_are_wrong(password):
-    assert make_module("dovecot", "socket=/nowhere", *WORDS).check(
-        make_request("joe", password)).outcome is Outcome.DENIED
-
-
-def test_nobody_is_found_at_the_socket():
-    with pytest.raises(CannotFind):
-        make_module("dovecot", "socket=/nowhere", *WORDS).find("joe", "ns")

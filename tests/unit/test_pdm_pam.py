@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from popular.errors import PdmError
-from popular.pdm.api import UNKNOWN, Answer, CannotFind, Found, Outcome
+from popular.pdm.api import UNKNOWN, Answer, Found, Outcome
 from popular.pdm.libpam import PamAnswer
 from tests.harness.daemon import ROOT
 from tests.harness.markdown import code_blocks
@@ -158,11 +158,6 @@ def test_a_service_that_is_not_there(load, confdir):
 def test_probe_tries_no_login(load, confdir):
     load().probe()
     assert calls(confdir) == []
-
-
-def test_nobody_is_found_without_a_password(load):
-    with pytest.raises(CannotFind):
-        load().find("joe", "example.org")
 
 
 @pytest.mark.parametrize("words, why", [

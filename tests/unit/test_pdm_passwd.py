@@ -110,24 +110,6 @@ def test_the_first_of_several_lines_counts(users):
     assert users(dozens).check(make_request("user29999")).found.mailbox == "29999"
 
 
-def test_a_missing_file_is_an_error(users):
-    module = users(JOE)
-    os.unlink(module.path)
-    with pytest.raises(FileNotFoundError):
-        module.check(make_request("joe"))
-
-
-def test_a_changed_file_is_seen_at_the_next_login(users, tmp_path):
-    module = users(JOE)
-    assert module.check(make_request("joe")).outcome is Outcome.OK
-    (tmp_path / "new").write_text(JOE.replace("secret", "other"))
-    os.rename(tmp_path / "new", module.path)
-    assert module.check(make_request("joe")).outcome is Outcome.DENIED
-    with open(module.path, "w") as file:
-        file.write("")
-    assert module.check(make_request("joe")) == UNKNOWN
-
-
 def test_a_large_file_is_searched_by_bisection(users, source, monkeypatch):
     module = users(b"# users\n\n" + big())
     assert os.path.getsize(module.path) > 2 * source.MAX_UNSORTED

@@ -1,8 +1,9 @@
-"""Database servers for tests.
+"""Databases for tests.
 
 Each module here that has a function `launch` starts one kind of server from Debian's packages, on private ports and
-in private folders, fills it with users, and stops it by its pid.  The contract of all database modules
-(tests/system/test_database_contract.py) runs over every one of them.
+in private folders, fills it with users, and stops it by its pid; `files` has the kinds that need no server.  The
+contract of all database modules (tests/system/test_database_contract.py) runs over every one of them, but for what
+`promises` says that a kind lacks.
 """
 
 import base64
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
+
+from tests.harness.databases.promises import Lacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,12 @@ class UserRow:
 
 
 class Database(Protocol):
-    """One running server with users, and the database module that asks it."""
+    """One database with users, and the module that asks it; without a server, `start` and `stop` concern the file."""
 
     module: str              # the NAME of pdm_NAME.py
     driver: str              # the Python module that it needs; empty: none
     secret: str              # the module's own password at the server; empty: it has none
-    lacks: frozenset[str]    # what of the contract is not its: namespaces, places, find, unknown, connections, rules
+    lacks: Lacks             # what of the contract is not its
 
     def words(self) -> list[str]:
         """Return the arguments of the module."""
@@ -74,9 +77,15 @@ Launch = Callable[[Path], Database]
 
 
 def kinds() -> dict[str, Launch]:
-    """Return the functions that start a server in a short-named new folder which everybody may enter, by name."""
+    """Return the functions that start a database in a short-named new folder which everybody may enter, by name."""
     modules = {each.name: import_module(f"{__name__}.{each.name}") for each in pkgutil.iter_modules(__path__)}
-    return {name: module.launch for name, module in modules.items() if hasattr(module, "launch")}
+    servers = {name: module.launch for name, module in modules.items() if hasattr(module, "launch")}
+    return {**modules["files"].LAUNCHES, **servers}
+
+
+def module_of(kind: str) -> str:
+    """Return the NAME of the database module for a kind: a kind is called NAME or NAME_MORE."""
+    return kind.partition("_")[0]
 
 
 def stored(password: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tests.harness.daemon import ROOT
 from tests.harness.databases import UserRow, stored
+from tests.harness.databases.promises import LACKS
 from tests.harness.system import is_alive, wait_for
 
 PROGRAM = ROOT / "etc/examples/exec/users-from-json"
@@ -31,7 +32,7 @@ class Program:
     module = "exec"
     driver = ""
     secret = ""
-    lacks = frozenset({"connections"})
+    lacks = LACKS["exec"]
 
     def __init__(self, folder: Path) -> None:
         """Make it, without users."""

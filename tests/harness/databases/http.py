@@ -14,6 +14,7 @@ from pathlib import Path
 from popular.net.tls.context import KeyPair
 from tests.harness.databases import UserRow
 from tests.harness.databases.keeper import Keeper, KeptServer, connections_to, free_port
+from tests.harness.databases.promises import LACKS
 from tests.harness.needs import need_module, need_program
 from tests.harness.system import wait_for
 
@@ -67,7 +68,7 @@ class Nginx(KeptServer):
     module = "http"
     driver = "urllib3"
     secret = "key of pproxy"
-    lacks = frozenset({"find", "unknown", "rules"})
+    lacks = LACKS["http"]
 
     def __init__(self, folder: Path, pair: KeyPair | None = None) -> None:
         """Start it without users; with `pair` it speaks TLS."""

@@ -16,6 +16,7 @@ from typing import Any
 from tests.harness.certificates import Authority
 from tests.harness.databases import UserRow
 from tests.harness.databases.keeper import Keeper, KeptServer, free_port
+from tests.harness.databases.promises import LACKS
 from tests.harness.needs import need_module, need_program
 from tests.harness.system import wait_for
 
@@ -63,7 +64,7 @@ class Slapd(KeptServer):
     module = "ldap"
     driver = "ldap"
     secret = "pass'word \\ of ,pproxy"
-    lacks = frozenset({"connections"})    # it has two
+    lacks = LACKS["ldap"]
 
     def __init__(self, folder: Path, authority: Authority, ports: Sequence[int], keeper: Keeper) -> None:
         super().__init__(keeper)

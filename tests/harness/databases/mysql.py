@@ -11,6 +11,7 @@ from tests.harness.certificates import Authority
 from tests.harness.databases import UserRow, stored
 from tests.harness.databases.keeper import Keeper, KeptServer, free_port, give, own_user
 from tests.harness.databases.page import type_commands
+from tests.harness.databases.promises import LACKS
 from tests.harness.needs import need_module, need_program
 from tests.harness.system import wait_for
 
@@ -25,7 +26,7 @@ class MariaDb(KeptServer):
     module = "mysql"
     driver = "pymysql"
     secret = "pass'word \\ of pproxy"
-    lacks = frozenset[str]()
+    lacks = LACKS["mysql"]
 
     def __init__(self, folder: Path, cafile: str, port: int, keeper: Keeper) -> None:
         self.folder, self.cafile, self.port = folder, cafile, port

@@ -12,6 +12,7 @@ from tests.harness.certificates import Authority
 from tests.harness.databases import UserRow, stored
 from tests.harness.databases.keeper import Keeper, KeptServer, free_port, give, own_user
 from tests.harness.databases.page import type_commands
+from tests.harness.databases.promises import LACKS
 from tests.harness.needs import lacking, need_module
 from tests.harness.system import wait_for
 
@@ -44,7 +45,7 @@ class Postgres(KeptServer):
     module = "pgsql"
     driver = "psycopg"
     secret = "pass'word \\ of pproxy"
-    lacks = frozenset[str]()
+    lacks = LACKS["pgsql"]
 
     def __init__(self, folder: Path, cafile: str, port: int, keeper: Keeper, programs: Path) -> None:
         self.folder, self.cafile, self.port = folder, cafile, port

@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.harness.databases import UserRow, stored
 from tests.harness.databases.keeper import Keeper, connections_to, free_port
+from tests.harness.databases.promises import LACKS
 from tests.harness.needs import need_module, need_program
 from tests.harness.system import wait_for
 
@@ -57,7 +58,7 @@ class Redis:
     module = "redis"
     driver = "redis"
     secret = "secret of pproxy"
-    lacks = frozenset[str]()
+    lacks = LACKS["redis"]
     user = _USER.format(secret=secret)
 
     def __init__(self, folder: Path) -> None:

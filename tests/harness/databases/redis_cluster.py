@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.harness.databases import UserRow
+from tests.harness.databases.promises import LACKS
 from tests.harness.databases.redis import Redis, RedisServer, fields_of
 from tests.harness.needs import need_module
 from tests.harness.system import wait_for
@@ -15,7 +16,7 @@ SLOTS = 16384
 class Cluster(Redis):
     """Three masters without replicas."""
 
-    lacks = frozenset({"connections"})    # they have some among themselves, and the module several
+    lacks = LACKS["redis_cluster"]
 
     def launched(self, folder: Path) -> list[RedisServer]:
         """Start the nodes and tell them of each other."""

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.harness.databases.promises import LACKS
 from tests.harness.databases.redis import Redis, RedisServer
 
 _WATCH = """\
@@ -14,7 +15,7 @@ sentinel failover-timeout users 3000
 class Watched(Redis):
     """A master and a Sentinel."""
 
-    lacks = frozenset({"connections"})    # the Sentinel has its own
+    lacks = LACKS["redis_sentinel"]
     patience = 60_000                     # milliseconds before the Sentinel calls the master dead
 
     def launched(self, folder: Path) -> list[RedisServer]:
