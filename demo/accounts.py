@@ -42,6 +42,6 @@ def crypted(password: str) -> str:
 
 
 def salted(password: str) -> str:
-    """Return a password as the database stores it: salted SHA-256."""
+    """Return a password as databases store it, in a form that is quickly checked: salted SHA-256."""
     salt = os.urandom(8)
     return "{SSHA256}" + base64.b64encode(hashlib.sha256(password.encode() + salt).digest() + salt).decode()

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from popular.addresses import Endpoint
-from tests.bench.foreground import CONFIGS, HOST, CannotStart, Foreground, free_port, launch, names_of
+from tests.bench.foreground import CONFIGS, HOST, CannotStart, Foreground, launch, names_of
 from tests.bench.population import PASSWORD, Store
 from tests.harness.dovecot import MAX_FOLDER, NoDovecot, find_dovecot
 from tests.harness.dovecot_config import configure
+from tests.harness.ports import free_port
 
 TUNED = "tuned"
 

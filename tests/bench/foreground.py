@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from popular.addresses import Endpoint
+from tests.harness.ports import free_port
 from tests.harness.system import die_with_parent, end_process, is_alive, wait_for
 
 CONFIGS = Path(__file__).with_name("configs")
@@ -102,13 +103,6 @@ def need(name: str) -> str:
     if path is None:
         raise CannotStart(f"{name} is not installed")
     return path
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as sock:
-        sock.bind((HOST, 0))
-        return int(sock.getsockname()[1])
 
 
 def greets(endpoint: Endpoint) -> bool:

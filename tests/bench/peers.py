@@ -9,8 +9,9 @@ from pathlib import Path
 
 from popular.addresses import Endpoint
 from tests.bench.dovecot import TUNED, Chain, start_server
-from tests.bench.foreground import HOST, fill, find_program, free_port, launch, names_of, need
+from tests.bench.foreground import HOST, fill, find_program, launch, names_of, need
 from tests.bench.population import PASSWORD, Store
+from tests.harness.ports import free_port
 
 _MAIL_MODULE = "/usr/lib/nginx/modules/ngx_mail_module.so"
 PERDITION_FILES = 1024      # it closes every possible descriptor in each child: more would flatter us

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from popular.addresses import Endpoint
 from popular.net.tls.context import KeyPair
 from tests.harness.dovecot_config import VERSIONS, configure, language_of
+from tests.harness.ports import free_port
 from tests.harness.system import die_with_parent, end_family, wait_for
 
 MAX_FOLDER = 60     # octets: Dovecot makes sockets below it, and a socket's name has 107
@@ -103,7 +104,7 @@ class Dovecot:
                 (folder / "home" / user / "Maildir" / name).mkdir(parents=True, exist_ok=True)
         _give(folder / "home", *_mail_owner())
         for _ in range(5):      # another process may take the free port before Dovecot binds it
-            port = _free_port()
+            port = free_port()
             config = write_config(folder, program.language, port, pair, more)
             dovecot = cls(folder, _run(program.path, config), Endpoint("127.0.0.1", port))
             if dovecot._is_up():
@@ -221,9 +222,3 @@ def _give(folder: Path, uid: int, gid: int) -> None:
     if os.geteuid() == 0:
         for path in [folder, *folder.rglob("*")]:
             os.chown(path, uid, gid)
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

@@ -16,6 +16,7 @@ from types import TracebackType
 
 from popular.addresses import Endpoint
 from tests.harness.needs import need_program
+from tests.harness.ports import free_endpoint
 from tests.harness.system import die_with_parent, end_family, wait_for
 
 MASTER = "/usr/lib/postfix/sbin/master"
@@ -62,7 +63,7 @@ class Postfix:
         for name in ("queue", "data", "etc"):
             (folder / name).mkdir(parents=True)
         os.chown(folder / "data", uid, -1)
-        endpoints = [Endpoint(host, _free_port(host)) for host in hosts]
+        endpoints = [free_endpoint(host) for host in hosts]
         config = folder / "etc"
         (config / "main.cf").write_text(_MAIN.format(folder=folder, more=more))
         (config / "master.cf").write_text(_SERVICES + "".join(f"{each}  inet n - y - - smtpd\n" for each in endpoints))
@@ -108,9 +109,3 @@ class Postfix:
                 return sock.recv(4).startswith(b"220")
         except OSError:
             return False
-
-
-def _free_port(host: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
-        sock.bind((host, 0))
-        return int(sock.getsockname()[1])

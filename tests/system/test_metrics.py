@@ -19,6 +19,7 @@ from tests.harness.daemon import ROOT, Daemon
 from tests.harness.fake_pcheckd import FakePcheckd, Reply, always
 from tests.harness.metrics import Metrics, get, promtool, scrape, where
 from tests.harness.popclient import PopClient
+from tests.harness.ports import free_endpoint
 from tests.harness.proxy import CASPER, PASSWORD, StartProxy, store
 from tests.harness.site import MailSite, deliver, record
 from tests.harness.system import children_of, descriptors_of, is_alive, title_of, wait_for
@@ -53,13 +54,6 @@ def server(daemon: Daemon, *, other_than: int = 0) -> int:
 def kinds(pid: int) -> list[str]:
     """Return what the descriptors of a process lead to, without numbers, sorted."""
     return sorted(re.sub(r"\d+", "N", os.path.basename(target)) for target in descriptors_of(pid).values())
-
-
-def free_port() -> Endpoint:
-    """Return a port that nobody has."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return Endpoint("127.0.0.1", sock.getsockname()[1])
 
 
 def pserv_settings(spool: Path, **more: object) -> dict[str, dict[str, object]]:
@@ -130,7 +124,7 @@ def test_one_that_dies_is_replaced_and_the_log_says_so(daemon: Daemon) -> None:
 def test_the_variable_is_followed(proxy: StartProxy) -> None:
     daemon = proxy(store(NOWHERE))
     assert servers(daemon) == []
-    first, second = free_port(), free_port()
+    first, second = free_endpoint(), free_endpoint()
     tell(daemon, f"set metrics {first}")
     old = server(daemon)
     assert scrape(first).get("config_generation", program="pproxy") == 1
@@ -157,7 +151,7 @@ def test_reload_and_hup(daemon: Daemon) -> None:
     new = server(daemon, other_than=pid)
     assert str(daemon.logfile) in descriptors_of(new).values(), "it does not hold the old log"
     assert scrape(first)
-    second = free_port()
+    second = free_endpoint()
     daemon.config.write_text(daemon.config.read_text().replace(f"metrics = {ANY_PORT}", f"metrics = {second}"))
     tell(daemon, "reload")
     assert scrape(second)

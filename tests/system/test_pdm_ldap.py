@@ -21,11 +21,11 @@ from popular.pdm.timelimit import TimeUp, limited
 from tests.harness.acting_directory import EXTENDED, acting, directory, message
 from tests.harness.certificates import Authority
 from tests.harness.daemon import ROOT
-from tests.harness.databases.keeper import free_port
 from tests.harness.databases.ldap import READER, SUFFIX, Slapd, add, launch, ssha
 from tests.harness.markdown import code_blocks
 from tests.harness.needs import need_module
 from tests.harness.pdm import make_module, make_request
+from tests.harness.ports import free_port
 from tests.harness.system import wait_for
 
 PEOPLE = f"ou=people,{SUFFIX}"

@@ -10,10 +10,10 @@ from popular.errors import PdmError
 from popular.pdm.api import Outcome
 from tests.harness.certificates import Authority
 from tests.harness.databases import UserRow
-from tests.harness.databases.keeper import free_port
 from tests.harness.databases.redis import Redis, RedisServer
 from tests.harness.databases.redis_sentinel import Watched
 from tests.harness.pdm import make_module, make_request
+from tests.harness.ports import free_port
 from tests.harness.system import wait_for
 
 ROW = UserRow("joe", "secret", namespace="example.org")

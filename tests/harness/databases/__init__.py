@@ -6,9 +6,6 @@ contract of all database modules (tests/system/test_database_contract.py) runs o
 `promises` says that a kind lacks.
 """
 
-import base64
-import hashlib
-import os
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
+from demo.accounts import salted
 from tests.harness.databases.promises import Lacks
 
 
@@ -36,7 +34,7 @@ class UserRow:
 
     def rules(self) -> dict[str, str]:
         """Return the values that are stored besides password and place."""
-        lines = (f"{label}:{stored(password)}" for label, password in self.passwords)
+        lines = (f"{label}:{salted(password)}" for label, password in self.passwords)
         return {"passwords": "\n".join(lines), "disabled": self.disabled}
 
 
@@ -86,10 +84,3 @@ def kinds() -> dict[str, Launch]:
 def module_of(kind: str) -> str:
     """Return the NAME of the database module for a kind: a kind is called NAME or NAME_MORE."""
     return kind.partition("_")[0]
-
-
-def stored(password: str) -> str:
-    """Return a password in a form that databases store, one that is quickly checked."""
-    salt = os.urandom(8)
-    digest = hashlib.sha256(password.encode("utf-8", "surrogateescape") + salt).digest()
-    return "{SSHA256}" + base64.b64encode(digest + salt).decode()

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from tests.harness.databases import UserRow
 from tests.harness.databases.files import DOVECOT_WORDS, dovecot_line
-from tests.harness.databases.keeper import Keeper, KeptServer, free_port
+from tests.harness.databases.keeper import Keeper, KeptServer
 from tests.harness.databases.promises import LACKS
 from tests.harness.dovecot import NoDovecot, find_dovecot, prepare, write_config
 from tests.harness.needs import lacking
+from tests.harness.ports import free_port
 from tests.harness.system import wait_for
 
 AUTH_SERVICE = """\

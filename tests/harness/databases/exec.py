@@ -10,8 +10,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from demo.accounts import salted
 from tests.harness.daemon import ROOT
-from tests.harness.databases import UserRow, stored
+from tests.harness.databases import UserRow
 from tests.harness.databases.promises import LACKS
 from tests.harness.system import is_alive, wait_for
 
@@ -52,7 +53,7 @@ class Program:
         with self._users.open("a") as file:
             for row in rows:
                 file.write(json.dumps({
-                    "user": row.user, "namespace": row.namespace, "password": stored(row.password),
+                    "user": row.user, "namespace": row.namespace, "password": salted(row.password),
                     "backend": row.backend, "protocol": row.protocol, "mailbox": row.mailbox, "buser": row.buser,
                     "bpass": row.bpass, **row.rules()}) + "\n")
 

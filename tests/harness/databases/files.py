@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from demo.accounts import TABLE
+from demo.accounts import TABLE, salted
 from popular.tools import plmdb, pmakecdb
-from tests.harness.databases import Launch, UserRow, module_of, stored
+from tests.harness.databases import Launch, UserRow, module_of
 from tests.harness.databases.promises import LACKS
 from tests.harness.needs import need_module
 
@@ -60,7 +60,7 @@ def _sqlite(path: Path, rows: Iterable[UserRow]) -> list[str]:
         for column in UserRow("", "").rules():
             database.execute(f"ALTER TABLE users ADD COLUMN {column} TEXT")
         database.executemany("INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (
-            (row.user, row.namespace, stored(row.password), row.backend, row.protocol, row.mailbox, row.buser,
+            (row.user, row.namespace, salted(row.password), row.backend, row.protocol, row.mailbox, row.buser,
              row.bpass, *row.rules().values()) for row in rows))
     return [str(path)]
 
@@ -85,7 +85,7 @@ def dovecot_line(row: UserRow) -> str:
         fields |= {"host": row.backend, "destuser": row.buser, "pass": row.bpass}
     words = [f"{name}={text.replace(' ', '')}" for name, text in fields.items() if text]
     words += ["proxy=y"] * (row.protocol == "pop3") + ["nologin=y"] * bool(row.disabled)
-    return f"{stored(row.password)}::::::{' '.join(words)}"
+    return f"{salted(row.password)}::::::{' '.join(words)}"
 
 
 class WithoutServer:
@@ -150,7 +150,7 @@ class FileDatabase(WithoutServer):
 
 def _record(row: UserRow) -> str:
     login = f":{row.buser}:{row.bpass}" if row.buser else ""
-    return f"{stored(row.password)}:{row.backend}:{row.protocol}:{row.mailbox}{login}"
+    return f"{salted(row.password)}:{row.backend}:{row.protocol}:{row.mailbox}{login}"
 
 
 LAUNCHES: Mapping[str, Launch] = {kind: partial(FileDatabase, kind) for kind in WRITERS}

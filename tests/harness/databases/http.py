@@ -13,9 +13,10 @@ from pathlib import Path
 
 from popular.net.tls.context import KeyPair
 from tests.harness.databases import UserRow
-from tests.harness.databases.keeper import Keeper, KeptServer, connections_to, free_port
+from tests.harness.databases.keeper import Keeper, KeptServer, connections_to
 from tests.harness.databases.promises import LACKS
 from tests.harness.needs import need_module, need_program
+from tests.harness.ports import free_port
 from tests.harness.system import wait_for
 
 _CONFIG = """\

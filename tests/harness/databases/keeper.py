@@ -6,7 +6,6 @@ A server that a test stops and starts is then no new child of the test's process
 import os
 import pwd
 import signal
-import socket
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
@@ -32,13 +31,6 @@ def give(path: Path, user: str | None) -> None:
     if user is not None:
         entry = pwd.getpwnam(user)
         os.chown(path, entry.pw_uid, entry.pw_gid)
-
-
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody uses just now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def connections_to(port: int) -> int:

@@ -15,9 +15,10 @@ from typing import Any
 
 from tests.harness.certificates import Authority
 from tests.harness.databases import UserRow
-from tests.harness.databases.keeper import Keeper, KeptServer, free_port
+from tests.harness.databases.keeper import Keeper, KeptServer
 from tests.harness.databases.promises import LACKS
 from tests.harness.needs import need_module, need_program
+from tests.harness.ports import free_port
 from tests.harness.system import wait_for
 
 SUFFIX = "dc=example,dc=org"

@@ -7,12 +7,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from demo.accounts import salted
 from tests.harness.certificates import Authority
-from tests.harness.databases import UserRow, stored
-from tests.harness.databases.keeper import Keeper, KeptServer, free_port, give, own_user
+from tests.harness.databases import UserRow
+from tests.harness.databases.keeper import Keeper, KeptServer, give, own_user
 from tests.harness.databases.page import type_commands
 from tests.harness.databases.promises import LACKS
 from tests.harness.needs import need_module, need_program
+from tests.harness.ports import free_port
 from tests.harness.system import wait_for
 
 _INSERT = ("INSERT INTO users "
@@ -44,7 +46,7 @@ class MariaDb(KeptServer):
         """Add users."""
         with closing(self.admin()) as connection, connection.cursor() as cursor:
             cursor.executemany(_INSERT, [
-                (stored(row.password), row.user, row.backend, row.protocol, row.mailbox, row.buser, row.bpass,
+                (salted(row.password), row.user, row.backend, row.protocol, row.mailbox, row.buser, row.bpass,
                  row.namespace, *row.rules().values()) for row in rows])
 
     def start(self) -> None:
@@ -102,7 +104,7 @@ def launch(folder: Path) -> MariaDb:
 
 def _fill(server: MariaDb) -> None:
     """Do what the page says, then choose a password that is harder to quote."""
-    (server.folder / "users").write_text(f"filed:{stored('passwd')}:store::filed\n")
+    (server.folder / "users").write_text(f"filed:{salted('passwd')}:store::filed\n")
     (server.folder / ".my.cnf").write_text(f"[client]\nsocket = {server.socket}\nuser = root\nskip-ssl\n")
     type_commands("mysql", server.folder, {"HOME": str(server.folder)})
     with closing(server.admin()) as connection, connection.cursor() as cursor:

@@ -7,13 +7,15 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from demo.accounts import salted
 from popular.net.tls.context import KeyPair
 from tests.harness.certificates import Authority
-from tests.harness.databases import UserRow, stored
-from tests.harness.databases.keeper import Keeper, KeptServer, free_port, give, own_user
+from tests.harness.databases import UserRow
+from tests.harness.databases.keeper import Keeper, KeptServer, give, own_user
 from tests.harness.databases.page import type_commands
 from tests.harness.databases.promises import LACKS
 from tests.harness.needs import lacking, need_module
+from tests.harness.ports import free_port
 from tests.harness.system import wait_for
 
 _PROGRAMS = Path("/usr/lib/postgresql")
@@ -63,7 +65,7 @@ class Postgres(KeptServer):
         """Add users."""
         with closing(self.admin()) as connection, connection.cursor().copy(_COPY) as copy:
             for row in rows:
-                copy.write_row((stored(row.password), row.user, row.backend, row.protocol, row.mailbox, row.buser,
+                copy.write_row((salted(row.password), row.user, row.backend, row.protocol, row.mailbox, row.buser,
                                 row.bpass, row.namespace, *row.rules().values()))
 
     def start(self) -> None:
@@ -139,7 +141,7 @@ def launch(folder: Path) -> Postgres:
 
 def _fill(server: Postgres) -> None:
     """Do what the page says, then choose a password that is harder to quote."""
-    (server.folder / "users").write_text(f"filed:{stored('passwd')}:store::filed\n")
+    (server.folder / "users").write_text(f"filed:{salted('passwd')}:store::filed\n")
     type_commands("pgsql", server.folder, {"PGHOST": str(server.folder), "PGPORT": str(server.port),
                                            "PGUSER": "postgres"})
     quoted = server.secret.replace("'", "''")

@@ -6,10 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.harness.databases import UserRow, stored
-from tests.harness.databases.keeper import Keeper, connections_to, free_port
+from demo.accounts import salted
+from tests.harness.databases import UserRow
+from tests.harness.databases.keeper import Keeper, connections_to
 from tests.harness.databases.promises import LACKS
 from tests.harness.needs import need_module, need_program
+from tests.harness.ports import free_port
 from tests.harness.system import wait_for
 
 KEY = "key=users:%n:%u"
@@ -126,7 +128,7 @@ class Redis:
 
 def fields_of(row: UserRow) -> dict[str, str]:
     """Return a user's hash."""
-    return {"password": stored(row.password), "backend": row.backend, "protocol": row.protocol,
+    return {"password": salted(row.password), "backend": row.backend, "protocol": row.protocol,
             "mailbox": row.mailbox, "buser": row.buser, "bpass": row.bpass, **row.rules()}
 
 
