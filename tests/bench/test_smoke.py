@@ -56,7 +56,7 @@ def test_a_run_without_rivals(tmp_path):
 
 
 def test_look_ups_are_measured():
-    figures = lookups.measure(kinds()["pgsql"], 100, 0.2)
+    figures = lookups.measure(kinds()["exec"], 100, 0.2)
     costs = (figures.known, figures.unknown, figures.worker, figures.cached)
     assert all(cost is not None and cost.wall >= cost.own > 0 for cost in costs)
     assert figures.octets > 0
