@@ -3,6 +3,7 @@
 import importlib
 import os
 import shutil
+from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
@@ -25,6 +26,14 @@ def need_program(name: str) -> str:
     """Return the path of a program, or end the test with `lacking`."""
     path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     return path if path is not None else lacking(name)
+
+
+def need_pam(name: str) -> None:
+    """End the test with `lacking` if PAM does not have the module pam_NAME of its own."""
+    for folder in ("lib", "lib64", "lib/*-linux-*"):
+        if any(Path("/usr").glob(f"{folder}/security/pam_{name}.so")):
+            return
+    lacking(f"pam_{name}")
 
 
 def need_module(name: str) -> ModuleType:

@@ -13,7 +13,7 @@ from popular.pdm.api import UNKNOWN, Answer, Found, Outcome
 from popular.pdm.libpam import PamAnswer
 from tests.harness.daemon import ROOT
 from tests.harness.markdown import code_blocks
-from tests.harness.needs import lacking
+from tests.harness.needs import need_pam
 from tests.harness.pdm import make_module, make_request
 
 PAGE = ROOT / "docs/databases/pam.md"
@@ -38,9 +38,7 @@ session required pam_exec.so quiet {script}
 @pytest.fixture
 def confdir(tmp_path: Path) -> Path:
     """A folder of services with the service `popular`, which a script serves."""
-    if not any(Path("/").glob("lib*/**/security/pam_debug.so")) and not any(
-            Path("/usr").glob("lib*/**/security/pam_debug.so")):
-        lacking("pam_debug")
+    need_pam("debug")
     script = tmp_path / "script"
     script.write_text(_SCRIPT)
     script.chmod(0o755)

@@ -6,6 +6,7 @@ from demo.pam import write_service
 from tests.harness.databases import UserRow
 from tests.harness.databases.files import WithoutServer
 from tests.harness.databases.promises import LACKS
+from tests.harness.needs import need_pam
 
 
 class Service(WithoutServer):
@@ -17,6 +18,7 @@ class Service(WithoutServer):
 
     def __init__(self, folder: Path) -> None:
         """Make it, without users."""
+        need_pam("debug")
         self._folder, self._users = folder, dict[str, str]()
         self.start()
 
