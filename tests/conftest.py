@@ -25,6 +25,7 @@ from tests.harness.catalogue import Seen, is_full_run
 from tests.harness.certificates import Authority
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.needs import is_ci
+from tests.harness.nursery import Nursery
 from tests.harness.popclient import PopClient
 from tests.harness.shares import LAST, note, noted, run_share
 from tests.harness.system import adopt_orphans, children_of, descriptors_of, end_process, is_alive, reap, wait_for
@@ -103,6 +104,18 @@ def pytest_runtest_makereport(item: pytest.Item, call: "pytest.CallInfo[None]") 
     return report
 
 
+@pytest.fixture(scope="session")
+def nursery(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have daemons started at half the cost, but for --long."""
+    if request.config.getoption("--long"):
+        yield
+        return
+    Daemon.nursery = Nursery()
+    yield
+    Daemon.nursery.close()
+    Daemon.nursery = None
+
+
 @pytest.fixture(autouse=True)
 def _no_leaks() -> Iterator[None]:
     """Fail a test that leaves children, threads or descriptors behind."""
@@ -140,7 +153,7 @@ def those_left(children: set[int]) -> list[int]:
 
 def reap_all_but(children: set[int]) -> None:
     """Collect the children that ended, unless someone longer-lived than the test waits for one."""
-    if not children:
+    if children <= ({Daemon.nursery.pid} if Daemon.nursery else set()):
         reap()
 
 

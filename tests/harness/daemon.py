@@ -18,8 +18,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import ClassVar
 
 from popular.addresses import Endpoint, parse_endpoint
+from tests.harness.nursery import PROGRAMS, Born, Nursery
 from tests.harness.system import children_of, descendants_of, die_with_parent, end_process, is_alive, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,8 +43,10 @@ class StartFailed(AssertionError):
 class Daemon:
     """One daemon in the foreground: the process started is the master."""
 
+    nursery: ClassVar[Nursery | None] = None    # of the test process, if it has one
+
     program: str
-    process: "subprocess.Popen[bytes]"
+    process: "Born | subprocess.Popen[bytes]"
     rundir: Path
     logfile: Path
     errfile: Path
@@ -81,13 +85,17 @@ class Daemon:
         errfile = config.with_suffix(".err")
         read_end, write_end = os.pipe()
         try:
-            arguments = [python, str(root / "bin" / program), "-c", str(config), "--foreground",
-                         "--ready-fd", str(write_end), *options]
+            arguments = ["-c", str(config), "--foreground", *options]
+            is_usual = (root, python, env) == (ROOT, sys.executable, None) and program in PROGRAMS
+            process: Born | subprocess.Popen[bytes]
             with errfile.open("ab") as stderr:
-                process = subprocess.Popen(
-                    arguments, pass_fds=(write_end,), cwd="/", stderr=stderr, stdout=stderr,
-                    stdin=subprocess.DEVNULL, env=None if env is None else {**os.environ, **env},
-                    preexec_fn=die_with_parent)
+                if is_usual and cls.nursery is not None and cls.nursery.fits():
+                    process = cls.nursery.bear(program, arguments, write_end, stderr.fileno())
+                else:
+                    process = subprocess.Popen(
+                        [python, str(root / "bin" / program), "--ready-fd", str(write_end), *arguments],
+                        pass_fds=(write_end,), cwd="/", stderr=stderr, stdout=stderr, stdin=subprocess.DEVNULL,
+                        env=None if env is None else {**os.environ, **env}, preexec_fn=die_with_parent)
             os.close(write_end)
             write_end = -1
             daemon = cls(program, process, rundir, logfile, errfile, config)

@@ -10,6 +10,11 @@ from tests.harness.daemon import Daemon
 from tests.harness.proxy import StartOdd, StartProxy, start_odd, start_proxy, store
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _nursery(nursery: None) -> None:
+    """Have the daemons of all tests here started by it."""
+
+
 @pytest.fixture
 def proxy(start: Callable[..., Daemon], rundir: Path) -> StartProxy:
     """A function (backends, vserv=…, **variables) that starts a pproxy."""
