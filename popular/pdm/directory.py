@@ -10,17 +10,16 @@ but only the certificate authorities there count, and only if `cafile` is not gi
 
 import os
 import re
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from popular.config.store import Values
 from popular.errors import StartError
 from popular.pdm.api import PdmError
-from popular.unix.signals import set_mask
+from popular.pdm.timelimit import undisturbed
 
 T = TypeVar("T")
 
@@ -90,7 +89,7 @@ class LdapLink:
 
         Raises PdmError if none can by the deadline (of time.monotonic()), or if the answer of one is an error.
         """
-        with _undisturbed():
+        with undisturbed():    # or a lock of the driver could stay closed; waits are bounded, but for a host's look-up
             return self._ask(question, deadline)
 
     def _ask(self, question: "Callable[[LdapServer], T]", deadline: float) -> T:
@@ -118,7 +117,7 @@ class LdapLink:
 
     def close(self) -> None:
         """Close the connection, or let go of it if it is another process's."""
-        with _undisturbed():
+        with undisturbed():
             server, self._server = self._server, None
             if server is not None:
                 server.close(is_ours=self._pid == os.getpid())
@@ -282,19 +281,6 @@ class LdapServer:
     @property
     def _left(self) -> float:
         return max(_LEAST, self.until - time.monotonic())
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Put off the alarm of popular.pdm.timelimit, which could leave a lock of the driver closed.
-
-    Every wait here is bounded by itself, but for the look-up of a host's address.
-    """
-    mask = set_mask(signal.SIG_BLOCK, {signal.SIGALRM})
-    try:
-        yield
-    finally:
-        set_mask(signal.SIG_SETMASK, mask)
 
 
 def escape(text: str) -> str:

@@ -4,6 +4,8 @@ Loaded in the master, they would make every fork slower, as they add half again 
 in a child that serves one session, they slow that session down.  So the master starts without them.  A child
 that had to load one reports its number (`news`) to the master, which then loads it for later children.  Such a
 number can only mean one of the modules named here, whoever sends it.
+
+A time limit does not interrupt the loading: a package that was loaded in part may never work in this process again.
 """
 
 import importlib
@@ -12,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from popular.errors import PdmError
+from popular.pdm.timelimit import undisturbed
 
 
 class Drivers:
@@ -29,10 +32,11 @@ class Drivers:
         if name in self._loaded:
             return self._loaded[name]
         if name not in self._sought:
-            self._sought.add(name)    # this first: a time limit may interrupt the loading, again and again
+            self._sought.add(name)    # this first: loading it may fail, again and again
             self.news.append(self._names.index(name))
         try:
-            self._loaded[name] = importlib.import_module(name)
+            with undisturbed():
+                self._loaded[name] = importlib.import_module(name)
         except ImportError:
             return None
         return self._loaded[name]
@@ -57,7 +61,8 @@ def driver(name: str, package: str) -> Any:
     would log on standard error is dropped: it may hold secrets, and failures are told by exceptions.
     """
     try:
-        found = importlib.import_module(name)
+        with undisturbed():
+            found = importlib.import_module(name)
     except ImportError as why:
         raise PdmError(f"needs the Python package {package}: {why}") from None
     if logging := sys.modules.get("logging"):

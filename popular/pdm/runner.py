@@ -1,4 +1,4 @@
-"""One module in the process that asks it: opened at its first question, limited in time, closed after a failure.
+"""One module in the process that asks it: opened for its first question, limited in time, closed after a failure.
 
 Runs in a child of pproxy, in a PDM worker, or in a tool.  Nothing here raises: any error in a module counts as FAILED.
 """
@@ -78,6 +78,15 @@ class ModuleRunner:
         self._output = output
         self._grace = grace
         self._opened_by = 0    # pid: nothing is used over a fork
+
+    def prepare(self) -> None:
+        """Open the module before the first question, which opens it again, and tells why, if this fails."""
+        try:
+            limited(self._timeout, self._open)
+        except BaseException as why:    # as in _judge
+            if is_interruption(why):
+                raise
+            self.close()
 
     def answer(self, request: Request, identity: Found | None = None) -> Answer:
         """Return the module's answer, checked; with `identity`, to the question of the second pass."""

@@ -15,7 +15,8 @@ if a thread or module blocks SIGALRM once the alarm is ours, or for a call outsi
 import signal
 import time
 from _thread import get_ident
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar, TypeVarTuple
 
@@ -101,6 +102,16 @@ def within(seconds: float, deadline: float, call: Callable[[*_Ts], _T], *args: *
         return limited(seconds, call, *args)
     except TimeUp:
         raise PdmError(f"no answer within {seconds:.1f} s") from None
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put off the interruption of what must not be left half done, such as an import, until it is done."""
+    mask = set_mask(signal.SIG_BLOCK, {signal.SIGALRM})
+    try:
+        yield
+    finally:
+        set_mask(signal.SIG_SETMASK, mask)
 
 
 def _take() -> _Former | None:

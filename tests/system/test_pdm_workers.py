@@ -103,14 +103,18 @@ def greet(client: PopClient, user: str = "joe") -> None:
 def test_modules_that_wait_are_asked_by_workers_only(workers: StartWorkers, tmp_path: Path) -> None:
     proxy = workers()
     pids = ready(proxy)
+
+    def opened() -> set[int]:
+        return {int(line.split()[1]) for line in (tmp_path / "story").read_text().splitlines()}
+
+    wait_for(lambda: set(pids) <= opened(), 10.0, "workers that have opened the module before the first question")
     assert [login(proxy, "joe")[:3], login(proxy, "joe", "master of x")[:3]] == [b"+OK", b"+OK"]
     assert login(proxy, "joe", "wrong").startswith(b"-ERR [AUTH] ")
     assert login(proxy, "unknown").startswith(b"-ERR [AUTH] ")
     [line] = proxy.log_lines("login_refused user='joe'")
     assert int(line.split("asked by ")[1].split("'")[0]) in pids
-    opened = {int(line.split()[1]) for line in (tmp_path / "story").read_text().splitlines()}
     sessions = {int(line.split()[4]) for line in proxy.log_lines("session_start")}
-    assert opened & set(pids) and not opened & sessions, "no child opens the module"
+    assert not opened() & sessions, "no child opens the module"
     found = status(proxy)
     assert found["workers"] == {"now": 2, "busy": 0}
     asked = found["modules"]["far"]

@@ -13,6 +13,7 @@ from popular.log.message import Message
 from popular.pdm import messages, secrets
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmModule
 from popular.pdm.chain import Chain, Verdict
+from popular.pdm.runner import ModuleRunner
 from tests.harness.pdm import make_request
 
 PLACE = Found("store1", "cxpop", "3/2d/joe")
@@ -385,3 +386,14 @@ def test_outside_the_main_thread_there_is_no_alarm(notes):
     thread.start()
     thread.join()
     assert verdicts[0].outcome is Outcome.OK
+
+
+@pytest.mark.parametrize("opening", [None, PdmError("no driver")])
+def test_a_module_that_is_opened_before_the_first_question(opening):
+    module = Fake("ok", opening=opening)
+    runner = ModuleRunner(module, 10.0, lambda message, **fields: None)
+    runner.prepare()
+    assert module.calls == (["open"] if opening is None else ["open", "close"])
+    answer = runner.answer(make_request("joe"))
+    assert (answer.outcome, answer.why) == ((Outcome.OK, "") if opening is None else (Outcome.FAILED, "no driver"))
+    assert module.calls.count("open") == (1 if opening is None else 2)

@@ -6,6 +6,7 @@ import pytest
 
 from popular.errors import PdmError
 from popular.pdm.drivers import Drivers, driver
+from popular.pdm.timelimit import TimeUp, limited
 
 
 @pytest.fixture
@@ -70,6 +71,17 @@ def test_a_database_module_gets_its_driver_or_is_told_what_to_install(drivers):
     assert driver("driver_good", "good").STATE == "loaded"
     with pytest.raises(PdmError, match="^needs the Python package better: No module named 'driver_missing'$"):
         driver("driver_missing", "better")
+
+
+def test_a_time_limit_does_not_leave_a_driver_loaded_in_part(drivers, tmp_path):
+    (tmp_path / "driver_good.py").write_text(
+        "import signal, time\nuntil = time.monotonic() + 30\n"
+        "while signal.SIGALRM not in signal.sigpending() and time.monotonic() < until:\n    time.sleep(0.001)\n"
+        "STATE = 'loaded'\n")
+    for load in (lambda: drivers.get("driver_good"), lambda: driver("driver_good", "good")):
+        with pytest.raises(TimeUp):
+            limited(0.02, load)
+        assert sys.modules.pop("driver_good").STATE == "loaded"
 
 
 def test_what_a_driver_logs_is_dropped(drivers, tmp_path, caplog):

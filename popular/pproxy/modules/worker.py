@@ -55,6 +55,8 @@ class WorkerJob:
         self.channel.become_worker()
         set_handler(signal.SIGXCPU, IGNORED)    # its processor time is that of many sessions
         child.title("pdm worker")
+        for runner in self._runners.values():
+            runner.prepare()    # loading a driver may take longer than a question has time
         questions = _Questions(self.channel, child, self._linger)
         for _ in range(MAX_QUESTIONS):
             taken = questions.next()
