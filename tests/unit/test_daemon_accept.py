@@ -169,6 +169,22 @@ def test_a_listener_that_was_shut_down_does_not_hinder_the_others(child, listen,
     gate.close()
 
 
+def test_no_listener_always_comes_first(child, listen, connect):
+    firsts = set()
+    for _ in range(64):
+        listeners = [listen(), listen()]
+        for each in listeners:
+            connect(each)
+        gate = Gate(listeners, child)
+        found, sock, _ = gate.next()
+        firsts.add(listeners.index(found))
+        sock.close()
+        gate.close()
+        if len(firsts) == 2:
+            break
+    assert firsts == {0, 1}
+
+
 def test_any_other_error_is_one_of_ours(child, listen, connect):
     listener = listen([errno.EFAULT])
     connect(listener)

@@ -10,6 +10,7 @@ import gc
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -109,7 +110,7 @@ class Gate:
         self._epoll = select.epoll()
         for fd in child.wake_fds:
             self._epoll.register(fd, select.EPOLLIN)
-        for fd in self._listeners:
+        for fd in _turned(list(self._listeners)):
             self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
     def next(self) -> "tuple[Listener, socket.socket, Endpoint] | None":
@@ -179,3 +180,12 @@ class Gate:
         for fd in self._child.wake_fds:
             poll.register(fd, select.POLLIN)
         poll.poll(PAUSE * 1000)
+
+
+def _turned(fds: list[int]) -> list[int]:
+    """Return descriptors from any one on: those that are ready at once are told in the order of their registration.
+
+    Otherwise, with more clients than children can be forked for, those of the first listener would always come first.
+    """
+    first = time.monotonic_ns() % max(1, len(fds))
+    return fds[first:] + fds[:first]
