@@ -15,7 +15,7 @@ import struct
 import time
 
 from popular.errors import PdmError
-from popular.pdm.api import Answer, Found, Outcome, PdmModule, Request
+from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmModule, Request
 from popular.pdm.question import MAX_PACKET, QuestionKind, Question, unpack_answer
 
 FIND_SECONDS = 10.0    # for a question without a login
@@ -96,6 +96,7 @@ class RemoteModule:
         self.digest = module.digest
         self._module = module
         self._channel = channel
+        self._vouches = type(module).auth is not PdmModule.auth
 
     def open(self) -> None:
         """Do nothing: each worker opens the module."""
@@ -112,8 +113,11 @@ class RemoteModule:
         return self._ask(QuestionKind.CHECK, request)
 
     def auth(self, request: Request, found: Found) -> Answer:
-        """Have a worker answer in the second pass; raises PdmError."""
-        return self._ask(QuestionKind.AUTH, request, found)
+        """Have a worker answer in the second pass, if the module can have another answer than UNKNOWN; raises PdmError.
+
+        A wrong password is then known to be wrong even if all workers wait for a database by now.
+        """
+        return UNKNOWN if not self._vouches else self._ask(QuestionKind.AUTH, request, found)
 
     def find(self, user: str, namespace: str) -> Found | None:
         """Have a worker look up a user; the answer has no password.  Raises PdmError."""

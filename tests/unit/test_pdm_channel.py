@@ -18,6 +18,13 @@ EVERYTHING = Found("store", "pop3", "m/joe", "joe\udcff", b"\xff\0\n\"", True, F
 REQUEST = Request("j\udce9oe\"\n", b"\xffsecret\0", "2001:db8::1", "pop3", "org", 12.5, "main")
 
 
+class Voucher(PdmModule):
+    """One that has something to say in the second pass."""
+
+    def auth(self, request: Request, found: Found) -> Answer:
+        raise AssertionError("asked here")
+
+
 @pytest.fixture
 def channel() -> Iterator[Channel]:
     made = Channel()
@@ -122,7 +129,7 @@ def test_a_module_that_is_asked_elsewhere(channel: Channel, reply: bytes, wanted
             if reply:
                 sock.send(reply)
 
-    module = PdmModule("users", ["a"])
+    module = Voucher("users", ["a"])
     module.digest = 17
     remote = RemoteModule(module, channel)
     worker = threading.Thread(target=work)
@@ -137,6 +144,12 @@ def test_a_module_that_is_asked_elsewhere(channel: Channel, reply: bytes, wanted
     finally:
         worker.join()
     assert asked == [Question(QuestionKind.AUTH, "users", 17, request, EVERYTHING)]
+
+
+def test_no_worker_is_asked_in_the_second_pass_what_a_module_never_knows(channel: Channel) -> None:
+    remote = RemoteModule(PdmModule("users", []), channel)
+    assert remote.auth(REQUEST.until(in_time()), EVERYTHING) == UNKNOWN
+    assert channel.take() is None
 
 
 def test_a_question_that_is_too_long(channel: Channel) -> None:
