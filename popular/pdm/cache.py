@@ -41,7 +41,7 @@ _CHUNK = 64                             # octets of a BLAKE2b digest
 _F_SEAL_FUTURE_WRITE = 0x10             # Linux 5.1; Python has no name for it
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _F_SEAL_FUTURE_WRITE
 
-_MARGIN = 0.1    # of the time for a question, which remains for using a stale answer
+_MARGIN = 1.0    # seconds, but at most half of the time for a question, which remain for using a stale answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +229,8 @@ class CachedModule(RemoteModule):
             return _noted(self._checked(request))
         if kept.is_fresh:
             return _noted(kept.answer, "cache_hits")
-        began = time.monotonic()
-        answer = self._checked(request.until(request.deadline - _MARGIN * (request.deadline - began))
-                               if request.deadline != float("inf") else request)
+        left = request.deadline - time.monotonic()
+        answer = self._checked(request.until(request.deadline - min(_MARGIN, left / 2)))
         if answer.outcome is Outcome.FAILED:
             return _noted(kept.answer, "cache_stale", answer.why)
         return _noted(answer)

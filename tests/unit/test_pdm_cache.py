@@ -340,7 +340,11 @@ def test_stale_answers(worker: Worker, clock: Clock, failure: Answer | Exception
     assert ask(worker) == (OK, "cache_hits", "")
     clock.now += STALE
     assert ask(worker, asked) == (OK, "cache_stale", "it is down")
-    assert time.monotonic() + 80.0 < worker.deadlines[-1] < asked.deadline, "time is left for the answer"
+    assert worker.deadlines[-1] == asked.deadline - 1.0, "time is left for the answer"
+    began = time.monotonic()
+    assert ask(worker, replace(asked, deadline=began + 1.0)) == (OK, "cache_stale", "it is down")
+    assert began + 0.5 <= worker.deadlines[-1] < began + 1.0, "at most half"
+    assert ask(worker, replace(asked, deadline=float("inf"))) == (OK, "cache_stale", "it is down")
     assert ask(worker, replace(asked, password=b"new"))[0].outcome is Outcome.FAILED
     assert worker.deadlines[-1] == asked.deadline
     worker.answer = DENIED
