@@ -7,8 +7,9 @@ that every slapd has.  Their names are compared octet by octet, which those of `
 import base64
 import hashlib
 import os
-from collections.abc import Sequence
-from contextlib import closing
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,10 @@ READER = f"cn=popular,{SUFFIX}"
 ATTRIBUTES = {"backend": "mailHost", "protocol": "l", "mailbox": "description", "buser": "displayName",
               "bpass": "street"}
 RULES = {"passwords": "employeeType", "disabled": "title"}
+
+MANY = 1_000    # users
+
+Value = str | bytes | Sequence[str | bytes]
 
 _CONFIG = """\
 include /etc/ldap/schema/core.schema
@@ -51,7 +56,7 @@ suffix "{suffix}"
 rootdn "{manager}"
 rootpw manager
 directory {data}
-maxsize 1073741824
+maxsize 8589934592
 dbnosync
 index objectClass,uid,mailLogin eq
 access to attrs=userPassword by dn.exact="{reader}" read by anonymous auth
@@ -85,19 +90,30 @@ class Slapd(KeptServer):
         return [f"cafile={self.authority.cafile}", f"binddn={READER}", f"bindpasswordfile={self.passwordfile}"]
 
     def add(self, *rows: UserRow) -> None:
-        """Add users."""
+        """Add users; many are loaded while the server is stopped, as at a site."""
         ldap = need_module("ldap")
         with closing(self.admin()) as manager:
-            for row in rows:
-                branch = f"ou={row.namespace},{SUFFIX}"
-                try:
+            for branch in dict.fromkeys(branch_of(row) for row in rows):
+                with suppress(ldap.ALREADY_EXISTS):
                     add(manager, branch, objectClass="organizationalUnit")
-                except ldap.ALREADY_EXISTS:
-                    pass
-                values = {attribute: getattr(row, field) for field, attribute in ATTRIBUTES.items()}
-                rules = {RULES[name]: text.splitlines() for name, text in row.rules().items()}
-                add(manager, f"cn=u{next(self._number)},{branch}", objectClass=("inetOrgPerson", "extensibleObject"),
-                    sn="x", uid="x", mailLogin=row.user, userPassword=ssha(row.password), **values, **rules)
+            if len(rows) < MANY:
+                for row in rows:
+                    add(manager, self._dn(row), **attributes_of(row))
+        if len(rows) >= MANY:
+            self._load(rows)
+
+    def _load(self, rows: Sequence[UserRow]) -> None:
+        self.stop()
+        path = self.folder / "users.ldif"
+        with path.open("w") as file:
+            file.writelines(ldif(self._dn(row), attributes_of(row)) for row in rows)
+        subprocess.run([need_program("slapadd"), "-q", "-b", SUFFIX, "-f", self.folder / "slapd.conf", "-l", path],
+                       check=True, stdout=subprocess.DEVNULL)
+        path.unlink()
+        self.start()
+
+    def _dn(self, row: UserRow) -> str:
+        return f"cn=u{next(self._number)},{branch_of(row)}"
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -137,10 +153,35 @@ class Manager:
         self._connection.unbind_s()
 
 
-def add(manager: Manager, dn: str, **values: str | bytes | Sequence[str | bytes]) -> None:
+def branch_of(row: UserRow) -> str:
+    """Return the entry below which a user is."""
+    return f"ou={row.namespace},{SUFFIX}"
+
+
+def attributes_of(row: UserRow) -> dict[str, Value]:
+    """Return what is in the entry of a user."""
+    values = {attribute: getattr(row, field) for field, attribute in ATTRIBUTES.items()}
+    rules = {RULES[name]: text.splitlines() for name, text in row.rules().items()}
+    return {"objectClass": ("inetOrgPerson", "extensibleObject"), "sn": "x", "uid": "x",
+            "mailLogin": row.user, "userPassword": ssha(row.password), **values, **rules}
+
+
+def add(manager: Manager, dn: str, **values: Value) -> None:
     """Add an entry; attributes with an empty value are left out."""
-    given = {name: [value] if isinstance(value, str | bytes) else value for name, value in values.items() if value}
-    manager.add_s(dn, [(name, [octets(value) for value in several]) for name, several in given.items()])
+    manager.add_s(dn, [(name, several) for name, several in given(values)])
+
+
+def ldif(dn: str, values: Mapping[str, Value]) -> str:
+    """Return an entry as slapadd reads it."""
+    lines = [f"{name}:: {base64.b64encode(value).decode()}" for name, several in given(values) for value in several]
+    return "\n".join([f"dn: {dn}", *lines, "", ""])
+
+
+def given(values: Mapping[str, Value]) -> Iterator[tuple[str, list[bytes]]]:
+    """Yield attributes that have a value, with all their values."""
+    for name, value in values.items():
+        if value:
+            yield name, [octets(each) for each in ([value] if isinstance(value, str | bytes) else value)]
 
 
 def octets(text: str | bytes) -> bytes:
