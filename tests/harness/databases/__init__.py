@@ -53,10 +53,13 @@ class Database(Protocol):
         """Add users, each once."""
 
     def start(self) -> None:
-        """Start the server again after `stop`, with the same users, and wait until it answers."""
+        """Start the server again after `stop` or `end`, with the same users, and wait until it answers."""
 
     def stop(self) -> None:
         """Kill the server."""
+
+    def end(self) -> None:
+        """End the server in order, as its administrator does."""
 
     def freeze(self) -> None:
         """Stop all processes of the server by SIGSTOP: it accepts connections and does not answer."""

@@ -67,6 +67,10 @@ class Program:
         self._signal(signal.SIGKILL)
         wait_for(lambda: not any(map(is_alive, self._running())), 5.0, "the end of the programs")
 
+    def end(self) -> None:
+        """Do the same: nobody else ends them."""
+        self.stop()
+
     def freeze(self) -> None:
         """Stop all programs."""
         (self._folder / "frozen").touch()

@@ -96,6 +96,10 @@ class WithoutServer:
     def close(self) -> None:
         """Nothing runs."""
 
+    def end(self) -> None:
+        """Not possible."""
+        raise NotImplementedError
+
     def freeze(self) -> None:
         """Not possible."""
         raise NotImplementedError

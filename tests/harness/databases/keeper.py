@@ -80,6 +80,12 @@ class Keeper:
                 os.waitpid(pid, 0)
         self.pid = 0
 
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End the server in order by the signal `number`, and wait until it is gone."""
+        os.kill(self.pid, number)
+        self._told()
+        self.pid = 0
+
     def close(self) -> None:
         """Kill the server for good."""
         self.kill()
@@ -113,6 +119,8 @@ def _has_stopped(pid: int) -> bool:
 class KeptServer:
     """The part of a Database that is the same for every kind whose one server has a Keeper."""
 
+    farewell = signal.SIGTERM    # ends the server in order, although it has clients
+
     def __init__(self, keeper: Keeper) -> None:
         """Let `keeper` start and kill the server."""
         self._keeper = keeper
@@ -120,6 +128,10 @@ class KeptServer:
     def stop(self) -> None:
         """Kill it."""
         self._keeper.kill()
+
+    def end(self) -> None:
+        """End it in order."""
+        self._keeper.end(self.farewell)
 
     def freeze(self) -> None:
         """Stop its processes: it accepts connections, but does not answer."""

@@ -1,6 +1,7 @@
 """PostgreSQL, set up as docs/databases/pgsql.md says: over TCP with TLS and a password; it has a unix socket, too."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -48,6 +49,7 @@ class Postgres(KeptServer):
     driver = "psycopg"
     secret = "pass'word \\ of pproxy"
     lacks = LACKS["pgsql"]
+    farewell = signal.SIGINT    # SIGTERM would wait for the clients
 
     def __init__(self, folder: Path, cafile: str, port: int, keeper: Keeper, programs: Path) -> None:
         self.folder, self.cafile, self.port = folder, cafile, port

@@ -73,8 +73,8 @@ class Redis:
         self.servers = self.launched(folder)
 
     def launched(self, folder: Path) -> list[RedisServer]:
-        """Start the servers; the first is that of the data."""
-        return [RedisServer(folder / "alone", self.user)]
+        """Start the servers; the first is that of the data, which it keeps."""
+        return [RedisServer(folder / "alone", self.user, "appendonly yes")]
 
     def words(self) -> list[str]:
         """Return the arguments of the module."""
@@ -96,7 +96,7 @@ class Redis:
                 client.hset(f"users:{row.namespace}:{row.user}", mapping=fields_of(row))
 
     def start(self) -> None:
-        """Start the servers, which remember nothing."""
+        """Start the servers, which may have forgotten all."""
         for server in self.servers:
             server.start()
         self.store(self._rows)
@@ -105,6 +105,11 @@ class Redis:
         """Kill them."""
         for server in self.servers:
             server.keeper.kill()
+
+    def end(self) -> None:
+        """End them in order."""
+        for server in self.servers:
+            server.keeper.end()
 
     def freeze(self) -> None:
         """Stop them all."""
