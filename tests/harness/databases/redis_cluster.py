@@ -7,6 +7,7 @@ from tests.harness.databases import UserRow
 from tests.harness.databases.promises import LACKS
 from tests.harness.databases.redis import Redis, RedisServer, fields_of
 from tests.harness.needs import need_module
+from tests.harness.ports import free_port
 from tests.harness.system import wait_for
 
 NODES = 3
@@ -20,15 +21,16 @@ class Cluster(Redis):
 
     def launched(self, folder: Path) -> list[RedisServer]:
         """Start the nodes and tell them of each other."""
-        nodes = [RedisServer(folder / f"node{number}", self.user, "cluster-enabled yes", "cluster-node-timeout 2000")
-                 for number in range(NODES)]
+        buses = [free_port() for _ in range(NODES)]    # by default 10,000 more than the other port: perhaps no port
+        nodes = [RedisServer(folder / f"node{number}", self.user, "cluster-enabled yes", "cluster-node-timeout 2000",
+                             f"cluster-port {bus}") for number, bus in enumerate(buses)]
         for number, node in enumerate(nodes):
             with node.admin() as client:
                 first, end = SLOTS * number // NODES, SLOTS * (number + 1) // NODES
                 client.execute_command("CLUSTER", "ADDSLOTS", *range(first, end))
                 client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-                for other in nodes[:number]:
-                    client.execute_command("CLUSTER", "MEET", "127.0.0.1", other.port)
+                for other, bus in zip(nodes[:number], buses):
+                    client.execute_command("CLUSTER", "MEET", "127.0.0.1", other.port, bus)
         wait_for(lambda: all(map(_is_whole, nodes)), 10.0, "the cluster")
         return nodes
 
