@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
+from popular.control.grammar import MAX_COMMAND_LINE
 from popular.version import VERSION
 from tests.conftest import DAEMONS
 from tests.harness.control import listening, tell, variable
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.popclient import PopClient
-from tests.harness.system import children_of, end_process, is_alive, wait_for
+from tests.harness.system import end_process, is_alive, wait_for
 from tests.harness.toyclient import is_refused
 
 Start = Callable[..., Daemon]
@@ -127,9 +128,9 @@ def test_a_file_that_cannot_be_read_is_1(pserv: Daemon) -> None:
 
 
 def test_a_line_that_is_too_long_is_not_sent(pserv: Daemon, rc: Callable[[str], Path]) -> None:
-    path = rc("version " + "x" * 5000 + "\n")
+    path = rc("version " + "x" * MAX_COMMAND_LINE + "\n")
     code, _, err = answer(pcontrol("-r", pserv.rundir, path))
-    assert code == 1 and f"{path}:1: a command must be one line of at most 4096 octets" in err
+    assert code == 1 and f"{path}:1: a command must be one line of at most {MAX_COMMAND_LINE} octets" in err
 
 
 def test_the_first_program_that_runs_is_taken(start: Start, pserv: Daemon) -> None:
@@ -140,9 +141,10 @@ def test_the_first_program_that_runs_is_taken(start: Start, pserv: Daemon) -> No
 
 @pytest.mark.parametrize("what", ["all", "parent", "delayed"])
 def test_ending_the_daemon_is_no_error(pserv: Daemon, what: str) -> None:
+    children = pserv.children()
     assert answer(pcontrol("-r", pserv.rundir, "-c", f"shutdown {what}")) == (0, "", "")
     assert pserv.wait() == 0
-    wait_for(lambda: not any(map(is_alive, children_of(os.getpid()))), 10.0, "the end of the idle children, now ours")
+    wait_for(lambda: not any(map(is_alive, children)), 10.0, "the end of the idle children, now ours")
 
 
 def test_help_and_version() -> None:
