@@ -53,7 +53,7 @@ class Question:
                               str(raw["protocol"]), str(raw["namespace"]), float(raw["deadline"]), str(raw["vserv"]))
             return cls(QuestionKind(raw["kind"]), str(raw["module"]), int(raw["digest"]), request,
                        _found(raw["identity"]))
-        except (KeyError, TypeError, AttributeError) as why:
+        except (KeyError, TypeError, AttributeError, OverflowError) as why:
             raise ValueError(f"not a question: {type(why).__name__}") from None
 
 

@@ -60,6 +60,8 @@ def test_answers_arrive_as_they_were(answer: Answer) -> None:
     b"", b"{", b"[]", b"null", b"7", b"{}", b"\xff", b"[" * 60_000, b'{"kind": "check"}',
     Question(QuestionKind.CHECK, "u", 0, REQUEST).packed().replace(b'"check"', b'"open"'),
     Question(QuestionKind.CHECK, "u", 0, REQUEST).packed().replace(b"12.5", b'"soon"'),
+    Question(QuestionKind.CHECK, "u", 0, REQUEST).packed().replace(b"12.5", b"1" + 400 * b"0"),
+    Question(QuestionKind.CHECK, "u", 0, REQUEST).packed().replace(b'"digest":0', b'"digest":Infinity'),
     Question(QuestionKind.CHECK, "u", 0, REQUEST).packed().replace(b'"identity":null', b'"identity":{"wrong":1}'),
     Question(QuestionKind.CHECK, "u", 0, REQUEST).packed().replace(b'"identity":null', b'"identity":[]'),
     Question(QuestionKind.CHECK, "u", 0, REQUEST).packed().replace(b'"password":"', b'"password":"\\u1234'),
