@@ -29,7 +29,23 @@ class Channel:
 
     def __init__(self) -> None:
         """Make the sockets; raises OSError."""
+        self._connect()
+
+    def _connect(self) -> None:
         self.asks, self.works = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+
+    def renew(self) -> bool:
+        """Make new sockets if the old ones were shut down, which any process that has an end can do.
+
+        Returns whether they were.  Called in the master, for the processes that it forks from now on; raises OSError.
+        """
+        if not self._is_over():
+            return False
+        old = self.asks, self.works
+        self._connect()
+        for sock in old:
+            sock.close()
+        return True
 
     def become_asker(self) -> None:
         """Keep only the end for questions."""
@@ -46,7 +62,8 @@ class Channel:
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(theirs.fileno()))]
             while True:
                 try:
-                    self.asks.sendmsg([packet], rights, socket.MSG_NOSIGNAL)
+                    # another process may have made the socket wait, as all have the same
+                    self.asks.sendmsg([packet], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
                     break
                 except BlockingIOError:    # as many questions wait as the kernel has room for
                     _await(self.asks, select.POLLOUT, deadline)
@@ -76,9 +93,10 @@ class Channel:
         return None
 
     def _is_over(self) -> bool:
+        """Tell whether no question can come any more."""
         poll = select.poll()
-        poll.register(self.works, 0)
-        return any(event & select.POLLHUP for _, event in poll.poll(0))
+        poll.register(self.works, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Close both ends; for tests, because a master keeps them to its end."""

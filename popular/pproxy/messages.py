@@ -83,6 +83,11 @@ WORKER_OVERDUE = Message(
     0x0261, ADM, "pdm_worker_overdue", "child",
     "A PDM worker did not answer a question long after pdmtimeout; it was ended by KILL and is replaced.  The client "
     "got [SYS/TEMP].  A database module, or the library that it uses, hangs and ignores the time limit.")
+CHANNEL_BROKEN = Message(
+    0x0265, ADM, "pdm_channel_broken", "",
+    "A child has shut down the sockets by which all children ask PDM workers; it may have been taken over by a client "
+    "or a database module.  Workers and idle children were replaced; clients about to log in got [SYS/TEMP].  Look at "
+    "the sessions that the log shows before this line.")
 STALE_ANSWER = Message(
     0x0263, ADM, "stale_answer", "module user client why",
     "A database module failed, and the user was let in by an answer that was kept for this case; see cachestale.  Fix "

@@ -60,6 +60,22 @@ class Module(PdmModule):
         return None if user == "unknown" else Found("store", "pop3", user=user, password=b"secret")
 """ % PASSWORD
 
+HOSTILE = """
+import os, socket
+from popular.pdm.api import UNKNOWN, PdmModule
+
+class Module(PdmModule):
+    def check(self, request):
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            try:
+                sock = socket.socket(fileno=os.dup(fd))
+            except OSError:
+                continue
+            if sock.type == socket.SOCK_SEQPACKET:
+                sock.shutdown(socket.SHUT_WR)
+        return UNKNOWN
+"""
+
 StartWorkers = Callable[..., Daemon]
 
 
@@ -240,6 +256,20 @@ def test_children_cannot_report_as_workers(workers: StartWorkers) -> None:
             for pid in (*pids, *children)]
     assert len(ends[0] & ends[1]) == 2, "the pipe that shows the master's death, and the workers' doorbell"
     assert {len(ends[0] & each) for each in ends[2:]} == {1}, "not the doorbell"
+
+
+def test_a_child_cannot_cut_off_the_workers_for_good(workers: StartWorkers, tmp_path: Path) -> None:
+    proxy = workers()
+    before = ready(proxy)
+    module = tmp_path / "pdm_hostile.py"
+    module.write_text(HOSTILE)
+    module.chmod(0o644)
+    tell(proxy, "pdm add hostile hostile", "sync")
+    assert login(proxy, "unknown").startswith(b"-ERR [AUTH] ")
+    proxy.wait_log("pdm_channel_broken")
+    wait_for(lambda: login(proxy, "joe").startswith(b"+OK"), 10.0, "a child with the new sockets")
+    assert not set(before) & set(ready(proxy))
+    assert len(proxy.log_lines("pdm_channel_broken")) == 1 and status(proxy)["totals"]["workers_died"] == 0
 
 
 def test_a_proxy_without_such_modules_does_not_pay_for_workers(proxy: StartProxy) -> None:

@@ -95,6 +95,28 @@ def test_nobody_is_left_who_could_ask() -> None:
     channel.works.close()
 
 
+@pytest.mark.parametrize("how", [socket.SHUT_WR, socket.SHUT_RDWR])
+def test_a_channel_that_was_shut_down_is_made_anew(channel: Channel, how: int) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    assert not channel.renew(), "it is whole"
+    hostile = socket.socket(fileno=os.dup(channel.asks.fileno()))
+    hostile.shutdown(how)
+    hostile.close()
+    with pytest.raises(EOFError):
+        channel.take()
+    with pytest.raises(PdmError, match="no PDM workers"):
+        channel.ask(b"x", in_time())
+    assert channel.renew() and channel.take() is None
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_no_question_waits_because_another_process_wants_it(channel: Channel) -> None:
+    channel.asks.setblocking(True)
+    with pytest.raises(PdmError, match="in time"):
+        for _ in range(10_000):
+            channel.ask(b"x" * MAX_PACKET, time.monotonic() + 0.001)
+
+
 def test_nobody_is_left_who_could_answer() -> None:
     channel = Channel()
     channel.become_asker()

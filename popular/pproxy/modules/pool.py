@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from popular.daemon.master.loop import Master
-from popular.pproxy.messages import WORKER_OVERDUE
+from popular.pproxy.messages import CHANNEL_BROKEN, WORKER_OVERDUE
 from popular.pproxy.modules.worker import WorkerJob
 from popular.proc.child import Child, Inheritance
 from popular.proc.helper import end_process
@@ -87,6 +87,9 @@ class WorkerPool:
         self._pool.hear()
         self._pool.bury(pid, code)
         self._next = 0.0
+        job = self._job()
+        if job is not None:
+            self._mend(job)
 
     def close(self) -> None:
         """End all workers if no session is left that could ask; else they leave by themselves."""
@@ -96,6 +99,17 @@ class WorkerPool:
         until = time.monotonic() + _GOODBYE_SECONDS
         for pid in self._pool.pids():
             end_process(pid, until - time.monotonic())
+
+    def _mend(self, job: WorkerJob) -> None:
+        """Have a new channel if a child has shut down the old one, which all workers leave then."""
+        try:
+            if not job.channel.renew():
+                return
+        except OSError:    # no descriptors: the next worker leaves, too
+            return
+        self._master.log.note(CHANNEL_BROKEN)
+        self._pool.renew()
+        self._master.supervisor.renew()
 
     def _wanted(self) -> int:
         """Return how many workers there should be; called in every turn, so it must be quick."""
