@@ -64,6 +64,7 @@ class ProxySession:
         self.user = ""
         self.route: Route | None = None
         self.pdm = ""          # the module that named it
+        self.place = 0         # the number of the mailbox that the user has logged in to; 0: none, or a master session
         self.outcome = ProxyOutcome.NO_LOGIN
         self.end_reason = ""   # why it ended so, where that is known
         self.recorder = recorder if vserv.smtpafterpop else None
@@ -161,6 +162,8 @@ class ProxySession:
                 self.slot.count("logins")
                 self.session.child.has_login = True
                 self.slot.call_backend(route.backend.ident)
+                self.place = 0 if route.master else self.slot.call_place(
+                    self.vserv.namespace, route.backend.ident, route.where)
                 self.log.note(messages.LOGIN, **who, backend=route.backend.ident, protocol=route.protocol,
                               mailbox=route.where, master=route.master, client=self.client)
                 if found.label:
@@ -191,7 +194,7 @@ class ProxySession:
     def admit(self, route: Route) -> Empty | BackendLink:
         """Choose between the empty mailbox and the backend, and answer the client's PASS; raises LoginRefused."""
         where = self.where(route)
-        if route.sessions and not route.master:
+        if route.sessions and self.place:
             self.limit_sessions(route.sessions)
         if not self.vserv.enabled:
             self.log.note(messages.VSERV_DISABLED, vserv=self.vserv.ident, client=self.client)
@@ -209,10 +212,12 @@ class ProxySession:
         return self.connect(route)
 
     def limit_sessions(self, most: int) -> None:
-        """Wait shortly for a session of this user to end if they have more than `most`; raises LoginRefused."""
-        owners = [vserv.ident for vserv in self.config.vservs.values() if vserv.namespace == self.vserv.namespace]
+        """Wait shortly for a session of this user to end if they have more than `most`; raises LoginRefused.
+
+        Sessions with the same mailbox are theirs, since databases may take several spellings for the same name.
+        """
         patience = time.monotonic() + _LEAVING_SECONDS
-        while (sessions := self.slot.sessions_of(self.user, owners)) > most:
+        while (sessions := self.slot.sessions_at(self.place)) > most:
             if time.monotonic() >= patience:
                 self.log.note(messages.TOO_MANY_SESSIONS, user=self.user, namespace=self.vserv.namespace,
                               sessions=most, client=self.client)

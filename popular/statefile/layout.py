@@ -60,6 +60,8 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
        64   64s session id
       128   48s client's address
       176   200s user; in pserv the mailbox
+      376   I   where the user has logged in, as a number that means something only to the children of one master; 0:
+                not logged in, or a master session
       380   I   the sequence number again
     rows           one of the master's own, then one for each slot: counters that only grow
         0   64Q the counters of the program by their columns (counters.py)
@@ -95,7 +97,7 @@ NAMES = 256
 NAMES_AT = HEADER_SIZE
 
 SLOT_SIZE = 384
-SLOT = struct.Struct("=iIHHH2xB3xQQddd64s48s200s")    # after the sequence number
+SLOT = struct.Struct("=iIHHH2xB3xQQddd64s48s200sI")   # after the sequence number
 MOVING = struct.Struct("=B3xQQdd")                    # the part of it that every change of state writes
 MOVING_AT = 20
 NAMED = struct.Struct("=HH")
@@ -105,6 +107,8 @@ SID = struct.Struct("=64s")
 SID_AT = 64
 USER = struct.Struct("=200s")
 USER_AT = 176
+PLACE = struct.Struct("=I")
+PLACE_AT = 376
 
 # Why a login at a backend failed, with the texts of pstatus(1).  They are few, so children report them to the
 # master, which counts them: columns for each backend in each slot's row would make a row seven times as long.

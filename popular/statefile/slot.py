@@ -7,17 +7,18 @@ Passwords are never written.
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from mmap import mmap
 
 from popular.addresses import Endpoint
 from popular.statefile.layout import (
-    COLUMNS, ENDED_AT, FAILURE_COLUMNS, FAILURES, LOAD_STATE_AT, MOVING, MOVING_AT, NAMED, NAMED_AT, ROW_SIZE, SEQUENCE,
-    SEQUENCE_SIZE, SID, SID_AT, SLOT, SLOT_SIZE, SLOTS_USED_AT, USER, USER_AT, Layout, LimitState, SessionState,
-    StateFileKind)
+    COLUMNS, ENDED_AT, FAILURE_COLUMNS, FAILURES, LOAD_STATE_AT, MOVING, MOVING_AT, NAMED, NAMED_AT, PLACE, PLACE_AT,
+    ROW_SIZE, SEQUENCE, SEQUENCE_SIZE, SID, SID_AT, SLOT, SLOT_SIZE, SLOTS_USED_AT, USER, USER_AT, Layout, LimitState,
+    SessionState, StateFileKind)
 from popular.statefile.seqlock import Sequenced
 
 _MAX_LOAD_STATE = int(LimitState.MAX)
+_MAX_PLACE = 0xffffffff
 
 
 class ChildSlot:
@@ -55,7 +56,7 @@ class ChildSlot:
         self._state = SessionState.IDLE
         self._entered = now = time.time()
         self._record.write(SLOT, SEQUENCE_SIZE, os.getpid(), self._sessions, 0, 0, 0, SessionState.IDLE, 0, 0,
-                           now, now, 0.0, b"", b"", b"")
+                           now, now, 0.0, b"", b"", b"", 0)
 
     def begin(self, client: Endpoint, owner: str, sid: str = "") -> None:
         """Report that a session begins on a listener of the object `owner`; the rest is reported once it is known."""
@@ -64,7 +65,7 @@ class ChildSlot:
         self._bytes_in = self._bytes_out = 0
         self._entered = self._activity = now = time.time()
         self._record.write(SLOT, SEQUENCE_SIZE, os.getpid(), self._sessions, self._owner, 0, client.port, self._state,
-                           0, 0, now, now, now, _octets(sid), _octets(client.host), b"")
+                           0, 0, now, now, now, _octets(sid), _octets(client.host), b"", 0)
         self.count("sessions")
         self._row[COLUMNS + self._owner] += 1
 
@@ -96,24 +97,24 @@ class ChildSlot:
     def leave_backend(self) -> None:
         """Report that the login was refused: the session has no backend any more."""
         self._record.write(NAMED, NAMED_AT, self._owner, 0)
+        self._record.write(PLACE, PLACE_AT, 0)
 
-    def sessions_of(self, user: str, owners: Iterable[str]) -> int:
-        """Return how many sessions of all children are a user's, who has logged in at one of the objects `owners`.
+    def call_place(self, *words: str) -> int:
+        """Report that the session has logged in to the place that `words` name; return the place's number."""
+        number = hash(words) & _MAX_PLACE or 1    # the same in all children, as the master's salt of hashes is theirs
+        self._record.write(PLACE, PLACE_AT, number)
+        return number
+
+    def sessions_at(self, place: int) -> int:
+        """Return how many sessions of all children have logged in to a place.
 
         Sessions that are closing do not count.  Other children wrote what is read here.
         """
-        numbers = {self._names.get((self._kind.owner, owner), 0) for owner in owners}
-        name = _octets(user, USER.size).ljust(USER.size, b"\0")
         [used] = SEQUENCE.unpack_from(self._memory, SLOTS_USED_AT)
-        records = self._memory[self._layout.slots_at:self._layout.slot_at(used)]
-        found, at = 0, records.find(name)
-        while at >= 0:
-            start = at - USER_AT
-            if start % SLOT_SIZE == 0:
-                owner, backend = NAMED.unpack_from(records, start + NAMED_AT)
-                found += bool(backend and owner in numbers and records[start + MOVING_AT] != SessionState.CLOSING)
-            at = records.find(name, at + 1)
-        return found
+        records = self._memory[self._layout.slots_at:self._layout.slot_at(min(used, self._layout.slots))]
+        places = memoryview(records).cast("I")[PLACE_AT // PLACE.size::SLOT_SIZE // PLACE.size]
+        return sum(number == place and state != SessionState.CLOSING
+                   for number, state in zip(places.tolist(), records[MOVING_AT::SLOT_SIZE], strict=True))
 
     def failure(self, backend: str, kind: str) -> int:
         """Return the number of a kind of failure of a backend, for a report to the master, which counts them."""

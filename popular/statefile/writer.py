@@ -24,7 +24,7 @@ _PATIENCE = 0.005    # seconds that the master waits for a child that lost the p
 
 _NO_ROOM = "no room"
 
-_FREE = (0,) * 11 + (b"",) * 3
+_FREE = (*(0,) * 11, *(b"",) * 3, 0)
 
 
 @dataclass(frozen=True, slots=True)

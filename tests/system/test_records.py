@@ -64,22 +64,28 @@ def test_rules_of_records(start: Callable[..., Daemon], users: Callable[..., str
     assert "user='plain' label='laptop' client='127.0.0.1:" in line
 
 
-def test_most_sessions_at_once(start: Callable[..., Daemon], users: Callable[..., str]) -> None:
-    args = users(("user", "sessions"), [("joe", "1"), ("zoe", "0")])
+def test_most_sessions_at_once(start: Callable[..., Daemon], users: Callable[..., str], tmp_path: Path) -> None:
+    args = users(("user COLLATE NOCASE", "sessions"), [("joe", "1"), ("zoe", "0")])
+    master = tmp_path / "master"
+    master.write_text("*:*:{PLAIN}support\n")
     proxy = start("pproxy", {
         "pproxy": {"authdelay": 0, "softfail": "on"},
         "vserv": {"main": {"address": "127.0.0.1:0"}, "other": {"address": "127.0.0.1:0", "namespace": "other"}},
-        "backend": store(Endpoint("127.0.0.1", 1)), "pdm": {"users": {"module": "sqlite", "args": args}}})
+        "backend": store(Endpoint("127.0.0.1", 1)),
+        "pdm": {"users": {"module": "sqlite", "args": args}, "master": {"module": "master", "args": master}}})
     with ExitStack() as stack:
         def connect(vserv: str = "main") -> PopClient:
             return stack.enter_context(PopClient(proxy.endpoint(vserv)))
 
         guess, first, second, third = connect(), connect(), connect(), connect()
         assert guess.login("joe", "guessed").startswith(b"-ERR [AUTH]")
-        assert first.login("joe", "main").startswith(b"+OK")
+        assert connect().login("joe", "support").startswith(b"+OK")
+        assert first.login("joe", "main").startswith(b"+OK"), "a master session does not count"
         assert second.login("joe", "main") == b"-ERR [IN-USE] Too many sessions"
         [line] = proxy.log_lines("too_many_sessions")
         assert "user='joe' namespace='default' sessions=1 client='127.0.0.1:" in line
+        second.ok("USER JOE")
+        assert second.command("PASS main") == b"-ERR [IN-USE] Too many sessions", "the same mailbox"
         second.ok("USER zoe")
         second.ok("PASS main")
         assert third.login("zoe", "main").startswith(b"+OK")

@@ -20,7 +20,7 @@ OWN = {
 @pytest.mark.parametrize("form, size", [
     pytest.param(layout.FIXED, 184, id="header"),
     pytest.param(layout.NAME, 72, id="name"),
-    pytest.param(layout.SLOT, 372, id="slot"),
+    pytest.param(layout.SLOT, 376, id="slot"),
     pytest.param(layout.MOVING, 36, id="moving part"),
 ])
 def test_records_have_the_documented_sizes(form, size):

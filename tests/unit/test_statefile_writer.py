@@ -102,18 +102,18 @@ def test_numbers_stand_where_the_text_says(statefile, child_slot):
 
 # What a child tells
 
-def test_sessions_of_a_user(statefile, child_slot):
+def test_sessions_of_a_mailbox(statefile, child_slot):
     children = [child_slot(number) for number in range(4)]
+    words = "main", "store1", 300 * "x"    # longer than what is shown of a user
     for number, child in enumerate(children):
         child.begin(CLIENT, "main")
-        child.call_user("joe")
-        assert child.sessions_of("joe", ["main"]) == number, "without those whose password was not checked yet"
-        child.call_backend("store1")
-    assert children[0].sessions_of("joe", ["other"]) == children[0].sessions_of("jo", ["main"]) == 0
-    children[0].leave_backend()
+        assert child.sessions_at(place := child.call_place(*words)) == number + 1
+    assert children[0].call_place(*words[:2], f"{words[2]}y") != place != 0
     children[1].enter(SessionState.CLOSING, 0, 0)
-    children[2].call_user("joe2")
-    assert children[0].sessions_of("joe", ["other", "main"]) == 1
+    children[2].leave_backend()
+    assert children[0].sessions_at(place) == 1
+    statefile.clear(3)
+    assert children[0].sessions_at(place) == 0
 
 
 def test_a_session_from_begin_to_end(statefile, child_slot):
