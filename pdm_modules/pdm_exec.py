@@ -158,7 +158,12 @@ class _Program:
         """Start it; raises OSError."""
         self._owner, self._number = os.getpid(), 0
         questions, self._stdin = os.pipe()
-        self._stdout, answers = os.pipe()
+        try:
+            self._stdout, answers = os.pipe()
+        except OSError:
+            os.close(questions)
+            os.close(self._stdin)
+            raise
         try:
             self._pid = os.posix_spawn(command[0], command, _ENVIRONMENT, setsigmask=[], setsigdef=[signal.SIGPIPE],
                                        setpgroup=0, file_actions=[(os.POSIX_SPAWN_DUP2, questions, 0),

@@ -1,6 +1,8 @@
 """The module exec: what a program is asked and may answer, and how it begins and ends."""
 
+import errno
 import json
+import os
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -142,6 +144,20 @@ def test_a_program_ends_with_its_module(program, tmp_path):
     module.open()
     module.close()
     assert (tmp_path / "ended").read_text() == "end\n"
+
+
+def test_no_descriptor_is_left_when_they_are_used_up(program, monkeypatch):
+    module = program("exit 0")
+    before = os.listdir("/proc/self/fd")
+    pipes = iter([os.pipe])
+    monkeypatch.setattr(os, "pipe", lambda: next(pipes, no_pipe)())
+    with pytest.raises(OSError, match="Too many open files"):
+        module.open()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def no_pipe() -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def test_programs_that_may_not_be_started(program, tmp_path):
