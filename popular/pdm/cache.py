@@ -106,7 +106,7 @@ class AnswerCache:
     def place(self, module: Asked | PdmModule, request: Request) -> AnswerPlace:
         """Return the place for the answer to a question, as long as nobody has emptied it."""
         user = _octets(request.user)
-        bucket = self._bucket(user)
+        bucket = self._bucket(request.user)
         count_at = self._count_at(bucket)
         question = _joined(
             self._memory[:_COUNT.size], self._memory[count_at:count_at + _COUNT.size], module.ident.encode(),
@@ -152,9 +152,9 @@ class AnswerCache:
     def forget(self, user: str) -> None:
         """Forget the answers about a user, in all namespaces, and those to the questions that are being asked.
 
-        Those about some others, in the same bucket, go too.
+        Capital letters make no difference.  Those about some others, in the same bucket, go too.
         """
-        self._count_up(self._count_at(self._bucket(_octets(user))))
+        self._count_up(self._count_at(self._bucket(user)))
 
     def _moments(self, answer: Answer, now: float) -> tuple[float, float]:
         """Return when the answer will be stale, and when it will be void."""
@@ -199,8 +199,9 @@ class AnswerCache:
         except ValueError:
             return None
 
-    def _bucket(self, user: bytes) -> int:
-        return int.from_bytes(self._digest(b"user", user, 8)) % self._buckets
+    def _bucket(self, user: str) -> int:
+        """Return the same for Joe and joe, whom many databases take for one user."""
+        return int.from_bytes(self._digest(b"user", _octets(user.lower()), 8)) % self._buckets
 
     @staticmethod
     def _count_at(bucket: int) -> int:

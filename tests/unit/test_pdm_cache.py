@@ -161,8 +161,10 @@ def test_what_it_forgets(make: Callable[..., AnswerCache]) -> None:
     for number in range(10):
         keep(cache, OK, named(number))
     late = cache.place(MODULE, REQUEST)
+    keep(cache, OK, replace(REQUEST, user=REQUEST.user.upper()))
     cache.forget(REQUEST.user)
     assert find(cache) is None and find(cache, replace(REQUEST, namespace="com")) is None
+    assert find(cache, replace(REQUEST, user=REQUEST.user.upper())) is None
     assert sum(find(cache, named(number)) == OK for number in range(10)) >= 8
     cache.store(late, OK)
     assert find(cache) is None, "the question was asked before"
