@@ -39,7 +39,7 @@ class Channel:
 
         Returns whether they were.  Called in the master, for the processes that it forks from now on; raises OSError.
         """
-        if not self._is_over():
+        if not _is_shut_down(self.works):
             return False
         old = self.asks, self.works
         self._connect()
@@ -77,7 +77,7 @@ class Channel:
         return answer
 
     def take(self) -> tuple[bytes, socket.socket] | None:
-        """Return a question and the socket for its answer; None if another worker was quicker.
+        """Return a question and the socket for its answer; None if another worker was quicker, or nobody waits for it.
 
         Raises EOFError if there is nobody left who could ask, and OSError.
         """
@@ -85,18 +85,12 @@ class Channel:
             packet, ancillary, _, _ = self.works.recvmsg(MAX_PACKET, _RIGHTS, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return None
-        if not packet and self._is_over():    # and not an empty packet
+        if not packet and _is_shut_down(self.works):    # and not an empty packet
             raise EOFError
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) and len(data) == _FD.size:
                 return _with_socket(packet, *_FD.unpack(data))
         return None
-
-    def _is_over(self) -> bool:
-        """Tell whether no question can come any more."""
-        poll = select.poll()
-        poll.register(self.works, select.POLLRDHUP)
-        return bool(poll.poll(0))
 
     def close(self) -> None:
         """Close both ends; for tests, because a master keeps them to its end."""
@@ -154,10 +148,21 @@ class RemoteModule:
 
 def _with_socket(packet: bytes, fd: int) -> tuple[bytes, socket.socket] | None:
     try:
-        return packet, socket.socket(fileno=fd)
+        sock = socket.socket(fileno=fd)
     except OSError:    # no socket: from a hostile child
         os.close(fd)
         return None
+    if _is_shut_down(sock):
+        sock.close()
+        return None
+    return packet, sock
+
+
+def _is_shut_down(sock: socket.socket) -> bool:
+    """Tell whether nothing can come from the other end any more."""
+    poll = select.poll()
+    poll.register(sock, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _await(sock: socket.socket, event: int, deadline: float) -> None:

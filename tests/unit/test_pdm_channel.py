@@ -87,6 +87,13 @@ def test_no_descriptor_is_left_of_hostile_packets(channel: Channel) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_what_nobody_waits_for_is_not_taken(channel: Channel) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(PdmError, match="in time"):
+        channel.ask(b"x", time.monotonic())
+    assert channel.take() is None and len(os.listdir("/proc/self/fd")) == before
+
+
 def test_nobody_is_left_who_could_ask() -> None:
     channel = Channel()
     channel.become_worker()
