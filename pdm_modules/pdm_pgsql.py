@@ -30,6 +30,8 @@ OPTIONS = sql.server_options(sql.Hosts(5432), "The servers: HOST, HOST:PORT, or 
                              "/run/postgresql, separated by commas.", QUERY)
 
 _NAME = b"popular"    # of the prepared query
+# Instead of ~/.postgresql/postgresql.crt: HOME may be root's, where libpq fails for all other users.
+_NO_FILE = "/dev/null/none"
 
 # Classes of SQLSTATE after which another connection may do: connection exception, invalid statement name (of a pooler
 # between us and the server), conflict with what a standby applies, insufficient resources, operator intervention,
@@ -72,7 +74,7 @@ class Module(sql.SqlModule):
             "host": host.host, "port": host.port, "dbname": self.values.text("database"),
             "user": self.values.text("user"), "client_encoding": "UTF8", "application_name": "pproxy",
             "gssencmode": "disable", "sslmode": "verify-full" if tls else "disable",
-            **({"sslrootcert": self.values.text("cafile")} if tls else {}),
+            **({"sslrootcert": self.values.text("cafile"), "sslcert": _NO_FILE} if tls else {}),
             **({"password": self._password} if self._password else {})}
         info = self._psycopg.conninfo.make_conninfo("", **words)
         link = _Link(self._psycopg, info.encode(), self._names, self.timeout)

@@ -137,6 +137,14 @@ def test_connections_that_fail(server: Any, make: Make, tmp_path: Path, words: d
     assert "\n" not in text and "wrong" not in text and server.secret not in text
 
 
+def test_nothing_is_read_from_home(postgres: pgsql.Postgres, make: Make, tmp_path: Path,
+                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".postgresql").mkdir()
+    (tmp_path / ".postgresql/postgresql.crt").write_text("no certificate")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert ask(make(postgres)) == OK
+
+
 def test_files_that_cannot_be_used(server: Any, make: Make, tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_text(server.secret)
