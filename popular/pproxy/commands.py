@@ -13,6 +13,7 @@ from popular.daemon.admin.context import CommandContext, Commands, Result, Steer
 from popular.errors import UsageError
 from popular.pproxy.modules.configured import describe
 from popular.pproxy.routing import find_user
+from popular.pproxy.userformat import name_asked
 
 commands: Commands = CommandSet(common, capa.commands)
 
@@ -175,23 +176,30 @@ def pdm_list(context: CommandContext, given: CommandArguments) -> Result:
 
 
 @commands.add("user find <user> [namespace]", "Show which database module knows a user, and where their mail is; in "
-              "one namespace, or in those of all virtual servers. No password is needed, and nobody is logged in.")
+              "one namespace, or in those of all virtual servers, whose userformat is applied. No password is "
+              "needed, and nobody is logged in.")
 def user_find(context: CommandContext, given: CommandArguments) -> Result:
     """Ask the modules, in a separate process."""
     user, namespace = given.word("user"), given.word("namespace")
     known = dict.fromkeys(item.values.text("namespace") for item in context.config.items("vserv"))
-    namespaces = [namespace] if namespace else list(known) or ["default"]
-    return Result(later=lambda deferring: deferring.inquire(lambda job: find_user(job.proxy, user, namespaces)))
+    names = {space: name_asked(context.config, user, space)
+             for space in ([namespace] if namespace else list(known) or ["default"])}
+    return Result(later=lambda deferring: deferring.inquire(lambda job: find_user(job.proxy, names)))
 
 
 @commands.add("user forget <user>", "Drop the answers about a user from the cache, in all namespaces: the next login "
-              "asks the database. The name is as database modules see it, see userformat.")
+              "asks the database. As with user find, userformat is applied to the name.")
 def user_forget(context: CommandContext, given: CommandArguments) -> Result:
     """Forget one user; running sessions continue."""
+    user = given.word("user")
+    spaces = {item.values.text("namespace") for item in context.config.items("vserv")}
+    names = {user, *(name_asked(context.config, user, space) for space in spaces)}
+
     def forget(master: Steered) -> None:
         workers = master.job.workers
         if workers is not None and workers.cache is not None:
-            workers.cache.forget(given.word("user"))
+            for name in names:
+                workers.cache.forget(name)
 
     return Result("forgotten", effect=forget)
 

@@ -5,7 +5,7 @@ databases and may name what does not exist.  Only the administrator can fix that
 and the log says what is wrong.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -75,11 +75,11 @@ def find_route(backends: Mapping[str, Backend], found: Found, given: bytes = b""
                  backend.softfail if found.softfail is None else found.softfail, found.missing, found.sessions)
 
 
-def find_user(proxy: _Knowing, user: str, namespaces: Sequence[str]) -> ControlAnswer:
-    """Return, for each namespace, each module's answer and what may prevent access to the mail."""
+def find_user(proxy: _Knowing, names: Mapping[str, str]) -> ControlAnswer:
+    """Return, for each namespace and the user's name in it, each module's answer and what may prevent access."""
     lines: list[str] = []
     found, doubts = 0, 0
-    for namespace in namespaces:
+    for namespace, user in names.items():
         steps = proxy.chain.find(user, namespace)
         found += any(step.answer.outcome is Outcome.OK for step in steps)
         doubts += any(step.answer.outcome is Outcome.FAILED for step in steps)

@@ -8,7 +8,6 @@ because modules are foreign code.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from popular.config.ini.file import read_ini
 from popular.config.store import Config, Item, default_config
@@ -18,7 +17,7 @@ from popular.pdm.api import Found, Outcome
 from popular.pdm.chain import Chain
 from popular.pproxy.modules.configured import configured_module
 from popular.pproxy.settings import SCHEMA
-from popular.pproxy.userformat import NameForm
+from popular.pproxy.userformat import name_asked
 from popular.unix.rights import drop, find_rights
 
 _MAIL_STORES = ("cxpop", "xpop")    # protocols of backends whose mailboxes we can write
@@ -48,7 +47,7 @@ def find_place(question: UserToFind) -> Found:
         config = read_ini(os.path.abspath(question.config), SCHEMA, default_config(SCHEMA))
         _become_proxy(config)
         namespace = question.namespace or _namespace(config)
-        found = _ask(config, _name(config, question.user, namespace), namespace)
+        found = _ask(config, name_asked(config, question.user, namespace), namespace)
         here = frozenset(question.backends) or _only_store(config)
     except (PopularError, KeyError) as why:
         if isinstance(why, Undeliverable):
@@ -72,13 +71,6 @@ def _namespace(config: Config) -> str:
     if len(names) > 1:
         raise Undeliverable(os.EX_TEMPFAIL, f"there are several namespaces: give -n and one of {', '.join(names)}")
     return names[0] if names else "default"
-
-
-def _name(config: Config, user: str, namespace: str) -> str:
-    """Return the name that the first virtual server of a namespace would ask the modules for."""
-    form = next((item.values["userformat"] for item in config.items("vserv")
-                 if item.values.text("namespace") == namespace), None)
-    return cast(NameForm, form or NameForm()).applied(user)
 
 
 def _ask(config: Config, user: str, namespace: str) -> Found:

@@ -26,6 +26,7 @@ from popular.pproxy.modules.configured import configured_module
 from popular.pproxy.objects import ProxyConfig, proxy_config
 from popular.pproxy.routing import NoRoute, Route, find_route, route_remarks, step_line
 from popular.pproxy.settings import SCHEMA
+from popular.pproxy.userformat import name_asked
 from popular.unix.rights import drop, find_rights
 
 _MAX_PASSWORD = 4096    # octets that are read
@@ -67,7 +68,7 @@ def try_login(login: Login, note: Callable[..., None]) -> Iterator[Finding]:
         except PdmError as why:
             yield Finding(f"{item.ident} not-loaded why={value(str(why))}", is_good=False)
     chain = Chain(modules, config.variables.seconds("pdmtimeout"), note)
-    verdict = chain.check(Request(login.user, password, login.client, "pop3", namespace))
+    verdict = chain.check(Request(name_asked(config, login.user, namespace), password, login.client, "pop3", namespace))
     chain.close()
     for step in verdict.steps:
         yield Finding(step_line(step, step.answer.outcome.value) + (" round=2" if step.is_second else ""))

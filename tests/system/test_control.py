@@ -256,6 +256,8 @@ def test_a_user_is_found_without_a_password(proxy: Daemon, rundir: Path) -> None
     reply = refused(proxy, "user find nobody")
     assert (reply.text, reply.lines) == ("no database module knows them", ("default users unknown module='passwd'",))
     assert tell(proxy, "vserv set main namespace=other", "user find casper")[1].lines[0].startswith("other users found")
+    tell(proxy, "vserv set main userformat=lower")
+    assert tell(proxy, "user find Casper")[0].lines[0].startswith("other users found")
     (rundir / "users").unlink()
     reply = refused(proxy, f"user find {XENIA}")
     assert "cannot-tell" in reply.lines[0] and "No such file" in reply.lines[0]

@@ -145,6 +145,7 @@ def test_what_empties_it(site: Callable[..., Site]) -> None:
     assert here.login("joe", "old") == "+OK" and here.asked() == 1
     for command, is_emptied in (
             ("pdm reload", True), ("pdm reload far", True), ("user forget joe", True), ("set debug on", False),
+            ("vserv set main userformat=lower", False), ("user forget JOE", True),
             ("reload", False), ("set cachetime 1m", True), ("set cache 50", True),
             (f"pdm add far remote {here.database} changed", True)):
         tell(here.proxy, command, "sync")

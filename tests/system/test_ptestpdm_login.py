@@ -34,6 +34,7 @@ checktries = 1
     [[main]]
     address = 0.0.0.0:110
     namespace = example.org
+    userformat = lower
 [backend]
     [[store]]
     protocol = cxpop
@@ -105,6 +106,7 @@ def test_the_whole_way_to_the_mail(start: Start, site: Callable[..., Path], spoo
     pytest.param("joe", "open sesame", [], 0, ["mailcheck address='127.0.0.1:1' no-answer"], id="no mail check"),
     pytest.param("joe", "open sesame", ["--backend"], 1, ["backend failed why='cannot connect"], id="backend away"),
     pytest.param("joe", "open sesame", ["-n", "other"], 0, ["namespace='other'"], id="another namespace"),
+    pytest.param("JOE", "open sesame", [], 0, ["login ok"], id="userformat"),
 ])
 def test_each_way_that_ends_somewhere_else(site: Callable[..., Path], user: str, password: str, options: list[str],
                                            code: int, told: list[str]) -> None:
