@@ -2,9 +2,9 @@
 
 A query has the parameters `:user`, `:local` and `:domain` (the parts of the user's name before and after its last
 `@`), `:namespace`, `:vserv`, `:ip` and `:protocol`, and must use `:user` or `:local`.  Its columns have the names of
-values of `popular.pdm.records`; others are ignored.  Without columns named `password` and `backend`, they are taken in
-the order of RECORD_FIELDS, of which the last ones may be omitted.  NULL is an empty text.  No row means that the user
-is unknown; more than one is a failure.
+values of `popular.pdm.records`; others are ignored.  Unless there are columns named `password` and `backend`, names do
+not count, and the columns are RECORD_FIELDS in this order, of which the last ones may be omitted.  NULL is an empty
+text.  No row means that the user is unknown; more than one is a failure.
 
 A `SqlModule` asks one of several servers over one connection, which it keeps.  When that fails it asks the next server,
 until the question's deadline; it stays with the server that has answered.  Runs in the process that asks, and its
@@ -23,6 +23,7 @@ from popular.pdm import records
 from popular.pdm.api import PdmError, Request
 from popular.pdm.bases import RecordModule
 from popular.pdm.options import Bool, File, Kind, Options, Setting, String, Time, Values, did_you_mean, secret_rows
+from popular.pdm.rules import RULES
 from popular.pdm.timelimit import TimeUp, limited
 
 PARAMETERS = ("user", "local", "domain", "namespace", "vserv", "ip", "protocol")
@@ -85,6 +86,8 @@ def names_of(columns: Sequence[str]) -> tuple[str, ...]:
     names = tuple(column.lower() for column in columns)
     if "password" in names and "backend" in names:
         return names
+    if rule := next((name for name in names if name in RULES), ""):    # never ignored: it may keep somebody out
+        raise ValueError(f"the query has a column {rule}, so it needs columns named password and backend, too")
     if 2 <= len(names) <= len(records.RECORD_FIELDS):
         return records.RECORD_FIELDS[:len(names)]
     raise ValueError(f"the query has {len(names)} columns; they must be {', '.join(records.RECORD_FIELDS)}")

@@ -80,6 +80,12 @@ def test_a_wrong_number_of_columns_without_names(count):
         sql.names_of(["c"] * count)
 
 
+@pytest.mark.parametrize("columns", [["password", "store", "p", "m", "disabled"], ["hash", "backend", "", "", "UNTIL"]])
+def test_a_rule_needs_the_other_names(columns):
+    with pytest.raises(ValueError, match=f"has a column {columns[-1].lower()}, so it needs columns named password and"):
+        sql.names_of(columns)
+
+
 def test_a_record_from_a_row():
     names = ("password", "backend", "protocol", "mailbox", "buser", "bpass", "weight")
     record = sql.record_from(names, (b"{PLAIN}x", "store", None, 12, "u", b"\xff", 1.5))
