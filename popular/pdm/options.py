@@ -42,7 +42,7 @@ class Options:
         for number, word in enumerate(words, 1):
             name, equals, text = word.partition("=")
             if not equals:    # not repeated, as it may be part of a secret that lacks its quotes
-                raise ValueError(f"argument {number} is not KEY=VALUE; {self._keys}")
+                raise ValueError(f"argument {number} is not KEY=VALUE, or quotes are missing; {self._keys}")
             row = self._row(name)
             if name in given:
                 raise ValueError(f"{name} is given twice")

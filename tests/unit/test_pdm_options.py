@@ -39,7 +39,8 @@ def test_a_value_is_all_after_the_first_equals_sign(word, name, value):
     (["adress=7"], "unknown key 'adress'; did you mean 'address'?"),
     (["zzz=7"], "unknown key 'zzz'; the keys are address, tls, timeout, cafile, password, passwordfile"),
     (["address=7", "s3cret"],
-     "argument 2 is not KEY=VALUE; the keys are address, tls, timeout, cafile, password, passwordfile"),
+     "argument 2 is not KEY=VALUE, or quotes are missing; the keys are address, tls, timeout, cafile, password, "
+     "passwordfile"),
     (["=7"], "unknown key ''; the keys are address, tls, timeout, cafile, password, passwordfile"),
     (["address=7", "address=7"], "address is given twice"),
     (["address=0"], "address: '0' is not 1 or more"),
