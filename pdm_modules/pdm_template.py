@@ -2,14 +2,15 @@
 
     template USER PASSWORD BACKEND MAILBOX
 
-To make a module, copy this file to `pdm_NAME.py` in the same folder, with NAME of `a-z`, `0-9` and `_`.
-The file and the folder must belong to root, or to the user that pproxy runs as, and be writable by
+To make a module, copy this file to `pdm_NAME.py` in the folder that `pdmdir` names, with NAME of `a-z`, `0-9`
+and `_`.  The file and the folder must belong to root, or to the user that pproxy runs as, and be writable by
 nobody else.  Configure it as `[pdm]` / `[[ID]]` / `module = NAME` / `args = …`, and test it with
 `ptestpdm` before you use it in pproxy.
 
 Import modules at the top of the file, not in a method: they are then loaded once in the master and not
 in every session.  Do not import threading, logging or subprocess, directly or indirectly, because every
 session would pay for it; import hmac, hashlib or ctypes only if you must, because they load libraries.
+A module with `blocking = True` imports its driver, and all of these, in `open` instead: only PDM workers need them.
 Of POPular, import only popular.pdm.api, and, if your database stores passwords or their hashes,
 popular.pdm.secrets and popular.pdm.records; popular.pdm.options reads arguments KEY=VALUE by a table.
 If your database has a record for each user, a class in popular.pdm.bases does the rest.
@@ -26,8 +27,9 @@ class Module(PdmModule):
     # another first number, or a higher second one.
     API = (1, 1)
 
-    # True for a module that may wait for a network or a lock.  This version of POPular refuses such
-    # modules, because each would delay sessions.
+    # True for a module that may wait for a network, a program or a lock.  It is then asked in PDM workers,
+    # processes that answer one question at a time, and may keep connections between questions.  After an
+    # exception it is closed, and opened again for the next question.
     blocking = False
 
     def __init__(self, ident: str, args: list[str]) -> None:
@@ -100,7 +102,7 @@ class Module(PdmModule):
         return UNKNOWN
 
     def find(self, user: str, namespace: str) -> Found | None:
-        """Return where a user's mail is, without a password, for administrators (`pcontrol -c 'user find USER'`).
+        """Return where a user's mail is, without a password, for `pcontrol -c 'user find USER'` and `pdeliver --user`.
 
         None means that they are not one of yours; raise OSError or PdmError if you cannot tell.  This gives nobody
         access.  Omit the method if you cannot look up users; API may then be (1, 0).

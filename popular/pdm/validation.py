@@ -60,11 +60,12 @@ def fault_of(answer: Any) -> str:
 
 def _fault_of_place(found: Found) -> str:
     if not is_id(found.backend):
-        return f"backend {found.backend!a} is not an id"
+        return f"backend {found.backend!a} is not an id" if found.backend else "no backend"
     if found.protocol not in _PROTOCOLS:
         return f"protocol {found.protocol!a} is not cxpop, xpop, pop3 or empty"
     if found.mailbox and not is_mailbox(found.mailbox):
-        return f"mailbox {found.mailbox!a} is not well-formed"
+        return (f"mailbox {found.mailbox!a} is not well-formed: it must have letters, digits and . _ - + / = % only, "
+                "no / in front and no ..")
     if found.protocol in ("cxpop", "xpop") and not found.mailbox:
         return f"protocol {found.protocol} needs a mailbox"
     if found.protocol == "pop3" and not found.user:

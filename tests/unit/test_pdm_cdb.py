@@ -212,6 +212,8 @@ def test_pmakecdb_brings_file_and_folder_to_disk_in_order(made, monkeypatch):
     (b"joe", "text:1: the record has 1 fields"), (b"joe:x:s", "has 2 fields"),
     (b":x:s::m", "text:1: must have a user's name"),
     (b"joe::s::m", "has no password"), (b"joe:x:s::../m", "not well-formed"), (b"joe:x:s:imap:m", "protocol 'imap'"),
+    (b"joe:x:::m", "text:1: no backend"),
+    (b"joe:x:s::joe@a", "'joe@a' is not well-formed: it must have letters, digits"),
     (b"\n" + TEXT + b"joe:x:s::m", "text:6: the user is given twice"),
 ])
 def test_pmakecdb_reports_mistakes_and_leaves_the_file_alone(made, capsys, text, told):
