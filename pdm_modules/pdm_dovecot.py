@@ -222,7 +222,8 @@ class Module(PdmModule):
             shown = {name: text.removeprefix(self._root) for name, text in fields.items()}
             values["mailbox"] = self._mailbox.mailbox(request.user, request.namespace, shown) or ""
             if not values["mailbox"]:
-                raise ValueError(f"{self._mailbox.text} makes no name of a mailbox")
+                made = self._mailbox.fill(request.user, request.namespace, shown)
+                raise ValueError(f"{self._mailbox.text} makes {made!a}, which is no name of a mailbox")
             return records.record_of(values)
         values["protocol"] = "pop3"
         values["buser"] = fields.get("destuser") or fields.get("user") or request.user

@@ -143,7 +143,7 @@ def test_mailboxes(users, user, words, mailbox):
 
 def test_a_mailbox_that_cannot_be_made(users):
     answer = make_module("dovecot", users, *WORDS, "mailbox=%u").check(make_request("ann@example.org"))
-    assert answer == Answer(Outcome.FAILED, why="%u makes no name of a mailbox")
+    assert answer == Answer(Outcome.FAILED, why="%u makes 'ann@example.org', which is no name of a mailbox")
 
 
 def test_names_in_the_file_by_a_pattern(users):
