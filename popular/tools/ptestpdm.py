@@ -136,7 +136,8 @@ def make_parser() -> Parser:
     parser.add_argument("--backend", action="store_true", help="with -c: log in at the backend, too, and leave at once")
     parser.add_argument("-d", "--dir", metavar="DIR",
                         help=f"the folder of the modules (default {pdm_dir()}; with -c: as in FILE)")
-    parser.add_argument("--debug", action="store_true", help="print on stderr what is loaded and how long it takes")
+    parser.add_argument("--debug", action="store_true",
+                        help="print on stderr what is loaded and how long it takes; with -c: what pproxy would log")
     parser.add_argument("--help", action="help", help="show this help and end")
     parser.add_argument("--version", action="version", version=f"ptestpdm {VERSION}")
     return parser
