@@ -48,6 +48,14 @@ class Rights:
         """Tell whether these are root's rights."""
         return self.uid == 0
 
+    @property
+    def home(self) -> str:
+        """The user's home folder; / for a user who is not one of this system's."""
+        try:
+            return pwd.getpwuid(self.uid).pw_dir
+        except KeyError:
+            return "/"
+
 
 def find_rights(user: str, group: str | None) -> Rights:
     """Return the rights of `user` with `group` as primary group; None: the user's own (starter only).

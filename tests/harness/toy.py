@@ -2,7 +2,8 @@
 
 Run as a script it is the starter.  A connection is greeted with `pid N`; a line is sent back, but
 `crash` raises, `deaf` ignores TERM from then on, `modules` answers with the names of all loaded
-modules, and `quit` ends.  The file named by the setting `fault` injects faults while it exists:
+modules, `home` with the home folder, and `quit` ends.  The file named by the setting `fault` injects faults while it
+exists:
 `nojob` and `dead` let the master fail or die before it is ready, `nostart` lets every newborn child
 die, `nofork` makes fork(2) fail, `lost` makes it raise what nobody expects.  The last three add an octet
 to the file `fault`.count each time.
@@ -89,7 +90,8 @@ def talk(sock: socket.socket, child: Child) -> None:
             return
         if data == b"deaf\n":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        sock.sendall(" ".join(sorted(sys.modules)).encode() + b"\n" if data == b"modules\n" else data)
+        answers = {b"modules\n": " ".join(sorted(sys.modules)), b"home\n": os.environ.get("HOME", "")}
+        sock.sendall(answers[data].encode() + b"\n" if data in answers else data)
 
 
 def _inject(path: Path) -> None:

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
+from pwd import getpwnam
 
 import pytest
 
@@ -209,6 +210,7 @@ def test_root_gives_up_his_rights_for_good(rundir):
             ids = {line.split()[0]: set(line.split()[1:]) for line in status if line[:3] in ("Uid", "Gid", "Gro")}
             assert all(len(ids[name]) == 1 and "0" not in ids[name] for name in ("Uid:", "Gid:"))
             assert "0" not in ids["Groups:"]
+        assert client.ask(b"home").decode().strip() == getpwnam("nobody").pw_dir
     assert toy.logfile.owner() == "nobody"
     toy.stop()
 

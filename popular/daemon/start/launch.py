@@ -169,5 +169,7 @@ def exec_master(hand: HandOver) -> NoReturn:
     for last, following in zip(wanted, (*wanted[1:], os.sysconf("SC_OPEN_MAX"))):
         os.closerange(last + 1, following)    # those inherited by the starter, such as a script's lock file
     kept = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT or name.startswith("LC_")}
+    if hand.drops:    # not root's, where libraries of database modules may find, but not read, files
+        kept["HOME"] = hand.rights.home
     words = [sys.executable, "-I", "-S", "-c", _BOOTSTRAP, hand.program, str(fd)]
     os.execve(sys.executable, words, {**kept, **_LINKING, **_PADDING})
