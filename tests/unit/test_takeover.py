@@ -157,7 +157,7 @@ from popular.unix.ready import Ready
 def main():
     with open(int(sys.argv[2]), "rb") as file:
         raw = json.load(file)
-    line = socket.socket(fileno=raw["line"])
+    line = socket.socket(fileno=os.dup(raw["line"]))    # the line itself is open to the end, whatever is collected
     ready = Ready(raw["ready_fd"])
     {}
 """

@@ -42,6 +42,7 @@ class AuthSocket(KeptServer):
             lacking(str(why))
         self._path, self._users = folder / "base/popular", folder / "users"
         self._users.touch(0o644)
+        self._percent = "%%" if program.language == "2.3" else "%"    # there, a single one begins a variable
         config = write_config(folder, program.language, free_port(), more=AUTH_SERVICE)
         super().__init__(Keeper([program.path, "-F", "-c", config], folder / "dovecot.err"))
         self.start()
@@ -54,7 +55,7 @@ class AuthSocket(KeptServer):
         """Add users: Dovecot looks at its file at most once a second, unless it begins again."""
         with self._users.open("a", encoding="utf-8") as file:
             for row in rows:
-                line = dovecot_line(row).replace("%", "%%")    # Dovecot has variables there
+                line = dovecot_line(row).replace("%", self._percent)
                 file.write(f"{row.user}:{line}\n")
         self.stop()
         self.start()
