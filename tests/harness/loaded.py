@@ -1,7 +1,7 @@
-"""The daemons with a system load that the test writes: `loadavg` in the home folder, read all the time.
+"""The daemons with a system load that the test writes: `loadavg` in the folder LC_LOAD, read all the time.
 
-`loaded_pproxy.py` and `loaded_pserv.py` are the programs; the home folder is the one part of the
-environment that goes over to a master and that a test may choose.
+`loaded_pproxy.py` and `loaded_pserv.py` are the programs; of the environment only what is for the locale goes over to
+a master as a test has chosen it.
 """
 
 import os
@@ -15,17 +15,19 @@ from tests.harness.daemon import Daemon, Settings
 
 INTERVAL = 0.02    # seconds
 
+_FOLDER = "LC_LOAD"    # name of a variable
+
 
 def loaded(spec: DaemonSpec, module: str) -> DaemonSpec:
     """Return `spec` with the load of the test; `module` is where the result stands."""
-    path = os.path.join(os.environ.get("HOME", "/nowhere"), "loadavg")
+    path = os.path.join(os.environ.get(_FOLDER, "/nowhere"), "loadavg")
     return replace(spec, module=module, load=LoadSource(path, INTERVAL))
 
 
 def start_loaded(start: Callable[..., Daemon], rundir: Path, program: str, settings: Settings) -> Daemon:
     """Start a daemon whose load is in the file `loadavg` of the run folder."""
     script = Path(__file__).with_name(f"loaded_{program}.py")
-    daemon: Daemon = start(str(script), settings, name="loaded", env={"HOME": str(rundir)})
+    daemon: Daemon = start(str(script), settings, name="loaded", env={_FOLDER: str(rundir)})
     daemon.program = program
     return daemon
 
