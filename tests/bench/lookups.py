@@ -12,8 +12,6 @@ import argparse
 import os
 import random
 import select
-import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -28,7 +26,7 @@ from popular.pdm.cache import AnswerCache, CachedModule, Lifetimes
 from popular.pdm.channel import Channel, RemoteModule
 from popular.pdm.runner import Asked
 from popular.pproxy.modules.worker import WorkerJob
-from tests.harness.databases import Database, Launch, UserRow, kinds, module_of
+from tests.harness.databases import Database, Launch, UserRow, kinds, launched, module_of
 from tests.harness.databases.files import WRITERS, Write
 from tests.harness.databases.promises import Promise
 from tests.harness.pdm import make_module, make_request
@@ -99,16 +97,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def measure(launch: Launch, users: int, seconds: float) -> Figures:
     """Return the figures of one module."""
-    folder = Path(tempfile.mkdtemp(prefix="popular-"))
-    folder.chmod(0o755)
-    try:
-        database = launch(folder)
-        try:
-            return _measured(database, folder, users, seconds)
-        finally:
-            database.close()
-    finally:
-        shutil.rmtree(folder)
+    with launched(launch) as (database, folder):
+        return _measured(database, folder, users, seconds)
 
 
 def measure_file(name: str, users: int, seconds: float) -> Figures:

@@ -6,10 +6,8 @@ chain around it, no time is spent on hashes for unknown users.
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,7 +19,7 @@ from popular.errors import PdmError
 from popular.paths import pdm_dir
 from popular.pdm.api import Answer, Found, Outcome, Request
 from popular.pdm.runner import ModuleRunner
-from tests.harness.databases import Database, UserRow, kinds, module_of
+from tests.harness.databases import Database, UserRow, kinds, launched, module_of
 from tests.harness.databases.files import FileDatabase
 from tests.harness.databases.promises import LACKS, WITHOUT_USERS, Promise
 from tests.harness.pdm import make_module, make_request
@@ -93,19 +91,11 @@ class Asker:
 @pytest.fixture(scope="module", params=kinds().items(), ids=lambda item: item[0])
 def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A database with users."""
-    folder = Path(tempfile.mkdtemp(prefix="popular-"))
-    folder.chmod(0o755)
-    try:
-        server = request.param[1](folder)
-        try:
-            special = {Promise.PLACES: BACKEND_USER, Promise.PASSWORDS: WITH_PHONE, Promise.DISABLED: DISABLED,
-                       Promise.NAMESPACES: OTHER_JOE}
-            server.add(JOE, *(row for promise, row in special.items() if promise not in server.lacks))
-            yield server
-        finally:
-            server.close()
-    finally:
-        shutil.rmtree(folder)
+    with launched(request.param[1]) as (server, _):
+        special = {Promise.PLACES: BACKEND_USER, Promise.PASSWORDS: WITH_PHONE, Promise.DISABLED: DISABLED,
+                   Promise.NAMESPACES: OTHER_JOE}
+        server.add(JOE, *(row for promise, row in special.items() if promise not in server.lacks))
+        yield server
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Database servers that are killed, stopped and restarted while many users log in."""
 
-import shutil
 import statistics
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import pytest
 
 from popular.addresses import Endpoint
 from tests.harness.daemon import Daemon
-from tests.harness.databases import Database, UserRow, kinds
+from tests.harness.databases import Database, UserRow, kinds, launched
 from tests.harness.databases.promises import Promise
 from tests.harness.loginstream import Kind, LoginStream, Part
 from tests.harness.proxy import store
@@ -40,17 +38,9 @@ ALLOWED = {
 @pytest.fixture(scope="module", params=SERVERS)
 def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A server with one user."""
-    folder = Path(tempfile.mkdtemp(prefix="popular-"))
-    folder.chmod(0o755)
-    try:
-        server = kinds()[request.param](folder)
-        try:
-            server.add(JOE)
-            yield server
-        finally:
-            server.close()
-    finally:
-        shutil.rmtree(folder)
+    with launched(kinds()[request.param]) as (server, _):
+        server.add(JOE)
+        yield server
 
 
 @pytest.fixture

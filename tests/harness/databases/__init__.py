@@ -7,7 +7,10 @@ contract of all database modules (tests/system/test_database_contract.py) runs o
 """
 
 import pkgutil
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -75,6 +78,18 @@ class Database(Protocol):
 
 
 Launch = Callable[[Path], Database]
+
+
+@contextmanager
+def launched(launch: Launch) -> Iterator[tuple[Database, Path]]:
+    """Start a database, and give it with its folder; nothing of both is left afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="popular-"))
+    folder.chmod(0o755)
+    try:
+        with closing(launch(folder)) as database:
+            yield database, folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def kinds() -> dict[str, Launch]:
