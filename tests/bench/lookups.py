@@ -172,9 +172,10 @@ def _work(job: WorkerJob) -> None:
 def _cost(module: Asked, users: int, seconds: float, outcome: Outcome) -> Cost:
     """Ask for users; raises AssertionError for another answer than `outcome`."""
     _ask(module, users, seconds / 10, outcome)    # until caches are warm
-    wall, own, server = time.monotonic(), time.process_time(), _servers()
+    wall, server, own = time.monotonic(), _servers(), time.process_time()
     count = _ask(module, users, seconds, outcome)
-    return Cost((time.monotonic() - wall) / count, (time.process_time() - own) / count, (_servers() - server) / count)
+    own, server, wall = time.process_time() - own, _servers() - server, time.monotonic() - wall
+    return Cost(wall / count, own / count, server / count)
 
 
 def _ask(module: Asked, users: int, seconds: float, outcome: Outcome) -> int:
