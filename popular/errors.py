@@ -93,13 +93,15 @@ class LoginRefused(PopularError):
     """A login is refused.
 
     `text` and `code` go to the client (RFC 2449, 3206); `why` is for the log only.
+    `is_guess`: user or password was wrong.
     """
 
-    def __init__(self, text: str, *, code: str, why: str) -> None:
+    def __init__(self, text: str, *, code: str, why: str, is_guess: bool = False) -> None:
         super().__init__(why)
         self.text = text
         self.code = code
         self.why = why
+        self.is_guess = is_guess
 
 
 class StoreError(PopularError):

@@ -99,3 +99,13 @@ TOO_MANY_SESSIONS = Message(
 APP_PASSWORD = Message(
     0x0262, INF, "app_password", "user label client",
     "The user who has just logged in used one of several passwords of theirs, that with this label.  Nothing to do.")
+CLIENT_LIMITED = Message(
+    0x0266, ERR, "client_limited", "client vserv why",
+    "A connection was closed at once because of a limit for clients; why: denied (a list of networks), failed_logins, "
+    "address_rate or network_rate (too many new connections), address or network (too many open ones).  If the client "
+    "is a load balancer, or many people share its address, add it to `exempt`; else nothing to do.  Like the next, "
+    "limited by `peerlines`.")
+LOGIN_UNCHECKED = Message(
+    0x0267, ERR, "login_unchecked", "user namespace client",
+    "A login was refused without a check of the password, because of failed logins before (`maxfailures`).  Nothing to "
+    "do, but many such lines for one client are an attack.")

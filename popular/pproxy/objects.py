@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from popular.addresses import Endpoint
 from popular.config.kinds import MAX_TEXT, Address, Addresses, Bool, Choice, File, Id, Int, String, Time
+from popular.config.netkinds import NetworkList
 from popular.config.setting import ObjectClass, Setting, place
 from popular.config.store import Config, Item, Values
 from popular.daemon.admin.capa import CAPA, list_of
@@ -19,6 +20,8 @@ from popular.daemon.tls import IMPLICIT, OFF, STARTTLS, Tls, tls_rows, want_read
 from popular.errors import ConfigError, Mistake, StartError
 from popular.net.wire import Wire
 from popular.pop3 import capability
+from popular.pproxy.limits.configured import client_limits
+from popular.pproxy.limits.clients import ClientLimits
 from popular.pproxy.userformat import NameForm, UserFormat
 
 if TYPE_CHECKING:
@@ -41,6 +44,13 @@ VSERV = ObjectClass("vserv", "Virtual servers: addresses that clients connect to
     Setting("userformat", UserFormat(), None,
             "How names of users are made uniform before the database modules see them, for example lower; see "
             "popular.conf(5).  When not set, they stay as they are."),
+    Setting("allow", NetworkList(), None, "Networks that may connect; when not set, all."),
+    Setting("deny", NetworkList(), None, "Networks that may not connect, even if `allow` names them."),
+    *(Setting(name, Int(0, 1_000_000), None, "Overrides the variable of this name; what is counted are the connections "
+              "to all virtual servers.")
+      for name in ("addresssessions", "networksessions", "addressrate", "networkrate")),
+    *(Setting(name, Int(0, 10_000), None, "Overrides the variable of this name.")
+      for name in ("usersessions", "maxfailures")),
 ))
 
 BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes; database modules name them by id.", (
@@ -91,6 +101,7 @@ class Vserv:
     tls: Tls | None = None
     smtpafterpop: bool = False
     userformat: NameForm = NameForm()
+    limits: ClientLimits = ClientLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +182,17 @@ def _vserv(item: Item, config: Config, tls: Tls | None) -> Vserv:
     return Vserv(item.ident, values.text("namespace"), values.text("banner"), values.flag("enabled"),
                  list_of(item, config, ()), list_of(item, config, capability.TRANSACTION),
                  values.text("plaintextauth"), tls, values.flag("smtpafterpop"),
-                 cast(NameForm, values["userformat"] or NameForm()))
+                 cast(NameForm, values["userformat"] or NameForm()), client_limits(layered(values, config)))
+
+
+def layered(own: Values, config: Config) -> Values:
+    """Return the values of an object; where it does not give a key, the variable of the same name counts."""
+    return Values({**own, **config.variables, **{name: value for name, value in own.items() if value is not None}})
 
 
 def _backend(item: Item, config: Config) -> Backend:
     own = item.values
-    # If the backend does not give a key, the variable of the same name counts.
-    layered = Values({**config.variables, **{name: value for name, value in own.items() if value is not None}})
+    values = layered(own, config)
     address = own.endpoint("address")
     return Backend(
         ident=item.ident,
@@ -187,11 +202,11 @@ def _backend(item: Item, config: Config) -> Backend:
         source=own.optional_text("source"),
         enabled=own.flag("enabled"),
         drain=own.flag("drain"),
-        softfail=layered.flag("softfail"),
-        checktimeout=layered.seconds("checktimeout"),
-        checktries=layered.integer("checktries"),
-        connecttimeout=layered.seconds("connecttimeout"),
-        logintimeout=layered.seconds("logintimeout"),
+        softfail=values.flag("softfail"),
+        checktimeout=values.seconds("checktimeout"),
+        checktries=values.integer("checktries"),
+        connecttimeout=values.seconds("connecttimeout"),
+        logintimeout=values.seconds("logintimeout"),
         tls=own.text("tls"),
         secure=_secure(item) if own.text("tls") != OFF else None,
     )

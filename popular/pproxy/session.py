@@ -5,7 +5,7 @@ What the client has sent ahead is kept through every change of state and is rela
 """
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from popular.config.store import Config
 from popular.daemon.admin.sessions import totals_of
@@ -26,10 +26,13 @@ from popular.pop3.maildrop import EmptyMaildrop
 from popular.pop3.transaction import TransactionState
 from popular.pproxy import messages
 from popular.pproxy.backend import BackendLink, BackendRefused, Unanswered
+from popular.pproxy.limits.guesses import LoginGuard
 from popular.pproxy.objects import ProxyConfig, Vserv
 from popular.pproxy.routing import NoRoute, Route, find_route
 from popular.statefile.counters import ProxyOutcome
+from popular.statefile.layout import CountedBy
 from popular.statefile.reader import Row
+from popular.statefile.slot import session_key
 
 if TYPE_CHECKING:
     from popular.pproxy.recorder import Recorder
@@ -51,7 +54,7 @@ class ProxySession:
     """One client of the proxy."""
 
     def __init__(self, config: ProxyConfig, chain: Chain, session: Session, vserv: Vserv,
-                 recorder: "Recorder | None" = None) -> None:
+                 recorder: "Recorder | None" = None, guard: LoginGuard | None = None) -> None:
         self.config = config
         self.chain = chain
         self.session = session
@@ -64,11 +67,12 @@ class ProxySession:
         self.user = ""
         self.route: Route | None = None
         self.pdm = ""          # the module that named it
-        self.place = 0         # the number of the mailbox that the user has logged in to; 0: none, or a master session
+        self.mailbox = 0       # the key of the mailbox that the user has logged in to; 0: none, or a master session
         self.outcome = ProxyOutcome.NO_LOGIN
         self.end_reason = ""   # why it ended so, where that is known
         self.recorder = recorder if vserv.smtpafterpop else None
         self.unrecorded = False    # the client may send mail, but is not recorded yet
+        self.guard = guard         # None: failed logins have no limit here
 
     def run(self) -> None:
         """Serve the client; raises Gone if they leave or misbehave."""
@@ -114,10 +118,19 @@ class ProxySession:
                 self.outcome = ProxyOutcome.QUIT
                 return None
             asked = time.monotonic()
+            self.user, self.route, self.pdm = self.vserv.userformat.applied(credentials.user), None, ""
+            self.slot.call_user(self.user)
+            if self.guard is not None and not self.guard.may_try(self.vserv.namespace, self.user):
+                self.refuse_unchecked()
             try:
-                return self.admit(self.authenticate(credentials))
+                login = self.admit(self.authenticate(credentials.password))
+                if self.guard is not None:
+                    self.guard.succeeded()
+                return login
             except LoginRefused as why:
                 self.outcome = ProxyOutcome.REFUSED
+                if self.guard is not None and why.is_guess:
+                    self.guard.failed()
                 self.slot.leave_backend()
                 self.pause_until(asked + min(self.config.authdelay * 2 ** attempt, _MAX_DELAY))
                 self.wire.reply(False, why.text, why.code)
@@ -140,12 +153,19 @@ class ProxySession:
             assert self.vserv.tls is not None    # else STLS does not exist
             self.session.start_tls(self.vserv.tls)
 
-    def authenticate(self, credentials: Credentials) -> Route:
+    def refuse_unchecked(self) -> NoReturn:
+        """Refuse a login after too many failed ones, and end the session: to wait would keep the child; raises Gone."""
+        self.outcome = ProxyOutcome.REFUSED
+        self.slot.count("logins_unchecked")
+        self.session.note_peer(messages.LOGIN_UNCHECKED, user=self.user, namespace=self.vserv.namespace,
+                               client=self.client)
+        self.wire.reply(False, "Too many failed logins, please try again later", "SYS/TEMP")
+        raise Gone("too many failed logins")
+
+    def authenticate(self, password: bytes) -> Route:
         """Ask the database modules who the user is and where their mail is; raises LoginRefused."""
-        self.user, self.route, self.pdm = self.vserv.userformat.applied(credentials.user), None, ""
-        self.slot.call_user(self.user)
         verdict = self.session.child.lend(self.chain.check, Request(
-            user=self.user, password=credentials.password, ip=self.session.peer.host,
+            user=self.user, password=password, ip=self.session.peer.host,
             protocol="pop3", namespace=self.vserv.namespace, vserv=self.vserv.ident))
         for step in verdict.steps:
             self.count_step(step)
@@ -153,7 +173,7 @@ class ProxySession:
         match verdict:
             case Verdict(outcome=Outcome.OK, found=Found() as found):
                 try:
-                    self.route = route = find_route(self.config.backends, found, credentials.password)
+                    self.route = route = find_route(self.config.backends, found, password)
                 except NoRoute as why:
                     self.slot.count("logins_failed")
                     self.log.note(messages.ROUTE_UNUSABLE, **who, why=str(why), client=self.client)
@@ -162,8 +182,9 @@ class ProxySession:
                 self.slot.count("logins")
                 self.session.child.has_login = True
                 self.slot.call_backend(route.backend.ident)
-                self.place = 0 if route.master else self.slot.call_place(
+                self.mailbox = 0 if route.master else session_key(
                     self.vserv.namespace, route.backend.ident, route.where)
+                self.slot.count_by(CountedBy.MAILBOX, self.mailbox)
                 self.log.note(messages.LOGIN, **who, backend=route.backend.ident, protocol=route.protocol,
                               mailbox=route.where, master=route.master, client=self.client)
                 if found.label:
@@ -175,7 +196,7 @@ class ProxySession:
                 raise LoginRefused(BROKEN, code="SYS/TEMP", why=verdict.why)
         self.slot.count("logins_refused")
         self.log.note(messages.LOGIN_REFUSED, **who, client=self.client, why=verdict.why or verdict.outcome.value)
-        raise LoginRefused(_WRONG, code="AUTH", why=verdict.why)
+        raise LoginRefused(_WRONG, code="AUTH", why=verdict.why, is_guess=True)
 
     def count_step(self, step: Step) -> None:
         """Count a question to a module, or an answer from the cache; log one that is stale."""
@@ -194,8 +215,9 @@ class ProxySession:
     def admit(self, route: Route) -> Empty | BackendLink:
         """Choose between the empty mailbox and the backend, and answer the client's PASS; raises LoginRefused."""
         where = self.where(route)
-        if route.sessions and self.place:
-            self.limit_sessions(route.sessions)
+        most = route.sessions or self.vserv.limits.usersessions
+        if most and self.mailbox:
+            self.limit_sessions(most)
         if not self.vserv.enabled:
             self.log.note(messages.VSERV_DISABLED, vserv=self.vserv.ident, client=self.client)
             return self.empty(route, ProxyOutcome.VSERV_DISABLED)
@@ -217,7 +239,7 @@ class ProxySession:
         Sessions with the same mailbox are theirs, since databases may take several spellings for the same name.
         """
         patience = time.monotonic() + _LEAVING_SECONDS
-        while (sessions := self.slot.sessions_at(self.place)) > most:
+        while (sessions := self.slot.sessions_with(CountedBy.MAILBOX, self.mailbox)) > most:
             if time.monotonic() >= patience:
                 self.log.note(messages.TOO_MANY_SESSIONS, user=self.user, namespace=self.vserv.namespace,
                               sessions=most, client=self.client)
@@ -255,12 +277,13 @@ class ProxySession:
             link = BackendLink.open(route, self.session.id, self.session.child.reserved.place_backend)
         except BackendRefused as why:
             self.slot.count("backend_refused")
-            if why.is_guess and not route.is_vouched:    # it was the client's own password, not checked before
+            is_guess = why.is_guess and not route.is_vouched
+            if is_guess:    # it was the client's own password, not checked before
                 self.log.note(messages.LOGIN_REFUSED, user=self.user, namespace=self.vserv.namespace,
                               client=self.client, pdm=self.pdm, why=f"backend {route.backend.ident}: {why}")
             else:
                 self.log.note(messages.BACKEND_REFUSED, **self.where(route), answer=str(why))
-            raise LoginRefused(why.answer.text, code=why.answer.code, why=str(why)) from why
+            raise LoginRefused(why.answer.text, code=why.answer.code, why=str(why), is_guess=is_guess) from why
         except BackendError as why:
             self.log_nul(why)
             return self.out_of_reach(route, why)

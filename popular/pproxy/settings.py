@@ -4,8 +4,10 @@ Read by the starter (INI file, options, documents) and by the master (`show`, `s
 """
 
 from popular.config.kinds import Bool, Dir, File, Id, Int, Off, Time
+from popular.config.netkinds import NetworkList, Prefixes
 from popular.config.setting import Schema, Setting
-from popular.daemon.settings import METRICS_ROWS, POOL_ROWS, process_rows
+from popular.daemon.settings import METRICS_ROWS, POOL_ROWS, SESSIONLIMIT, process_rows
+from popular.networks import Networks, PrefixLengths
 from popular.paths import CAPADIR, SMTPFILE
 from popular.pproxy.objects import CLASSES
 
@@ -30,6 +32,36 @@ _LOGIN_ROWS = (
             "First part of every session id, up to 32 characters; the host name without its domain when not set."),
     Setting("allowsslv2", Off(), False, "Always off, because SSL 2 no longer exists; for old rc files."),
     Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that virtual servers name."),
+)
+
+_CLIENT_ROWS = (
+    Setting("exempt", NetworkList(), Networks.read(("127.0.0.0/8", "::1"), "127.0.0.0/8, ::1"),
+            "Networks whose clients have none of the limits below: load balancers, webmail, monitoring; none: no such "
+            "network.  A balancer that is missing here shares one address's limits among all its clients."),
+    Setting("addressprefix", Prefixes(), PrefixLengths(32, 64),
+            "How many bits of an IPv4 and of an IPv6 address count as one address."),
+    Setting("networkprefix", Prefixes(), PrefixLengths(24, 48),
+            "How many bits of an IPv4 and of an IPv6 address count as one network."),
+    Setting("addresssessions", Int(0, SESSIONLIMIT), None,
+            "Open connections of one address; further ones are closed at once.  When not set, a tenth of maxsession, "
+            "but at least 10; 0 is no limit."),
+    Setting("networksessions", Int(0, SESSIONLIMIT), None,
+            "The same for a network; when not set, a quarter of maxsession, but at least 20."),
+    Setting("addressrate", Int(0, 1_000_000), 300,
+            "New connections of one address in a minute; 0 is no limit.  So many may come at once, if none came "
+            "before."),
+    Setting("networkrate", Int(0, 1_000_000), 1200, "The same for a network."),
+    Setting("usersessions", Int(0, SESSIONLIMIT), 20,
+            "Sessions with the same mailbox, unless the user's record says otherwise; a further one is refused as "
+            "[IN-USE].  0 is no limit."),
+    Setting("maxfailures", Int(0, 10_000), 10,
+            "Failed logins of an address, also over several connections; then further ones are refused without asking "
+            "a database.  A user who has logged in from the address before is judged only by failures for their own "
+            "name.  If a network or a user has ten times as many, the limit of each address is one.  0 is no limit."),
+    Setting("failuretime", Time(1, 86400), 60.0, "Time after which one failed login is forgotten."),
+    Setting("denyfile", File(), None,
+            "File of networks that may not connect, in addition to `deny`: separated by blanks, commas or line ends; # "
+            "begins a comment.  Read at the start, by reload and with each other change."),
 )
 
 _BACKEND_ROWS = (
@@ -78,6 +110,6 @@ _SMTP_ROWS = (
 )
 
 SCHEMA = Schema("pproxy", (
-    *process_rows("pproxy"), *POOL_ROWS, *METRICS_ROWS, *_PORT_ROWS, *_LOGIN_ROWS, *_BACKEND_ROWS, *_PDM_ROWS,
-    *_SMTP_ROWS),
+    *process_rows("pproxy"), *POOL_ROWS, *METRICS_ROWS, *_PORT_ROWS, *_LOGIN_ROWS, *_CLIENT_ROWS, *_BACKEND_ROWS,
+    *_PDM_ROWS, *_SMTP_ROWS),
     CLASSES, purpose="POP3 proxy: finds out who a client is and where their mail is, and connects them to it.")

@@ -10,23 +10,25 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from popular.addresses import is_ip
+from popular.addresses import Endpoint, is_ip
 from popular.config.setting import place, quoted
 from popular.config.store import Config, Item, gather
 from popular.daemon.child.accept import AcceptJob, tls_of
-from popular.daemon.child.session import Connection, Session, new_sid
+from popular.daemon.child.session import Connection, Session, new_sid, note_limited
 from popular.daemon.messages import START
 from popular.daemon.settings import pool_limits, pool_mistakes
 from popular.daemon.spec import DaemonSpec, Job, Listen, Listener, metrics_listens
 from popular.daemon.tls import STARTTLS, Tls, load_tls, note_ending
-from popular.errors import Mistake, PdmError
+from popular.errors import ConfigError, Mistake, PdmError
 from popular.log.writer import Log
 from popular.paths import RINGSOCKET
 from popular.pdm.chain import Chain
 from popular.pdm.runner import Asked
 from popular.pdm.secrets import DRIVERS
 from popular.pproxy.commands import commands
-from popular.pproxy.messages import SHUTDOWN_PROXY
+from popular.pproxy.limits.clients import ClientCounts
+from popular.pproxy.limits.configured import denied_by_file
+from popular.pproxy.messages import CLIENT_LIMITED, SHUTDOWN_PROXY
 from popular.pproxy.modules.configured import configured_module
 from popular.pproxy.modules.keeper import WorkerKeeper
 from popular.pproxy.modules.output import ModuleOutput
@@ -56,6 +58,15 @@ class _Proxy:
     chain: Chain
     log: Log
     recorder: "Recorder | None" = None    # of clients that may send mail; None: no client was ever to be recorded
+    clients: ClientCounts | None = None        # None: they have no limits
+
+    def admit(self, owner: str, peer: Endpoint, child: Child) -> bool:
+        """Tell whether a client may connect; count and log it if not."""
+        why = self.clients.objection(self.config.vservs[owner].limits, peer.host, child.slot) if self.clients else ""
+        if why:
+            child.slot.count(f"client_{why}")
+            note_limited(self.log, peer.host, CLIENT_LIMITED, client=str(peer), vserv=owner, why=why)
+        return not why
 
     def serve(self, connection: Connection, child: Child) -> None:
         """Serve one client."""
@@ -64,7 +75,9 @@ class _Proxy:
         try:
             with Session(connection, child, self.log, sid=sid, idle=config.idletimeout,
                          maxline=config.maxline) as session:
-                story = ProxySession(config, self.chain, session, config.vservs[connection.owner], self.recorder)
+                vserv = config.vservs[connection.owner]
+                guard = self.clients.guard(vserv.limits, connection.peer.host) if self.clients else None
+                story = ProxySession(config, self.chain, session, vserv, self.recorder, guard)
                 story.run()
             if story.unrecorded:    # now no client waits any more
                 story.record_late()
@@ -79,10 +92,16 @@ class ProxyJob(AcceptJob):
     def __init__(self, proxy: _Proxy, maxuse: int, tls: Mapping[str, Tls] = MappingProxyType({}),
                  workers: "WorkerJob | None" = None) -> None:
         """Take what all children share, the TLS of virtual servers, and the work of PDM workers if there are any."""
-        super().__init__(maxuse, proxy.serve, tls)
+        super().__init__(maxuse, proxy.serve, tls, proxy.admit)
         self.proxy = proxy
         self.recorder = proxy.recorder
         self.workers = workers
+
+    @property
+    def reads_files(self) -> bool:
+        """Tell whether there are certificates or lists of networks."""
+        return super().reads_files or any(
+            vserv.limits.denied_by_file.text for vserv in self.proxy.config.vservs.values())
 
     def run(self, child: Child, listeners: Sequence[Listener]) -> int:
         """Work as every child that accepts connections."""
@@ -98,10 +117,19 @@ def check(config: Config) -> list[Mistake]:
     return gather([
         partial(pool_mistakes, config),
         partial(_variable_mistakes, config),
+        partial(_file_mistakes, config),
         *(partial(_backend_mistakes, item) for item in config.items("backend")),
         *(partial(unusable, item, config) for cls in ("vserv", "backend") for item in config.items(cls)),
         *(partial(_module_mistakes, item, config) for item in config.items("pdm")),
     ])
+
+
+def _file_mistakes(config: Config) -> Sequence[Mistake]:
+    try:
+        denied_by_file(config.variables)
+    except ConfigError as why:
+        return why.mistakes
+    return []
 
 
 def _variable_mistakes(config: Config) -> list[Mistake]:
@@ -164,7 +192,8 @@ def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     chain = Chain(asked, config.variables.seconds("pdmtimeout"), log.note, ModuleOutput(log))
     tls = load_tls("vserv", config.items("vserv"), tls_of(former), log)
     note_ending(tls, log)
-    proxy = _Proxy(proxy_config(config, tls), chain, log, find_recorder(config, log, former))
+    clients = former.proxy.clients if isinstance(former, ProxyJob) else None
+    proxy = _Proxy(proxy_config(config, tls), chain, log, find_recorder(config, log, former), clients or ClientCounts())
     return ProxyJob(proxy, config.variables.integer("maxuse"), tls, workers)
 
 

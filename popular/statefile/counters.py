@@ -130,6 +130,16 @@ CACHE = _counted(
         ("misses", 31, "Questions for which the cache had no answer."),
         ("stale", 32, "Stale answers from the cache, used because a database module failed."))),
     labels=("result",))
+CLIENTS_REFUSED = _counted(
+    "clients_refused", "Connections that were closed at once because of a limit for clients, by which.",
+    *(Counter(f"client_{value}", column, word, help, _PROXY, value) for value, column, word, help in (
+        ("denied", 33, "by lists of networks", "Connections of clients whose network is denied."),
+        ("failed_logins", 34, "after failed logins", "Connections of addresses with too many failed logins."),
+        ("address_rate", 35, "too often by address", "Connections of addresses that had too many in a minute."),
+        ("network_rate", 36, "too often by network", "Connections of networks that had too many in a minute."),
+        ("address", 37, "too many of an address", "Connections of addresses that had too many open."),
+        ("network", 38, "too many of a network", "Connections of networks that had too many open."))),
+    labels=("reason",), line="clients refused")
 UNNAMED = _counted("unnamed_sessions", "Sessions of objects for whose names the state file has no room.")
 
 # In the order of output; those without counters are about the file's names and failures.
@@ -137,6 +147,9 @@ COUNTED = (
     _counted("sessions", "Sessions that have begun.", Counter("sessions", 0, rate="sessions", is_main=True)),
     ENDED, *PER_CLASS.values(), UNNAMED,
     _counted("connections_refused", "Connections refused because of the system load.", Counter("load_refused", 1)),
+    CLIENTS_REFUSED,
+    _counted("logins_unchecked", "Logins refused without a check of the password, after too many failed ones.",
+             Counter("logins_unchecked", 39, "not checked", programs=_PROXY), line="logins"),
     _counted("received_bytes", "Octets that came from clients.", Counter("bytes_in", 2)),
     _counted("sent_bytes", "Octets that went to clients.", Counter("bytes_out", 3)),
     _counted("logins", "What the database said to logins; failed: it could not tell.",

@@ -7,7 +7,7 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
     header         4096 octets at 0
         0   8s  POPULAR\\0
         8   8s  PROXY\\0\\0\\0 or SERVER\\0\\0
-       16   I   version: 3
+       16   I   version: 4
        20   I   octets of the header: 4096
        24   I   slots
        28   I   octets of a slot record: 384
@@ -60,12 +60,13 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
        64   64s session id
       128   48s client's address
       176   200s user; in pserv the mailbox
-      376   I   where the user has logged in, as a number that means something only to the children of one master; 0:
-                not logged in, or a master session
       380   I   the sequence number again
     rows           one of the master's own, then one for each slot: counters that only grow
         0   64Q the counters of the program by their columns (counters.py)
       512   256Q sessions of each name, or what else its class counts
+    keys           three arrays with a number for each slot, at the next page: by what open sessions are counted, in the
+                   order of CountedBy; the numbers mean something only to the children of one master, 0 is none
+        0   Q   of slot 0, and so on
 
 A writer first makes the second sequence number the coming even one, then the first one odd; writes;
 and makes the first one even.  So a reader that finds the first number even and unchanged after
@@ -82,7 +83,7 @@ from enum import IntEnum
 from popular.statefile.counters import ENDED, counters_of
 
 MAGIC = b"POPULAR\0"
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 
 HEADER_SIZE = 4096
 FIXED = struct.Struct("=8s8sIIIIQIIQIIQQQ32s64s")
@@ -97,7 +98,7 @@ NAMES = 256
 NAMES_AT = HEADER_SIZE
 
 SLOT_SIZE = 384
-SLOT = struct.Struct("=iIHHH2xB3xQQddd64s48s200sI")   # after the sequence number
+SLOT = struct.Struct("=iIHHH2xB3xQQddd64s48s200s4x")   # after the sequence number
 MOVING = struct.Struct("=B3xQQdd")                    # the part of it that every change of state writes
 MOVING_AT = 20
 NAMED = struct.Struct("=HH")
@@ -107,8 +108,7 @@ SID = struct.Struct("=64s")
 SID_AT = 64
 USER = struct.Struct("=200s")
 USER_AT = 176
-PLACE = struct.Struct("=I")
-PLACE_AT = 376
+KEY = struct.Struct("=Q")
 
 # Why a login at a backend failed, with the texts of pstatus(1).  They are few, so children report them to the
 # master, which counts them: columns for each backend in each slot's row would make a row seven times as long.
@@ -171,6 +171,14 @@ class SessionState(IntEnum):
 STATES = {state.name.lower(): state for state in SessionState}
 
 
+class CountedBy(IntEnum):
+    """What open sessions are counted by: each slot has a key of each."""
+
+    ADDRESS = 0    # of the client
+    NETWORK = 1    # of the client
+    MAILBOX = 2    # to which the session has logged in
+
+
 class LimitState(IntEnum):
     """How close sessions or load are to their limit (spec 5.3)."""
 
@@ -221,7 +229,8 @@ class Layout:
         self.slots = slots
         self.slots_at = _whole_pages(FAILURES_AT + NAMES * FAILURE_SIZE)   # offset of the slot records
         self.rows_at = _whole_pages(self.slots_at + slots * SLOT_SIZE)     # offset of the rows
-        self.size = self.rows_at + (slots + 1) * ROW_SIZE                  # octets of the file
+        self.keys_at = _whole_pages(self.rows_at + (slots + 1) * ROW_SIZE)     # offset of the keys
+        self.size = self.keys_at + len(CountedBy) * slots * KEY.size           # octets of the file
 
     def slot_at(self, slot: int) -> int:
         """Return the offset of a slot's record."""
@@ -230,6 +239,10 @@ class Layout:
     def row_at(self, slot: int) -> int:
         """Return the offset of a slot's row; slot -1 is the master."""
         return self.rows_at + (slot + 1) * ROW_SIZE
+
+    def key_at(self, by: "CountedBy", slot: int) -> int:
+        """Return the offset of the key of a slot's session."""
+        return self.keys_at + (by * self.slots + slot) * KEY.size
 
     def places(self) -> tuple[int, ...]:
         """Return the numbers of the header that describe the layout, in its order from octet 16."""

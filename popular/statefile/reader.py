@@ -173,7 +173,7 @@ class StateFileView:
 def parse_row(octets: bytes, slot: int, names: Mapping[int, tuple[str, str]]) -> Row:
     """Return what a whole slot record says."""
     (pid, sessions, owner, backend, port, state, bytes_in, bytes_out, activity, entered, started, sid, client,
-     user, _) = SLOT.unpack_from(octets, SEQUENCE_SIZE)
+     user) = SLOT.unpack_from(octets, SEQUENCE_SIZE)
     host = _text(client)
     return Row(slot, pid, _state(state), sessions, _text(sid), Endpoint(host, port) if host else None,
                names.get(owner, ("", ""))[1], names.get(backend, ("", ""))[1], _text(user), bytes_in, bytes_out,

@@ -12,13 +12,13 @@ from mmap import mmap
 
 from popular.addresses import Endpoint
 from popular.statefile.layout import (
-    COLUMNS, ENDED_AT, FAILURE_COLUMNS, FAILURES, LOAD_STATE_AT, MOVING, MOVING_AT, NAMED, NAMED_AT, PLACE, PLACE_AT,
-    ROW_SIZE, SEQUENCE, SEQUENCE_SIZE, SID, SID_AT, SLOT, SLOT_SIZE, SLOTS_USED_AT, USER, USER_AT, Layout, LimitState,
+    COLUMNS, ENDED_AT, FAILURE_COLUMNS, FAILURES, KEY, LOAD_STATE_AT, MOVING, MOVING_AT, NAMED, NAMED_AT, ROW_SIZE,
+    SEQUENCE, SEQUENCE_SIZE, SID, SID_AT, SLOT, SLOT_SIZE, SLOTS_USED_AT, USER, USER_AT, CountedBy, Layout, LimitState,
     SessionState, StateFileKind)
 from popular.statefile.seqlock import Sequenced
 
 _MAX_LOAD_STATE = int(LimitState.MAX)
-_MAX_PLACE = 0xffffffff
+_MAX_KEY = 0xffff_ffff_ffff_ffff
 
 
 class ChildSlot:
@@ -56,7 +56,7 @@ class ChildSlot:
         self._state = SessionState.IDLE
         self._entered = now = time.time()
         self._record.write(SLOT, SEQUENCE_SIZE, os.getpid(), self._sessions, 0, 0, 0, SessionState.IDLE, 0, 0,
-                           now, now, 0.0, b"", b"", b"", 0)
+                           now, now, 0.0, b"", b"", b"")
 
     def begin(self, client: Endpoint, owner: str, sid: str = "") -> None:
         """Report that a session begins on a listener of the object `owner`; the rest is reported once it is known."""
@@ -65,7 +65,7 @@ class ChildSlot:
         self._bytes_in = self._bytes_out = 0
         self._entered = self._activity = now = time.time()
         self._record.write(SLOT, SEQUENCE_SIZE, os.getpid(), self._sessions, self._owner, 0, client.port, self._state,
-                           0, 0, now, now, now, _octets(sid), _octets(client.host), b"", 0)
+                           0, 0, now, now, now, _octets(sid), _octets(client.host), b"")
         self.count("sessions")
         self._row[COLUMNS + self._owner] += 1
 
@@ -74,6 +74,9 @@ class ChildSlot:
         self._state = state
         self._entered = time.time()
         self._move(bytes_in, bytes_out, self._entered)
+        if state is SessionState.CLOSING:
+            for by in CountedBy:
+                self.count_by(by, 0)
 
     def progress(self, bytes_in: int, bytes_out: int) -> None:
         """Report the octets so far; unchanged numbers are not written."""
@@ -97,24 +100,17 @@ class ChildSlot:
     def leave_backend(self) -> None:
         """Report that the login was refused: the session has no backend any more."""
         self._record.write(NAMED, NAMED_AT, self._owner, 0)
-        self._record.write(PLACE, PLACE_AT, 0)
+        self.count_by(CountedBy.MAILBOX, 0)
 
-    def call_place(self, *words: str) -> int:
-        """Report that the session has logged in to the place that `words` name; return the place's number."""
-        number = hash(words) & _MAX_PLACE or 1    # the same in all children, as the master's salt of hashes is theirs
-        self._record.write(PLACE, PLACE_AT, number)
-        return number
+    def count_by(self, by: CountedBy, key: int) -> None:
+        """Have this session counted under `key` until it is closing; 0: under none."""
+        KEY.pack_into(self._memory, self._layout.key_at(by, self.number), key)
 
-    def sessions_at(self, place: int) -> int:
-        """Return how many sessions of all children have logged in to a place.
-
-        Sessions that are closing do not count.  Other children wrote what is read here.
-        """
+    def sessions_with(self, by: CountedBy, key: int) -> int:
+        """Return how many sessions of all children have `key`.  Other children wrote what is read here."""
         [used] = SEQUENCE.unpack_from(self._memory, SLOTS_USED_AT)
-        records = self._memory[self._layout.slots_at:self._layout.slot_at(min(used, self._layout.slots))]
-        places = memoryview(records).cast("I")[PLACE_AT // PLACE.size::SLOT_SIZE // PLACE.size]
-        return sum(number == place and state != SessionState.CLOSING
-                   for number, state in zip(places.tolist(), records[MOVING_AT::SLOT_SIZE], strict=True))
+        start, end = self._layout.key_at(by, 0), self._layout.key_at(by, min(used, self._layout.slots))
+        return self._memory[start:end].count(KEY.pack(key))    # one call; parts of two keys are equal by no chance
 
     def failure(self, backend: str, kind: str) -> int:
         """Return the number of a kind of failure of a backend, for a report to the master, which counts them."""
@@ -153,6 +149,11 @@ class ChildSlot:
             self._activity = now
         self._record.write(MOVING, MOVING_AT, self._state, self._bytes_in, self._bytes_out, self._activity,
                            self._entered)
+
+
+def session_key(*words: object) -> int:
+    """Return the key for what `words` say; the same in all children, as the master's salt of hashes is theirs."""
+    return hash(words) & _MAX_KEY or 1
 
 
 def _octets(text: str, limit: int = 64) -> bytes:

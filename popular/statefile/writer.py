@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from popular.statefile.layout import (
-    CHANGING, CHANGING_AT, CHANGING_SIZE, ENDED_AT, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES_AT, FIXED, MAGIC, NAME,
-    NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, Layout, StateFileKind)
+    CHANGING, CHANGING_AT, CHANGING_SIZE, ENDED_AT, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES_AT, FIXED, KEY, MAGIC, NAME,
+    NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, CountedBy, Layout, StateFileKind)
 from popular.statefile.reader import Row, parse_row
 from popular.statefile.seqlock import Sequenced, whole_records
 from popular.statefile.slot import ChildSlot
@@ -24,7 +24,7 @@ _PATIENCE = 0.005    # seconds that the master waits for a child that lost the p
 
 _NO_ROOM = "no room"
 
-_FREE = (*(0,) * 11, *(b"",) * 3, 0)
+_FREE = (*(0,) * 11, *(b"",) * 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +132,8 @@ class StateFile:
     def clear(self, slot: int) -> None:
         """Free the record of a dead child, which may have left it half written."""
         Sequenced(self._memory, self.layout.slot_at(slot), SLOT_SIZE).write(SLOT, SEQUENCE_SIZE, *_FREE)
+        for by in CountedBy:
+            KEY.pack_into(self._memory, self.layout.key_at(by, slot), 0)
 
     def count(self, counter: str) -> None:
         """Add one to a counter of the master's own."""
@@ -245,6 +247,8 @@ class StateFile:
         """Get room for so many slots; the rest of the file stays a hole."""
         os.posix_fallocate(fd, 0, self.layout.slot_at(slots))
         os.posix_fallocate(fd, self.layout.rows_at, (slots + 1) * ROW_SIZE)
+        for by in CountedBy:
+            os.posix_fallocate(fd, self.layout.key_at(by, 0), max(1, slots) * KEY.size)
 
     @property
     def _new(self) -> str:

@@ -51,15 +51,15 @@ StartDaemon = Callable[..., Daemon]
 
 
 @pytest.fixture
-def found(tmp_path: Path) -> Callable[[Path], list[str]]:
-    """A function (log) that returns the addresses that the filter finds, one for each line that it takes."""
+def found(tmp_path: Path) -> Callable[..., list[str]]:
+    """A function (log, filter) that returns the addresses that a filter finds, one for each line that it takes."""
     program = need_program("fail2ban-regex")
     folder = tmp_path / "fail2ban"
     shutil.copytree(DEFAULTS, folder)
     shutil.copytree(SAMPLES, folder, dirs_exist_ok=True)
 
-    def find(log: Path) -> list[str]:
-        done = subprocess.run([program, "-c", str(folder), "--out", "<ip>", str(log), "popular"],
+    def find(log: Path, name: str = "popular") -> list[str]:
+        done = subprocess.run([program, "-c", str(folder), "--out", "<ip>", str(log), name],
                               capture_output=True, text=True, timeout=30, check=True)
         return done.stdout.split()
 
@@ -117,6 +117,27 @@ def test_guesses_are_found_in_syslog(start: StartDaemon, rundir: Path, found, lo
     mail_log = rundir / "mail.log"
     mail_log.write_text("".join(f"{date}mx1 pproxy[{rest}\n" for date, rest in heads))
     assert found(mail_log) == GUESSES
+
+
+@BOTH
+def test_who_meets_a_limit_is_found(start: StartDaemon, rundir: Path, found: Callable[..., list[str]],
+                                    logformat: str) -> None:
+    """The guess after one too many, where somebody has logged in before, and a connection where nobody has."""
+    proxy = start_proxy(start, rundir, store(NOWHERE), exempt="none", maxfailures=1, logformat=logformat)
+
+    def visit(source: str, user: str, password: str) -> None:
+        with PopClient(proxy.endpoint("main"), source=source) as client:
+            if client.line().startswith(b"+OK"):
+                client.ok(f"USER {user}")
+                client.command(f"PASS {password}")
+
+    visit(HONEST, XENIA, PASSWORD)
+    for source in (HONEST, HONEST, GUESSER, GUESSER):
+        visit(source, USERS[-1], "guess")
+    proxy.wait_log("client_limited")
+    proxy.wait_log("session_end", count=4)
+    assert found(proxy.logfile) == [HONEST, HONEST, GUESSER]
+    assert found(proxy.logfile, "popular-limits") == [GUESSER]
 
 
 @BOTH

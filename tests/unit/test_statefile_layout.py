@@ -11,7 +11,8 @@ OWN = {
         "relayed", "empty", "overloaded", "vserv_disabled", "backend_disabled", "soft_failure", "refused", "quit",
         "no_login", "logins", "logins_refused", "logins_failed", "backend_refused", "checks_empty", "checks_old_mail",
         "checks_new_mail", "checks_overloaded", "checks_failed", "check_microseconds", "cut_off", "checks_missing",
-        "workers_died", "cache_hits", "cache_misses", "cache_stale"),
+        "workers_died", "cache_hits", "cache_misses", "cache_stale", "client_denied", "client_failed_logins",
+        "client_address_rate", "client_network_rate", "client_address", "client_network", "logins_unchecked"),
     "pserv": (
         "quit", "broken_off", "refused", "no_preamble", "retrieved", "octets", "deleted", "not_deleted", "cut_off"),
 }
@@ -41,8 +42,8 @@ def test_kinds_have_room_for_their_counters(kind):
 
 
 @pytest.mark.parametrize("kind", layout.KINDS.values(), ids=["proxy", "server"])
-def test_columns_are_those_of_version_3(kind):
-    assert layout.LAYOUT_VERSION == 3
+def test_columns_are_those_of_version_4(kind):
+    assert layout.LAYOUT_VERSION == 4
     assert kind.counters == COMMON + OWN[kind.program], "a new counter stands behind all others"
     assert [row.column for row in counters_of(kind.program)] == list(range(len(kind.counters)))
 

@@ -74,7 +74,7 @@ def row_of(statefile: StateFile, slot: int = 0) -> Row:
 def test_spec_6_magic_and_version(make, kind, word):
     statefile = make(kind)
     head = Path(statefile.path).read_bytes()[:20]
-    assert head == b"POPULAR\0" + word + struct.pack("=I", 3)
+    assert head == b"POPULAR\0" + word + struct.pack("=I", 4)
 
 
 def test_numbers_stand_where_the_text_says(statefile, child_slot):
@@ -101,20 +101,6 @@ def test_numbers_stand_where_the_text_says(statefile, child_slot):
 
 
 # What a child tells
-
-def test_sessions_of_a_mailbox(statefile, child_slot):
-    children = [child_slot(number) for number in range(4)]
-    words = "main", "store1", 300 * "x"    # longer than what is shown of a user
-    for number, child in enumerate(children):
-        child.begin(CLIENT, "main")
-        assert child.sessions_at(place := child.call_place(*words)) == number + 1
-    assert children[0].call_place(*words[:2], f"{words[2]}y") != place != 0
-    children[1].enter(SessionState.CLOSING, 0, 0)
-    children[2].leave_backend()
-    assert children[0].sessions_at(place) == 1
-    statefile.clear(3)
-    assert children[0].sessions_at(place) == 0
-
 
 def test_a_session_from_begin_to_end(statefile, child_slot):
     child = child_slot(1)

@@ -18,7 +18,7 @@ from popular.daemon.admin.context import CommandContext, Commands, Handler, Resu
 from popular.daemon.admin.inquiry import Inquiry
 from popular.daemon.admin.merge import merge
 from popular.daemon.admin.reload import Reload
-from popular.daemon.child.accept import tls_of
+from popular.daemon.child.accept import reads_files, tls_of
 from popular.daemon.master.loop import Master
 from popular.daemon.messages import (
     COMMAND, COMMAND_FAILED, COMMAND_REFUSED, CONTROL_FAILED, CONTROL_STRANGER, FILE_VALUES_UNUSED, RELOADED)
@@ -143,7 +143,7 @@ class Control:
         try:
             master.want_no_end()
             merged = merge(master.config, master.base, config, given, master.spec.schema)
-            if merged.config != master.config or tls_of(master.job):    # whose files may have changed
+            if merged.config != master.config or reads_files(master.job):
                 self._changes.put(merged.config)
         except (PopularError, OSError) as why:
             return refusal(why)

@@ -34,16 +34,27 @@ _PASSING = frozenset((
 _EVENTS = 8    # handled at once; the default buffer, for 1,023 events, takes three pages of memory
 
 Serve = Callable[[Connection, Child], None]
+Admit = Callable[[str, Endpoint, Child], bool]    # gets the listener's owner and the client
 
 
 class AcceptJob:
     """Serve `maxuse` connections, one after the other."""
 
-    def __init__(self, maxuse: int, serve: Serve, tls: Mapping[str, Tls] = MappingProxyType({})) -> None:
-        """Take the function that serves one connection, and the TLS of the listeners' owners."""
+    def __init__(self, maxuse: int, serve: Serve, tls: Mapping[str, Tls] = MappingProxyType({}),
+                 admit: Admit | None = None) -> None:
+        """Take the function that serves one connection, the TLS of the listeners' owners, and what admits clients.
+
+        `admit` counts and logs those that it refuses; without it all are admitted.
+        """
         self.tls = tls
         self._maxuse = maxuse
         self._serve = serve
+        self._admit = admit
+
+    @property
+    def reads_files(self) -> bool:
+        """Tell whether the job was made from files that may have changed since, besides the INI file."""
+        return bool(self.tls)
 
     def run(self, child: Child, listeners: Sequence[Listener]) -> int:
         """Work until the child has served `maxuse` connections or is to leave; returns 0."""
@@ -52,7 +63,8 @@ class AcceptJob:
         else:
             child.retire_with_master()
             set_handler(signal.SIGXCPU, IGNORED)    # its processor time is that of many sessions
-        gate = Gate(listeners, child, frozenset(owner for owner, tls in self.tls.items() if tls.mode == IMPLICIT))
+        gate = Gate(listeners, child, frozenset(owner for owner, tls in self.tls.items() if tls.mode == IMPLICIT),
+                    self._admit)
         child.when_retired = gate.close
         for number in range(1, self._maxuse + 1):
             accepted = gate.next()
@@ -90,21 +102,41 @@ def refuse(sock: socket.socket) -> None:
         wire.linger_close()
 
 
+def turn_away(sock: socket.socket) -> None:
+    """Tell a client that is not admitted so, and close the connection at once: many such clients must not cost time.
+
+    If the client has sent data already, its system may drop the answer.
+    """
+    try:
+        sock.send(b"-ERR [SYS/TEMP] connection refused, please try again later\r\n")
+    except OSError:
+        pass    # the client has gone
+    finally:
+        sock.close()
+
+
 def tls_of(job: Job | None) -> Mapping[str, Tls]:
     """Return the TLS of a job, for its successor."""
     return job.tls if isinstance(job, AcceptJob) else MappingProxyType({})
 
 
+def reads_files(job: Job) -> bool:
+    """Tell whether a job must be made anew to see changes of files other than the INI file."""
+    return isinstance(job, AcceptJob) and job.reads_files
+
+
 class Gate:
     """The listeners of one child, on which it waits for connections."""
 
-    def __init__(self, listeners: Sequence[Listener], child: Child, mute: frozenset[str] = frozenset()) -> None:
+    def __init__(self, listeners: Sequence[Listener], child: Child, mute: frozenset[str] = frozenset(),
+                 admit: Admit | None = None) -> None:
         """Watch `listeners`, and the descriptors that tell `child` to leave; raises OSError.
 
         On listeners of the owners in `mute`, nothing can be sent in clear text.
         """
         self._child = child
         self._mute = mute
+        self._admit = admit
         self._listeners = {listener.sock.fileno(): listener for listener in listeners}
         self._waits_for_none = not listeners    # waits only for the end, as nothing is configured yet
         self._epoll = select.epoll()
@@ -114,7 +146,7 @@ class Gate:
             self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
     def next(self) -> "tuple[Listener, socket.socket, Endpoint] | None":
-        """Wait for a connection and accept it; None when it is time to leave.
+        """Wait for a connection that may be served, and accept it; None when it is time to leave.
 
         At load state MAX each connection is refused (spec 5.3).  A child that is told to leave checks once
         more, because the kernel may have woken only this child for a connection that is already waiting.
@@ -126,13 +158,13 @@ class Gate:
                 accepted = None if listener is None else self._accept(listener)
                 if accepted is None:
                     continue
-                if not self._child.slot.must_refuse:
+                if self._child.slot.must_refuse:
+                    self._child.slot.count("load_refused")
+                    self._end(accepted, refuse)
+                elif self._admit is None or self._admit(accepted[0].owner, accepted[2], self._child):
                     return accepted
-                self._child.slot.count("load_refused")
-                if accepted[0].owner in self._mute:
-                    accepted[1].close()
                 else:
-                    refuse(accepted[1])
+                    self._end(accepted, turn_away)
             if is_last:
                 return None
             self._child.forget_alarms()         # in this order: a later signal wakes the next wait
@@ -146,6 +178,13 @@ class Gate:
         for listener in listeners.values():
             listener.sock.close()
         self._epoll.close()
+
+    def _end(self, accepted: "tuple[Listener, socket.socket, Endpoint]", end: Callable[[socket.socket], None]) -> None:
+        listener, sock, _ = accepted
+        if listener.owner in self._mute:
+            sock.close()
+        else:
+            end(sock)
 
     def _accept(self, listener: Listener) -> "tuple[Listener, socket.socket, Endpoint] | None":
         try:

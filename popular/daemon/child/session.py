@@ -102,12 +102,7 @@ class Session:
 
     def note_peer(self, message: Message, /, **fields: object) -> None:
         """Log an event that the peer can cause at will, unless there were too many of its kind already."""
-        limit = self.log.limit
-        counted = limit.count(message.number, self.peer.host) if limit is not None else Counted(True)
-        if counted.may_be_written:
-            self.log.note(message, **fields)
-        if limit is not None and counted.full:
-            self.log.note(LINES_LEFT_OUT, line=message.name, peer=counted.full, seconds=limit.left)
+        note_limited(self.log, self.peer.host, message, **fields)
 
     def totals(self) -> dict[str, object]:
         """Return the octets and seconds for a session's last log line."""
@@ -155,6 +150,16 @@ class Session:
 
     def _note_command(self, line: str) -> None:
         self.log.debug("command", line=line)
+
+
+def note_limited(log: Log, host: str, message: Message, /, **fields: object) -> None:
+    """Log an event that the peer at `host` can cause at will, unless there were too many of its kind already."""
+    limit = log.limit
+    counted = limit.count(message.number, host) if limit is not None else Counted(True)
+    if counted.may_be_written:
+        log.note(message, **fields)
+    if limit is not None and counted.full:
+        log.note(LINES_LEFT_OUT, line=message.name, peer=counted.full, seconds=limit.left)
 
 
 def new_sid(prefix: str, pid: int, number: int, now: float | None = None) -> str:

@@ -16,7 +16,7 @@ from typing import Protocol
 from popular.config.store import Config
 from popular.control.answer import Later
 from popular.daemon.admin.sessions import LiveSessions
-from popular.daemon.child.accept import tls_of
+from popular.daemon.child.accept import reads_files, tls_of
 from popular.daemon.master.birth import Birth, Stillborn
 from popular.daemon.master.limits import Limits
 from popular.daemon.master.listeners import PortBinder, RingPorts, borrowed, close_all
@@ -255,7 +255,7 @@ class Master:
             self.log_number += 1
             self.log.note(LOG_REOPENED)
         if self._ending is None:
-            if tls_of(self.job):
+            if reads_files(self.job):
                 troubles += self._make_job_anew()
             self.supervisor.renew()
         self.notify.reload_ends()

@@ -1,0 +1,100 @@
+"""Which connections are served: lists of networks, sessions at once and new ones in a minute (pproxy's children).
+
+The order: lists; `exempt` networks, for which nothing else counts; failed logins; new connections; open sessions.
+A connection that is refused counts for none of them.  Raises nothing.
+"""
+
+from dataclasses import dataclass
+
+from popular.networks import Networks, ClientAddress, PrefixLengths
+from popular.pproxy.limits.guesses import Guesses, LoginGuard
+from popular.pproxy.limits.levels import Levels
+from popular.statefile.layout import CountedBy
+from popular.statefile.slot import ChildSlot, session_key
+
+_MINUTE = 60.0
+_RATE_KEYS = 1 << 16
+
+# Why a connection is refused: the ends of counters' names, and the words of the log.
+DENIED, GUESSES, ADDRESS_RATE, NETWORK_RATE, ADDRESS, NETWORK = (
+    "denied", "failed_logins", "address_rate", "network_rate", "address", "network")
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """The limits of one virtual server; 0: no limit."""
+
+    allow: Networks = Networks()         # empty: all
+    deny: Networks = Networks()
+    denied_by_file: Networks = Networks()    # its text is the file's name
+    exempt: Networks = Networks()
+    addressprefix: PrefixLengths = PrefixLengths(32, 64)
+    networkprefix: PrefixLengths = PrefixLengths(24, 48)
+    addresssessions: int = 0             # open at once
+    networksessions: int = 0
+    addressrate: int = 0                 # new ones in a minute
+    networkrate: int = 0
+    maxfailures: int = 0
+    failuretime: float = 60.0            # seconds
+    usersessions: int = 0
+
+    def keys(self, origin: ClientAddress) -> tuple[int, int]:
+        """Return the keys of the address and of the network of a client."""
+        return (session_key("address", *self.addressprefix.key(origin)),
+                session_key("network", *self.networkprefix.key(origin)))
+
+    def is_denied(self, origin: ClientAddress) -> bool:
+        """Tell whether the lists refuse a client."""
+        return origin in self.deny or origin in self.denied_by_file or bool(self.allow) and origin not in self.allow
+
+
+class ClientCounts:
+    """What is remembered of all clients, in memory that the children share."""
+
+    def __init__(self) -> None:
+        """Make the memory; raises OSError."""
+        self._guesses = Guesses()
+        self._rates = Levels(_RATE_KEYS)
+
+    def objection(self, limits: ClientLimits, host: str, slot: ChildSlot) -> str:
+        """Return why a connection from `host` is refused; empty: it is served, and counted in `slot`."""
+        origin = ClientAddress.of(host)
+        if limits.is_denied(origin):
+            return DENIED
+        if origin in limits.exempt:
+            return ""
+        address, network = limits.keys(origin)
+        if self._guesses.is_hopeless(address, limits.maxfailures, limits.failuretime):
+            return GUESSES
+        return (self._too_often(limits, address, network)
+                or _too_many(slot, CountedBy.ADDRESS, address, limits.addresssessions, ADDRESS)
+                or _too_many(slot, CountedBy.NETWORK, network, limits.networksessions, NETWORK))
+
+    def guard(self, limits: ClientLimits, host: str) -> LoginGuard | None:
+        """Return what judges the logins of a client; None: they have no limit."""
+        origin = ClientAddress.of(host)
+        if not limits.maxfailures or origin in limits.exempt:
+            return None
+        return LoginGuard(self._guesses, *limits.keys(origin), limits.maxfailures, limits.failuretime)
+
+    def _too_often(self, limits: ClientLimits, address: int, network: int) -> str:
+        rates = ((address, limits.addressrate, ADDRESS_RATE), (network, limits.networkrate, NETWORK_RATE))
+        for key, most, why in rates:
+            if most and self._rates.level(key, _MINUTE / most) + 1 > most:
+                return why
+        for key, most, _ in rates:
+            if most:
+                self._rates.rise(key, _MINUTE / most)
+        return ""
+
+
+def _too_many(slot: ChildSlot, by: CountedBy, key: int, most: int, why: str) -> str:
+    """Count this session, then look: so two that begin at the same moment see each other."""
+    if not most:
+        return ""
+    slot.count_by(by, key)
+    if slot.sessions_with(by, key) <= most:
+        return ""
+    for each in CountedBy:
+        slot.count_by(each, 0)
+    return why

@@ -1,0 +1,67 @@
+"""Failed logins, remembered over connections: whoever guesses passwords is refused before anything is asked.
+
+Runs in children of pproxy.  Failures are counted by address, network, user, and user at an address.  One address
+has `maxfailures` of them; one is forgotten in `failuretime`.  When a network or a user has very many, each address has
+only one, so nobody is locked out by failures of others.  A user who has logged in from an address before is judged
+only by failures for their own name there, so whoever guesses at the same address does not lock them out either.
+Nothing here depends on whether a user exists.
+
+Everything is forgotten at the daemon's end and in an upgrade.  Raises nothing.
+"""
+
+from popular.pproxy.limits.levels import Levels
+from popular.statefile.slot import session_key
+
+CROWD = 10    # times maxfailures: failures of a network or user that are very many
+
+_KNOWN_SECONDS = 90 * 86_400.0    # for which a login is remembered
+_FAILURE_KEYS = 1 << 16
+_KNOWN_KEYS = 1 << 18
+
+
+class Guesses:
+    """Failed logins, and from where users have logged in, in memory that all children share."""
+
+    def __init__(self) -> None:
+        """Make the memory; raises OSError."""
+        self.failures = Levels(_FAILURE_KEYS)
+        self.known = Levels(_KNOWN_KEYS)
+
+    def is_hopeless(self, address: int, most: int, seconds: float) -> bool:
+        """Tell whether an address has no try left, and nobody has ever logged in from it."""
+        return (most > 0 and self.failures.level(address, seconds) + 1 > most
+                and not self.known.level(address, _KNOWN_SECONDS))
+
+
+class LoginGuard:
+    """Judges the logins of one client."""
+
+    def __init__(self, guesses: Guesses, address: int, network: int, most: int, seconds: float) -> None:
+        """Take the keys of the client, and the limit: `most` failures, of which one is forgotten in `seconds`."""
+        self._guesses = guesses
+        self._address, self._network = address, network
+        self._most, self._seconds = most, seconds
+        self._user = self._pair = 0
+
+    def may_try(self, namespace: str, user: str) -> bool:
+        """Tell whether a password of `user` may be checked; what follows is about this user."""
+        self._user = session_key("user", namespace, user)
+        self._pair = session_key("pair", self._address, namespace, user)
+        if self._guesses.known.level(self._pair, _KNOWN_SECONDS):
+            return self._level(self._pair) + 1 <= self._most
+        is_attacked = max(self._level(self._network), self._level(self._user)) + 1 > self._most * CROWD
+        return self._level(self._address) + 1 <= (1 if is_attacked else self._most)
+
+    def failed(self) -> None:
+        """Note that the password was wrong, or the user unknown."""
+        for key, times in ((self._address, 1), (self._pair, 1), (self._network, CROWD), (self._user, CROWD)):
+            self._guesses.failures.rise(key, self._seconds, most=self._most * times)
+
+    def succeeded(self) -> None:
+        """Note that the user has logged in from this address."""
+        self._guesses.failures.forget(self._pair)
+        for key in (self._pair, self._address):
+            self._guesses.known.rise(key, _KNOWN_SECONDS, most=1.0)
+
+    def _level(self, key: int) -> float:
+        return self._guesses.failures.level(key, self._seconds)

@@ -1,0 +1,134 @@
+"""Limits for clients of pproxy, on a real daemon: connections, networks, failed logins, sessions of a user."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from popular.addresses import Endpoint
+from tests.harness.control import refused, tell
+from tests.harness.daemon import Daemon
+from tests.harness.metrics import scrape, where
+from tests.harness.popclient import PopClient
+from tests.harness.proxy import EMPTY, PASSWORD, XENIA, StartProxy, store
+
+NOWHERE = Endpoint("127.0.0.1", 1)    # so that all users see an empty mailbox
+HERE, NEAR, FAR = "127.0.2.1", "127.0.2.2", "127.0.3.1"
+REFUSED = b"-ERR [SYS/TEMP] connection refused, please try again later\r\n"
+UNCHECKED = b"-ERR [SYS/TEMP] Too many failed logins, please try again later"
+WRONG = b"-ERR [AUTH]"
+
+Pop = Callable[..., PopClient]
+
+
+@pytest.fixture
+def daemon(proxy: StartProxy) -> Daemon:
+    """A pproxy that exempts nobody, and lets users of its two virtual servers see an empty mailbox."""
+    return proxy(store(NOWHERE), exempt="none", metrics="127.0.0.1:0", maxauthtries=100, maxsession=100)
+
+
+@pytest.fixture
+def come(daemon: Daemon, pop: Pop) -> Callable[[str], bytes]:
+    """Connect from an address and stay; returns the greeting."""
+    return lambda source: bytes(pop(daemon.endpoint(), source=source).line())
+
+
+def refusals(daemon: Daemon) -> dict[str, float]:
+    return {reason: number for reason, number in scrape(where(daemon)).by("clients_refused_total", "reason").items()
+            if number}
+
+
+def test_open_connections_of_an_address_and_of_a_network(daemon: Daemon, come: Callable[[str], bytes]) -> None:
+    """Without a setting they are a tenth and a quarter of maxsession."""
+    assert [come(HERE).startswith(b"+OK") for _ in range(11)] == [True] * 10 + [False]
+    assert [come(NEAR).startswith(b"+OK") for _ in range(10)] == [True] * 10
+    assert [come("127.0.2.3").startswith(b"+OK") for _ in range(6)] == [True] * 5 + [False]
+    assert come(FAR).startswith(b"+OK")
+    assert refusals(daemon) == {"address": 1, "network": 1}
+    first, second = daemon.log_lines("client_limited")
+    assert f"client='{HERE}:" in first and first.endswith("vserv='main' why='address'")
+    assert "client='127.0.2.3:" in second and second.endswith("why='network'")
+
+
+def test_who_leaves_makes_room_and_so_does_a_dead_child(daemon: Daemon, pop: Pop, come: Callable[[str], bytes]) -> None:
+    tell(daemon, "set addresssessions 2")
+    first, second = (pop(daemon.endpoint(), source=HERE) for _ in range(2))
+    first.greeting()
+    second.greeting()
+    assert pop(daemon.endpoint(), source=HERE).rest() == REFUSED
+    first.ok("QUIT")
+    first.rest()
+    assert come(HERE).startswith(b"+OK")
+    tell(daemon, f"session kill client={HERE}")
+    second.rest()
+    assert come(HERE).startswith(b"+OK")
+
+
+def test_new_connections_in_a_minute(daemon: Daemon, pop: Pop) -> None:
+    tell(daemon, "set addressrate 3", "set networkrate 5")
+
+    def visit(source: str) -> bool:
+        with PopClient(daemon.endpoint(), source=source) as client:
+            is_served = client.line().startswith(b"+OK")
+            if is_served:
+                client.ok("QUIT")
+        return is_served
+
+    assert [visit(HERE) for _ in range(4)] == [True] * 3 + [False]
+    assert [visit(NEAR) for _ in range(3)] == [True] * 2 + [False]
+    assert visit(FAR)
+    assert refusals(daemon) == {"address_rate": 1, "network_rate": 1}
+
+
+def test_lists_of_networks_are_followed_live(daemon: Daemon, pop: Pop, rundir: Path) -> None:
+    def who_is_served() -> dict[str, bool]:
+        return {source: pop(daemon.endpoint(), source=source).line().startswith(b"+OK") for source in (HERE, NEAR, FAR)}
+
+    denied = rundir / "denied"
+    denied.write_text("# botnets\n127.0.3.0/24 2001:db8::/32\n")
+    tell(daemon, f"set denyfile {denied}", "vserv set main deny=127.0.2.2")
+    assert who_is_served() == {HERE: True, NEAR: False, FAR: False}
+    denied.write_text("127.0.2.1\n")
+    tell(daemon, "reload")
+    assert who_is_served() == {HERE: False, NEAR: False, FAR: True}
+    tell(daemon, "vserv set main deny=", "vserv set main allow='127.0.2.0/24, 127.0.4.0/24'")
+    assert who_is_served() == {HERE: False, NEAR: True, FAR: False}
+    assert refusals(daemon) == {"denied": 6}
+    denied.write_text("127.0.2.1 store1\n")
+    reply = refused(daemon, "reload")
+    assert f"{denied}: 'store1' is not a network such as" in "".join((reply.text, *reply.lines))
+    assert who_is_served() == {HERE: False, NEAR: True, FAR: False}
+
+
+def test_failed_logins_of_an_address(daemon: Daemon, pop: Pop) -> None:
+    """They are remembered over connections, whether the user exists or not; others do not notice."""
+    tell(daemon, "set maxfailures 3")
+    assert pop(daemon.endpoint(), source=FAR).login(XENIA, PASSWORD).startswith(EMPTY)
+    for user in (XENIA, "nobody", XENIA):
+        assert pop(daemon.endpoint(), source=NEAR).login(user, "wrong").startswith(WRONG)
+        assert pop(daemon.endpoint(), source=FAR).login("nobody", "wrong").startswith(WRONG)
+    assert pop(daemon.endpoint(), source=NEAR).rest() == REFUSED, "nobody has ever logged in from there"
+    for user in ("nobody", "other"):
+        client = pop(daemon.endpoint(), source=FAR)
+        assert client.login(user, PASSWORD) == UNCHECKED
+        assert client.rest() == b""
+    assert pop(daemon.endpoint(), source=FAR).login(XENIA, PASSWORD).startswith(EMPTY), "known there"
+    assert pop(daemon.endpoint(), source=HERE).login(XENIA, PASSWORD).startswith(EMPTY), "another address"
+    assert refusals(daemon) == {"failed_logins": 1}
+    assert scrape(where(daemon)).by("logins_unchecked_total", "program") == {"pproxy": 2}
+    assert [f"client='{FAR}:" in line for line in daemon.log_lines("login_unchecked")] == [True, True]
+
+
+def test_whoever_is_exempt_has_no_limit(daemon: Daemon, pop: Pop, come: Callable[[str], bytes]) -> None:
+    tell(daemon, "set maxfailures 1", "set addresssessions 1", "set addressrate 1", "set exempt 127.0.2.0/24")
+    for _ in range(3):
+        assert pop(daemon.endpoint(), source=HERE).login(XENIA, "wrong").startswith(WRONG)
+    assert [come(FAR).startswith(b"+OK") for _ in range(2)] == [True, False]
+
+
+def test_sessions_of_a_user(daemon: Daemon, pop: Pop) -> None:
+    tell(daemon, "set usersessions 2")
+    for answer in (EMPTY, EMPTY, b"-ERR [IN-USE]"):
+        assert pop(daemon.endpoint(), source=HERE).login(XENIA, PASSWORD).startswith(answer)
+    tell(daemon, "vserv set main usersessions=3")
+    assert pop(daemon.endpoint(), source=HERE).login(XENIA, PASSWORD).startswith(EMPTY)
