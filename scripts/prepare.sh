@@ -49,6 +49,7 @@ missing() {
     command -v haproxy >/dev/null || echo haproxy
     [ -x /usr/sbin/nginx ] || echo nginx
     command -v redis-server >/dev/null || echo redis-server
+    command -v sqlite3 >/dev/null || echo sqlite3
     command -v keepalived >/dev/null || echo keepalived
     command -v fail2ban-regex >/dev/null || echo fail2ban
     command -v postfix >/dev/null || [ -e /usr/sbin/sendmail ] || echo postfix

@@ -66,8 +66,14 @@ def before_redis() -> list[str]:
     return ["redis-server --daemonize yes --dir /tmp && until redis-cli PING; do :; done"]
 
 
-BEFORE = {"dovecot": before_dovecot, "exec": lambda: [], "http": before_http, "lmdb": before_lmdb,
-          "redis": before_redis, "route": lambda: []}
+def before_sqlite() -> list[str]:
+    """Return nothing: there is no server."""
+    need_program("sqlite3")
+    return []
+
+
+BEFORE = {"cdb": lambda: [], "dovecot": before_dovecot, "exec": lambda: [], "http": before_http, "lmdb": before_lmdb,
+          "passwd": lambda: [], "redis": before_redis, "route": lambda: [], "sqlite": before_sqlite}
 
 
 def commands_on(page: Path) -> Iterator[Command]:
