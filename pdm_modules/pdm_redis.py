@@ -179,7 +179,20 @@ class Module(RecordModule):
         finally:
             for client in sentinel.sentinels:
                 client.connection_pool.disconnect()
-        return self._server(host=address, port=number, **login)
+        return self._server(host=address, port=number, **login, redis_connect_func=_Once(self._redis.ConnectionError))
+
+
+class _Once:
+    """Lets a client connect a single time: by the next, a former master may be back at the address, without users."""
+
+    def __init__(self, error: type[Exception]) -> None:
+        self._error, self._is_done = error, False
+
+    def __call__(self, connection: Any) -> None:
+        if self._is_done:
+            raise self._error("the connection was closed")
+        self._is_done = True
+        connection.on_connect()
 
 
 def _text(octets: bytes) -> str:

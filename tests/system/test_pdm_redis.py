@@ -136,7 +136,8 @@ def _flat(told: object) -> bytes:
 def test_a_failover(running, ask, tmp_path):
     servers = running(Replicated(tmp_path))
     words = [*servers.words(), "timeout=300ms"]
-    assert ask(*words) is Outcome.OK
+    idle = [*servers.words(), "timeout=400ms"]
+    assert ask(*words) is ask(*idle) is Outcome.OK
     with servers.servers[1].admin() as replica:
         wait_for(lambda: replica.exists("users:example.org:joe"), 10.0, "joe in the replica")
     servers.servers[0].keeper.kill()
@@ -148,3 +149,5 @@ def test_a_failover(running, ask, tmp_path):
             return False
 
     wait_for(is_served, 20.0, "the replica to become the master")
+    servers.servers[0].start()    # empty, and not yet a replica
+    assert ask(*idle) is Outcome.OK, "who was connected to it before does not go back there"
