@@ -15,10 +15,7 @@ account required pam_permit.so
 _SCRIPT = """\
 #!/bin/sh
 IFS= read -r password
-while IFS= read -r line; do
-    [ "$line" != "$PAM_USER:$password" ] || exit 0
-done < '{passwords}'
-exit 1
+printf '%s\\n' "$PAM_USER:$password" | LC_ALL=C grep -qxF -f - '{passwords}'
 """
 
 
