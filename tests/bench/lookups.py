@@ -13,7 +13,7 @@ import os
 import random
 import select
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,17 +26,16 @@ from popular.pdm.cache import AnswerCache, CachedModule, Lifetimes
 from popular.pdm.channel import Channel, RemoteModule
 from popular.pdm.runner import Asked
 from popular.pproxy.modules.worker import WorkerJob
-from tests.harness.databases import Database, Launch, UserRow, kinds, launched, module_of
+from tests.harness.databases import CROWD_PASSWORD, Database, Launch, crowd, kinds, launched, module_of, name_of
 from tests.harness.databases.files import WRITERS, Write
 from tests.harness.databases.promises import Promise
 from tests.harness.pdm import make_module, make_request
 from tests.harness.system import descendants_of
 
-PASSWORD = "secret"
 PORTION = 10_000    # users that are added at once
 CACHED = 100        # users whose answers the cache gets
 # The kinds without a server.
-FILES: Mapping[str, Write] = {**WRITERS, "route": lambda path, rows: ["backends=store,other", "users=*@example.org"]}
+FILES: Mapping[str, Write] = {**WRITERS, "route": lambda path, rows: ["backends=store,other", "users=user*"]}
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -105,7 +104,7 @@ def measure_file(name: str, users: int, seconds: float) -> Figures:
     """Return the figures of a module without a server."""
     with TemporaryDirectory(prefix="popular-") as made:
         folder, began = Path(made), time.monotonic()
-        words = FILES[name](folder / "users", _rows(range(users)))
+        words = FILES[name](folder / "users", crowd(range(users)))
         load = time.monotonic() - began
         absent = None if name == "route" else Outcome.UNKNOWN
         return _asked(module_of(name), words, load, _size(folder), users, seconds, absent)
@@ -114,8 +113,7 @@ def measure_file(name: str, users: int, seconds: float) -> Figures:
 def _measured(database: Database, folder: Path, users: int, seconds: float) -> Figures:
     before, began = _size(folder), time.monotonic()
     for first in range(0, users, PORTION):
-        numbers = range(first, min(first + PORTION, users))
-        database.add(*_rows(numbers))
+        database.add(*crowd(range(first, min(first + PORTION, users))))
     load, octets = time.monotonic() - began, _size(folder) - before
     absent = Outcome.DENIED if Promise.UNKNOWN in database.lacks else Outcome.UNKNOWN
     return _asked(database.module, database.words(), load, octets, users, seconds, absent)
@@ -183,19 +181,11 @@ def _ask(module: Asked, users: int, seconds: float, outcome: Outcome) -> int:
     suffix = "" if outcome is Outcome.OK else ".invalid"
     count, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
-        name = _name(random.randrange(users)) + suffix
-        answer = module.check(make_request(name, PASSWORD, namespace="default"))
+        name = name_of(random.randrange(users)) + suffix
+        answer = module.check(make_request(name, CROWD_PASSWORD, namespace="default"))
         assert answer.outcome is outcome, answer
         count += 1
     return count
-
-
-def _rows(numbers: Iterable[int]) -> Iterator[UserRow]:
-    return (UserRow(_name(number), PASSWORD, mailbox=f"m/{number}") for number in numbers)
-
-
-def _name(number: int) -> str:
-    return f"user{number}@example.org"
 
 
 def _servers() -> float:

@@ -6,10 +6,11 @@ chain around it, no time is spent on hashes for unknown users.
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from popular.errors import PdmError
 from popular.paths import pdm_dir
 from popular.pdm.api import Answer, Found, Outcome, Request
 from popular.pdm.runner import ModuleRunner
-from tests.harness.databases import Database, UserRow, kinds, launched, module_of
+from tests.harness.databases import Database, UserRow, crowd, kinds, launched, module_of
 from tests.harness.databases.files import FileDatabase
 from tests.harness.databases.promises import LACKS, WITHOUT_USERS, Promise
 from tests.harness.pdm import make_module, make_request
@@ -29,6 +30,7 @@ from tests.meta.test_layers import HEAVY
 SECONDS = 10.0    # for a question, unless the test is about its deadline
 SHORT = 1.5       # for one that will not be answered
 MARGIN = 1.0      # beyond the deadline, on a busy machine
+LONG_USERS, LONG_LOOKUPS = 100_000, 10_000
 
 JOE = UserRow("joe", "joe's secret", mailbox="j/joe")
 OTHER_JOE = UserRow("joe", "other", mailbox="o/joe", namespace="example.com")
@@ -285,20 +287,6 @@ def test_a_question_without_any_time(asker: Asker) -> None:
 
 # resources
 
-def test_many_questions_take_one_connection(database: Database, asker: Asker, unknown: Outcome) -> None:
-    asker.ask(JOE)
-    before = descriptors_of(os.getpid())
-    for _ in range(3 if Promise.QUICK in database.lacks else 100):
-        assert asker.ask(JOE).outcome is Outcome.OK
-        assert asker.ask(JOE, "wrong").outcome is Outcome.DENIED
-        assert asker.ask(JOE, user="nobody").outcome is unknown
-    assert descriptors_of(os.getpid()).keys() == before.keys()
-    if Promise.CONNECTIONS not in database.lacks:
-        wait_for(lambda: database.connections() == 1)
-        asker.close()
-        wait_for(lambda: database.connections() == 0)
-
-
 def test_no_connection_is_used_after_a_fork(asker: Asker) -> None:
     assert asker.ask(JOE).outcome is Outcome.OK
     pid = os.fork()
@@ -344,6 +332,34 @@ def test_a_missing_driver_is_named(database: Database, having: Having, monkeypat
     monkeypatch.setitem(sys.modules, database.driver, None)
     with pytest.raises(PdmError, match=f"needs the Python package .*{database.driver}"):
         make_module(database.module, *database.words()).open()
+
+
+@pytest.mark.limit(900)    # for --long
+def test_many_questions_take_one_connection(database: Database, asker: Asker, unknown: Outcome,
+                                            pytestconfig: pytest.Config) -> None:
+    """With --long of many users; so this is the last test that needs the database."""
+    users: Sequence[UserRow] = [JOE]
+    rounds = refusals = 3 if Promise.QUICK in database.lacks else 100
+    if pytestconfig.getoption("--long"):
+        users = [*crowd(range(LONG_USERS))]
+        database.add(*users)
+        rounds, refusals = LONG_LOOKUPS, refusals * 10
+    asker.ask(JOE, user="nobody")
+    for row in users[:20]:    # of all nodes of a cluster
+        asker.ask(row)
+    before, dice = descriptors_of(os.getpid()), random.Random(0)
+    for number in range(rounds):
+        row = dice.choice(users)
+        answer = asker.ask(row)
+        assert answer.outcome is Outcome.OK and asker.is_place(answer, row)
+        if number < refusals:
+            assert asker.ask(row, "wrong").outcome is Outcome.DENIED
+            assert asker.ask(row, user="nobody").outcome is unknown
+    assert descriptors_of(os.getpid()).keys() == before.keys()
+    if Promise.CONNECTIONS not in database.lacks:
+        wait_for(lambda: database.connections() == 1)
+        asker.close()
+        wait_for(lambda: database.connections() == 0)
 
 
 def test_every_module_with_users_is_asked_above() -> None:

@@ -9,7 +9,7 @@ contract of all database modules (tests/system/test_database_contract.py) runs o
 import pkgutil
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -39,6 +39,19 @@ class UserRow:
         """Return the values that are stored besides password and place."""
         lines = (f"{label}:{salted(password)}" for label, password in self.passwords)
         return {"passwords": "\n".join(lines), "disabled": self.disabled}
+
+
+CROWD_PASSWORD = "secret"
+
+
+def name_of(number: int) -> str:
+    """Return the name of a user in the crowd."""
+    return f"user{number}"
+
+
+def crowd(numbers: Iterable[int]) -> Iterator[UserRow]:
+    """Yield users who are many."""
+    return (UserRow(name_of(number), CROWD_PASSWORD, mailbox=f"m/{number}") for number in numbers)
 
 
 class Database(Protocol):

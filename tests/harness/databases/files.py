@@ -23,8 +23,8 @@ Write = Callable[[Path, Iterable[UserRow]], list[str]]
 
 
 def _passwd(path: Path, rows: Iterable[UserRow]) -> list[str]:
-    lines = sorted(f"{row.user}:{_record(row)}\n" for row in rows)
-    path.write_text("".join(lines), encoding="utf-8")
+    ordered = sorted(rows, key=lambda row: row.user.encode())    # whole lines would put user1: behind user10:
+    path.write_text("".join(f"{row.user}:{_record(row)}\n" for row in ordered), encoding="utf-8")
     return [str(path)]
 
 

@@ -7,7 +7,7 @@ X-POPular-* for the others.
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,15 +35,21 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    map_hash_max_size 65536;
+    map_hash_max_size 262144;
+    map_hash_bucket_size 1024;
     large_client_header_buffers 4 32k;
-    map $http_x_popular_namespace:$http_auth_user $row {{
-        default "";
-{names}
+    geo $dollar {{
+        default "$";
     }}
-    map $row:$http_auth_pass $status_line {{
+    map $http_x_popular_namespace:$http_auth_user $similar {{
+{numbers}
+    }}
+    map "$name $http_x_popular_namespace:$http_auth_user" $row {{
+        "~^(.+) \\1$" $similar;
+    }}
+    map "$password $http_auth_pass" $status_line {{
         default "Invalid login or password";
-{passwords}
+        "~^(.+) \\1$" OK;
     }}
 {maps}
     server {{
@@ -120,24 +126,26 @@ class Nginx(KeptServer):
         if self._pair is not None:
             tls = (f" ssl;\n        ssl_certificate {self._pair.certificate};\n"
                    f"        ssl_certificate_key {self._pair.key}")
-        names, rows = dict.fromkeys(_HEADERS.values()), [*enumerate(self._rows, 1)]
+        rows, told = [*enumerate(self._rows, 1)], [*enumerate(map(_told, self._rows), 1)]
+        maps = [_map("similar", "name", ((number, _key(row)) for number, row in rows)),
+                _map("row", "password", ((number, _sent(row.password)) for number, row in rows)),
+                *(_map("row", name, ((number, values[name]) for number, values in told)) for name in _HEADERS.values())]
         return _CONFIG.format(
             folder=self._folder, port=self.port, secret=self.secret, tls=tls,
             user="user root;" if os.geteuid() == 0 else "",
-            names="\n".join(f"        {_pattern(row.namespace, row.user)} {number};" for number, row in rows),
-            passwords="\n".join(f"        {_pattern(str(number), row.password)} OK;" for number, row in rows),
-            maps="\n".join(line for name in names for line in self._map(name)),
+            numbers="\n".join(f"        {_quoted(_key(row))} {number};" for number, row in rows),
+            maps="\n".join(maps),
             headers="\n".join(f"            add_header {header} ${name};" for header, name in _HEADERS.items()))
 
-    def _map(self, name: str) -> Iterator[str]:
-        yield f"    map $row ${name} {{\n        default \"\";"
-        for number, row in enumerate(self._rows, 1):
-            yield f"        {number} {_quoted(_told(row)[name])};"
-        yield "    }"
+
+def _map(source: str, target: str, values: Iterable[tuple[int, str]]) -> str:
+    """Return a map from the number of a user, in one variable, to a value, in another."""
+    lines = (f"        {number} {_quoted(text.replace('$', '${dollar}'))};" for number, text in values if text)
+    return "\n".join([f"    map ${source} ${target} {{", *lines, "    }"])
 
 
 def _told(row: UserRow) -> dict[str, str]:
-    """Return the values of the headers about a user, in which nginx cannot have a `$`."""
+    """Return the values of the headers about a user."""
     if row.protocol == "pop3":
         return {"server": _address(row.backend), "port": str(_BACKEND_PORT), "buser": row.buser, "bpass": row.bpass,
                 "backend": "", "protocol": "", "mailbox": ""}
@@ -150,10 +158,14 @@ def _address(backend: str) -> str:
     return f"10.9.8.{sum(backend.encode()) % 250 + 1}"
 
 
-def _pattern(first: str, second: str) -> str:
-    """Return a regular expression for two parts of a question: other patterns of nginx ignore the case."""
-    sent = re.sub("[\0- %]", lambda match: f"%{ord(match[0]):02X}", second)
-    return _quoted("~^" + re.sub(r"([^A-Za-z0-9@_:\x80-\U0010ffff])", r"\\\1", f"{first}:{sent}") + "$")
+def _key(row: UserRow) -> str:
+    """Return what a question says of a user; nginx ignores the case when it looks for it."""
+    return f"{row.namespace}:{_sent(row.user)}"
+
+
+def _sent(text: str) -> str:
+    """Return a text as questions have it."""
+    return re.sub("[\0- %]", lambda match: f"%{ord(match[0]):02X}", text)
 
 
 def _quoted(text: str) -> str:

@@ -72,7 +72,7 @@ LACKS: Mapping[str, Lacks] = {
         Promise.NAMESPACES: "Dovecot is asked for the name only",
         Promise.QUOTES: "Dovecot 2.3 puts a backslash before them when it looks a name up",
         Promise.FIND: "Dovecot tells its clients nothing without a password",
-        Promise.QUICK: "Dovecot holds back refusals of unknown users for half a second",
+        Promise.QUICK: "Dovecot holds back refusals for half a second",
     },
     "pam": {
         **_FILE,

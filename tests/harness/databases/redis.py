@@ -15,6 +15,7 @@ from tests.harness.ports import free_port
 from tests.harness.system import wait_for
 
 KEY = "key=users:%n:%u"
+PORTION = 1_000    # users that are written at once
 
 _CONFIG = """\
 bind 127.0.0.1
@@ -92,8 +93,7 @@ class Redis:
     def store(self, rows: Sequence[UserRow]) -> None:
         """Write users."""
         with self.servers[0].admin() as client:
-            for row in rows:
-                client.hset(f"users:{row.namespace}:{row.user}", mapping=fields_of(row))
+            write(client, rows)
 
     def start(self) -> None:
         """Start the servers, which may have forgotten all."""
@@ -131,7 +131,21 @@ class Redis:
         return sum(connections_to(server.port) for server in self.servers)
 
 
-def fields_of(row: UserRow) -> dict[str, str]:
+def write(client: Any, rows: Sequence[UserRow]) -> None:
+    """Write users by way of a client, many at once."""
+    for first in range(0, len(rows), PORTION):
+        pipeline = client.pipeline(transaction=False)
+        for row in rows[first:first + PORTION]:
+            pipeline.hset(key_of(row), mapping=_fields_of(row))
+        pipeline.execute()
+
+
+def key_of(row: UserRow) -> str:
+    """Return the name of a user's hash."""
+    return f"users:{row.namespace}:{row.user}"
+
+
+def _fields_of(row: UserRow) -> dict[str, str]:
     """Return a user's hash."""
     return {"password": salted(row.password), "backend": row.backend, "protocol": row.protocol,
             "mailbox": row.mailbox, "buser": row.buser, "bpass": row.bpass, **row.rules()}

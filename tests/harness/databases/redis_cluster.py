@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.harness.databases import UserRow
 from tests.harness.databases.promises import LACKS
-from tests.harness.databases.redis import Redis, RedisServer, fields_of
+from tests.harness.databases.redis import Redis, RedisServer, write
 from tests.harness.needs import need_module
 from tests.harness.ports import free_port
 from tests.harness.system import wait_for
@@ -43,8 +43,7 @@ class Cluster(Redis):
         """Write users, wherever they belong."""
         wait_for(lambda: all(map(_is_whole, self.servers)), 10.0, "the cluster")
         with need_module("redis").RedisCluster(host="127.0.0.1", port=self.servers[0].port) as client:
-            for row in rows:
-                client.hset(f"users:{row.namespace}:{row.user}", mapping=fields_of(row))
+            write(client, rows)
 
 
 def _is_whole(node: RedisServer) -> bool:
