@@ -11,7 +11,7 @@ from popular.pdm.api import Outcome
 from tests.harness.certificates import Authority
 from tests.harness.databases import UserRow
 from tests.harness.databases.redis import Redis, RedisServer
-from tests.harness.databases.redis_sentinel import Watched
+from tests.harness.databases.redis_sentinel import Replicated
 from tests.harness.pdm import make_module, make_request
 from tests.harness.ports import free_port
 from tests.harness.system import wait_for
@@ -109,29 +109,6 @@ def test_the_next_server_is_asked(running, ask, tmp_path):
         ask(*words)
 
 
-class Replicated(Watched):
-    """A master, its replica, and a Sentinel of little patience."""
-
-    patience = 2000
-
-    def launched(self, folder: Path) -> list[RedisServer]:
-        master = RedisServer(folder / "master", self.user, "repl-diskless-sync-delay 0")
-        replica = RedisServer(folder / "replica", self.user, f"replicaof 127.0.0.1 {master.port}")
-        with replica.admin() as admin:
-            wait_for(lambda: admin.info("replication")["master_link_status"] == "up", 10.0, "the replica's first copy")
-        sentinel = self.sentinel(folder, master)
-        with sentinel.admin() as admin:
-            wait_for(lambda: b"num-slaves=1" in _flat(admin.execute_command("SENTINEL MASTER", "users")), 15.0,
-                     "the replica to be known")
-        return [master, replica, sentinel]
-
-
-def _flat(told: object) -> bytes:
-    """Return what a Sentinel says of a master, in one text."""
-    pairs = told if isinstance(told, dict) else {}
-    return b" ".join(f"{name}={value}".encode() for name, value in pairs.items())
-
-
 @pytest.mark.limit(200)
 def test_a_failover(running, ask, tmp_path):
     servers = running(Replicated(tmp_path))
@@ -140,7 +117,7 @@ def test_a_failover(running, ask, tmp_path):
     assert ask(*words) is ask(*idle) is Outcome.OK
     with servers.servers[1].admin() as replica:
         wait_for(lambda: replica.exists("users:example.org:joe"), 10.0, "joe in the replica")
-    servers.servers[0].keeper.kill()
+    servers.servers[0].kill()
 
     def is_served() -> bool:
         try:

@@ -44,9 +44,27 @@ class RedisServer:
         self.keeper.start()
         wait_for(self._is_up, 10.0, f"Redis in {self.folder}")
 
+    def kill(self) -> None:
+        """Kill it."""
+        self.keeper.kill()
+
+    def freeze(self) -> None:
+        """Stop it."""
+        self.keeper.freeze()
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.keeper.thaw()
+
     def admin(self) -> Any:
         """Return a client with all rights; to be closed."""
         return need_module("redis").Redis(port=self.port)
+
+    def has_replica(self) -> bool:
+        """Tell whether it is a master with a replica that has its data."""
+        with self.admin() as client:
+            told = client.info("replication")
+        return told["role"] == "master" and told.get("slave0", {}).get("state") == "online"
 
     def _is_up(self) -> bool:
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 5.0) as sock:
@@ -104,7 +122,7 @@ class Redis:
     def stop(self) -> None:
         """Kill them."""
         for server in self.servers:
-            server.keeper.kill()
+            server.kill()
 
     def end(self) -> None:
         """End them in order."""
@@ -114,12 +132,12 @@ class Redis:
     def freeze(self) -> None:
         """Stop them all."""
         for server in self.servers:
-            server.keeper.freeze()
+            server.freeze()
 
     def thaw(self) -> None:
         """Let them go on."""
         for server in self.servers:
-            server.keeper.thaw()
+            server.thaw()
 
     def close(self) -> None:
         """End them for good."""
