@@ -92,6 +92,12 @@ class Channel:
                 return _with_socket(packet, *_FD.unpack(data))
         return None
 
+    def is_waiting(self) -> bool:
+        """Tell whether there is a question that no worker has taken yet."""
+        poll = select.poll()
+        poll.register(self.works, select.POLLIN)
+        return bool(poll.poll(0))
+
     def close(self) -> None:
         """Close both ends; for tests, because a master keeps them to its end."""
         self.asks.close()

@@ -11,10 +11,8 @@ timed test.
 import argparse
 import os
 import random
-import select
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,7 +27,7 @@ from popular.pproxy.modules.worker import WorkerJob
 from tests.harness.databases import CROWD_PASSWORD, Database, Launch, crowd, kinds, launched, module_of, name_of
 from tests.harness.databases.files import WRITERS, Write
 from tests.harness.databases.promises import Promise
-from tests.harness.pdm import make_module, make_request
+from tests.harness.pdm import make_module, make_request, working
 from tests.harness.system import descendants_of
 
 PORTION = 10_000    # users that are added at once
@@ -137,34 +135,6 @@ def _asked(name: str, words: list[str], load: float, octets: int, users: int, se
         cached = _cost(CachedModule(module, channel, cache), min(users, CACHED), seconds, Outcome.OK)
     cache.close()
     return Figures(name, load, octets, known, unknown, worker, cached)
-
-
-@contextmanager
-def working(job: WorkerJob) -> Iterator[Channel]:
-    """Have a process answer questions as a PDM worker does; yields the way to it."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            _work(job)
-        finally:
-            os._exit(0)
-    try:
-        job.channel.become_asker()
-        yield job.channel
-    finally:
-        job.channel.close()
-        os.waitpid(pid, 0)
-
-
-def _work(job: WorkerJob) -> None:
-    """Answer questions until nobody is left to ask."""
-    job.channel.become_worker()
-    poll = select.poll()
-    poll.register(job.channel.works, select.POLLIN)
-    with suppress(EOFError):
-        while poll.poll():
-            if (taken := job.channel.take()) is not None:
-                job.serve(*taken)
 
 
 def _cost(module: Asked, users: int, seconds: float, outcome: Outcome) -> Cost:

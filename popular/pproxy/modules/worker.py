@@ -27,8 +27,10 @@ from popular.unix.signals import IGNORED, set_handler
 
 MAX_QUESTIONS = 10_000    # after which a worker is replaced: drivers and their libraries may leak
 
+_FRESH = 0.5     # of the time for a question: what a module that has failed gets at least, to start or connect anew
 _GRACE = 0.25    # seconds after the deadline of a question, before its module is interrupted
 _CHANGED = "the module was changed in the meantime"
+_TOO_OLD = "the module has failed, and too little time is left to try again"
 _EVENTS = 4
 
 
@@ -46,6 +48,7 @@ class WorkerJob:
         self.timeout = timeout
         self.digests = tuple((module.ident, module.digest) for module in modules)    # what makes two jobs the same
         self._linger = linger
+        self._failed: set[str] = set()    # ids of the modules whose last answer was a failure
         # The child that asks logs failures, with its session; what modules write is logged here.
         output = ModuleOutput(log)
         self._runners = {module.ident: ModuleRunner(module, timeout, _ignore, output, _GRACE) for module in modules}
@@ -94,6 +97,22 @@ class WorkerJob:
             answer = runner.locate(question.request)
             found = answer.found    # for administrators: without the login at a backend
             return answer if found is None else replace(answer, found=replace(found, password=b""))
+        if self._is_hopeless(question):
+            return Answer(Outcome.FAILED, why=_TOO_OLD)
+        answer = self._asked(runner, question)
+        (self._failed.add if answer.outcome is Outcome.FAILED else self._failed.discard)(question.module)
+        return answer
+
+    def _is_hopeless(self, question: Question) -> bool:
+        """Tell whether a module that has failed is better asked a later question, if one waits.
+
+        Questions come in the order of their age.  If all get what little time is left, no start and no connection may
+        ever be ready in time while they keep coming, however well the database is.
+        """
+        left = question.request.deadline - time.monotonic()
+        return question.module in self._failed and left < _FRESH * self.timeout and self.channel.is_waiting()
+
+    def _asked(self, runner: ModuleRunner, question: Question) -> Answer:
         if question.kind is QuestionKind.AUTH or self.cache is None:
             return runner.answer(question.request, question.identity)
         place = self.cache.place(runner.module, question.request)
