@@ -1,16 +1,19 @@
 """The control socket: who may connect, and how many at once (master only).
 
+Root and our own user may, but not our children, which have the same user and may be in an attacker's hands.
 Everything happens in the master's loop and nothing blocks.  Only `open` raises, StartError.
 """
 
+import os
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from popular.control.connection import LINE_SECONDS, ControlConnection, Obey, is_allowed
 from popular.control.place import Place
 from popular.proc.watch import Watch
+from popular.unix.kin import child_behind
 from popular.unix.rights import Peer
 
 MAX_CONNECTIONS = 8
@@ -20,12 +23,19 @@ _REST = 1.0    # seconds without accepting connections after the system ran out 
 class ControlServer:
     """The listening socket and its connections."""
 
-    def __init__(self, place: Place, watch: Watch, obey: Obey, note_stranger: Callable[[Peer], None]) -> None:
-        """Serve at `place`; `obey` answers lines, `note_stranger` is called with peers that may not connect."""
+    def __init__(self, place: Place, watch: Watch, obey: Obey, note_stranger: Callable[[Peer], None],
+                 note_child: Callable[[int], None], masters: Callable[[], Collection[int]] = tuple) -> None:
+        """Serve at `place`; `obey` answers lines.
+
+        `note_stranger` is called with peers whose user may not connect, `note_child` with the pids of our own children
+        that did so.  `masters` returns other processes whose children count as ours.
+        """
         self._place = place
         self._watch = watch
         self._obey = obey
         self._note_stranger = note_stranger
+        self._note_child = note_child
+        self._masters = masters
         self._listener: socket.socket | None = None
         self._connections: list[ControlConnection] = []
         self._resting_until: float | None = None
@@ -86,7 +96,8 @@ class ControlServer:
         sock.setblocking(False)
         try:
             peer = Peer.of(sock)
-        except OSError:
+            child = child_behind(sock, peer, self._masters()) if peer.uid == os.geteuid() else 0
+        except OSError:    # gone again
             sock.close()
             return
         connection = ControlConnection(sock, peer, self._obey)
@@ -95,6 +106,9 @@ class ControlServer:
         if not is_allowed(peer):
             self._note_stranger(peer)
             self._refuse(connection, "only root and the user that the daemon runs as may control it")
+        elif child:
+            self._note_child(child)
+            self._refuse(connection, "processes of the daemon may not control it")
         elif len(self._connections) > MAX_CONNECTIONS and not self._make_room(connection):
             self._refuse(connection, f"there are {MAX_CONNECTIONS} control connections already")
 

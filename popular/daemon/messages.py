@@ -58,6 +58,11 @@ CONTROL_STRANGER = Message(
     0x0212, ADM, "control_stranger", "uid process",
     "A user other than root or the user of the daemon tried to connect to the control socket.  Check the rights of "
     "the run folder.  Logged once a minute at most.")
+CONTROL_CHILD = Message(
+    0x0236, ADM, "control_child", "child client",
+    "A child of the daemon, or a program that it runs, tried to connect to the control socket, and was refused.  A "
+    "database module does this by mistake, or whoever has broken into the child; `client` is whom it serves, if "
+    "anybody.  Find out which.  Logged once a minute at most; pstatus and the metrics count every try.")
 CONTROL_FAILED = Message(
     0x0213, BUG, "control_failed", "words type trace",
     "An unexpected error in a control command; the configuration stays in force.  Please report the type of the error "

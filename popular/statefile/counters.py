@@ -180,6 +180,9 @@ COUNTED = (
              Counter("children_died", 7, "died"), line="children"),
     _counted("pdm_worker_deaths", "PDM workers that crashed, or were ended because a question took too long.",
              Counter("workers_died", 29, "PDM workers died", programs=_PROXY), line="children"),
+    _counted("control_refusals", "Connections of children to the control socket, which refuses them.",
+             *(Counter("control_refused", column, "refused control", programs=programs)
+               for column, programs in ((40, _PROXY), (17, _SERVER))), line="children"),
 )
 
 

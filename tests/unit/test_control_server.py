@@ -52,9 +52,11 @@ class Served:
         self.watch = Watch(self.own)
         self.lines: list[str] = []
         self.strangers: list[Peer] = []
+        self.children: list[int] = []
         self.later = Later(60.0)
         self.place = Place(folder, "pproxy")
-        self.server = ControlServer(self.place, self.watch, self.obey, self.strangers.append)
+        self.server = ControlServer(self.place, self.watch, self.obey, self.strangers.append,
+                                    self.children.append)
         self.server.open()
         self.clients: list[socket.socket] = []
 
@@ -264,6 +266,24 @@ def test_a_stranger_is_refused_and_noted(served, monkeypatch):
     assert heard(client).startswith(b"-ERR only root and the user")
     assert [peer.uid for peer in served.strangers] == [54321]
     assert served.lines == []
+
+
+def test_a_child_is_refused_and_noted(served, monkeypatch):
+    monkeypatch.setattr(server_module, "child_behind", lambda sock, peer, masters: 4711)
+    client = served.connect()
+    assert heard(client) == b"-ERR processes of the daemon may not control it\n<end>"
+    assert (served.children, served.lines) == ([4711], [])
+
+
+def test_who_has_gone_is_not_obeyed(served, monkeypatch):
+    """It may have been a child."""
+    def gone(sock, peer, masters):
+        raise ProcessLookupError
+
+    monkeypatch.setattr(server_module, "child_behind", gone)
+    client = served.connect()
+    assert heard(client) == b"<end>"
+    assert served.children == served.lines == []
 
 
 def test_every_descriptor_is_the_masters_own(served, monkeypatch):

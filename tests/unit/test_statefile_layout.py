@@ -12,9 +12,11 @@ OWN = {
         "no_login", "logins", "logins_refused", "logins_failed", "backend_refused", "checks_empty", "checks_old_mail",
         "checks_new_mail", "checks_overloaded", "checks_failed", "check_microseconds", "cut_off", "checks_missing",
         "workers_died", "cache_hits", "cache_misses", "cache_stale", "client_denied", "client_failed_logins",
-        "client_address_rate", "client_network_rate", "client_address", "client_network", "logins_unchecked"),
+        "client_address_rate", "client_network_rate", "client_address", "client_network", "logins_unchecked",
+        "control_refused"),
     "pserv": (
-        "quit", "broken_off", "refused", "no_preamble", "retrieved", "octets", "deleted", "not_deleted", "cut_off"),
+        "quit", "broken_off", "refused", "no_preamble", "retrieved", "octets", "deleted", "not_deleted", "cut_off",
+        "control_refused"),
 }
 
 

@@ -21,7 +21,8 @@ from popular.daemon.admin.reload import Reload
 from popular.daemon.child.accept import reads_files, tls_of
 from popular.daemon.master.loop import Master
 from popular.daemon.messages import (
-    COMMAND, COMMAND_FAILED, COMMAND_REFUSED, CONTROL_FAILED, CONTROL_STRANGER, FILE_VALUES_UNUSED, RELOADED)
+    COMMAND, COMMAND_FAILED, COMMAND_REFUSED, CONTROL_CHILD, CONTROL_FAILED, CONTROL_STRANGER, FILE_VALUES_UNUSED,
+    RELOADED)
 from popular.daemon.tls import kept
 from popular.daemon.upgrade.rerun import Origin
 from popular.errors import ConfigError, PopularError, UsageError
@@ -46,9 +47,10 @@ class Control:
         self._inheritance = inheritance
         self._reload: Reload | None = None
         self._inquiry: Inquiry | None = None
-        self._strangers = OnceAMinute()
+        self._strangers, self._children = OnceAMinute(), OnceAMinute()
         rundir = master.config.variables.text("rundir")
-        self._server = ControlServer(Place(rundir, master.spec.name), master.watch, self.obey, self._note_stranger)
+        self._server = ControlServer(Place(rundir, master.spec.name), master.watch, self.obey, self._note_stranger,
+                                     self._note_child, lambda: [peer.pid for peer in master.peers if peer.pid])
 
     def open(self, beside: bool = False) -> None:
         """Begin to listen, `beside` another master in an upgrade; raises StartError."""
@@ -188,6 +190,15 @@ class Control:
     def _note_stranger(self, peer: Peer) -> None:
         if self._strangers.is_due():
             self._master.log.note(CONTROL_STRANGER, uid=peer.uid, process=peer.pid)
+
+    def _note_child(self, child: int) -> None:
+        master = self._master
+        master.statefile.count("control_refused")
+        if self._children.is_due():
+            master.supervisor.hear()    # that it has a session may be news
+            row = next((row for row in master.supervisor.sessions() if row.pid == child), None)
+            with master.log.about(row.sid if row else ""):
+                master.log.note(CONTROL_CHILD, child=child, client=str(row.client) if row and row.client else "")
 
 
 class Awaited:

@@ -76,6 +76,10 @@ class _Peer(_Attendant, Protocol):
     """The master before or after this one, while both run (daemon.upgrade)."""
 
     @property
+    def pid(self) -> int:
+        """Its process id; 0: there is no other master."""
+
+    @property
     def objection(self) -> str:
         """Why a change made now would be lost; empty: it would not."""
 

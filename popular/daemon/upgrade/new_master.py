@@ -41,6 +41,11 @@ class OldMaster:
             self._tell(f"{SERVES} {VERSION}")
 
     @property
+    def pid(self) -> int:
+        """The process id of the old master; 0: it is gone."""
+        return 0 if self._is_gone else self._pid
+
+    @property
     def objection(self) -> str:
         """Why a change would be lost now; empty: it would not."""
         return "" if self._was_told else "another process is in charge"

@@ -161,6 +161,11 @@ class Upgrade:
             self.close()
 
     @property
+    def pid(self) -> int:
+        """The process id of the new master; 0: there is none."""
+        return 0 if self._new is None else self._new.pid
+
+    @property
     def objection(self) -> str:
         """Why a change would be lost now; empty: it would not."""
         if self._is_replaced:
