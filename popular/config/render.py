@@ -113,8 +113,10 @@ def _default(row: Setting) -> str:
 
 
 def _fixed(row: Setting) -> list[str]:
-    """Return a sentence on a value that cannot be changed later."""
-    return ["Fixed once the program runs."] if row.readonly else []
+    """Return a sentence on a value that cannot be changed later, or not by everybody."""
+    if row.readonly:
+        return ["Fixed once the program runs."]
+    return ["Root only at run time."] if row.root_only else []
 
 
 def _range(row: Setting) -> list[str]:

@@ -29,6 +29,7 @@ class Setting:
     readonly: bool = False           # no `set` while running
     at_start: bool = False           # a read-only row that the file may still set; options imply it
     option: tuple[str, ...] = ()     # of the command line: ("-l", "--logfile")
+    root_only: bool = False          # only root may `set` it: it loads code, or makes the daemon open a path
     secret: bool = False             # reports of mistakes say *** instead of the value
     required: bool = False           # every object must have it
 

@@ -42,10 +42,10 @@ def tls_rows(*modes: str) -> tuple[Setting, ...]:
         Setting("certificate", Files(), None,
                 "PEM files of certificates, each with its chain; several separated by commas: the client gets the one "
                 "for the name that it asks for, else the first.  The service user reads them at start, reload and "
-                "HUP."),
+                "HUP.", root_only=True),
         Setting("key", Files(), None,
                 "PEM files with their keys, in the same order, without passphrase; when not set, the keys are in the "
-                "files of the certificates."),
+                "files of the certificates.", root_only=True),
         Setting("tlsmin", Choice("1.2", "1.3"), "1.2", "Oldest version of TLS."),
         Setting("tlsciphers", String(512), None,
                 "Ciphers of TLS 1.2, in OpenSSL's words; when not set, those of RFC 9325."),

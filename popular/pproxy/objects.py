@@ -66,11 +66,13 @@ BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes;
             "TLS to it: implicit: from the first octet; starttls: after STLS (pop3 only)."),
     Setting("verify", Bool(), True, "off: any certificate that it shows is accepted."),
     Setting("cafile", File(), None, "PEM file of the authorities that may have issued its certificate; when not set, "
-            "the system's."),
+            "the system's.", root_only=True),
     Setting("tlsname", String(255), None,
             "Name that its certificate must have; the host of `address` when not set."),
-    Setting("certificate", File(), None, "PEM file of the certificate that we show when it asks for one."),
-    Setting("key", File(), None, "PEM file of the key for that; when not set, the key is in the certificate's file."),
+    Setting("certificate", File(), None, "PEM file of the certificate that we show when it asks for one.",
+            root_only=True),
+    Setting("key", File(), None, "PEM file of the key for that; when not set, the key is in the certificate's file.",
+            root_only=True),
     Setting("softfail", Bool(), None, "Overrides the variable of this name."),
     Setting("checktimeout", Time(0.01, 60), None, "Overrides the variable of this name."),
     Setting("checktries", Int(1, 10), None, "Overrides the variable of this name."),
@@ -80,8 +82,9 @@ BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes;
 
 PDM = ObjectClass("pdm", "Database modules, asked in the order in which they are configured.", (
     Setting("module", Id(), None,
-            "Name of the module: pdm_NAME.py in pdmdir, or in the installed folder if it is not there.", required=True),
-    Setting("args", String(MAX_TEXT), "", "Its arguments, split as in a shell; see popular-pdm(7)."),
+            "Name of the module: pdm_NAME.py in pdmdir, or in the installed folder if it is not there.", required=True,
+            root_only=True),
+    Setting("args", String(MAX_TEXT), "", "Its arguments, split as in a shell; see popular-pdm(7).", root_only=True),
 ))
 
 CLASSES = (VSERV, BACKEND, PDM, CAPA)

@@ -31,7 +31,7 @@ _LOGIN_ROWS = (
     Setting("sidprefix", Id(), None,
             "First part of every session id, up to 32 characters; the host name without its domain when not set."),
     Setting("allowsslv2", Off(), False, "Always off, because SSL 2 no longer exists; for old rc files."),
-    Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that virtual servers name."),
+    Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that virtual servers name.", root_only=True),
 )
 
 _CLIENT_ROWS = (
@@ -61,7 +61,7 @@ _CLIENT_ROWS = (
     Setting("failuretime", Time(1, 86400), 60.0, "Time after which one failed login is forgotten."),
     Setting("denyfile", File(), None,
             "File of networks that may not connect, in addition to `deny`: separated by blanks, commas or line ends; # "
-            "begins a comment.  Read at the start, by reload and with each other change."),
+            "begins a comment.  Read at the start, by reload and with each other change.", root_only=True),
 )
 
 _BACKEND_ROWS = (
@@ -79,11 +79,12 @@ _BACKEND_ROWS = (
 _PORT_ROWS = (
     Setting("ringd", File(), None,
             "Socket of the ringd(8) that opens ports below 1024; when not set, pproxy opens them itself, and asks the "
-            "ringd whose socket is in the run folder for those that it may not open."),
+            "ringd whose socket is in the run folder for those that it may not open.", root_only=True),
 )
 
 _PDM_ROWS = (
-    Setting("pdmdir", Dir(), None, "Folder of your own database modules, searched before the installed one."),
+    Setting("pdmdir", Dir(), None, "Folder of your own database modules, searched before the installed one.",
+            root_only=True),
     Setting("pdmtimeout", Time(0.01, 300), 10.0, "Time that a database module has for one answer."),
     Setting("pdmworkers", Int(1, 255), 8,
             "Processes that ask database modules which wait for a server, such as ldap or pgsql; each has one "
@@ -104,7 +105,7 @@ _PDM_ROWS = (
 _SMTP_ROWS = (
     Setting("smtpafterpopfile", File(), SMTPFILE,
             "SQLite database, for Postfix, with the addresses of clients that logged in at a virtual server with "
-            "`smtpafterpop`; its folder must exist."),
+            "`smtpafterpop`; its folder must exist.", root_only=True),
     Setting("smtpafterpoptime", Time(1, 86400), 1800.0,
             "The least time after a login for which its client may send mail; it may be up to a quarter longer."),
 )

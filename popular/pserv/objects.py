@@ -23,7 +23,8 @@ _SERVER = ObjectClass("server", "Servers: addresses that proxies connect to.", (
     Setting("enabled", Bool(), True, "off: it does not listen."),
     *tls_rows(IMPLICIT),
     Setting("clientca", File(), None,
-            "PEM file of authorities: only proxies with a certificate of one of them are accepted (with tls)."),
+            "PEM file of authorities: only proxies with a certificate of one of them are accepted (with tls).",
+            root_only=True),
 ))
 
 CLASSES = (_SERVER, CAPA)

@@ -11,7 +11,7 @@ from popular.pserv.objects import CLASSES
 
 _OWN_ROWS = (
     Setting("mailboxdir", Dir(), SPOOLDIR, "Root of all mailboxes, which may lie at any depth below.",
-            option=("-m", "--mailboxdir")),
+            root_only=True, option=("-m", "--mailboxdir")),
     Setting("missing", Choice("empty", "create", "refuse"), "empty",
             "What happens to a user whose mailbox does not exist: empty serves an empty one, create makes it, refuse "
             "answers -ERR [SYS/PERM]; pcheckd follows this setting as it is in the INI file."),
@@ -30,7 +30,7 @@ _OWN_ROWS = (
     Setting("seenflag", Bool(), False,
             "Read messages get the Maildir flag S even if pdeliver has named them, for other programs that use the "
             "mailboxes; such names are slower to list.  Messages from other programs always get it."),
-    Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that servers name."),
+    Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that servers name.", root_only=True),
 )
 
 SCHEMA = Schema("pserv", process_rows("pserv") + POOL_ROWS + METRICS_ROWS + _OWN_ROWS, CLASSES,

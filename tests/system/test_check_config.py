@@ -19,6 +19,8 @@ from tests.system.test_start import library_is_open
 
 IS_ROOT = os.geteuid() == 0
 Texts = dict[str, dict[str, Any]]
+USER_CHANGES = ("user 'nobody' can change it, and so what the daemon does; it should belong to root, and nobody else "
+                "should write to it")
 
 
 @pytest.fixture
@@ -160,14 +162,14 @@ def test_a_spool_that_the_user_cannot_enter(folder: Path, program: str) -> None:
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root changes its user")
 @pytest.mark.skipif(not library_is_open(), reason="this Python is closed to other users")
-def test_a_module_of_the_user_is_taken(folder: Path) -> None:
+def test_a_module_of_the_user_is_taken_with_a_warning(folder: Path) -> None:
     (folder / "pdm").mkdir(mode=0o755)
     shutil.copy(ROOT / "pdm_modules/pdm_passwd.py", folder / "pdm/pdm_own.py")
     for path in (folder / "pdm", folder / "pdm/pdm_own.py"):
         shutil.chown(path, "nobody", "nogroup")
     texts = settings(folder, user="nobody", pdmdir=folder / "pdm")
     texts["pdm"] = {"users": {"module": "own", "args": folder / "users"}}
-    assert check(folder, texts) == (0, [])
+    assert check(folder, texts) == (0, [f"warning: {path}: {USER_CHANGES}" for path in (folder / "pdm", path)])
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root changes its user")

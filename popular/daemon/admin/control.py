@@ -18,6 +18,7 @@ from popular.daemon.admin.context import CommandContext, Commands, Handler, Resu
 from popular.daemon.admin.inquiry import Inquiry
 from popular.daemon.admin.merge import merge
 from popular.daemon.admin.reload import Reload
+from popular.daemon.admin.trust import want_right
 from popular.daemon.child.accept import reads_files, tls_of
 from popular.daemon.master.loop import Master
 from popular.daemon.messages import (
@@ -87,7 +88,7 @@ class Control:
             command, given = self._commands.find(words)
             context = self._context()
             shown = _public(command, context, given, words)
-            answer = self._carry_out(command.handler(context, given))
+            answer = self._carry_out(command.handler(context, given), peer)
         except (PopularError, OSError) as why:
             return self._refuse(source, shown, why)
         except Exception as error:    # a fault in one command must not end the master
@@ -127,12 +128,14 @@ class Control:
         self._inquiry = Inquiry(self._master, self._inheritance, ask)
         return self._inquiry
 
-    def _carry_out(self, result: Result) -> ControlAnswer | Later:
-        """Do what a command returned; if this raises PopularError, nothing of it is done."""
-        if result.config is not None and (result.renews or result.config != self._master.config):
-            self._master.want_no_end()
+    def _carry_out(self, result: Result, peer: Peer) -> ControlAnswer | Later:
+        """Do what a command of `peer` returned; if this raises PopularError, nothing of it is done."""
+        master = self._master
+        if result.config is not None and (result.renews or result.config != master.config):
+            want_right(peer, master.config, result.config, master.base, master.spec.schema)
+            master.want_no_end()
             self._changes.put(result.config)
-        troubles = () if result.effect is None else result.effect(self._master)
+        troubles = () if result.effect is None else result.effect(master)
         if troubles:
             return ControlAnswer(False, "not everything could be done", tuple(troubles))
         if result.later is not None:

@@ -30,7 +30,8 @@ from popular.daemon.start.activation import ActivatedSockets, given_sockets
 from popular.daemon.start.handover import WORD, Handle, HandOver
 from popular.daemon.start.launch import (
     LEAVING, bind_all, check_library, claim_pidfile, exec_master, limit_children, make_rundir, search_path)
-from popular.daemon.start.trial import nothing_listens, try_as, try_files, try_folders, try_ports, unused_values
+from popular.daemon.start.trial import (
+    nothing_listens, try_as, try_files, try_folders, try_ports, try_trust, unused_values)
 from popular.errors import ConfigError, Findings, Mistake, PopularError, StartError, UsageError
 from popular.log.writer import Log
 from popular.stderr import INTERRUPTED, complain
@@ -93,12 +94,14 @@ def _complete(spec: Startable, startup: Startup, prepare: _Prepare | None,
     given = sound(lambda: given_sockets(spec.name, spec.listens(config), os.environ, mistakes), nothing)
     if not startup.foreground and not startup.dump and sound(lambda: config.variables.text("logto"), "") == TO_STDERR:
         mistakes.append(Mistake(place(spec.name, "logto"), f"logto = {TO_STDERR} needs --foreground"))
+    by_root = own_rights().is_root
     rights = sound(lambda: _rights(spec, config, mistakes), own_rights())
 
     def work(found: Findings) -> None:
         found.mistakes.extend(gather([lambda: spec.check(config)]))
         if not startup.dump:
             sound(lambda: try_files(spec.name, config.variables, rights, found), None)
+            try_trust(startup.config_path, config, rights, found, by_root=by_root)
         if attempt is not None:
             attempt(config, found, not startup.dump)
 

@@ -10,6 +10,7 @@ import json
 import os
 import select
 import signal
+import stat
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -165,6 +166,29 @@ def try_spool(program: str, values: Values, findings: Findings) -> None:
     if os.path.isdir(folder) and (why := why_not(folder, os.X_OK)):
         findings.faults.append(Mistake(place(program, "mailboxdir"),
                                        f"folder {folder}: user {own_rights().user!r} cannot enter it: {why}"))
+
+
+def try_trust(config_path: str, config: Config, rights: Rights, findings: Findings, *, by_root: bool) -> None:
+    """Warn of files that decide what the daemon does, if its user can change them (with the user's rights).
+
+    `by_root`: root starts it.  Other users may own their configuration.
+    """
+    folder = config.variables.get("pdmdir")
+    paths = [config_path, os.path.dirname(config_path)]
+    if isinstance(folder, str):
+        modules = (os.path.join(folder, f"pdm_{item.values['module']}.py") for item in config.items("pdm"))
+        paths += [folder, *dict.fromkeys(modules)]
+    for path in paths:
+        if os.path.exists(path) and not rights.is_root and _can_change(path, rights, by_root):
+            findings.warnings.append(Mistake(path, f"user {rights.user!r} can change it, and so what the daemon does; "
+                                                   "it should belong to root, and nobody else should write to it"))
+
+
+def _can_change(path: str, rights: Rights, by_root: bool) -> bool:
+    status = os.stat(path)
+    if status.st_uid == rights.uid:
+        return by_root
+    return os.access(path, os.W_OK) and not status.st_mode & stat.S_ISVTX    # in /tmp, only owners replace files
 
 
 def why_not(path: str, mode: int) -> str:
