@@ -10,6 +10,7 @@ import pytest
 
 from popular.control.client import ControlClient, default_path
 from tests.harness.inithost import RED_HAT, InitHost
+from tests.harness.service_manager import Unit
 from tests.harness.system import is_alive, title_of, wait_for
 
 PORT = "127.0.0.1:0"
@@ -117,6 +118,29 @@ def test_ringd_is_restarted_and_not_upgraded(make_host, family, shell, action):
     host.ok("ringd", action)
     assert is_alive(host.pid("ringd")) and host.pid("ringd") != first
     host.ok("ringd", "stop")
+
+
+def limits_of(pid: int) -> dict[str, str]:
+    """Return the soft and hard limits of a process, and its umask."""
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    found = {line[:26].strip(): " ".join(line[26:].split()[:2]) for line in lines}
+    status = dict(line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {"umask": status["Umask"], **found}
+
+
+@pytest.mark.parametrize("family, shell, variables, files, processes", [
+    ("debian", "dash", {}, "16384 16384", "50000 50000"),
+    ("redhat", "bash", {"NOFILE": 2000, "NPROC": 3000}, "2000 2000", "3000 3000"),
+])
+def test_the_limits_are_those_of_the_units(make_host, family, shell, variables, files, processes):
+    host = make_host("pcheckd", family, shell, **variables)
+    host.ok("pcheckd", "start")
+    found = limits_of(host.pid("pcheckd"))
+    host.ok("pcheckd", "stop")
+    assert (found["Max core file size"], found["Max open files"], found["Max processes"]) == ("0 0", files, processes)
+    unit = Unit("pcheckd.service")
+    assert (found["umask"], "0") == (unit.get("UMask"), unit.get("LimitCORE"))
+    assert variables or files.split()[0] == unit.get("LimitNOFILE")
 
 
 @BOTH
