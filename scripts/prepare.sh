@@ -39,6 +39,7 @@ missing() {
     command -v groff >/dev/null || echo groff
     command -v ip >/dev/null || echo iproute2
     command -v useradd >/dev/null || echo passwd
+    command -v adduser >/dev/null || echo adduser
     command -v openssl >/dev/null || echo openssl
     command -v systemd-analyze >/dev/null || echo systemd
     command -v testssl >/dev/null || echo testssl.sh

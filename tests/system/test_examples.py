@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.certificates import Authority
 from tests.harness.daemon import ROOT
 from tests.harness.machine import Machine, connect
 from tests.harness.needs import lacking, need_program
@@ -202,3 +203,37 @@ def test_keepalived_moves_the_address(boot: Boot) -> None:
     assert one.wait(LIST.format(address="10.0.0.1")).strip() == ""
     for machine in (one, two):
         assert is_logged(machine, "var/log/popular/pproxy", "INF 0242 login "), f"{machine.name} had no session"
+
+
+def test_certbot_renews_a_key_that_others_cannot_read(boot: Boot, authority: Authority) -> None:
+    """The steps are those in the hook's own comment."""
+    need_program("adduser")
+    front = boot("front")
+    hook, lineage = "/etc/letsencrypt/renewal-hooks/deploy/popular", "/etc/letsencrypt/live/mail.example.org"
+
+    def renew(days: int) -> None:
+        pair = authority.sign("mail.example.org", days=days)
+        front.type(f"install -d -m 700 {lineage}")
+        shutil.copy(pair.certificate, front.root / lineage[1:] / "fullchain.pem")
+        shutil.copy(pair.key, front.root / lineage[1:] / "privkey.pem")
+        front.type(f"chmod 600 {lineage}/privkey.pem\nRENEWED_LINEAGE={lineage} {hook}")
+
+    front.type("getent group ssl-cert || groupadd --system ssl-cert\nadduser pop ssl-cert\n"
+               f"install -D -m 755 {EXAMPLES}/certbot/popular {hook}\n"
+               "mkdir -p /usr/local/bin\nln -sf /opt/popular/bin/pcontrol /usr/local/bin/pcontrol")
+    renew(20)
+    assert front.type("stat -c '%U %G %a' /etc/popular/mail.example.org.pem") == "root ssl-cert 640\n"
+    assert "Permission denied" in front.type("! runuser -u nobody -- cat /etc/popular/mail.example.org.pem")
+    tls = "tls = implicit\ncertificate = /etc/popular/mail.example.org.pem\n"
+    (front.root / "etc/popular/pproxy.conf").write_text(
+        PPROXY.format(address="127.0.0.1").replace(":110\n", f":995\n{tls}"))
+    (front.root / "etc/popular/users").write_text("joe:{PLAIN}secret:store1:xpop:3/2d/joe\n")
+    front.type("pproxy")
+    shown = "pcontrol --command 'show certificates'"
+    assert " days=19 " in front.type(shown) or " days=20 " in front.type(shown)
+    renew(40)
+    assert " days=39 " in front.type(shown) or " days=40 " in front.type(shown)
+    front.type(f"RENEWED_LINEAGE={lineage}.net {hook}")    # of another name
+    shutil.copy(authority.cafile, front.root / "tmp/ca.pem")
+    assert front.type("curl -sS --cacert /tmp/ca.pem --resolve mail.example.org:995:127.0.0.1 --user joe:secret "
+                      "pop3s://mail.example.org/").strip() == ""
