@@ -33,7 +33,7 @@ def rotation(folder: Path) -> Path:
     text = (ETC / "logrotate.d/popular").read_text()
     user, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
     text = text.replace("/var/log/popular/", f"{folder}/log/").replace("/var/run/popular/", f"{folder}/")
-    text = text.replace("su pop pop", f"su {user} {group}" if os.geteuid() == 0 else "")
+    text = re.sub("su (pop|pproxy) popular", f"su {user} {group}" if os.geteuid() == 0 else "", text)
     path = folder / "logrotate.conf"
     path.write_text(text)
     path.chmod(0o644)
@@ -65,15 +65,18 @@ def test_logrotate_knows_every_log():
     assert sorted(named) == sorted(name for name, text in pages.items() if f"{LOGDIR}/{name}" in text)
 
 
-def test_the_user_is_made(tmp_path):
+def test_the_users_are_made(tmp_path):
     sysusers = need_program("systemd-sysusers")
     for folder in ("etc", "usr/lib/sysusers.d"):
         (tmp_path / folder).mkdir(parents=True)
     shutil.copy(ETC / "sysusers.d/popular.conf", tmp_path / "usr/lib/sysusers.d")
     run(sysusers, f"--root={tmp_path}", "popular.conf")
-    [user] = [line.split(":") for line in (tmp_path / "etc/passwd").read_text().splitlines()]
-    assert (user[0], user[5], "nologin" in user[6]) == ("pop", "/pop", True)
-    assert [line.split(":")[0] for line in (tmp_path / "etc/group").read_text().splitlines()] == ["pop"]
+    users = {line.partition(":")[0]: line.split(":") for line in (tmp_path / "etc/passwd").read_text().splitlines()}
+    assert {name: (words[5], "nologin" in words[6]) for name, words in users.items()} == {
+        "pop": ("/pop", True), "pproxy": ("/", True)}
+    assert users["pop"][2] != users["pproxy"][2]
+    groups = dict(line.split(":")[::3] for line in (tmp_path / "etc/group").read_text().splitlines())
+    assert groups == {"pop": "", "pproxy": "", "popular": "pop,pproxy"}
 
 
 def test_the_folders_are_made(tmp_path):
@@ -83,12 +86,12 @@ def test_the_folders_are_made(tmp_path):
     for folder in ("etc", "usr/lib/tmpfiles.d", "run", "var/log"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "etc/passwd").write_text("pop:x:4711:4712::/pop:/usr/sbin/nologin\n")
-    (tmp_path / "etc/group").write_text("pop:x:4712:\n")
+    (tmp_path / "etc/group").write_text("pop:x:4712:\npopular:x:4713:pop\n")
     shutil.copy(ETC / "tmpfiles.d/popular.conf", tmp_path / "usr/lib/tmpfiles.d")
     run(tmpfiles, f"--root={tmp_path}", "--create", "popular.conf")
     for name in ("run/popular", "var/log/popular"):
         found = (tmp_path / name).stat()
-        assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (0o750, 4711, 4712)
+        assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (0o1770, 4711, 4713)
 
 
 @pytest.mark.parametrize("timer_code, is_run", [

@@ -98,6 +98,25 @@ def add_user(root: DebianRoot, name: str, password: str) -> None:
     root.run("setpriv", "--reuid=pop", "--regid=pop", "--init-groups", "pdeliver", "--create", name, data=MESSAGE)
 
 
+def uid_of(root: DebianRoot, name: str) -> int:
+    """Return the uid of a user of the system."""
+    return int(root.run("id", "-u", name))
+
+
+def owners(root: DebianRoot) -> dict[str, int]:
+    """Return the uid of each running daemon."""
+    status = {name: Path(f"/proc/{pid}/status").read_text() for name, pid in pids(root).items()}
+    return {name: int(text.partition("\nUid:")[2].split()[0]) for name, text in status.items()}
+
+
+def become_old(root: DebianRoot) -> None:
+    """Have the system as it was when pop ran all daemons."""
+    for name in reversed(DAEMONS):
+        root.run(f"/etc/init.d/{name}", "stop")
+    root.run("sh", "-ec", "userdel pproxy; groupdel popular; chown -R pop:pop /run/popular /var/log/popular; "
+             "chmod 750 /run/popular /var/log/popular; chgrp pop /etc/popular/users; pcheckd; pserv; pproxy --user pop")
+
+
 def log_in(client: PopClient) -> None:
     """Begin the session of the user joe."""
     assert client.login("joe", "geheim").startswith(b"+OK")
@@ -209,4 +228,41 @@ def test_a_port_that_another_server_has_does_not_break_the_installation(package,
         assert root.run("/etc/init.d/pproxy", "status", code=3)
     root.run("/etc/init.d/pproxy", "start")
     pids(root)
+    root.run("dpkg", "--purge", "popular")
+
+
+def test_the_proxy_cannot_read_mail(package, root):
+    root.install(package)
+    add_user(root, "joe", "geheim")
+    pop, pproxy = uid_of(root, "pop"), uid_of(root, "pproxy")
+    assert pop != pproxy and owners(root) == {"pcheckd": pop, "pserv": pop, "pproxy": pproxy}
+    tries = {"ls /pop": True, "rm /run/popular/pserv.ctrl": True, "mv /var/log/popular/pserv /var/log/popular/x": True,
+             "pcontrol --program=pserv --command=version": True, "cat /etc/popular/users": False,
+             "pcontrol --program=pproxy --command='set pdmdir /tmp'": True,
+             "pcontrol --program=pproxy --command=reload": False}
+    for words, fails in tries.items():
+        root.run("setpriv", "--reuid=pproxy", "--regid=pproxy", "--init-groups", "sh", "-c",
+                 f"! {words}" if fails else words)
+    root.run("dpkg", "--purge", "popular")
+
+
+def test_an_older_installation_keeps_its_user_until_the_administrator_changes_that(package, remake, root, pop):
+    root.install(package)
+    add_user(root, "joe", "geheim")
+    become_old(root)
+    old = pids(root)
+    session = pop(POP3)
+    log_in(session)
+    assert "pproxy still runs as pop" in root.install(remake(NEXT, be_newer))
+    assert versions(root) == {NEXT} and not set(old.values()) & set(pids(root).values())
+    assert {uid_of(root, "pop")} == {uid_of(root, "pproxy"), *owners(root).values()}
+    session.ok("QUIT")
+    for name in DAEMONS:
+        root.run(f"/etc/init.d/{name}", "restart")
+    readme = (ROOT / "debian/popular.README.Debian").read_text()
+    steps = re.findall("^    (.*)\n", readme.partition("of its own then:")[2].partition("Let pproxy")[0], re.MULTILINE)
+    root.run("sh", "-exc", "\n".join(steps))
+    assert owners(root)["pproxy"] == uid_of(root, "pproxy") != uid_of(root, "pop")
+    log_in(client := pop(POP3))
+    client.ok("QUIT")
     root.run("dpkg", "--purge", "popular")

@@ -94,6 +94,18 @@ def test_what_is_written_by_default_can_be_written(name: str, path: str) -> None
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_folders_are_those_of_the_programs(name: str) -> None:
+    """They are made by tmpfiles.d, because systemd would give them to the user of the unit that starts last."""
     unit = Unit(name)
-    assert f"/var/log/{unit.get('LogsDirectory')}" == LOGDIR
-    assert name == "pclean.service" or f"/var/run/{unit.get('RuntimeDirectory')}" == RUNDIR
+    assert {key for _, key in unit.values} & {"RuntimeDirectory", "LogsDirectory"} == set()
+    made = re.findall(r"^d (\S+) ", (ROOT / "etc/tmpfiles.d/popular.conf").read_text(), re.MULTILINE)
+    assert made == [RUNDIR.removeprefix("/var"), LOGDIR]
+    writable = " ".join(unit.values["Service", "ReadWritePaths"]).split()
+    assert {f"-{path}" for path in made[name == "pclean.service":]} <= set(writable)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_proxy_cannot_read_mail(name: str) -> None:
+    unit = Unit(name)
+    owner = "pproxy" if name in ("pproxy.service", "ringd.service") else "pop"
+    assert (unit.get("User"), unit.values.get(("Service", "Group"), [owner])) == (owner, [owner])
+    assert f"u {owner} " in (ROOT / "etc/sysusers.d/popular.conf").read_text()
