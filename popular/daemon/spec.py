@@ -164,7 +164,7 @@ class DaemonSpec:
     sum_up: Callable[[Config, Log, Row, str], None] = _say_nothing
     login: Callable[[Config], LoginLimit] = _no_limit
     # Master, at start: processes that it keeps beside its children; raises OSError.
-    helpers: Callable[["Master", Inheritance], HelperPool] | None = None
+    helpers: Callable[["Master", Inheritance], Sequence[HelperPool]] = lambda master, inheritance: ()
 
     @property
     def import_name(self) -> str:

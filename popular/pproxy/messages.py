@@ -109,3 +109,15 @@ LOGIN_UNCHECKED = Message(
     0x0267, ERR, "login_unchecked", "user namespace client",
     "A login was refused without a check of the password, because of failed logins before (`maxfailures`).  Nothing to "
     "do, but many such lines for one client are an attack.")
+SCREEN_STARTED = Message(
+    0x0268, INF, "screen_started", "",
+    "The pool is nearly full.  As soon as it is full, new connections are accepted by a process that gives a child "
+    "only to clients that talk.  If it was full of sessions that had logged in, raise maxsession; else nothing to do.")
+SCREEN_ENDED = Message(
+    0x0269, INF, "screen_ended", "passed closed most seconds",
+    "The process has ended, as the pool has room again, or the configuration has changed: how many connections it "
+    "passed to children, how many ended before, and how many it held at once.  Nothing to do.")
+SCREEN_FAILED = Message(
+    0x026A, ADM, "screen_failed", "why delay",
+    "The process that screens clients died or could not be started; the next try follows in `delay` seconds.  Look at "
+    "the lines before, and at memory and the number of processes that the user may have.")

@@ -83,7 +83,8 @@ class ProxySession:
             self.session.enter("greeting")
             if self.vserv.tls is not None and self.vserv.tls.mode == IMPLICIT:
                 self.session.start_tls(self.vserv.tls)
-            self.wire.reply(True, self.vserv.banner)
+            if not self.session.connection.is_greeted:
+                self.wire.reply(True, self.vserv.banner)
             self.wire.await_input()
             login = self.log_in()
             if login is not None:

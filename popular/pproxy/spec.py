@@ -13,20 +13,22 @@ from typing import TYPE_CHECKING
 from popular.addresses import Endpoint, is_ip
 from popular.config.setting import place, quoted
 from popular.config.store import Config, Item, gather
-from popular.daemon.child.accept import AcceptJob, tls_of
+from popular.daemon.child.accept import AcceptJob, Admission, tls_of
+from popular.daemon.child.door import Door
 from popular.daemon.child.session import Connection, Session, new_sid, note_limited
 from popular.daemon.messages import START
 from popular.daemon.settings import pool_limits, pool_mistakes
-from popular.daemon.spec import DaemonSpec, Job, Listen, Listener, metrics_listens
+from popular.daemon.spec import DaemonSpec, HelperPool, Job, Listen, Listener, metrics_listens
 from popular.daemon.tls import STARTTLS, Tls, load_tls, note_ending
 from popular.errors import ConfigError, Mistake, PdmError
 from popular.log.writer import Log
+from popular.names import clean_line
 from popular.paths import RINGSOCKET
 from popular.pdm.chain import Chain
 from popular.pdm.runner import Asked
 from popular.pdm.secrets import DRIVERS
 from popular.pproxy.commands import commands
-from popular.pproxy.limits.clients import ClientCounts
+from popular.pproxy.limits.clients import AreTooMany, ClientCounts, count_in, keys_counted
 from popular.pproxy.limits.configured import denied_by_file
 from popular.pproxy.messages import CLIENT_LIMITED, SHUTDOWN_PROXY
 from popular.pproxy.modules.configured import configured_module
@@ -34,11 +36,13 @@ from popular.pproxy.modules.keeper import WorkerKeeper
 from popular.pproxy.modules.output import ModuleOutput
 from popular.pproxy.objects import ProxyConfig, proxy_config, sid_prefix, unusable
 from popular.pproxy.rehearsal import ProxyStage
+from popular.pproxy.screen.keeper import Reports, ScreenKeeper
+from popular.pproxy.screen.process import ClientScreen, Keys, Terms
 from popular.pproxy.session import ProxySession, sum_up
 from popular.pproxy.settings import SCHEMA
 from popular.proc.child import Child, Inheritance
 from popular.proc.overdue import LoginLimit
-from popular.statefile.layout import PROXY
+from popular.statefile.layout import PROXY, CountedBy
 
 if TYPE_CHECKING:
     from popular.daemon.master.loop import Master
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
     from popular.pproxy.recorder import Recorder
 
 _GRACE = 5.0           # seconds that a child has to answer its master
+_WHEN_FULL = 1.0       # seconds that a login may take when new connections find no child
 _LOW_PORTS = 1024      # ports below are root's
 _MAX_SIDPREFIX = 32    # characters, so that a whole id stays below names.MAX_SID
 
@@ -58,15 +63,27 @@ class _Proxy:
     chain: Chain
     log: Log
     recorder: "Recorder | None" = None    # of clients that may send mail; None: no client was ever to be recorded
-    clients: ClientCounts | None = None        # None: they have no limits
+    clients: ClientCounts | None = None    # None: they have no limits
 
     def admit(self, owner: str, peer: Endpoint, child: Child) -> bool:
         """Tell whether a client may connect; count and log it if not."""
-        why = self.clients.objection(self.config.vservs[owner].limits, peer.host, child.slot) if self.clients else ""
+        why = self.objection(owner, peer, count_in(child.slot))
         if why:
             child.slot.count(f"client_{why}")
-            note_limited(self.log, peer.host, CLIENT_LIMITED, client=str(peer), vserv=owner, why=why)
         return not why
+
+    def objection(self, owner: str, peer: Endpoint, are_too_many: AreTooMany) -> str:
+        """Return why a client may not connect, and log it; empty: they may."""
+        assert self.clients is not None    # else nobody asks
+        why = self.clients.objection(self.config.vservs[owner].limits, peer.host, are_too_many)
+        if why:
+            note_limited(self.log, peer.host, CLIENT_LIMITED, client=str(peer), vserv=owner, why=why)
+        return why
+
+    def count(self, owner: str, peer: Endpoint, child: Child) -> None:
+        """Count a client that was admitted elsewhere."""
+        for by, key in zip(CountedBy, keys_counted(self.config.vservs[owner].limits, peer.host)):
+            child.slot.count_by(by, key)
 
     def serve(self, connection: Connection, child: Child) -> None:
         """Serve one client."""
@@ -90,9 +107,12 @@ class ProxyJob(AcceptJob):
     """The work of a child of pproxy."""
 
     def __init__(self, proxy: _Proxy, maxuse: int, tls: Mapping[str, Tls] = MappingProxyType({}),
-                 workers: "WorkerJob | None" = None) -> None:
-        """Take what all children share, the TLS of virtual servers, and the work of PDM workers if there are any."""
-        super().__init__(maxuse, proxy.serve, tls, proxy.admit)
+                 workers: "WorkerJob | None" = None, door: Door | None = None) -> None:
+        """Take what all children share, the TLS of virtual servers, and the work of PDM workers if there are any.
+
+        Screened clients come by `door`; without it, all clients are admitted.
+        """
+        super().__init__(maxuse, proxy.serve, tls, Admission(proxy.admit, proxy.count, door) if door else None)
         self.proxy = proxy
         self.recorder = proxy.recorder
         self.workers = workers
@@ -192,13 +212,46 @@ def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     chain = Chain(asked, config.variables.seconds("pdmtimeout"), log.note, ModuleOutput(log))
     tls = load_tls("vserv", config.items("vserv"), tls_of(former), log)
     note_ending(tls, log)
-    clients = former.proxy.clients if isinstance(former, ProxyJob) else None
-    proxy = _Proxy(proxy_config(config, tls), chain, log, find_recorder(config, log, former), clients or ClientCounts())
-    return ProxyJob(proxy, config.variables.integer("maxuse"), tls, workers)
+    known = former if isinstance(former, ProxyJob) and former.admission is not None else None
+    clients = known.proxy.clients if known else ClientCounts()
+    proxy = _Proxy(proxy_config(config, tls), chain, log, find_recorder(config, log, former), clients)
+    door = known.admission.door if known and known.admission else Door()
+    return ProxyJob(proxy, config.variables.integer("maxuse"), tls, workers, door)
 
 
-def _keep_workers(master: "Master", inheritance: Inheritance) -> WorkerKeeper:
-    return WorkerKeeper(master, inheritance, lambda: master.job.workers if isinstance(master.job, ProxyJob) else None)
+def _helpers(master: "Master", inheritance: Inheritance) -> Sequence[HelperPool]:
+    """Return what keeps the PDM workers, and the process that screens clients."""
+    job = _present_job(master)
+    assert job.admission is not None and job.proxy.clients is not None
+    return (WorkerKeeper(master, inheritance, lambda: _present_job(master).workers),
+            ScreenKeeper(master, inheritance, job.admission.door, lambda reports: _terms(_present_job(master), reports),
+                         job.proxy.clients.stalled))
+
+
+def _present_job(master: "Master") -> ProxyJob:
+    assert isinstance(master.job, ProxyJob)
+    return master.job
+
+
+def _terms(job: ProxyJob, reports: Reports) -> Terms:
+    """Return how clients are screened under the configuration of `job`."""
+    proxy, clients = job.proxy, job.proxy.clients
+    assert clients is not None
+
+    def admit(owner: str, peer: Endpoint, screen: ClientScreen) -> Keys | None:
+        def are_too_many(by: CountedBy, key: int, most: int) -> bool:
+            return 0 < most <= screen.slot.sessions_with(by, key) + screen.held_by(by, key)
+
+        why = proxy.objection(owner, peer, are_too_many)
+        if why:
+            reports.count(f"client_{why}")
+            return None
+        return keys_counted(proxy.config.vservs[owner].limits, peer.host)
+
+    greetings = {ident: b"" if ident in job.mute else clean_line(f"+OK {vserv.banner}".encode()).encode() + b"\r\n"
+                 for ident, vserv in proxy.config.vservs.items()}
+    return Terms(greetings, proxy.config.maxline, proxy.config.authtimeout or proxy.config.idletimeout, admit,
+                 clients.has_stalled, reports.count, reports.want_room, reports.flush)
 
 
 def records_clients(config: Config) -> bool:
@@ -229,9 +282,9 @@ def login_limit(config: Config) -> LoginLimit:
     """
     authtimeout, pdmtimeout = (config.variables.seconds(name) for name in ("authtimeout", "pdmtimeout"))
     if authtimeout:
-        return LoginLimit(authtimeout + pdmtimeout, _GRACE)
+        return LoginLimit(authtimeout + pdmtimeout, _GRACE, when_full=min(authtimeout, _WHEN_FULL))
     questions = 2 * len(config.items("pdm")) * pdmtimeout + _GRACE
-    return LoginLimit(questions, questions, may_wait=True)
+    return LoginLimit(questions, questions, may_wait=True, when_full=_WHEN_FULL)
 
 
 def make_stage(config: Config, null: Log) -> ProxyStage:
@@ -243,4 +296,4 @@ SPEC = DaemonSpec(
     name="pproxy", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool_limits,
     start_message=START, end_message=SHUTDOWN_PROXY, commands=commands, statefile=PROXY,
     stage=make_stage, fulfil=DRIVERS.supply, sum_up=sum_up, login=login_limit,
-    helpers=_keep_workers)
+    helpers=_helpers)

@@ -15,6 +15,7 @@ class LoginLimit:
     ask_after: float = 0.0        # from its beginning; 0: never ask
     answer_within: float = 0.0    # after the question
     may_wait: bool = False        # whether waiting for the client is a valid answer
+    when_full: float = 0.0        # from its beginning, if new connections find no child; 0: as otherwise
 
 
 class Newcomers:
@@ -25,6 +26,7 @@ class Newcomers:
         self.limit = limit
         self._to_ask: dict[int, float] = {}    # process id to a monotonic time
         self._to_end: dict[int, float] = {}
+        self._begun: dict[int, float] = {}     # all, by when they began
 
     @property
     def pids(self) -> list[int]:
@@ -34,11 +36,13 @@ class Newcomers:
     def begin(self, pid: int, now: float) -> None:
         """Note that a session begins in the child `pid`."""
         self.forget(pid)
+        self._begun[pid] = now
         if self.limit.ask_after > 0:
             _note(self._to_ask, pid, now + self.limit.ask_after)
 
     def forget(self, pid: int) -> None:
         """Note that a child no longer has a session, or that its session has logged in."""
+        self._begun.pop(pid, None)
         self._to_ask.pop(pid, None)
         self._to_end.pop(pid, None)
 
@@ -46,6 +50,15 @@ class Newcomers:
         """Note that a child's session waits for its client before the login."""
         if self.limit.may_wait and pid in self._to_end:
             self.begin(pid, now)
+
+    def old(self, now: float) -> list[int]:
+        """Return the children whose sessions may be ended for others when the pool is full, the oldest first.
+
+        Some may have logged in.
+        """
+        if not self.limit.when_full:
+            return []
+        return [pid for pid, begun in self._begun.items() if begun <= now - self.limit.when_full]
 
     def take_due(self, now: float) -> tuple[list[int], list[int]]:
         """Return the children to ask now, and those that have not answered in time."""

@@ -28,6 +28,8 @@ RUSH = 0.05         # seconds: if there are again too few idle children within t
 RUSH_TIMES = 4      # this often in a row, several are forked at once
 SHORTEST_WAIT = 0.01    # seconds, against a busy loop
 
+MADE_WAY = "made way for new connections"    # why a session was ended
+
 _ASKED_TO_END = (os.EX_OK, -signal.SIGTERM, -signal.SIGINT)    # exit codes of a new child after a signal
 _LOGGED_ITSELF = (os.EX_OK, os.EX_SOFTWARE)    # exit codes for which the master logs nothing
 
@@ -132,6 +134,19 @@ class Supervisor:
         self._times = self._times + 1 if now < self._filled_at + RUSH else 0
         self._filled_at = now
         return None
+
+    def make_room(self, wanted: int) -> list[int]:
+        """End sessions that have not logged in until up to `wanted` children are idle; return their slots."""
+        census = self._table.census()
+        old = [record for record in map(self._table.get, self._newcomers.old(time.monotonic())) if record is not None]
+        ending = sum(record.ending == MADE_WAY for record in old)
+        unused = max(0, self._limits.limit - census.total) + census.booting + census.idle + census.leaving + ending
+        slots = {record.slot: record for record in old if not record.ending}
+        found = self._statefile.most_alike(list(slots), max(0, min(wanted, MAX_FORKS) - unused))
+        for slot in found:
+            self._statefile.count("made_way")
+            _end(slots[slot], signal.SIGTERM, MADE_WAY)
+        return found
 
     def look_after(self) -> list[tuple[int, int]]:
         """Note what children report, and remove dead ones, whose last reports are read first.

@@ -58,6 +58,8 @@ def _server(name: str, column: int, help: str) -> Counter:
     return Counter(name, column, name.replace("_", " "), help, _SERVER, name)
 
 
+LIMITED = "limited"    # the line of pstatus about clients that met a limit; not shown as long as there are none
+
 CUT_OFF = "cut_off"    # counted by the master for both programs
 _CUT_OFF = "The child died or was ended within the session."
 
@@ -139,7 +141,7 @@ CLIENTS_REFUSED = _counted(
         ("network_rate", 36, "too often by network", "Connections of networks that had too many in a minute."),
         ("address", 37, "too many of an address", "Connections of addresses that had too many open."),
         ("network", 38, "too many of a network", "Connections of networks that had too many open."))),
-    labels=("reason",), line="clients refused")
+    labels=("reason",), line=LIMITED)
 UNNAMED = _counted("unnamed_sessions", "Sessions of objects for whose names the state file has no room.")
 
 # In the order of output; those without counters are about the file's names and failures.
@@ -150,6 +152,12 @@ COUNTED = (
     CLIENTS_REFUSED,
     _counted("logins_unchecked", "Logins refused without a check of the password, after too many failed ones.",
              Counter("logins_unchecked", 39, "not checked", programs=_PROXY), line="logins"),
+    _counted("sessions_made_way", "Sessions without a login that were ended because new connections found no child.",
+             Counter("made_way", 41, "made way for others", programs=_PROXY), line=LIMITED),
+    _counted("screened", "Connections that waited for a full pool, by whether they got a child or ended before.",
+             Counter("screen_passed", 42, "screened", programs=_PROXY, value="passed"),
+             Counter("screen_closed", 43, "ended while screened", programs=_PROXY, value="closed"),
+             labels=("result",), line=LIMITED),
     _counted("received_bytes", "Octets that came from clients.", Counter("bytes_in", 2)),
     _counted("sent_bytes", "Octets that went to clients.", Counter("bytes_out", 3)),
     _counted("logins", "What the database said to logins; failed: it could not tell.",

@@ -35,7 +35,8 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
       241   B   load state
       242   B   PDM workers
       243   B   PDM workers that have a question
-      244   I   the sequence number again
+      244   B   1: clients are screened, because the pool was full
+      248   I   the sequence number again
     name records   72 octets each; slots and rows refer to them by number; never changed, only added to
         0   8s  class of the object: vserv, backend or server; or pdm, pdmfail or pdmtime, for what is counted of a
                 database module: questions, failures, microseconds
@@ -87,11 +88,11 @@ LAYOUT_VERSION = 4
 
 HEADER_SIZE = 4096
 FIXED = struct.Struct("=8s8sIIIIQIIQIIQQQ32s64s")
-CHANGING = struct.Struct("=idIIIIddBBBB")    # after the sequence number
+CHANGING = struct.Struct("=idIIIIddBBBBB3x")    # after the sequence number
 CHANGING_AT = 192
-CHANGING_SIZE = 56                         # with both sequence numbers
+CHANGING_SIZE = 60                         # with both sequence numbers
 SLOTS_USED_AT = 212
-LOAD_STATE_AT = 241
+SESSION_STATE_AT, LOAD_STATE_AT, IS_SCREENING_AT = 240, 241, 244
 
 NAME = struct.Struct("=8s64s")
 NAMES = 256

@@ -56,6 +56,10 @@ def _idle(look: StateSnapshot) -> Iterable[Amount]:
     return [("", sum(1 for row in look.rows if row is not None and row.state == "idle"))]
 
 
+def _screening(look: StateSnapshot) -> Iterable[Amount]:
+    return [("", int(look.head.is_screening))] if look.head.kind.program == "pproxy" else []
+
+
 def _workers(look: StateSnapshot) -> Iterable[Amount]:
     head = look.head
     return [("idle", head.workers - head.workers_busy), ("busy", head.workers_busy)] if head.kind.measures else []
@@ -83,6 +87,7 @@ _GAUGES: tuple[tuple[Family, Callable[[StateSnapshot], Iterable[Amount]]], ...] 
      _head(lambda head: head.maxsession)),
     (_gauge("sessions_limit_state", "How near the sessions are to their limit: 0 well below, 1 near it, 2 at it."),
      _head(lambda head: head.session_state)),
+    (_gauge("screening", "Whether clients are screened before they get a child, since the pool was full."), _screening),
     (_gauge("children_idle", "Children that wait for a connection."), _idle),
     (_gauge("pdm_workers", "PDM workers, by what they do.", "state"), _workers),
     (_gauge("system_load", "The system load when the daemon last looked, if it has a limit for it."),

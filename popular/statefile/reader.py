@@ -85,6 +85,7 @@ class Head:
     load_state: int
     workers: int
     workers_busy: int
+    is_screening: bool
     names: Mapping[int, tuple[str, str]]    # number to class and id
 
 
@@ -159,10 +160,10 @@ class StateFileView:
         if octets is None:
             raise NotAStateFile("a state file whose header was being written")
         (pid, started, generation, used, names, maxsession, maxload, load, session_state, load_state, workers,
-         workers_busy) = CHANGING.unpack_from(octets, SEQUENCE_SIZE)
+         workers_busy, is_screening) = CHANGING.unpack_from(octets, SEQUENCE_SIZE)
         return Head(KINDS[magic], slots, device, inode, _text(program), _text(host), pid, _moment(started), generation,
                     min(used, slots), maxsession, _amount(maxload), _amount(load), session_state, load_state,
-                    workers, workers_busy, self._read_names(min(names, NAMES)))
+                    workers, workers_busy, bool(is_screening), self._read_names(min(names, NAMES)))
 
     def _read_names(self, count: int) -> dict[int, tuple[str, str]]:
         octets = self._read(NAMES_AT, count * NAME.size)

@@ -12,9 +12,9 @@ from mmap import mmap
 
 from popular.addresses import Endpoint
 from popular.statefile.layout import (
-    COLUMNS, ENDED_AT, FAILURE_COLUMNS, FAILURES, KEY, LOAD_STATE_AT, MOVING, MOVING_AT, NAMED, NAMED_AT, ROW_SIZE,
-    SEQUENCE, SEQUENCE_SIZE, SID, SID_AT, SLOT, SLOT_SIZE, SLOTS_USED_AT, USER, USER_AT, CountedBy, Layout, LimitState,
-    SessionState, StateFileKind)
+    COLUMNS, ENDED_AT, FAILURES, FAILURE_COLUMNS, IS_SCREENING_AT, KEY, LOAD_STATE_AT, MOVING, MOVING_AT, NAMED,
+    NAMED_AT, ROW_SIZE, SEQUENCE, SEQUENCE_SIZE, SESSION_STATE_AT, SID, SID_AT, SLOT, SLOTS_USED_AT, SLOT_SIZE,
+    USER, USER_AT, CountedBy, Layout, LimitState, SessionState, StateFileKind)
 from popular.statefile.seqlock import Sequenced
 
 _MAX_LOAD_STATE = int(LimitState.MAX)
@@ -50,6 +50,16 @@ class ChildSlot:
     def must_refuse(self) -> bool:
         """Tell whether the load state is MAX, so that new connections are refused (spec 5.3)."""
         return self._memory[LOAD_STATE_AT] >= _MAX_LOAD_STATE
+
+    @property
+    def is_screened(self) -> bool:
+        """Tell whether connections are accepted only by the process that screens clients."""
+        return bool(self._memory[IS_SCREENING_AT])
+
+    @property
+    def pool_is_full(self) -> bool:
+        """Tell whether the session state is MAX: as many sessions as there may be."""
+        return self._memory[SESSION_STATE_AT] >= _MAX_LOAD_STATE
 
     def idle(self) -> None:
         """Report that this child waits for a connection."""

@@ -9,12 +9,14 @@ cannot be made: then there is memory without a file, and `trouble` says why.  Ra
 import mmap
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from popular.statefile.layout import (
-    CHANGING, CHANGING_AT, CHANGING_SIZE, ENDED_AT, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES_AT, FIXED, KEY, MAGIC, NAME,
-    NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, CountedBy, Layout, StateFileKind)
+    CHANGING, CHANGING_AT, CHANGING_SIZE, ENDED_AT, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES_AT, FIXED, KEY, MAGIC,
+    MOVING_AT, NAME, NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, CountedBy, Layout, SessionState,
+    StateFileKind)
 from popular.statefile.reader import Row, parse_row
 from popular.statefile.seqlock import Sequenced, whole_records
 from popular.statefile.slot import ChildSlot
@@ -23,6 +25,8 @@ from popular.version import VERSION
 _PATIENCE = 0.005    # seconds that the master waits for a child that lost the processor while writing
 
 _NO_ROOM = "no room"
+
+_FRESH = frozenset((SessionState.IDLE, SessionState.GREETING, SessionState.AUTH))
 
 _FREE = (*(0,) * 11, *(b"",) * 3)
 
@@ -43,11 +47,13 @@ class Facts:
     load_state: int = 0
     workers: int = 0          # PDM workers
     workers_busy: int = 0     # those that have a question
+    is_screening: int = 0     # 1: children take connections only from the process that screens clients
 
     def values(self) -> tuple[object, ...]:
         """Return them in the order of the file."""
         return (self.pid, self.started, self.generation, self.slots_used, self.names, self.maxsession,
-                self.maxlocalload, self.load, self.session_state, self.load_state, self.workers, self.workers_busy)
+                self.maxlocalload, self.load, self.session_state, self.load_state, self.workers, self.workers_busy,
+                self.is_screening)
 
 
 class StateFile:
@@ -135,9 +141,14 @@ class StateFile:
         for by in CountedBy:
             KEY.pack_into(self._memory, self.layout.key_at(by, slot), 0)
 
-    def count(self, counter: str) -> None:
-        """Add one to a counter of the master's own."""
-        self._master[self._columns[counter]] += 1
+    def count(self, counter: str, amount: int = 1) -> None:
+        """Add to a counter of the master's own."""
+        self._master[self._columns[counter]] += amount
+
+    def key(self, by: CountedBy, slot: int) -> int:
+        """Return the key of a slot's session."""
+        [key] = KEY.unpack_from(self._memory, self.layout.key_at(by, slot))
+        return int(key)
 
     def count_failure(self, number: int) -> None:
         """Add one to a failure that a child reports, as `ChildSlot.failure` numbers it; other numbers are ignored."""
@@ -149,6 +160,16 @@ class StateFile:
         [octets] = whole_records(self.read, self.layout.slot_at(slot), SLOT_SIZE, 1,
                                  time.monotonic() + _PATIENCE)
         return None if octets is None else parse_row(octets, slot, self._by_number)
+
+    def most_alike(self, slots: list[int], wanted: int) -> list[int]:
+        """Return up to `wanted` of `slots` whose sessions have not logged in, as far as their children say.
+
+        Those come first that share their network with most others, and of these the first in `slots`.
+        """
+        fresh = [slot for slot in slots if self._memory[self.layout.slot_at(slot) + MOVING_AT] in _FRESH]
+        networks = {slot: self.key(CountedBy.NETWORK, slot) for slot in fresh}
+        alike = Counter(networks.values())
+        return sorted(fresh, key=lambda slot: alike[networks[slot]], reverse=True)[:wanted]
 
     def last_words(self, slot: int) -> Row | None:
         """Return a dead child's last report of a session without a summary in the log; None if there is no such one."""

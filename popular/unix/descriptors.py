@@ -18,12 +18,12 @@ class MastersOwn:
     def __init__(self) -> None:
         """Begin with none."""
         self._fds: dict[int, None] = {}
-        self._kept = -1    # registered, but left open
+        self._kept: tuple[int, ...] = ()    # registered, but left open
 
-    def but(self, fd: int) -> "MastersOwn":
-        """Return the same register, with what will be added, for children that keep `fd`."""
+    def but(self, *fds: int) -> "MastersOwn":
+        """Return the same register, with what will be added, for children that keep `fds`."""
         register = MastersOwn()
-        register._fds, register._kept = self._fds, fd
+        register._fds, register._kept = self._fds, fds
         return register
 
     def add(self, *fds: int) -> None:
@@ -38,7 +38,7 @@ class MastersOwn:
     def close_all(self) -> None:
         """Close them; called in the child."""
         for fd in self._fds:
-            if fd != self._kept:
+            if fd not in self._kept:
                 os.close(fd)
         self._fds.clear()
 

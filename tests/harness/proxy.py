@@ -68,8 +68,8 @@ def store(backend: FakeBackend | Endpoint, check: Endpoint | None = None, **more
 
 
 def start_proxy(start: Callable[..., Daemon], rundir: Path, backends: Mapping[str, Section], *,
-                vserv: Section | None = None, options: Iterable[str] = (), name: str = "",
-                **variables: object) -> Daemon:
+                vserv: Section | None = None, more_vservs: Mapping[str, Section] | None = None,
+                options: Iterable[str] = (), name: str = "", **variables: object) -> Daemon:
     """Start a pproxy with one virtual server `main` on a port from the kernel; refusals come at once.
 
     `name` tells a second one in the same run folder apart.
@@ -79,7 +79,7 @@ def start_proxy(start: Callable[..., Daemon], rundir: Path, backends: Mapping[st
     users.write_bytes(b"".join(sorted(lines)))
     return start("pproxy", {
         "pproxy": {"authdelay": 0, "sidprefix": "px", **variables},
-        "vserv": {"main": {"address": "127.0.0.1:0", **(vserv or {})}},
+        "vserv": {"main": {"address": "127.0.0.1:0", **(vserv or {})}, **(more_vservs or {})},
         "backend": backends,
         "pdm": {"users": {"module": "passwd", "args": users}},
     }, options=options, name=name)

@@ -11,6 +11,7 @@ from tests.harness.daemon import Daemon
 from tests.harness.metrics import scrape, where
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import EMPTY, PASSWORD, XENIA, StartProxy, store
+from tests.harness.system import wait_for
 
 NOWHERE = Endpoint("127.0.0.1", 1)    # so that all users see an empty mailbox
 HERE, NEAR, FAR = "127.0.2.1", "127.0.2.2", "127.0.3.1"
@@ -51,17 +52,16 @@ def test_open_connections_of_an_address_and_of_a_network(daemon: Daemon, come: C
 
 
 def test_who_leaves_makes_room_and_so_does_a_dead_child(daemon: Daemon, pop: Pop, come: Callable[[str], bytes]) -> None:
-    tell(daemon, "set addresssessions 2")
-    first, second = (pop(daemon.endpoint(), source=HERE) for _ in range(2))
+    tell(daemon, "set addresssessions 2", "set addressprefix '31 64'", "set networkprefix '16 48'")
+    first, second = (pop(daemon.endpoint(), source=source) for source in ("127.0.2.0", HERE))
     first.greeting()
     second.greeting()
     assert pop(daemon.endpoint(), source=HERE).rest() == REFUSED
     first.ok("QUIT")
-    first.rest()
-    assert come(HERE).startswith(b"+OK")
+    wait_for(lambda: come(HERE).startswith(b"+OK"), 5.0, "the end of a session")
     tell(daemon, f"session kill client={HERE}")
     second.rest()
-    assert come(HERE).startswith(b"+OK")
+    wait_for(lambda: come(HERE).startswith(b"+OK"), 5.0, "the end of killed sessions")
 
 
 def test_new_connections_in_a_minute(daemon: Daemon, pop: Pop) -> None:

@@ -121,7 +121,8 @@ def test_errors_of_one_connection_are_passed_over(child, listen, connect, number
     listener = listen([number, number])
     client = connect(listener)
     gate = Gate([listener], child)
-    _, sock, peer = gate.next()
+    accepted = gate.next()
+    sock, peer = accepted.sock, accepted.peer
     assert (peer.host, peer.port) == client.getsockname()
     sock.close()
     gate.close()
@@ -134,7 +135,7 @@ def test_a_shortage_is_noted_and_waited_out(child, listen, connect, monkeypatch,
     listener = listen([number, number])
     connect(listener)
     gate = Gate([listener], child)
-    gate.next()[1].close()
+    gate.next().sock.close()
     gate.close()
     assert child.shortages == [number, number]
 
@@ -163,9 +164,9 @@ def test_a_listener_that_was_shut_down_does_not_hinder_the_others(child, listen,
     gate = Gate([listener, other], child)
     listener.sock.shutdown(socket.SHUT_RDWR)
     connect(other)
-    found, sock, _ = gate.next()
-    assert found is other
-    sock.close()
+    accepted = gate.next()
+    assert accepted.local == other.endpoint
+    accepted.sock.close()
     gate.close()
 
 
@@ -176,9 +177,9 @@ def test_no_listener_always_comes_first(child, listen, connect):
         for each in listeners:
             connect(each)
         gate = Gate(listeners, child)
-        found, sock, _ = gate.next()
-        firsts.add(listeners.index(found))
-        sock.close()
+        accepted = gate.next()
+        firsts.add([each.endpoint for each in listeners].index(accepted.local))
+        accepted.sock.close()
         gate.close()
         if len(firsts) == 2:
             break
@@ -199,7 +200,7 @@ def test_a_retiring_child_takes_the_connection_that_woke_it(child, listen, conne
     gate = Gate([listener], child)
     connect(listener)
     child.retire()
-    gate.next()[1].close()
+    gate.next().sock.close()
     gate.close()
 
 

@@ -10,7 +10,8 @@ from popular.addresses import Endpoint
 from popular.config.netkinds import NetworkList
 from popular.networks import PrefixLengths
 from popular.pproxy.limits.clients import (
-    ADDRESS, ADDRESS_RATE, DENIED, GUESSES, NETWORK, NETWORK_RATE, ClientCounts, ClientLimits)
+    ADDRESS, ADDRESS_RATE, DENIED, GUESSES, NETWORK, NETWORK_RATE, STALL_SECONDS, ClientCounts, ClientLimits, count_in,
+    keys_counted)
 from popular.pproxy.limits.guesses import CROWD
 from popular.pproxy.limits.levels import Levels
 from popular.statefile.layout import PROXY, CountedBy, SessionState
@@ -112,7 +113,7 @@ def limits(**more: object) -> ClientLimits:
     ({"allow": "192.0.2.0/24"}, FAR, DENIED), ({"allow": "0.0.0.0/0", "deny": "192.0.2.1"}, HERE, DENIED),
     ({"exempt": "192.0.2.0/24", "deny": "192.0.2.1"}, HERE, DENIED), ({"allow": "0.0.0.0/0"}, "::1", DENIED)])
 def test_lists(slots: Callable[[int], ChildSlot], lists: dict[str, str], host: str, why: str) -> None:
-    assert ClientCounts().objection(limits(**lists), host, slots(0)) == why
+    assert ClientCounts().objection(limits(**lists), host, count_in(slots(0))) == why
 
 
 @pytest.mark.parametrize("limit, others, why", [
@@ -124,13 +125,14 @@ def test_open_sessions(slots: Callable[[int], ChildSlot], limit: dict[str, objec
                        why: str) -> None:
     clients = ClientCounts()
     for number, host in enumerate(others, 1):
-        clients.objection(limits(**limit), host, slots(number))
-    assert clients.objection(limits(**limit), HERE, slots(0)) == why
+        clients.objection(limits(**limit), host, count_in(slots(number)))
+    assert clients.objection(limits(**limit), HERE, count_in(slots(0))) == why
 
 
 def test_a_refused_connection_does_not_count(slots: Callable[[int], ChildSlot]) -> None:
     clients, limit = ClientCounts(), limits(addresssessions=5, networksessions=1)
-    assert [clients.objection(limit, host, slots(number)) for number, host in enumerate((NEAR, HERE, HERE, FAR))] == [
+    assert [clients.objection(limit, host, count_in(slots(number)))
+            for number, host in enumerate((NEAR, HERE, HERE, FAR))] == [
         "", NETWORK, NETWORK, ""]
 
 
@@ -138,7 +140,7 @@ def test_new_connections_in_a_minute(clock: list[float], slots: Callable[[int], 
     clients, limit, slot = ClientCounts(), limits(addressrate=3, networkrate=5), slots(0)
 
     def come(host: str, times: int) -> list[str]:
-        return [clients.objection(limit, host, slot) for _ in range(times)]
+        return [clients.objection(limit, host, count_in(slot)) for _ in range(times)]
 
     assert come(HERE, 4) == ["", "", "", ADDRESS_RATE]
     assert come(NEAR, 3) == ["", "", NETWORK_RATE]
@@ -147,6 +149,16 @@ def test_new_connections_in_a_minute(clock: list[float], slots: Callable[[int], 
     assert come(HERE, 2) == ["", ADDRESS_RATE]
     clock[0] += 120.0
     assert come(HERE, 4) == ["", "", "", ADDRESS_RATE]
+
+
+def test_a_network_that_stalled_is_known_for_a_while(clock: list[float]) -> None:
+    clients = ClientCounts()
+    (_, here), (_, near), (_, far) = (keys_counted(ClientLimits(), host) for host in (HERE, NEAR, FAR))
+    clients.stalled(here)
+    clients.stalled(0)    # of whoever is exempt
+    assert [clients.has_stalled(network) for network in (here, near, far, 0)] == [True, True, False, False]
+    clock[0] += STALL_SECONDS
+    assert not clients.has_stalled(here)
 
 
 # Failed logins
@@ -220,7 +232,7 @@ def test_an_address_without_a_try_left_is_refused_at_once_unless_users_have_come
     if is_known:
         log_in(clients, HERE, "jane")
     guess(clients, HERE, times=MOST)
-    assert clients.objection(GUARDED, HERE, slots(0)) == why
+    assert clients.objection(GUARDED, HERE, count_in(slots(0))) == why
 
 
 def test_who_has_no_limit(clock: list[float]) -> None:

@@ -12,9 +12,11 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from popular.addresses import Endpoint
+from popular.daemon.child.door import Door
 from popular.daemon.child.session import Connection
 from popular.daemon.spec import Job, Listener
 from popular.daemon.tls import IMPLICIT, Tls
@@ -31,25 +33,51 @@ _PASSING = frozenset((
     errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN,
     errno.EHOSTUNREACH, errno.ENONET, errno.ENOPROTOOPT, errno.EOPNOTSUPP, errno.ETIMEDOUT, errno.ECONNRESET))
 
+_LOOK_AGAIN = 0.5    # seconds between looks whether clients are still screened
 _EVENTS = 8    # handled at once; the default buffer, for 1,023 events, takes three pages of memory
 
 Serve = Callable[[Connection, Child], None]
 Admit = Callable[[str, Endpoint, Child], bool]    # gets the listener's owner and the client
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A connection that may be served."""
+
+    owner: str
+    local: Endpoint | None    # None: the kernel knows it
+    sock: socket.socket
+    peer: Endpoint
+    is_greeted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Who is served."""
+
+    admit: Admit     # tells whether a client is; counts and logs those that are not
+    count: Callable[[str, Endpoint, Child], None]    # counts a client that was admitted elsewhere
+    door: Door
+
+
 class AcceptJob:
     """Serve `maxuse` connections, one after the other."""
 
     def __init__(self, maxuse: int, serve: Serve, tls: Mapping[str, Tls] = MappingProxyType({}),
-                 admit: Admit | None = None) -> None:
-        """Take the function that serves one connection, the TLS of the listeners' owners, and what admits clients.
+                 admission: Admission | None = None) -> None:
+        """Take the function that serves one connection, the TLS of the listeners' owners, and who is admitted.
 
-        `admit` counts and logs those that it refuses; without it all are admitted.
+        Without an `admission` all clients are.
         """
         self.tls = tls
+        self.admission = admission
         self._maxuse = maxuse
         self._serve = serve
-        self._admit = admit
+
+    @property
+    def mute(self) -> frozenset[str]:
+        """The owners of listeners on which nothing can be sent in clear text."""
+        return frozenset(owner for owner, tls in self.tls.items() if tls.mode == IMPLICIT)
 
     @property
     def reads_files(self) -> bool:
@@ -63,8 +91,7 @@ class AcceptJob:
         else:
             child.retire_with_master()
             set_handler(signal.SIGXCPU, IGNORED)    # its processor time is that of many sessions
-        gate = Gate(listeners, child, frozenset(owner for owner, tls in self.tls.items() if tls.mode == IMPLICIT),
-                    self._admit)
+        gate = Gate(listeners, child, self.mute, self.admission)
         child.when_retired = gate.close
         for number in range(1, self._maxuse + 1):
             accepted = gate.next()
@@ -82,13 +109,13 @@ class AcceptJob:
         gate.close()
         return 0
 
-    def _serve_one(self, accepted: "tuple[Listener, socket.socket, Endpoint]", number: int, child: Child) -> None:
-        listener, sock, peer = accepted
+    def _serve_one(self, accepted: Accepted, number: int, child: Child) -> None:
         try:
-            local = bound_endpoint(sock) if listener.endpoint.host in _ANY_HOST else listener.endpoint
-            self._serve(Connection(sock, peer, local, listener.owner, number), child)
+            local = accepted.local or bound_endpoint(accepted.sock)
+            self._serve(Connection(accepted.sock, accepted.peer, local, accepted.owner, number, accepted.is_greeted),
+                        child)
         finally:
-            sock.close()
+            accepted.sock.close()
 
 
 def refuse(sock: socket.socket) -> None:
@@ -129,31 +156,40 @@ class Gate:
     """The listeners of one child, on which it waits for connections."""
 
     def __init__(self, listeners: Sequence[Listener], child: Child, mute: frozenset[str] = frozenset(),
-                 admit: Admit | None = None) -> None:
+                 admission: Admission | None = None) -> None:
         """Watch `listeners`, and the descriptors that tell `child` to leave; raises OSError.
 
         On listeners of the owners in `mute`, nothing can be sent in clear text.
         """
         self._child = child
         self._mute = mute
-        self._admit = admit
+        self._admission = admission
+        self._door = -1 if admission is None else admission.door.inner.fileno()
         self._listeners = {listener.sock.fileno(): listener for listener in listeners}
         self._waits_for_none = not listeners    # waits only for the end, as nothing is configured yet
         self._epoll = select.epoll()
         for fd in child.wake_fds:
             self._epoll.register(fd, select.EPOLLIN)
-        for fd in _turned(list(self._listeners)):
-            self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        if self._door >= 0:
+            self._epoll.register(self._door, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        self._is_watching = False    # the listeners
 
-    def next(self) -> "tuple[Listener, socket.socket, Endpoint] | None":
+    def next(self) -> Accepted | None:
         """Wait for a connection that may be served, and accept it; None when it is time to leave.
+
+        While clients are screened, connections come only by the door.
 
         At load state MAX each connection is refused (spec 5.3).  A child that is told to leave checks once
         more, because the kernel may have woken only this child for a connection that is already waiting.
         """
         is_last = False
         while self._listeners or self._waits_for_none:
-            for fd, _ in self._epoll.poll(0 if is_last else None, _EVENTS):    # a child told to leave does not wait
+            patience = self._watch()
+            for fd, _ in self._epoll.poll(0 if is_last else patience, _EVENTS):    # one told to leave does not wait
+                if fd == self._door and self._admission is not None:
+                    accepted = self._take(self._admission)
+                    if accepted is not None:
+                        return accepted
                 listener = self._listeners.get(fd)
                 accepted = None if listener is None else self._accept(listener)
                 if accepted is None:
@@ -161,7 +197,7 @@ class Gate:
                 if self._child.slot.must_refuse:
                     self._child.slot.count("load_refused")
                     self._end(accepted, refuse)
-                elif self._admit is None or self._admit(accepted[0].owner, accepted[2], self._child):
+                elif self._admission is None or self._admission.admit(accepted.owner, accepted.peer, self._child):
                     return accepted
                 else:
                     self._end(accepted, turn_away)
@@ -179,14 +215,37 @@ class Gate:
             listener.sock.close()
         self._epoll.close()
 
-    def _end(self, accepted: "tuple[Listener, socket.socket, Endpoint]", end: Callable[[socket.socket], None]) -> None:
-        listener, sock, _ = accepted
-        if listener.owner in self._mute:
-            sock.close()
-        else:
-            end(sock)
+    def _watch(self) -> float | None:
+        """Watch the listeners unless clients are screened; return the seconds after which to call this again."""
+        is_screened = self._door >= 0 and self._child.slot.is_screened
+        if is_screened is self._is_watching:    # then this has to change
+            for fd in _turned(list(self._listeners)):
+                if is_screened:
+                    self._epoll.unregister(fd)
+                else:
+                    self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            self._is_watching = not is_screened
+        return _LOOK_AGAIN if is_screened else None
 
-    def _accept(self, listener: Listener) -> "tuple[Listener, socket.socket, Endpoint] | None":
+    def _take(self, admission: Admission) -> Accepted | None:
+        try:
+            passed = admission.door.take()
+            if passed is None:
+                return None
+            family = socket.AF_INET6 if passed.peer.is_ipv6 else socket.AF_INET
+            sock = self._child.reserved.place_client(passed.fd, family)
+        except BlockingIOError:    # another child was quicker
+            return None
+        admission.count(passed.owner, passed.peer, self._child)
+        return Accepted(passed.owner, None, sock, passed.peer, is_greeted=passed.owner not in self._mute)
+
+    def _end(self, accepted: Accepted, end: Callable[[socket.socket], None]) -> None:
+        if accepted.owner in self._mute:
+            accepted.sock.close()
+        else:
+            end(accepted.sock)
+
+    def _accept(self, listener: Listener) -> Accepted | None:
         try:
             fd, family, peer = accept_bare(listener.sock)
             sock = self._child.reserved.place_client(fd, family)
@@ -195,7 +254,7 @@ class Gate:
         except OSError as error:
             self._accept_failed(listener, error)
             return None
-        return listener, sock, peer
+        return Accepted(listener.owner, None if listener.endpoint.host in _ANY_HOST else listener.endpoint, sock, peer)
 
     def _accept_failed(self, listener: Listener, error: OSError) -> None:
         if error.errno in _CLOSED:
@@ -211,7 +270,8 @@ class Gate:
         for fd, known in list(self._listeners.items()):
             if known is listener:
                 del self._listeners[fd]
-                self._epoll.unregister(fd)
+                if self._is_watching:
+                    self._epoll.unregister(fd)
 
     def _rest(self) -> None:
         """Wait before the next try, to avoid a busy loop in a shortage; return at once if told to leave."""

@@ -31,6 +31,7 @@ class Connection:
     local: Endpoint
     owner: str             # of the listener: the id of a vserv or server
     number: int            # of this child's connections, from 1
+    is_greeted: bool = False
 
 
 class Session:

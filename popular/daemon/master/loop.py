@@ -129,7 +129,7 @@ class Master:
         self._ending: _Ending | None = None
         self._is_over = False
         self._last_command = ""
-        self._limits = Limits(self.statefile, self.log, spec.load)
+        self.limits = Limits(self.statefile, self.log, spec.load)
         self.job = spec.make_job(config, self.log, None)
         self.supervisor = Supervisor(spec.pool(config), inheritance, self._work(self.job), self._fulfil,
                                      spec.login(config), lambda row, how: spec.sum_up(self.config, self.log, row, how))
@@ -147,11 +147,11 @@ class Master:
         self.attendants.insert(0, Birth(self, lambda: self._announce(ready)))
         try:
             while not self._is_over:
-                self.watch.wait(self._soonest(self._limits.wait(self.supervisor.attend())))
+                self.watch.wait(self._soonest(self.limits.wait(self.supervisor.attend())))
                 for pid, code in self.supervisor.look_after():
                     for mourn in self.mourners:
                         mourn(pid, code)
-                self._limits.look(self.supervisor.busy)
+                self.limits.look(self.supervisor.busy)
                 for attendant in (*self.peers, *self.attendants):
                     attendant.attend()
                 self._look_at_end()
@@ -163,7 +163,7 @@ class Master:
         """Apply `config` to state file and limits; call this after each change, before children see it."""
         learn_names(self.statefile, self.spec, self.config)
         self.statefile.tell(generation=self.config.generation)
-        self._limits.configure(self.spec.pool(self.config).limit, load_limit(self.config))
+        self.limits.configure(self.spec.pool(self.config).limit, load_limit(self.config))
         if self.statefile.trouble:
             self.log.note(STATE_FILE_FAILED, why=self.statefile.trouble)
 
@@ -182,7 +182,7 @@ class Master:
 
     def status(self) -> str:
         """Return one status line for administrators."""
-        what = self._limits.status() if self.spec.statefile is not None else f"children: {self.supervisor.count}"
+        what = self.limits.status() if self.spec.statefile is not None else f"children: {self.supervisor.count}"
         return f"ending, {what}" if self.is_ending else what
 
     def adopt(self, config: Config, job: Job, limits: PoolLimits, listeners: Sequence[Listener]) -> None:

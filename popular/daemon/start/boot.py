@@ -99,8 +99,7 @@ def _build(hand: HandOver) -> Master | SingleProcess:
         keeper = MetricsKeeper(master, inheritance)
         master.attendants.append(keeper)
         master.mourners.append(keeper.bury)
-    if spec.helpers is not None:
-        pool = spec.helpers(master, inheritance)
+    for pool in spec.helpers(master, inheritance):
         master.attendants.append(pool)
         master.mourners.append(pool.bury)
     _give_control(hand, spec, master, inheritance)

@@ -4,6 +4,7 @@ The order: lists; `exempt` networks, for which nothing else counts; failed login
 A connection that is refused counts for none of them.  Raises nothing.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from popular.networks import Networks, ClientAddress, PrefixLengths
@@ -12,12 +13,17 @@ from popular.pproxy.limits.levels import Levels
 from popular.statefile.layout import CountedBy
 from popular.statefile.slot import ChildSlot, session_key
 
+STALL_SECONDS = 600.0    # for which a network counts as one that stalls
+
 _MINUTE = 60.0
 _RATE_KEYS = 1 << 16
 
 # Why a connection is refused: the ends of counters' names, and the words of the log.
 DENIED, GUESSES, ADDRESS_RATE, NETWORK_RATE, ADDRESS, NETWORK = (
     "denied", "failed_logins", "address_rate", "network_rate", "address", "network")
+
+
+AreTooMany = Callable[[CountedBy, int, int], bool]    # gets a key, and how many there may be; 0: any number
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +61,13 @@ class ClientCounts:
         """Make the memory; raises OSError."""
         self._guesses = Guesses()
         self._rates = Levels(_RATE_KEYS)
+        self._stalls = Levels(_RATE_KEYS)
 
-    def objection(self, limits: ClientLimits, host: str, slot: ChildSlot) -> str:
-        """Return why a connection from `host` is refused; empty: it is served, and counted in `slot`."""
+    def objection(self, limits: ClientLimits, host: str, are_too_many: AreTooMany) -> str:
+        """Return why a connection from `host` is refused; empty: it is served.
+
+        `are_too_many` is asked last, and counts the connection unless it says yes.
+        """
         origin = ClientAddress.of(host)
         if limits.is_denied(origin):
             return DENIED
@@ -66,9 +76,12 @@ class ClientCounts:
         address, network = limits.keys(origin)
         if self._guesses.is_hopeless(address, limits.maxfailures, limits.failuretime):
             return GUESSES
-        return (self._too_often(limits, address, network)
-                or _too_many(slot, CountedBy.ADDRESS, address, limits.addresssessions, ADDRESS)
-                or _too_many(slot, CountedBy.NETWORK, network, limits.networksessions, NETWORK))
+        why = self._too_often(limits, address, network)
+        if not why and are_too_many(CountedBy.ADDRESS, address, limits.addresssessions):
+            why = ADDRESS
+        if not why and are_too_many(CountedBy.NETWORK, network, limits.networksessions):
+            why = NETWORK
+        return why
 
     def guard(self, limits: ClientLimits, host: str) -> LoginGuard | None:
         """Return what judges the logins of a client; None: they have no limit."""
@@ -76,6 +89,15 @@ class ClientCounts:
         if not limits.maxfailures or origin in limits.exempt:
             return None
         return LoginGuard(self._guesses, *limits.keys(origin), limits.maxfailures, limits.failuretime)
+
+    def stalled(self, network: int) -> None:
+        """Note that a client of a network was given a child and did not log in until others needed it."""
+        if network:
+            self._stalls.rise(network, STALL_SECONDS, most=1.0)
+
+    def has_stalled(self, network: int) -> bool:
+        """Tell whether this happened lately."""
+        return self._stalls.level(network, STALL_SECONDS) > 0
 
     def _too_often(self, limits: ClientLimits, address: int, network: int) -> str:
         rates = ((address, limits.addressrate, ADDRESS_RATE), (network, limits.networkrate, NETWORK_RATE))
@@ -88,13 +110,23 @@ class ClientCounts:
         return ""
 
 
-def _too_many(slot: ChildSlot, by: CountedBy, key: int, most: int, why: str) -> str:
-    """Count this session, then look: so two that begin at the same moment see each other."""
-    if not most:
-        return ""
-    slot.count_by(by, key)
-    if slot.sessions_with(by, key) <= most:
-        return ""
-    for each in CountedBy:
-        slot.count_by(each, 0)
-    return why
+def keys_counted(limits: ClientLimits, host: str) -> tuple[int, int]:
+    """Return the keys by which a client's connections are counted; 0, 0: they are not."""
+    origin = ClientAddress.of(host)
+    return (0, 0) if origin in limits.exempt else limits.keys(origin)
+
+
+def count_in(slot: ChildSlot) -> AreTooMany:
+    """Return the function by which a child counts the connection that it has just accepted.
+
+    It counts first and then looks, so two that begin at the same moment see each other.
+    """
+    def are_too_many(by: CountedBy, key: int, most: int) -> bool:
+        slot.count_by(by, key)
+        if not most or slot.sessions_with(by, key) <= most:
+            return False
+        for each in CountedBy:
+            slot.count_by(each, 0)
+        return True
+
+    return are_too_many

@@ -7,7 +7,7 @@ columns, and what a terminal might obey are shown as `\\xNN`.
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from popular.statefile.counters import CACHE, CHECKS, COUNTED, ENDED, Counter, Family
+from popular.statefile.counters import CACHE, CHECKS, COUNTED, ENDED, LIMITED, Counter, Family
 from popular.statefile.layout import FAILED_QUESTIONS, QUESTION_TIME, QUESTIONS
 from popular.statefile.reader import Row
 from popular.tools.printing import harmless
@@ -36,11 +36,12 @@ def about(snapshot: Snapshot, rates: Mapping[str, float]) -> Iterator[tuple[str,
                              f"up {span(snapshot.moment - head.started)}, configuration {head.generation}")
     yield "now", (f"{snapshot.busy} of {head.maxsession} sessions ({limit_state(head.session_state)}), "
                   f"{snapshot.idle} idle children, load {head.load:.2f}"
-                  + (f" of {head.maxlocalload:g} ({limit_state(head.load_state)})" if head.maxlocalload else ""))
+                  + (f" of {head.maxlocalload:g} ({limit_state(head.load_state)})" if head.maxlocalload else "")
+                  + (", clients are screened" if head.is_screening else ""))
     yield "sessions", _outcomes(snapshot, rates)
     for label in _LINES:
         counters = [counter for family in COUNTED if family.line == label for counter in _own(family, snapshot)]
-        if counters:
+        if counters and (label != LIMITED or any(snapshot.totals[counter.name] for counter in counters)):
             yield label, _amounts(counters, snapshot, rates) + _mean_time(label, snapshot)
     yield "octets", (f"{size(snapshot.totals['bytes_in'])}{_rate(rates, 'bytes_in', size)} in, "
                      f"{size(snapshot.totals['bytes_out'])}{_rate(rates, 'bytes_out', size)} out")

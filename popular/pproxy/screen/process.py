@@ -1,0 +1,277 @@
+"""The process that accepts connections while the pool is full, and holds each until its client has said something.
+
+A helper of pproxy's master, beside the children.  It greets clients, looks at what they send without reading it, and
+passes a connection through the door to an idle child once there is a whole line, or the first record of a TLS
+handshake.  So clients that are silent, slow or endless hold a place in its table, and no child.  While the pool is
+full, a connection is passed only if its network has not stalled before, and the master is asked to end a session that
+has not logged in (`proc.supervisor`).  Raises OSError if the system refuses the little that it needs.
+"""
+
+import errno
+import select
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from popular.addresses import Endpoint
+from popular.daemon.child.accept import turn_away
+from popular.daemon.child.door import Door
+from popular.daemon.spec import Listener
+from popular.net.listen import accept_bare
+from popular.proc.child import SHORTAGES
+from popular.proc.helper import Helper
+from popular.statefile.layout import CountedBy
+from popular.statefile.slot import ChildSlot
+
+_MOST = 20_000           # connections held at once
+_SPARE_FDS = 64          # of other things
+_AT_ONCE = 64            # connections accepted in one turn
+_EVENTS = 256
+_LOOK = 0.05             # seconds between looks at the state file, and at most until a wish is repeated
+_CANDIDATES = 1024       # looked at to choose the next
+_HANDSHAKE = 0x16        # the type of a TLS record
+_RECORD_HEAD = 5         # octets before its content
+_MAX_RECORD = 16_389     # octets of a record, with its head
+_WAKING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+
+Keys = tuple[int, int]    # of the address and of the network of a client; 0, 0: it is not counted
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the process has to know of a configuration."""
+
+    greetings: dict[str, bytes]    # by owner of the listener; empty: TLS comes first
+    maxline: int                   # octets
+    patience: float                # seconds that a connection is held
+    admit: "Callable[[str, Endpoint, ClientScreen], Keys | None]"    # None: refused; counts and logs that
+    has_stalled: Callable[[int], bool]    # gets the key of a network
+    count: Callable[[str], None]          # counts an event by the name of its counter
+    want_room: Callable[[], None]         # asks the master to end a session that has not logged in
+    flush: Callable[[], None]             # reports what was counted
+
+
+@dataclass(slots=True)
+class _Held:
+    sock: socket.socket
+    owner: str
+    peer: Endpoint
+    keys: Keys
+    since: float
+
+
+class ClientScreen:
+    """The table of connections, and the loop."""
+
+    def __init__(self, helper: Helper, door: Door, listeners: Sequence[Listener], slot: ChildSlot,
+                 terms: Terms) -> None:
+        """Begin to watch; `slot` is only read."""
+        self.slot = slot
+        self._helper = helper
+        self._door = door
+        self._listeners = {listener.sock.fileno(): listener for listener in listeners}
+        self._terms = terms
+        self._held: dict[int, _Held] = {}      # by descriptor, the oldest first
+        self._ready: dict[int, _Held] = {}     # those with something to read
+        self._stalled: dict[int, _Held] = {}   # and those of networks that have stalled
+        self._counts: Counter[tuple[CountedBy, int]] = Counter()
+        self.passed = self.closed = self.most_held = 0
+        self._is_accepting = False
+        self._is_leaving = False
+        self._rang = 0.0
+        self._most = _raise_limit()
+        self._epoll = select.epoll()
+        self._epoll.register(door.outer.fileno(), select.EPOLLOUT | select.EPOLLET)
+        for fd in helper.wake_fds:
+            self._epoll.register(fd, select.EPOLLIN)
+
+    def held_by(self, by: CountedBy, key: int) -> int:
+        """Return how many connections of an address or network are held here."""
+        return self._counts[by, key]
+
+    def run(self) -> None:
+        """Work until the master says that it is enough, and nothing is held any more."""
+        while not self._is_leaving or self._held:
+            self.turn()
+
+    def turn(self) -> None:
+        """Do what is due, and wait for the next event, but not long."""
+        if not self._is_leaving and self._helper.is_retiring():
+            self._is_leaving = True
+            for fd in self._helper.wake_fds:
+                self._epoll.unregister(fd)
+        self._accept_if(self.slot.is_screened and not self._is_leaving)
+        self._pass_on(self.slot.pool_is_full)
+        self._expire()
+        self._terms.flush()
+        for fd, _ in self._epoll.poll(_LOOK, _EVENTS):
+            listener, held = self._listeners.get(fd), self._held.get(fd)
+            if listener is not None:
+                self._accept(listener)
+            elif held is not None:
+                self._look_at(held)
+
+    def close(self) -> None:
+        """Close all connections that are held; for tests, because the process just ends."""
+        for held in [*self._held.values()]:
+            self._drop(held)
+        self._epoll.close()
+
+    def _accept_if(self, is_wanted: bool) -> None:
+        if is_wanted is self._is_accepting:
+            return
+        self._is_accepting = is_wanted
+        for fd in self._listeners:
+            if is_wanted:
+                self._epoll.register(fd, select.EPOLLIN)
+            else:
+                self._epoll.unregister(fd)
+
+    def _accept(self, listener: Listener) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                fd, family, peer = accept_bare(listener.sock)
+            except BlockingIOError:
+                return
+            except OSError as why:
+                if why.errno in SHORTAGES:
+                    self._make_space()
+                elif why.errno in (errno.EINVAL, errno.EBADF):    # the master has shut it down
+                    self._listeners.pop(listener.sock.fileno(), None)
+                    self._epoll.unregister(listener.sock.fileno())
+                return
+            self._receive(socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fd), listener.owner, peer)
+
+    def _receive(self, sock: socket.socket, owner: str, peer: Endpoint) -> None:
+        """Greet and hold a client, or turn them away."""
+        sock.setblocking(False)
+        greeting = self._terms.greetings.get(owner)
+        keys = None
+        if greeting is None or self.slot.must_refuse:
+            self._terms.count("load_refused")
+        else:
+            keys = self._terms.admit(owner, peer, self)
+        if keys is None:
+            turn_away(sock) if greeting else sock.close()
+            return
+        if len(self._held) >= self._most:
+            self._make_space()
+        held = self._held[sock.fileno()] = _Held(sock, owner, peer, keys, time.monotonic())
+        self.most_held = max(self.most_held, len(self._held))
+        for by, key in zip((CountedBy.ADDRESS, CountedBy.NETWORK), keys):
+            self._counts[by, key] += 1
+        try:
+            if greeting:
+                sock.send(greeting)
+            self._epoll.register(sock.fileno(), _WAKING)
+        except OSError:
+            self._drop(held)
+
+    def _look_at(self, held: _Held) -> None:
+        """Look whether there is something that a child can begin with."""
+        fd = held.sock.fileno()
+        if fd in self._ready or fd in self._stalled:
+            if self._is_gone(held.sock):
+                self._drop(held)
+            return
+        is_tls = not self._terms.greetings[held.owner]
+        limit = _MAX_RECORD if is_tls else self._terms.maxline + 2
+        try:
+            data = held.sock.recv(limit, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        enough = is_handshake(data) if is_tls else b"\n" in data
+        if enough:
+            (self._stalled if self._terms.has_stalled(held.keys[1]) else self._ready)[fd] = held
+        elif not data or len(data) >= limit or is_tls and data[0] != _HANDSHAKE:
+            self._drop(held)
+
+    def _pass_on(self, is_full: bool) -> None:
+        """Pass connections on as long as children take them."""
+        while self._door.is_free():
+            held = self._newcomer() or (None if is_full else next(reversed(self._stalled.values()), None))
+            if held is None:
+                return
+            try:
+                self._door.give(held.owner, held.sock.fileno(), held.peer)
+            except OSError:    # the system is short of something
+                return
+            self.passed += 1
+            self._terms.count("screen_passed")
+            self._drop(held, is_passed=True)
+            self._rang = 0.0
+        now = time.monotonic()
+        if is_full and now >= self._rang + _LOOK:    # again and again, since the master may find nobody at first
+            self._rang = now
+            self._terms.want_room()
+
+    def _newcomer(self) -> _Held | None:
+        """Return a connection that may have a child though others must leave: of the network that has fewest here.
+
+        Of equals, the latest comes first: its client is still there.
+        """
+        while self._ready:
+            latest = islice(reversed(self._ready.values()), _CANDIDATES)
+            found = min(latest, key=lambda held: self._counts[CountedBy.NETWORK, held.keys[1]])
+            if not self._terms.has_stalled(found.keys[1]):
+                return found
+            for fd, held in [*self._ready.items()]:    # it has stalled since they came
+                if held.keys[1] == found.keys[1]:
+                    self._stalled[fd] = self._ready.pop(fd)
+        return None
+
+    def _expire(self) -> None:
+        latest = time.monotonic() - self._terms.patience
+        while self._held and (oldest := next(iter(self._held.values()))).since < latest:
+            self._drop(oldest)
+
+    def _make_space(self) -> None:
+        """Drop the oldest connection of the network that has most."""
+        networks = Counter(held.keys[1] for held in self._held.values())
+        if networks:
+            [(largest, _)] = networks.most_common(1)
+            for held in [held for held in self._held.values() if held.keys[1] == largest][:_AT_ONCE]:
+                self._drop(held)
+
+    def _drop(self, held: _Held, *, is_passed: bool = False) -> None:
+        """Close a connection; if it was passed on, only the copy here."""
+        fd = held.sock.fileno()
+        for table in (self._held, self._ready, self._stalled):
+            table.pop(fd, None)
+        for by, key in zip((CountedBy.ADDRESS, CountedBy.NETWORK), held.keys):
+            self._counts[by, key] -= 1
+            if self._counts[by, key] <= 0:
+                del self._counts[by, key]
+        if is_passed:
+            self._epoll.unregister(fd)    # the connection lives on, and would still wake us
+        else:
+            self.closed += 1
+            self._terms.count("screen_closed")
+        held.sock.close()
+
+    @staticmethod
+    def _is_gone(sock: socket.socket) -> bool:
+        poll = select.poll()
+        poll.register(sock, select.POLLRDHUP)
+        return bool(poll.poll(0))
+
+
+def is_handshake(data: bytes) -> bool:
+    """Tell whether `data` begins with a whole record of a TLS handshake."""
+    return (len(data) >= _RECORD_HEAD and data[0] == _HANDSHAKE
+            and len(data) >= min(_MAX_RECORD, _RECORD_HEAD + int.from_bytes(data[3:5], "big")))
+
+
+def _raise_limit() -> int:
+    """Allow as many descriptors as may be needed, and return for how many connections they are enough."""
+    import resource    # here, as only this process needs it
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST if hard == resource.RLIM_INFINITY else min(_MOST, hard - _SPARE_FDS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most + _SPARE_FDS, hard))
+    return most
