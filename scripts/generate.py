@@ -2,11 +2,11 @@
 
 A man page is a template `man/src/NAME.SECTION.in`.  Its lines `@OPTIONS@ @SETTINGS@ @OBJECTS@
 @SIGNALS@ @FILES@` are filled from the rows of the program NAME, `@INIFILES@` from those of all programs,
-`@MESSAGES@` from the catalogue of log messages, `@STATES@ @FAILURES@ @COUNTERS@ @METRICS@` from the rows of
-the state file, `@ARGUMENTS:NAME@` from the arguments of the database module NAME (its `OPTIONS`), `@name.inc@` from
-the file of this name beside it; `@VERSION@`, `@PROGRAM@` and `@module:CONSTANT@`, a number of the package, may stand
-anywhere.  The results are committed.  With --check nothing is written; files that are not what the tables say are
-named, and the exit code is 1.
+`@MESSAGES@` from the catalogue of log messages, `@STATES@ @FAILURES@ @BACKENDSTATES@ @COUNTERS@ @METRICS@` from the
+rows of the state file, `@ARGUMENTS:NAME@` from the arguments of the database module NAME (its `OPTIONS`),
+`@name.inc@` from the file of this name beside it; `@VERSION@`, `@PROGRAM@` and `@module:CONSTANT@`, a number of the
+package, may stand anywhere.  The results are committed.  With --check nothing is written; files that are not what the
+tables say are named, and the exit code is 1.
 """
 
 import argparse
@@ -33,8 +33,8 @@ from popular.daemon.spec import DaemonSpec  # noqa: E402
 from popular.log.message import Message  # noqa: E402
 from popular.paths import LOGDIR, RUNDIR  # noqa: E402
 from popular.statefile.counters import BACKEND_FAILURES, COUNTED, Family  # noqa: E402
-from popular.statefile.layout import FAILURES, STATES  # noqa: E402
-from popular.statefile.prometheus import ACTIVE, FAMILIES, UNKNOWN_STATE  # noqa: E402
+from popular.statefile.layout import BACKEND_STATES, FAILURES, STATES  # noqa: E402
+from popular.statefile.prometheus import ACTIVE, BACKENDS, FAMILIES, UNKNOWN_STATE  # noqa: E402
 from popular.version import VERSION  # noqa: E402
 
 PROGRAMS = ("pproxy", "pserv", "pcheckd", "ringd")
@@ -118,6 +118,7 @@ def man_page(program: str, template: str) -> str:
         "MESSAGES": lambda: man_messages(catalogue()),
         "STATES": lambda: man_words({name: state.help for name, state in STATES.items()}),
         "FAILURES": lambda: man_words(FAILURES),
+        "BACKENDSTATES": lambda: man_words({name: state.help for name, state in BACKEND_STATES.items()}),
         "COUNTERS": man_counters,
         "METRICS": lambda: man_metrics(FAMILIES),
     }
@@ -213,6 +214,8 @@ def values_of(family: Family) -> Iterable[str]:
     """Return what can stand in the last label of a metric, where it is no name of an object."""
     if family is ACTIVE:
         return [*(name for name, state in STATES.items() if state.has_session), UNKNOWN_STATE]
+    if family is BACKENDS:
+        return BACKEND_STATES
     if family is BACKEND_FAILURES:
         return FAILURES
     return dict.fromkeys(counter.value for counter in family.counters if counter.value)

@@ -7,6 +7,7 @@ if a backend repeats it.
 """
 
 import binascii
+import math
 import re
 import socket
 import time
@@ -54,23 +55,32 @@ class BackendLink:
     first_line: bytes    # its answer to the login, without CRLF, for the client
 
     @classmethod
-    def open(cls, route: Route, sid: str, place: Callable[[socket.socket], socket.socket]) -> "BackendLink":
+    def open(cls, route: Route, sid: str, place: Callable[[socket.socket], socket.socket],
+             alive: Callable[[], None] = lambda: None, answer_by: float = math.inf) -> "BackendLink":
         """Connect and log in; `place` puts the socket where the relay wants it.
 
+        Calls `alive` when the backend has shown that it works: when it has greeted or answered the preamble.  This must
+        be before `answer_by`, a time of time.monotonic(); checking a password may take longer.
         Raises BackendRefused if the backend refuses, Unanswered if it got a password and neither accepts nor refuses
         it, and BackendError if it is unreachable.
         """
         backend = route.backend
-        sock = place(dial(backend.address, backend.connecttimeout, backend.source))
+        sock = place(dial(backend.address, min(backend.connecttimeout, answer_by - time.monotonic()), backend.source))
         wire = Wire(sock, idle=backend.logintimeout, maxline=MAX_RESPONSE)
-        wire.deadline = time.monotonic() + backend.logintimeout
+        deadline = time.monotonic() + backend.logintimeout
+        wire.deadline = min(deadline, answer_by)
+
+        def has_answered() -> None:
+            wire.deadline = deadline
+            alive()
+
         try:
             if backend.tls == IMPLICIT:
                 _secure(wire, backend)
             elif backend.tls == STARTTLS and route.protocol != "pop3":    # the record's protocol, not the backend's
                 raise BackendError(f"protocol {route.protocol} has no STLS", "tls")
             login = _log_in_pop3 if route.protocol == "pop3" else _log_in_xpop
-            link = cls(wire, login(wire, route, sid))
+            link = cls(wire, login(wire, route, sid, has_answered))
         except BaseException:
             wire.close()
             raise
@@ -82,22 +92,28 @@ class BackendLink:
         self.wire.close()
 
 
-def _log_in_xpop(wire: Wire, route: Route, sid: str) -> bytes:
+def _log_in_xpop(wire: Wire, route: Route, sid: str, alive: Callable[[], None]) -> bytes:
     """XPOP (spec 8.1): three lines, no greeting, one answer."""
     _send(wire, preamble_lines(route.mailbox, sid, route.master, route.missing), "the XPOP preamble")
     try:
-        return _accepted(wire, "the XPOP preamble")
+        line = _accepted(wire, "the XPOP preamble")
+        alive()
+        return line
+    except BackendRefused:
+        alive()
+        raise
     except BackendError as why:
         if why.kind == "timeout":
             why.kind = "silence"
         raise
 
 
-def _log_in_pop3(wire: Wire, route: Route, sid: str) -> bytes:
+def _log_in_pop3(wire: Wire, route: Route, sid: str, alive: Callable[[], None]) -> bytes:
     """POP3: wait for the greeting, then USER and PASS as the database module returned them."""
     _, greeting = _answer(wire, "the greeting")
     if not greeting.ok:
         raise BackendError(f"its greeting is {greeting}")
+    alive()
     if route.backend.tls == STARTTLS:
         _start_tls(wire, route.backend)
     _want_no_more(wire, "its greeting")

@@ -121,3 +121,13 @@ SCREEN_FAILED = Message(
     0x026A, ADM, "screen_failed", "why delay",
     "The process that screens clients died or could not be started; the next try follows in `delay` seconds.  Look at "
     "the lines before, and at memory and the number of processes that the user may have.")
+BACKEND_TROUBLE = Message(
+    0x026B, ADM, "backend_trouble", "backend what state was why",
+    "A backend is now slow or down for logins or, if `what` says so, for mail checks: it is asked only by a probe now "
+    "and then (slowtime, downtries, probetime).  Repair the backend; backend_up follows by itself.")
+BACKEND_UP = Message(
+    0x026C, INF, "backend_up", "backend what was",
+    "A backend that was slow or down has answered and is used again.  Nothing to do.")
+REPLICA_USED = Message(
+    0x026D, ADM, "replica_used", "backend replica mailbox why client",
+    "A session was sent to the replica of its backend.  If the backend is not drained, repair it.")

@@ -6,7 +6,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
@@ -16,16 +16,20 @@ from popular.config.netkinds import NetworkList
 from popular.config.setting import ObjectClass, Setting, place
 from popular.config.store import Config, Item, Values
 from popular.daemon.admin.capa import CAPA, list_of
+from popular.daemon.settings import SESSIONLIMIT
 from popular.daemon.tls import IMPLICIT, OFF, STARTTLS, Tls, tls_rows, want_readable
 from popular.errors import ConfigError, Mistake, StartError
 from popular.net.wire import Wire
 from popular.pop3 import capability
+from popular.pproxy.health import HealthTerms
 from popular.pproxy.limits.configured import client_limits
 from popular.pproxy.limits.clients import ClientLimits
 from popular.pproxy.userformat import NameForm, UserFormat
 
 if TYPE_CHECKING:
     from popular.net.tls.stream import TlsStream
+
+_LEAST_LOGINS, _PART_OF_LOGINS = 20, 4    # of maxsession, where backendlogins is not set
 
 PROTOCOLS = ("cxpop", "xpop", "pop3")
 
@@ -62,6 +66,9 @@ BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes;
     Setting("enabled", Bool(), True, "off: its users see an empty mailbox."),
     Setting("drain", Bool(), False,
             "on: no new sessions are sent there, as if it were unreachable; running ones finish."),
+    Setting("replica", Id(), None,
+            "Backend with the same protocol and mailboxes, to which sessions go when this one is drained, busy, slow, "
+            "down or out of reach, unless a password was already sent there."),
     Setting("tls", Choice(OFF, STARTTLS, IMPLICIT), OFF,
             "TLS to it: implicit: from the first octet; starttls: after STLS (pop3 only)."),
     Setting("verify", Bool(), True, "off: any certificate that it shows is accepted."),
@@ -78,6 +85,11 @@ BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes;
     Setting("checktries", Int(1, 10), None, "Overrides the variable of this name."),
     Setting("connecttimeout", Time(0.01, 300), None, "Overrides the variable of this name."),
     Setting("logintimeout", Time(0.01, 300), None, "Overrides the variable of this name."),
+    Setting("backendlogins", Int(0, SESSIONLIMIT), None, "Overrides the variable of this name."),
+    Setting("backendsessions", Int(0, SESSIONLIMIT), None, "Overrides the variable of this name."),
+    Setting("slowtime", Time(0.1, 300), None, "Overrides the variable of this name."),
+    Setting("downtries", Int(0, 100), None, "Overrides the variable of this name."),
+    Setting("probetime", Time(0.1, 3600), None, "Overrides the variable of this name."),
 ))
 
 PDM = ObjectClass("pdm", "Database modules, asked in the order in which they are configured.", (
@@ -125,6 +137,11 @@ class Backend:
     logintimeout: float
     tls: str = OFF                                            # off, starttls or implicit
     secure: "Callable[[Wire], TlsStream] | None" = None       # starts TLS on a wire to it; raises NoTls and Gone
+    replica: str = ""                                         # the id of another backend, used in its place
+    backendlogins: int = 0                                    # logins under way at once; 0: any number
+    backendsessions: int = 0                                  # sessions at once; 0: any number
+    logins: HealthTerms = HealthTerms()                                   # when it is not asked for logins
+    checks: HealthTerms = HealthTerms()                                   # and for mail checks
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +214,7 @@ def _backend(item: Item, config: Config) -> Backend:
     own = item.values
     values = layered(own, config)
     address = own.endpoint("address")
+    terms = HealthTerms(values.seconds("slowtime"), values.integer("downtries"), values.seconds("probetime"))
     return Backend(
         ident=item.ident,
         protocol=own.text("protocol"),
@@ -212,6 +230,12 @@ def _backend(item: Item, config: Config) -> Backend:
         logintimeout=values.seconds("logintimeout"),
         tls=own.text("tls"),
         secure=_secure(item) if own.text("tls") != OFF else None,
+        replica=own.optional_text("replica") or "",
+        backendlogins=max(_LEAST_LOGINS, values.integer("maxsession") // _PART_OF_LOGINS)
+        if values["backendlogins"] is None else values.integer("backendlogins"),
+        backendsessions=values.integer("backendsessions"),
+        logins=terms,
+        checks=replace(terms, slowtime=values.seconds("checktimeout")),
     )
 
 

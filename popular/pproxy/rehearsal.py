@@ -16,6 +16,7 @@ from popular.pdm.api import Request
 from popular.pdm.bases import RecordModule
 from popular.pdm.chain import Chain
 from popular.pop3 import capability
+from popular.pproxy.health import HealthTerms
 from popular.pproxy.objects import Backend, ProxyConfig, Vserv
 
 _NAME = "rehearsal"
@@ -45,7 +46,7 @@ class ProxyStage:
         backend = Backend(
             _NAME, "cxpop", bound_endpoint(self._pserv), bound_endpoint(self._pcheckd), source=None, enabled=True,
             drain=False, softfail=False, checktimeout=_SECONDS, checktries=1, connecttimeout=_SECONDS,
-            logintimeout=_SECONDS)
+            logintimeout=_SECONDS, backendlogins=1, logins=HealthTerms(downtries=1), checks=HealthTerms(downtries=1))
         config = ProxyConfig(
             authtimeout=_SECONDS, authdelay=0.0, maxauthtries=1, maxerrors=1, maxline=255, idletimeout=_SECONDS,
             last=False, sidprefix=_NAME, vservs={_NAME: vserv}, backends={_NAME: backend})

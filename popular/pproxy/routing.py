@@ -109,7 +109,10 @@ def route_remarks(config: ProxyConfig, step: Step, namespace: str) -> Iterator[s
     yield f"route backend={value(backend.ident)} protocol={value(route.protocol)} address={value(str(backend.address))}"
     if not backend.enabled:
         yield "backend-disabled: they see an empty mailbox"
-    if backend.drain:
+    replica = config.backends.get(backend.replica)
+    if backend.drain and replica is not None and replica.enabled:
+        yield f"backend-drained: they are served by its replica {replica.ident}"
+    elif backend.drain:
         yield "backend-drained: they see an empty mailbox or, without softfail, are told to try again later"
     for vserv in config.vservs.values():
         if vserv.namespace == namespace and not vserv.enabled:

@@ -5,6 +5,7 @@ What the client has sent ahead is kept through every change of state and is rela
 """
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from popular.config.store import Config
@@ -12,9 +13,8 @@ from popular.daemon.admin.sessions import totals_of
 from popular.daemon.child.session import Session
 from popular.daemon.messages import NULL_BYTE_IN_INPUT
 from popular.daemon.tls import IMPLICIT
-from popular.errors import BackendError, Gone, LoginRefused, MailcheckError, NoMailbox, NulByte
+from popular.errors import BackendError, Gone, LoginRefused, NulByte
 from popular.log.writer import Log
-from popular.mailcheck.client import ask_pcheckd
 from popular.mailcheck.packet import MailState
 from popular.net.relay import relay
 from popular.pdm.api import Found, Outcome, Request
@@ -27,8 +27,9 @@ from popular.pop3.transaction import TransactionState
 from popular.pproxy import messages
 from popular.pproxy.backend import BackendLink, BackendRefused, Unanswered
 from popular.pproxy.limits.guesses import LoginGuard
-from popular.pproxy.objects import ProxyConfig, Vserv
+from popular.pproxy.objects import Backend, ProxyConfig, Vserv
 from popular.pproxy.routing import NoRoute, Route, find_route
+from popular.pproxy.visit import Visit
 from popular.statefile.counters import ProxyOutcome
 from popular.statefile.layout import CountedBy
 from popular.statefile.reader import Row
@@ -42,8 +43,6 @@ _LEAVING_SECONDS = 0.5    # for a session that the client has just ended
 _EMPTY_MAILBOX = "0 messages (0 octets)"
 _WRONG = "Authentication failed"
 BROKEN = "Temporary problem, please try again later"
-
-_CHECKS = tuple(f"checks_{state.name.lower()}" for state in MailState)    # counters, by the digit on the wire
 
 
 class Empty:
@@ -215,7 +214,6 @@ class ProxySession:
 
     def admit(self, route: Route) -> Empty | BackendLink:
         """Choose between the empty mailbox and the backend, and answer the client's PASS; raises LoginRefused."""
-        where = self.where(route)
         most = route.sessions or self.vserv.limits.usersessions
         if most and self.mailbox:
             self.limit_sessions(most)
@@ -223,16 +221,48 @@ class ProxySession:
             self.log.note(messages.VSERV_DISABLED, vserv=self.vserv.ident, client=self.client)
             return self.empty(route, ProxyOutcome.VSERV_DISABLED)
         if not route.backend.enabled:
-            self.log.note(messages.BACKEND_DISABLED, **where)
+            self.log.note(messages.BACKEND_DISABLED, **self.where(route))
             return self.empty(route, ProxyOutcome.BACKEND_DISABLED)
-        match self.mail_state(route):
-            case MailState.EMPTY:
-                self.log.note(messages.MAILBOX_EMPTY, **where)
-                return self.empty(route, ProxyOutcome.EMPTY)
-            case MailState.OVERLOADED:
-                self.log.note(messages.STORE_OVERLOADED, **where)
-                return self.empty(route, ProxyOutcome.OVERLOADED)
-        return self.connect(route)
+        replica = self.config.backends.get(route.backend.replica)
+        has_replica = replica is not None and replica.enabled
+        try:
+            return self.visit(route, has_replica=has_replica)
+        except BackendError as why:
+            if replica is None or not has_replica or isinstance(why, Unanswered):
+                return self.out_of_reach(route, why)
+            return self.visit_replica(route, replica, why)
+
+    def visit(self, route: Route, *, has_replica: bool = False) -> Empty | BackendLink:
+        """Ask the backend for mail and log in there; raises LoginRefused, and BackendError if it is out of reach."""
+        where = self.where(route)
+        visit = Visit(self.session, route, where)
+        is_drained = route.backend.drain
+        if not (is_drained and has_replica):
+            visit.want_room()
+            match visit.mail_state():
+                case MailState.EMPTY:
+                    self.log.note(messages.MAILBOX_EMPTY, **where)
+                    return self.empty(route, ProxyOutcome.EMPTY)
+                case MailState.OVERLOADED:
+                    self.log.note(messages.STORE_OVERLOADED, **where)
+                    return self.empty(route, ProxyOutcome.OVERLOADED)
+        if is_drained:
+            raise BackendError("it is drained", "drained")
+        return self.connect(route, visit)
+
+    def visit_replica(self, route: Route, replica: Backend, why: BackendError) -> Empty | BackendLink:
+        """Do it at the replica of a backend that is out of reach; raises LoginRefused."""
+        self.log_nul(why)
+        self.session.child.count_failure(route.backend.ident, why.kind)
+        self.slot.count("to_replica")
+        self.log.note(messages.REPLICA_USED, backend=route.backend.ident, replica=replica.ident, mailbox=route.where,
+                      why=str(why), client=self.client)
+        self.route = route = replace(route, backend=replica)
+        self.slot.move_to_backend(replica.ident)
+        try:
+            return self.visit(route)
+        except BackendError as also:
+            return self.out_of_reach(route, also)
 
     def limit_sessions(self, most: int) -> None:
         """Wait shortly for a session of this user to end if they have more than `most`; raises LoginRefused.
@@ -247,35 +277,10 @@ class ProxySession:
                 raise LoginRefused("Too many sessions", code="IN-USE", why=f"{sessions} sessions")
             time.sleep(_LEAVING_SECONDS / 10)
 
-    def mail_state(self, route: Route) -> MailState | None:
-        """Ask pcheckd; return None if the protocol has no mail check, or if there is no usable answer."""
-        if route.protocol != "cxpop":
-            return None
-        self.session.enter("mailcheck")
-        backend = route.backend
-        asked = time.monotonic()
+    def connect(self, route: Route, visit: Visit) -> BackendLink:
+        """Log in at the backend and pass its answer on; raises LoginRefused, and BackendError if it is out of reach."""
         try:
-            state = ask_pcheckd(backend.check, route.mailbox, backend.checktimeout, backend.checktries, backend.source)
-        except NoMailbox:    # only the server knows what happens to such users
-            self.slot.count("checks_missing")
-            self.log.note(messages.NO_MAILBOX, **self.where(route))
-            return MailState.EMPTY if route.missing == "empty" else None
-        except MailcheckError as why:
-            self.slot.count("checks_failed")
-            self.log.note(messages.MAILCHECK_FAILED, **self.where(route), why=str(why))
-            return None
-        finally:
-            self.slot.count("check_microseconds", int((time.monotonic() - asked) * 1_000_000))
-        self.slot.count(_CHECKS[state])
-        return state
-
-    def connect(self, route: Route) -> Empty | BackendLink:
-        """Log in at the backend and pass its answer on; raises LoginRefused."""
-        if route.backend.drain:
-            return self.out_of_reach(route, BackendError("it is drained", "drained"))
-        self.session.enter("connecting")
-        try:
-            link = BackendLink.open(route, self.session.id, self.session.child.reserved.place_backend)
+            link = visit.connect()
         except BackendRefused as why:
             self.slot.count("backend_refused")
             is_guess = why.is_guess and not route.is_vouched
@@ -285,9 +290,6 @@ class ProxySession:
             else:
                 self.log.note(messages.BACKEND_REFUSED, **self.where(route), answer=str(why))
             raise LoginRefused(why.answer.text, code=why.answer.code, why=str(why), is_guess=is_guess) from why
-        except BackendError as why:
-            self.log_nul(why)
-            return self.out_of_reach(route, why)
         try:
             self.wire.send(link.first_line + b"\r\n")
         except BaseException:
@@ -301,6 +303,7 @@ class ProxySession:
 
         Always raise LoginRefused if the backend was to check the client's password, or got one and did not answer.
         """
+        self.log_nul(why)
         self.session.child.count_failure(route.backend.ident, why.kind)
         if route.softfail and route.is_vouched and not isinstance(why, Unanswered):
             self.log.note(messages.SOFT_FAILURE, **self.where(route), why=str(why))

@@ -74,6 +74,19 @@ _BACKEND_ROWS = (
     Setting("softfail", Bool(), True,
             "If a backend is unreachable: on shows the client an empty mailbox, provided that a database module has "
             "checked the password and no pop3 backend got one; off answers -ERR [SYS/TEMP]."),
+    Setting("backendlogins", Int(0, SESSIONLIMIT), None,
+            "Logins that may be under way at one backend; for further ones it counts as unreachable.  When not set, a "
+            "quarter of maxsession, but at least 20; 0 is no limit."),
+    Setting("backendsessions", Int(0, SESSIONLIMIT), 0,
+            "The same for sessions that are connected to it; 0 is no limit."),
+    Setting("slowtime", Time(0.1, 300), 1.5,
+            "A backend is slow when nobody has had an answer for this time, although somebody waits: a greeting (pop3) "
+            "or an answer to the preamble.  Then it counts as unreachable, except for one login now and then, the "
+            "probe, which waits no longer than this."),
+    Setting("downtries", Int(0, 100), 3,
+            "Failures in a row after which a backend is down, which means the same; 0: it is never slow or down."),
+    Setting("probetime", Time(0.1, 3600), 4.0,
+            "The longest time between two probes; the first are a second apart."),
 )
 
 _PORT_ROWS = (

@@ -4,7 +4,7 @@ Read by the starter and run in the master; lean, because every child has what is
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -138,7 +138,7 @@ def check(config: Config) -> list[Mistake]:
         partial(pool_mistakes, config),
         partial(_variable_mistakes, config),
         partial(_file_mistakes, config),
-        *(partial(_backend_mistakes, item) for item in config.items("backend")),
+        *(partial(_backend_mistakes, item, config) for item in config.items("backend")),
         *(partial(unusable, item, config) for cls in ("vserv", "backend") for item in config.items(cls)),
         *(partial(_module_mistakes, item, config) for item in config.items("pdm")),
     ])
@@ -163,8 +163,8 @@ def _variable_mistakes(config: Config) -> list[Mistake]:
     return found
 
 
-def _backend_mistakes(item: Item) -> list[Mistake]:
-    found = []
+def _backend_mistakes(item: Item, config: Config) -> list[Mistake]:
+    found = [*_replica_mistakes(item, config)]
     source = item.values.optional_text("source")
     if source is not None and not is_ip(source):
         found.append(Mistake(place("backend", item.ident, "source"),
@@ -173,6 +173,22 @@ def _backend_mistakes(item: Item) -> list[Mistake]:
         found.append(Mistake(place("backend", item.ident, "tls"),
                              "tls = starttls needs protocol = pop3, since no other has STLS; write implicit"))
     return found
+
+
+def _replica_mistakes(item: Item, config: Config) -> Iterator[Mistake]:
+    """Yield why the replica of a backend cannot take its place."""
+    name = item.values.optional_text("replica")
+    if name is None:
+        return
+    other = config.item("backend", name)
+    own, others = (each.values.text("protocol") if each else "" for each in (item, other))
+    if other is None:
+        yield Mistake(place("backend", item.ident, "replica"), f"no backend {quoted(name)} is configured")
+    elif name == item.ident:
+        yield Mistake(place("backend", item.ident, "replica"), "a backend is not its own replica")
+    elif own != others:
+        yield Mistake(place("backend", item.ident, "replica"),
+                      f"backend {quoted(name)} has protocol = {others}, and this one {own}; they must be the same")
 
 
 def _module_mistakes(item: Item, config: Config) -> list[Mistake]:

@@ -105,13 +105,15 @@ ENDED = _counted("sessions_ended", "Sessions that have ended, by how.",
                  *(outcome.row for outcomes in (ProxyOutcome, ServerOutcome) for outcome in outcomes),
                  labels=("outcome",))
 CHECKS = _counted(
-    "mail_checks", "What pcheckd said to mail checks; missing: there is no mailbox; failed: it did not answer.",
+    "mail_checks", "What pcheckd said to mail checks; missing: there is no mailbox; failed: it did not answer; "
+    "skipped: it was not asked, because it had not answered others.",
     _check("empty", 21, "without mail", "Mail checks of mailboxes without mail.", "without mail"),
     _check("old_mail", 22, "with read mail", "Mail checks of mailboxes with read mail only."),
     _check("new_mail", 23, "with new mail", "Mail checks of mailboxes with new mail."),
     _check("missing", 28, "without mailbox", "Mail checks of mailboxes that are not there."),
     _check("overloaded", 24, "overloaded", "Mail checks of a store that is overloaded."),
     _check("failed", 25, "unanswered", "Mail checks without an answer."),
+    _check("skipped", 45, "skipped", "Mail checks that were left out, because pcheckd had not answered others."),
     labels=("result",), line="mail check")
 BACKEND_FAILURES = _counted(
     "backend_failures", "Logins for which a backend was out of reach, drained, or silent, by why.",
@@ -167,7 +169,10 @@ COUNTED = (
              labels=("result",), line="logins"),
     _counted("backend_refusals", "Logins that the database granted and the backend refused.",
              Counter("backend_refused", 20, "refused by the backend", programs=_PROXY), line="logins"),
-    PDM_QUESTIONS, PDM_FAILURES, PDM_SECONDS, CACHE, BACKEND_FAILURES, CHECKS,
+    PDM_QUESTIONS, PDM_FAILURES, PDM_SECONDS, CACHE, BACKEND_FAILURES,
+    _counted("replica_logins", "Logins that were sent to the replica of their backend.",
+             Counter("to_replica", 44, "to a replica", programs=_PROXY), line="logins"),
+    CHECKS,
     _counted("mail_check_seconds", "Time spent in mail checks.",
              Counter("check_microseconds", 26, help="Microseconds spent in mail checks.", programs=_PROXY, unit=1e-6)),
     _counted("messages_retrieved", "Messages that were retrieved.",

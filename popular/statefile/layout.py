@@ -42,8 +42,15 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
                 database module: questions, failures, microseconds
         8   64s its id
         number 0 has no name; it counts what found no room
-    failures       64 octets for each name, at 24576; used are those of backends, and number 0
-        0   8Q  failures of each kind, in the order of FAILURES
+    failures       128 octets for each name, at 24576; used are those of backends, and number 0
+        0   16Q failures of each kind, in the order of FAILURES
+    health         128 octets for each name, at 57344; used are those of backends.  Doubles, which all children write
+                   without a lock: each is whole.  Times are those of CLOCK_MONOTONIC, 0: none
+        0   5d  of logins: when the first was begun after the last answer; when one was answered; failures in a row;
+                until when none is sent there; BackendState: up, slow or down
+       40   5d  of mail checks: the same
+       80   2d  how many more logins, and sessions, may begin before those that there are must be counted
+       96   d   BackendState that the master has set: up, drained, disabled or removed
     slot records   384 octets each
         0   I   sequence number
         4   i   process id of the child, 0 when the slot is free
@@ -73,7 +80,8 @@ A writer first makes the second sequence number the coming even one, then the fi
 and makes the first one even.  So a reader that finds the first number even and unchanged after
 reading has a whole record.  In a copy of the file that was made front to back, a record is whole if both
 numbers are equal and even.  Each record has one writer at a time: a child writes its slot and row, the
-master all others and the slots of dead children.  Rows and failures are read without a sequence: each counter is whole.
+master all others and the slots of dead children; all children write health.  Rows, failures and health are read
+without a sequence: each number is whole.
 A row survives its child: the next one in the slot goes on counting.
 """
 
@@ -104,6 +112,7 @@ MOVING = struct.Struct("=B3xQQdd")                    # the part of it that ever
 MOVING_AT = 20
 NAMED = struct.Struct("=HH")
 NAMED_AT = 12
+BACKEND_AT = 14
 ENDED_AT = 18
 SID = struct.Struct("=64s")
 SID_AT = 64
@@ -122,10 +131,20 @@ FAILURES = {
     "silence": "The backend received the login and did not answer in time.",
     "local": "This host could not open a connection.",
     "drained": "The backend was not asked, because it is drained.",
+    "down": "The backend was not asked, because it is slow or down.",
+    "busy": "The backend was not asked, because it had as many logins or sessions as it may have.",
 }
-FAILURE_COLUMNS = 8
+FAILURE_COLUMNS = 16
 FAILURE_SIZE = FAILURE_COLUMNS * 8         # octets of the counters of one name
 FAILURES_AT = 24_576                       # a whole page after the names
+
+HEALTH_SIZE = 128
+HEALTH_AT = FAILURES_AT + NAMES * FAILURE_SIZE
+HEALTH_NUMBERS = HEALTH_SIZE // 8
+ASKED, ANSWERED, IN_A_ROW, UNTIL, STATE = range(5)    # numbers of one service of a backend
+OF_LOGINS, OF_CHECKS = 0, 5                         # where in a record of health they are
+LOGIN_ROOM, SESSION_ROOM = 10, 11
+SWITCH = 12
 
 SEQUENCE = struct.Struct("=I")
 SEQUENCE_SIZE = SEQUENCE.size
@@ -180,6 +199,28 @@ class CountedBy(IntEnum):
     MAILBOX = 2    # to which the session has logged in
 
 
+class BackendState(IntEnum):
+    """Whether a backend, or its pcheckd, is used; a number in the file, with its text for pstatus(1)."""
+
+    help: str
+
+    def __new__(cls, number: int, help: str) -> "BackendState":
+        state = int.__new__(cls, number)
+        state._value_ = number
+        state.help = help
+        return state
+
+    UP = 0, "It answers, as far as is known."
+    SLOW = 1, "It has not answered for slowtime, though asked; now only a probe asks it from time to time."
+    DOWN = 2, "It has failed downtries times in a row; now only a probe asks it from time to time."
+    DRAINED = 3, "It gets no new sessions, because drain is on."
+    DISABLED = 4, "It is not used, because enabled is off."
+    REMOVED = 5, "It is not configured any more."
+
+
+BACKEND_STATES = {state.name.lower(): state for state in BackendState if state is not BackendState.REMOVED}
+
+
 class LimitState(IntEnum):
     """How close sessions or load are to their limit (spec 5.3)."""
 
@@ -228,7 +269,7 @@ class Layout:
     def __init__(self, slots: int) -> None:
         """Compute it once, because every child needs it."""
         self.slots = slots
-        self.slots_at = _whole_pages(FAILURES_AT + NAMES * FAILURE_SIZE)   # offset of the slot records
+        self.slots_at = _whole_pages(HEALTH_AT + NAMES * HEALTH_SIZE)      # offset of the slot records
         self.rows_at = _whole_pages(self.slots_at + slots * SLOT_SIZE)     # offset of the rows
         self.keys_at = _whole_pages(self.rows_at + (slots + 1) * ROW_SIZE)     # offset of the keys
         self.size = self.keys_at + len(CountedBy) * slots * KEY.size           # octets of the file

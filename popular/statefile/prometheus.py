@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from popular.statefile.counters import (
     BACKEND_FAILURES, COUNTED, PDM_FAILURES, PDM_QUESTIONS, PDM_SECONDS, PER_CLASS, UNNAMED, Family)
-from popular.statefile.layout import FAILED_QUESTIONS, QUESTION_TIME, QUESTIONS, STATES
-from popular.statefile.reader import Head, Row, StateFileView
+from popular.statefile.layout import BACKEND_STATES, FAILED_QUESTIONS, QUESTION_TIME, QUESTIONS, STATES
+from popular.statefile.reader import Head, Health, Row, StateFileView
 from popular.statefile.seqlock import Read
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -28,13 +28,14 @@ class StateSnapshot:
     totals: Mapping[str, int]
     per_name: Mapping[tuple[str, str], int]       # sessions by class and id
     failures: Mapping[tuple[str, str], int]       # by backend and kind
+    backends: Mapping[str, Health]                # by id
     is_running: bool = True                       # the master exists
 
     @classmethod
     def at(cls, read: Read, patience: float) -> "StateSnapshot":
         """Read everything, waiting at most `patience` seconds for writers in total; raises what StateFileView does."""
         view = StateFileView(read, patience)
-        return cls(view.head, view.rows(), *view.totals(), view.failures())
+        return cls(view.head, view.rows(), *view.totals(), view.failures(), view.backends())
 
 
 Amount = tuple[str | tuple[str, str], float]    # with the value of the label, or of two
@@ -65,6 +66,12 @@ def _workers(look: StateSnapshot) -> Iterable[Amount]:
     return [("idle", head.workers - head.workers_busy), ("busy", head.workers_busy)] if head.kind.measures else []
 
 
+def _backends(look: StateSnapshot) -> Iterable[Amount]:
+    """Return for each backend 1 for the state that it is in, and 0 for the others."""
+    return [((ident, state), int(health.state == state)) for ident, health in look.backends.items()
+            for state in BACKEND_STATES]
+
+
 def _head(of: Callable[[Head], float], *, is_load: bool = False) -> Callable[[StateSnapshot], Iterable[Amount]]:
     """Return a function that reports a number of the header; one about the load only if the load is read."""
     return lambda look: [] if is_load and look.head.maxlocalload <= 0 else [("", of(look.head))]
@@ -73,6 +80,8 @@ def _head(of: Callable[[Head], float], *, is_load: bool = False) -> Callable[[St
 _MEASURES = {QUESTIONS: (PDM_QUESTIONS, 1), FAILED_QUESTIONS: (PDM_FAILURES, 1), QUESTION_TIME: (PDM_SECONDS, 1e-6)}
 
 UP = _gauge("up", "Whether the daemon runs: 0 when it was killed and has left its state file.")
+BACKENDS = _gauge("backend_state", "The state of a backend: 1 for the one that it is in, 0 for the others.",
+                  "backend", "state")
 ACTIVE = _gauge("sessions_active", "Sessions that run, by what they are doing.", "state")
 
 # One row each: the metric, and what a running daemon reports.
@@ -83,6 +92,7 @@ _GAUGES: tuple[tuple[Family, Callable[[StateSnapshot], Iterable[Amount]]], ...] 
     (_gauge("config_generation", "How often the configuration was changed since then."),
      _head(lambda head: head.generation)),
     (ACTIVE, _busy),
+    (BACKENDS, _backends),
     (_gauge("sessions_limit", "How many sessions there may be at once: maxsession."),
      _head(lambda head: head.maxsession)),
     (_gauge("sessions_limit_state", "How near the sessions are to their limit: 0 well below, 1 near it, 2 at it."),

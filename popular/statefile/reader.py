@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from popular.addresses import Endpoint
 from popular.errors import PopularError
 from popular.statefile.layout import (
-    CHANGING, CHANGING_AT, CHANGING_SIZE, COLUMNS, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES, FAILURES_AT, FIXED, KINDS,
-    LAYOUT_VERSION, MAGIC, NAME, NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, Layout, SessionState,
+    BACKEND_STATES, CHANGING, CHANGING_AT, CHANGING_SIZE, COLUMNS, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES, FAILURES_AT,
+    FIXED, HEALTH_AT, HEALTH_NUMBERS, HEALTH_SIZE, KINDS, LAYOUT_VERSION, MAGIC, NAME, NAMES, NAMES_AT, OF_CHECKS,
+    OF_LOGINS, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, STATE, SWITCH, BackendState, Layout, SessionState,
     StateFileKind)
 from popular.statefile.seqlock import Read, whole_records
 
@@ -31,6 +32,8 @@ _COUNTER = (1 << 64) - 1
 _PAIR_OF_COUNTERS = (1 << _PAIR) - 1
 
 _FAILURES = struct.Struct(f"={FAILURE_COLUMNS}Q")
+_HEALTH = struct.Struct(f"={HEALTH_NUMBERS}d")
+_BACKEND_STATES = {float(state): name for name, state in BACKEND_STATES.items()}
 
 _LATEST = 32_503_680_000.0    # the year 3000: anything later is invalid
 
@@ -62,6 +65,14 @@ class Row:
     def has_session(self) -> bool:
         """Tell whether the slot serves a client."""
         return self.state not in ("free", "idle")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a backend is used; names of BackendState in lower case."""
+
+    state: str
+    checks: str    # of its mail checks: up, slow or down
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +155,18 @@ class StateFileView:
         return {(ident, kind): count for (number, (cls, ident)), counts in zip(self.head.names.items(), rows)
                 if number == 0 or cls == failing for kind, count in zip(FAILURES, counts)}
 
+    def backends(self) -> dict[str, Health]:
+        """Return whether each backend is used, by id; those that are not configured any more are left out."""
+        failing = self.head.kind.failing
+        if not failing:
+            return {}
+        octets = self._read(HEALTH_AT, len(self.head.names) * HEALTH_SIZE)
+        records = _HEALTH.iter_unpack(octets[:len(octets) - len(octets) % HEALTH_SIZE])
+        return {ident: Health(_backend_state(record[SWITCH] or record[OF_LOGINS + STATE]),
+                              _backend_state(record[OF_CHECKS + STATE]))
+                for (cls, ident), record in zip(self.head.names.values(), records)
+                if cls == failing and record[SWITCH] != BackendState.REMOVED}
+
     def _read_head(self) -> Head:
         fixed = self._read(0, FIXED.size)
         if len(fixed) < FIXED.size or not fixed.startswith(MAGIC):
@@ -186,6 +209,10 @@ def _state(number: int) -> str:
         return SessionState(number).name.lower()
     except ValueError:
         return f"?{number}"
+
+
+def _backend_state(number: float) -> str:
+    return _BACKEND_STATES.get(number, "?")
 
 
 def _text(octets: bytes) -> str:

@@ -7,14 +7,15 @@ Passwords are never written.
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from mmap import mmap
 
 from popular.addresses import Endpoint
 from popular.statefile.layout import (
-    COLUMNS, ENDED_AT, FAILURES, FAILURE_COLUMNS, IS_SCREENING_AT, KEY, LOAD_STATE_AT, MOVING, MOVING_AT, NAMED,
-    NAMED_AT, ROW_SIZE, SEQUENCE, SEQUENCE_SIZE, SESSION_STATE_AT, SID, SID_AT, SLOT, SLOTS_USED_AT, SLOT_SIZE,
-    USER, USER_AT, CountedBy, Layout, LimitState, SessionState, StateFileKind)
+    BACKEND_AT, COLUMNS, ENDED_AT, FAILURES, FAILURE_COLUMNS, HEALTH_AT, HEALTH_NUMBERS, HEALTH_SIZE, IS_SCREENING_AT,
+    KEY, LOAD_STATE_AT, MOVING, MOVING_AT, NAMED, NAMED_AT, NAMES, ROW_SIZE, SEQUENCE, SEQUENCE_SIZE, SESSION_STATE_AT,
+    SID, SID_AT, SLOT, SLOTS_USED_AT, SLOT_SIZE, USER, USER_AT, CountedBy, Layout, LimitState, SessionState,
+    StateFileKind)
 from popular.statefile.seqlock import Sequenced
 
 _MAX_LOAD_STATE = int(LimitState.MAX)
@@ -34,6 +35,7 @@ class ChildSlot:
         self._ended_at = layout.slot_at(slot) + ENDED_AT
         start = layout.row_at(slot)
         self._row = memoryview(memory)[start:start + ROW_SIZE].cast("Q")
+        self._health = memoryview(memory)[HEALTH_AT:HEALTH_AT + NAMES * HEALTH_SIZE].cast("d")
         self._columns = columns
         self._in_column, self._out_column = columns["bytes_in"], columns["bytes_out"]
         self._kind = kind
@@ -103,9 +105,13 @@ class ChildSlot:
 
     def call_backend(self, backend: str) -> None:
         """Report which backend the user has, and count the session there."""
-        number = self._names.get((self._kind.others[0], backend), 0)
+        number = self._number_of(backend)
         self._record.write(NAMED, NAMED_AT, self._owner, number)
         self._row[COLUMNS + number] += 1
+
+    def move_to_backend(self, backend: str) -> None:
+        """Report that the session is to be served by another backend than the one that the user has."""
+        self._record.write(NAMED, NAMED_AT, self._owner, self._number_of(backend))
 
     def leave_backend(self) -> None:
         """Report that the login was refused: the session has no backend any more."""
@@ -121,6 +127,28 @@ class ChildSlot:
         [used] = SEQUENCE.unpack_from(self._memory, SLOTS_USED_AT)
         start, end = self._layout.key_at(by, 0), self._layout.key_at(by, min(used, self._layout.slots))
         return self._memory[start:end].count(KEY.pack(key))    # one call; parts of two keys are equal by no chance
+
+    def sessions_of_backend(self, backend: str, states: Container[int]) -> int:
+        """Return how many sessions of all children have a backend and are in one of these states.
+
+        Other children wrote what is read here.  A backend for whose name there is no room has none.
+        """
+        number = self._number_of(backend)
+        [used] = SEQUENCE.unpack_from(self._memory, SLOTS_USED_AT)
+        records = self._memory[self._layout.slots_at:self._layout.slot_at(min(used, self._layout.slots))]
+        backends = memoryview(records).cast("H")[BACKEND_AT // 2::SLOT_SIZE // 2]
+        return sum(found == number != 0 and state in states
+                   for found, state in zip(backends.tolist(), records[MOVING_AT::SLOT_SIZE], strict=True))
+
+    def health(self, backend: str) -> "tuple[memoryview[float], int]":
+        """Return the numbers about a backend that all children write (layout.py): an array, and where they begin.
+
+        A backend for whose name there is no room has numbers that no other session sees.
+        """
+        number = self._number_of(backend)
+        if number:
+            return self._health, number * HEALTH_NUMBERS
+        return memoryview(bytearray(HEALTH_SIZE)).cast("d"), 0
 
     def failure(self, backend: str, kind: str) -> int:
         """Return the number of a kind of failure of a backend, for a report to the master, which counts them."""
@@ -145,7 +173,11 @@ class ChildSlot:
     def release(self) -> None:
         """Release the memory, so that the state file can be closed; for tests, because a child keeps it to its end."""
         self._row.release()
+        self._health.release()
         self._record.release()
+
+    def _number_of(self, backend: str) -> int:
+        return self._names.get((self._kind.others[0], backend), 0)
 
     def _move(self, bytes_in: int, bytes_out: int, now: float) -> None:
         """Write the moving part, and add its growth to the totals."""

@@ -1,7 +1,7 @@
 """The master's side of the state file: making it, reporting on itself, and clearing up after dead children.
 
 The state file is for display: pstatus reads it.  By what children have written the master decides nothing, and other
-children only how many sessions a user has, where the user's record limits them.
+children only how many sessions a user has, where the user's record limits them, and whether a backend is asked.
 Made in the master before the first fork; all children inherit the map.  The daemon serves even if the file
 cannot be made: then there is memory without a file, and `trouble` says why.  Raises nothing later.
 """
@@ -10,13 +10,13 @@ import mmap
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from popular.statefile.layout import (
-    CHANGING, CHANGING_AT, CHANGING_SIZE, ENDED_AT, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES_AT, FIXED, KEY, MAGIC,
-    MOVING_AT, NAME, NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, CountedBy, Layout, SessionState,
-    StateFileKind)
+    CHANGING, CHANGING_AT, CHANGING_SIZE, ENDED_AT, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES_AT, FIXED, HEALTH_AT,
+    HEALTH_NUMBERS, HEALTH_SIZE, KEY, LOGIN_ROOM, MAGIC, MOVING_AT, NAME, NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE,
+    SESSION_ROOM, SLOT, SLOT_SIZE, SWITCH, BackendState, CountedBy, Layout, SessionState, StateFileKind)
 from popular.statefile.reader import Row, parse_row
 from popular.statefile.seqlock import Sequenced, whole_records
 from popular.statefile.slot import ChildSlot
@@ -78,6 +78,7 @@ class StateFile:
         self._master = memoryview(self._memory)[self.layout.row_at(-1):][:ROW_SIZE].cast("Q")
         self._failures = memoryview(self._memory)[FAILURES_AT:][:NAMES * FAILURE_SIZE].cast("Q")
         self._columns = {name: column for column, name in enumerate(kind.counters)}
+        self._health = memoryview(self._memory)[HEALTH_AT:][:NAMES * HEALTH_SIZE].cast("d")
         self._header = Sequenced(self._memory, CHANGING_AT, CHANGING_SIZE)
         self._facts = Facts(os.getpid(), time.time())
         self.tell()
@@ -113,6 +114,17 @@ class StateFile:
             self._names[name] = number
             self._by_number[number] = name
         self.tell(names=len(self._names) + 1)
+
+    def set_switches(self, switches: Mapping[str, BackendState]) -> None:
+        """Show which backends are drained or disabled; those of which nothing is said have been removed.
+
+        Their limits may have changed, so the next child counts what is there.
+        """
+        for (cls, ident), number in self._names.items():
+            if cls == self.kind.failing:
+                at = number * HEALTH_NUMBERS
+                self._health[at + SWITCH] = switches.get(ident, BackendState.REMOVED)
+                self._health[at + LOGIN_ROOM] = self._health[at + SESSION_ROOM] = 0.0
 
     def make_room(self, slots: int) -> int:
         """Return for how many slots there is room: `slots`, or fewer when the file system is full.
@@ -221,6 +233,7 @@ class StateFile:
         """Release memory and file; for tests, because a master keeps them to its end."""
         self._master.release()
         self._failures.release()
+        self._health.release()
         self._header.release()
         self._memory.close()
         if self._fd >= 0:

@@ -89,7 +89,8 @@ class ScriptFailed(Exception):
 class FakeBackend:
     """Serves from `with` to the end of the block."""
 
-    def __init__(self, script: Sequence[Step] | Callable[[int], Sequence[Step]], host: str = "127.0.0.1") -> None:
+    def __init__(self, script: Sequence[Step] | Callable[[int], Sequence[Step]], host: str = "127.0.0.1",
+                 port: int = 0) -> None:
         """Play `script` for every connection; a function is given the connection's number, from 0.
 
         A `host` that begins with a slash is the path of a unix socket to be made.
@@ -100,7 +101,8 @@ class FakeBackend:
             self._sock.bind(host)
             self._sock.listen()
         else:
-            self._sock = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._sock = socket.create_server((host, port), family=family)
         self._thread = threading.Thread(target=self._serve, name="fake-backend")
         self._stopping = False
         self._current: socket.socket | None = None

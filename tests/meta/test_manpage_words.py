@@ -14,7 +14,7 @@ from popular.net.ringpacket import Verb
 from popular.pdm.api import Answer, Found, Outcome, PdmModule, Request
 from popular.pdm.records import RECORD_FIELDS
 from popular.pdm.rules import RULES
-from popular.statefile.layout import FAILURES, PROXY, SERVER, STATES
+from popular.statefile.layout import BACKEND_STATES, FAILURES, PROXY, SERVER, STATES
 from popular.tools.pstatus.top.keys import KEYS as KEYS_OF_TOP
 from scripts.generate import CONFIGURED, arguments_of, catalogue, schema_of
 from tests.harness.house import typed
@@ -76,7 +76,8 @@ def bold(page: Path) -> set[str]:
 
 def names() -> set[str]:
     """Return every word that means something in POPular."""
-    known = {*PROGRAMS, *OTHER_WORDS, *STATES, *FAILURES, *PROXY.counters, *SERVER.counters, *KEYS, *map(str, Verb)}
+    known = {*PROGRAMS, *OTHER_WORDS, *STATES, *BACKEND_STATES, *FAILURES}
+    known |= {*PROXY.counters, *SERVER.counters, *KEYS, *map(str, Verb)}
     known |= {row.name for row in rows()} | {cls.name for schema in SCHEMAS.values() for cls in schema.classes}
     modules = [*(ROOT / "pdm_modules").glob("pdm_*.py")]
     known |= {path.stem.removeprefix("pdm_") for path in modules}

@@ -252,6 +252,9 @@ def test_a_user_is_found_without_a_password(proxy: Daemon, rundir: Path) -> None
     tell(proxy, "backend drain store", "vserv disable main")
     lines = tell(proxy, f"user find {XENIA} default")[0].lines
     assert "backend-drained" in lines[2] and "vserv-disabled vserv='main'" in lines[3]
+    tell(proxy, "backend add spare xpop 127.0.0.1:1", "backend set store replica=spare")
+    assert "they are served by its replica spare" in tell(proxy, f"user find {XENIA} default")[0].lines[2]
+    assert "no backend 'spare' is configured" in refused(proxy, "backend remove spare").text
     assert "no backend" in tell(proxy, "user find lost")[0].lines[1]
     reply = refused(proxy, "user find nobody")
     assert (reply.text, reply.lines) == ("no database module knows them", ("default users unknown module='passwd'",))

@@ -42,7 +42,7 @@ def test_both_sides_agree(rundir: Path, spool: Path, missing: str, answer: bytes
             assert [line for line in daemon.log_lines(" ADM ") if "runs_as_root" not in line] == []
         found = scrape(where(site.pproxy)).by("mail_checks_total", "result")
         assert found == {"empty": missing == "empty", "missing": missing != "empty", "old_mail": 0, "new_mail": 0,
-                         "overloaded": 0, "failed": 0}
+                         "overloaded": 0, "failed": 0, "skipped": 0}
     assert (spool / "c/casper/new").is_dir() is (spool / "x/xenia/new").is_dir() is (missing == "create")
 
 

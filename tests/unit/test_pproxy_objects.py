@@ -9,6 +9,7 @@ from popular.addresses import Endpoint
 from popular.config.store import FROM_COMMAND, Config, default_config, with_fact, with_item, with_variable
 from popular.errors import ConfigError, Mistake
 from popular.pop3 import capability
+from popular.pproxy.health import HealthTerms
 from popular.pproxy.main import prepare, resolve_backends
 from popular.pproxy.objects import proxy_config, sid_prefix
 from popular.pproxy.settings import SCHEMA
@@ -32,6 +33,32 @@ def test_a_backend_takes_what_it_lacks_from_the_variables() -> None:
     backend = proxy_config(config).backends["it"]
     assert (backend.checktimeout, backend.checktries, backend.softfail) == (0.25, 7, False)
     assert backend.check == Endpoint("127.0.0.5", 50110)
+
+
+def test_when_a_backend_is_left_alone() -> None:
+    config = configured("backend", {**BACKEND, "slowtime": "5s", "backendsessions": "300", "backendlogins": "0"},
+                        downtries="2", probetime="10s", checktimeout="250ms")
+    backend = proxy_config(config).backends["it"]
+    assert (backend.logins, backend.checks) == (HealthTerms(5.0, 2, 10.0), HealthTerms(0.25, 2, 10.0))
+    assert (backend.backendlogins, backend.backendsessions, backend.replica) == (0, 300, "")
+    backend = proxy_config(configured("backend", BACKEND)).backends["it"]
+    assert backend.logins == HealthTerms(1.5, 3, 4.0) and (backend.backendlogins, backend.backendsessions) == (250, 0)
+    assert proxy_config(configured("backend", BACKEND, maxsession="12")).backends["it"].backendlogins == 20
+
+
+@pytest.mark.parametrize(("replica", "why"), [
+    pytest.param("other", "", id="good"),
+    pytest.param("it", "a backend is not its own replica", id="itself"),
+    pytest.param("nowhere", "no backend 'nowhere' is configured", id="missing"),
+    pytest.param("dove", "backend 'dove' has protocol = pop3, and this one cxpop; they must be the same",
+                 id="protocol"),
+])
+def test_the_replica_of_a_backend(replica: str, why: str) -> None:
+    config = configured("backend", {**BACKEND, "replica": replica})
+    for ident, values in {"other": {**BACKEND, "replica": "it"}, "dove": {**BACKEND, "protocol": "pop3"}}.items():
+        config = with_item(config, SCHEMA, "backend", ident, values, FROM_COMMAND)
+    assert proxy_config(config).backends["it"].replica == replica
+    assert [str(mistake) for mistake in check(config)] == [f"[backend] it: replica: {why}"] * bool(why)
 
 
 def test_a_vserv_listens_on_all_its_addresses() -> None:

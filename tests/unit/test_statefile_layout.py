@@ -13,7 +13,7 @@ OWN = {
         "checks_new_mail", "checks_overloaded", "checks_failed", "check_microseconds", "cut_off", "checks_missing",
         "workers_died", "cache_hits", "cache_misses", "cache_stale", "client_denied", "client_failed_logins",
         "client_address_rate", "client_network_rate", "client_address", "client_network", "logins_unchecked",
-        "control_refused", "made_way", "screen_passed", "screen_closed"),
+        "control_refused", "made_way", "screen_passed", "screen_closed", "to_replica", "checks_skipped"),
     "pserv": (
         "quit", "broken_off", "refused", "no_preamble", "retrieved", "octets", "deleted", "not_deleted", "cut_off",
         "control_refused"),
@@ -60,4 +60,11 @@ def test_every_outcome_has_its_counter(kind, outcomes):
 def test_the_table_of_failures_has_its_place():
     assert layout.NAMES_AT + layout.NAMES * layout.NAME.size <= layout.FAILURES_AT == 6 * 4096
     assert len(layout.FAILURES) <= layout.FAILURE_COLUMNS
-    assert layout.Layout(1).slots_at == layout.FAILURES_AT + layout.NAMES * layout.FAILURE_SIZE
+
+
+def test_the_table_of_health_has_its_place():
+    assert layout.HEALTH_AT == layout.FAILURES_AT + layout.NAMES * layout.FAILURE_SIZE == 14 * 4096
+    assert layout.OF_LOGINS + layout.STATE < layout.OF_CHECKS
+    assert layout.OF_CHECKS + layout.STATE < layout.LOGIN_ROOM < layout.SESSION_ROOM < layout.SWITCH
+    assert layout.SWITCH < layout.HEALTH_NUMBERS == layout.HEALTH_SIZE // 8
+    assert layout.Layout(1).slots_at == layout.HEALTH_AT + layout.NAMES * layout.HEALTH_SIZE

@@ -122,8 +122,11 @@ def test_pproxy(make_statefile: MakeStateFile) -> None:
     assert found.values["popular_backend_failures_total", frozenset(
         {"program": "pproxy", "backend": "store1", "kind": "tls"}.items())] == 2
     assert sum(found.by("backend_failures_total", "kind").values()) == 2
+    assert found.get("replica_logins_total", **who) == number["to_replica"]
+    assert found.by("backend_state", "state") == {"up": 1, "slow": 0, "down": 0, "drained": 0, "disabled": 0}
     assert found.by("mail_checks_total", "result") == {
-        name: number[f"checks_{name}"] for name in ("empty", "old_mail", "new_mail", "overloaded", "missing", "failed")}
+        name: number[f"checks_{name}"] for name in (
+            "empty", "old_mail", "new_mail", "overloaded", "missing", "failed", "skipped")}
     assert found.get("mail_check_seconds_total", **who) == pytest.approx(number["check_microseconds"] / 1e6)
     assert found.get("forks_total", **who) == number["forks"] + 1
     assert found.get("fork_failures_total", **who) == number["forks_failed"]

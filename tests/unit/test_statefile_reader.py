@@ -157,7 +157,7 @@ def changed(octets: bytes, at: int, new: bytes) -> bytes:
     pytest.param(lambda file: file[:100], "not a state file", id="a start of one"),
     pytest.param(lambda file: changed(file, 8, b"PSMTPD\0\0"), "not a state file of pproxy or pserv", id="of another"),
     pytest.param(lambda file: changed(file, 16, struct.pack("=I", 1)), "version 1, not of version 4", id="version 1"),
-    pytest.param(lambda file: changed(file, 16, struct.pack(">I", 3)), "not of version 4", id="byte order"),
+    pytest.param(lambda file: changed(file, 16, struct.pack(">I", 4)), "not of version 4", id="byte order"),
     pytest.param(lambda file: changed(file, 24, b"\xff" * 4), "not a state file of", id="too many slots"),
     pytest.param(lambda file: changed(file, 24, b"\0" * 4), "not a state file of", id="no slots"),
     pytest.param(lambda file: changed(file, 48, b"\xff" * 8), "not a state file of", id="offset"),

@@ -243,7 +243,7 @@ def test_failures_stand_in_one_table_that_the_master_writes(statefile, child_slo
         for _ in range(times):
             statefile.count_failure(child.failure(backend, kind))
     octets = Path(statefile.path).read_bytes()
-    assert struct.unpack_from("=8Q", octets, 24576 + 3 * 64) == (0, 0, 0, 2, 0, 0, 0, 1)
+    assert struct.unpack_from("=8Q", octets, 24576 + 3 * 128) == (0, 0, 0, 2, 0, 0, 0, 1)
     found = view(statefile.path).failures()
     assert {which: count for which, count in found.items() if count} == {
         ("store2", "tls"): 2, ("store2", "drained"): 1, ("", "refused"): 3}

@@ -6,9 +6,9 @@ Runs in the master, before its first child.  Raises nothing: a daemon also works
 import os
 import re
 
-from popular.config.store import Config
+from popular.config.store import Config, Item
 from popular.daemon.spec import DaemonSpec
-from popular.statefile.layout import SERVER
+from popular.statefile.layout import SERVER, BackendState
 from popular.statefile.writer import StateFile
 
 
@@ -37,11 +37,19 @@ def make_statefile(spec: DaemonSpec, config: Config, *, publish: bool = True) ->
 
 
 def learn_names(statefile: StateFile, spec: DaemonSpec, config: Config) -> None:
-    """Make the state file count sessions for each object of a configuration that has counters."""
+    """Make the state file count sessions of objects that have counters, and show which backends are switched off."""
     if spec.statefile is not None:
         statefile.learn((cls, item.ident) for cls in spec.statefile.classes for item in config.items(cls))
         for measure in spec.statefile.measures:
             statefile.learn((measure, item.ident) for item in config.items("pdm"))
+        if spec.statefile.failing:
+            statefile.set_switches({item.ident: _switch(item) for item in config.items(spec.statefile.failing)})
+
+
+def _switch(backend: Item) -> BackendState:
+    if not backend.values.flag("enabled"):
+        return BackendState.DISABLED
+    return BackendState.DRAINED if backend.values.flag("drain") else BackendState.UP
 
 
 def _remove_leftovers(program: str, rundir: str) -> None:

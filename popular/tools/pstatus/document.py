@@ -23,6 +23,8 @@ def text(snapshot: Snapshot, selection: Selection, rates: Mapping[str, float]) -
         "totals": dict(snapshot.totals),
         "per": {cls: _per_name(snapshot, cls) for cls in head.kind.classes},
         "failures": _failures(snapshot),
+        "backends": {ident: {"state": health.state, "checks": health.checks}
+                     for ident, health in snapshot.backends.items()},
         **(_modules(snapshot) if head.kind.measures else {}),
         "others": snapshot.per_name.get(("", ""), 0),
         "replaced": [{"pid": each.pid, "file": each.path, "sessions": each.sessions} for each in snapshot.replaced],

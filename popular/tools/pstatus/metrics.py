@@ -29,7 +29,8 @@ def tell(wanted: MetricsWanted) -> None:
     Without such a file, or if one cannot be read, the output file is removed, because it would be out of date.
     """
     try:
-        text = exposition([StateSnapshot(one.head, one.rows, one.totals, one.per_name, one.failures, one.is_running)
+        text = exposition([StateSnapshot(one.head, one.rows, one.totals, one.per_name, one.failures, one.backends,
+                                         one.is_running)
                            for one in snapshots(wanted.paths)])
     except (OSError, NotAStateFile):
         if wanted.output is not None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from popular.statefile.layout import LimitState
-from popular.statefile.reader import Head, NotAStateFile, Row, StateFileView
+from popular.statefile.reader import Head, Health, NotAStateFile, Row, StateFileView
 
 _PATIENCE = 0.3      # seconds in total for slots whose writers have lost the processor
 MAX_REPLACED = 10    # masters that are examined
@@ -40,6 +40,7 @@ class Snapshot:
     is_live: bool                                 # not a copy
     is_running: bool                              # its master exists
     failures: Mapping[tuple[str, str], int]       # by backend and kind
+    backends: Mapping[str, Health]                # by id
     replaced: tuple[Replaced, ...] = ()           # masters before it
 
     @property
@@ -101,11 +102,12 @@ def take(path: str) -> Snapshot:
         is_live = (head.device, head.inode) == (here.st_dev, here.st_ino)
         rows = tuple(view.rows())
         totals, per_name = view.totals()
-        failures = view.failures()
+        failures, backends = view.failures(), view.backends()
         moment = time.time() if is_live else here.st_mtime
     finally:
         os.close(fd)
-    snapshot = Snapshot(path, head, rows, totals, per_name, moment, is_live, is_live and _exists(head.pid), failures)
+    snapshot = Snapshot(path, head, rows, totals, per_name, moment, is_live, is_live and _exists(head.pid), failures,
+                        backends)
     return replace(snapshot, replaced=tuple(_replaced(snapshot))) if is_live else snapshot
 
 

@@ -38,6 +38,8 @@ def about(snapshot: Snapshot, rates: Mapping[str, float]) -> Iterator[tuple[str,
                   f"{snapshot.idle} idle children, load {head.load:.2f}"
                   + (f" of {head.maxlocalload:g} ({limit_state(head.load_state)})" if head.maxlocalload else "")
                   + (", clients are screened" if head.is_screening else ""))
+    if troubled := [*_troubled(snapshot)]:
+        yield "trouble", ", ".join(troubled)
     yield "sessions", _outcomes(snapshot, rates)
     for label in _LINES:
         counters = [counter for family in COUNTED if family.line == label for counter in _own(family, snapshot)]
@@ -143,6 +145,15 @@ def _modules(snapshot: Snapshot) -> Iterator[str]:
                    + f", {microseconds / questions / 1000:.1f} ms each")
 
 
+def _troubled(snapshot: Snapshot) -> Iterator[str]:
+    """Yield the backends that are not used at present, or whose pcheckd is not."""
+    for ident, health in snapshot.backends.items():
+        if health.state != "up":
+            yield f"{printable(ident)} is {health.state}"
+        if health.checks != "up":
+            yield f"mail checks of {printable(ident)} are {health.checks}"
+
+
 def _own(family: Family, snapshot: Snapshot) -> list[Counter]:
     """Return the counters of a metric that this program has."""
     return [counter for counter in family.counters if snapshot.program in counter.programs]
@@ -159,7 +170,7 @@ def _mean_time(label: str, snapshot: Snapshot) -> str:
     """Return the mean time of a mail check."""
     if label != CHECKS.line:
         return ""
-    checks = sum(snapshot.totals[counter.name] for counter in CHECKS.counters)
+    checks = sum(snapshot.totals[counter.name] for counter in CHECKS.counters if counter.name != "checks_skipped")
     return f"; {snapshot.totals['check_microseconds'] / checks / 1000:.1f} ms each" if checks else ""
 
 
