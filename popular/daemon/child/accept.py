@@ -147,6 +147,11 @@ def tls_of(job: Job | None) -> Mapping[str, Tls]:
     return job.tls if isinstance(job, AcceptJob) else MappingProxyType({})
 
 
+def own_sockets(job: Job) -> tuple[socket.socket, ...]:
+    """Return the sockets of a job that only processes which do it need."""
+    return (job.admission.door.inner,) if isinstance(job, AcceptJob) and job.admission is not None else ()
+
+
 def reads_files(job: Job) -> bool:
     """Tell whether a job must be made anew to see changes of files other than the INI file."""
     return isinstance(job, AcceptJob) and job.reads_files

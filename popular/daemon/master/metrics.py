@@ -10,6 +10,7 @@ upgrade, the old master's process leaves as soon as the new master has taken ove
 
 import time
 
+from popular.daemon.child.accept import own_sockets
 from popular.daemon.master.loop import Master
 from popular.daemon.messages import METRICS_FAILED
 from popular.daemon.spec import METRICS, Listener
@@ -77,7 +78,8 @@ class MetricsKeeper:
                 and self._log_number == self._master.log_number)
 
     def _start(self, listener: Listener) -> None:
-        others = (other.sock for other in self._master.listeners if other is not listener)
+        others = [other.sock for other in self._master.listeners if other is not listener]
+        others += own_sockets(self._master.job)
         statefile = self._inheritance.statefile
         try:
             self._pid = fork_helper("metrics", self._inheritance, others,

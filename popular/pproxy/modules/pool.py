@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from popular.daemon.child.accept import own_sockets
 from popular.daemon.master.loop import Master
 from popular.pproxy.messages import CHANNEL_BROKEN, WORKER_OVERDUE
 from popular.pproxy.modules.worker import WorkerJob
@@ -120,8 +121,8 @@ class WorkerPool:
     def _work(self, job: WorkerJob) -> Callable[[Child], int]:
         def work(child: Child) -> int:
             self._childrens.part()
-            for listener in self._master.listeners:
-                listener.sock.close()
+            for sock in (*(listener.sock for listener in self._master.listeners), *own_sockets(self._master.job)):
+                sock.close()
             return job.run(child)
         return work
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+from popular.daemon.child.accept import own_sockets
 from popular.daemon.child.door import Door
 from popular.daemon.master.loop import Master
 from popular.daemon.spec import METRICS, Listener
@@ -142,6 +143,7 @@ class ScreenKeeper:
     def _start(self) -> None:
         listeners = [each for each in self._master.listeners if each.owner != METRICS]
         others = [each.sock for each in self._master.listeners if each.owner == METRICS]
+        others += own_sockets(self._master.job)
         try:
             self._pid = fork_helper("screen", self._inheritance, others, lambda helper: self._screen(helper, listeners))
             self._has = self._wanted
