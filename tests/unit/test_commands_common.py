@@ -3,6 +3,7 @@
 import pytest
 
 from popular.config.kinds import Address, Bool, Choice, Dir, File, Id, Int, Off, String, Time
+from popular.config.netkinds import NetworkList, Prefixes
 from popular.config.setting import Setting
 from popular.errors import UsageError
 from popular.pproxy.commands import commands
@@ -51,6 +52,10 @@ def another(row: Setting) -> str:
             return "other"
         case Address():
             return "127.0.0.1:9110"
+        case NetworkList():
+            return "192.0.2.0/24"
+        case Prefixes():
+            return "16 32"
     raise AssertionError(row)
 
 
