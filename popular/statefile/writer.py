@@ -181,6 +181,7 @@ class StateFile:
         fresh = [slot for slot in slots if self._memory[self.layout.slot_at(slot) + MOVING_AT] in _FRESH]
         networks = {slot: self.key(CountedBy.NETWORK, slot) for slot in fresh}
         alike = Counter(networks.values())
+        alike[0] = 1    # those without a key have nothing in common
         return sorted(fresh, key=lambda slot: alike[networks[slot]], reverse=True)[:wanted]
 
     def last_words(self, slot: int) -> Row | None:

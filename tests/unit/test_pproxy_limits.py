@@ -100,6 +100,19 @@ def test_what_a_child_counts_counts_for_all(clock: list[float]) -> None:
     assert levels.level(5, 60.0) == 0.0
 
 
+def test_who_makes_way_first(statefile: StateFile) -> None:
+    """Sessions of the network that has most, the oldest first; never one that has logged in."""
+    for slot, (network, state) in enumerate([
+            (7, SessionState.AUTH), (8, SessionState.GREETING), (8, SessionState.AUTH), (8, SessionState.EMPTY),
+            (0, SessionState.AUTH), (0, SessionState.AUTH), (0, SessionState.AUTH)]):
+        child = statefile.slot(slot)
+        child.begin(Endpoint(HERE, 50123), "main")
+        child.enter(state, 0, 0)
+        child.count_by(CountedBy.NETWORK, network)
+    assert statefile.most_alike([0, 1, 2, 3, 4, 5, 6], 4) == [1, 2, 0, 4]
+    assert statefile.most_alike([6, 3, 2], 9) == [6, 2]
+
+
 # Connections
 
 def limits(**more: object) -> ClientLimits:

@@ -89,8 +89,8 @@ class ClientScreen:
             self._epoll.register(fd, select.EPOLLIN)
 
     def held_by(self, by: CountedBy, key: int) -> int:
-        """Return how many connections of an address or network are held here."""
-        return self._counts[by, key]
+        """Return how many connections of an address or network are held here; 0 if they are not counted."""
+        return self._counts[by, key] if key else 0
 
     def run(self) -> None:
         """Work until the master says that it is enough, and nothing is held any more."""
@@ -217,7 +217,7 @@ class ClientScreen:
         """
         while self._ready:
             latest = islice(reversed(self._ready.values()), _CANDIDATES)
-            found = min(latest, key=lambda held: self._counts[CountedBy.NETWORK, held.keys[1]])
+            found = min(latest, key=lambda held: self.held_by(CountedBy.NETWORK, held.keys[1]))
             if not self._terms.has_stalled(found.keys[1]):
                 return found
             for fd, held in [*self._ready.items()]:    # it has stalled since they came
