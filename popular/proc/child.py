@@ -22,6 +22,7 @@ from popular.statefile.writer import StateFile
 from popular.unix.descriptors import MastersOwn, ReservedDescriptors
 from popular.unix.rights import Rights, prove
 from popular.unix.signals import DEFAULT, IGNORED, SignalPipe, pending, set_handler, set_mask
+from popular.unix.syscalls import have_signal_at_parents_death
 from popular.unix.title import Title
 
 _T = TypeVar("_T")
@@ -151,7 +152,7 @@ class Child:
         port on which nobody accepts.  If the kernel cannot do this, the port stays in use until the session ends.
         """
         try:
-            self._death.send_signal_at_end(RETIRE)
+            have_signal_at_parents_death(RETIRE)
         except OSError as why:
             self.log.debug("no_death_signal", error=why.strerror)
 

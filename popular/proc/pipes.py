@@ -4,7 +4,6 @@ Doorbell: a child reports states and wishes, which wakes the master.  Death pipe
 its end of file tells a child that the master is dead.  The master makes both before the first fork.
 """
 
-import fcntl
 import os
 import select
 import struct
@@ -76,18 +75,3 @@ class DeathPipe:
     def is_ended(self, seconds: float = 0.0) -> bool:
         """Tell whether the master is dead, or dies within `seconds`."""
         return bool(self._poll.poll(seconds * 1000))
-
-    def send_signal_at_end(self, number: int) -> None:
-        """Have the kernel send signal `number` to this process when the master dies.
-
-        The receiver of such signals is set per open file, and all children share that; hence the
-        pipe is opened again.  Raises OSError, for example if /proc is not mounted.
-        """
-        own = os.open(f"/proc/self/fd/{self._read}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            fcntl.fcntl(own, fcntl.F_SETOWN, os.getpid())
-            fcntl.fcntl(own, fcntl.F_SETSIG, number)
-            fcntl.fcntl(own, fcntl.F_SETFL, os.O_NONBLOCK | os.O_ASYNC)
-        except OSError:
-            os.close(own)
-            raise

@@ -17,6 +17,7 @@ from popular.unix.pidfile import AlreadyRunning, PidFile
 from popular.unix.ready import Ready, StartOutcome, await_ready
 from popular.unix.rights import Rights, acting_as, drop, find_rights, own_rights, prove
 from popular.unix.signals import SignalPipe
+from popular.unix.syscalls import have_signal_at_parents_death
 from popular.unix.title import Title, load_setproctitle
 
 IS_ROOT = os.geteuid() == 0
@@ -65,24 +66,25 @@ def test_the_death_pipe_ends_with_the_master():
 
 
 def test_the_kernel_sends_a_signal_at_the_master_s_end():
-    pipe = DeathPipe()
-
     def child():
-        os.close(pipe.masters_end)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-        pipe.send_signal_at_end(signal.SIGUSR1)
-        os.kill(os.getppid(), 0)
-        os.write(write, b"x")
-        return 0 if signal.sigtimedwait({signal.SIGUSR1}, 10) else 2
+        have_signal_at_parents_death(signal.SIGUSR1)
+        os.write(ready[1], b"x")
+        os.write(told[1], b"yes" if signal.sigtimedwait({signal.SIGUSR1}, 10) else b"no")
 
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os._exit(child())
-    assert os.read(read, 1) == b"x"
-    os.close(pipe.masters_end)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    for fd in (read, write, pipe.fileno()):
+    ready, told = os.pipe(), os.pipe()
+    master = os.fork()
+    if master == 0:
+        try:
+            if os.fork() == 0:
+                child()
+            else:
+                os.read(ready[0], 1)
+        finally:
+            os._exit(0)
+    os.waitpid(master, 0)
+    assert os.read(told[0], 3) == b"yes"
+    for fd in (*ready, *told):
         os.close(fd)
 
 
