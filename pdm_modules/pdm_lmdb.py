@@ -42,6 +42,7 @@ class Module(FileModule):
         super().__init__(ident, args)
         if driver is None:
             raise ValueError("needs the Python package lmdb, which is not installed")
+        self.writes = (os.path.dirname(self.path),)    # its lock file
         self._environment: Any = None
         self._seen: tuple[int, int] = (0, 0)
 

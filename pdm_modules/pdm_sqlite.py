@@ -36,6 +36,7 @@ class Module(RecordModule):
         """Take the file's name and the query, in one word or several; raises ValueError."""
         super().__init__(ident, args)
         self.path = records.file_argument(args[:1], USAGE, "the database")
+        self.writes = (os.path.dirname(self.path),)    # its -shm file
         self.query = " ".join(args[1:]).strip() or QUERY
         if self.query.split(None, 1)[0].upper() not in ("SELECT", "WITH"):
             raise ValueError(f"wanted: {USAGE}, QUERY beginning with SELECT or WITH")

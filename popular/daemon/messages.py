@@ -108,6 +108,14 @@ LINES_LEFT_OUT = Message(
     0x021f, ADM, "lines_left_out", "line peer seconds",
     "A peer, or with peer='*' all of them together, has caused many lines of this name; further ones are left out for "
     "`seconds` seconds.  Find out who it is; a port scan causes this.")
+WALLS_RAISED = Message(
+    0x0233, INF, "walls_raised", "walls",
+    "What code that got into a child cannot do; security.md explains each wall.  Nothing to do.")
+WALLS_MISSING = Message(
+    0x0234, ADM, "walls_missing", "walls",
+    "The kernel, or the container that the daemon runs in, does not have these walls; the daemon works without them, "
+    "and code that gets into a child can do more harm.  Landlock needs Linux 5.19 and `landlock` in the kernel's "
+    "list of security modules (lsm=), seccomp a container that allows it.  See security.md.")
 START_DOUBTFUL = Message(
     0x0230, ADM, "start_doubtful", "what",
     "The daemon starts, but something that it will need is wrong or missing: a file of a database module that its "

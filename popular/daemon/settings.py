@@ -59,6 +59,14 @@ POOL_ROWS = (
 )
 
 
+CONFINEMENT_ROWS = (
+    Setting("confinement", Bool(), True,
+            "Take from all processes what they never need, so that code that got into one harms little: children "
+            "start no program, signal nobody, and write only where they must.  `show confinement` tells what the "
+            "kernel has of it.  A database module that starts programs or writes files must have `blocking = True`.",
+            readonly=True, at_start=True),
+)
+
 METRICS_ROWS = (
     Setting("metrics", Address(), None,
             "Address on which metrics for Prometheus are served, by HTTP as /metrics; nowhere when not set.  Anybody "

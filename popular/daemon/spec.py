@@ -23,6 +23,7 @@ from popular.proc.overdue import LoginLimit
 from popular.proc.pool import PoolLimits
 from popular.statefile.layout import StateFileKind
 from popular.statefile.reader import Row
+from popular.unix.walls import Policy
 
 if TYPE_CHECKING:
     from popular.daemon.master.loop import Master
@@ -137,6 +138,11 @@ def _no_limit(config: Config) -> LoginLimit:
     return LoginLimit()
 
 
+def _no_files(config: Config, job: Job) -> Policy:
+    """Have children write no file."""
+    return Policy()
+
+
 @dataclass(frozen=True, slots=True)
 class DaemonSpec:
     """One daemon: a master and its children."""
@@ -165,6 +171,7 @@ class DaemonSpec:
     login: Callable[[Config], LoginLimit] = _no_limit
     # Master, at start: processes that it keeps beside its children; raises OSError.
     helpers: Callable[["Master", Inheritance], Sequence[HelperPool]] = lambda master, inheritance: ()
+    policy: Callable[[Config, Job], Policy] = _no_files    # of children, for each new Config
 
     @property
     def import_name(self) -> str:

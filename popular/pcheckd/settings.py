@@ -5,7 +5,7 @@ Read by the starter (INI file, options, documents) and by the master.
 
 from popular.config.kinds import Choice, Dir, Float, Int, String
 from popular.config.setting import Schema, Setting
-from popular.daemon.settings import process_rows
+from popular.daemon.settings import CONFINEMENT_ROWS, process_rows
 from popular.mailcheck.packet import DEFAULT_PORT
 from popular.paths import SPOOLDIR
 
@@ -29,5 +29,6 @@ _OWN_ROWS = (
             readonly=True, option=("-f", "--fork")),
 )
 
-SCHEMA = Schema("pcheckd", process_rows("pcheckd") + _OWN_ROWS, foreground=("--foreground", "--nodeamon"),
+SCHEMA = Schema("pcheckd", process_rows("pcheckd") + CONFINEMENT_ROWS + _OWN_ROWS,
+                foreground=("--foreground", "--nodeamon"),
                 purpose="Mail check daemon: tells the proxies, by UDP, whether a mailbox has mail.")

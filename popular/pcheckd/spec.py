@@ -23,7 +23,9 @@ from popular.pcheckd.messages import SHUTDOWN_PCHECKD
 from popular.pcheckd.settings import SCHEMA
 from popular.proc.pool import PoolLimits
 from popular.store.mailbox import mail_state
+from popular.unix.load import PATH as LOAD
 from popular.unix.load import LoadAverage
+from popular.unix.walls import Policy, libraries
 
 _SIGNALS = (
     *(SignalRow(number, "shutdown all", "shutdown_all", "End all processes.")
@@ -80,6 +82,11 @@ def lookup(root: str, missing: str) -> Callable[[str], MailState | None]:
     return look
 
 
+def policy(config: Config, job: Job) -> Policy:
+    """Have children read names of messages, and no message."""
+    return Policy(readable=(*libraries(), LOAD))
+
+
 def tracer(log: Log) -> Trace:
     """Return a function that logs every packet received and sent (spec 3.1, --debug)."""
     def trace(what: str, peer: SocketAddress, data: bytes) -> None:
@@ -89,4 +96,4 @@ def tracer(log: Log) -> Trace:
 
 SPEC = DaemonSpec(
     name="pcheckd", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool,
-    start_message=START, end_message=SHUTDOWN_PCHECKD, signals=_SIGNALS)
+    start_message=START, end_message=SHUTDOWN_PCHECKD, signals=_SIGNALS, policy=policy)

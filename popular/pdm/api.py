@@ -101,6 +101,10 @@ class PdmModule:
     API: tuple[int, int] = (1, 0)
     blocking: bool = False    # True: may wait on a network or a lock, and must run in a PDM worker
 
+    # Folders in which the process that asks must make, change or remove files, set by the constructor, such as that of
+    # a database with a lock file.  Elsewhere it can write nothing (`confinement` of pproxy), unless `blocking` is true.
+    writes: tuple[str, ...] = ()
+
     # Ids of backends that the arguments name, set by the constructor; `--check-config` tells those not configured.
     backends: tuple[str, ...] = ()
 

@@ -6,7 +6,7 @@ Read by the starter (INI file, options, documents) and by the master (`show`, `s
 from popular.config.kinds import Bool, Dir, File, Id, Int, Off, Time
 from popular.config.netkinds import NetworkList, Prefixes
 from popular.config.setting import Schema, Setting
-from popular.daemon.settings import METRICS_ROWS, POOL_ROWS, SESSIONLIMIT, process_rows
+from popular.daemon.settings import CONFINEMENT_ROWS, METRICS_ROWS, POOL_ROWS, SESSIONLIMIT, process_rows
 from popular.networks import Networks, PrefixLengths
 from popular.paths import CAPADIR, SMTPFILE
 from popular.pproxy.objects import CLASSES
@@ -124,6 +124,6 @@ _SMTP_ROWS = (
 )
 
 SCHEMA = Schema("pproxy", (
-    *process_rows("pproxy"), *POOL_ROWS, *METRICS_ROWS, *_PORT_ROWS, *_LOGIN_ROWS, *_CLIENT_ROWS, *_BACKEND_ROWS,
-    *_PDM_ROWS, *_SMTP_ROWS),
+    *process_rows("pproxy"), *CONFINEMENT_ROWS, *POOL_ROWS, *METRICS_ROWS, *_PORT_ROWS, *_LOGIN_ROWS, *_CLIENT_ROWS,
+    *_BACKEND_ROWS, *_PDM_ROWS, *_SMTP_ROWS),
     CLASSES, purpose="POP3 proxy: finds out who a client is and where their mail is, and connects them to it.")

@@ -43,6 +43,7 @@ from popular.pproxy.settings import SCHEMA
 from popular.proc.child import Child, Inheritance
 from popular.proc.overdue import LoginLimit
 from popular.statefile.layout import PROXY, CountedBy
+from popular.unix.walls import Policy
 
 if TYPE_CHECKING:
     from popular.daemon.master.loop import Master
@@ -107,7 +108,8 @@ class ProxyJob(AcceptJob):
     """The work of a child of pproxy."""
 
     def __init__(self, proxy: _Proxy, maxuse: int, tls: Mapping[str, Tls] = MappingProxyType({}),
-                 workers: "WorkerJob | None" = None, door: Door | None = None) -> None:
+                 workers: "WorkerJob | None" = None, door: Door | None = None,
+                 policy: Policy = Policy()) -> None:
         """Take what all children share, the TLS of virtual servers, and the work of PDM workers if there are any.
 
         Screened clients come by `door`; without it, all clients are admitted.
@@ -116,6 +118,7 @@ class ProxyJob(AcceptJob):
         self.proxy = proxy
         self.recorder = proxy.recorder
         self.workers = workers
+        self.policy = policy
 
     @property
     def reads_files(self) -> bool:
@@ -232,7 +235,16 @@ def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     clients = known.proxy.clients if known else ClientCounts()
     proxy = _Proxy(proxy_config(config, tls), chain, log, find_recorder(config, log, former), clients)
     door = known.admission.door if known and known.admission else Door()
-    return ProxyJob(proxy, config.variables.integer("maxuse"), tls, workers, door)
+    folders = {folder for module in modules if not module.blocking for folder in module.writes}
+    if records_clients(config):
+        folders.add(os.path.dirname(config.variables.text("smtpafterpopfile")))
+    return ProxyJob(proxy, config.variables.integer("maxuse"), tls, workers, door,
+                    Policy(writable=tuple(sorted(folders)), keeps_databases=bool(folders)))
+
+
+def policy(config: Config, job: Job) -> Policy:
+    """Have children write only the databases that need it."""
+    return job.policy if isinstance(job, ProxyJob) else Policy()
 
 
 def _helpers(master: "Master", inheritance: Inheritance) -> Sequence[HelperPool]:
@@ -312,4 +324,4 @@ SPEC = DaemonSpec(
     name="pproxy", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool_limits,
     start_message=START, end_message=SHUTDOWN_PROXY, commands=commands, statefile=PROXY,
     stage=make_stage, fulfil=DRIVERS.supply, sum_up=sum_up, login=login_limit,
-    helpers=_helpers)
+    helpers=_helpers, policy=policy)

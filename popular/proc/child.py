@@ -9,7 +9,7 @@ import errno
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NoReturn, TypeVar, TypeVarTuple
 
@@ -24,6 +24,7 @@ from popular.unix.rights import Rights, prove
 from popular.unix.signals import DEFAULT, IGNORED, SignalPipe, pending, set_handler, set_mask
 from popular.unix.syscalls import have_signal_at_parents_death
 from popular.unix.title import Title
+from popular.unix.walls import Walls
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
@@ -65,6 +66,7 @@ class Inheritance:
     reserved: ReservedDescriptors
     once: OnceAMinute        # for the log lines of shortages, shared by all children
     statefile: StateFile
+    walls: Walls = field(default_factory=Walls)
 
 
 class Child:
@@ -82,6 +84,7 @@ class Child:
         self._is_lent = False     # foreign code is running, which may never return
         self._was_asked = False   # the master asked meanwhile
         self._state = ChildState.BOOTING
+        self.enclose = inheritance.walls.enclose    # leaves it one mailbox
         self.title = inheritance.title.set     # shows `PROGRAM: text` as the title of the process
         self._doorbell = inheritance.doorbell
         self._death = inheritance.death
@@ -218,6 +221,7 @@ def rehearse_child(inheritance: Inheritance, work: Callable[[Child], int]) -> bo
 
 def _live(slot: int, generation: int, inheritance: Inheritance, work: Callable[[Child], int]) -> int:
     """Do the steps of design 4 in their order; return the exit code."""
+    inheritance.walls.enter()                      # before its descriptors are closed
     leave_master(inheritance)
     child = Child(slot, generation, inheritance)   # its handler and pipe must exist before signals are unmasked
     early = pending() & _ENDING

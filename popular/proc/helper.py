@@ -43,27 +43,30 @@ class Helper:
 
 
 def fork_helper(name: str, inheritance: Inheritance, unneeded: Iterable[socket.socket],
-                work: Callable[[Helper], None]) -> int:
+                work: Callable[[Helper], None], outside: Callable[[], object] = lambda: None) -> int:
     """Fork a process that closes `unneeded`, does `work`, and ends; return its pid.  Raises OSError, MemoryError.
 
+    `outside` is what it does before it enters its walls.
     Its title is `name`.  TERM ends it at once; on `RETIRE` and at the master's death, its work has to return.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     try:
         pid = os.fork()
         if pid == 0:
-            _become_helper(name, inheritance, unneeded, work)
+            _become_helper(name, inheritance, unneeded, work, outside)
         return pid
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _become_helper(name: str, inheritance: Inheritance, unneeded: Iterable[socket.socket],
-                   work: Callable[[Helper], None]) -> NoReturn:
+                   work: Callable[[Helper], None], outside: Callable[[], object]) -> NoReturn:
     code = os.EX_OSERR
     try:
         for sock in unneeded:
             sock.close()
+        outside()
+        inheritance.walls.enter()
         leave_master(inheritance)
         inheritance.doorbell.part()
         set_handler(signal.SIGXCPU, IGNORED)    # it lives as long as the daemon needs it

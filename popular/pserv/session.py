@@ -63,6 +63,7 @@ class ServSession:
             self.slot.count(ServerOutcome.REFUSED.counter)
             return
         try:
+            self.enclose(preamble, maildrop)
             self.serve(preamble, maildrop)
         finally:
             maildrop.close()
@@ -116,6 +117,11 @@ class ServSession:
             return MaildirMaildrop(mailbox, master=master, flags_own=self.config.seenflag)
         self.log.note(messages.MAILBOX_MISSING, mailbox=mailbox.name, path=why.path, why=str(why))
         return MissingMaildrop()
+
+    def enclose(self, preamble: Preamble, maildrop: Served) -> None:
+        """Give up all other mailboxes if this process serves no other session; raises OSError."""
+        is_there = isinstance(maildrop, MaildirMaildrop)
+        self.session.child.enclose(Mailbox(self.config.mailboxdir, preamble.mailbox).places() if is_there else ())
 
     def serve(self, preamble: Preamble, maildrop: Served) -> None:
         """Speak POP3 over the mailbox until the client leaves; raises Gone."""

@@ -5,7 +5,7 @@ Read by the starter (INI file, options, documents) and by the master (`show`, `s
 
 from popular.config.kinds import Bool, Choice, Dir, Int, Time
 from popular.config.setting import Schema, Setting
-from popular.daemon.settings import METRICS_ROWS, POOL_ROWS, process_rows
+from popular.daemon.settings import CONFINEMENT_ROWS, METRICS_ROWS, POOL_ROWS, process_rows
 from popular.paths import CAPADIR, SPOOLDIR
 from popular.pserv.objects import CLASSES
 
@@ -33,5 +33,5 @@ _OWN_ROWS = (
     Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that servers name.", root_only=True),
 )
 
-SCHEMA = Schema("pserv", process_rows("pserv") + POOL_ROWS + METRICS_ROWS + _OWN_ROWS, CLASSES,
+SCHEMA = Schema("pserv", (*process_rows("pserv"), *CONFINEMENT_ROWS, *POOL_ROWS, *METRICS_ROWS, *_OWN_ROWS), CLASSES,
                 purpose="Mail store server: serves the mailboxes of one host to the proxies.")

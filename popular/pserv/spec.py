@@ -26,6 +26,8 @@ from popular.pserv.rehearsal import ServStage
 from popular.pserv.session import ServSession, sum_up
 from popular.pserv.settings import SCHEMA
 from popular.statefile.layout import SERVER
+from popular.unix.landlock import around
+from popular.unix.walls import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,16 @@ def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     return AcceptJob(config.variables.integer("maxuse"), Serv(serv_config(config, tls), log).serve, tls)
 
 
+def policy(config: Config, job: Job) -> Policy:
+    """Have children write mailboxes, which may be links to any disk, but nothing in the run folder or beside the log.
+
+    A child of one session is enclosed in its mailbox later.
+    """
+    values = config.variables
+    kept = values.text("rundir"), os.path.dirname(values.text("logfile"))
+    return Policy(writable=(*around(kept), values.text("mailboxdir")), encloses=values.integer("maxuse") == 1)
+
+
 def make_stage(config: Config, null: Log) -> ServStage:
     """Return the stage on which sessions are rehearsed; raises OSError."""
     return ServStage(null, config.variables.text("rundir"), lambda scene: AcceptJob(1, Serv(scene, null).serve))
@@ -89,4 +101,4 @@ def make_stage(config: Config, null: Log) -> ServStage:
 SPEC = DaemonSpec(
     name="pserv", schema=SCHEMA, check=check, listens=listens, make_job=make_job, pool=pool_limits,
     start_message=START, end_message=SHUTDOWN_SERVER, commands=commands, statefile=SERVER,
-    stage=make_stage, sum_up=sum_up)
+    stage=make_stage, sum_up=sum_up, policy=policy)

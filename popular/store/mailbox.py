@@ -33,6 +33,10 @@ class Mailbox:
         self.cur = f"{self.path}/cur"
         self.tmp = f"{self.path}/tmp"
 
+    def places(self) -> tuple[str, ...]:
+        """Return its folder, and those of the three in it that are links to others."""
+        return self.path, *(path for path in (self.new, self.cur, self.tmp) if os.path.islink(path))
+
     def lost(self, why: MailboxError) -> bool:
         """Tell whether new/ failed only because it does not exist, while cur/ does."""
         return why.is_missing and os.path.isdir(self.cur)

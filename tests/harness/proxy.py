@@ -50,6 +50,9 @@ from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmModule, Request
 OK = Answer(Outcome.OK, Found("store", "xpop", "x"))
 
 class Module(PdmModule):
+    API = (1, 1)
+    blocking = {blocking}
+
     def check(self, request: Request) -> Answer:
 {deed}
 """
@@ -85,11 +88,16 @@ def start_proxy(start: Callable[..., Daemon], rundir: Path, backends: Mapping[st
     }, options=options, name=name)
 
 
-def start_odd(start: Callable[..., Daemon], folder: Path, deed: str, **variables: object) -> Daemon:
-    """Start a pproxy whose one module, in `folder`, does `deed`: the lines of its method `check`."""
+def start_odd(start: Callable[..., Daemon], folder: Path, deed: str, *, blocking: bool = False,
+              **variables: object) -> Daemon:
+    """Start a pproxy whose one module, in `folder`, does `deed`: the lines of its method `check`.
+
+    If it is `blocking`, a PDM worker does it.
+    """
     os.chmod(folder, 0o755)
     module = folder / "pdm_odd.py"
-    module.write_text(_MODULE.format(deed="".join(f"        {line}\n" for line in deed.splitlines())))
+    lines = "".join(f"        {line}\n" for line in deed.splitlines())
+    module.write_text(_MODULE.format(blocking=blocking, deed=lines))
     module.chmod(0o644)
     return start("pproxy", {
         "pproxy": {"pdmdir": folder, "pdmtimeout": "300ms", "authdelay": 0, "sidprefix": "px", **variables},

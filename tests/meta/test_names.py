@@ -17,6 +17,7 @@ ALLOWED = {
     "SCHEMA": "the settings of a program",
     "CLASSES": "what is configured in a program beside its variables",
     "SPEC": "what makes a daemon itself",
+    "policy": "what the children of a daemon may do with files",
     "check": "what is wrong in a program's settings beyond single rows",
     "listens": "where a daemon listens",
     "make_job": "what the children of a daemon do",

@@ -1,7 +1,7 @@
 """Database modules that do what no module should: the client has an answer, the daemon lives, the log tells."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -128,7 +128,7 @@ def test_a_module_that_ends_its_process_leaves_its_lines(odd: StartOdd, pop: Pop
 
 @pytest.mark.parametrize("fork", ["os.fork()", "os.forkpty()[0]"])
 def test_a_copy_of_a_child_answers_nobody(odd: StartOdd, pop: Pop, fork: str) -> None:
-    proxy = odd(f"copy = {fork}\nif copy:\n    os.waitpid(copy, 0)\nreturn OK", maxuse=1000)
+    proxy = odd(f"copy = {fork}\nif copy:\n    os.waitpid(copy, 0)\nreturn OK", maxuse=1000, confinement="off")
     client = pop(proxy.endpoint())
     assert client.login("joe", PASSWORD).startswith(EMPTY)
     client.ok("STAT")
@@ -142,16 +142,26 @@ def test_a_copy_of_a_child_answers_nobody(odd: StartOdd, pop: Pop, fork: str) ->
 
 
 def test_a_copy_that_goes_on_by_itself_ends_too(odd: StartOdd, pop: Pop) -> None:
-    proxy = odd("if os.fork() == 0:\n    time.sleep(600)\nreturn OK", maxuse=1000)
+    proxy = odd("if os.fork() == 0:\n    time.sleep(600)\nreturn OK", maxuse=1000, confinement="off")
     client = pop(proxy.endpoint())
     assert client.login("joe", PASSWORD).startswith(EMPTY)
     proxy.wait_log(" child_copied ")
     wait_for(lambda: not any(is_alive(pid) for child in proxy.children() for pid in children_of(child)), 5.0)
 
 
-def test_a_module_may_run_programs(odd: StartOdd, pop: Pop) -> None:
-    proxy = odd("assert subprocess.run(['sh', '-c', 'exit 3']).returncode == 3\nreturn OK")
+@pytest.mark.parametrize("variables", [
+    pytest.param({"blocking": True, "pdmtimeout": "30s"}, id="in a worker"),
+    pytest.param({"confinement": "off", "pdmtimeout": "30s"}, id="without walls")])
+def test_a_module_may_run_programs(odd: StartOdd, pop: Pop, variables: Mapping[str, object]) -> None:
+    proxy = odd("assert subprocess.run(['sh', '-c', 'exit 3']).returncode == 3\nreturn OK", **variables)
     assert pop(proxy.endpoint()).login("joe", PASSWORD).startswith(EMPTY)
+
+
+@pytest.mark.parametrize("deed", ["os.fork()", "subprocess.run(['true'])"])
+def test_a_module_that_starts_a_process_in_a_child_has_an_error(odd: StartOdd, pop: Pop, deed: str) -> None:
+    proxy = odd(f"{deed}\nreturn OK")
+    assert pop(proxy.endpoint()).login("joe", PASSWORD).startswith(FAILED)
+    assert "why='Operation not permitted" in proxy.wait_log(" login_failed ")[0]
 
 
 PRINTS = """
@@ -164,7 +174,7 @@ return OK
 
 @pytest.mark.parametrize("maxuse", [1, 1000])
 def test_what_a_module_prints_goes_to_the_log_without_the_password(odd: StartOdd, pop: Pop, maxuse: int) -> None:
-    proxy = odd(PRINTS, maxuse=maxuse)
+    proxy = odd(PRINTS, maxuse=maxuse, confinement="off")
     for _ in range(2):
         client = pop(proxy.endpoint())
         assert client.login("joe", PASSWORD).startswith(EMPTY)

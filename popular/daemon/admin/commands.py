@@ -12,6 +12,7 @@ from popular.config.setting import Setting, did_you_mean, quoted
 from popular.config.store import known_variable, with_fact, with_variable
 from popular.control.grammar import CommandSet, CommandArguments, join_words
 from popular.daemon.admin.context import CommandContext, Commands, Result
+from popular.daemon.confinement import walls_of
 from popular.errors import UsageError
 from popular.log.line import value
 from popular.version import VERSION
@@ -52,6 +53,13 @@ def show_certificates(context: CommandContext, given: CommandArguments) -> Resul
     return Result(lines=tuple(
         f"{owner} file={value(one.path)} days={one.days_left()} names={value(' '.join(one.names))}"
         for owner, tls in context.tls.items() for one in tls.certificates))
+
+
+@commands.add("show confinement", "Show what code that runs in a child cannot do: a line for each wall, with on, off "
+              "or missing, and why.")
+def show_confinement(context: CommandContext, given: CommandArguments) -> Result:
+    """Show a line for each wall."""
+    return Result(lines=tuple(f"{name} = {state}" for name, state in walls_of(context.walls)))
 
 
 @commands.add("show [var]", "Show one variable, or all.")

@@ -15,6 +15,7 @@ from popular.config.store import Config
 from popular.control.answer import ControlAnswer, Later
 from popular.control.grammar import CommandArguments, CommandSet
 from popular.daemon.tls import Tls
+from popular.unix.walls import Walls
 
 
 class Sessions(Protocol):
@@ -68,6 +69,7 @@ class CommandContext:
     sessions: Sessions
     base: Config                                   # from the INI file and the command line, as last read
     tls: Mapping[str, Tls] = field(default_factory=dict)    # of owners of listeners
+    walls: Walls = field(default_factory=Walls)    # of children
 
 
 @dataclass(frozen=True, slots=True)

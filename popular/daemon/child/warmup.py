@@ -24,6 +24,7 @@ from popular.proc.child import Inheritance, rehearse_child
 from popular.statefile.layout import StateFileKind
 from popular.statefile.writer import StateFile
 from popular.unix.descriptors import MastersOwn
+from popular.unix.walls import Walls
 
 LIVES = 32        # Python specialises code at its eighth call, and most of its instructions at the second try
 _LONGEST = 5.0    # seconds in all; it usually takes a tenth of a second
@@ -50,7 +51,7 @@ def _play(stage: Stage, kind: StateFileKind, inheritance: Inheritance, after: Ex
     listen = Listen("tcp", stage.owner, bound_endpoint(sock), LIVES)
     statefile = StateFile(kind, 1)
     after.callback(statefile.close)
-    scene = replace(inheritance, log=stage.log, statefile=statefile, masters_own=MastersOwn())
+    scene = replace(inheritance, log=stage.log, statefile=statefile, masters_own=MastersOwn(), walls=Walls())
     others = os.fork()
     if others == 0:
         _be_the_others(stage, listen.endpoint)

@@ -17,6 +17,7 @@ from popular.config.store import Config
 from popular.control.answer import Later
 from popular.daemon.admin.sessions import LiveSessions
 from popular.daemon.child.accept import reads_files, tls_of
+from popular.daemon.confinement import renew_walls
 from popular.daemon.master.birth import Birth, Stillborn
 from popular.daemon.master.limits import Limits
 from popular.daemon.master.listeners import PortBinder, RingPorts, borrowed, close_all
@@ -105,8 +106,7 @@ class Master:
         self.config = config
         self.base = base      # the contents of the file when it was last read
         self.log = inheritance.log
-        self.reserved = inheritance.reserved
-        self.statefile = inheritance.statefile
+        self.reserved, self.statefile, self.walls = inheritance.reserved, inheritance.statefile, inheritance.walls
         self.pidfile = pidfile
         self.is_in_charge = is_in_charge    # of two masters, this one serves and reports for the daemon
         self.notify = notify
@@ -161,6 +161,7 @@ class Master:
 
     def follow_config(self) -> None:
         """Apply `config` to state file and limits; call this after each change, before children see it."""
+        renew_walls(self.walls, self.spec.policy(self.config, self.job))
         learn_names(self.statefile, self.spec, self.config)
         self.statefile.tell(generation=self.config.generation)
         self.limits.configure(self.spec.pool(self.config).limit, load_limit(self.config))

@@ -17,6 +17,7 @@ from popular.config.store import Config, load, with_fact
 from popular.daemon.admin.control import Control
 from popular.daemon.child.accept import tls_of
 from popular.daemon.child.warmup import rehearse
+from popular.daemon.confinement import confine
 from popular.daemon.logs import inherited_log
 from popular.daemon.master.birth import Stillborn
 from popular.daemon.master.heartbeat import Heartbeat
@@ -85,7 +86,7 @@ def _build(hand: HandOver) -> Master | SingleProcess:
     notify = Notify(hand.notify, hand.watchdog)
     if isinstance(spec, SingleProcessSpec):
         return SingleProcess(spec, config, log, hand.rights, pidfile, notify)
-    inheritance = _inheritance(hand, log, title, make_statefile(spec, config, publish=not hand.is_upgrade))
+    inheritance = _inheritance(hand, config, log, title, make_statefile(spec, config, publish=not hand.is_upgrade))
     gc.collect()    # before the rehearsal, as it also empties Python's lists of free objects
     _rehearse(spec, config, inheritance)
     rings = [RingClient(ring.owner, socket.socket(fileno=ring.fd)) for ring in hand.rings]
@@ -150,12 +151,13 @@ def _listener(listen: Listen, handle: Handle) -> Listener:
                     ringd=handle.ringd, given=handle.given)
 
 
-def _inheritance(hand: HandOver, log: Log, title: Title, statefile: StateFile) -> Inheritance:
+def _inheritance(hand: HandOver, config: Config, log: Log, title: Title, statefile: StateFile) -> Inheritance:
     """Open what master and children share, and register what belongs only to the master."""
     own = MastersOwn()
     death = DeathPipe()
     own.add(hand.pid_fd, death.masters_end, *statefile.descriptors)
-    return Inheritance(log, title, Doorbell(), death, own, hand.rights, hand.reserved, OnceAMinute(), statefile)
+    return Inheritance(log, title, Doorbell(), death, own, hand.rights, hand.reserved, OnceAMinute(), statefile,
+                       confine(config, log, own))
 
 
 def _rehearse(spec: DaemonSpec, config: Config, inheritance: Inheritance) -> None:

@@ -148,6 +148,8 @@ def limit_children(config: Config) -> None:
     A master needs far less memory than a child may have, and blocks the signal of the other limit
     (daemon.master.loop).
     """
+    if "confinement" in config.variables and config.variables.flag("confinement"):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))    # memory has passwords and keys
     if "maxmemory" not in config.variables:    # a daemon of one process
         return
     memory, cpu = config.variables.integer("maxmemory") << 20, math.ceil(config.variables.seconds("maxcpu"))

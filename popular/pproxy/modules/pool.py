@@ -23,6 +23,7 @@ from popular.proc.pool import PoolLimits
 from popular.proc.supervisor import Supervisor
 from popular.statefile.layout import PROXY
 from popular.statefile.writer import StateFile
+from popular.unix.walls import Policy
 
 MAX_WORKERS = 256
 
@@ -46,7 +47,10 @@ class WorkerPool:
         self._childrens = inheritance.doorbell
         workers_end = self._doorbell.childrens_end
         master.watch.keep(workers_end)    # a hostile child could have workers ended
-        self._inheritance = replace(inheritance, doorbell=self._doorbell, statefile=StateFile(PROXY, MAX_WORKERS),
+        walls = inheritance.walls.like()
+        walls.prepare(Policy(is_worker=True))
+        self._inheritance = replace(inheritance, walls=walls, doorbell=self._doorbell,
+                                    statefile=StateFile(PROXY, MAX_WORKERS),
                                     masters_own=inheritance.masters_own.but(workers_end))
         self._pool = Supervisor(_limits(0), self._inheritance, _no_work, overdue=WORKER_OVERDUE)
         self._size = 0

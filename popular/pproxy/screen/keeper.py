@@ -15,7 +15,7 @@ from popular.daemon.master.loop import Master
 from popular.daemon.spec import METRICS, Listener
 from popular.log.once import OnceAMinute
 from popular.pproxy.messages import SCREEN_ENDED, SCREEN_FAILED, SCREEN_STARTED
-from popular.pproxy.screen.process import ClientScreen, Terms
+from popular.pproxy.screen.process import ClientScreen, Terms, raise_limit
 from popular.proc.child import RETIRE, Inheritance
 from popular.proc.helper import Helper, end_process, fork_helper
 from popular.proc.pipes import Doorbell
@@ -145,7 +145,8 @@ class ScreenKeeper:
         others = [each.sock for each in self._master.listeners if each.owner == METRICS]
         others += own_sockets(self._master.job)
         try:
-            self._pid = fork_helper("screen", self._inheritance, others, lambda helper: self._screen(helper, listeners))
+            self._pid = fork_helper("screen", self._inheritance, others, lambda helper: self._screen(helper, listeners),
+                                    raise_limit)
             self._has = self._wanted
         except (OSError, MemoryError) as why:
             self._fail(getattr(why, "strerror", None) or "no memory")

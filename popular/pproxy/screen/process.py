@@ -82,7 +82,7 @@ class ClientScreen:
         self._is_accepting = False
         self._is_leaving = False
         self._rang = 0.0
-        self._most = _raise_limit()
+        self._most = raise_limit()
         self._epoll = select.epoll()
         self._epoll.register(door.outer.fileno(), select.EPOLLOUT | select.EPOLLET)
         for fd in helper.wake_fds:
@@ -267,11 +267,15 @@ def is_handshake(data: bytes) -> bool:
             and len(data) >= min(_MAX_RECORD, _RECORD_HEAD + int.from_bytes(data[3:5], "big")))
 
 
-def _raise_limit() -> int:
-    """Allow as many descriptors as may be needed, and return for how many connections they are enough."""
+def raise_limit() -> int:
+    """Allow as many descriptors as may be needed, and return for how many connections they are enough.
+
+    Called before the process enters its walls, which keep limits as they are, and again.
+    """
     import resource    # here, as only this process needs it
 
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MOST if hard == resource.RLIM_INFINITY else min(_MOST, hard - _SPARE_FDS)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most + _SPARE_FDS, hard))
+    if soft != most + _SPARE_FDS:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most + _SPARE_FDS, hard))
     return most

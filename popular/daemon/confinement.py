@@ -1,0 +1,50 @@
+"""The walls around the processes of a daemon: raising them, and telling which there are (`confinement`).
+
+Runs in the master.
+"""
+
+from popular.config.store import Config
+from popular.daemon.messages import WALLS_MISSING, WALLS_RAISED
+from popular.log.writer import Log
+from popular.unix.descriptors import MastersOwn
+from popular.unix.walls import ON, Policy, Walls, raise_walls
+
+_SINCE = ((4, "ports"), (6, "signals"))    # of the ABI of Landlock
+
+
+def confine(config: Config, log: Log, own: MastersOwn) -> Walls:
+    """Raise the walls if the daemon has the setting and it is on, and log which there are; raises OSError."""
+    if "confinement" not in config.variables:
+        return Walls()
+    walls = raise_walls(own) if config.variables.flag("confinement") else Walls()
+    states = walls_of(walls)
+    missing = [f"{name}: {state.removeprefix('missing: ')}" for name, state in states if state.startswith("missing")]
+    if missing:
+        log.note(WALLS_MISSING, walls="; ".join(missing))
+    else:
+        log.note(WALLS_RAISED, walls=", ".join(f"{name} {state}" for name, state in states))
+    return walls
+
+
+def renew_walls(walls: Walls, policy: Policy) -> None:
+    """Have children begin with this policy; raises OSError if there was none before, else the former one stays."""
+    try:
+        walls.prepare(policy)
+    except OSError:    # no descriptors
+        if not walls.is_prepared:
+            raise
+
+
+def walls_of(walls: Walls) -> list[tuple[str, str]]:
+    """Return each wall with `on`, `off`, or `missing` and the reason."""
+    inherited = ON if walls.is_raised else "off"
+    found = walls.found
+    states = [(name, inherited) for name in ("no_new_privileges", "no_core_dumps", "no_access_by_others")]
+    states.append(("seccomp", found.seccomp))
+    states.append(("landlock", f"{ON}, ABI {found.abi}" if found.landlock == ON else found.landlock))
+    for since, name in _SINCE:
+        lacks = f"missing: ABI {since} of Landlock is needed"
+        states.append((f"landlock_{name}", found.landlock if found.landlock != ON or found.abi >= since else lacks))
+    if walls.policy.encloses is not None:
+        states.append(("own_mailbox", found.landlock if walls.policy.encloses else "off, since maxuse is above 1"))
+    return states
