@@ -109,3 +109,12 @@ def test_the_proxy_cannot_read_mail(name: str) -> None:
     owner = "pproxy" if name in ("pproxy.service", "ringd.service") else "pop"
     assert (unit.get("User"), unit.values.get(("Service", "Group"), [owner])) == (owner, [owner])
     assert f"u {owner} " in (ROOT / "etc/sysusers.d/popular.conf").read_text()
+
+
+@pytest.mark.parametrize("name", ["pproxy", "pserv", "pcheckd"])
+def test_daemons_with_walls_may_raise_them(name: str) -> None:
+    lines = (UNITS / f"{name}.service").read_text().splitlines()
+    calls = {"seccomp", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"}
+    assert f"SystemCallFilter={' '.join(sorted(calls))}" in [
+        f"{key}={' '.join(sorted(words.split()))}" for key, _, words in (line.partition("=") for line in lines)]
+    assert "LimitCORE=0" in lines

@@ -5,6 +5,7 @@ Walls are never left, so each test enters them in a process of its own.
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from popular.unix.load import PATH as LOAD
 from popular.unix.load import LoadAverage
 from popular.unix.seccomp import ARGUMENT_RULES, NUMBERS, program
 from popular.unix.walls import ON, Kernel, Policy, Walls, raise_walls
+from tests.harness.attacks import ATTACKS
 
 needs_landlock = pytest.mark.skipif(landlock.abi() < landlock.LEAST_ABI, reason="the kernel has no Landlock")
 
@@ -196,3 +198,17 @@ def test_walls_that_are_off_are_told() -> None:
     walls = confine(config, Log("pserv", sink), MastersOwn())
     assert {state for _, state in walls_of(walls)} == {"off"}
     assert [event.message.name for event in sink.events] == ["walls_raised"]
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_page_on_security_names_every_attack_and_only_tests_that_exist() -> None:
+    text = (ROOT / "docs/security.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {name for line in rows for name in re.findall(r'"([^"]+)"', line)} == set(ATTACKS)
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert named
+    assert {name for name in named if f"def {name}(" not in tests} == set()
+    assert {path for path in re.findall(r"`(tests/\S+)`", text) if not (ROOT / path).exists()} == set()
