@@ -3,11 +3,15 @@
 Runs in the master.
 """
 
+from dataclasses import replace
+
 from popular.config.store import Config
 from popular.daemon.messages import WALLS_MISSING, WALLS_RAISED
 from popular.log.writer import Log
 from popular.unix.descriptors import MastersOwn
 from popular.unix.walls import ON, Policy, Walls, raise_walls
+
+NO_WALLS, LIGHT_WALLS = "off", "light"    # values of the setting
 
 _SINCE = ((4, "ports"), (6, "signals"))    # of the ABI of Landlock
 
@@ -16,7 +20,8 @@ def confine(config: Config, log: Log, own: MastersOwn) -> Walls:
     """Raise the walls if the daemon has the setting and it is on, and log which there are; raises OSError."""
     if "confinement" not in config.variables:
         return Walls()
-    walls = raise_walls(own) if config.variables.flag("confinement") else Walls()
+    walls = raise_walls(own) if config.variables.text("confinement") != NO_WALLS else Walls()
+    walls.policy = _adapted(walls.policy, config)
     states = walls_of(walls)
     missing = [f"{name}: {state.removeprefix('missing: ')}" for name, state in states if state.startswith("missing")]
     if missing:
@@ -26,13 +31,20 @@ def confine(config: Config, log: Log, own: MastersOwn) -> Walls:
     return walls
 
 
-def renew_walls(walls: Walls, policy: Policy) -> None:
+def renew_walls(walls: Walls, policy: Policy, config: Config) -> None:
     """Have children begin with this policy; raises OSError if there was none before, else the former one stays."""
     try:
-        walls.prepare(policy)
+        walls.prepare(_adapted(policy, config))
     except OSError:    # no descriptors
         if not walls.is_prepared:
             raise
+
+
+def _adapted(policy: Policy, config: Config) -> Policy:
+    """Return the policy with a filter, unless confinement is light and the filter would be for a single session."""
+    values = config.variables
+    is_light = "maxuse" in values and values.integer("maxuse") == 1 and values.get("confinement") == LIGHT_WALLS
+    return replace(policy, is_filtered=not is_light)
 
 
 def walls_of(walls: Walls) -> list[tuple[str, str]]:
@@ -40,7 +52,8 @@ def walls_of(walls: Walls) -> list[tuple[str, str]]:
     inherited = ON if walls.is_raised else "off"
     found = walls.found
     states = [(name, inherited) for name in ("no_new_privileges", "no_core_dumps", "no_access_by_others")]
-    states.append(("seccomp", found.seccomp))
+    is_off = found.seccomp == ON and not walls.policy.is_filtered
+    states.append(("seccomp", "off, since confinement is light" if is_off else found.seccomp))
     states.append(("landlock", f"{ON}, ABI {found.abi}" if found.landlock == ON else found.landlock))
     for since, name in _SINCE:
         lacks = f"missing: ABI {since} of Landlock is needed"

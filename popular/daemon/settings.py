@@ -1,6 +1,6 @@
 """Settings that every daemon has; each program combines them with its own rows (lean: no side effects)."""
 
-from popular.config.kinds import Address, Bool, File, Id, Int, String, Time
+from popular.config.kinds import Address, Bool, Choice, File, Id, Int, String, Time
 from popular.config.setting import Setting, place
 from popular.config.store import Config
 from popular.daemon.logs import log_rows
@@ -60,10 +60,12 @@ POOL_ROWS = (
 
 
 CONFINEMENT_ROWS = (
-    Setting("confinement", Bool(), True,
+    Setting("confinement", Choice("on", "light", "off"), "on",
             "Take from all processes what they never need, so that code that got into one harms little: children "
-            "start no program, signal nobody, and write only where they must.  `show confinement` tells what the "
-            "kernel has of it.  A database module that starts programs or writes files must have `blocking = True`.",
+            "start no program, signal nobody, and write only where they must.  light: children of one session "
+            "(`maxuse` 1) have no filter of system calls, half of the price of this; they could fork, and truncate the "
+            "log.  `show confinement` tells what the kernel has of it.  A database module that starts programs or "
+            "writes files must have `blocking = True`.",
             readonly=True, at_start=True),
 )
 

@@ -30,6 +30,7 @@ class Policy:
     readable: tuple[str, ...] | None = None    # folders whose files may be read; None: all
     keeps_databases: bool = False     # SQLite and LMDB cut files to size, and give them a mode
     is_worker: bool = False           # asks databases by any driver, and may start programs
+    is_filtered: bool = True          # by seccomp
     encloses: bool | None = None      # each process serves one mailbox, and then reaches no other; None: it has none
 
 
@@ -74,7 +75,7 @@ class Walls:
             ruleset = _ruleset(policy, self.found.abi)
             enter.append(_bound("syscall", ctypes.c_long(landlock.RESTRICT), ctypes.c_int(ruleset), ctypes.c_int(0)))
             self._own.add(ruleset)
-        if self.found.seccomp == ON:
+        if self.found.seccomp == ON and policy.is_filtered:
             enter.append(_filter(policy))
         self._ruleset, self._enter = ruleset, tuple(enter)
         self.policy = policy

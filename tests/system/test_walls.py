@@ -61,12 +61,28 @@ def test_the_attacks_succeed_without_walls(odd: StartOdd, pop: Pop) -> None:
     assert successes(odd, pop, harmless, confinement="off") == set(harmless)
 
 
+@pytest.mark.skipif(ABI < 6, reason="the kernel lacks some walls, which the daemon tells")
+def test_light_walls_keep_files_ports_and_signals_in(odd: StartOdd, pop: Pop) -> None:
+    kept = {"signal the master", "trace the master", "open the master's memory",
+            "start a shell", "become a shell", "truncate the log by name", "open the log", "remove the log",
+            "rename the log", "make a file in the run folder", "make a file in /tmp", "take a port"}
+    assert successes(odd, pop, {*kept, "fork", "overwrite the log"}, confinement="light") == {
+        "fork", "overwrite the log"}
+
+
 BUSY = {"NoNewPrivs": "1", "Seccomp": "2"}
 
 
 def states_of(pid: int) -> dict[str, str]:
     """Return what the kernel tells of a process's walls."""
     return dict(re.findall(r"^(NoNewPrivs|Seccomp):\t(\d)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE))
+
+
+def test_light_walls_are_told(odd: StartOdd) -> None:
+    proxy = odd("return OK", confinement="light")
+    for maxuse, told in (("1", "off, since confinement is light"), ("2", "on")):
+        replies = tell(proxy, f"set maxuse {maxuse}", "show confinement")
+        assert f"seccomp = {told}" in replies[1].lines or " walls_missing " in proxy.wait_log(" walls_")[0]
 
 
 @pytest.mark.parametrize("program", ["pproxy", "pserv", "pcheckd"])

@@ -194,7 +194,7 @@ def test_the_log_tells_what_is_missing(monkeypatch: pytest.MonkeyPatch, found: K
 
 def test_walls_that_are_off_are_told() -> None:
     sink = Kept()
-    config = with_fact(default_config(pserv_settings.SCHEMA), "confinement", False)
+    config = with_fact(default_config(pserv_settings.SCHEMA), "confinement", "off")
     walls = confine(config, Log("pserv", sink), MastersOwn())
     assert {state for _, state in walls_of(walls)} == {"off"}
     assert [event.message.name for event in sink.events] == ["walls_raised"]

@@ -161,7 +161,7 @@ class Master:
 
     def follow_config(self) -> None:
         """Apply `config` to state file and limits; call this after each change, before children see it."""
-        renew_walls(self.walls, self.spec.policy(self.config, self.job))
+        renew_walls(self.walls, self.spec.policy(self.config, self.job), self.config)
         learn_names(self.statefile, self.spec, self.config)
         self.statefile.tell(generation=self.config.generation)
         self.limits.configure(self.spec.pool(self.config).limit, load_limit(self.config))
