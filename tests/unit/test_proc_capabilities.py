@@ -93,7 +93,7 @@ def test_a_system_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
         capget = prctl = capset
 
-    monkeypatch.setattr("popular.unix.capabilities._libc", Refusing)
+    monkeypatch.setattr("popular.unix.capabilities.libc", Refusing)
     for act in (survive_change_of_user, permitted):
         with pytest.raises(StartError):
             act()

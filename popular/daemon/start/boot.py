@@ -128,7 +128,7 @@ def _take_rights(hand: HandOver) -> None:
         if hand.drops:
             drop(hand.rights)
     else:
-        from popular.unix import capabilities    # here, because it needs ctypes, which only this case shall load
+        from popular.unix import capabilities    # here, because only this case needs it
         if hand.drops:
             capabilities.survive_change_of_user()
             drop(hand.rights)
