@@ -81,10 +81,13 @@ class _Proxy:
             note_limited(self.log, peer.host, CLIENT_LIMITED, client=str(peer), vserv=owner, why=why)
         return why
 
-    def count(self, owner: str, peer: Endpoint, child: Child) -> None:
-        """Count a client that was admitted elsewhere."""
-        for by, key in zip(CountedBy, keys_counted(self.config.vservs[owner].limits, peer.host)):
-            child.slot.count_by(by, key)
+    def count(self, owner: str, peer: Endpoint, child: Child) -> bool:
+        """Count a client that was admitted elsewhere; return False if the virtual server does not exist any more."""
+        vserv = self.config.vservs.get(owner)
+        if vserv is not None:
+            for by, key in zip(CountedBy, keys_counted(vserv.limits, peer.host)):
+                child.slot.count_by(by, key)
+        return vserv is not None
 
     def serve(self, connection: Connection, child: Child) -> None:
         """Serve one client."""

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 
 import pytest
 
+from popular.addresses import Endpoint
 from popular.daemon.child import accept
 from popular.daemon.child.accept import AcceptJob, Gate
+from popular.daemon.child.door import Door
 from popular.daemon.child.session import Connection
 from popular.daemon.spec import Listen, Listener
 from popular.net.listen import bound_endpoint
@@ -288,3 +290,72 @@ def test_a_refusal_is_said_only_where_it_can_be_understood(child, listen, connec
     assert gate.next() is None
     gate.close()
     assert client.recv(200) == said
+
+
+# Screened clients
+
+class FakeAdmission:
+    """An admission that knows one virtual server, and admits nobody by itself."""
+
+    def __init__(self):
+        self.door = Door()
+        self.counted = []
+
+    def admit(self, owner, peer, child):
+        return False
+
+    def count(self, owner, peer, child):
+        self.counted.append((owner, peer))
+        return owner == "main"
+
+
+@pytest.fixture
+def admission():
+    admission = FakeAdmission()
+    yield admission
+    admission.door.close()
+
+
+@pytest.mark.parametrize("mute, is_greeted", [(frozenset(), True), (frozenset(("main",)), False)])
+def test_a_screened_client_comes_by_the_door(child, listen, admission, mute, is_greeted):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        admission.door.give("main", theirs.fileno(), Endpoint("192.0.2.1", 50123))
+    gate = Gate([listen()], child, mute, admission)
+    accepted = gate.next()
+    assert (accepted.owner, accepted.peer, accepted.is_greeted) == ("main", Endpoint("192.0.2.1", 50123), is_greeted)
+    assert admission.counted == [("main", Endpoint("192.0.2.1", 50123))]
+    accepted.sock.close()
+    gate.close()
+
+
+def test_a_screened_client_of_an_owner_that_is_gone_is_closed(child, listen, admission):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        admission.door.give("gone", theirs.fileno(), Endpoint("192.0.2.1", 50123))
+        theirs.close()
+        gate = Gate([listen()], child, frozenset(), admission)
+        child.retire()
+        assert gate.next() is None
+        assert ours.recv(1) == b""
+    gate.close()
+
+
+def test_while_clients_are_screened_nobody_else_is_accepted(child, listen, connect, admission):
+    listener = listen()
+    connect(listener)
+    child.statefile.tell(is_screening=1)
+    gate = Gate([listener], child, frozenset(), admission)
+    child.retire()
+    assert gate.next() is None
+    gate.close()
+
+
+def test_who_is_not_admitted_is_told_so(child, listen, connect, admission):
+    listener = listen()
+    client = connect(listener)
+    gate = Gate([listener], child, frozenset(), admission)
+    child.retire()
+    assert gate.next() is None
+    assert client.recv(100).startswith(b"-ERR [SYS/TEMP] connection refused")
+    gate.close()

@@ -56,7 +56,7 @@ class Admission:
     """Who is served."""
 
     admit: Admit     # tells whether a client is; counts and logs those that are not
-    count: Callable[[str, Endpoint, Child], None]    # counts a client that was admitted elsewhere
+    count: Admit     # counts a client that was admitted elsewhere; tells whether the owner of the listener exists here
     door: Door
 
 
@@ -241,7 +241,9 @@ class Gate:
             sock = self._child.reserved.place_client(passed.fd, family)
         except BlockingIOError:    # another child was quicker
             return None
-        admission.count(passed.owner, passed.peer, self._child)
+        if not admission.count(passed.owner, passed.peer, self._child):
+            sock.close()
+            return None
         return Accepted(passed.owner, None, sock, passed.peer, is_greeted=passed.owner not in self._mute)
 
     def _end(self, accepted: Accepted, end: Callable[[socket.socket], None]) -> None:

@@ -155,7 +155,10 @@ class ClientScreen:
         else:
             keys = self._terms.admit(owner, peer, self)
         if keys is None:
-            turn_away(sock) if greeting else sock.close()
+            if greeting:
+                turn_away(sock)
+            else:
+                sock.close()
             return
         if len(self._held) >= self._most:
             self._make_space()
@@ -231,7 +234,7 @@ class ClientScreen:
             self._drop(oldest)
 
     def _make_space(self) -> None:
-        """Drop the oldest connection of the network that has most."""
+        """Drop some of the oldest connections of the network that has most."""
         networks = Counter(held.keys[1] for held in self._held.values())
         if networks:
             [(largest, _)] = networks.most_common(1)
