@@ -26,7 +26,7 @@ def site(rundir, spool, make_mailbox):
     """The system, with one mailbox that is empty and one that is not."""
     make_mailbox("box/empty")
     make_mailbox("box/full", new=[MESSAGE])
-    variables = {"pproxy": {**LIMITS, "authdelay": "1ms"}, "pserv": LIMITS}
+    variables = {"pproxy": {**LIMITS, "authdelay": "1ms", "usersessions": 0}, "pserv": LIMITS}
     with MailSite(rundir, spool, USERS, variables=variables) as running:
         yield running
 
