@@ -164,9 +164,9 @@ def test_a_proxy_that_waits_for_its_sessions_gives_the_port_back_at_once(start, 
 def test_no_child_keeps_the_connection(start, rundir, ringd, low):
     proxy = proxy_on(start, rundir, low)
     ends = {target for target in descriptors_of(proxy.pid).values() if target.startswith("socket:")}
-    assert len(ends) == 3, "the listener, the connection and the control socket"
+    assert len(ends) == 5, "the listener, the connection, the control socket, and both ends of the door to children"
     for child in wait_for(lambda: children_of(proxy.pid)):
-        wait_for(lambda: len(ends & {*descriptors_of(child).values()}) == 1, 10.0, "a child with the listener only")
+        wait_for(lambda: len(ends & {*descriptors_of(child).values()}) == 2, 10.0, "a child with listener and door")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -158,7 +158,7 @@ def test_a_folder_that_is_missing_is_a_mistake(proxy: StartProxy, rundir: Path) 
 @pytest.mark.parametrize("maxuse", [1, 100])
 def test_many_at_once_are_all_recorded(proxy: StartProxy, file: Path, check: FakePcheckd, maxuse: int) -> None:
     daemon = proxy(store(NOWHERE, check.endpoint), vserv={"smtpafterpop": "on"}, smtpafterpopfile=file,
-                   minspare=16, maxspare=64, maxuse=maxuse, checktimeout="30s")
+                   minspare=16, maxspare=64, maxuse=maxuse, checktimeout="30s", usersessions=0)
     addresses = {f"127.0.{3 + number // 100}.{number % 100 + 1}" for number in range(TRAFFIC)}
     with ExitStack() as stack:
         clients = [stack.enter_context(PopClient(daemon.endpoint(), source=address)) for address in addresses]
