@@ -1,5 +1,7 @@
 """Limits for clients of pproxy, on a real daemon: connections, networks, failed logins, sessions of a user."""
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from tests.harness.daemon import Daemon
 from tests.harness.metrics import scrape, where
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import EMPTY, PASSWORD, XENIA, StartProxy, store
-from tests.harness.system import wait_for
+from tests.harness.system import title_of, wait_for
 
 NOWHERE = Endpoint("127.0.0.1", 1)    # so that all users see an empty mailbox
 HERE, NEAR, FAR = "127.0.2.1", "127.0.2.2", "127.0.3.1"
@@ -132,3 +134,14 @@ def test_sessions_of_a_user(daemon: Daemon, pop: Pop) -> None:
         assert pop(daemon.endpoint(), source=HERE).login(XENIA, PASSWORD).startswith(answer)
     tell(daemon, "vserv set main usersessions=3")
     assert pop(daemon.endpoint(), source=HERE).login(XENIA, PASSWORD).startswith(EMPTY)
+
+
+def test_the_process_that_screens_clients_is_replaced_and_leaves(daemon: Daemon, pop: Pop) -> None:
+    tell(daemon, "set maxsession 1", "set minspare 1", "set maxspare 1")
+    pop(daemon.endpoint(), source=HERE).greeting()
+    screen = wait_for(lambda: [pid for pid in daemon.children() if title_of(pid).endswith("screen")])[0]
+    os.kill(screen, signal.SIGKILL)
+    daemon.wait_log("screen_failed")
+    daemon.wait_log("screen_started", count=2)
+    tell(daemon, "set authdelay 1s")    # for which there is another
+    daemon.wait_log("screen_ended")
