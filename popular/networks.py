@@ -24,7 +24,7 @@ class ClientAddress:
 
     @classmethod
     def of(cls, host: str) -> "ClientAddress":
-        """Return the origin for a numeric address; raises ValueError for anything else."""
+        """Return the number of a numeric address; raises ValueError for anything else."""
         address = host.partition("%")[0]
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:

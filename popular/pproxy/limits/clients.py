@@ -85,10 +85,10 @@ class ClientCounts:
 
     def guard(self, limits: ClientLimits, host: str) -> LoginGuard | None:
         """Return what judges the logins of a client; None: they have no limit."""
-        origin = ClientAddress.of(host)
-        if not limits.maxfailures or origin in limits.exempt:
+        keys = keys_counted(limits, host)
+        if not limits.maxfailures or not any(keys):
             return None
-        return LoginGuard(self._guesses, *limits.keys(origin), limits.maxfailures, limits.failuretime)
+        return LoginGuard(self._guesses, *keys, limits.maxfailures, limits.failuretime)
 
     def stalled(self, network: int) -> None:
         """Note that a client of a network was given a child and did not log in until others needed it."""
