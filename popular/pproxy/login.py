@@ -1,0 +1,226 @@
+"""One attempt of a client to log in, from the password to the empty mailbox or the backend (spec 1.5).
+
+Runs in the children of pproxy.  The answer to PASS is sent here if the client gets in; after a refusal, ours or the
+backend's, whoever asked for the password answers.
+"""
+
+import time
+from dataclasses import replace
+
+from popular.daemon.child.session import Session
+from popular.daemon.messages import NULL_BYTE_IN_INPUT
+from popular.errors import BackendError, LoginRefused, NulByte
+from popular.mailcheck.packet import MailState
+from popular.pdm.api import Found, Outcome, Request
+from popular.pdm.chain import CachedAnswer, Chain, Step, Verdict
+from popular.pproxy import messages
+from popular.pproxy.backend import BackendLink, BackendRefused, Unanswered
+from popular.pproxy.objects import Backend, ProxyConfig, Vserv
+from popular.pproxy.routing import NoRoute, Route, find_route
+from popular.pproxy.visit import Visit
+from popular.statefile.counters import ProxyOutcome
+from popular.statefile.layout import CountedBy
+from popular.statefile.slot import session_key
+
+_LEAVING_SECONDS = 0.5    # for a session that the client has just ended
+_EMPTY_MAILBOX = "0 messages (0 octets)"
+_WRONG = "Authentication failed"
+BROKEN = "Temporary problem, please try again later"
+
+
+class Empty:
+    """The client is logged in and sees an empty mailbox."""
+
+
+class LoginAttempt:
+    """One attempt to log in as `user`; what is known of the mailbox can be read at any time."""
+
+    def __init__(self, config: ProxyConfig, chain: Chain, session: Session, vserv: Vserv, user: str) -> None:
+        self.config = config
+        self.chain = chain
+        self.session = session
+        self.vserv = vserv
+        self.user = user
+        self.wire = session.wire
+        self.log = session.log
+        self.slot = session.child.slot
+        self.client = str(session.peer)
+        self.route: Route | None = None
+        self.pdm = ""          # the module that named it
+        self.mailbox = 0       # the key of the mailbox that the user has logged in to; 0: none, or a master session
+        self.outcome: ProxyOutcome | None = None    # None: not logged in
+
+    def run(self, password: bytes) -> Empty | BackendLink:
+        """Log the client in to a mailbox, and answer PASS; raises LoginRefused if they are not let in, unanswered."""
+        return self.admit(self.authenticate(password))
+
+    def authenticate(self, password: bytes) -> Route:
+        """Ask the database modules who the user is and where their mail is; raises LoginRefused."""
+        verdict = self.session.child.lend(self.chain.check, Request(
+            user=self.user, password=password, ip=self.session.peer.host,
+            protocol="pop3", namespace=self.vserv.namespace, vserv=self.vserv.ident))
+        for step in verdict.steps:
+            self.count_step(step)
+        who = {"user": self.user, "namespace": self.vserv.namespace, "pdm": verdict.module}
+        match verdict:
+            case Verdict(outcome=Outcome.OK, found=Found() as found):
+                try:
+                    self.route = route = find_route(self.config.backends, found, password)
+                except NoRoute as why:
+                    self.slot.count("logins_failed")
+                    self.log.note(messages.ROUTE_UNUSABLE, **who, why=str(why), client=self.client)
+                    raise LoginRefused(BROKEN, code="SYS/TEMP", why=str(why)) from why
+                self.pdm = verdict.module
+                self.slot.count("logins")
+                self.session.child.has_login = True
+                self.slot.call_backend(route.backend.ident)
+                self.mailbox = 0 if route.master else session_key(
+                    self.vserv.namespace, route.backend.ident, route.where)
+                self.slot.count_by(CountedBy.MAILBOX, self.mailbox)
+                self.log.note(messages.LOGIN, **who, backend=route.backend.ident, protocol=route.protocol,
+                              mailbox=route.where, master=route.master, client=self.client)
+                if found.label:
+                    self.log.note(messages.APP_PASSWORD, user=self.user, label=found.label, client=self.client)
+                return route
+            case Verdict(outcome=Outcome.FAILED):
+                self.slot.count("logins_failed")
+                self.log.note(messages.LOGIN_FAILED, **who, client=self.client, why=verdict.why)
+                raise LoginRefused(BROKEN, code="SYS/TEMP", why=verdict.why)
+        self.slot.count("logins_refused")
+        self.log.note(messages.LOGIN_REFUSED, **who, client=self.client, why=verdict.why or verdict.outcome.value)
+        raise LoginRefused(_WRONG, code="AUTH", why=verdict.why, is_guess=True)
+
+    def count_step(self, step: Step) -> None:
+        """Count a question to a module, or an answer from the cache; log one that is stale."""
+        answer = step.answer
+        has_failed = answer.outcome is Outcome.FAILED
+        if isinstance(answer, CachedAnswer):
+            self.slot.count(answer.counter)
+            if answer.counter == "cache_hits":
+                return
+            if answer.failure:
+                has_failed = True
+                self.log.note(messages.STALE_ANSWER, module=step.module, user=self.user, client=self.client,
+                              why=answer.failure)
+        self.slot.count_question(step.module, step.seconds, has_failed=has_failed)
+
+    def admit(self, route: Route) -> Empty | BackendLink:
+        """Choose between the empty mailbox and the backend, and answer the client's PASS; raises LoginRefused."""
+        most = route.sessions or self.vserv.limits.usersessions
+        if most and self.mailbox:
+            self.limit_sessions(most)
+        if not self.vserv.enabled:
+            self.log.note(messages.VSERV_DISABLED, vserv=self.vserv.ident, client=self.client)
+            return self.empty(route, ProxyOutcome.VSERV_DISABLED)
+        if not route.backend.enabled:
+            self.log.note(messages.BACKEND_DISABLED, **self.where(route))
+            return self.empty(route, ProxyOutcome.BACKEND_DISABLED)
+        replica = self.config.backends.get(route.backend.replica)
+        has_replica = replica is not None and replica.enabled
+        try:
+            return self.visit(route, has_replica=has_replica)
+        except BackendError as why:
+            if replica is None or not has_replica or isinstance(why, Unanswered):
+                return self.out_of_reach(route, why)
+            return self.visit_replica(route, replica, why)
+
+    def limit_sessions(self, most: int) -> None:
+        """Wait shortly for a session of this user to end if they have more than `most`; raises LoginRefused.
+
+        Sessions with the same mailbox are theirs, since databases may take several spellings for the same name.
+        """
+        patience = time.monotonic() + _LEAVING_SECONDS
+        while (sessions := self.slot.sessions_with(CountedBy.MAILBOX, self.mailbox)) > most:
+            if time.monotonic() >= patience:
+                self.log.note(messages.TOO_MANY_SESSIONS, user=self.user, namespace=self.vserv.namespace,
+                              sessions=most, client=self.client)
+                raise LoginRefused("Too many sessions", code="IN-USE", why=f"{sessions} sessions")
+            time.sleep(_LEAVING_SECONDS / 10)
+
+    def visit(self, route: Route, *, has_replica: bool = False) -> Empty | BackendLink:
+        """Ask the backend for mail and log in there; raises LoginRefused, and BackendError if it is out of reach."""
+        where = self.where(route)
+        visit = Visit(self.session, route, where)
+        is_drained = route.backend.drain
+        if not (is_drained and has_replica):
+            visit.want_room()
+            match visit.mail_state():
+                case MailState.EMPTY:
+                    self.log.note(messages.MAILBOX_EMPTY, **where)
+                    return self.empty(route, ProxyOutcome.EMPTY)
+                case MailState.OVERLOADED:
+                    self.log.note(messages.STORE_OVERLOADED, **where)
+                    return self.empty(route, ProxyOutcome.OVERLOADED)
+        if is_drained:
+            raise BackendError("it is drained", "drained")
+        return self.connect(route, visit)
+
+    def visit_replica(self, route: Route, replica: Backend, why: BackendError) -> Empty | BackendLink:
+        """Do it at the replica of a backend that is out of reach; raises LoginRefused."""
+        self.log_nul(why)
+        self.session.child.count_failure(route.backend.ident, why.kind)
+        self.slot.count("to_replica")
+        self.log.note(messages.REPLICA_USED, backend=route.backend.ident, replica=replica.ident, mailbox=route.where,
+                      why=str(why), client=self.client)
+        self.route = route = replace(route, backend=replica)
+        self.slot.move_to_backend(replica.ident)
+        try:
+            return self.visit(route)
+        except BackendError as also:
+            return self.out_of_reach(route, also)
+
+    def connect(self, route: Route, visit: Visit) -> BackendLink:
+        """Log in at the backend and pass its answer on; raises LoginRefused, and BackendError if it is out of reach."""
+        try:
+            link = visit.connect()
+        except BackendRefused as why:
+            self.slot.count("backend_refused")
+            is_guess = why.is_guess and not route.is_vouched
+            if is_guess:    # it was the client's own password, not checked before
+                self.log.note(messages.LOGIN_REFUSED, user=self.user, namespace=self.vserv.namespace,
+                              client=self.client, pdm=self.pdm, why=f"backend {route.backend.ident}: {why}")
+            else:
+                self.log.note(messages.BACKEND_REFUSED, **self.where(route), answer=str(why))
+            raise LoginRefused(why.answer.text, code=why.answer.code, why=str(why), is_guess=is_guess) from why
+        try:
+            self.wire.send(link.first_line + b"\r\n")
+        except BaseException:
+            link.close()
+            raise
+        self.outcome = ProxyOutcome.RELAYED
+        return link
+
+    def out_of_reach(self, route: Route, why: BackendError) -> Empty:
+        """Show the empty mailbox instead of the backend, or raise LoginRefused, depending on `softfail`.
+
+        Always raise LoginRefused if the backend was to check the client's password, or got one and did not answer.
+        """
+        self.log_nul(why)
+        self.session.child.count_failure(route.backend.ident, why.kind)
+        if route.softfail and route.is_vouched and not isinstance(why, Unanswered):
+            self.log.note(messages.SOFT_FAILURE, **self.where(route), why=str(why))
+            return self.empty(route, ProxyOutcome.SOFT_FAILURE)
+        self.log.note(messages.BACKEND_FAILED, **self.where(route), why=str(why))
+        raise LoginRefused(BROKEN, code="SYS/TEMP", why=str(why))
+
+    def empty(self, route: Route, outcome: ProxyOutcome) -> Empty:
+        """Answer PASS as pserv would for a mailbox without mail.
+
+        Raises LoginRefused if nothing has checked the password.
+        If the module does not check it (`any` with pop3), the backend would, but it was not asked.
+        """
+        if not route.is_vouched:
+            raise LoginRefused(BROKEN, code="SYS/TEMP", why=f"{outcome.text}, and nobody has checked the password")
+        self.outcome = outcome
+        self.wire.reply(True, _EMPTY_MAILBOX)
+        return Empty()
+
+    def where(self, route: Route) -> dict[str, str]:
+        """Return the fields of log lines for a route and its client."""
+        return {"backend": route.backend.ident, "mailbox": route.where, "client": self.client}
+
+    def log_nul(self, why: BackendError) -> None:
+        """Log a NUL byte from a backend (spec 1.5), if that has caused the error."""
+        if isinstance(why.__cause__, NulByte):
+            data = b"***" if isinstance(why, Unanswered) else why.__cause__.data    # it may repeat the password
+            self.log.note(NULL_BYTE_IN_INPUT, ctx="backend", len=why.__cause__.length, data=data)
