@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
                  "A(x: 'typing.Any')", id="there when it is needed"),
     pytest.param("import_dataclasses(); import inspect; print(inspect.isclass(int))", "True",
                  id="for others the real one"),
+    *(pytest.param(f"import_dataclasses(); import popular.{name}.spec; print('inspect' in sys.modules)", "False",
+                   id=f"not needed by {name}") for name in ("pproxy", "pserv", "pcheckd", "ringd")),
     pytest.param("import inspect; import_dataclasses(); print(sys.modules['inspect'] is inspect)", "True",
                  id="loaded before"),
 ])

@@ -56,6 +56,8 @@ class Terms:
 
 @dataclass(slots=True)
 class _Held:
+    """A connection that is screened."""
+
     sock: socket.socket
     owner: str
     peer: Endpoint
