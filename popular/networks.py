@@ -60,8 +60,10 @@ class Networks:
         return cls(text, {key: frozenset(numbers) for key, numbers in found.items()})
 
     def __contains__(self, origin: ClientAddress) -> bool:
-        return any(bits == origin.bits and origin.number >> bits - length in numbers
-                   for (bits, length), numbers in self._numbers.items())
+        for (bits, length), numbers in self._numbers.items():
+            if bits == origin.bits and origin.number >> bits - length in numbers:
+                return True
+        return False
 
     def __bool__(self) -> bool:
         return bool(self._numbers)

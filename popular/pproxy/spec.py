@@ -97,7 +97,7 @@ class _Proxy:
             with Session(connection, child, self.log, sid=sid, idle=config.idletimeout,
                          maxline=config.maxline) as session:
                 vserv = config.vservs[connection.owner]
-                guard = self.clients.guard(vserv.limits, connection.peer.host) if self.clients else None
+                guard = self.clients.guard(vserv.limits, *child.slot.client_keys) if self.clients else None
                 story = ProxySession(config, self.chain, session, vserv, self.recorder, guard)
                 story.run()
             if story.unrecorded:    # now no client waits any more

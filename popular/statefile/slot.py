@@ -36,6 +36,8 @@ class ChildSlot:
         start = layout.row_at(slot)
         self._row = memoryview(memory)[start:start + ROW_SIZE].cast("Q")
         self._health = memoryview(memory)[HEALTH_AT:HEALTH_AT + NAMES * HEALTH_SIZE].cast("d")
+        self._keys = memoryview(memory)[layout.keys_at:layout.keys_at + len(CountedBy) * layout.slots * KEY.size].cast(
+            "Q")[slot::layout.slots]
         self._columns = columns
         self._in_column, self._out_column = columns["bytes_in"], columns["bytes_out"]
         self._kind = kind
@@ -87,8 +89,7 @@ class ChildSlot:
         self._entered = time.time()
         self._move(bytes_in, bytes_out, self._entered)
         if state is SessionState.CLOSING:
-            for by in CountedBy:
-                self.count_by(by, 0)
+            self.count_by_none()
 
     def progress(self, bytes_in: int, bytes_out: int) -> None:
         """Report the octets so far; unchanged numbers are not written."""
@@ -120,13 +121,24 @@ class ChildSlot:
 
     def count_by(self, by: CountedBy, key: int) -> None:
         """Have this session counted under `key` until it is closing; 0: under none."""
-        KEY.pack_into(self._memory, self._layout.key_at(by, self.number), key)
+        self._keys[by] = key
+
+    def count_by_none(self) -> None:
+        """Have this session counted no more."""
+        for by in range(len(self._keys)):
+            self._keys[by] = 0
+
+    @property
+    def client_keys(self) -> tuple[int, int]:
+        """The keys of the client's address and network under which the session is counted; 0: under none."""
+        return self._keys[CountedBy.ADDRESS], self._keys[CountedBy.NETWORK]
 
     def sessions_with(self, by: CountedBy, key: int) -> int:
         """Return how many sessions of all children have `key`.  Other children wrote what is read here."""
         [used] = SEQUENCE.unpack_from(self._memory, SLOTS_USED_AT)
-        start, end = self._layout.key_at(by, 0), self._layout.key_at(by, min(used, self._layout.slots))
-        return self._memory[start:end].count(KEY.pack(key))    # one call; parts of two keys are equal by no chance
+        start = self._layout.keys_at + by * self._layout.slots * KEY.size
+        keys = self._memory[start:start + min(used, self._layout.slots) * KEY.size]
+        return keys.count(KEY.pack(key))    # one call; parts of two keys are equal by no chance
 
     def sessions_of_backend(self, backend: str, states: Container[int]) -> int:
         """Return how many sessions of all children have a backend and are in one of these states.
@@ -174,6 +186,7 @@ class ChildSlot:
         """Release the memory, so that the state file can be closed; for tests, because a child keeps it to its end."""
         self._row.release()
         self._health.release()
+        self._keys.release()
         self._record.release()
 
     def _number_of(self, backend: str) -> int:

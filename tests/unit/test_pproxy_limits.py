@@ -73,6 +73,16 @@ def test_a_level_rises_and_falls(clock: list[float]) -> None:
     assert levels.level(5, 60.0) == 0.0
 
 
+def test_a_level_is_taken_up_to_the_most(clock: list[float]) -> None:
+    levels = Levels(100)
+    assert [levels.take(5, 60.0, 2) for _ in range(3)] == [True, True, False]
+    clock[0] += 30.0
+    assert not levels.take(5, 60.0, 2)
+    clock[0] += 30.0
+    assert levels.take(5, 60.0, 2)
+    assert levels.level(5, 60.0) == 2.0
+
+
 def test_a_level_has_a_highest_and_is_forgotten(clock: list[float]) -> None:
     levels = Levels(100)
     assert [levels.rise(5, 60.0, most=1.5) for _ in range(3)] == [1.0, 1.5, 1.5]
@@ -183,7 +193,7 @@ def guess(clients: ClientCounts, host: str, user: str = "joe", times: int = 1) -
     """Return how many of so many wrong passwords are checked."""
     checked = 0
     for _ in range(times):
-        guard = clients.guard(GUARDED, host)
+        guard = clients.guard(GUARDED, *keys_counted(GUARDED, host))
         assert guard is not None
         if guard.may_try("main", user):
             guard.failed()
@@ -192,7 +202,7 @@ def guess(clients: ClientCounts, host: str, user: str = "joe", times: int = 1) -
 
 
 def log_in(clients: ClientCounts, host: str, user: str = "joe") -> bool:
-    guard = clients.guard(GUARDED, host)
+    guard = clients.guard(GUARDED, *keys_counted(GUARDED, host))
     assert guard is not None
     may_try = guard.may_try("main", user)
     if may_try:
@@ -250,8 +260,8 @@ def test_an_address_without_a_try_left_is_refused_at_once_unless_users_have_come
 
 def test_who_has_no_limit(clock: list[float]) -> None:
     clients = ClientCounts()
-    assert clients.guard(ClientLimits(maxfailures=0), HERE) is None
-    assert clients.guard(limits(maxfailures=MOST, exempt="192.0.2.0/24"), HERE) is None
+    for free in (ClientLimits(maxfailures=0), limits(maxfailures=MOST, exempt="192.0.2.0/24")):
+        assert clients.guard(free, *keys_counted(free, HERE)) is None
 
 
 def test_ipv6_addresses_of_one_prefix_are_one(clock: list[float]) -> None:

@@ -83,12 +83,11 @@ class ClientCounts:
             why = NETWORK
         return why
 
-    def guard(self, limits: ClientLimits, host: str) -> LoginGuard | None:
-        """Return what judges the logins of a client; None: they have no limit."""
-        keys = keys_counted(limits, host)
-        if not limits.maxfailures or not any(keys):
+    def guard(self, limits: ClientLimits, address: int, network: int) -> LoginGuard | None:
+        """Return what judges the logins of a client with these keys; None: they have no limit."""
+        if not limits.maxfailures or not address:
             return None
-        return LoginGuard(self._guesses, *keys, limits.maxfailures, limits.failuretime)
+        return LoginGuard(self._guesses, address, network, limits.maxfailures, limits.failuretime)
 
     def stalled(self, network: int) -> None:
         """Note that a client of a network was given a child and did not log in until others needed it."""
@@ -100,13 +99,13 @@ class ClientCounts:
         return self._stalls.level(network, STALL_SECONDS) > 0
 
     def _too_often(self, limits: ClientLimits, address: int, network: int) -> str:
-        rates = ((address, limits.addressrate, ADDRESS_RATE), (network, limits.networkrate, NETWORK_RATE))
-        for key, most, why in rates:
-            if most and self._rates.level(key, _MINUTE / most) + 1 > most:
-                return why
-        for key, most, _ in rates:
-            if most:
-                self._rates.rise(key, _MINUTE / most)
+        rate, of_network = limits.addressrate, limits.networkrate
+        if rate and not self._rates.take(address, _MINUTE / rate, rate):
+            return ADDRESS_RATE
+        if of_network and not self._rates.take(network, _MINUTE / of_network, of_network):
+            if rate:
+                self._rates.rise(address, _MINUTE / rate, -1.0)
+            return NETWORK_RATE
         return ""
 
 
@@ -125,8 +124,7 @@ def count_in(slot: ChildSlot) -> AreTooMany:
         slot.count_by(by, key)
         if not most or slot.sessions_with(by, key) <= most:
             return False
-        for each in CountedBy:
-            slot.count_by(each, 0)
+        slot.count_by_none()
         return True
 
     return are_too_many

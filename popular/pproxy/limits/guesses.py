@@ -15,6 +15,7 @@ from popular.statefile.slot import session_key
 CROWD = 10    # times maxfailures: failures of a network or user that are very many
 
 _KNOWN_SECONDS = 90 * 86_400.0    # for which a login is remembered
+_RECENT = 0.99                    # the level of what was noted within the last day: it is not noted again
 _FAILURE_KEYS = 1 << 16
 _KNOWN_KEYS = 1 << 18
 
@@ -41,13 +42,17 @@ class LoginGuard:
         self._guesses = guesses
         self._address, self._network = address, network
         self._most, self._seconds = most, seconds
-        self._user = self._pair = 0
+        self._who = ("", "")       # namespace and user
+        self._pair = 0             # the key of this user at this address
+        self._is_recent = False    # they have logged in from it within the last day
 
     def may_try(self, namespace: str, user: str) -> bool:
         """Tell whether a password of `user` may be checked; what follows is about this user."""
-        self._user = session_key("user", namespace, user)
+        self._who = namespace, user
         self._pair = session_key("pair", self._address, namespace, user)
-        if self._guesses.known.level(self._pair, _KNOWN_SECONDS):
+        known = self._guesses.known.level(self._pair, _KNOWN_SECONDS)
+        self._is_recent = known > _RECENT
+        if known:
             return self._level(self._pair) + 1 <= self._most
         is_attacked = max(self._level(self._network), self._level(self._user)) + 1 > self._most * CROWD
         return self._level(self._address) + 1 <= (1 if is_attacked else self._most)
@@ -60,8 +65,13 @@ class LoginGuard:
     def succeeded(self) -> None:
         """Note that the user has logged in from this address."""
         self._guesses.failures.forget(self._pair)
-        for key in (self._pair, self._address):
-            self._guesses.known.rise(key, _KNOWN_SECONDS, most=1.0)
+        if not self._is_recent:
+            for key in (self._pair, self._address):
+                self._guesses.known.rise(key, _KNOWN_SECONDS, most=1.0)
+
+    @property
+    def _user(self) -> int:
+        return session_key("user", *self._who)
 
     def _level(self, key: int) -> float:
         return self._guesses.failures.level(key, self._seconds)

@@ -25,8 +25,9 @@ class Levels:
 
     def level(self, key: int, seconds: float) -> float:
         """Return the level of `key`, which falls by one in `seconds`."""
-        _, zero_at = self._find(key)
-        return max(0.0, zero_at - time.monotonic()) / seconds
+        known = _PLACE.unpack_from(self._memory, key % self._places * _PLACE.size)
+        keys, zeros = known[::2], known[1::2]
+        return max(0.0, zeros[keys.index(key)] - time.monotonic()) / seconds if key in keys else 0.0
 
     def rise(self, key: int, seconds: float, amount: float = 1.0, most: float = float("inf")) -> float:
         """Add `amount` to the level of `key`, but not beyond `most`; return the new level."""
@@ -35,6 +36,16 @@ class Levels:
         level = min(max(0.0, zero_at - now) / seconds + amount, most)
         _ENTRY.pack_into(self._memory, at, key, now + level * seconds)
         return level
+
+    def take(self, key: int, seconds: float, most: float) -> bool:
+        """Add 1 to the level of `key` unless it would then be above `most`; tell whether it was added."""
+        at, zero_at = self._find(key)
+        now = time.monotonic()
+        zero_at = max(zero_at, now) + seconds
+        if zero_at - now > most * seconds:
+            return False
+        _ENTRY.pack_into(self._memory, at, key, zero_at)
+        return True
 
     def forget(self, key: int) -> None:
         """Set the level of `key` to zero."""
@@ -50,8 +61,8 @@ class Levels:
         """Return where `key` is, or would be, and when its level is zero; 0.0: it is not there."""
         start = key % self._places * _PLACE.size
         known = _PLACE.unpack_from(self._memory, start)
-        for way in range(_WAYS):
-            if known[2 * way] == key:
-                return start + way * _ENTRY.size, known[2 * way + 1]
-        lowest = min(range(_WAYS), key=lambda way: known[2 * way + 1])
-        return start + lowest * _ENTRY.size, 0.0
+        keys, zeros = known[::2], known[1::2]
+        if key in keys:
+            way = keys.index(key)
+            return start + way * _ENTRY.size, zeros[way]
+        return start + zeros.index(min(zeros)) * _ENTRY.size, 0.0
