@@ -13,6 +13,7 @@ from popular.addresses import Endpoint
 from popular.config.setting import Schema
 from popular.config.store import Config
 from popular.daemon.admin.context import Commands
+from popular.daemon.master.attendant import HelperPool
 from popular.daemon.master.limits import LoadSource
 from popular.daemon.signals import SIGNALS, SignalRow
 from popular.errors import Mistake
@@ -89,26 +90,6 @@ class Stage(Protocol):
 
     def close(self) -> None:
         """Release everything."""
-        ...
-
-
-class HelperPool(Protocol):
-    """Processes beside the children, in the care of the master's loop: an attendant that hears of deaths."""
-
-    def patience(self, now: float) -> float | None:
-        """Return the seconds after which `attend` is due even without an event; None: never."""
-        ...
-
-    def attend(self) -> None:
-        """Do what is due; must not block."""
-        ...
-
-    def bury(self, pid: int, code: int) -> None:
-        """Note the end of a process that is not one of the children."""
-        ...
-
-    def close(self) -> None:
-        """End everything."""
         ...
 
 

@@ -16,9 +16,10 @@ from popular.config.store import Config, Item, gather
 from popular.daemon.child.accept import AcceptJob, Admission, tls_of
 from popular.daemon.child.door import Door
 from popular.daemon.child.session import Connection, Session, new_sid, note_limited
+from popular.daemon.master.attendant import HelperPool
 from popular.daemon.messages import START
 from popular.daemon.settings import pool_limits, pool_mistakes
-from popular.daemon.spec import DaemonSpec, HelperPool, Job, Listen, Listener, metrics_listens
+from popular.daemon.spec import DaemonSpec, Job, Listen, Listener, metrics_listens
 from popular.daemon.tls import STARTTLS, Tls, load_tls, note_ending
 from popular.errors import ConfigError, Mistake, PdmError
 from popular.log.writer import Log

@@ -11,13 +11,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from popular.config.store import Config
 from popular.control.answer import Later
 from popular.daemon.admin.sessions import LiveSessions
 from popular.daemon.child.accept import reads_files, tls_of
 from popular.daemon.confinement import renew_walls
+from popular.daemon.master.attendant import Attendant, OtherMaster
 from popular.daemon.master.birth import Birth, Stillborn
 from popular.daemon.master.limits import Limits
 from popular.daemon.master.listeners import PortBinder, RingPorts, borrowed, close_all
@@ -60,38 +60,6 @@ def _wake_up() -> None:
     """Only end the wait: the doorbell is read in every turn, right before dead children are removed."""
 
 
-class _Attendant(Protocol):
-    """A task in the master's loop, beside the children."""
-
-    def patience(self, now: float) -> float | None:
-        """Return the seconds after which `attend` is due even without an event; None: never."""
-
-    def attend(self) -> None:
-        """Do what is due; must not block."""
-
-    def close(self) -> None:
-        """End everything."""
-
-
-class _Peer(_Attendant, Protocol):
-    """The master before or after this one, while both run (daemon.upgrade)."""
-
-    @property
-    def pid(self) -> int:
-        """Its process id; 0: there is no other master."""
-
-    @property
-    def objection(self) -> str:
-        """Why a change made now would be lost; empty: it would not."""
-
-    def end_begins(self, command: str) -> None:
-        """Do what is due when this master begins to end by `command`."""
-
-    @property
-    def is_awaited(self) -> bool:
-        """Tell whether this master has to wait for its end."""
-
-
 class Master:
     """One running daemon."""
 
@@ -114,13 +82,13 @@ class Master:
         self.log_number = 0         # how often the log was reopened
         self.begin_upgrade: Callable[[], Later]    # set by daemon.upgrade; raises UsageError, OSError
         self.proof_seconds = 0.0    # for which children must work without failure before the announcement
-        self.peers: list[_Peer] = []
+        self.peers: list[OtherMaster] = []
         self.publish: list[Callable[[], None]] = [lambda: pidfile.write(os.getpid()), self.statefile.publish]
         self.listeners = list(listeners)
         self.watch = Watch(inheritance.masters_own)
         self.rings = MasterRings(self.watch, self.log, rings)
         self.ports: PortBinder = RingPorts(self.rings)
-        self.attendants: list[_Attendant] = []
+        self.attendants: list[Attendant] = []
         self.mourners: list[Callable[[int, int], None]] = []    # get pid and exit code of dead helpers
         self._own = inheritance.masters_own
         self._user = inheritance.rights
