@@ -13,21 +13,30 @@ from popular.unix.walls import ON, Policy, Walls, raise_walls
 
 NO_WALLS, LIGHT_WALLS = "off", "light"    # values of the setting
 
+_OF_OTHERS = 4000    # processes and threads that the service user may have beside those of two full pools
+
 _SINCE = ((4, "ports"), (6, "signals"))    # of the ABI of Landlock
+
+
+def is_confined(config: Config) -> bool:
+    """Tell whether the daemon has walls."""
+    return "confinement" in config.variables and config.variables.text("confinement") != NO_WALLS
 
 
 def confine(config: Config, log: Log, own: MastersOwn) -> Walls:
     """Raise the walls if the daemon has the setting and it is on, and log which there are; raises OSError."""
     if "confinement" not in config.variables:
         return Walls()
-    walls = raise_walls(own) if config.variables.text("confinement") != NO_WALLS else Walls()
+    walls = raise_walls(own) if is_confined(config) else Walls()
     walls.policy = _adapted(walls.policy, config)
     states = walls_of(walls)
     missing = [f"{name}: {state.removeprefix('missing: ')}" for name, state in states if state.startswith("missing")]
     if missing:
         log.note(WALLS_MISSING, walls="; ".join(missing))
     else:
-        log.note(WALLS_RAISED, walls=", ".join(f"{name} {state}" for name, state in states))
+        left_out = [f"{name}: {state.removeprefix('off, ')}" for name, state in states if not state.startswith(ON)]
+        log.note(WALLS_RAISED, walls=" ".join(name for name, state in states if state.startswith(ON)),
+                 off="; ".join(left_out).replace(": off", ""))
     return walls
 
 
@@ -38,6 +47,15 @@ def renew_walls(walls: Walls, policy: Policy, config: Config) -> None:
     except OSError:    # no descriptors
         if not walls.is_prepared:
             raise
+
+
+def most_processes(sessions: int) -> int:
+    """Return how many processes and threads the service user may have before those with modules can start no more.
+
+    Children of `sessions`, twice during an upgrade, are below it.  The master has no such limit, and those of the unit
+    and the init scripts are higher: a child that starts as many as it can does not keep the master from forking.
+    """
+    return 2 * sessions + _OF_OTHERS
 
 
 def _adapted(policy: Policy, config: Config) -> Policy:
@@ -58,6 +76,10 @@ def walls_of(walls: Walls) -> list[tuple[str, str]]:
     for since, name in _SINCE:
         lacks = f"missing: ABI {since} of Landlock is needed"
         states.append((f"landlock_{name}", found.landlock if found.landlock != ON or found.abi >= since else lacks))
+    states.append(("no_capabilities", found.capabilities))
+    states.append(("empty_bounding_set", found.bounding))
+    states.append(("process_limit", found.processes))
+    states.append(("descriptor_limit", found.descriptors))
     if walls.policy.encloses is not None:
         states.append(("own_mailbox", found.landlock if walls.policy.encloses else "off, since maxuse is above 1"))
     return states

@@ -109,8 +109,9 @@ LINES_LEFT_OUT = Message(
     "A peer, or with peer='*' all of them together, has caused many lines of this name; further ones are left out for "
     "`seconds` seconds.  Find out who it is; a port scan causes this.")
 WALLS_RAISED = Message(
-    0x0233, INF, "walls_raised", "walls",
-    "What code that got into a child cannot do; security.md explains each wall.  Nothing to do.")
+    0x0233, INF, "walls_raised", "walls off",
+    "What code that got into a child cannot do, and what it can because of settings or of whoever starts the daemon; "
+    "security.md explains each wall.  Nothing to do.")
 WALLS_MISSING = Message(
     0x0234, ADM, "walls_missing", "walls",
     "The kernel, or the container that the daemon runs in, does not have these walls; the daemon works without them, "

@@ -16,6 +16,7 @@ from popular.config.store import Config, Item, gather
 from popular.daemon.child.accept import AcceptJob, Admission, tls_of
 from popular.daemon.child.door import Door
 from popular.daemon.child.session import Connection, Session, new_sid, note_limited
+from popular.daemon.confinement import most_processes
 from popular.daemon.master.attendant import HelperPool
 from popular.daemon.messages import START
 from popular.daemon.settings import pool_limits, pool_mistakes
@@ -243,7 +244,8 @@ def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     if records_clients(config):
         folders.add(os.path.dirname(config.variables.text("smtpafterpopfile")))
     return ProxyJob(proxy, config.variables.integer("maxuse"), tls, workers, door,
-                    Policy(writable=tuple(sorted(folders)), keeps_databases=bool(folders)))
+                    Policy(writable=tuple(sorted(folders)), keeps_databases=bool(folders),
+                           processes=most_processes(config.variables.integer("maxsession"))))
 
 
 def policy(config: Config, job: Job) -> Policy:

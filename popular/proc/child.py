@@ -221,6 +221,7 @@ def rehearse_child(inheritance: Inheritance, work: Callable[[Child], int]) -> bo
 
 def _live(slot: int, generation: int, inheritance: Inheritance, work: Callable[[Child], int]) -> int:
     """Do the steps of design 4 in their order; return the exit code."""
+    inheritance.walls.limit_descriptors()
     inheritance.walls.enter()                      # before its descriptors are closed
     leave_master(inheritance)
     child = Child(slot, generation, inheritance)   # its handler and pipe must exist before signals are unmasked

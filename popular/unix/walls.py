@@ -1,8 +1,8 @@
 """What processes of a daemon can no longer do, whatever code runs in them (docs/security.md).
 
 The master raises what all processes inherit: no new privileges, and no access to a process by others of its user.
-Children, helpers and workers enter the rest right after the fork: a Landlock domain and a seccomp filter, which the
-master has prepared.  The master enters neither, because it starts processes and signals them.
+Children, helpers and workers enter the rest right after the fork: limits, no capability, a Landlock domain and a
+seccomp filter, which the master has prepared.  The master enters none, because it starts processes and signals them.
 """
 
 import ctypes
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from popular.unix import landlock, seccomp
+from popular.unix.capabilities import bounding, giving_up_all, permitted
 from popular.unix.descriptors import MastersOwn
 from popular.unix.landlock import NOTHING_ELSE, READING, WRITING, Access, Grant
 from popular.unix.syscalls import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, failure, libc, prctl
@@ -19,6 +20,8 @@ from popular.unix.syscalls import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, failure,
 ON = "on"
 
 _SECCOMP = {"x86_64": 317, "aarch64": 277, "riscv64": 277}    # the number of seccomp(2)
+_RLIMIT_NPROC, _RLIMIT_NOFILE = 6, 7    # on these machines; the module resource would be one more in every fork
+_MORE_DESCRIPTORS = 1024    # that a child may open: as many as a process usually may have
 _SET_MODE_FILTER, _SPEC_ALLOW = 1, 4    # the latter: without slower execution, which old kernels add for a filter
 
 
@@ -31,6 +34,7 @@ class Policy:
     keeps_databases: bool = False     # SQLite and LMDB cut files to size, and give them a mode
     is_worker: bool = False           # asks databases by any driver, and may start programs
     is_filtered: bool = True          # by seccomp
+    processes: int = 0                # and threads, of its user, with which it can start no more; 0: none
     encloses: bool | None = None      # each process serves one mailbox, and then reaches no other; None: it has none
 
 
@@ -41,6 +45,10 @@ class Kernel:
     abi: int = 0
     landlock: str = "off"
     seccomp: str = "off"
+    capabilities: str = "off"    # children hold none
+    bounding: str = "off"        # programs can get none from their files
+    processes: str = "off"       # are limited
+    descriptors: str = "off"
 
 
 class _Program(ctypes.Structure):
@@ -58,6 +66,7 @@ class Walls:
         self._own = own
         self._ruleset = -1
         self._enter: tuple[Callable[[], int], ...] = ()
+        self._limit: tuple[Callable[[], int], ...] = ()
         self._libraries: tuple[str, ...] = ()
         self.policy = Policy()
 
@@ -69,7 +78,13 @@ class Walls:
         """Have processes that begin from now on enter by `policy`; raises OSError, and then nothing changes."""
         if self._own is None:
             return
+        limit = () if policy.is_worker or self.found.descriptors != ON else (
+            _limit(_RLIMIT_NOFILE, _free_descriptor() + _MORE_DESCRIPTORS),)
         enter: list[Callable[[], int]] = []
+        if self.found.processes == ON:
+            enter.append(_limit(_RLIMIT_NPROC, policy.processes))
+        if self.found.capabilities == ON and permitted():
+            enter.append(giving_up_all())
         former, ruleset = self._ruleset, -1
         if self.found.landlock == ON:
             ruleset = _ruleset(policy, self.found.abi)
@@ -77,12 +92,18 @@ class Walls:
             self._own.add(ruleset)
         if self.found.seccomp == ON and policy.is_filtered:
             enter.append(_filter(policy))
-        self._ruleset, self._enter = ruleset, tuple(enter)
+        self._ruleset, self._limit, self._enter = ruleset, limit, tuple(enter)
         self.policy = policy
         self._libraries = libraries() if policy.encloses else ()
         if former >= 0:
             self._own.remove(former)
             os.close(former)
+
+    def limit_descriptors(self) -> None:
+        """Limit how many files this process may open: no worker, as drivers may need more; raises OSError."""
+        for step in self._limit:
+            if step() != 0:
+                raise failure()
 
     def enter(self) -> None:
         """Restrict this process for good; raises OSError.  The master's descriptors must still be open."""
@@ -122,9 +143,15 @@ def raise_walls(own: MastersOwn) -> Walls:
     trouble = f"missing: the kernel has {f'ABI {version}' if version else 'none'}, and ABI 2 is needed"
     if version >= landlock.LEAST_ABI:
         trouble = _tried(lambda: landlock.enter(landlock.make_ruleset(version, Access.EXECUTE, ())))
+    unknown = "missing: not known for this processor"
     known = seccomp.program(os.uname().machine, seccomp.WORKER) is not None
-    refused = _tried(lambda: _call(_filter(Policy()))) if known else "missing: not known for this processor"
-    return Walls(own, Kernel(version, trouble, refused))
+    refused = _tried(lambda: _call(_filter(Policy()))) if known else unknown
+    limits = ON if _is_known() else unknown
+    if os.geteuid() == 0:
+        return Walls(own, Kernel(version, trouble, refused, *("off, since the user is root",) * 3, limits))
+    holds = _tried(lambda: _call(giving_up_all())) if permitted() else ON
+    left = bounding()
+    return Walls(own, Kernel(version, trouble, refused, holds, f"off, {left} left" if left else ON, limits, limits))
 
 
 def libraries() -> tuple[str, ...]:
@@ -143,6 +170,26 @@ def _ruleset(policy: Policy, version: int) -> int:
         handled |= Access.READ_FILE
         grants += [Grant(path, Access.READ_FILE) for path in policy.readable]
     return landlock.make_ruleset(version, handled, grants, ports=True, signals=True, abstract=True)
+
+
+def _is_known() -> bool:
+    """Tell whether the numbers here are those of this processor."""
+    return os.uname().machine in _SECCOMP
+
+
+def _limit(kind: int, value: int) -> Callable[[], int]:
+    """Return a function that sets a limit, which cannot be raised again; one that is lower already stays."""
+    limits = (ctypes.c_ulong * 2)()
+    if libc().getrlimit(kind, limits) != 0:
+        raise failure()
+    return _bound("setrlimit", ctypes.c_int(kind), (ctypes.c_ulong * 2)(*(min(value, limits[1]),) * 2))
+
+
+def _free_descriptor() -> int:
+    """Return the lowest number that is free."""
+    fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.close(fd)
+    return fd
 
 
 def _filter(policy: Policy) -> Callable[[], int]:

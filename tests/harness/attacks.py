@@ -15,11 +15,13 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from popular.unix.seccomp import NUMBERS
 
 DONE = "done"
+MANY_FILES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,20 @@ def _fork() -> None:
     os.waitpid(pid, 0)
 
 
+def _open_many() -> None:
+    """Open more files than a child can need, as many as the limit can be raised to."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    opened: list[int] = []
+    try:
+        while len(opened) < MANY_FILES:
+            opened.append(os.open("/dev/null", os.O_RDONLY))
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
 def _pwrite() -> None:
     """Call pwritev2, which can write into the middle of the log (RWF_NOAPPEND)."""
     call("pwritev2", 1, 0, 0, 0, 0, 0)
@@ -97,6 +113,7 @@ ATTACKS: dict[str, Callable[[Target], object]] = {
     "take any port": lambda target: _listen(0),
     "raise the limit of memory": lambda target: resource.setrlimit(
         resource.RLIMIT_DATA, (resource.getrlimit(resource.RLIMIT_DATA)[1],) * 2),
+    "open many files": lambda target: _open_many(),
     "eat shared memory": lambda target: mmap.mmap(-1, 1 << 20).close(),
     "eat memory in a file": lambda target: os.close(os.memfd_create("attack")),
     "be dumped": lambda target: call("prctl", 4, 1, 0, 0, 0),    # PR_SET_DUMPABLE

@@ -17,7 +17,7 @@ from tests.harness.debian import DebianRoot, build_package, debian_root
 from tests.harness.needs import lacking, need_program
 from tests.harness.network import own_network
 from tests.harness.popclient import PopClient
-from tests.harness.system import end_process, is_alive, reap, wait_for
+from tests.harness.system import children_of, end_process, is_alive, reap, title_of, wait_for
 
 DAEMONS = ("pcheckd", "pserv", "pproxy")
 POP3 = Endpoint("127.0.0.1", 110)
@@ -107,6 +107,25 @@ def owners(root: DebianRoot) -> dict[str, int]:
     """Return the uid of each running daemon."""
     status = {name: Path(f"/proc/{pid}/status").read_text() for name, pid in pids(root).items()}
     return {name: int(text.partition("\nUid:")[2].split()[0]) for name, text in status.items()}
+
+
+def most_processes(pid: int) -> int:
+    """Return the limit of a process for all processes of its user."""
+    return int(Path(f"/proc/{pid}/limits").read_text().partition("\nMax processes")[2].split()[0])
+
+
+def assert_rights_are_few(root: DebianRoot) -> None:
+    """Fail if a process has a capability, or a child may start so many processes that its master can start no more."""
+    root.run("pcontrol", "--program=pproxy", "--command=set metrics 127.0.0.1:9110")
+    wait_for(lambda: any("metrics" in title_of(pid) for pid in root.processes()), what="a process for metrics")
+    for pid in root.processes():
+        assert set(re.findall(r"^Cap...:\t(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)) == {
+            f"{0:016x}"}, title_of(pid)
+    for name, pid in pids(root).items():
+        assert {most_processes(each) for each in children_of(pid)} == {6000 if name == "pproxy" else 0}
+        assert most_processes(pid) > 6000
+    shown = root.run("pcontrol", "--program=pproxy", "--command=show confinement").splitlines()
+    assert {"no_capabilities = on", "empty_bounding_set = on", "process_limit = on"} <= set(shown)
 
 
 def become_old(root: DebianRoot) -> None:
@@ -231,7 +250,7 @@ def test_a_port_that_another_server_has_does_not_break_the_installation(package,
     root.run("dpkg", "--purge", "popular")
 
 
-def test_the_proxy_cannot_read_mail(package, root):
+def test_the_proxy_cannot_read_mail_and_no_process_has_a_right_of_root(package, root):
     root.install(package)
     add_user(root, "joe", "geheim")
     pop, pproxy = uid_of(root, "pop"), uid_of(root, "pproxy")
@@ -240,6 +259,7 @@ def test_the_proxy_cannot_read_mail(package, root):
              "pcontrol --program=pserv --command=version": True, "cat /etc/popular/users": False,
              "pcontrol --program=pproxy --command='set pdmdir /tmp'": True,
              "pcontrol --program=pproxy --command=reload": False}
+    assert_rights_are_few(root)
     for words, fails in tries.items():
         root.run("setpriv", "--reuid=pproxy", "--regid=pproxy", "--init-groups", "sh", "-c",
                  f"! {words}" if fails else words)

@@ -57,7 +57,8 @@ def test_what_a_worker_can_do_is_known(odd: StartOdd, pop: Pop) -> None:
 
 def test_the_attacks_succeed_without_walls(odd: StartOdd, pop: Pop) -> None:
     harmless = ("signal the master", "fork", "overwrite the log", "take any port", "eat shared memory", "be dumped",
-                "make a file in the run folder", "start a shell", "talk to the kernel's network")
+                "make a file in the run folder", "start a shell", "open many files",
+                "talk to the kernel's network")
     assert successes(odd, pop, harmless, confinement="off") == set(harmless)
 
 
@@ -65,7 +66,7 @@ def test_the_attacks_succeed_without_walls(odd: StartOdd, pop: Pop) -> None:
 def test_light_walls_keep_files_ports_and_signals_in(odd: StartOdd, pop: Pop) -> None:
     kept = {"signal the master", "trace the master", "open the master's memory",
             "start a shell", "become a shell", "truncate the log by name", "open the log", "remove the log",
-            "rename the log", "make a file in the run folder", "make a file in /tmp", "take a port"}
+            "rename the log", "make a file in the run folder", "make a file in /tmp", "take a port", "open many files"}
     assert successes(odd, pop, {*kept, "fork", "overwrite the log"}, confinement="light") == {
         "fork", "overwrite the log"}
 
@@ -97,6 +98,7 @@ def test_every_daemon_tells_its_walls_and_no_master_is_filtered(system: dict[str
         [reply] = tell(daemon, "show confinement")
         walls = dict(each.split(" = ", 1) for each in reply.lines)
         assert walls["no_new_privileges"] == "on"
+        assert walls["descriptor_limit"] == "on"
         assert ("own_mailbox" in walls) is (program == "pserv")
         assert walls["landlock"] == f"on, ABI {ABI}" or ABI < landlock.LEAST_ABI
 

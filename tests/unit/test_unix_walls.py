@@ -3,9 +3,12 @@
 Walls are never left, so each test enters them in a process of its own.
 """
 
+import _thread
+import ctypes
 import json
 import os
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,27 +28,27 @@ from popular.pserv import settings as pserv_settings
 from popular.pserv import spec as pserv
 from popular.store.mailbox import Mailbox, mail_state
 from popular.unix import landlock, seccomp
+from popular.unix.capabilities import CAP_NET_BIND_SERVICE, bequeath_nothing, permitted, survive_change_of_user
 from popular.unix.descriptors import MastersOwn
 from popular.unix.landlock import around
 from popular.unix.load import PATH as LOAD
 from popular.unix.load import LoadAverage
+from popular.unix.rights import drop, find_rights
 from popular.unix.seccomp import ARGUMENT_RULES, NUMBERS, program
+from popular.unix.syscalls import libc
 from popular.unix.walls import ON, Kernel, Policy, Walls, raise_walls
 from tests.harness.attacks import ATTACKS
 
 needs_landlock = pytest.mark.skipif(landlock.abi() < landlock.LEAST_ABI, reason="the kernel has no Landlock")
 
 
-def in_walls(policy: Policy, work: Callable[[Walls], Any]) -> Any:
-    """Return what `work` returns in a process that has entered walls, as JSON allows."""
+def in_process(work: Callable[[], Any]) -> Any:
+    """Return what `work` returns in a process of its own, as JSON allows."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            walls = raise_walls(MastersOwn())
-            walls.prepare(policy)
-            walls.enter()
-            os.write(write_end, json.dumps(work(walls)).encode())
+            os.write(write_end, json.dumps(work()).encode())
         finally:
             os._exit(0)
     os.close(write_end)
@@ -53,6 +56,18 @@ def in_walls(policy: Policy, work: Callable[[Walls], Any]) -> Any:
         text = pipe.read()
     os.waitpid(pid, 0)
     return json.loads(text)
+
+
+def in_walls(policy: Policy, work: Callable[[Walls], Any]) -> Any:
+    """Return what `work` returns in a process that has entered walls, as JSON allows."""
+    def entered() -> Any:
+        walls = raise_walls(MastersOwn())
+        walls.prepare(policy)
+        walls.limit_descriptors()
+        walls.enter()
+        return work(walls)
+
+    return in_process(entered)
 
 
 def tried(*deeds: Callable[[], object]) -> list[str]:
@@ -146,6 +161,92 @@ def test_another_processor_has_no_filter() -> None:
     assert program("m68k", seccomp.WORKER) is None
 
 
+NOBODYS = 4_000_000_001    # the uid of a user who has no process
+ONE = 1 << CAP_NET_BIND_SERVICE
+needs_root = pytest.mark.skipif(os.geteuid() != 0 or not permitted() & ONE, reason="only root has capabilities")
+
+
+def inherit_one() -> None:
+    """Have one capability more in the sets that programs inherit."""
+    header, low = struct.pack("=Ii", 0x20080522, 0), permitted() & 0xffffffff
+    assert libc().capset(header, struct.pack("=6I", low, low, ONE, 0, 0, 0)) == 0
+    ambient, raising = 47, 2
+    assert libc().prctl(ambient, *map(ctypes.c_ulong, (raising, CAP_NET_BIND_SERVICE, 0, 0))) == 0
+
+
+def capabilities() -> dict[str, str]:
+    """Return the sets of this process that are not empty."""
+    found = re.findall(r"^Cap(\w+):\t0*(\w*)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return {name: value for name, value in found if value}
+
+
+@needs_root
+@pytest.mark.parametrize("is_worker", [False, True], ids=["child", "worker"])
+def test_a_capability_of_the_master_is_not_that_of_others(is_worker: bool) -> None:
+    """It has one from AmbientCapabilities of the unit."""
+    def work() -> list[object]:
+        survive_change_of_user()
+        os.setresuid(NOBODYS, NOBODYS, NOBODYS)
+        inherit_one()
+        walls = raise_walls(MastersOwn())
+        walls.prepare(Policy(is_worker=is_worker))
+        before = capabilities()
+        walls.enter()
+        return [before["Amb"], [*capabilities()], dict(walls_of(walls))["no_capabilities"]]
+
+    assert in_process(work) == [f"{ONE:x}", ["Bnd"], ON]
+
+
+@needs_root
+def test_programs_inherit_nothing_of_a_process_that_root_has_started() -> None:
+    def work() -> list[object]:
+        inherit_one()
+        bequeath_nothing()
+        still = {*capabilities()}
+        drop(find_rights("nobody", None))
+        return [sorted(still), capabilities()]
+
+    assert in_process(work) == [["Eff", "Prm"], {}]
+
+
+@needs_root
+@pytest.mark.parametrize("is_filtered", [True, False], ids=["threads", "processes"])
+def test_a_child_that_starts_all_it_can_leaves_room_for_the_master(is_filtered: bool) -> None:
+    """Without a filter these may be processes; the master has the same user."""
+    def bomb(held: int) -> int:
+        for started in range(100):
+            try:
+                if is_filtered:
+                    _thread.start_new_thread(os.read, (held, 1))
+                elif os.fork() == 0:
+                    os.read(held, 1)
+                    os._exit(0)
+            except (OSError, RuntimeError):
+                return started
+        return 100
+
+    def work() -> int:
+        os.setresuid(NOBODYS, NOBODYS, NOBODYS)
+        walls = raise_walls(MastersOwn())
+        walls.prepare(Policy(processes=20, is_filtered=is_filtered))
+        (told, tell), (held, holding) = os.pipe(), os.pipe()
+        if os.fork() == 0:
+            os.close(holding)
+            walls.enter()
+            os.write(tell, bytes((bomb(held),)))
+            os.read(held, 1)
+            os._exit(0)
+        [started] = os.read(told, 1)
+        if os.fork() == 0:    # the master
+            os._exit(0)
+        os.wait()
+        os.close(holding)
+        os.wait()
+        return int(started)
+
+    assert 10 < in_process(work) <= 18
+
+
 HEADERS = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"), Path("/usr/include/asm-generic/unistd.h")
 
 
@@ -177,19 +278,21 @@ class Kept:
 
 
 @pytest.mark.parametrize(("found", "name", "walls"), [
-    (Kernel(7, ON, ON), "walls_raised",
-     "no_new_privileges on, no_core_dumps on, no_access_by_others on, seccomp on, landlock on, ABI 7, "
-     "landlock_ports on, landlock_signals on"),
+    (Kernel(7, ON, ON, ON, "off, 1 left", ON, ON), "walls_raised",
+     "no_new_privileges no_core_dumps no_access_by_others seccomp landlock landlock_ports landlock_signals "
+     "no_capabilities process_limit descriptor_limit; off: empty_bounding_set: 1 left"),
     (Kernel(3, ON, ON), "walls_missing",
      "landlock_ports: ABI 4 of Landlock is needed; landlock_signals: ABI 6 of Landlock is needed"),
-    (Kernel(0, "missing: no", "missing: Function not implemented"), "walls_missing",
-     "seccomp: Function not implemented; landlock: no; landlock_ports: no; landlock_signals: no"),
+    (Kernel(0, "missing: no", "missing: Function not implemented", "missing: not permitted"), "walls_missing",
+     "seccomp: Function not implemented; landlock: no; landlock_ports: no; landlock_signals: no; "
+     "no_capabilities: not permitted"),
 ])
 def test_the_log_tells_what_is_missing(monkeypatch: pytest.MonkeyPatch, found: Kernel, name: str, walls: str) -> None:
     monkeypatch.setattr(confinement, "raise_walls", lambda own: Walls(own, found))
     sink = Kept()
     confine(default_config(pserv_settings.SCHEMA), Log("pserv", sink), MastersOwn())
-    assert [(event.message.name, event.fields["walls"]) for event in sink.events] == [(name, walls)]
+    told = [(event.message.name, "; off: ".join(map(str, event.fields.values()))) for event in sink.events]
+    assert told == [(name, walls)]
 
 
 def test_walls_that_are_off_are_told() -> None:
@@ -197,7 +300,9 @@ def test_walls_that_are_off_are_told() -> None:
     config = with_fact(default_config(pserv_settings.SCHEMA), "confinement", "off")
     walls = confine(config, Log("pserv", sink), MastersOwn())
     assert {state for _, state in walls_of(walls)} == {"off"}
-    assert [event.message.name for event in sink.events] == ["walls_raised"]
+    [event] = sink.events
+    assert (event.message.name, event.fields["walls"]) == ("walls_raised", "")
+    assert str(event.fields["off"]).split("; ")[:2] == ["no_new_privileges", "no_core_dumps"]
 
 
 ROOT = Path(__file__).resolve().parents[2]

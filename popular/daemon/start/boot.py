@@ -41,6 +41,7 @@ from popular.proc.child import Inheritance
 from popular.proc.pipes import DeathPipe, Doorbell
 from popular.statefile.writer import StateFile
 from popular.stderr import complain
+from popular.unix import capabilities
 from popular.unix.descriptors import MastersOwn
 from popular.unix.notify import Notify
 from popular.unix.pidfile import PidFile
@@ -124,14 +125,13 @@ def _give_control(hand: HandOver, spec: DaemonSpec, master: Master, inheritance:
 
 def _take_rights(hand: HandOver) -> None:
     """Give up root's rights except the capabilities that the daemon keeps; raises StartError."""
-    if not hand.capabilities:
-        if hand.drops:
-            drop(hand.rights)
-    else:
-        from popular.unix import capabilities    # here, because only this case needs it
-        if hand.drops:
-            capabilities.survive_change_of_user()
-            drop(hand.rights)
+    if hand.drops and (hand.is_confined or hand.capabilities) and not hand.rights.is_root:
+        capabilities.bequeath_nothing()
+    if hand.drops and hand.capabilities:
+        capabilities.survive_change_of_user()
+    if hand.drops:
+        drop(hand.rights)
+    if hand.capabilities:
         capabilities.keep_only(hand.capabilities)
     prove(hand.rights)
 

@@ -79,6 +79,7 @@ class HandOver:
     folder: str = "/"                     # which relative names in it refer to
     rings: tuple[Handle, ...] = ()        # connections to ringd, by the paths of its sockets
     capabilities: tuple[int, ...] = ()    # to keep when root's rights are dropped
+    is_confined: bool = False             # nothing that it starts later needs a right of root
     base: str = ""                        # in an upgrade: the contents of the INI file when it was last read
     line: int | None = None               # in an upgrade: the socket that is connected to the old master
     notify: str = ""                      # the socket of a service manager (unix.notify)

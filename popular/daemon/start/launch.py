@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import NoReturn
 
 from popular.config.store import Config
-from popular.daemon.confinement import NO_WALLS
+from popular.daemon.confinement import is_confined
 from popular.daemon.master.listeners import OwnPorts, fall_back, is_in_use, ring_listener
 from popular.daemon.master.rings import StartRings
 from popular.daemon.spec import Listen, Listener
@@ -149,7 +149,7 @@ def limit_children(config: Config) -> None:
     A master needs far less memory than a child may have, and blocks the signal of the other limit
     (daemon.master.loop).
     """
-    if "confinement" in config.variables and config.variables.text("confinement") != NO_WALLS:
+    if is_confined(config):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))    # memory has passwords and keys
     if "maxmemory" not in config.variables:    # a daemon of one process
         return

@@ -21,6 +21,7 @@ from popular.config.ini.text import render_ini
 from popular.config.setting import place
 from popular.config.store import Config, dump, gather, load, sound
 from popular.daemon.admin.reload import RESULT
+from popular.daemon.confinement import is_confined
 from popular.daemon.logs import TO_STDERR, open_sink
 from popular.daemon.master.listeners import Exchange, OwnPorts
 from popular.daemon.master.rings import StartRings
@@ -191,7 +192,7 @@ def _start(spec: Startable, startup: Startup, config: Config, rights: Rights, gi
     hand = HandOver(
         program=spec.name, version=VERSION, module=spec.import_name, config=dump(config, spec.schema),
         path=search_path(), prefix=sys.prefix, rights=rights, drops=os.geteuid() == 0,
-        capabilities=spec.capabilities, detached=not startup.foreground,
+        capabilities=spec.capabilities, is_confined=is_confined(config), detached=not startup.foreground,
         log_fd=sink.fileno(), pid_path=pidfile.path, pid_fd=pidfile.fd,
         ready_fd=startup.ready_fd, reserved=reserved, handles=tuple(map(Handle.of, listeners)),
         rings=tuple(map(Handle.of_ring, rings.clients)),

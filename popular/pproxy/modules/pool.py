@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from popular.daemon.child.accept import own_sockets
+from popular.daemon.confinement import most_processes
 from popular.daemon.master.loop import Master
+from popular.daemon.settings import SESSIONLIMIT
 from popular.pproxy.messages import CHANNEL_BROKEN, WORKER_OVERDUE
 from popular.pproxy.modules.worker import WorkerJob
 from popular.proc.child import Child, Inheritance
@@ -48,7 +50,7 @@ class WorkerPool:
         workers_end = self._doorbell.childrens_end
         master.watch.keep(workers_end)    # a hostile child could have workers ended
         walls = inheritance.walls.like()
-        walls.prepare(Policy(is_worker=True))
+        walls.prepare(Policy(is_worker=True, processes=most_processes(SESSIONLIMIT)))
         self._inheritance = replace(inheritance, walls=walls, doorbell=self._doorbell,
                                     statefile=StateFile(PROXY, MAX_WORKERS),
                                     masters_own=inheritance.masters_own.but(workers_end))
