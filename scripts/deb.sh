@@ -11,7 +11,7 @@ die() { echo "deb: $*" >&2; exit 1; }
 
 # Without build-essential, which nothing is compiled with.
 unmet() {
-    dpkg-checkbuilddeps -I debian/control 2>&1 | sed -n 's/.*Unmet build dependencies: //p' | sed 's/ *([^)]*)//g'
+    dpkg-checkbuilddeps -I debian/control 2>&1 | sed -n 's/.*[Uu]nmet build dependencies: //p' | sed 's/ *([^)]*)//g'
 }
 
 install() {
