@@ -16,7 +16,7 @@ BIN = $(VENV)/bin
 PYTEST = $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help venv venv-tests run test test-debian test-fast check lint types layers sizes check-generated bench bench-smoke fuzz faults man sample install dist deb clean
+.PHONY: help venv venv-tests run test test-debian test-systemd test-fast check lint types layers sizes check-generated bench bench-smoke fuzz faults man sample install dist deb clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,9 @@ test: venv-tests ## Run all tests, after getting what they need (ARGS="-k word" 
 
 test-debian: ## Run `make run ONCE=1` and `make test` on another Debian, as root (RELEASE=bookworm or trixie)
 	@sh scripts/test-debian.sh $(RELEASE)
+
+test-systemd: ## Boot systemd and run the package's daemons by their units, as root (RELEASE=bookworm or trixie)
+	@sh scripts/test-systemd.sh $(RELEASE)
 
 test-fast: venv-tests ## Run the tests that start no daemon
 	$(PYTEST) -q tests/unit tests/meta --ignore tests/meta/test_packaging.py $(ARGS)
