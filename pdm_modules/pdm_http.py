@@ -23,66 +23,21 @@ answered last is asked first.  Connections are kept; redirections are not follow
 """
 
 import re
-import ssl
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, ClassVar, cast
-from urllib.parse import urlsplit
+from typing import ClassVar, cast
 
 from popular.pdm import records
-from popular.pdm.api import UNKNOWN, Answer, Outcome, PdmError, PdmModule, Request
-from popular.pdm.drivers import driver
+from popular.pdm.api import UNKNOWN, Answer, Outcome, PdmModule, Request
+from popular.pdm.httpclient import HttpClient, HttpServer, Urls
 from popular.pdm.options import Addresses, File, Id, Options, Setting, String, Time, Values, secret, secret_rows
-from popular.pdm.timelimit import within
 
-MAX_BODY = 1 << 16        # octets of a body that is read, and dropped, to keep a connection
-MAX_VALUE = 4096          # octets of one header's value
+MAX_VALUE = 4096    # octets of one header's value
 
 _SPECIAL = re.compile(rb"[\0-\x20%]")    # ngx_escape_uri, NGX_ESCAPE_MAIL_AUTH
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _OURS = "x-popular-"
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """One URL, taken apart."""
-
-    url: str
-    is_tls: bool
-    host: str
-    port: int
-    path: str    # with the query
-
-
-@dataclass(frozen=True, slots=True)
-class Urls:
-    """URLs of HTTP servers, separated by commas."""
-
-    name: ClassVar[str] = "Urls"
-    wanted: ClassVar[str] = "a list of http:// or https:// URLs without a user, separated by commas"
-
-    def parse(self, text: str) -> tuple[Server, ...]:
-        """Read `URL,URL,…`."""
-        return tuple(self._server(word) for word in text.split(","))
-
-    def show(self, value: tuple[Server, ...]) -> str:
-        """Return the URLs."""
-        return ",".join(server.url for server in value)
-
-    def _server(self, url: str) -> Server:
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            raise ValueError(self.wanted) from None
-        if (parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.fragment
-                or not url.isascii() or not url.isprintable() or " " in url):
-            raise ValueError(self.wanted)
-        is_tls = parts.scheme == "https"
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return Server(url, is_tls, parts.hostname, port or (443 if is_tls else 80), path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,19 +99,17 @@ class Module(PdmModule):
             raise ValueError("header and secret, or header and secretfile, belong together")
         if header is not None and _TOKEN.fullmatch(header) is None:
             raise ValueError(f"header: {header!a} cannot be the name of a header")
-        self._headers: dict[str, str] = {}      # of every question
-        self._pools: list[tuple[Server, Any]] = []    # the one that has answered last first
-        self._urllib3: Any = None
+        self._headers: dict[str, str] = {}    # of every question
+        self._client: HttpClient | None = None
 
     def open(self) -> None:
         """Load urllib3, the certificates and the secret; connections are made by the questions."""
-        self._urllib3 = driver("urllib3", "urllib3")
         self._headers = {"User-Agent": "POPular", "Auth-Method": "plain", "Auth-Login-Attempt": "1"}
         header = self._values.optional_text("header")
         if header is not None:
             self._headers[header] = _latin(secret(self._values, "secret").encode())
-        servers = cast(tuple[Server, ...], self._values["url"])
-        self._pools = [(server, self._pool(server)) for server in servers]
+        self._client = HttpClient(cast(tuple[HttpServer, ...], self._values["url"]), self._values.seconds("timeout"),
+                                  self._values.optional_text("cafile"))
 
     def probe(self) -> None:
         """Ask for a user who does not exist."""
@@ -168,9 +121,8 @@ class Module(PdmModule):
 
     def close(self) -> None:
         """Close the connections."""
-        pools, self._pools = self._pools, []
-        for _, pool in pools:
-            pool.close()
+        if self._client is not None:
+            self._client.close()
 
     def describe(self) -> str:
         """Return the arguments; a secret that was given directly is masked."""
@@ -184,62 +136,12 @@ class Module(PdmModule):
         headers = {**self._headers, "Auth-User": _escaped(user), "Auth-Pass": _escaped(request.password),
                    "Auth-Protocol": request.protocol, "Client-IP": request.ip,
                    "X-POPular-Namespace": _escaped(request.namespace.encode("utf-8", "surrogateescape"))}
-        faults: list[str] = []
-        for turn, (server, pool) in enumerate(list(self._pools)):
-            try:
-                told = self._told(pool, server.path, headers, request.deadline)
-            except PdmError as why:
-                faults.append(f"{server.url}: {why}")
-                continue
-            self._pools.insert(0, self._pools.pop(turn))
-            try:
-                return self._answer(request, told)
-            except ValueError as why:
-                return Answer(Outcome.FAILED, why=f"{server.url}: {why}")
-        raise PdmError("; ".join(faults))
-
-    def _pool(self, server: Server) -> Any:
-        """Return what keeps the one connection to a server; raises PdmError."""
-        if not server.is_tls:
-            return self._urllib3.HTTPConnectionPool(server.host, server.port, maxsize=1)
+        assert self._client is not None, "open was not called"
+        reply = self._client.ask("GET", headers, request.deadline)
         try:
-            context = ssl.create_default_context(cafile=self._values.optional_text("cafile"))
-        except OSError as why:
-            raise PdmError(f"cafile: {why.strerror}") from None
-        if _is_address(server.host):
-            context.check_hostname = False    # urllib3 does it: its version 1.26 does not tell OpenSSL the address
-        return self._urllib3.HTTPSConnectionPool(server.host, server.port, maxsize=1, ssl_context=context)
-
-    def _told(self, pool: Any, path: str, headers: Mapping[str, str], deadline: float) -> dict[str, list[str]]:
-        """Return the headers of one server's answer, names in lower case; raises PdmError."""
-        made = pool.num_connections
-        ends = min(deadline, time.monotonic() + self._values.seconds("timeout"))
-        for is_last in (False, True):
-            try:
-                response = within(ends - time.monotonic(), ends, self._response, pool, path, headers)
-                break
-            except self._urllib3.exceptions.ProtocolError as why:
-                if is_last or pool.num_connections != made:
-                    raise PdmError(_reason(why)) from None
-                # the server has closed a kept connection, perhaps at this moment
-            except (self._urllib3.exceptions.HTTPError, OSError) as why:
-                raise PdmError(_reason(why)) from None
-        if not 200 <= response.status <= 299:    # nginx's own `return 204` is usual
-            raise PdmError(f"HTTP status {response.status}")
-        return {name.lower(): response.headers.getlist(name) for name in response.headers}
-
-    def _response(self, pool: Any, path: str, headers: Mapping[str, str]) -> Any:
-        """Send a question and receive the answer, with its body, of which nothing is kept."""
-        response = pool.urlopen("GET", path, headers=headers, retries=False, redirect=False, preload_content=False)
-        left = MAX_BODY
-        while left > 0:
-            octets = response.read(min(left, 4096), decode_content=False)
-            if not octets:
-                response.release_conn()
-                return response
-            left -= len(octets)
-        response.close()
-        return response
+            return self._answer(request, reply.headers)
+        except ValueError as why:
+            return Answer(Outcome.FAILED, why=f"{reply.server.url}: {why}")
 
     def _answer(self, request: Request, told: Mapping[str, list[str]]) -> Answer:
         """Return the answer that the headers make; raises ValueError if they make none."""
@@ -284,13 +186,6 @@ def _place(host: str, port: int) -> tuple[str, int]:
         return host.lower(), port
 
 
-def _is_address(host: str) -> bool:
-    try:
-        return bool(ip_address(host))
-    except ValueError:
-        return False
-
-
 def _only(told: Mapping[str, list[str]], name: str) -> str:
     """Return the value of a header, empty if there is none; raises ValueError for several, or a value too long."""
     values = told.get(name, [""])
@@ -309,17 +204,3 @@ def _escaped(octets: bytes) -> str:
 def _latin(octets: bytes) -> str:
     """Return octets as the text that http.client sends as these octets."""
     return octets.decode("latin-1")
-
-
-def _reason(why: BaseException) -> str:
-    """Return why a server could not be asked, without anything that it has sent."""
-    cause: BaseException | None = why
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate: {cause.verify_message or cause}"
-        if isinstance(cause, ValueError) and type(cause).__name__ == "CertificateError":    # of urllib3
-            return f"its certificate: {cause}"
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    return type(why).__name__
