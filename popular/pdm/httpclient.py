@@ -63,6 +63,7 @@ class HttpReply:
 @dataclass(frozen=True, slots=True)
 class _Question:
     method: str
+    query: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(repr=False)
 
@@ -88,13 +89,13 @@ class HttpClient:
             pool.close()
 
     def ask(self, method: str, headers: Mapping[str, str], deadline: float, body: bytes | None = None,
-            statuses: Container[int] = HTTP_SUCCESS) -> HttpReply:
+            statuses: Container[int] = HTTP_SUCCESS, query: str = "") -> HttpReply:
         """Ask the servers in turn until one answers with one of `statuses`, until `deadline` (time.monotonic).
 
-        A server may get the question twice, if it closes a kept connection at this moment.  Redirections are not
-        followed.  Raises PdmError, which tells nothing that was sent or received.
+        `query` is appended to their paths.  A server may get the question twice, if it closes a kept connection at this
+        moment.  Redirections are not followed.  Raises PdmError, which tells nothing that was sent or received.
         """
-        question, faults = _Question(method, headers, body), list[str]()
+        question, faults = _Question(method, query, headers, body), list[str]()
         for turn, (server, pool) in enumerate(list(self._pools)):
             try:
                 reply = self._reply(server, pool, question, deadline)
@@ -140,8 +141,8 @@ class HttpClient:
 
     def _response(self, pool: Any, path: str, question: _Question) -> tuple[Any, bytes]:
         """Send a question and receive the answer, with one octet more of its body than is taken."""
-        response = pool.urlopen(question.method, path, question.body, question.headers, retries=False, redirect=False,
-                                preload_content=False)
+        response = pool.urlopen(question.method, path + question.query, question.body, question.headers, retries=False,
+                                redirect=False, preload_content=False)
         body = b""
         while len(body) <= self._max_body:
             octets = response.read(min(self._max_body + 1 - len(body), _CHUNK), decode_content=False)
