@@ -76,10 +76,18 @@ class Channel:
             raise PdmError("the PDM worker has died")
         return answer
 
-    def take(self) -> tuple[bytes, socket.socket] | None:
-        """Return a question and the socket for its answer; None if another worker was quicker, or nobody waits for it.
+    def tell(self, packet: bytes) -> bool:
+        """Send what needs no answer, without waiting; return False if that is not possible now."""
+        try:
+            self.asks.send(packet, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError:    # no room, or no workers any more
+            return False
+        return True
 
-        Raises EOFError if there is nobody left who could ask, and OSError.
+    def take(self) -> tuple[bytes, socket.socket | None] | None:
+        """Return a packet and the socket for its answer; None if another worker was quicker, or nobody waits for it.
+
+        Without a socket, it needs no answer.  Raises EOFError if there is nobody left who could ask, and OSError.
         """
         try:
             packet, ancillary, _, _ = self.works.recvmsg(MAX_PACKET, _RIGHTS, socket.MSG_CMSG_CLOEXEC)
@@ -90,7 +98,7 @@ class Channel:
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) and len(data) == _FD.size:
                 return _with_socket(packet, *_FD.unpack(data))
-        return None
+        return None if ancillary else (packet, None)
 
     def is_waiting(self) -> bool:
         """Tell whether there is a question that no worker has taken yet."""

@@ -24,7 +24,7 @@ from popular.statefile.slot import session_key
 
 _LEAVING_SECONDS = 0.5    # for a session that the client has just ended
 _EMPTY_MAILBOX = "0 messages (0 octets)"
-_WRONG = "Authentication failed"
+REFUSAL = "Authentication failed"
 BROKEN = "Temporary problem, please try again later"
 
 
@@ -47,6 +47,7 @@ class LoginAttempt:
         self.client = str(session.peer)
         self.route: Route | None = None
         self.pdm = ""          # the module that named it
+        self.verdict: Outcome | None = None    # of all modules
         self.mailbox = 0       # the key of the mailbox that the user has logged in to; 0: none, or a master session
         self.outcome: ProxyOutcome | None = None    # None: not logged in
 
@@ -59,6 +60,7 @@ class LoginAttempt:
         verdict = self.session.child.lend(self.chain.check, Request(
             user=self.user, password=password, ip=self.session.peer.host,
             protocol="pop3", namespace=self.vserv.namespace, vserv=self.vserv.ident))
+        self.verdict = verdict.outcome
         for step in verdict.steps:
             self.count_step(step)
         who = {"user": self.user, "namespace": self.vserv.namespace, "pdm": verdict.module}
@@ -88,7 +90,7 @@ class LoginAttempt:
                 raise LoginRefused(BROKEN, code="SYS/TEMP", why=verdict.why)
         self.slot.count("logins_refused")
         self.log.note(messages.LOGIN_REFUSED, **who, client=self.client, why=verdict.why or verdict.outcome.value)
-        raise LoginRefused(_WRONG, code="AUTH", why=verdict.why, is_guess=True)
+        raise LoginRefused(REFUSAL, code="AUTH", why=verdict.why, is_guess=True)
 
     def count_step(self, step: Step) -> None:
         """Count a question to a module, or an answer from the cache; log one that is stale."""

@@ -15,6 +15,8 @@ from popular.net.listen import resolve
 from popular.pdm.runner import reason
 from popular.pdm.timelimit import TimeUp, limited
 from popular.pproxy.modules.configured import configured_module
+from popular.pproxy.policy.configured import policies_of
+from popular.pproxy.policy.terms import PolicyTerms
 from popular.pproxy.settings import SCHEMA
 from popular.pproxy.spec import SPEC, records_clients
 from popular.unix.rights import own_rights
@@ -41,6 +43,7 @@ def attempt(config: Config, findings: Findings, deep: bool) -> None:
             findings.faults.append(Mistake(place("pdm", item.ident), f"module {item.values.text('module')}: {why}"))
     if why := sound(lambda: why_not_recorded(config), ""):
         findings.faults.append(Mistake(place("pproxy", "smtpafterpopfile"), why))
+    findings.faults += gather(partial(why_no_policy, terms) for terms in set(policies_of(config).values()))
     findings.faults += gather(partial(shut_out, item) for item in config.items("vserv"))
     for cls in ("backend", "pdm"):
         if config.items("vserv") and not config.items(cls):
@@ -54,6 +57,17 @@ def shut_out(item: Item) -> list[Mistake]:
         return []
     return [Mistake(place("vserv", item.ident, "plaintextauth"),
                     "plaintextauth = off takes passwords under TLS only, and tls is off: nobody can log in")]
+
+
+def why_no_policy(terms: PolicyTerms) -> list[Mistake]:
+    """Return why a policy server could not be asked, apart from the server itself."""
+    from popular.pproxy.policy.server import want_askable
+
+    try:
+        want_askable(terms)
+    except PdmError as why:
+        return [Mistake(place("pproxy", "policyurl"), str(why))]
+    return []
 
 
 def why_not_recorded(config: Config) -> str:

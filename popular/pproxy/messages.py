@@ -74,6 +74,14 @@ SMTP_NOT_RECORDED = Message(
     "The database of SMTP after POP could not be made (then client is empty), or a client that logged in could not be "
     "added to it, and mail from them may be refused until their next login.  Check the disk, the permissions of the "
     "folder, and which process keeps the database locked.  Logged at most once a minute.")
+POLICY_FAILED = Message(
+    0x0254, ADM, "policy_failed", "url why",
+    "The policy server was not heard, or not understood: logins go on without it, or are not reported to it.  Logged "
+    "at most once a minute; the counter policy_failed counts such logins.  Repair the server, or fix what `why` names.")
+POLICY_REFUSED = Message(
+    0x0255, ERR, "policy_refused", "user namespace client why",
+    "The policy server refused a login, whose password was not checked; `why` is its message.  Nothing to do, if it is "
+    "right.  Limited by `peerlines`.")
 PDM_OUTPUT = Message(
     0x0260, ADM, "pdm_output", "module line of text",
     "A database module, or what it uses, wrote to standard output or standard error while it answered a login: this is "

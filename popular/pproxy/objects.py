@@ -24,6 +24,7 @@ from popular.pop3 import capability
 from popular.pproxy.health import HealthTerms
 from popular.pproxy.limits.configured import client_limits
 from popular.pproxy.limits.clients import ClientLimits
+from popular.pproxy.policy.terms import PolicyUrl
 from popular.pproxy.userformat import NameForm, UserFormat
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ VSERV = ObjectClass("vserv", "Virtual servers: addresses that clients connect to
       for name in ("addresssessions", "networksessions", "addressrate", "networkrate")),
     *(Setting(name, Int(0, 10_000), None, "Overrides the variable of this name.")
       for name in ("usersessions", "maxfailures")),
+    Setting("policyurl", PolicyUrl(), None, "Overrides the variable of this name; none: nobody is asked.",
+            root_only=True),
 ))
 
 BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes; database modules name them by id.", (

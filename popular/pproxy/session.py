@@ -5,6 +5,7 @@ What the client has sent ahead is kept through every change of state and is rela
 """
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from popular.config.store import Config
@@ -38,7 +39,8 @@ class ProxySession:
     """One client of the proxy."""
 
     def __init__(self, config: ProxyConfig, chain: Chain, session: Session, vserv: Vserv,
-                 recorder: "Recorder | None" = None, guard: LoginGuard | None = None) -> None:
+                 recorder: "Recorder | None" = None, guard: LoginGuard | None = None,
+                 attempt: Callable[..., LoginAttempt] = LoginAttempt) -> None:
         self.config = config
         self.chain = chain
         self.session = session
@@ -54,6 +56,7 @@ class ProxySession:
         self.recorder = recorder if vserv.smtpafterpop else None
         self.unrecorded = False    # the client may send mail, but is not recorded yet
         self.guard = guard         # None: failed logins have no limit here
+        self.attempt = attempt     # what makes an attempt to log in
 
     def run(self) -> None:
         """Serve the client; raises Gone if they leave or misbehave."""
@@ -101,7 +104,7 @@ class ProxySession:
                 return None
             asked = time.monotonic()
             user = self.vserv.userformat.applied(credentials.user)
-            self.login = LoginAttempt(self.config, self.chain, self.session, self.vserv, user)
+            self.login = self.attempt(self.config, self.chain, self.session, self.vserv, user)
             self.slot.call_user(user)
             if self.guard is not None and not self.guard.may_try(self.vserv.namespace, user):
                 self.refuse_unchecked(user)

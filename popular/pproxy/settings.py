@@ -10,6 +10,7 @@ from popular.daemon.settings import CONFINEMENT_ROWS, METRICS_ROWS, POOL_ROWS, S
 from popular.networks import Networks, PrefixLengths
 from popular.paths import CAPADIR, SMTPFILE
 from popular.pproxy.objects import CLASSES
+from popular.pproxy.policy.terms import POLICY_ROWS
 
 _LOGIN_ROWS = (
     Setting("authtimeout", Time(0, 3600), 120.0,
@@ -125,5 +126,5 @@ _SMTP_ROWS = (
 
 SCHEMA = Schema("pproxy", (
     *process_rows("pproxy"), *CONFINEMENT_ROWS, *POOL_ROWS, *METRICS_ROWS, *_PORT_ROWS, *_LOGIN_ROWS, *_CLIENT_ROWS,
-    *_BACKEND_ROWS, *_PDM_ROWS, *_SMTP_ROWS),
+    *POLICY_ROWS, *_BACKEND_ROWS, *_PDM_ROWS, *_SMTP_ROWS),
     CLASSES, purpose="POP3 proxy: finds out who a client is and where their mail is, and connects them to it.")

@@ -5,7 +5,7 @@ Read by the starter and run in the master; lean, because every child has what is
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -32,11 +32,13 @@ from popular.pdm.secrets import DRIVERS
 from popular.pproxy.commands import commands
 from popular.pproxy.limits.clients import AreTooMany, ClientCounts, count_in, keys_counted
 from popular.pproxy.limits.configured import denied_by_file
+from popular.pproxy.login import LoginAttempt
 from popular.pproxy.messages import CLIENT_LIMITED, SHUTDOWN_PROXY
 from popular.pproxy.modules.configured import configured_module
 from popular.pproxy.modules.keeper import WorkerKeeper
 from popular.pproxy.modules.output import ModuleOutput
 from popular.pproxy.objects import ProxyConfig, proxy_config, sid_prefix, unusable
+from popular.pproxy.policy.configured import policies_of, policy_mistakes
 from popular.pproxy.rehearsal import ProxyStage
 from popular.pproxy.screen.keeper import Reports, ScreenKeeper
 from popular.pproxy.screen.process import ClientScreen, Keys, Terms
@@ -50,6 +52,7 @@ from popular.unix.walls import Policy
 if TYPE_CHECKING:
     from popular.daemon.master.loop import Master
     from popular.pproxy.modules.worker import WorkerJob
+    from popular.pproxy.policy.hook import PolicyHook
     from popular.pproxy.recorder import Recorder
 
 _GRACE = 5.0           # seconds that a child has to answer its master
@@ -67,6 +70,7 @@ class _Proxy:
     log: Log
     recorder: "Recorder | None" = None    # of clients that may send mail; None: no client was ever to be recorded
     clients: ClientCounts | None = None    # None: they have no limits
+    hooks: "Mapping[str, PolicyHook]" = field(default_factory=dict)    # of virtual servers that have a policy server
 
     def admit(self, owner: str, peer: Endpoint, child: Child) -> bool:
         """Tell whether a client may connect; count and log it if not."""
@@ -100,7 +104,9 @@ class _Proxy:
                          maxline=config.maxline) as session:
                 vserv = config.vservs[connection.owner]
                 guard = self.clients.guard(vserv.limits, *child.slot.client_keys) if self.clients else None
-                story = ProxySession(config, self.chain, session, vserv, self.recorder, guard)
+                hook = self.hooks.get(connection.owner)
+                story = ProxySession(config, self.chain, session, vserv, self.recorder, guard,
+                                     hook.attempt if hook else LoginAttempt)
                 story.run()
             if story.unrecorded:    # now no client waits any more
                 story.record_late()
@@ -145,6 +151,7 @@ def check(config: Config) -> list[Mistake]:
     return gather([
         partial(pool_mistakes, config),
         partial(_variable_mistakes, config),
+        partial(policy_mistakes, config),
         partial(_file_mistakes, config),
         *(partial(_backend_mistakes, item, config) for item in config.items("backend")),
         *(partial(unusable, item, config) for cls in ("vserv", "backend") for item in config.items(cls)),
@@ -226,19 +233,23 @@ def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     modules = [configured_module(item, config) for item in config.items("pdm")]
     workers: WorkerJob | None = None
     asked: Sequence[Asked] = modules
-    if any(module.blocking for module in modules):
-        from popular.pproxy.modules import remote    # here, because without such modules every fork would copy it
+    policies = policies_of(config)
+    hooks: "Mapping[str, PolicyHook]" = {}
+    if policies or any(module.blocking for module in modules):
+        from popular.pproxy.modules import remote    # here, because otherwise every fork would copy it in vain
 
         limit = login_limit(config)
         workers = remote.work_of_workers(modules, config, log, former.workers if isinstance(former, ProxyJob) else None,
-                                         None if limit.may_wait else limit.ask_after + limit.answer_within)
+                                         None if limit.may_wait else limit.ask_after + limit.answer_within, policies)
         asked = remote.stand_ins(modules, workers)
+        hooks = remote.policy_hooks(workers)
     chain = Chain(asked, config.variables.seconds("pdmtimeout"), log.note, ModuleOutput(log))
     tls = load_tls("vserv", config.items("vserv"), tls_of(former), log)
     note_ending(tls, log)
     known = former if isinstance(former, ProxyJob) and former.admission is not None else None
     clients = known.proxy.clients if known else ClientCounts()
-    proxy = _Proxy(proxy_config(config, tls), chain, log, find_recorder(config, log, former), clients)
+    proxy = _Proxy(proxy_config(config, tls), chain, log, find_recorder(config, log, former), clients,
+                   hooks)
     door = known.admission.door if known and known.admission else Door()
     folders = {folder for module in modules if not module.blocking for folder in module.writes}
     if records_clients(config):

@@ -7,6 +7,7 @@ from popular.config.netkinds import NetworkList, Prefixes
 from popular.config.setting import Setting
 from popular.errors import UsageError
 from popular.pproxy.commands import commands
+from popular.pproxy.policy.terms import PolicyUrl
 from popular.pproxy.settings import SCHEMA
 from popular.pserv.commands import commands as pserv_commands
 from popular.pserv.settings import SCHEMA as PSERV
@@ -56,6 +57,8 @@ def another(row: Setting) -> str:
             return "192.0.2.0/24"
         case Prefixes():
             return "16 32"
+        case PolicyUrl():
+            return "https://policy.example.org/?x=1&"
     raise AssertionError(row)
 
 

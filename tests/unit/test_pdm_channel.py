@@ -81,7 +81,7 @@ def test_no_descriptor_is_left_of_hostile_packets(channel: Channel) -> None:
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
             channel.asks.sendmsg([packet], rights)
             taken = channel.take()
-            if taken is not None:
+            if taken is not None and taken[1] is not None:
                 taken[1].close()
         assert channel.take() is None, "another worker was quicker"
     assert len(os.listdir("/proc/self/fd")) == before
@@ -155,6 +155,7 @@ def test_a_module_that_is_asked_elsewhere(channel: Channel, reply: bytes, wanted
         while (taken := channel.take()) is None:
             time.sleep(0.001)
         packet, sock = taken
+        assert sock is not None
         asked.append(Question.unpacked(packet))
         with sock:
             if reply:

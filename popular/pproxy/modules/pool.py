@@ -78,7 +78,7 @@ class WorkerPool:
                 self._pool.adopt(_no_work, _limits(0))
             else:
                 self._pool.adopt(self._work(job), _limits(size),
-                                 LoginLimit(job.timeout + _OVERDUE_SECONDS, _OVERDUE_SECONDS))
+                                 LoginLimit(job.longest + _OVERDUE_SECONDS, _OVERDUE_SECONDS))
             if wanted != self._has:
                 self._pool.retire_old()
             self._has, self._size = wanted, size

@@ -13,7 +13,9 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from popular.log.writer import Log
 from popular.pdm.api import Answer, Outcome, PdmModule
@@ -22,8 +24,12 @@ from popular.pdm.channel import Channel
 from popular.pdm.question import MAX_PACKET, QuestionKind, Question, pack_answer
 from popular.pdm.runner import ModuleRunner
 from popular.pproxy.modules.output import ModuleOutput
+from popular.pproxy.policy.question import POLICY_MARK
 from popular.proc.child import Child, ChildState
 from popular.unix.signals import IGNORED, set_handler
+
+if TYPE_CHECKING:
+    from popular.pproxy.policy.server import PolicyServers
 
 MAX_QUESTIONS = 10_000    # after which a worker is replaced: drivers and their libraries may leak
 
@@ -38,15 +44,20 @@ class WorkerJob:
     """The work of all PDM workers of one configuration."""
 
     def __init__(self, modules: Sequence[PdmModule], channel: Channel, timeout: float, linger: float | None,
-                 log: Log, cache: AnswerCache | None = None) -> None:
-        """Ask `modules` what comes over `channel`, and keep the answers in `cache`; times are in seconds.
+                 log: Log, cache: AnswerCache | None = None, policies: "PolicyServers | None" = None) -> None:
+        """Ask `modules` and `policies` what comes over `channel`; times are in seconds.
 
-        After the master's death a worker stays for `linger`; None: until nobody is left who could ask.
+        Answers of modules are kept in `cache`.  After the master's death a worker stays for `linger`; None: until
+        nobody is left who could ask.
         """
         self.channel = channel
         self.cache = cache
         self.timeout = timeout
-        self.digests = tuple((module.ident, module.digest) for module in modules)    # what makes two jobs the same
+        self.longest = max(timeout, policies.timeout if policies else 0.0)    # of all questions
+        self.policies = policies
+        # what makes two jobs the same
+        self.digests = (*((module.ident, module.digest) for module in modules),
+                        *(policies.policies.items() if policies else ()))
         self._linger = linger
         self._failed: set[str] = set()    # ids of the modules whose last answer was a failure
         # The child that asks logs failures, with its session; what modules write is logged here.
@@ -60,6 +71,8 @@ class WorkerJob:
         child.title("pdm worker")
         for runner in self._runners.values():
             runner.prepare()    # loading a driver may take longer than a question has time
+        if self.policies is not None:
+            self.policies.prepare()
         questions = _Questions(self.channel, child, self._linger)
         for _ in range(MAX_QUESTIONS):
             taken = questions.next()
@@ -70,24 +83,36 @@ class WorkerJob:
             child.report(ChildState.IDLE)
         for runner in self._runners.values():
             runner.close()
+        if self.policies is not None:
+            self.policies.close()
         return 0
 
-    def serve(self, packet: bytes, reply: socket.socket) -> None:
+    def serve(self, packet: bytes, reply: socket.socket | None) -> None:
         """Answer the question in a packet, unless it cannot be read, or nobody waits for the answer any more."""
-        with reply:
+        with reply or nullcontext():
             try:
-                question = Question.unpacked(packet)
+                if self.policies is not None and packet.startswith(POLICY_MARK):
+                    answer = self.policies.reply(packet)
+                else:
+                    answer = self._reply(packet) if reply is not None else None
             except ValueError:    # a hostile child
                 return
-            if time.monotonic() >= question.request.deadline:
+            if answer is None or reply is None:
                 return
-            answer = pack_answer(self._answer(question))
-            if len(answer) > MAX_PACKET:
-                answer = pack_answer(Answer(Outcome.FAILED, why=f"its answer has more than {MAX_PACKET} octets"))
             try:
                 reply.send(answer, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
             except OSError:    # gone
                 pass
+
+    def _reply(self, packet: bytes) -> bytes | None:
+        """Return the answer to a question to a module; None: it comes too late.  Raises ValueError."""
+        question = Question.unpacked(packet)
+        if time.monotonic() >= question.request.deadline:
+            return None
+        answer = pack_answer(self._answer(question))
+        if len(answer) > MAX_PACKET:
+            answer = pack_answer(Answer(Outcome.FAILED, why=f"its answer has more than {MAX_PACKET} octets"))
+        return answer
 
     def _answer(self, question: Question) -> Answer:
         runner = self._runners.get(question.module)
@@ -135,7 +160,7 @@ class _Questions:
         for fd in child.wake_fds:
             self._epoll.register(fd, select.EPOLLIN)
 
-    def next(self) -> tuple[bytes, socket.socket] | None:
+    def next(self) -> tuple[bytes, socket.socket | None] | None:
         """Return a question, or None if it is time to leave."""
         _, death = self._child.wake_fds
         while True:
