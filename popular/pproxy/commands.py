@@ -4,6 +4,7 @@ Functions over the frozen Config; they run in the master.  Raise UsageError.
 """
 
 import shlex
+from collections.abc import Sequence
 
 from popular.config.store import FROM_COMMAND, unknown_item, with_item
 from popular.control.grammar import CommandSet, CommandArguments, join_words
@@ -11,6 +12,9 @@ from popular.daemon.admin import capa, objectcommands
 from popular.daemon.admin.commands import commands as common
 from popular.daemon.admin.context import CommandContext, Commands, Result, Steered
 from popular.errors import UsageError
+from popular.networks import ClientAddress
+from popular.pproxy.limits.clients import keys_counted
+from popular.pproxy.limits.inspection import client_line
 from popular.pproxy.modules.configured import describe
 from popular.pproxy.routing import find_user
 from popular.pproxy.userformat import name_asked
@@ -188,20 +192,67 @@ def user_find(context: CommandContext, given: CommandArguments) -> Result:
 
 
 @commands.add("user forget <user>", "Drop the answers about a user from the cache, in all namespaces: the next login "
-              "asks the database. As with user find, userformat is applied to the name.")
+              "asks the database. Forget their failed logins, which all clients together had. As with user find, "
+              "userformat is applied to the name.")
 def user_forget(context: CommandContext, given: CommandArguments) -> Result:
     """Forget one user; running sessions continue."""
     user = given.word("user")
-    spaces = {item.values.text("namespace") for item in context.config.items("vserv")}
-    names = {user, *(name_asked(context.config, user, space) for space in spaces)}
+    names = _names_of(context, user)
 
     def forget(master: Steered) -> None:
         workers = master.job.workers
         if workers is not None and workers.cache is not None:
-            for name in names:
+            for name in {user, *(name for _, name in names)}:
                 workers.cache.forget(name)
+        _forgive(master, None, names)
 
     return Result("forgotten", effect=forget)
+
+
+@commands.add("client show <address> [user]", "Show for each virtual server whether a client at an address is served, "
+              "why not, and how near it is to each limit; with a user, also whether their password is checked there.")
+def client_show(context: CommandContext, given: CommandArguments) -> Result:
+    """Show what the limits say now."""
+    address, user = _address(given), given.word("user")
+    proxy, others = context.job.proxy, context.sessions.clients()
+    names = dict(_names_of(context, user)) if user else {}
+    return Result(lines=tuple(
+        f"{vserv.ident} " + client_line(proxy.clients, vserv.limits, address, others, vserv.namespace,
+                                        names.get(vserv.namespace, ""))
+        for vserv in proxy.config.vservs.values()))
+
+
+@commands.add("client forget <address> [user]", "Forget the failed logins of an address and its network; with a user, "
+              "also theirs, there and everywhere. Then they may log in again at once.")
+def client_forget(context: CommandContext, given: CommandArguments) -> Result:
+    """Forget one client; what else is counted stays."""
+    address, user = _address(given), given.word("user")
+    names = _names_of(context, user) if user else []
+    return Result("forgotten", effect=lambda master: _forgive(master, address, names or [("", "")]))
+
+
+def _address(given: CommandArguments) -> str:
+    """Return the address that a command names."""
+    address = given.word("address")
+    try:
+        ClientAddress.of(address)
+    except ValueError as why:
+        raise UsageError(str(why)) from why
+    return address
+
+
+def _names_of(context: CommandContext, user: str) -> list[tuple[str, str]]:
+    """Return the namespaces of all virtual servers, each with the name of the user there."""
+    spaces = dict.fromkeys(item.values.text("namespace") for item in context.config.items("vserv"))
+    return [(space, name_asked(context.config, user, space)) for space in spaces]
+
+
+def _forgive(master: Steered, address: str | None, names: Sequence[tuple[str, str]]) -> None:
+    """Forget failed logins at an address, and those of a user by each of their names."""
+    proxy = master.job.proxy
+    for vserv in proxy.config.vservs.values():
+        keys = (0, 0) if address is None else keys_counted(vserv.limits, address)
+        proxy.clients.forgive(vserv.limits, keys, names)
 
 
 @commands.add("prng [words...]", "Does nothing; for old rc files.")

@@ -21,6 +21,10 @@ class FakeSessions:
         """Return their ids; the user of each is what stands before its dash."""
         return [sid for sid in self.sids if wanted.get("user", sid[0]) == sid[0]]
 
+    def clients(self) -> list[str]:
+        """Return their addresses."""
+        return ["192.0.2.1"] * len(self.sids)
+
     def kill_all(self, wanted: Mapping[str, str]) -> int:
         """Strike some out."""
         return sum(self.kill(sid) for sid in self.lines(wanted))

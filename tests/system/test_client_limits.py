@@ -121,6 +121,45 @@ def test_failed_logins_of_an_address(daemon: Daemon, pop: Pop) -> None:
     assert [f"client='{FAR}:" in line for line in daemon.log_lines("login_unchecked")] == [True, True]
 
 
+def test_an_administrator_helps_who_is_locked_out(daemon: Daemon, pop: Pop) -> None:
+    def shown(address: str, user: str = "") -> dict[str, str]:
+        [reply] = tell(daemon, f"client show {address} {user}")
+        [line] = [line for line in reply.lines if line.startswith("main ")]
+        return {"main": line.split()[1], **dict(word.split("=") for word in line.split()[2:])}
+
+    tell(daemon, "set maxfailures 3")
+    pop(daemon.endpoint(), source=HERE).greeting()
+    for _ in range(3):
+        assert pop(daemon.endpoint(), source=HERE).login(XENIA, "wrong").startswith(WRONG)
+    found = shown(HERE, XENIA)
+    assert (found["main"], found["why"], found["password"]) == ("refused", "failed_logins", "not-checked")
+    assert 2 < float(found["failed_logins"].removesuffix("/3")) <= 3
+    assert (found["known"], found["address"], found["network"]) == ("no", "4/10", "4/25")
+    assert pop(daemon.endpoint(), source=HERE).rest() == REFUSED
+    tell(daemon, f"client forget {HERE}")
+    assert pop(daemon.endpoint(), source=HERE).login(XENIA, PASSWORD).startswith(EMPTY)
+    assert shown(HERE)["main"] == "served" and shown(HERE)["failed_logins"] == "0/3"
+
+    for _ in range(3):
+        assert pop(daemon.endpoint(), source=HERE).login(XENIA, "wrong").startswith(WRONG)
+    found = shown(HERE, XENIA)
+    assert (found["main"], found["known"], found["password"], found["user_known_here"]) == (
+        "served", "yes", "not-checked", "yes")
+    tell(daemon, f"client forget {HERE}")
+    assert pop(daemon.endpoint(), source=HERE).login(XENIA, PASSWORD) == UNCHECKED, "their own tries are over there"
+    tell(daemon, f"client forget {HERE} {XENIA}")
+    assert pop(daemon.endpoint(), source=HERE).login(XENIA, PASSWORD).startswith(EMPTY)
+
+    assert float(shown(FAR, XENIA)["user_failed"].removesuffix("/30")) == 0
+    assert pop(daemon.endpoint(), source=FAR).login(XENIA, "wrong").startswith(WRONG)
+    tell(daemon, f"user forget {XENIA}")
+    found = shown(FAR, XENIA)
+    assert found["user_failed"] == "0/30" and found["failed_logins"] != "0/3", "the address is not forgotten"
+    for address in ("localhost", "1.2.3", "1.2.3.4.5"):
+        assert "not a numeric address" in refused(daemon, f"client show {address}").text
+        assert "not a numeric address" in refused(daemon, f"client forget {address}").text
+
+
 def test_whoever_is_exempt_has_no_limit(daemon: Daemon, pop: Pop, come: Callable[[str], bytes]) -> None:
     tell(daemon, "set maxfailures 1", "set addresssessions 1", "set addressrate 1", "set exempt 127.0.2.0/24")
     for _ in range(3):

@@ -3,16 +3,18 @@
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from popular.addresses import Endpoint
 from popular.config.netkinds import NetworkList
-from popular.networks import PrefixLengths
+from popular.networks import ClientAddress, PrefixLengths
 from popular.pproxy.limits.clients import (
     ADDRESS, ADDRESS_RATE, DENIED, GUESSES, NETWORK, NETWORK_RATE, STALL_SECONDS, ClientCounts, ClientLimits, count_in,
     keys_counted)
 from popular.pproxy.limits.guesses import CROWD
+from popular.pproxy.limits.inspection import client_line
 from popular.pproxy.limits.levels import Levels
 from popular.statefile.layout import PROXY, CountedBy, SessionState
 from popular.statefile.slot import ChildSlot, session_key
@@ -268,3 +270,37 @@ def test_ipv6_addresses_of_one_prefix_are_one(clock: list[float]) -> None:
     assert GUARDED.addressprefix == PrefixLengths(32, 64)
     clients = ClientCounts()
     assert sum(guess(clients, f"2001:db8::{number:x}") for number in range(1, 50)) == MOST
+
+
+# What administrators see
+
+@pytest.mark.parametrize("changed, events, others, shown", [
+    ({}, 0, 0, "served failed_logins=0/10 address_rate=0/5 network_rate=0/8 address=0/3 network=0/4 "
+               "network_failed_logins=0/100 known=no"),
+    ({"deny": "192.0.2.0/24"}, 0, 0, "refused why=denied"),
+    ({"exempt": "192.0.2.0/24"}, 5, 5, "served exempt=yes"),
+    ({}, 5, 0, "refused why=address_rate failed_logins=0/10 address_rate=5/5 network_rate=5/8 address=0/3 network=0/4 "
+               "network_failed_logins=0/100 known=no"),
+    ({"addressrate": 0}, 8, 0, "refused why=network_rate failed_logins=0/10 address_rate=0/0 network_rate=8/8 "
+                               "address=0/3 network=0/4 network_failed_logins=0/100 known=no"),
+    ({}, 0, 3, "refused why=address failed_logins=0/10 address_rate=0/5 network_rate=0/8 address=3/3 network=3/4 "
+               "network_failed_logins=0/100 known=no"),
+    ({"addresssessions": 0, "maxfailures": 0}, 0, 4,
+     "refused why=network failed_logins=0/0 address_rate=0/5 network_rate=0/8 address=4/0 network=4/4 "
+     "network_failed_logins=0/0 known=no"),
+])
+def test_what_is_shown_of_a_client_is_what_happens(clock: list[float], slots: Callable[[int], ChildSlot],
+                                                   changed: dict[str, object], events: int, others: int,
+                                                   shown: str) -> None:
+    counts = ClientCounts()
+    lists = {name: NetworkList().parse(text) for name, text in changed.items() if isinstance(text, str)}
+    limits = replace(ClientLimits(addressrate=5, networkrate=8, addresssessions=3, networksessions=4, maxfailures=10),
+                     **{**changed, **lists})    # type: ignore[arg-type]
+    for number in range(others):
+        for by, key in zip(CountedBy, limits.keys(ClientAddress.of(HERE))):
+            slots(number).count_by(by, key)
+    for _ in range(events):
+        assert not counts.objection(limits, HERE, lambda by, key, most: False)
+    assert client_line(counts, limits, HERE, [HERE] * others + [FAR], "main", "") == shown
+    why = counts.objection(limits, HERE, count_in(slots(7)))
+    assert shown.startswith(f"refused why={why}" if why else "served")

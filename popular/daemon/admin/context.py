@@ -28,6 +28,9 @@ class Sessions(Protocol):
     def lines(self, wanted: Mapping[str, str]) -> Sequence[str]:
         """Return one line for each session with the `wanted` values."""
 
+    def clients(self) -> Sequence[str]:
+        """Return the addresses of the clients of all sessions."""
+
     def kill(self, sid: str) -> bool:
         """End the session `sid`; return False if there is none."""
 
@@ -70,6 +73,7 @@ class CommandContext:
     base: Config                                   # from the INI file and the command line, as last read
     tls: Mapping[str, Tls] = field(default_factory=dict)    # of owners of listeners
     walls: Walls = field(default_factory=Walls)    # of children
+    job: Any = None                                # the work of the children, by its program
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,7 +171,7 @@ class Control:
         for listener in master.listeners:
             listening.setdefault(listener.owner, []).append(listener.endpoint)
         return CommandContext(master.config, master.spec.schema, self._commands, listening, master.sessions,
-                              master.base, tls_of(master.job), master.walls)
+                              master.base, tls_of(master.job), master.walls, master.job)
 
     def _refuse(self, source: str, shown: str, why: PopularError | OSError) -> ControlAnswer:
         """Log and answer a command that was not carried out."""

@@ -31,6 +31,10 @@ class LiveSessions:
                 for row, fields in ((row, self._fields(row, now)) for row in self._supervisor.sessions())
                 if _has(fields, wanted)]
 
+    def clients(self) -> list[str]:
+        """Return the addresses of the clients of all sessions."""
+        return [row.client.host for row in self._supervisor.sessions() if row.client is not None]
+
     def kill(self, sid: str) -> bool:
         """End the session `sid` at once; return False if there is none."""
         pid = self._supervisor.find(sid)

@@ -4,7 +4,7 @@ The order: lists; `exempt` networks, for which nothing else counts; failed login
 A connection that is refused counts for none of them.  Raises nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from popular.networks import Networks, ClientAddress, PrefixLengths
@@ -88,6 +88,18 @@ class ClientCounts:
         if not limits.maxfailures or not address:
             return None
         return LoginGuard(self._guesses, address, network, limits.maxfailures, limits.failuretime)
+
+    def forgive(self, limits: ClientLimits, keys: tuple[int, int], names: Iterable[tuple[str, str]]) -> None:
+        """Forget the failed logins of an address and its network (0: of none), and of users with their namespaces."""
+        guard = LoginGuard(self._guesses, *keys, limits.maxfailures, limits.failuretime)
+        for namespace, user in names:
+            guard.forgive(namespace, user)
+
+    def connections(self, limits: ClientLimits, keys: tuple[int, int]) -> tuple[float, float]:
+        """Return how many new connections of an address and of its network count now."""
+        address, network = (self._rates.level(key, _MINUTE / most) if most else 0.0
+                            for key, most in zip(keys, (limits.addressrate, limits.networkrate)))
+        return address, network
 
     def stalled(self, network: int) -> None:
         """Note that a client of a network was given a child and did not log in until others needed it."""

@@ -9,6 +9,8 @@ Nothing here depends on whether a user exists.
 Everything is forgotten at the daemon's end and in an upgrade.  Raises nothing.
 """
 
+from dataclasses import dataclass
+
 from popular.pproxy.limits.levels import Levels
 from popular.statefile.slot import session_key
 
@@ -32,6 +34,19 @@ class Guesses:
         """Tell whether an address has no try left, and nobody has ever logged in from it."""
         return (most > 0 and self.failures.level(address, seconds) + 1 > most
                 and not self.known.level(address, _KNOWN_SECONDS))
+
+
+@dataclass(frozen=True, slots=True)
+class GuessLevels:
+    """Failed logins that are not forgotten yet, for administrators."""
+
+    is_checked: bool = True       # a password of the user is checked now
+    address: float = 0.0
+    network: float = 0.0
+    user: float = 0.0             # from all addresses
+    user_here: float = 0.0
+    is_known: bool = False        # somebody has logged in from the address
+    is_user_known: bool = False   # the user has
 
 
 class LoginGuard:
@@ -68,6 +83,20 @@ class LoginGuard:
         if not self._is_recent:
             for key in (self._pair, self._address):
                 self._guesses.known.rise(key, _KNOWN_SECONDS, most=1.0)
+
+    def forgive(self, namespace: str, user: str) -> None:
+        """Forget the failures of the address, its network and this user, everywhere and here."""
+        self.may_try(namespace, user)
+        for key in (self._address, self._network, self._user, self._pair):
+            self._guesses.failures.forget(key)
+
+    def levels(self, namespace: str, user: str) -> GuessLevels:
+        """Return what counts for this user at this address."""
+        is_checked, known = self.may_try(namespace, user), self._guesses.known
+        return GuessLevels(
+            is_checked, self._level(self._address), self._level(self._network), self._level(self._user),
+            self._level(self._pair), known.level(self._address, _KNOWN_SECONDS) > 0,
+            known.level(self._pair, _KNOWN_SECONDS) > 0)
 
     @property
     def _user(self) -> int:
