@@ -18,11 +18,14 @@ from enum import Enum
 
 from popular.errors import PdmError
 
-__all__ = ["API", "UNKNOWN", "Answer", "CannotFind", "Found", "Outcome", "PdmError", "PdmModule", "Request"]
+__all__ = ["API", "PROVEN", "UNKNOWN", "Answer", "CannotFind", "Found", "Outcome", "PdmError", "PdmModule", "Request"]
 
 MISSING = ("", "empty", "create", "refuse")    # what becomes of a user without mailbox
 
-API = (1, 1)    # a module must have the same major and no newer minor; 1.1 added `find` and `verified`
+# A module must have the same major and no newer minor.  1.1 added `find` and `verified`, 1.2 `mechanisms`.
+API = (1, 2)
+
+PROVEN = "EXTERNAL"    # as `Request.mechanism`: who the user is has been proven already, and the password is empty
 
 
 class Outcome(Enum):
@@ -45,10 +48,14 @@ class Request:
     namespace: str                         # of the virtual server to which the client has connected
     deadline: float = float("inf")         # when the answer is due, in seconds of time.monotonic()
     vserv: str = ""                        # API 1.1: id of the virtual server
+    # API 1.2: what the password is: a password (""), a bearer token ("OAUTHBEARER", "XOAUTH2"), or PROVEN.  With a
+    # token, the user is empty if the client has not said who they are.
+    mechanism: str = ""
 
     def until(self, deadline: float) -> "Request":
         """Return the same question with a deadline."""
-        return Request(self.user, self.password, self.ip, self.protocol, self.namespace, deadline, self.vserv)
+        return Request(self.user, self.password, self.ip, self.protocol, self.namespace, deadline, self.vserv,
+                       self.mechanism)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,9 @@ class Answer:
     why: str = ""                          # for the log, never for the client; no secrets
     # API 1.1: how long an OK is true, in seconds since 1970; it is cached no longer
     until: float = field(default=float("inf"), compare=False)
+    # API 1.2: with OK, the name of the user in what was checked, such as a token.  The chain refuses any other user.
+    # `found` may then be None: the modules that take PROVEN are asked where this user's mail is.
+    user: str = ""
 
 
 UNKNOWN = Answer(Outcome.UNKNOWN)
@@ -99,6 +109,9 @@ class PdmModule:
     """A database module.  Override `check`, `auth` or both, and whatever else you need."""
 
     API: tuple[int, int] = (1, 0)
+    # API 1.2: what `check` and `auth` take beside passwords, of the values of `Request.mechanism`.  With PROVEN they
+    # answer as if the password were right.  They are not asked anything with another mechanism.
+    mechanisms: frozenset[str] = frozenset()
     blocking: bool = False    # True: may wait on a network or a lock, and must run in a PDM worker
 
     # Folders in which the process that asks must make, change or remove files, set by the constructor, such as that of

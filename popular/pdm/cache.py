@@ -111,7 +111,7 @@ class AnswerCache:
         question = _joined(
             self._memory[:_COUNT.size], self._memory[count_at:count_at + _COUNT.size], module.ident.encode(),
             str(module.digest).encode(), _octets(request.namespace), _octets(request.vserv), _octets(request.protocol),
-            _octets(request.ip), user, request.password)
+            _octets(request.ip), user, request.password, request.mechanism.encode())
         return AnswerPlace(bucket, self._digest(b"tag", question), self._digest(b"key", question, _CHUNK))
 
     def find(self, place: AnswerPlace) -> Kept | None:
@@ -244,7 +244,7 @@ class CachedModule(RemoteModule):
 
 
 def _noted(answer: Answer, counter: str = "cache_misses", failure: str = "") -> CachedAnswer:
-    return CachedAnswer(answer.outcome, answer.found, answer.why, counter=counter, failure=failure)
+    return CachedAnswer(answer.outcome, answer.found, answer.why, user=answer.user, counter=counter, failure=failure)
 
 
 def _octets(text: str) -> bytes:

@@ -4,6 +4,10 @@
     second pass    only if a module knew the user but denied: every module's `auth`, in order, with the
                    identity from the first denial; the first OK ends it (a master password)
     the result     OK, else FAILED if any module failed, else DENIED if any denied, else UNKNOWN
+    then           if the module that said OK names the user, it must be the one who logs in; if it does not say
+                   where their mail is, the modules that take PROVEN are asked, in order, as in the first pass
+
+Only modules that know the mechanism of the request are asked.
 
 FAILED is not UNKNOWN: if the database is broken, clients are told so, never that their password is
 wrong.  A Chain is made in the master and used in its children (or in a tool).  Nothing here raises: any
@@ -12,10 +16,10 @@ error in a module counts as FAILED and is logged.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from popular.pdm import secrets
-from popular.pdm.api import Answer, Found, Outcome, Request
+from popular.pdm.api import PROVEN, Answer, Found, Outcome, Request
 from popular.pdm.runner import Asked, ModuleRunner, OutputCatcher
 
 
@@ -46,6 +50,7 @@ class Verdict:
     found: Found | None = None    # only with OK, and always then
     module: str = ""              # id of the module whose answer this is; empty if no module knows the user
     why: str = ""                 # for the log, never for the client; no secrets
+    user: str = ""                # whom the module has named, made uniform; empty: the user of the request
     steps: tuple[Step, ...] = field(default=(), compare=False)    # the questions that led to it
 
 
@@ -57,14 +62,19 @@ class Chain:
         """Ask `modules`, as ModuleRunner says."""
         self._runners = tuple(ModuleRunner(module, timeout, note, output) for module in modules)
 
-    def check(self, request: Request) -> Verdict:
-        """Ask the modules who the user is and whether they may log in; never raises."""
+    def check(self, request: Request, name_of: Callable[[str], str] = str) -> Verdict:
+        """Ask the modules who the user is and whether they may log in; never raises.
+
+        `name_of` makes a name that a module has given uniform, as the user of the request already is.
+        """
         steps = self._ask(request, None)
         verdict = settle(steps)
         if verdict.outcome is not Outcome.OK and (identity := _denied_identity(steps)) is not None:
             steps += self._ask(request, identity)
             verdict = settle(steps)
-        if verdict.outcome is Outcome.UNKNOWN:
+        if verdict.user:
+            verdict = self._named(request, verdict, name_of(verdict.user))
+        if verdict.outcome is Outcome.UNKNOWN and not request.mechanism:
             secrets.verify_nothing(request.password)    # so that the time does not reveal that the user does not exist
         return verdict
 
@@ -93,6 +103,8 @@ class Chain:
         steps: list[Step] = []
         began = time.monotonic()
         for runner in self._asked_for(request.namespace):
+            if request.mechanism and request.mechanism not in runner.module.mechanisms:
+                continue
             answer = runner.answer(request, identity)
             ended = time.monotonic()
             module = runner.module
@@ -101,6 +113,16 @@ class Chain:
                 break
             began = ended
         return steps
+
+    def _named(self, request: Request, verdict: Verdict, user: str) -> Verdict:
+        """Return the verdict if a module has named the user to whom its OK applies."""
+        if not user or request.user and user != request.user:
+            return replace(verdict, outcome=Outcome.DENIED, found=None, user="", why=f"it belongs to user {user!a}")
+        if verdict.found is not None:
+            return replace(verdict, user=user)
+        steps = self._ask(Request(user, b"", request.ip, request.protocol, request.namespace, request.deadline,
+                                  request.vserv, PROVEN), None)
+        return replace(settle(steps), user=user, steps=(*verdict.steps, *steps))
 
     def _asked_for(self, namespace: str) -> list[ModuleRunner]:
         return [runner for runner in self._runners
@@ -113,7 +135,8 @@ def settle(steps: Sequence[Step]) -> Verdict:
         for step in steps:
             if (answer := step.answer).outcome is outcome:
                 found = answer.found if outcome is Outcome.OK else None
-                return Verdict(outcome, found, step.module, answer.why, tuple(steps))
+                user = answer.user if outcome is Outcome.OK else ""
+                return Verdict(outcome, found, step.module, answer.why, user, tuple(steps))
     return Verdict(Outcome.UNKNOWN, steps=tuple(steps))
 
 

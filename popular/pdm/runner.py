@@ -29,6 +29,7 @@ class Asked(Protocol):
     ident: str
     name: str
     namespaces: frozenset[str]
+    mechanisms: frozenset[str]
     digest: int
 
     def open(self) -> None:
@@ -140,6 +141,8 @@ class ModuleRunner:
         if seconds > SLOW_SECONDS:
             self._note(messages.PDM_SLOW, module=self.module.ident, seconds=seconds)
         fault = fault_of(answer)
+        if not fault and answer.outcome is Outcome.OK and not (request.user or answer.user):
+            fault = "answered OK, but not who the user is"
         if fault:
             self._note(messages.PDM_INVALID, module=self.module.ident, user=request.user, why=fault)
             return Answer(Outcome.FAILED, why=f"invalid answer: {fault}")

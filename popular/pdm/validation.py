@@ -14,6 +14,7 @@ _PROTOCOLS = ("", "cxpop", "xpop", "pop3")    # empty: the backend's own
 # Octets of a user name or password for a backend: what a line of `maxline`, 255 by default, holds behind PASS and a
 # space.  RFC 2449 section 4 counts the line end, too, but whatever a client may send us is to reach the backend.
 _MAX_LOGIN = 250
+_MAX_NAME = 255    # characters of a user's name
 
 _TYPES: tuple[tuple[str, type], ...] = (
     ("backend", str), ("protocol", str), ("mailbox", str), ("user", str), ("password", bytes), ("master", bool),
@@ -35,8 +36,11 @@ def fault_of(answer: Any) -> str:
     until: Any = answer.until
     if not isinstance(until, int | float) or until != until:
         return "until is not a moment"
+    user: Any = answer.user
+    if not isinstance(user, str) or len(user) > _MAX_NAME or not user.isprintable():
+        return "the name of the user is not printable"
     if found is None:
-        return "answered OK, but not where the mail is" if answer.outcome is Outcome.OK else ""
+        return "answered OK, but not where the mail is" if answer.outcome is Outcome.OK and not user else ""
     if not isinstance(found, Found):
         return f"its place is {type(found).__name__}, not a Found"
     for name, kind in _TYPES:

@@ -15,7 +15,7 @@ from popular.pdm.channel import Channel, RemoteModule
 from popular.pdm.question import MAX_PACKET, QuestionKind, Question, pack_answer, unpack_answer
 
 EVERYTHING = Found("store", "pop3", "m/joe", "joe\udcff", b"\xff\0\n\"", True, False, True, "phone")
-REQUEST = Request("j\udce9oe\"\n", b"\xffsecret\0", "2001:db8::1", "pop3", "org", 12.5, "main")
+REQUEST = Request("j\udce9oe\"\n", b"\xffsecret\0", "2001:db8::1", "pop3", "org", 12.5, "main", "XOAUTH2")
 
 
 class Voucher(PdmModule):
@@ -47,8 +47,8 @@ def test_questions_arrive_as_they_were(question: Question) -> None:
 
 @pytest.mark.parametrize("answer", [
     UNKNOWN, Answer(Outcome.OK, EVERYTHING), Answer(Outcome.DENIED, Found("store", "xpop", "x"), "w\udcffhy"),
-    Answer(Outcome.FAILED, why="down"),
-], ids=lambda answer: answer.outcome.value)
+    Answer(Outcome.FAILED, why="down"), Answer(Outcome.OK, user="joe"),
+])
 def test_answers_arrive_as_they_were(answer: Answer) -> None:
     after = unpack_answer(pack_answer(answer))
     assert after == answer

@@ -84,7 +84,7 @@ class Old(PdmModule):
 
 
 def test_a_module_without_it_cannot_tell() -> None:
-    assert API == (1, 1)
+    assert API >= (1, 1)
     with pytest.raises(CannotFind):
         Old("old", []).find("joe", "x")
 
