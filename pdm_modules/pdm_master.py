@@ -2,9 +2,12 @@
 
     master [FILE]              default /etc/popular/masterauth.conf
 
-Each line of FILE is `IP:NAMESPACE:CRYPTED`; empty lines and lines that begin with `#` are skipped.
+Each line of FILE is `[NAME@]IP:NAMESPACE:CRYPTED`; empty lines and lines that begin with `#` are skipped.
 IP is an address, a network such as `10.0.0.0/8` (IPv6 in brackets: `[2001:db8::/32]`) or `*`;
 NAMESPACE is one namespace or `*`; CRYPTED is a form of `popular.pdm.secrets`.
+
+Without NAME, the password does in place of the user's own.  With NAME, it is that of a master user, who logs in under
+this name for the mailbox of another (`Request.master`).
 
 The module answers in the second pass only: it vouches for a user whom another module knows and
 whose own password did not match, if client, namespace and password all match one line.  The session
@@ -31,16 +34,19 @@ class Grant:
     network: IPv4Network | IPv6Network | None    # None: every client
     namespace: str                               # `*`: every namespace
     stored: str = field(repr=False)
+    name: str = ""                               # of the master user
 
-    def covers(self, client: IPv4Address | IPv6Address, namespace: str) -> bool:
-        """Tell whether the line is for this client and namespace."""
-        return (self.network is None or client in self.network) and self.namespace in ("*", namespace)
+    def covers(self, client: IPv4Address | IPv6Address, request: Request) -> bool:
+        """Tell whether the line is for this client, namespace and master user."""
+        return (self.name == request.master and (self.network is None or client in self.network)
+                and self.namespace in ("*", request.namespace))
 
 
 class Module(PdmModule):
     """The master passwords of one file."""
 
-    API = (1, 1)
+    API = (1, 2)
+    names_masters = True
 
     def __init__(self, ident: str, args: list[str]) -> None:
         """Take the file's name, if there is one; raises ValueError."""
@@ -69,7 +75,7 @@ class Module(PdmModule):
         self._refresh()
         fault = ""
         for grant in self._grants:
-            if not grant.covers(client, request.namespace):
+            if not grant.covers(client, request):
                 continue
             try:
                 if secrets.verify(grant.stored, request.password):
@@ -107,13 +113,15 @@ def _parse(path: str, text: bytes) -> list[Grant]:
 
 
 def _parse_line(number: int, line: str) -> Grant:
-    """Read `IP:NAMESPACE:CRYPTED`; raises ValueError with what is wanted."""
-    address, _, rest = line[1:].partition("]:") if line.startswith("[") else line.partition(":")
+    """Read `[NAME@]IP:NAMESPACE:CRYPTED`; raises ValueError with what is wanted."""
+    name, is_named, _ = line.partition(":")[0].rpartition("@")
+    place = line[len(name) + len(is_named):]
+    address, _, rest = place[1:].partition("]:") if place.startswith("[") else place.partition(":")
     namespace, _, stored = rest.partition(":")
-    if not address or not namespace or not stored:
-        raise ValueError("it is not IP:NAMESPACE:CRYPTED")
+    if not address or not namespace or not stored or is_named and not name:
+        raise ValueError("it is not IP:NAMESPACE:CRYPTED or NAME@IP:NAMESPACE:CRYPTED")
     try:
         network = None if address == "*" else ip_network(address, strict=False)
     except ValueError:
         raise ValueError("before the first colon is no IP address, network or *; IPv6 stands in brackets") from None
-    return Grant(number, network, namespace, stored)
+    return Grant(number, network, namespace, stored, name)

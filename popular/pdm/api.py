@@ -51,11 +51,13 @@ class Request:
     # API 1.2: what the password is: a password (""), a bearer token ("OAUTHBEARER", "XOAUTH2"), or PROVEN.  With a
     # token, the user is empty if the client has not said who they are.
     mechanism: str = ""
+    # API 1.2: the master user who wants the mailbox of `user`, and whose password it is; see PdmModule.names_masters.
+    master: str = ""
 
     def until(self, deadline: float) -> "Request":
         """Return the same question with a deadline."""
         return Request(self.user, self.password, self.ip, self.protocol, self.namespace, deadline, self.vserv,
-                       self.mechanism)
+                       self.mechanism, self.master)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class Answer:
     # API 1.2: with OK, the name of the user in what was checked, such as a token.  The chain refuses any other user.
     # `found` may then be None: the modules that take PROVEN are asked where this user's mail is.
     user: str = ""
+    # API 1.2: what the server has to say in the mechanism of the request.
+    proof: bytes = field(default=b"", repr=False, compare=False)
 
 
 UNKNOWN = Answer(Outcome.UNKNOWN)
@@ -112,6 +116,9 @@ class PdmModule:
     # API 1.2: what `check` and `auth` take beside passwords, of the values of `Request.mechanism`.  With PROVEN they
     # answer as if the password were right.  They are not asked anything with another mechanism.
     mechanisms: frozenset[str] = frozenset()
+    # API 1.2: True if it knows master users, who may open the mailboxes of others.  It is then asked in the second pass
+    # about requests with a `master`, who must not be confused with the user.  Other modules never get such requests.
+    names_masters: bool = False
     blocking: bool = False    # True: may wait on a network or a lock, and must run in a PDM worker
 
     # Folders in which the process that asks must make, change or remove files, set by the constructor, such as that of

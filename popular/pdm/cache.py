@@ -244,7 +244,8 @@ class CachedModule(RemoteModule):
 
 
 def _noted(answer: Answer, counter: str = "cache_misses", failure: str = "") -> CachedAnswer:
-    return CachedAnswer(answer.outcome, answer.found, answer.why, user=answer.user, counter=counter, failure=failure)
+    return CachedAnswer(answer.outcome, answer.found, answer.why, user=answer.user, proof=answer.proof,
+                        counter=counter, failure=failure)
 
 
 def _octets(text: str) -> bytes:

@@ -7,7 +7,8 @@
     then           if the module that said OK names the user, it must be the one who logs in; if it does not say
                    where their mail is, the modules that take PROVEN are asked, in order, as in the first pass
 
-Only modules that know the mechanism of the request are asked.
+Only modules that know the mechanism of the request are asked.  If the request has a `master`, the first pass asks where
+the mail of the user is (`find`), and the second one the modules that know masters, whether they vouch for this one.
 
 FAILED is not UNKNOWN: if the database is broken, clients are told so, never that their password is
 wrong.  A Chain is made in the master and used in its children (or in a tool).  Nothing here raises: any
@@ -19,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from popular.pdm import secrets
-from popular.pdm.api import PROVEN, Answer, Found, Outcome, Request
+from popular.pdm.api import PROVEN, UNKNOWN, Answer, CannotFind, Found, Outcome, Request
 from popular.pdm.runner import Asked, ModuleRunner, OutputCatcher
 
 
@@ -52,6 +53,7 @@ class Verdict:
     why: str = ""                 # for the log, never for the client; no secrets
     user: str = ""                # whom the module has named, made uniform; empty: the user of the request
     steps: tuple[Step, ...] = field(default=(), compare=False)    # the questions that led to it
+    proof: bytes = field(default=b"", repr=False, compare=False)  # as in Answer; also without OK
 
 
 class Chain:
@@ -67,7 +69,7 @@ class Chain:
 
         `name_of` makes a name that a module has given uniform, as the user of the request already is.
         """
-        steps = self._ask(request, None)
+        steps = self._ask(request, None) if not request.master else self._places(request)
         verdict = settle(steps)
         if verdict.outcome is not Outcome.OK and (identity := _denied_identity(steps)) is not None:
             steps += self._ask(request, identity)
@@ -88,6 +90,10 @@ class Chain:
         return [Step(runner.module.ident, runner.module.name, runner.locate(request))
                 for runner in self._asked_for(namespace)]
 
+    def mechanisms(self, namespace: str) -> frozenset[str]:
+        """Return what the modules of a namespace can check besides passwords."""
+        return frozenset(name for runner in self._asked_for(namespace) for name in runner.module.mechanisms)
+
     def describe(self) -> list[str]:
         """Return for each module the words that `ptestpdm` and `pdm add` take, secrets masked."""
         return [" ".join(filter(None, (runner.module.ident, runner.module.name, _words(runner.module))))
@@ -103,15 +109,34 @@ class Chain:
         steps: list[Step] = []
         began = time.monotonic()
         for runner in self._asked_for(request.namespace):
-            if request.mechanism and request.mechanism not in runner.module.mechanisms:
+            module = runner.module
+            if (request.mechanism and request.mechanism not in module.mechanisms
+                    or request.master and not module.names_masters):
                 continue
             answer = runner.answer(request, identity)
             ended = time.monotonic()
-            module = runner.module
             steps.append(Step(module.ident, module.name, answer, identity is not None, ended - began))
             if answer.outcome is Outcome.OK:
                 break
             began = ended
+        return steps
+
+    def _places(self, request: Request) -> list[Step]:
+        """Return the first pass for a master: where the mail of the user is, in answers that only a master makes good.
+        """
+        proven = Request(request.user, b"", request.ip, request.protocol, request.namespace, request.deadline,
+                         request.vserv, PROVEN)
+        steps: list[Step] = []
+        for runner in self._asked_for(request.namespace):
+            module = runner.module
+            answer = runner.answer(proven) if PROVEN in module.mechanisms else runner.locate(proven)
+            if answer.outcome is Outcome.FAILED and answer.why == str(CannotFind()):
+                answer = UNKNOWN
+            if answer.found is not None:
+                answer = Answer(Outcome.DENIED, answer.found, "no such master user, or a wrong password")
+            steps.append(Step(module.ident, module.name, answer))
+            if answer.found is not None:
+                break
         return steps
 
     def _named(self, request: Request, verdict: Verdict, user: str) -> Verdict:
@@ -136,7 +161,8 @@ def settle(steps: Sequence[Step]) -> Verdict:
             if (answer := step.answer).outcome is outcome:
                 found = answer.found if outcome is Outcome.OK else None
                 user = answer.user if outcome is Outcome.OK else ""
-                return Verdict(outcome, found, step.module, answer.why, user, tuple(steps))
+                proof = answer.proof or next((each.answer.proof for each in steps if each.answer.proof), b"")
+                return Verdict(outcome, found, step.module, answer.why, user, tuple(steps), proof)
     return Verdict(Outcome.UNKNOWN, steps=tuple(steps))
 
 

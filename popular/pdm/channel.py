@@ -119,7 +119,7 @@ class RemoteModule:
         """Ask `module` through `channel`; here the module itself is never opened."""
         self.API = module.API
         self.ident, self.name, self.namespaces = module.ident, module.name, module.namespaces
-        self.digest, self.mechanisms = module.digest, module.mechanisms
+        self.digest, self.mechanisms, self.names_masters = module.digest, module.mechanisms, module.names_masters
         self._module = module
         self._channel = channel
         self._vouches = type(module).auth is not PdmModule.auth

@@ -42,7 +42,7 @@ class Question:
             "kind": self.kind.value, "module": self.module, "digest": self.digest, "user": request.user,
             "password": request.password.decode("latin-1"), "ip": request.ip, "protocol": request.protocol,
             "namespace": request.namespace, "deadline": request.deadline, "vserv": request.vserv,
-            "mechanism": request.mechanism, "identity": _raw(self.identity)})
+            "mechanism": request.mechanism, "master": request.master, "identity": _raw(self.identity)})
 
     @classmethod
     def unpacked(cls, packet: bytes) -> "Question":
@@ -51,7 +51,7 @@ class Question:
         try:
             request = Request(str(raw["user"]), raw["password"].encode("latin-1"), str(raw["ip"]),
                               str(raw["protocol"]), str(raw["namespace"]), float(raw["deadline"]), str(raw["vserv"]),
-                              str(raw["mechanism"]))
+                              str(raw["mechanism"]), str(raw["master"]))
             return cls(QuestionKind(raw["kind"]), str(raw["module"]), int(raw["digest"]), request,
                        _found(raw["identity"]))
         except (KeyError, TypeError, AttributeError, OverflowError) as why:
@@ -61,14 +61,15 @@ class Question:
 def pack_answer(answer: Answer) -> bytes:
     """Return the packet of a valid answer."""
     return _packed({"outcome": answer.outcome.value, "why": answer.why, "found": _raw(answer.found),
-                    "user": answer.user})
+                    "user": answer.user, "proof": answer.proof.decode("latin-1")})
 
 
 def unpack_answer(packet: bytes) -> Answer:
     """Return the answer in a packet; raises ValueError."""
     raw = _unpacked(packet)
     try:
-        return Answer(Outcome(raw["outcome"]), _found(raw["found"]), str(raw["why"]), user=str(raw["user"]))
+        return Answer(Outcome(raw["outcome"]), _found(raw["found"]), str(raw["why"]), user=str(raw["user"]),
+                      proof=raw["proof"].encode("latin-1"))
     except (KeyError, TypeError, AttributeError) as why:
         raise ValueError(f"not an answer: {type(why).__name__}") from None
 

@@ -30,6 +30,7 @@ class Asked(Protocol):
     name: str
     namespaces: frozenset[str]
     mechanisms: frozenset[str]
+    names_masters: bool
     digest: int
 
     def open(self) -> None:

@@ -39,6 +39,9 @@ def fault_of(answer: Any) -> str:
     user: Any = answer.user
     if not isinstance(user, str) or len(user) > _MAX_NAME or not user.isprintable():
         return "the name of the user is not printable"
+    proof: Any = answer.proof
+    if not isinstance(proof, bytes):
+        return "its proof is not bytes"
     if found is None:
         return "answered OK, but not where the mail is" if answer.outcome is Outcome.OK and not user else ""
     if not isinstance(found, Found):

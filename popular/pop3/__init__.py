@@ -12,6 +12,7 @@ not exist there.
                                                           maildrop is open, one +OK was sent
     PREAMBLE       (closed)       xpop: Refused           one -ERR [SYS/PERM] was sent
     AUTHORIZATION  (checking)     PASS: Leave(Credentials)  PASS is not answered yet
+    AUTHORIZATION  (checking)     AUTH: Leave(Credentials)  after an exchange; AUTH takes the place of PASS
     (checking)     AUTHORIZATION  pproxy's session        one -ERR answered PASS; the name is forgotten,
                                                           pipelined lines are still in the wire
     (checking)     TRANSACTION    pproxy's session        one +OK answered PASS; the maildrop is empty

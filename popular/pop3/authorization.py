@@ -1,29 +1,20 @@
 """The AUTHORIZATION state (RFC 1939 section 4): who is the client, and what is their password?
 
-Used in the children of pproxy.  The state only collects the two.  The caller checks them and answers
-PASS; it also does the handshake after STLS.  AUTH could be added as another row.
+Used in the children of pproxy.  The state only collects the two, by USER and PASS or by AUTH (RFC 5034).  The caller
+checks them and answers PASS or AUTH; it also does the handshake after STLS.
 """
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from popular.errors import CommandRefused, Leave, ProxyHeader
 from popular.net.wire import Wire
 from popular.pop3 import capability
 from popular.pop3.command import State, command
+from popular.pop3.exchange import MAX_SASL_LINE, SaslExchange
+from popular.sasl.mechanism import Credentials, Mechanism, user_name
 
 _MAX_USER = 255    # octets of a user name
-
-_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """The name and password that a client has sent."""
-
-    user: str                                # UTF-8; invalid octets are kept as surrogates (PEP 383)
-    password: bytes = field(repr=False)      # as sent, with all blanks
 
 
 class StartTls:
@@ -31,7 +22,9 @@ class StartTls:
 
 
 class AuthorizationState(State):
-    """One attempt to log in.  It ends with Credentials after PASS, unanswered, or with None after QUIT, answered.
+    """One attempt to log in.
+
+    It ends with Credentials after PASS or AUTH, unanswered, or with None after QUIT, answered.
 
     After a refusal the caller answers and runs a new state, so that the client must send USER again
     (RFC 1939 section 7: both commands are repeated).  After STLS it ends with StartTls, answered: the
@@ -39,13 +32,20 @@ class AuthorizationState(State):
     """
 
     def __init__(self, wire: Wire, caps: Sequence[str] = capability.AUTHORIZATION, *,
-                 offers_tls: bool = False, needs_tls: bool = False) -> None:
-        """Answer CAPA with `caps`; `offers_tls`: STLS exists; `needs_tls`: no password is accepted before STLS."""
+                 offers_tls: bool = False, needs_tls: bool = False, mechanisms: Sequence[str] = (),
+                 begin: Callable[[str], Mechanism] | None = None) -> None:
+        """Answer CAPA with `caps`; `offers_tls`: STLS exists; `needs_tls`: no password is accepted before STLS.
+
+        AUTH exists if there are `mechanisms`, which `begin` makes by their names.
+        """
         self._wire = wire
         self._caps = caps
         self._offers_tls = offers_tls
         self._needs_tls = needs_tls
+        self._mechanisms = mechanisms
+        self._begin = begin
         self._user: str | None = None
+        self.exchange: SaslExchange | None = None    # that has led to the credentials; None: USER and PASS have
 
     @command("STLS", when=lambda state: state._offers_tls)
     def stls(self) -> None:
@@ -65,11 +65,7 @@ class AuthorizationState(State):
         name = argument.strip()
         if not name:
             raise CommandRefused("USER needs a user name")
-        if len(name) > _MAX_USER:
-            raise CommandRefused("user name too long")
-        if _CONTROL.search(name):
-            raise CommandRefused("control character in user name")
-        self._user = name.decode("utf-8", "surrogateescape")
+        self._user = user_name(name, _MAX_USER)
         self._wire.reply(True, "password please")
 
     @command("PASS", (1, 1), raw=True, secret=True, usage="needs a password")
@@ -78,6 +74,22 @@ class AuthorizationState(State):
         if self._user is None:
             raise CommandRefused("USER first")
         raise Leave(Credentials(self._user, argument))
+
+    @command("AUTH", (0, 2), secret=True, maxline=MAX_SASL_LINE, usage="needs a mechanism",
+             when=lambda state: state._mechanisms)
+    def auth(self, name: bytes = b"", initial: bytes | None = None) -> None:
+        """Leave with what an exchange of the mechanism has shown.
+
+        Without a name, list the mechanisms, which is older than CAPA and still done by some clients.
+        """
+        if not name:
+            self._wire.send(capability.render(self._mechanisms))
+            return
+        wanted = name.decode("ascii", "replace").upper()
+        if self._begin is None or wanted not in self._mechanisms:
+            raise CommandRefused("no such mechanism without TLS" if self._needs_tls else "no such mechanism")
+        self.exchange = SaslExchange(self._wire, self._begin(wanted))
+        raise Leave(replace(self.exchange.run(initial), how=wanted))
 
     @command("CAPA")
     def capa(self) -> None:

@@ -14,10 +14,15 @@ AUTHORIZATION: tuple[str, ...] = ("TOP", "UIDL", "USER", "RESP-CODES", "AUTH-RES
 TRANSACTION: tuple[str, ...] = (*AUTHORIZATION, "IMPLEMENTATION POPular")
 
 
-def before_login(*, offers_tls: bool, needs_tls: bool) -> tuple[str, ...]:
+def before_login(*, offers_tls: bool, needs_tls: bool, mechanisms: Sequence[str] = ()) -> tuple[str, ...]:
     """Return what is supported before the login: STLS if it is offered, no USER if a password needs TLS first."""
-    caps = [word for word in AUTHORIZATION if word != "USER" or not needs_tls]
-    return (*caps, "STLS") if offers_tls else tuple(caps)
+    caps = with_sasl([word for word in AUTHORIZATION if word != "USER" or not needs_tls], mechanisms)
+    return (*caps, "STLS") if offers_tls else caps
+
+
+def with_sasl(caps: Sequence[str], mechanisms: Sequence[str]) -> tuple[str, ...]:
+    """Return `caps` with a line for the `mechanisms`, if there are any (RFC 5034 section 3)."""
+    return (*caps, " ".join(("SASL", *mechanisms))) if mechanisms else tuple(caps)
 
 
 def parse_list(text: str) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ class CommandRow:
     usage: str                               # for a refusal, after the name: "needs one message number"
     raw: bool                                # the argument is everything after the first space, with all blanks
     secret: bool                             # the arguments never go into a log
+    maxline: int                             # octets of the line, if this is more than other commands may have
     when: Callable[[Any], bool] | None       # whether this state, as it stands, has the command at all
     handler: Callable[..., None]
 
@@ -52,7 +53,8 @@ class CommandRow:
 
 
 def command(name: str, args: tuple[int, int] = (0, 0), *, usage: str = "takes no argument", raw: bool = False,
-            secret: bool = False, when: Callable[[Any], bool] | None = None) -> Callable[[_Handler], _Handler]:
+            secret: bool = False, maxline: int = 0,
+            when: Callable[[Any], bool] | None = None) -> Callable[[_Handler], _Handler]:
     """Mark a method of a State as the handler of the command `name`.
 
     `args` are the fewest and the most arguments; the handler gets each as bytes.  `usage` is the
@@ -61,7 +63,7 @@ def command(name: str, args: tuple[int, int] = (0, 0), *, usage: str = "takes no
     state each time; if it returns False, the command is unknown.
     """
     def mark(handler: _Handler) -> _Handler:
-        setattr(handler, _ROW, CommandRow(name, *args, usage, raw, secret, when, handler))
+        setattr(handler, _ROW, CommandRow(name, *args, usage, raw, secret, maxline, when, handler))
         return handler
     return mark
 

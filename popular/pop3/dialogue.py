@@ -14,13 +14,16 @@ from popular.pop3.command import State
 class Dialogue:
     """The conversation with one client in all its states; counts the client's errors."""
 
-    def __init__(self, wire: Wire, *, maxerrors: int, trace: Callable[[str], None] | None = None) -> None:
+    def __init__(self, wire: Wire, *, maxerrors: int, trace: Callable[[str], None] | None = None,
+                 maxline: int = 0) -> None:
         """Talk on `wire`; after `maxerrors` refusals for the client's own errors, the session ends.
 
-        `trace` is called with each known command, without secrets, before its handler runs.
+        `trace` is called with each known command, without secrets, before its handler runs.  `maxline` are the octets
+        of a line, where the wire may take more for the sake of some commands; 0: its own limit is for all.
         """
         self.wire = wire
         self.errors = 0
+        self._maxline = maxline
         self._maxerrors = maxerrors
         self._trace = trace
 
@@ -44,6 +47,8 @@ class Dialogue:
             raise CommandRefused("stray CR in command")      # would end the line for a less strict server behind us
         word, space, rest = line.partition(b" ")
         row = state.find(word)
+        if self._maxline and len(line) > max(self._maxline, row.maxline if row is not None else 0):
+            raise CommandRefused("line too long")
         if row is None:                              # never traced: it may be a password sent too early
             raise CommandRefused("unknown command" if line.strip() else "empty line")
         arguments = row.split(rest if space else None)

@@ -5,19 +5,22 @@ backend's, whoever asked for the password answers.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from popular.daemon.child.session import Session
 from popular.daemon.messages import NULL_BYTE_IN_INPUT
-from popular.errors import BackendError, LoginRefused, NulByte
+from popular.errors import BackendError, CommandRefused, LoginRefused, NulByte
 from popular.mailcheck.packet import MailState
 from popular.pdm.api import Found, Outcome, Request
 from popular.pdm.chain import CachedAnswer, Chain, Step, Verdict
+from popular.pop3.exchange import SaslExchange
 from popular.pproxy import messages
 from popular.pproxy.backend import BackendLink, BackendRefused, Unanswered
 from popular.pproxy.objects import Backend, ProxyConfig, Vserv
 from popular.pproxy.routing import NoRoute, Route, find_route
 from popular.pproxy.visit import Visit
+from popular.sasl.mechanism import Credentials
 from popular.statefile.counters import ProxyOutcome
 from popular.statefile.layout import CountedBy
 from popular.statefile.slot import session_key
@@ -51,36 +54,40 @@ class LoginAttempt:
         self.mailbox = 0       # the key of the mailbox that the user has logged in to; 0: none, or a master session
         self.outcome: ProxyOutcome | None = None    # None: not logged in
 
-    def run(self, password: bytes) -> Empty | BackendLink:
-        """Log the client in to a mailbox, and answer PASS; raises LoginRefused if they are not let in, unanswered."""
-        return self.admit(self.authenticate(password))
+    def run(self, credentials: Credentials, exchange: SaslExchange | None = None) -> Empty | BackendLink:
+        """Log the client in to a mailbox, and answer PASS; raises LoginRefused if they are not let in, unanswered.
 
-    def authenticate(self, password: bytes) -> Route:
-        """Ask the database modules who the user is and where their mail is; raises LoginRefused."""
+        If the credentials came by an `exchange`, it tells the client what its mechanism demands before that.
+        """
+        return self.admit(self.authenticate(credentials, exchange))
+
+    def ask(self, credentials: Credentials) -> Verdict:
+        """Ask the database modules who the user is and where their mail is."""
         verdict = self.session.child.lend(self.chain.check, Request(
-            user=self.user, password=password, ip=self.session.peer.host,
-            protocol="pop3", namespace=self.vserv.namespace, vserv=self.vserv.ident))
+            user=self.user, password=credentials.password, ip=self.session.peer.host,
+            protocol="pop3", namespace=self.vserv.namespace, vserv=self.vserv.ident, mechanism=credentials.mechanism,
+            master=credentials.master), self.vserv.userformat.applied)
         self.verdict = verdict.outcome
         for step in verdict.steps:
             self.count_step(step)
+        return verdict
+
+    def authenticate(self, credentials: Credentials, exchange: SaslExchange | None) -> Route:
+        """Return where the user's mail is if what they have shown is right; raises LoginRefused."""
+        verdict = self.ask(credentials)
+        if verdict.user and verdict.user != self.user:    # the client has not said who they are
+            self.user = verdict.user
+            self.slot.call_user(self.user)
         who = {"user": self.user, "namespace": self.vserv.namespace, "pdm": verdict.module}
         match verdict:
             case Verdict(outcome=Outcome.OK, found=Found() as found):
-                try:
-                    self.route = route = find_route(self.config.backends, found, password)
-                except NoRoute as why:
-                    self.slot.count("logins_failed")
-                    self.log.note(messages.ROUTE_UNUSABLE, **who, why=str(why), client=self.client)
-                    raise LoginRefused(BROKEN, code="SYS/TEMP", why=str(why)) from why
-                self.pdm = verdict.module
-                self.slot.count("logins")
-                self.session.child.has_login = True
-                self.slot.call_backend(route.backend.ident)
-                self.mailbox = 0 if route.master else session_key(
-                    self.vserv.namespace, route.backend.ident, route.where)
-                self.slot.count_by(CountedBy.MAILBOX, self.mailbox)
+                route = self.find_route(found, credentials, who)
+                if exchange is not None:
+                    self.tell_accepted(exchange, verdict.proof)
+                self.let_in(route, verdict.module)
                 self.log.note(messages.LOGIN, **who, backend=route.backend.ident, protocol=route.protocol,
-                              mailbox=route.where, master=route.master, client=self.client)
+                              mailbox=route.where, master=credentials.master or route.master, client=self.client,
+                              mechanism=credentials.how)
                 if found.label:
                     self.log.note(messages.APP_PASSWORD, user=self.user, label=found.label, client=self.client)
                 return route
@@ -91,6 +98,32 @@ class LoginAttempt:
         self.slot.count("logins_refused")
         self.log.note(messages.LOGIN_REFUSED, **who, client=self.client, why=verdict.why or verdict.outcome.value)
         raise LoginRefused(REFUSAL, code="AUTH", why=verdict.why, is_guess=True)
+
+    def find_route(self, found: Found, credentials: Credentials, who: Mapping[str, str]) -> Route:
+        """Return the way to what a module has found; raises LoginRefused if there is none."""
+        try:
+            return find_route(self.config.backends, found, credentials.password, credentials.mechanism)
+        except NoRoute as why:
+            self.slot.count("logins_failed")
+            self.log.note(messages.ROUTE_UNUSABLE, **who, why=str(why), client=self.client)
+            raise LoginRefused(BROKEN, code="SYS/TEMP", why=str(why)) from why
+
+    def let_in(self, route: Route, module: str) -> None:
+        """Note that the user has logged in."""
+        self.route, self.pdm = route, module
+        self.slot.count("logins")
+        self.session.child.has_login = True
+        self.slot.call_backend(route.backend.ident)
+        self.mailbox = 0 if route.master else session_key(self.vserv.namespace, route.backend.ident, route.where)
+        self.slot.count_by(CountedBy.MAILBOX, self.mailbox)
+
+    def tell_accepted(self, exchange: SaslExchange, proof: bytes) -> None:
+        """Tell the client what the mechanism demands before it is let in; raises LoginRefused if it objects."""
+        try:
+            exchange.accept(proof)
+        except CommandRefused as why:
+            self.slot.count("logins_failed")
+            raise LoginRefused(why.text, code=why.code, why=f"the client: {why.text}") from why
 
     def count_step(self, step: Step) -> None:
         """Count a question to a module, or an answer from the cache; log one that is stale."""

@@ -9,8 +9,9 @@ SESSION_START = Message(
     0x0241, INF, "session_start", "client vserv",
     "A client connected to a virtual server.  Nothing to do.")
 LOGIN = Message(
-    0x0242, INF, "login", "user namespace pdm backend protocol mailbox master client",
-    "A database module knows the user and named their backend.  Nothing to do.")
+    0x0242, INF, "login", "user namespace pdm backend protocol mailbox master client mechanism",
+    "A database module knows the user and named their backend; mechanism is USER, or the name after AUTH.  Nothing to "
+    "do.")
 LOGIN_REFUSED = Message(
     0x0243, ERR, "login_refused", "user namespace client pdm why",
     "A login was refused: user unknown or password wrong, according to the database modules, or to the backend if that "

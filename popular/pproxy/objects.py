@@ -24,6 +24,7 @@ from popular.pop3 import capability
 from popular.pproxy.health import HealthTerms
 from popular.pproxy.limits.configured import client_limits
 from popular.pproxy.limits.clients import ClientLimits
+from popular.pproxy.offer import DEFAULT_MECHANISMS, MechanismList, Offer, Separator
 from popular.pproxy.policy.terms import PolicyUrl
 from popular.pproxy.userformat import NameForm, UserFormat
 
@@ -44,6 +45,12 @@ VSERV = ObjectClass("vserv", "Virtual servers: addresses that clients connect to
     *tls_rows(STARTTLS, IMPLICIT),
     Setting("plaintextauth", Choice("on", "off", "local"), "on",
             "Whether USER and PASS are accepted without TLS; local: only from this host."),
+    Setting("saslmechanisms", MechanismList(), DEFAULT_MECHANISMS,
+            "Mechanisms of AUTH, separated by commas, or none; see popular.conf(5).  Only those are offered that a "
+            "database module can check, and those that show a password only where USER and PASS are accepted."),
+    Setting("masterseparator", Separator(), None,
+            "A sign such as *: then USER admin*joe is the master user admin, who wants the mailbox of joe; see the "
+            "module master in popular-pdm(7).  With AUTH, an authorization id says the same."),
     Setting("smtpafterpop", Bool(), False,
             "on: the address of a client that logs in is recorded, so that they may send mail for a while."),
     Setting("userformat", UserFormat(), None,
@@ -120,6 +127,8 @@ class Vserv:
     smtpafterpop: bool = False
     userformat: NameForm = NameForm()
     limits: ClientLimits = ClientLimits()
+    offer: Offer | None = None     # of SASL mechanisms; None: there is no AUTH
+    masterseparator: str = ""      # between the names of a master user and a user
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +172,11 @@ class ProxyConfig:
     backends: Mapping[str, Backend]
 
 
-def proxy_config(config: Config, tls: Mapping[str, Tls] = MappingProxyType({})) -> ProxyConfig:
+def proxy_config(config: Config, tls: Mapping[str, Tls] = MappingProxyType({}),
+                 verifiable: Callable[[str], frozenset[str]] = lambda namespace: frozenset()) -> ProxyConfig:
     """Return `config` in the form that children use, with the TLS of virtual servers.
+
+    `verifiable` returns what the database modules of a namespace can check besides passwords.
 
     Raises ConfigError for a capability list that is not loaded, and for files of a backend's TLS.
     """
@@ -178,7 +190,7 @@ def proxy_config(config: Config, tls: Mapping[str, Tls] = MappingProxyType({})) 
         idletimeout=variables.seconds("idletimeout"),
         last=variables.flag("last"),
         sidprefix=sid_prefix(config),
-        vservs={item.ident: _vserv(item, config, tls.get(item.ident)) for item in config.items("vserv")},
+        vservs={item.ident: _vserv(item, config, tls.get(item.ident), verifiable) for item in config.items("vserv")},
         backends={item.ident: _backend(item, config) for item in config.items("backend")},
     )
 
@@ -200,12 +212,15 @@ def sid_prefix(config: Config) -> str:
     return config.variables.optional_text("sidprefix") or os.uname().nodename.partition(".")[0]
 
 
-def _vserv(item: Item, config: Config, tls: Tls | None) -> Vserv:
+def _vserv(item: Item, config: Config, tls: Tls | None, verifiable: Callable[[str], frozenset[str]]) -> Vserv:
     values = item.values
+    mechanisms = cast(tuple[str, ...], values["saslmechanisms"])
     return Vserv(item.ident, values.text("namespace"), values.text("banner"), values.flag("enabled"),
                  list_of(item, config, ()), list_of(item, config, capability.TRANSACTION),
                  values.text("plaintextauth"), tls, values.flag("smtpafterpop"),
-                 cast(NameForm, values["userformat"] or NameForm()), client_limits(layered(values, config)))
+                 cast(NameForm, values["userformat"] or NameForm()), client_limits(layered(values, config)),
+                 Offer(mechanisms, verifiable(values.text("namespace"))) if mechanisms else None,
+                 values.optional_text("masterseparator") or "")
 
 
 def layered(own: Values, config: Config) -> Values:

@@ -57,8 +57,11 @@ class Route:
         return self.mailbox if self.protocol != "pop3" else self.user
 
 
-def find_route(backends: Mapping[str, Backend], found: Found, given: bytes = b"") -> Route:
-    """Return the route to what a database module `found`; `given` is the client's password; raises NoRoute."""
+def find_route(backends: Mapping[str, Backend], found: Found, given: bytes = b"", mechanism: str = "") -> Route:
+    """Return the route to what a database module `found`; raises NoRoute.
+
+    `given` is the client's password or, with a `mechanism`, what else they have shown; then the module has checked it.
+    """
     backend = backends.get(found.backend)
     if backend is None:
         raise NoRoute(f"no backend {found.backend!r} is configured")
@@ -68,10 +71,13 @@ def find_route(backends: Mapping[str, Backend], found: Found, given: bytes = b""
     if protocol == "pop3":
         if not found.user:
             raise NoRoute("protocol pop3 needs a user for the backend, and the record has none")
+        if (mechanism or found.master) and not found.password:
+            raise NoRoute("protocol pop3 needs a password for the backend: the record has none, and the client has not "
+                          "sent the user's")
     elif not is_mailbox(found.mailbox):
         raise NoRoute(f"mailbox {found.mailbox!r} is not well-formed")
     return Route(backend, protocol, found.mailbox, found.user, found.password, found.master,
-                 protocol != "pop3" or _is_vouched(found, given),
+                 protocol != "pop3" or bool(mechanism) or _is_vouched(found, given),
                  backend.softfail if found.softfail is None else found.softfail, found.missing, found.sessions)
 
 

@@ -5,7 +5,8 @@ What the client has sent ahead is kept through every change of state and is rela
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from popular.config.store import Config
@@ -17,8 +18,9 @@ from popular.log.writer import Log
 from popular.net.relay import relay
 from popular.pdm.chain import Chain
 from popular.pop3 import capability
-from popular.pop3.authorization import AuthorizationState, Credentials, StartTls
+from popular.pop3.authorization import AuthorizationState, StartTls
 from popular.pop3.dialogue import Dialogue
+from popular.pop3.exchange import MAX_SASL_LINE, SaslExchange
 from popular.pop3.maildrop import EmptyMaildrop
 from popular.pop3.transaction import TransactionState
 from popular.pproxy import messages
@@ -26,6 +28,7 @@ from popular.pproxy.backend import BackendLink
 from popular.pproxy.limits.guesses import LoginGuard
 from popular.pproxy.login import Empty, LoginAttempt
 from popular.pproxy.objects import ProxyConfig, Vserv
+from popular.sasl.mechanism import Credentials
 from popular.statefile.counters import ProxyOutcome
 from popular.statefile.reader import Row
 
@@ -49,8 +52,11 @@ class ProxySession:
         self.log = session.log
         self.slot = session.child.slot
         self.client = str(session.peer)
-        self.dialogue = Dialogue(self.wire, maxerrors=config.maxerrors, trace=session.trace)
+        self.dialogue = Dialogue(self.wire, maxerrors=config.maxerrors, trace=session.trace,
+                                 maxline=config.maxline)
         self.login: LoginAttempt | None = None    # the last attempt
+        self.mechanisms: Sequence[str] = ()       # offered now
+        self.exchange: SaslExchange | None = None     # that the last attempt began with
         self.outcome = ProxyOutcome.NO_LOGIN    # as long as nobody has logged in
         self.end_reason = ""   # why it ended so, where that is known
         self.recorder = recorder if vserv.smtpafterpop else None
@@ -103,13 +109,14 @@ class ProxySession:
                 self.outcome = ProxyOutcome.QUIT
                 return None
             asked = time.monotonic()
+            credentials = self.with_master(credentials)
             user = self.vserv.userformat.applied(credentials.user)
             self.login = self.attempt(self.config, self.chain, self.session, self.vserv, user)
             self.slot.call_user(user)
             if self.guard is not None and not self.guard.may_try(self.vserv.namespace, user):
                 self.refuse_unchecked(user)
             try:
-                mailbox = self.login.run(credentials.password)
+                mailbox = self.login.run(credentials, self.exchange)
                 if self.guard is not None:
                     self.guard.succeeded()
                 return mailbox
@@ -119,25 +126,42 @@ class ProxySession:
                     self.guard.failed()
                 self.slot.leave_backend()
                 self.pause_until(asked + min(self.config.authdelay * 2 ** attempt, _MAX_DELAY))
+                if self.exchange is not None and why.is_guess:
+                    self.exchange.refuse()
                 self.wire.reply(False, why.text, why.code)
         self.log.note(messages.TOO_MANY_LOGINS, client=self.client, tries=self.config.maxauthtries)
         raise Gone("too many refused logins")
 
     def ask_credentials(self) -> Credentials | None:
-        """Get USER and PASS from the client, after STLS if they send it; return None if they quit."""
+        """Get USER and PASS, or AUTH, from the client, after STLS if they send it; return None if they quit."""
+        offer = self.vserv.offer
         while True:
             offers_tls = self.vserv.tls is not None and not self.session.is_secure
             needs_tls = not (self.session.is_secure or self.vserv.plaintextauth == "on"
                              or self.vserv.plaintextauth == "local" and self.session.is_local)
-            caps = self.vserv.login_caps or capability.AUTHORIZATION
-            if (offers_tls or needs_tls) and not self.vserv.login_caps:
-                caps = capability.before_login(offers_tls=offers_tls, needs_tls=needs_tls)
-            found = self.dialogue.run(AuthorizationState(
-                self.wire, caps, offers_tls=offers_tls, needs_tls=needs_tls))
+            self.mechanisms = offer.names(needs_tls=needs_tls) if offer is not None else ()
+            caps = self.vserv.login_caps or capability.before_login(
+                offers_tls=offers_tls, needs_tls=needs_tls, mechanisms=self.mechanisms)
+            state = AuthorizationState(
+                self.wire, caps, offers_tls=offers_tls, needs_tls=needs_tls, mechanisms=self.mechanisms,
+                begin=offer.begin if offer is not None else None)
+            self.wire.maxline = max(self.config.maxline, MAX_SASL_LINE) if self.mechanisms else self.config.maxline
+            found = self.dialogue.run(state)
             if not isinstance(found, StartTls):
+                self.wire.maxline = self.config.maxline
+                self.exchange = state.exchange
                 return found if isinstance(found, Credentials) else None
             assert self.vserv.tls is not None    # else STLS does not exist
             self.session.start_tls(self.vserv.tls)
+
+    def with_master(self, credentials: Credentials) -> Credentials:
+        """Return the credentials with the name of the user parted from that of a master user before it."""
+        mark = self.vserv.masterseparator
+        if mark and not credentials.master and mark in credentials.user:
+            master, _, user = credentials.user.partition(mark)
+            if master and user:
+                return replace(credentials, user=user, master=master)
+        return credentials
 
     def refuse_unchecked(self, user: str) -> NoReturn:
         """Refuse a login after too many failed ones, and end the session: to wait would keep the child; raises Gone."""
@@ -166,8 +190,10 @@ class ProxySession:
     def play_empty_mailbox(self) -> None:
         """Serve an empty mailbox until the client leaves."""
         self.session.enter("empty")
-        self.dialogue.run(TransactionState(self.wire, EmptyMaildrop(), self.vserv.mail_caps,
-                                           has_last=self.config.last))
+        caps = self.vserv.mail_caps
+        if not self.vserv.login_caps:
+            caps = capability.with_sasl(caps, self.mechanisms)
+        self.dialogue.run(TransactionState(self.wire, EmptyMaildrop(), caps, has_last=self.config.last))
 
     def hand_over(self, link: BackendLink) -> None:
         """Relay bytes between client and backend until one of them ends."""

@@ -29,6 +29,7 @@ from popular.paths import RINGSOCKET
 from popular.pdm.chain import Chain
 from popular.pdm.runner import Asked
 from popular.pdm.secrets import DRIVERS
+from popular.pop3.exchange import MAX_SASL_LINE
 from popular.pproxy.commands import commands
 from popular.pproxy.limits.clients import AreTooMany, ClientCounts, count_in, keys_counted
 from popular.pproxy.limits.configured import denied_by_file
@@ -248,7 +249,7 @@ def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     note_ending(tls, log)
     known = former if isinstance(former, ProxyJob) and former.admission is not None else None
     clients = known.proxy.clients if known else ClientCounts()
-    proxy = _Proxy(proxy_config(config, tls), chain, log, find_recorder(config, log, former), clients,
+    proxy = _Proxy(proxy_config(config, tls, chain.mechanisms), chain, log, find_recorder(config, log, former), clients,
                    hooks)
     door = known.admission.door if known and known.admission else Door()
     folders = {folder for module in modules if not module.blocking for folder in module.writes}
@@ -295,7 +296,8 @@ def _terms(job: ProxyJob, reports: Reports) -> Terms:
 
     greetings = {ident: b"" if ident in job.mute else clean_line(f"+OK {vserv.banner}".encode()).encode() + b"\r\n"
                  for ident, vserv in proxy.config.vservs.items()}
-    return Terms(greetings, proxy.config.maxline, proxy.config.authtimeout or proxy.config.idletimeout, admit,
+    maxline = max(proxy.config.maxline, *(MAX_SASL_LINE for vserv in proxy.config.vservs.values() if vserv.offer), 0)
+    return Terms(greetings, maxline, proxy.config.authtimeout or proxy.config.idletimeout, admit,
                  clients.has_stalled, reports.count, reports.want_room, reports.flush)
 
 

@@ -12,13 +12,14 @@ from popular.names import MAX_RESPONSE, is_mailbox, is_sid
 from popular.net.httppage import PageServer
 from popular.net.ringpacket import MAX_RING_ANSWER, MAX_RING_REQUEST, canonical, decode_answer, decode_request
 from popular.net.wire import Wire
-from popular.pop3.authorization import AuthorizationState, Credentials
+from popular.pop3.authorization import AuthorizationState
 from popular.pop3.dialogue import Dialogue
 from popular.pop3.response import parse_response
 from popular.pop3.transaction import TransactionState
 from popular.pop3.xpop import preamble_lines, read_preamble
 from popular.pproxy.spec import SPEC as PPROXY
 from popular.pserv.spec import SPEC as PSERV
+from popular.sasl.mechanism import Credentials
 from tests.fuzz.stream import MemoryStream
 from tests.harness.memory import MemoryMaildrop
 

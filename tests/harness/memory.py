@@ -12,11 +12,15 @@ from typing import BinaryIO
 
 from popular.errors import CommitError, Gone, LoginRefused, MessageGone
 from popular.net.wire import Wire
-from popular.pop3.authorization import AuthorizationState, Credentials
+from popular.pop3 import capability
+from popular.pop3.authorization import AuthorizationState
 from popular.pop3.dialogue import Dialogue
+from popular.pop3.exchange import MAX_SASL_LINE
 from popular.pop3.maildrop import EmptyMaildrop, Entries
 from popular.pop3.transaction import TransactionState
 from popular.pop3.xpop import read_preamble
+from popular.pproxy.offer import DEFAULT_MECHANISMS, Offer
+from popular.sasl.mechanism import Credentials
 from tests.harness.transcript import PATIENCE, Transcript
 
 USERS: dict[str, bytes] = {
@@ -130,13 +134,16 @@ class MemoryStage:
 
     def authorization(self, wire: Wire) -> None:
         """Be a proxy whose users have no mail."""
-        dialogue = Dialogue(wire, maxerrors=MAXERRORS)
+        dialogue = Dialogue(wire, maxerrors=MAXERRORS, maxline=wire.maxline)
         wire.reply(True, "ready")
+        offer = Offer(DEFAULT_MECHANISMS, frozenset())
+        caps = capability.with_sasl(capability.AUTHORIZATION, DEFAULT_MECHANISMS)
+        wire.maxline = MAX_SASL_LINE
         for _ in range(MAXTRIES):
-            credentials = dialogue.run(AuthorizationState(wire))
+            credentials = dialogue.run(AuthorizationState(wire, caps, mechanisms=DEFAULT_MECHANISMS, begin=offer.begin))
             if not isinstance(credentials, Credentials):
                 return
-            if USERS.get(credentials.user) == credentials.password:
+            if USERS.get(credentials.user) == credentials.password and not credentials.master:
                 wire.reply(True, "0 messages (0 octets)")
                 dialogue.run(TransactionState(wire, EmptyMaildrop()))
                 return

@@ -148,7 +148,7 @@ def test_lists_are_in_the_words_of_add(master):
     master.listening = {"main": [Endpoint("127.0.0.1", 34567)]}
     assert master.run("vserv list").lines == (
         "main 127.0.0.1:34567 namespace=example.org 'banner=hello there' enabled=on tls=off tlsmin=1.2 "
-        "plaintextauth=on smtpafterpop=off",)
+        "plaintextauth=on saslmechanisms=PLAIN,LOGIN smtpafterpop=off",)
     [line] = master.run("backend list").lines
     assert line == "store xpop 10.0.0.1:1110 checkport=50110 enabled=on drain=off tls=off verify=on"
     before = master.config

@@ -173,13 +173,23 @@ def test_master_other_clients(grants, ip):
     assert vouched(grants(f"10.0.0.0/8:*:{HASH}"), ip=ip) == UNKNOWN
 
 
+@pytest.mark.parametrize(("line", "master", "is_granted"), [
+    ("admin@*:*", "admin", True), ("admin@*:*", "", False), ("admin@*:*", "Admin", False), ("*:*", "admin", False),
+    ("a@b.org@127.0.0.1:example.org", "a@b.org", True), ("admin@10.0.0.0/8:*", "admin", False),
+    ("admin@[::ffff:127.0.0.1]:*", "admin", False), ("admin@*:example.com", "admin", False),
+])
+def test_master_users_have_a_name(grants, line, master, is_granted):
+    request = replace(make_request("joe", "open sesame"), master=master)
+    assert (grants(f"{line}:{HASH}").auth(request, PLACE).outcome is Outcome.OK) is is_granted
+
+
 def test_spec_7_1_master_answers_in_the_second_pass_only(grants):
     assert grants(f"*:*:{HASH}").check(make_request("joe", "open sesame")) == UNKNOWN
 
 
 @pytest.mark.parametrize("line", ["127.0.0.1", "127.0.0.1:a.org", "127.0.0.1:a.org:", ":*:x", "127.0.0.1::x",
                                   "::1:*:x", "300.0.0.1:*:x", "[::1:*:x", "localhost:*:x", "10.0.0.0/33:*:x",
-                                  b"\xff\0"])
+                                  b"\xff\0", "@*:*:x"])
 def test_master_a_line_that_cannot_be_read_is_named(grants, line):
     module = grants(f"*:*:{HASH}", "", line)
     for _ in range(2):
@@ -225,6 +235,27 @@ def test_spec_7_1_a_master_password_opens_a_mailbox_whose_own_did_not_match(gran
     assert (wrong.outcome, wrong.found) == (Outcome.DENIED, None)
     assert nobody.outcome is Outcome.UNKNOWN
     assert notes == []
+    chain.close()
+
+
+@pytest.mark.parametrize(("user", "master", "password", "outcome"), [
+    ("joe", "admin", "open sesame", Outcome.OK), ("joe", "admin", "own", Outcome.DENIED),
+    ("joe", "joe", "own", Outcome.DENIED), ("joe", "", "open sesame", Outcome.DENIED),
+    ("closed", "admin", "open sesame", Outcome.OK), ("ann", "admin", "open sesame", Outcome.OK),
+    ("nobody", "admin", "open sesame", Outcome.UNKNOWN),
+])
+def test_a_master_user_opens_a_mailbox_with_their_own_password(grants, tmp_path, user, master, password, outcome):
+    """Also that of a user whose module compares no passwords, and that of one who must not log in."""
+    users = tmp_path / "users"
+    users.write_text("closed:!:store1:cxpop:3/2d/closed\njoe:{PLAIN}own:store1:cxpop:3/2d/joe\n")
+    template = make_module("template", "ann", "own", "store1", "3/2d/ann")
+    notes = []
+    chain = Chain([grants(f"admin@127.0.0.1:*:{HASH}"), make_module("passwd", users), template], 5.0,
+                  lambda message, **fields: notes.append(fields))
+    verdict = chain.check(replace(make_request(user, password), master=master))
+    assert (verdict.outcome, notes) == (outcome, [])
+    if outcome is Outcome.OK:
+        assert (verdict.found.mailbox, verdict.found.master) == (f"3/2d/{user}", True)
     chain.close()
 
 

@@ -3,8 +3,9 @@
 import pytest
 
 from popular.net.wire import Wire
-from popular.pop3.authorization import AuthorizationState, Credentials
+from popular.pop3.authorization import AuthorizationState
 from popular.pop3.dialogue import Dialogue
+from popular.sasl.mechanism import Credentials
 from tests.harness.memory import Conversation
 
 

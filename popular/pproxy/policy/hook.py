@@ -13,6 +13,7 @@ from popular.errors import LoginRefused, PdmError
 from popular.pdm.api import Outcome
 from popular.pdm.chain import Chain
 from popular.pdm.channel import Channel
+from popular.pop3.exchange import SaslExchange
 from popular.pproxy.backend import BackendLink
 from popular.pproxy.login import REFUSAL, Empty, LoginAttempt
 from popular.pproxy.messages import POLICY_REFUSED
@@ -20,6 +21,7 @@ from popular.pproxy.objects import ProxyConfig, Vserv
 from popular.pproxy.policy.question import LoginResult, PolicyAnswer, PolicyQuestion
 from popular.pproxy.policy.server import PolicyTrouble
 from popular.pproxy.policy.terms import PolicyTerms
+from popular.sasl.mechanism import Credentials
 
 _GRACE = 0.25    # seconds after the deadline of a question in which the worker can still say why it failed
 
@@ -61,12 +63,13 @@ class JudgedAttempt(LoginAttempt):
         super().__init__(config, chain, session, vserv, user)
         self._hook = hook
 
-    def run(self, password: bytes) -> Empty | BackendLink:
+    def run(self, credentials: Credentials, exchange: SaslExchange | None = None) -> Empty | BackendLink:
         """Do it unless the server refuses; raises LoginRefused.  The client has the answer before a success is told."""
+        password = b"" if credentials.mechanism else credentials.password
         if self._hook.terms.asks:
             self._want_permission(password)
         try:
-            mailbox = super().run(password)
+            mailbox = super().run(credentials, exchange)
         except LoginRefused as why:
             self._report(password, self._result(why))
             raise

@@ -1,0 +1,91 @@
+"""Which SASL mechanisms a virtual server offers, in which state: the key `saslmechanisms`, TLS, and what modules check.
+
+`MECHANISMS` has a row for each.  An `Offer` is made in the master, which loads only the code of mechanisms that are
+offered, and used in its children.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import ClassVar
+
+from popular.sasl.mechanism import Mechanism
+
+
+@dataclass(frozen=True, slots=True)
+class MechanismRow:
+    """One mechanism."""
+
+    module: str              # below popular.sasl
+    cls: str
+    checks: str = ""         # what a database module must be able to check, as in pdm.api.Request; empty: passwords
+    needs_tls: bool = False    # what it shows is secret: it is offered only where USER and PASS are accepted
+
+
+MECHANISMS: Mapping[str, MechanismRow] = {
+    "PLAIN": MechanismRow("plain", "PlainMechanism", needs_tls=True),
+    "LOGIN": MechanismRow("plain", "LoginMechanism", needs_tls=True),
+}
+DEFAULT_MECHANISMS = ("PLAIN", "LOGIN")
+
+_SIGN = re.compile(r"[!-,/:-?\[-^`{-~]", re.ASCII)    # printable ASCII without @ and what many names have
+
+
+@dataclass(frozen=True, slots=True)
+class MechanismList:
+    """Kind of the setting: names of mechanisms, separated by commas or blanks."""
+
+    name: ClassVar[str] = "Mechanisms"
+    wanted: ClassVar[str] = f"names of {', '.join(MECHANISMS)}, separated by commas, or none"
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        """Read the names; the word `none` is the empty list.  Raises ValueError."""
+        names = tuple(dict.fromkeys(text.replace(",", " ").upper().split()))
+        if names == ("NONE",):
+            return ()
+        if not names or not MECHANISMS.keys() >= set(names):
+            raise ValueError(self.wanted)
+        return names
+
+    def show(self, value: tuple[str, ...]) -> str:
+        """Return the names separated by commas."""
+        return ",".join(value) or "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Separator:
+    """Kind of the setting: one sign."""
+
+    name: ClassVar[str] = "Separator"
+    wanted: ClassVar[str] = "one sign, but not @ or one of a-z, A-Z, 0-9 . _ -"
+
+    def parse(self, text: str) -> str:
+        """Read the sign; raises ValueError."""
+        if not _SIGN.fullmatch(text):
+            raise ValueError(self.wanted)
+        return text
+
+    def show(self, value: str) -> str:
+        """Return the sign."""
+        return value
+
+
+class Offer:
+    """What one virtual server offers."""
+
+    def __init__(self, names: Iterable[str], verifiable: frozenset[str]) -> None:
+        """Offer those of `names` that only show passwords, or that `verifiable` has; loads their code."""
+        rows = {name: MECHANISMS[name] for name in names}
+        rows = {name: row for name, row in rows.items() if not row.checks or row.checks in verifiable}
+        self._classes: dict[str, Callable[..., Mechanism]] = {
+            name: getattr(import_module(f"popular.sasl.{row.module}"), row.cls) for name, row in rows.items()}
+        self._always = tuple(name for name, row in rows.items() if not row.needs_tls)
+
+    def names(self, *, needs_tls: bool) -> Sequence[str]:
+        """Return the mechanisms for a client; `needs_tls`: no password may be sent now."""
+        return self._always if needs_tls else tuple(self._classes)
+
+    def begin(self, name: str) -> Mechanism:
+        """Begin an exchange of an offered mechanism."""
+        return self._classes[name]()

@@ -1,0 +1,1 @@
+"""SASL mechanisms from the server's side (RFC 4422): octets in, challenges and credentials out."""

@@ -1,0 +1,72 @@
+"""What all SASL mechanisms have in common, and the credentials that they end with.
+
+A mechanism reads what one client says in one exchange; it knows neither wires nor databases.  Runs in the children of
+pproxy.  Raises CommandRefused for what a client must not send.
+"""
+
+import re
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from popular.errors import CommandRefused
+
+MAX_LOGIN = 250    # octets of a name or password: what USER and PASS have room for in a line of the usual length
+
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who a client says they are, and what shall prove it."""
+
+    user: str                                # UTF-8; invalid octets are kept as surrogates (PEP 383)
+    password: bytes = field(repr=False)      # as sent, with all blanks; with a `mechanism`, what that has made of it
+    mechanism: str = ""                      # as in pdm.api.Request: empty means a password
+    master: str = ""                         # the master user who wants the mailbox of `user`; usually empty
+    how: str = "USER"                        # the name of what the client has used, for the log
+
+
+class Mechanism:
+    """One exchange.  `step` gets each response of the client, until it returns credentials."""
+
+    # The first challenge, if the client does not begin.
+    challenge: bytes = b""
+    # Whether the client may begin, by an initial response in the command (RFC 4422 section 3.3).
+    client_begins: ClassVar[bool] = True
+
+    def step(self, response: bytes) -> bytes | Credentials:
+        """Return the next challenge, or what is to be checked; raises CommandRefused."""
+        raise NotImplementedError
+
+    def accepted(self, proof: bytes) -> bytes:
+        """Return what the client must be told before it is let in, and only acknowledges; empty: nothing.
+
+        `proof` comes from whoever has checked the credentials.
+        """
+        return b""
+
+    def refused(self) -> bytes:
+        """Return what the client must be told before it hears that it is refused; empty: nothing."""
+        return b""
+
+
+def user_name(octets: bytes, most: int = MAX_LOGIN) -> str:
+    """Return the name of a user; raises CommandRefused for one that nobody has, or of more than `most` octets."""
+    if not octets:
+        raise CommandRefused("no user name")
+    if len(octets) > most:
+        raise CommandRefused("user name too long")
+    if _CONTROL.search(octets):
+        raise CommandRefused("control character in user name")
+    return octets.decode("utf-8", "surrogateescape")
+
+
+def password_of(octets: bytes) -> bytes:
+    """Return a password; raises CommandRefused for one that PASS could not send either."""
+    if not octets:
+        raise CommandRefused("no password")
+    if len(octets) > MAX_LOGIN:
+        raise CommandRefused("password too long")
+    if any(octet in octets for octet in b"\0\r\n"):
+        raise CommandRefused("line end or NUL in password")
+    return octets
