@@ -19,8 +19,8 @@ import os
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-from popular.pdm import records, secrets
-from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
+from popular.pdm import records
+from popular.pdm.api import CHALLENGES, UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
 
 DEFAULT = "/etc/popular/masterauth.conf"
 MAX_FILE = 1 << 20    # octets
@@ -46,6 +46,7 @@ class Module(PdmModule):
     """The master passwords of one file."""
 
     API = (1, 2)
+    mechanisms = CHALLENGES    # of master users
     names_masters = True
 
     def __init__(self, ident: str, args: list[str]) -> None:
@@ -70,19 +71,24 @@ class Module(PdmModule):
             client = ip_address(request.ip)
         except ValueError:
             return UNKNOWN
+        if request.mechanism and not request.master:
+            return UNKNOWN
         if isinstance(client, IPv6Address) and client.ipv4_mapped is not None:
             client = client.ipv4_mapped
         self._refresh()
-        fault = ""
+        fault, proof = "", b""
         for grant in self._grants:
             if not grant.covers(client, request):
                 continue
-            try:
-                if secrets.verify(grant.stored, request.password):
-                    return Answer(Outcome.OK, replace(found, master=True, verified=True))
-            except ValueError as why:
-                fault = fault or f"{self.path}: line {grant.number}: {why}"
-        return Answer(Outcome.FAILED, why=fault) if fault else UNKNOWN
+            answer = records.answer_to(request, records.Record(grant.stored, found))
+            if answer.outcome is Outcome.OK:
+                return replace(answer, found=replace(found, master=True, verified=True))
+            if answer.outcome is Outcome.FAILED:
+                fault = fault or f"{self.path}: line {grant.number}: {answer.why}"
+            proof = proof or answer.proof
+        if fault:
+            return Answer(Outcome.FAILED, why=fault)
+        return Answer(Outcome.DENIED, found, "the salt was asked for", proof=proof) if proof else UNKNOWN
 
     def _refresh(self) -> None:
         """Read the file if it has changed since it was last read; raises OSError and PdmError."""

@@ -18,12 +18,16 @@ from enum import Enum
 
 from popular.errors import PdmError
 
-__all__ = ["API", "PROVEN", "UNKNOWN", "Answer", "CannotFind", "Found", "Outcome", "PdmError", "PdmModule", "Request"]
+__all__ = ["API", "CHALLENGES", "PROVEN", "UNKNOWN",
+           "Answer", "CannotFind", "Found", "Outcome", "PdmError", "PdmModule", "Request"]
 
 MISSING = ("", "empty", "create", "refuse")    # what becomes of a user without mailbox
 
 # A module must have the same major and no newer minor.  1.1 added `find` and `verified`, 1.2 `mechanisms`.
 API = (1, 2)
+
+# As `Request.mechanism`: the password is a proof that fits a stored password, see popular.pdm.proofs.
+CHALLENGES = frozenset(("SCRAM-SHA-1", "SCRAM-SHA-256", "CRAM-MD5", "APOP"))
 
 PROVEN = "EXTERNAL"    # as `Request.mechanism`: who the user is has been proven already, and the password is empty
 
@@ -48,7 +52,8 @@ class Request:
     namespace: str                         # of the virtual server to which the client has connected
     deadline: float = float("inf")         # when the answer is due, in seconds of time.monotonic()
     vserv: str = ""                        # API 1.1: id of the virtual server
-    # API 1.2: what the password is: a password (""), a bearer token ("OAUTHBEARER", "XOAUTH2"), or PROVEN.  With a
+    # API 1.2: what the password is: a password (""), a bearer token ("OAUTHBEARER", "XOAUTH2"), a proof
+    # (CHALLENGES), or PROVEN.  With a
     # token, the user is empty if the client has not said who they are.
     mechanism: str = ""
     # API 1.2: the master user who wants the mailbox of `user`, and whose password it is; see PdmModule.names_masters.

@@ -9,13 +9,13 @@ Runs in the process that asks.
 from typing import ClassVar
 
 from popular.pdm import records
-from popular.pdm.api import PROVEN, UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
+from popular.pdm.api import CHALLENGES, PROVEN, UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
 
 
 class RecordModule(PdmModule):
     """A module that finds the record of a user; the password is compared here."""
 
-    mechanisms = frozenset({PROVEN})
+    mechanisms = CHALLENGES | {PROVEN}
 
     def record(self, request: Request) -> records.Record | None:
         """Return the user's record, None if there is no such user.  For `find`, password and address are empty.

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from mmap import PROT_READ, mmap
 
 from popular.errors import PdmError
-from popular.pdm.api import Answer, Outcome, PdmModule, Request
+from popular.pdm.api import CHALLENGES, Answer, Outcome, PdmModule, Request
 from popular.pdm.chain import CachedAnswer
 from popular.pdm.channel import Channel, RemoteModule
 from popular.pdm.question import pack_answer, unpack_answer
@@ -225,6 +225,8 @@ class CachedModule(RemoteModule):
 
     def check(self, request: Request) -> Answer:
         """Answer from the cache, or have a worker answer; a failure is an answer, too."""
+        if request.mechanism in CHALLENGES:    # no proof comes twice
+            return _noted(self._checked(request))
         kept = self._cache.find(self._cache.place(self, request))
         if kept is None:
             return _noted(self._checked(request))

@@ -91,8 +91,9 @@ class Chain:
                 for runner in self._asked_for(namespace)]
 
     def mechanisms(self, namespace: str) -> frozenset[str]:
-        """Return what the modules of a namespace can check besides passwords."""
-        return frozenset(name for runner in self._asked_for(namespace) for name in runner.module.mechanisms)
+        """Return what the modules of a namespace can check besides passwords of users."""
+        return frozenset(name for runner in self._asked_for(namespace) if not runner.module.names_masters
+                         for name in runner.module.mechanisms)
 
     def describe(self) -> list[str]:
         """Return for each module the words that `ptestpdm` and `pdm add` take, secrets masked."""

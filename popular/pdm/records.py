@@ -157,6 +157,8 @@ def answer_to(request: Request, record: Record) -> Answer:
     """
     if request.mechanism == PROVEN:
         return accepted(request, record)
+    if request.mechanism:
+        return _answer_to_proof(request, record)
     try:
         if record.stored and secrets.verify(record.stored, request.password):
             return accepted(request, record)
@@ -166,6 +168,19 @@ def answer_to(request: Request, record: Record) -> Answer:
     except ValueError as why:
         return Answer(Outcome.FAILED, why=str(why))
     return Answer(Outcome.DENIED, record.found, WRONG_PASSWORD)
+
+
+def _answer_to_proof(request: Request, record: Record) -> Answer:
+    """Return OK or DENIED for what shows that a client knows the password, or DENIED with what they need for that."""
+    forms = [("", record.stored), *record.others] if record.stored else record.others
+    try:
+        judgement = secrets.DRIVERS.get("popular.pdm.proofs").judge(request.mechanism, request.password, forms)
+    except ValueError as why:
+        return Answer(Outcome.FAILED, why=str(why))
+    if not judgement.is_right:
+        return Answer(Outcome.DENIED, record.found, judgement.why, proof=judgement.proof)
+    answer = accepted(request, record, judgement.label)
+    return replace(answer, proof=judgement.proof) if answer.outcome is Outcome.OK else answer
 
 
 def accepted(request: Request, record: Record, label: str = "") -> Answer:

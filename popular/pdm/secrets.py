@@ -5,6 +5,7 @@
     {CRYPT} {DES-CRYPT} {MD5-CRYPT} {SHA256-CRYPT} {SHA512-CRYPT} {BLF-CRYPT}    crypt(3)
     {SHA} {SHA1} {SSHA} {SHA256} {SSHA256} {SHA512} {SSHA512}                    hashlib, salt after the digest
     {ARGON2I} {ARGON2ID}                               argon2-cffi
+    {SCRAM-SHA-1} {SCRAM-SHA-256}                      secrets of SCRAM, see popular.pdm.proofs
     .HEX .B64 .BASE64 after a scheme's name            the encoding of what follows
 
 A text without a prefix that is not a crypt(3) hash is an error, never a password in clear.  `!` or `*`
@@ -40,6 +41,7 @@ _FORMS = {kind: re.compile(form, re.ASCII) for kind, form in {
     "YESCRYPT": rf"\$y\$j(?:[78]5|[789ABCD]T)\${_B64}{{0,86}}\${_B64}{{43}}",
     "BLF": rf"\$2[aby]\$(?:0[4-9]|1[0-4])\${_B64}{{53}}",
 }.items()}
+_IN_CLEAR = ("PLAIN", "CLEAR", "CLEARTEXT")
 _CRYPT_SCHEMES = {
     "CRYPT": ("DES", "MD5", "SHA256", "SHA512", "YESCRYPT", "BLF"), "DES-CRYPT": ("DES",), "MD5-CRYPT": ("MD5",),
     "SHA256-CRYPT": ("SHA256",), "SHA512-CRYPT": ("SHA512",), "BLF-CRYPT": ("BLF",),
@@ -52,7 +54,7 @@ _ARGON2 = re.compile(r"\$(argon2id?)\$v=19\$m=([0-9]{1,9}),t=([0-9]{1,9}),p=([0-
 # Master and child identify them by their index.  For argon2 we use the bindings below argon2-cffi, whose own modules
 # make every fork 0.1 ms slower; before its version 21.2, as in Debian 12, the bindings were a part of it.
 ARGON2_BINDINGS = ("_argon2_cffi_bindings", "argon2._ffi")
-DRIVERS = Drivers(("binascii", "hashlib", "popular.pdm.libcrypt", "bcrypt", *ARGON2_BINDINGS))
+DRIVERS = Drivers(("binascii", "hashlib", "popular.pdm.libcrypt", "bcrypt", *ARGON2_BINDINGS, "popular.pdm.proofs"))
 
 # The function that hmac uses without OpenSSL.  Importing hmac would load OpenSSL, and every fork copy its mappings.
 compare_digest = _operator._compare_digest
@@ -69,23 +71,25 @@ def verify(stored: str, password: bytes) -> bool:
     """
     if b"\0" in password:
         return False
-    scheme, encoding, begin = "CRYPT", "", 0    # without a prefix it is a crypt(3) hash
-    prefix = _PREFIX.match(stored)
-    if prefix is not None:
-        scheme, encoding, begin = prefix[1].upper(), (prefix[2] or "").upper(), prefix.end()
-    body = stored[begin:].encode("utf-8", "surrogateescape")
-    if scheme in ("PLAIN", "CLEAR", "CLEARTEXT"):
-        secret = _octets(body, encoding) if encoding else body
-        if not secret:
-            raise ValueError("the password in clear is empty")
-        return compare_digest(secret, password)
+    scheme, encoding, body = _parts(stored)
+    if scheme in _IN_CLEAR:
+        return compare_digest(_clear(encoding, body), password)
     if scheme in _CRYPT_SCHEMES:
         return _verify_crypt(_text(body, encoding), password, _CRYPT_SCHEMES[scheme])
     if scheme in _DIGESTS:
         return _verify_digest(body, encoding, password, _DIGESTS[scheme], is_salted=scheme[:2] == "SS")
     if scheme in ("ARGON2I", "ARGON2ID"):
         return _verify_argon2(_text(body, encoding), password, scheme)
+    if scheme.startswith("SCRAM-"):
+        secret = DRIVERS.get("popular.pdm.proofs").ScramSecret.parse(stored)
+        return bool(secret.is_of(password))
     raise ValueError(f"password scheme {{{scheme}}} is not known")
+
+
+def password_in(stored: str) -> bytes | None:
+    """Return the password, if it is stored in clear; raises ValueError if that cannot be used."""
+    scheme, encoding, body = _parts(stored)
+    return _clear(encoding, body) if scheme in _IN_CLEAR else None
 
 
 def verify_nothing(password: bytes) -> None:
@@ -94,6 +98,22 @@ def verify_nothing(password: bytes) -> None:
         _crypt(password.replace(b"\0", b"")[:MAX_PASSWORD], _NOBODY)
     except ValueError:
         pass    # no libcrypt: `verify` reports that if it is needed
+
+
+def _parts(stored: str) -> tuple[str, str, bytes]:
+    """Return the scheme of a stored form, the encoding of what follows, and that; both words in capitals."""
+    scheme, encoding, begin = "CRYPT", "", 0    # without a prefix it is a crypt(3) hash
+    prefix = _PREFIX.match(stored)
+    if prefix is not None:
+        scheme, encoding, begin = prefix[1].upper(), (prefix[2] or "").upper(), prefix.end()
+    return scheme, encoding, stored[begin:].encode("utf-8", "surrogateescape")
+
+
+def _clear(encoding: str, body: bytes) -> bytes:
+    secret = _octets(body, encoding) if encoding else body
+    if not secret:
+        raise ValueError("the password in clear is empty")
+    return secret
 
 
 def _text(body: bytes, encoding: str) -> str:

@@ -7,6 +7,7 @@ backend's, whoever asked for the password answers.
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import NoReturn
 
 from popular.daemon.child.session import Session
 from popular.daemon.messages import NULL_BYTE_IN_INPUT
@@ -38,12 +39,14 @@ class Empty:
 class LoginAttempt:
     """One attempt to log in as `user`; what is known of the mailbox can be read at any time."""
 
-    def __init__(self, config: ProxyConfig, chain: Chain, session: Session, vserv: Vserv, user: str) -> None:
+    def __init__(self, config: ProxyConfig, chain: Chain, session: Session, vserv: Vserv, user: str,
+                 credentials: Credentials) -> None:
         self.config = config
         self.chain = chain
         self.session = session
         self.vserv = vserv
         self.user = user
+        self.credentials = credentials
         self.wire = session.wire
         self.log = session.log
         self.slot = session.child.slot
@@ -54,15 +57,28 @@ class LoginAttempt:
         self.mailbox = 0       # the key of the mailbox that the user has logged in to; 0: none, or a master session
         self.outcome: ProxyOutcome | None = None    # None: not logged in
 
-    def run(self, credentials: Credentials, exchange: SaslExchange | None = None) -> Empty | BackendLink:
+    @property
+    def prover(self) -> str:
+        """The name of whoever shows something: the user, or the master user."""
+        return self.credentials.master or self.user
+
+    def run(self, exchange: SaslExchange | None = None) -> Empty | BackendLink:
         """Log the client in to a mailbox, and answer PASS; raises LoginRefused if they are not let in, unanswered.
 
         If the credentials came by an `exchange`, it tells the client what its mechanism demands before that.
         """
-        return self.admit(self.authenticate(credentials, exchange))
+        return self.admit(self.authenticate(exchange))
 
-    def ask(self, credentials: Credentials) -> Verdict:
+    def find_salt(self) -> bytes:
+        """Return what the modules say before the client has shown anything; raises LoginRefused if they cannot tell."""
+        verdict = self.ask()
+        if verdict.outcome is Outcome.FAILED:
+            self.fail(verdict)
+        return verdict.proof
+
+    def ask(self) -> Verdict:
         """Ask the database modules who the user is and where their mail is."""
+        credentials = self.credentials
         verdict = self.session.child.lend(self.chain.check, Request(
             user=self.user, password=credentials.password, ip=self.session.peer.host,
             protocol="pop3", namespace=self.vserv.namespace, vserv=self.vserv.ident, mechanism=credentials.mechanism,
@@ -72,35 +88,44 @@ class LoginAttempt:
             self.count_step(step)
         return verdict
 
-    def authenticate(self, credentials: Credentials, exchange: SaslExchange | None) -> Route:
+    def authenticate(self, exchange: SaslExchange | None) -> Route:
         """Return where the user's mail is if what they have shown is right; raises LoginRefused."""
-        verdict = self.ask(credentials)
+        verdict = self.ask()
         if verdict.user and verdict.user != self.user:    # the client has not said who they are
             self.user = verdict.user
             self.slot.call_user(self.user)
-        who = {"user": self.user, "namespace": self.vserv.namespace, "pdm": verdict.module}
+        who = self.who(verdict)
         match verdict:
             case Verdict(outcome=Outcome.OK, found=Found() as found):
-                route = self.find_route(found, credentials, who)
+                route = self.find_route(found, who)
                 if exchange is not None:
                     self.tell_accepted(exchange, verdict.proof)
                 self.let_in(route, verdict.module)
                 self.log.note(messages.LOGIN, **who, backend=route.backend.ident, protocol=route.protocol,
-                              mailbox=route.where, master=credentials.master or route.master, client=self.client,
-                              mechanism=credentials.how)
+                              mailbox=route.where, master=self.credentials.master or route.master,
+                              client=self.client, mechanism=self.credentials.how)
                 if found.label:
                     self.log.note(messages.APP_PASSWORD, user=self.user, label=found.label, client=self.client)
                 return route
             case Verdict(outcome=Outcome.FAILED):
-                self.slot.count("logins_failed")
-                self.log.note(messages.LOGIN_FAILED, **who, client=self.client, why=verdict.why)
-                raise LoginRefused(BROKEN, code="SYS/TEMP", why=verdict.why)
+                self.fail(verdict)
         self.slot.count("logins_refused")
         self.log.note(messages.LOGIN_REFUSED, **who, client=self.client, why=verdict.why or verdict.outcome.value)
         raise LoginRefused(REFUSAL, code="AUTH", why=verdict.why, is_guess=True)
 
-    def find_route(self, found: Found, credentials: Credentials, who: Mapping[str, str]) -> Route:
+    def who(self, verdict: Verdict) -> Mapping[str, str]:
+        """Return the fields of log lines for a verdict."""
+        return {"user": self.user, "namespace": self.vserv.namespace, "pdm": verdict.module}
+
+    def fail(self, verdict: Verdict) -> NoReturn:
+        """Refuse a login because the modules cannot tell; raises LoginRefused."""
+        self.slot.count("logins_failed")
+        self.log.note(messages.LOGIN_FAILED, **self.who(verdict), client=self.client, why=verdict.why)
+        raise LoginRefused(BROKEN, code="SYS/TEMP", why=verdict.why)
+
+    def find_route(self, found: Found, who: Mapping[str, str]) -> Route:
         """Return the way to what a module has found; raises LoginRefused if there is none."""
+        credentials = self.credentials
         try:
             return find_route(self.config.backends, found, credentials.password, credentials.mechanism)
         except NoRoute as why:

@@ -4,13 +4,17 @@
 offered, and used in its children.
 """
 
+import binascii
+import os
 import re
+from _blake2 import blake2b    # hashlib would load OpenSSL, and every fork copy its mappings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from typing import ClassVar
 
-from popular.sasl.mechanism import Mechanism
+from popular.sasl.mechanism import Means, Mechanism
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +30,14 @@ class MechanismRow:
 MECHANISMS: Mapping[str, MechanismRow] = {
     "PLAIN": MechanismRow("plain", "PlainMechanism", needs_tls=True),
     "LOGIN": MechanismRow("plain", "LoginMechanism", needs_tls=True),
+    "SCRAM-SHA-256": MechanismRow("scram", "ScramMechanism", "SCRAM-SHA-256"),
+    "SCRAM-SHA-1": MechanismRow("scram", "ScramMechanism", "SCRAM-SHA-1"),
+    "CRAM-MD5": MechanismRow("crammd5", "CramMd5Mechanism", "CRAM-MD5"),
 }
 DEFAULT_MECHANISMS = ("PLAIN", "LOGIN")
 
+_ITERATIONS, _SALT_OCTETS = 15_000, 16    # as popular.pdm.proofs has them for new secrets
+_KEY_OCTETS = 32
 _SIGN = re.compile(r"[!-,/:-?\[-^`{-~]", re.ASCII)    # printable ASCII without @ and what many names have
 
 
@@ -81,11 +90,28 @@ class Offer:
         self._classes: dict[str, Callable[..., Mechanism]] = {
             name: getattr(import_module(f"popular.sasl.{row.module}"), row.cls) for name, row in rows.items()}
         self._always = tuple(name for name, row in rows.items() if not row.needs_tls)
+        self._key = _machine_key() if any(row.module == "scram" for row in rows.values()) else b""
 
     def names(self, *, needs_tls: bool) -> Sequence[str]:
         """Return the mechanisms for a client; `needs_tls`: no password may be sent now."""
         return self._always if needs_tls else tuple(self._classes)
 
-    def begin(self, name: str) -> Mechanism:
+    def begin(self, name: str, means: Means) -> Mechanism:
         """Begin an exchange of an offered mechanism."""
-        return self._classes[name]()
+        return self._classes[name](name, means)
+
+    def made_up(self, *words: str) -> bytes:
+        """Return `ITERATIONS,SALT` for a user who has none, always the same: nobody shall see who exists."""
+        text = "\0".join(words).encode("utf-8", "surrogateescape")
+        salt = blake2b(text, digest_size=_SALT_OCTETS, key=self._key).digest()
+        return b"%d,%b" % (_ITERATIONS, binascii.b2a_base64(salt, newline=False))
+
+
+@lru_cache(maxsize=1)
+def _machine_key() -> bytes:
+    """Return octets that stay the same on this machine, and that no client knows."""
+    try:
+        with open("/etc/machine-id", "rb") as file:
+            return file.read(_KEY_OCTETS)
+    except OSError:
+        return os.urandom(_KEY_OCTETS)

@@ -71,7 +71,7 @@ def find_route(backends: Mapping[str, Backend], found: Found, given: bytes = b""
     if protocol == "pop3":
         if not found.user:
             raise NoRoute("protocol pop3 needs a user for the backend, and the record has none")
-        if (mechanism or found.master) and not found.password:
+        if (mechanism or found.master) and found.password in (b"", given):
             raise NoRoute("protocol pop3 needs a password for the backend: the record has none, and the client has not "
                           "sent the user's")
     elif not is_mailbox(found.mailbox):

@@ -4,6 +4,7 @@ Runs in the children of pproxy.  After a refusal, ours or the backend's, the cli
 What the client has sent ahead is kept through every change of state and is relayed first.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,7 +29,7 @@ from popular.pproxy.backend import BackendLink
 from popular.pproxy.limits.guesses import LoginGuard
 from popular.pproxy.login import Empty, LoginAttempt
 from popular.pproxy.objects import ProxyConfig, Vserv
-from popular.sasl.mechanism import Credentials
+from popular.sasl.mechanism import Credentials, Mechanism
 from popular.statefile.counters import ProxyOutcome
 from popular.statefile.reader import Row
 
@@ -56,7 +57,8 @@ class ProxySession:
                                  maxline=config.maxline)
         self.login: LoginAttempt | None = None    # the last attempt
         self.mechanisms: Sequence[str] = ()       # offered now
-        self.exchange: SaslExchange | None = None     # that the last attempt began with
+        self.exchange: SaslExchange | None = None    # by which the last credentials came
+        self.asked = 0.0                          # when they were there; monotonic
         self.outcome = ProxyOutcome.NO_LOGIN    # as long as nobody has logged in
         self.end_reason = ""   # why it ended so, where that is known
         self.recorder = recorder if vserv.smtpafterpop else None
@@ -104,33 +106,54 @@ class ProxySession:
         for attempt in range(self.config.maxauthtries):
             self.session.enter("auth")
             self.session.child.has_login = False
-            credentials = self.ask_credentials()
-            if credentials is None:
-                self.outcome = ProxyOutcome.QUIT
-                return None
-            asked = time.monotonic()
-            credentials = self.with_master(credentials)
-            user = self.vserv.userformat.applied(credentials.user)
-            self.login = self.attempt(self.config, self.chain, self.session, self.vserv, user)
-            self.slot.call_user(user)
-            if self.guard is not None and not self.guard.may_try(self.vserv.namespace, user):
-                self.refuse_unchecked(user)
+            self.exchange = None
+            self.asked = time.monotonic()
             try:
-                mailbox = self.login.run(credentials, self.exchange)
+                credentials = self.ask_credentials()
+                if credentials is None:
+                    self.outcome = ProxyOutcome.QUIT
+                    return None
+                self.asked = time.monotonic()
+                mailbox = self.begin_attempt(credentials).run(self.exchange)
                 if self.guard is not None:
                     self.guard.succeeded()
                 return mailbox
             except LoginRefused as why:
-                self.outcome = ProxyOutcome.REFUSED
-                if self.guard is not None and why.is_guess:
-                    self.guard.failed()
-                self.slot.leave_backend()
-                self.pause_until(asked + min(self.config.authdelay * 2 ** attempt, _MAX_DELAY))
-                if self.exchange is not None and why.is_guess:
-                    self.exchange.refuse()
-                self.wire.reply(False, why.text, why.code)
+                self.refuse(why, attempt)
         self.log.note(messages.TOO_MANY_LOGINS, client=self.client, tries=self.config.maxauthtries)
         raise Gone("too many refused logins")
+
+    def begin_attempt(self, credentials: Credentials) -> LoginAttempt:
+        """Return the attempt to log in with these credentials; raises Gone if it is one too many."""
+        credentials = self.with_master(credentials)
+        user = self.vserv.userformat.applied(credentials.user)
+        self.login = self.attempt(self.config, self.chain, self.session, self.vserv, user, credentials)
+        self.slot.call_user(user)
+        if self.guard is not None and not self.guard.may_try(self.vserv.namespace, user):
+            self.refuse_unchecked(user)
+        return self.login
+
+    def refuse(self, why: LoginRefused, attempt: int) -> None:
+        """Answer a refused login, the number `attempt` of this session, not before its time."""
+        self.outcome = ProxyOutcome.REFUSED
+        if self.guard is not None and why.is_guess:
+            self.guard.failed()
+        self.slot.leave_backend()
+        self.pause_until(self.asked + min(self.config.authdelay * 2 ** attempt, _MAX_DELAY))
+        if self.exchange is not None and why.is_guess:
+            self.exchange.refuse()
+        self.wire.reply(False, why.text, why.code)
+
+    def salt(self, credentials: Credentials) -> bytes:
+        """Return what SCRAM needs before the client can show that it knows the password; raises LoginRefused."""
+        assert self.vserv.offer is not None    # else there is no SCRAM
+        attempt = self.begin_attempt(credentials)
+        found = attempt.find_salt()
+        return found or self.vserv.offer.made_up(credentials.mechanism, self.vserv.namespace, attempt.prover)
+
+    def stamp(self) -> str:
+        """Return a text that no client has seen before."""
+        return f"<{os.urandom(9).hex()}.{time.time_ns()}@{self.config.sidprefix}>"
 
     def ask_credentials(self) -> Credentials | None:
         """Get USER and PASS, or AUTH, from the client, after STLS if they send it; return None if they quit."""
@@ -144,7 +167,7 @@ class ProxySession:
                 offers_tls=offers_tls, needs_tls=needs_tls, mechanisms=self.mechanisms)
             state = AuthorizationState(
                 self.wire, caps, offers_tls=offers_tls, needs_tls=needs_tls, mechanisms=self.mechanisms,
-                begin=offer.begin if offer is not None else None)
+                begin=self.begin_exchange)
             self.wire.maxline = max(self.config.maxline, MAX_SASL_LINE) if self.mechanisms else self.config.maxline
             found = self.dialogue.run(state)
             if not isinstance(found, StartTls):
@@ -153,6 +176,11 @@ class ProxySession:
                 return found if isinstance(found, Credentials) else None
             assert self.vserv.tls is not None    # else STLS does not exist
             self.session.start_tls(self.vserv.tls)
+
+    def begin_exchange(self, name: str) -> Mechanism:
+        """Begin an exchange of an offered mechanism."""
+        assert self.vserv.offer is not None    # else there are none
+        return self.vserv.offer.begin(name, self)
 
     def with_master(self, credentials: Credentials) -> Credentials:
         """Return the credentials with the name of the user parted from that of a master user before it."""

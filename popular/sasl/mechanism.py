@@ -6,7 +6,7 @@ pproxy.  Raises CommandRefused for what a client must not send.
 
 import re
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from popular.errors import CommandRefused
 
@@ -26,6 +26,18 @@ class Credentials:
     how: str = "USER"                        # the name of what the client has used, for the log
 
 
+class Means(Protocol):
+    """What mechanisms need of whoever serves the client."""
+
+    def salt(self, credentials: Credentials) -> bytes:
+        """Return `ITERATIONS,SALT` for a user, the salt in base64; made up for one who has none."""
+        ...
+
+    def stamp(self) -> str:
+        """Return a text that no client has seen before, in the form of a message id."""
+        ...
+
+
 class Mechanism:
     """One exchange.  `step` gets each response of the client, until it returns credentials."""
 
@@ -33,6 +45,11 @@ class Mechanism:
     challenge: bytes = b""
     # Whether the client may begin, by an initial response in the command (RFC 4422 section 3.3).
     client_begins: ClassVar[bool] = True
+
+    def __init__(self, name: str, means: Means) -> None:
+        """Begin an exchange of the mechanism `name`."""
+        self.name = name
+        self.means = means
 
     def step(self, response: bytes) -> bytes | Credentials:
         """Return the next challenge, or what is to be checked; raises CommandRefused."""

@@ -4,7 +4,7 @@ Runs in the children of pproxy.  Raises CommandRefused.
 """
 
 from popular.errors import CommandRefused
-from popular.sasl.mechanism import Credentials, Mechanism, password_of, user_name
+from popular.sasl.mechanism import Credentials, Means, Mechanism, password_of, user_name
 
 
 class PlainMechanism(Mechanism):
@@ -27,7 +27,9 @@ class LoginMechanism(Mechanism):
 
     challenge = b"Username:"
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, means: Means) -> None:
+        """Begin an exchange."""
+        super().__init__(name, means)
         self._user = ""
 
     def step(self, response: bytes) -> bytes | Credentials:

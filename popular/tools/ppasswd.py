@@ -39,6 +39,7 @@ from popular.config.parser import Parser
 from popular.errors import PdmError
 from popular.pdm import libcrypt, records
 from popular.pdm.drivers import driver
+from popular.pdm.proofs import ScramSecret
 from popular.pdm.secrets import MAX_PASSWORD, verify
 from popular.stderr import complain_as
 from popular.tools.pmakecdb import fault_of_line, replace_file
@@ -52,6 +53,7 @@ MAX_UNSORTED = 1 << 20    # octets of a file that need not be sorted, as in the 
 _ARGON2_KIB, _ARGON2_PASSES, _ARGON2_LANES = 19 * 1024, 2, 1
 _SHA_ROUNDS = 100_000
 _YESCRYPT_COST = "j9T"    # the default of crypt(3): 16 MiB
+_HASHES = ("argon2id", "yescrypt", "sha512")    # the best first
 _SALT = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 _complain = partial(complain_as, "ppasswd")
@@ -92,7 +94,8 @@ def make_parser() -> Parser:
     parser = Parser(prog="ppasswd", description="Make password hashes, and set passwords in a users file of the module "
                     "passwd.", allow_abbrev=False, add_help=False)
     parser.add_argument("-s", "--scheme", choices=SCHEMES, metavar="SCHEME",
-                        help=f"of the hash: one of {', '.join(SCHEMES)} (default: the first that works here)")
+                        help=f"of the hash: one of {', '.join(SCHEMES)} "
+                             f"(default: the first of {', '.join(_HASHES)} that works here)")
     deeds = parser.add_mutually_exclusive_group()
     deeds.add_argument("-a", "--add", type=place_argument, metavar="PLACE",
                        help="add USER, whose mail is at PLACE, which is BACKEND:PROTOCOL:MAILBOX")
@@ -176,7 +179,7 @@ def _typed(prompt: str) -> bytes:
 def stored_form(password: bytes, scheme: str | None = None) -> str:
     """Return the stored form of a password, by default in the first scheme that works here; raises NotDone."""
     why: Exception | None = None
-    for name in SCHEMES if scheme is None else [scheme]:
+    for name in _HASHES if scheme is None else [scheme]:
         try:
             return SCHEMES[name](password)
         except (PdmError, ValueError) as reason:
@@ -200,6 +203,8 @@ SCHEMES: Mapping[str, Callable[[bytes], str]] = {
     "argon2id": _argon2id,
     "yescrypt": partial(_crypt, f"$y${_YESCRYPT_COST}$", 24),
     "sha512": partial(_crypt, f"$6$rounds={_SHA_ROUNDS}$", 16),
+    "scram-sha-256": lambda password: ScramSecret.made("SCRAM-SHA-256", password).stored,
+    "scram-sha-1": lambda password: ScramSecret.made("SCRAM-SHA-1", password).stored,
 }
 
 

@@ -64,7 +64,8 @@ def outcome(path: Path, user: str, password: str) -> Outcome:
 
 @pytest.mark.parametrize("scheme, begin", [
     (None, "{ARGON2ID}$argon2id$v=19$m=19456,t=2,p=1$"), ("argon2id", "{ARGON2ID}$argon2id$"),
-    ("yescrypt", "{CRYPT}$y$j9T$"), ("sha512", "{CRYPT}$6$rounds=100000$")])
+    ("yescrypt", "{CRYPT}$y$j9T$"), ("sha512", "{CRYPT}$6$rounds=100000$"),
+    ("scram-sha-256", "{SCRAM-SHA-256}15000,"), ("scram-sha-1", "{SCRAM-SHA-1}15000,")])
 def test_each_scheme_makes_a_hash_that_matches_only_its_password(scheme, begin):
     password = b"a \xff\xc3\xa4:secret"
     stored = ppasswd.stored_form(password, scheme)

@@ -5,6 +5,7 @@ import pytest
 from popular.errors import CommandRefused
 from popular.sasl.mechanism import Credentials
 from popular.sasl.plain import LoginMechanism, PlainMechanism
+from tests.harness.memory import NoMeans
 
 
 @pytest.mark.parametrize(("message", "credentials"), [
@@ -15,7 +16,7 @@ from popular.sasl.plain import LoginMechanism, PlainMechanism
     pytest.param(b"\0" + b"u" * 250 + b"\0" + b"p" * 250, Credentials("u" * 250, b"p" * 250), id="as long as may be"),
 ])
 def test_rfc_4616_plain(message: bytes, credentials: Credentials) -> None:
-    assert PlainMechanism().step(message) == credentials
+    assert PlainMechanism("PLAIN", NoMeans()).step(message) == credentials
 
 
 @pytest.mark.parametrize(("message", "why"), [
@@ -31,11 +32,11 @@ def test_rfc_4616_plain(message: bytes, credentials: Credentials) -> None:
 ])
 def test_plain_refused(message: bytes, why: str) -> None:
     with pytest.raises(CommandRefused, match=why):
-        PlainMechanism().step(message)
+        PlainMechanism("PLAIN", NoMeans()).step(message)
 
 
 def test_login() -> None:
-    mechanism = LoginMechanism()
+    mechanism = LoginMechanism("LOGIN", NoMeans())
     assert mechanism.challenge == b"Username:"
     assert mechanism.step(b"joe") == b"Password:"
     assert mechanism.step(b"secret") == Credentials("joe", b"secret")
@@ -43,7 +44,7 @@ def test_login() -> None:
 
 @pytest.mark.parametrize("responses", [[b""], [b"a\0b"], [b"joe", b""], [b"joe", b"a\0b"]])
 def test_login_refused(responses: list[bytes]) -> None:
-    mechanism = LoginMechanism()
+    mechanism = LoginMechanism("LOGIN", NoMeans())
     with pytest.raises(CommandRefused):
         for response in responses:
             mechanism.step(response)

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from popular.log.writer import Log
-from popular.pdm.api import Answer, Outcome, PdmModule
+from popular.pdm.api import CHALLENGES, Answer, Outcome, PdmModule
 from popular.pdm.cache import AnswerCache
 from popular.pdm.channel import Channel
 from popular.pdm.question import MAX_PACKET, QuestionKind, Question, pack_answer
@@ -138,7 +138,7 @@ class WorkerJob:
         return question.module in self._failed and left < _FRESH * self.timeout and self.channel.is_waiting()
 
     def _asked(self, runner: ModuleRunner, question: Question) -> Answer:
-        if question.kind is QuestionKind.AUTH or self.cache is None:
+        if question.kind is QuestionKind.AUTH or self.cache is None or question.request.mechanism in CHALLENGES:
             return runner.answer(question.request, question.identity)
         place = self.cache.place(runner.module, question.request)
         answer = runner.answer(question.request)

@@ -59,33 +59,32 @@ class JudgedAttempt(LoginAttempt):
     """An attempt to log in, with the questions to the policy server."""
 
     def __init__(self, hook: PolicyHook, config: ProxyConfig, chain: Chain, session: Session, vserv: Vserv,
-                 user: str) -> None:
-        super().__init__(config, chain, session, vserv, user)
+                 user: str, credentials: Credentials) -> None:
+        super().__init__(config, chain, session, vserv, user, credentials)
         self._hook = hook
 
-    def run(self, credentials: Credentials, exchange: SaslExchange | None = None) -> Empty | BackendLink:
+    def run(self, exchange: SaslExchange | None = None) -> Empty | BackendLink:
         """Do it unless the server refuses; raises LoginRefused.  The client has the answer before a success is told."""
-        password = b"" if credentials.mechanism else credentials.password
         if self._hook.terms.asks:
-            self._want_permission(password)
+            self._want_permission()
         try:
-            mailbox = super().run(credentials, exchange)
+            mailbox = super().run(exchange)
         except LoginRefused as why:
-            self._report(password, self._result(why))
+            self._report(self._result(why))
             raise
-        self._report(password, LoginResult(True))
+        self._report(LoginResult(True))
         return mailbox
 
-    def _want_permission(self, password: bytes) -> None:
+    def _want_permission(self) -> None:
         """Ask the server, and wait if it says so; raises LoginRefused."""
-        answer = self._hook.ask(self._question(password))
+        answer = self._hook.ask(self._question())
         if answer.has_failed:
             self.slot.count("policy_failed")
         if answer.status < 0:
             self.slot.count("policy_refused")
             self.session.note_peer(POLICY_REFUSED, user=self.user, namespace=self.vserv.namespace, client=self.client,
                                    why=answer.message)
-            self._report(password, LoginResult(False, "policy", True))
+            self._report(LoginResult(False, "policy", True))
             raise LoginRefused(REFUSAL, code="AUTH", why=f"policy: {answer.message}")
         if answer.status > 0:
             now = time.monotonic()
@@ -100,14 +99,15 @@ class JudgedAttempt(LoginAttempt):
             return LoginResult(False, "internal")
         return LoginResult(False, "account" if self.verdict is Outcome.UNKNOWN else "credentials")
 
-    def _report(self, password: bytes, result: LoginResult) -> None:
+    def _report(self, result: LoginResult) -> None:
         if self._hook.terms.reports:
-            self._hook.report(self._question(password, result))
+            self._hook.report(self._question(result))
 
-    def _question(self, password: bytes, result: LoginResult | None = None) -> PolicyQuestion:
+    def _question(self, result: LoginResult | None = None) -> PolicyQuestion:
         deadline = time.monotonic() + self._hook.terms.timeout
         if result is None and self.wire.deadline is not None:
             deadline = min(deadline, self.wire.deadline)
+        password = b"" if self.credentials.mechanism else self.credentials.password
         return PolicyQuestion(
             self.vserv.ident, self.user.encode("utf-8", "surrogateescape"), password, self.session.peer.host,
             self.session.id, self.session.is_secure, deadline, result)

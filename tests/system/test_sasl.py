@@ -1,0 +1,205 @@
+"""AUTH on a real proxy: what it offers in each state is what it can do, and other people's clients log in by it."""
+
+import base64
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from popular.pdm import libcrypt
+from popular.pdm.proofs import ScramSecret
+from tests.harness.certificates import Authority, context_of
+from tests.harness.daemon import Daemon
+from tests.harness.needs import need_program
+from tests.harness.popclient import PopClient
+from tests.harness.scramclient import ScramClient
+
+PASSWORD = "sesame street"
+NAME = "mail.example.org"
+CLEAR, SCRAM, CRYPT = "clear", "scram", "crypt"    # users, by how their password is stored
+ADMIN = "admin"
+
+_FORMS = {
+    CLEAR: f"{{PLAIN}}{PASSWORD}",
+    SCRAM: ScramSecret.made("SCRAM-SHA-256", PASSWORD.encode(), b"salt of a user", 4096).stored,
+    CRYPT: libcrypt.crypt(PASSWORD.encode(), "$5$rounds=1000$saltsalt"),
+}
+_ALL = "PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-1, CRAM-MD5"
+_VSERVS = {
+    "all": {"saslmechanisms": _ALL, "masterseparator": '"*"'},
+    "default": {},
+    "none": {"saslmechanisms": "none"},
+    "tls": {"saslmechanisms": _ALL, "plaintextauth": "off", "tls": "starttls"},
+    "strict": {"plaintextauth": "off", "tls": "starttls"},
+}
+
+
+@pytest.fixture(scope="module")
+def daemon(authority: Authority) -> Iterator[Daemon]:
+    """A proxy with a virtual server for each case; its backend is disabled, so that all mailboxes are empty."""
+    folder = Path(tempfile.mkdtemp(prefix="popular-"))
+    folder.chmod(0o755)
+    users, masters = folder / "users", folder / "masters"
+    users.write_text("".join(sorted(f"{name}:{form}:store:xpop:box\n" for name, form in _FORMS.items())))
+    masters.write_text(f"{ADMIN}@*:*:{{PLAIN}}of the master\n")
+    pair = authority.sign(NAME)
+    tls = {"certificate": pair.certificate, "key": pair.key}
+    try:
+        with Daemon.start("pproxy", {
+            "pproxy": {"authdelay": 0, "maxfailures": 0, "sidprefix": "px", "debug": "on"},
+            "vserv": {name: {"address": "127.0.0.1:0", **values, **(tls if "tls" in values else {})}
+                      for name, values in _VSERVS.items()},
+            "backend": {"store": {"protocol": "xpop", "address": "127.0.0.1:1", "enabled": "off"}},
+            "pdm": {"users": {"module": "passwd", "args": users}, "masters": {"module": "master", "args": masters}},
+        }, folder) as daemon:
+            yield daemon
+            log = "\n".join(daemon.log_lines())
+            for secret in (PASSWORD, "of the master", encoded(f"\0{CLEAR}\0{PASSWORD}".encode()).decode()):
+                assert secret not in log
+            assert not daemon.bugs()
+    finally:
+        shutil.rmtree(folder)
+
+
+def encoded(octets: bytes) -> bytes:
+    return base64.b64encode(octets)
+
+
+def connected(daemon: Daemon, vserv: str) -> PopClient:
+    """Return a client that has read the greeting."""
+    client = PopClient(daemon.endpoint(vserv))
+    client.greeting()
+    return client
+
+
+def begun(client: PopClient, mechanism: str) -> bytes:
+    """Begin an exchange and cancel it; returns the answer to AUTH."""
+    answer = client.command(f"AUTH {mechanism}")
+    if answer.startswith(b"+ "):
+        client.err("*")
+    return answer
+
+
+def try_all(client: PopClient) -> dict[str, list[str]]:
+    """Try before the login every capability that the proxy tells, and those that it does not tell; returns them."""
+    caps = {words[0]: words[1:] for line in client.multi("CAPA") if (words := line.decode().split())}
+    for mechanism in _ALL.split(", "):
+        is_told = mechanism in caps.get("SASL", [])
+        assert begun(client, mechanism).startswith(b"+ " if is_told else b"-ERR") is True, mechanism
+    assert client.command(f"USER {CLEAR}").startswith(b"+OK") is ("USER" in caps)
+    assert "PIPELINING" in caps
+    client.send(b"NOOP\r\nNOOP\r\n")
+    assert [client.line(), client.line()] == [b"+OK", b"+OK"]
+    if "USER" in caps:
+        assert client.command("PASS wrong").startswith(b"-ERR [AUTH] ") is ("AUTH-RESP-CODE" in caps)
+    assert set(caps) <= {"TOP", "UIDL", "USER", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "SASL", "STLS"}
+    return caps
+
+
+@pytest.mark.parametrize(("vserv", "clear", "secret"), [
+    ("all", _ALL.split(", "), _ALL.split(", ")), ("default", ["PLAIN", "LOGIN"], ["PLAIN", "LOGIN"]), ("none", [], []),
+    ("tls", _ALL.split(", ")[2:], _ALL.split(", ")), ("strict", [], ["PLAIN", "LOGIN"]),
+])
+def test_what_is_told_is_what_works(daemon: Daemon, authority: Authority, vserv: str, clear: list[str],
+                                    secret: list[str]) -> None:
+    """In each state: before STLS, after it, and in the mailbox."""
+    with connected(daemon, vserv) as client:
+        caps = try_all(client)
+        assert caps.get("SASL", []) == clear
+        if "STLS" in caps:
+            client.ok("STLS")
+            client.sock = context_of(authority).wrap_socket(client.sock)
+            caps = try_all(client)
+            assert caps.get("SASL", []) == secret and "STLS" not in caps
+        client.ok(f"USER {CLEAR}")
+        client.ok(f"PASS {PASSWORD}")
+        later = {words[0]: words[1:] for line in client.multi("CAPA") if (words := line.decode().split())}
+        assert {**caps, "IMPLEMENTATION": ["POPular"]} == later
+        client.err("TOP 1 0")
+        assert client.multi("UIDL") == []
+
+
+@pytest.mark.parametrize("user", [CLEAR, SCRAM, CRYPT])
+@pytest.mark.parametrize("mechanism", ["user", "plain", "login", "scram-sha-256", "scram-sha-1", "cram-md5"])
+def test_mpop(daemon: Daemon, tmp_path: Path, user: str, mechanism: str) -> None:
+    """An independent client (GNU SASL): who has the fitting form gets in, and it believes the server."""
+    fits = (user == CLEAR or mechanism in ("user", "plain", "login") or (user, mechanism) == (SCRAM, "scram-sha-256"))
+    endpoint = daemon.endpoint("all")
+    words = [need_program("mpop"), "--host=127.0.0.1", f"--port={endpoint.port}", f"--auth={mechanism}", "--tls=off",
+             f"--user={user}", f"--passwordeval=echo '{PASSWORD}'", "--auth-only", "--delivery=mbox,/dev/null",
+             f"--uidls-file={tmp_path / 'uidls'}"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=40)
+    assert (done.returncode == 0) is fits, done.stderr
+    if fits:
+        line = daemon.wait_log(f"user='{user}'")[-1]
+        assert f"mechanism={mechanism.upper()}" in daemon.wait_log("mechanism=")[-1].replace("'", ""), line
+
+
+def test_masters(daemon: Daemon) -> None:
+    """By an authorization id, and by a name before the separator; the log names who it was."""
+    plain = encoded(f"{CRYPT}\0{ADMIN}\0of the master".encode()).decode()
+    for words in ([f"AUTH PLAIN {plain}"], [f"USER {ADMIN}*{CRYPT}", "PASS of the master"]):
+        with connected(daemon, "all") as client:
+            for word in words:
+                client.ok(word)
+            assert "master='admin'" in daemon.wait_log(f"user='{CRYPT}'")[-1]
+    for master, password in ((ADMIN, PASSWORD), (CLEAR, PASSWORD), (CRYPT, "of the master"), ("", "of the master")):
+        with connected(daemon, "all") as client:
+            client.err(f"AUTH PLAIN {encoded(f'{CRYPT}|{master}|{password}'.replace('|', chr(0)).encode()).decode()}")
+
+
+def scram(client: PopClient, exchange: ScramClient) -> bytes:
+    """Go through an exchange up to the server's verdict; returns its last answer."""
+    challenge = client.command(b"AUTH SCRAM-SHA-256 " + encoded(exchange.first))
+    final = exchange.final(base64.b64decode(challenge.removeprefix(b"+ ")))
+    return client.command(encoded(final))
+
+
+def test_a_server_proves_itself_before_the_client_is_let_in(daemon: Daemon) -> None:
+    with connected(daemon, "all") as client:
+        exchange = ScramClient(SCRAM, PASSWORD)
+        assert scram(client, exchange) == b"+ " + encoded(exchange.verdict)
+        client.err("*")    # as if that had been wrong
+        exchange = ScramClient(ADMIN, "of the master", header=f"n,a={CRYPT},")
+        assert scram(client, exchange) == b"+ " + encoded(exchange.verdict)
+        client.send(b"\r\nSTAT\r\n")    # pipelined
+        assert (client.line()[:3], client.line()) == (b"+OK", b"+OK 0 0")
+
+
+def test_nobody_learns_who_exists(daemon: Daemon) -> None:
+    """A salt for each name, always the same one."""
+    told: dict[str, bytes] = {}
+    for _ in range(2):
+        with connected(daemon, "all") as client:
+            for user in (CLEAR, CRYPT, "nobody", "no_body"):
+                challenge = client.command(b"AUTH SCRAM-SHA-256 " + encoded(ScramClient(user, "x").first))
+                salt = base64.b64decode(challenge.removeprefix(b"+ ")).partition(b",")[2]
+                assert told.setdefault(user, salt) == salt and salt.endswith(b",i=15000")
+                client.err("*")
+    assert len(set(told.values())) == len(told)
+
+
+def test_failed_exchanges_are_failed_logins(daemon: Daemon) -> None:
+    with connected(daemon, "all") as client:
+        for user in (SCRAM, CRYPT, "nobody"):
+            assert scram(client, ScramClient(user, "wrong")).startswith(b"-ERR [AUTH] Authentication failed")
+        assert client.rest() == b""
+        assert "why='no stored password fits SCRAM-SHA-256'" in daemon.wait_log(f"login_refused user='{CRYPT}'")[0]
+    daemon.wait_log("too_many_logins")
+
+
+def test_endless_exchanges_end(daemon: Daemon) -> None:
+    with connected(daemon, "all") as client:
+        first = b"AUTH SCRAM-SHA-256 " + encoded(ScramClient(SCRAM, "x").first) + b"\r\n*\r\n"
+        client.send(first * 30)
+        assert client.rest().count(b"+ ") == 25    # maxerrors
+
+
+def test_cut_exchanges_leave_nothing(daemon: Daemon) -> None:
+    with connected(daemon, "all") as client:
+        client.command("AUTH PLAIN")
+        client.send(encoded(f"\0{CLEAR}\0{PASSWORD}".encode()))    # without a line end
+    daemon.wait_log("outcome='no login: closed'")
