@@ -207,7 +207,8 @@ def _make(item: Item, stamp: _Stamp) -> Tls:
     certificates = tuple(tlscontext.read_certificate(pair) for pair in _pairs(item))
     context = tlscontext.server_context(certificates, values.text("tlsmin"),
                                         values.optional_text("tlsciphers") or tlscontext.CIPHERS,
-                                        (values.optional_text("clientca") or "") if "clientca" in values else "")
+                                        (values.optional_text("clientca") or "") if "clientca" in values else "",
+                                        demands="certificateuser" not in values)    # or clients may have none
 
     def secure(wire: Wire) -> "TlsStream":
         return tlsstream.secure(wire, context, server_side=True)

@@ -4,6 +4,7 @@ Used in the children of pproxy.  The state only collects the two, by USER and PA
 checks them and answers PASS or AUTH; it also does the handshake after STLS.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from popular.pop3.exchange import MAX_SASL_LINE, SaslExchange
 from popular.sasl.mechanism import Credentials, Mechanism, user_name
 
 _MAX_USER = 255    # octets of a user name
+
+_DIGEST = re.compile(rb"[0-9a-f]{32}")
 
 
 class StartTls:
@@ -33,10 +36,11 @@ class AuthorizationState(State):
 
     def __init__(self, wire: Wire, caps: Sequence[str] = capability.AUTHORIZATION, *,
                  offers_tls: bool = False, needs_tls: bool = False, mechanisms: Sequence[str] = (),
-                 begin: Callable[[str], Mechanism] | None = None) -> None:
+                 begin: Callable[[str], Mechanism] | None = None, timestamp: str = "") -> None:
         """Answer CAPA with `caps`; `offers_tls`: STLS exists; `needs_tls`: no password is accepted before STLS.
 
-        AUTH exists if there are `mechanisms`, which `begin` makes by their names.
+        AUTH exists if there are `mechanisms`, which `begin` makes by their names, and APOP if the greeting had a
+        `timestamp`.
         """
         self._wire = wire
         self._caps = caps
@@ -44,6 +48,7 @@ class AuthorizationState(State):
         self._needs_tls = needs_tls
         self._mechanisms = mechanisms
         self._begin = begin
+        self._timestamp = timestamp
         self._user: str | None = None
         self.exchange: SaslExchange | None = None    # that has led to the credentials; None: USER and PASS have
 
@@ -88,8 +93,19 @@ class AuthorizationState(State):
         wanted = name.decode("ascii", "replace").upper()
         if self._begin is None or wanted not in self._mechanisms:
             raise CommandRefused("no such mechanism without TLS" if self._needs_tls else "no such mechanism")
-        self.exchange = SaslExchange(self._wire, self._begin(wanted))
-        raise Leave(replace(self.exchange.run(initial), how=wanted))
+        exchange = SaslExchange(self._wire, self._begin(wanted))
+        credentials = exchange.run(initial)
+        self.exchange = exchange
+        raise Leave(replace(credentials, how=wanted))
+
+    @command("APOP", (1, 1), raw=True, secret=True, usage="needs a user name and a digest",
+             when=lambda state: state._timestamp)
+    def apop(self, argument: bytes) -> None:
+        """Leave with a name, and the digest of the password and of the greeting's timestamp (RFC 1939 section 7)."""
+        name, _, digest = argument.rpartition(b" ")
+        if not _DIGEST.fullmatch(digest):
+            raise CommandRefused("APOP needs a user name and a digest")
+        raise Leave(Credentials(user_name(name.strip()), digest + b" " + self._timestamp.encode(), "APOP", how="APOP"))
 
     @command("CAPA")
     def capa(self) -> None:

@@ -43,6 +43,12 @@ VSERV = ObjectClass("vserv", "Virtual servers: addresses that clients connect to
     Setting("capa", Id(), None, "Capability list for the answer to CAPA; when not set, what is really supported."),
     Setting("enabled", Bool(), True, "off: users log in and see an empty mailbox."),
     *tls_rows(STARTTLS, IMPLICIT),
+    Setting("clientca", File(), None,
+            "PEM file of authorities: clients may show a certificate of one of them, and log in by AUTH EXTERNAL.",
+            root_only=True),
+    Setting("certificateuser", Choice("email", "cn"), "email",
+            "What names the user in such a certificate: its only e-mail address in subjectAltName, or its common name; "
+            "`userformat` is applied."),
     Setting("plaintextauth", Choice("on", "off", "local"), "on",
             "Whether USER and PASS are accepted without TLS; local: only from this host."),
     Setting("saslmechanisms", MechanismList(), DEFAULT_MECHANISMS,
@@ -129,6 +135,7 @@ class Vserv:
     limits: ClientLimits = ClientLimits()
     offer: Offer | None = None     # of SASL mechanisms; None: there is no AUTH
     masterseparator: str = ""      # between the names of a master user and a user
+    certificateuser: str = ""      # what names the user in a client's certificate; empty: clients have none
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +227,8 @@ def _vserv(item: Item, config: Config, tls: Tls | None, verifiable: Callable[[st
                  values.text("plaintextauth"), tls, values.flag("smtpafterpop"),
                  cast(NameForm, values["userformat"] or NameForm()), client_limits(layered(values, config)),
                  Offer(mechanisms, verifiable(values.text("namespace"))) if mechanisms else None,
-                 values.optional_text("masterseparator") or "")
+                 values.optional_text("masterseparator") or "",
+                 values.text("certificateuser") if values.optional_text("clientca") else "")
 
 
 def layered(own: Values, config: Config) -> Values:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from importlib import import_module
 from typing import ClassVar
 
+from popular.pdm.api import PROVEN
 from popular.sasl.mechanism import Means, Mechanism
 
 
@@ -33,8 +34,13 @@ MECHANISMS: Mapping[str, MechanismRow] = {
     "SCRAM-SHA-256": MechanismRow("scram", "ScramMechanism", "SCRAM-SHA-256"),
     "SCRAM-SHA-1": MechanismRow("scram", "ScramMechanism", "SCRAM-SHA-1"),
     "CRAM-MD5": MechanismRow("crammd5", "CramMd5Mechanism", "CRAM-MD5"),
+    "APOP": MechanismRow("", "", "APOP"),
+    "OAUTHBEARER": MechanismRow("oauth", "OAuthBearerMechanism", "OAUTHBEARER", needs_tls=True),
+    "XOAUTH2": MechanismRow("oauth", "XOAuth2Mechanism", "XOAUTH2", needs_tls=True),
+    "EXTERNAL": MechanismRow("external", "ExternalMechanism", PROVEN),
 }
-DEFAULT_MECHANISMS = ("PLAIN", "LOGIN")
+# The others may be refused for most users of a database, and some clients then try nothing else.
+DEFAULT_MECHANISMS = ("PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2", "EXTERNAL")
 
 _ITERATIONS, _SALT_OCTETS = 15_000, 16    # as popular.pdm.proofs has them for new secrets
 _KEY_OCTETS = 32
@@ -87,14 +93,21 @@ class Offer:
         """Offer those of `names` that only show passwords, or that `verifiable` has; loads their code."""
         rows = {name: MECHANISMS[name] for name in names}
         rows = {name: row for name, row in rows.items() if not row.checks or row.checks in verifiable}
+        self.has_apop = rows.pop("APOP", None) is not None    # a command of its own, and no mechanism
         self._classes: dict[str, Callable[..., Mechanism]] = {
             name: getattr(import_module(f"popular.sasl.{row.module}"), row.cls) for name, row in rows.items()}
-        self._always = tuple(name for name, row in rows.items() if not row.needs_tls)
+        self._usual = tuple(name for name in rows if name != PROVEN)
+        self._in_clear = tuple(name for name in self._usual if not rows[name].needs_tls)
         self._key = _machine_key() if any(row.module == "scram" for row in rows.values()) else b""
 
-    def names(self, *, needs_tls: bool) -> Sequence[str]:
-        """Return the mechanisms for a client; `needs_tls`: no password may be sent now."""
-        return self._always if needs_tls else tuple(self._classes)
+    def names(self, *, needs_tls: bool, is_certified: bool) -> Sequence[str]:
+        """Return the mechanisms for a client; `needs_tls`: no password may be sent now.
+
+        `is_certified`: TLS has shown who they are.
+        """
+        if needs_tls:
+            return self._in_clear
+        return tuple(self._classes) if is_certified else self._usual
 
     def begin(self, name: str, means: Means) -> Mechanism:
         """Begin an exchange of an offered mechanism."""

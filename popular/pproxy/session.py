@@ -56,6 +56,7 @@ class ProxySession:
         self.dialogue = Dialogue(self.wire, maxerrors=config.maxerrors, trace=session.trace,
                                  maxline=config.maxline)
         self.login: LoginAttempt | None = None    # the last attempt
+        self.timestamp = ""                       # in our greeting; empty: there is no APOP
         self.mechanisms: Sequence[str] = ()       # offered now
         self.exchange: SaslExchange | None = None    # by which the last credentials came
         self.asked = 0.0                          # when they were there; monotonic
@@ -76,7 +77,7 @@ class ProxySession:
             if self.vserv.tls is not None and self.vserv.tls.mode == IMPLICIT:
                 self.session.start_tls(self.vserv.tls)
             if not self.session.connection.is_greeted:
-                self.wire.reply(True, self.vserv.banner)
+                self.greet()
             self.wire.await_input()
             mailbox = self.log_in()
             if mailbox is not None:
@@ -93,6 +94,14 @@ class ProxySession:
             raise
         finally:
             self.log_end()
+
+    def greet(self) -> None:
+        """Send the greeting, with what APOP needs if it is offered."""
+        text = self.vserv.banner
+        if self.vserv.offer is not None and self.vserv.offer.has_apop:
+            self.timestamp = self.stamp()
+            text = f"{text} {self.timestamp}"
+        self.wire.reply(True, text)
 
     def limit_login(self) -> None:
         """Set the deadline of the whole login; without one, only the idle timeout limits it."""
@@ -126,7 +135,7 @@ class ProxySession:
     def begin_attempt(self, credentials: Credentials) -> LoginAttempt:
         """Return the attempt to log in with these credentials; raises Gone if it is one too many."""
         credentials = self.with_master(credentials)
-        user = self.vserv.userformat.applied(credentials.user)
+        user = self.vserv.userformat.applied(credentials.user) if credentials.user else ""    # a token names them
         self.login = self.attempt(self.config, self.chain, self.session, self.vserv, user, credentials)
         self.slot.call_user(user)
         if self.guard is not None and not self.guard.may_try(self.vserv.namespace, user):
@@ -151,6 +160,11 @@ class ProxySession:
         found = attempt.find_salt()
         return found or self.vserv.offer.made_up(credentials.mechanism, self.vserv.namespace, attempt.prover)
 
+    def certified_user(self) -> str:
+        """Return the user whom the client's certificate names; empty: none."""
+        stream = self.session.stream
+        return stream.certified(self.vserv.certificateuser) if stream is not None else ""
+
     def stamp(self) -> str:
         """Return a text that no client has seen before."""
         return f"<{os.urandom(9).hex()}.{time.time_ns()}@{self.config.sidprefix}>"
@@ -162,12 +176,13 @@ class ProxySession:
             offers_tls = self.vserv.tls is not None and not self.session.is_secure
             needs_tls = not (self.session.is_secure or self.vserv.plaintextauth == "on"
                              or self.vserv.plaintextauth == "local" and self.session.is_local)
-            self.mechanisms = offer.names(needs_tls=needs_tls) if offer is not None else ()
+            self.mechanisms = () if offer is None else offer.names(
+                needs_tls=needs_tls, is_certified=bool(self.vserv.certificateuser) and bool(self.certified_user()))
             caps = self.vserv.login_caps or capability.before_login(
                 offers_tls=offers_tls, needs_tls=needs_tls, mechanisms=self.mechanisms)
             state = AuthorizationState(
                 self.wire, caps, offers_tls=offers_tls, needs_tls=needs_tls, mechanisms=self.mechanisms,
-                begin=self.begin_exchange)
+                begin=self.begin_exchange, timestamp=self.timestamp)
             self.wire.maxline = max(self.config.maxline, MAX_SASL_LINE) if self.mechanisms else self.config.maxline
             found = self.dialogue.run(state)
             if not isinstance(found, StartTls):

@@ -13,6 +13,7 @@ from popular.errors import CommandRefused
 MAX_LOGIN = 250    # octets of a name or password: what USER and PASS have room for in a line of the usual length
 
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_ESCAPED = re.compile(rb"=(2C|3D)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,10 @@ class Means(Protocol):
 
     def salt(self, credentials: Credentials) -> bytes:
         """Return `ITERATIONS,SALT` for a user, the salt in base64; made up for one who has none."""
+        ...
+
+    def certified_user(self) -> str:
+        """Return the user whom the client's certificate names; empty: none."""
         ...
 
     def stamp(self) -> str:
@@ -76,6 +81,15 @@ def user_name(octets: bytes, most: int = MAX_LOGIN) -> str:
     if _CONTROL.search(octets):
         raise CommandRefused("control character in user name")
     return octets.decode("utf-8", "surrogateescape")
+
+
+def sasl_name(octets: bytes) -> str:
+    """Return the name of a user in which = and , are escaped (RFC 5802 section 5.1); raises CommandRefused."""
+    try:
+        plain = _ESCAPED.sub(lambda sign: {b"2C": b",", b"3D": b"="}[sign[1]], octets)
+    except KeyError:
+        raise CommandRefused("user name with a bare =") from None
+    return user_name(plain)
 
 
 def password_of(octets: bytes) -> bytes:

@@ -9,13 +9,12 @@ import os
 import re
 
 from popular.errors import CommandRefused
-from popular.sasl.mechanism import Credentials, Means, Mechanism, user_name
+from popular.sasl.mechanism import Credentials, Means, Mechanism, sasl_name
 
 _NONCE_OCTETS = 18
 _FIRST = re.compile(rb"((n|y|p=[A-Za-z0-9.-]+),(?:a=([^,]+))?,)(n=([^,]+),r=([\x21-\x2b\x2d-\x7e]{1,512})(?:,.*)?)",
                     re.DOTALL)
 _FINAL = re.compile(rb"(c=([A-Za-z0-9+/=]+),r=([\x21-\x2b\x2d-\x7e]+)(?:,.*)?),p=([A-Za-z0-9+/=]+)", re.DOTALL)
-_ESCAPED = re.compile(rb"=(2C|3D)?")
 
 
 class ScramMechanism(Mechanism):
@@ -42,9 +41,9 @@ class ScramMechanism(Mechanism):
         self._header, binding, wanted, bare, own, nonce = match.groups()
         if binding.startswith(b"p="):
             raise CommandRefused("no channel binding without a mechanism for it")
-        self._user = _name(own)
+        self._user = sasl_name(own)
         if wanted is not None and wanted != own:
-            self._user, self._master = _name(wanted), self._user
+            self._user, self._master = sasl_name(wanted), self._user
         self._salt = self.means.salt(Credentials(self._user, b"", self.name, self._master, self.name))
         iterations, _, salt = self._salt.partition(b",")
         self._nonce = nonce + _new_nonce()
@@ -65,15 +64,6 @@ class ScramMechanism(Mechanism):
             raise CommandRefused("the proof is not base64") from None
         shown = b",".join((self._salt, proof, self._messages, bare))
         return Credentials(self._user, shown, self.name, self._master)
-
-
-def _name(octets: bytes) -> str:
-    """Return the name that a saslname stands for (RFC 5802 section 5.1)."""
-    try:
-        plain = _ESCAPED.sub(lambda sign: {b"2C": b",", b"3D": b"="}[sign[1]], octets)
-    except KeyError:
-        raise CommandRefused("user name with a bare =") from None
-    return user_name(plain)
 
 
 def _new_nonce() -> bytes:

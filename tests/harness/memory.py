@@ -87,6 +87,9 @@ class NoMeans:
     def salt(self, credentials: Credentials) -> bytes:
         raise AssertionError(f"{credentials.mechanism} is not offered")
 
+    def certified_user(self) -> str:
+        return "joe"
+
     def stamp(self) -> str:
         return "<1896.697170952@postoffice.reston.mci.net>"    # of RFC 2195
 

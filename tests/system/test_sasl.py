@@ -1,6 +1,7 @@
 """AUTH on a real proxy: what it offers in each state is what it can do, and other people's clients log in by it."""
 
 import base64
+import hashlib
 import shutil
 import subprocess
 import tempfile
@@ -27,14 +28,30 @@ _FORMS = {
     SCRAM: ScramSecret.made("SCRAM-SHA-256", PASSWORD.encode(), b"salt of a user", 4096).stored,
     CRYPT: libcrypt.crypt(PASSWORD.encode(), "$5$rounds=1000$saltsalt"),
 }
-_ALL = "PLAIN, LOGIN, SCRAM-SHA-256, SCRAM-SHA-1, CRAM-MD5"
+_CLEAR = "SCRAM-SHA-256, SCRAM-SHA-1, CRAM-MD5"    # mechanisms that show nothing to others
+_ALL = f"{_CLEAR}, PLAIN, LOGIN, OAUTHBEARER, XOAUTH2"
+_DEFAULT = ["PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2"]
 _VSERVS = {
     "all": {"saslmechanisms": _ALL, "masterseparator": '"*"'},
     "default": {},
     "none": {"saslmechanisms": "none"},
     "tls": {"saslmechanisms": _ALL, "plaintextauth": "off", "tls": "starttls"},
     "strict": {"plaintextauth": "off", "tls": "starttls"},
+    "apop": {"saslmechanisms": "APOP"},
+    "certified": {"saslmechanisms": f"{_ALL}, EXTERNAL", "tls": "starttls", "certificateuser": "cn"},
 }
+TOKEN = "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="
+_MODULE = f"""
+from popular.pdm.api import Answer, Outcome, PdmModule
+
+class Module(PdmModule):
+    API = (1, 2)
+    mechanisms = frozenset(("OAUTHBEARER", "XOAUTH2"))
+
+    def check(self, request):
+        is_right = request.mechanism and request.password == b"{TOKEN}"
+        return Answer(Outcome.OK, user="{CLEAR}") if is_right else Answer(Outcome.DENIED, why="bad token")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +62,22 @@ def daemon(authority: Authority) -> Iterator[Daemon]:
     users, masters = folder / "users", folder / "masters"
     users.write_text("".join(sorted(f"{name}:{form}:store:xpop:box\n" for name, form in _FORMS.items())))
     masters.write_text(f"{ADMIN}@*:*:{{PLAIN}}of the master\n")
+    (folder / "pdm_bearer.py").write_text(_MODULE)
     pair = authority.sign(NAME)
     tls = {"certificate": pair.certificate, "key": pair.key}
+    _VSERVS["certified"]["clientca"] = authority.cafile
     try:
         with Daemon.start("pproxy", {
-            "pproxy": {"authdelay": 0, "maxfailures": 0, "sidprefix": "px", "debug": "on"},
+            "pproxy": {"authdelay": 0, "maxfailures": 0, "sidprefix": "px", "debug": "on", "pdmdir": folder},
             "vserv": {name: {"address": "127.0.0.1:0", **values, **(tls if "tls" in values else {})}
                       for name, values in _VSERVS.items()},
             "backend": {"store": {"protocol": "xpop", "address": "127.0.0.1:1", "enabled": "off"}},
-            "pdm": {"users": {"module": "passwd", "args": users}, "masters": {"module": "master", "args": masters}},
+            "pdm": {"users": {"module": "passwd", "args": users}, "masters": {"module": "master", "args": masters},
+                    "tokens": {"module": "bearer"}},
         }, folder) as daemon:
             yield daemon
             log = "\n".join(daemon.log_lines())
-            for secret in (PASSWORD, "of the master", encoded(f"\0{CLEAR}\0{PASSWORD}".encode()).decode()):
+            for secret in (PASSWORD, "of the master", TOKEN, encoded(f"\0{CLEAR}\0{PASSWORD}".encode()).decode()):
                 assert secret not in log
             assert not daemon.bugs()
     finally:
@@ -86,7 +106,7 @@ def begun(client: PopClient, mechanism: str) -> bytes:
 def try_all(client: PopClient) -> dict[str, list[str]]:
     """Try before the login every capability that the proxy tells, and those that it does not tell; returns them."""
     caps = {words[0]: words[1:] for line in client.multi("CAPA") if (words := line.decode().split())}
-    for mechanism in _ALL.split(", "):
+    for mechanism in [*_ALL.split(", "), "EXTERNAL"]:
         is_told = mechanism in caps.get("SASL", [])
         assert begun(client, mechanism).startswith(b"+ " if is_told else b"-ERR") is True, mechanism
     assert client.command(f"USER {CLEAR}").startswith(b"+OK") is ("USER" in caps)
@@ -100,8 +120,9 @@ def try_all(client: PopClient) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(("vserv", "clear", "secret"), [
-    ("all", _ALL.split(", "), _ALL.split(", ")), ("default", ["PLAIN", "LOGIN"], ["PLAIN", "LOGIN"]), ("none", [], []),
-    ("tls", _ALL.split(", ")[2:], _ALL.split(", ")), ("strict", [], ["PLAIN", "LOGIN"]),
+    ("all", _ALL.split(", "), []), ("default", _DEFAULT, []), ("none", [], []), ("apop", [], []),
+    ("tls", _CLEAR.split(", "), _ALL.split(", ")), ("strict", [], _DEFAULT),
+    ("certified", _ALL.split(", "), [*_ALL.split(", "), "EXTERNAL"]),
 ])
 def test_what_is_told_is_what_works(daemon: Daemon, authority: Authority, vserv: str, clear: list[str],
                                     secret: list[str]) -> None:
@@ -111,7 +132,11 @@ def test_what_is_told_is_what_works(daemon: Daemon, authority: Authority, vserv:
         assert caps.get("SASL", []) == clear
         if "STLS" in caps:
             client.ok("STLS")
-            client.sock = context_of(authority).wrap_socket(client.sock)
+            context = context_of(authority)
+            if vserv == "certified":
+                pair = authority.sign(CLEAR)
+                context.load_cert_chain(pair.certificate, pair.key)
+            client.sock = context.wrap_socket(client.sock)
             caps = try_all(client)
             assert caps.get("SASL", []) == secret and "STLS" not in caps
         client.ok(f"USER {CLEAR}")
@@ -122,20 +147,104 @@ def test_what_is_told_is_what_works(daemon: Daemon, authority: Authority, vserv:
         assert client.multi("UIDL") == []
 
 
+_FITTING = {CLEAR: {"user", "plain", "login", "scram-sha-256", "scram-sha-1", "cram-md5"},
+            SCRAM: {"user", "plain", "login", "scram-sha-256"}, CRYPT: {"user", "plain", "login"}}
+
+
+def mpop(daemon: Daemon, vserv: str, user: str, password: str, mechanism: str) -> bool:
+    """Log in with mpop (GNU SASL), which also checks the server; returns whether it was let in."""
+    words = [need_program("mpop"), "--host=127.0.0.1", f"--port={daemon.endpoint(vserv).port}", f"--auth={mechanism}",
+             "--tls=off", f"--user={user}", f"--passwordeval=echo '{password}'", "--auth-only",
+             "--delivery=mbox,/dev/null", f"--uidls-file={daemon.rundir / 'uidls'}"]
+    done = subprocess.run(words, capture_output=True, timeout=60)
+    if done.returncode == 0:
+        assert f"mechanism='{mechanism.upper()}'" in daemon.wait_log(f"login user='{user}'")[-1]
+    return done.returncode == 0
+
+
 @pytest.mark.parametrize("user", [CLEAR, SCRAM, CRYPT])
 @pytest.mark.parametrize("mechanism", ["user", "plain", "login", "scram-sha-256", "scram-sha-1", "cram-md5"])
-def test_mpop(daemon: Daemon, tmp_path: Path, user: str, mechanism: str) -> None:
-    """An independent client (GNU SASL): who has the fitting form gets in, and it believes the server."""
-    fits = (user == CLEAR or mechanism in ("user", "plain", "login") or (user, mechanism) == (SCRAM, "scram-sha-256"))
-    endpoint = daemon.endpoint("all")
-    words = [need_program("mpop"), "--host=127.0.0.1", f"--port={endpoint.port}", f"--auth={mechanism}", "--tls=off",
-             f"--user={user}", f"--passwordeval=echo '{PASSWORD}'", "--auth-only", "--delivery=mbox,/dev/null",
-             f"--uidls-file={tmp_path / 'uidls'}"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=40)
-    assert (done.returncode == 0) is fits, done.stderr
-    if fits:
-        line = daemon.wait_log(f"user='{user}'")[-1]
-        assert f"mechanism={mechanism.upper()}" in daemon.wait_log("mechanism=")[-1].replace("'", ""), line
+def test_mpop(daemon: Daemon, user: str, mechanism: str) -> None:
+    """Whoever has a fitting form gets in."""
+    assert mpop(daemon, "all", user, PASSWORD, mechanism) is (mechanism in _FITTING[user])
+
+
+@pytest.mark.parametrize("mechanism", ["oauthbearer", "xoauth2"])
+def test_mpop_with_tokens(daemon: Daemon, mechanism: str) -> None:
+    assert mpop(daemon, "default", CLEAR, TOKEN, mechanism)
+    assert not mpop(daemon, "default", CLEAR, PASSWORD, mechanism)
+
+
+def test_mpop_with_apop(daemon: Daemon) -> None:
+    assert mpop(daemon, "apop", CLEAR, PASSWORD, "apop")
+
+
+@pytest.mark.parametrize("words", [
+    pytest.param(["curl", "-sS", "--max-time", "40", "-u", f"{CLEAR}:{PASSWORD}"], id="PLAIN"),
+    pytest.param(["curl", "-sS", "--max-time", "40", "-u", f"{CLEAR}:{PASSWORD}", "--login-options", "AUTH=LOGIN"],
+                 id="LOGIN"),
+    pytest.param(["curl", "-sS", "--max-time", "40", "-u", f"{CLEAR}:{PASSWORD}", "--login-options", "AUTH=CRAM-MD5"],
+                 id="CRAM-MD5"),
+    pytest.param(["curl", "-sS", "--max-time", "40", "-u", f"{CLEAR}:", "--oauth2-bearer", TOKEN], id="OAUTHBEARER"),
+])
+def test_curl(daemon: Daemon, words: list[str], request: pytest.FixtureRequest) -> None:
+    need_program("curl")
+    mechanism = request.node.callspec.id
+    endpoint = daemon.endpoint("default" if mechanism == "PLAIN" else "all")
+    subprocess.run([*words, f"pop3://127.0.0.1:{endpoint.port}/"], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    assert f"mechanism='{mechanism}'" in daemon.wait_log("mechanism=")[-1]
+
+
+def bearer(name: str, token: str) -> str:
+    """Return the command with a message of OAUTHBEARER."""
+    message = f"n,{name},\1host=h\1auth=Bearer {token}\1\1"
+    return f"AUTH OAUTHBEARER {encoded(message.encode()).decode()}"
+
+
+def test_a_token_names_its_user(daemon: Daemon) -> None:
+    for name in ("", f"a={CLEAR}"):
+        with connected(daemon, "all") as client:
+            client.ok(bearer(name, TOKEN))
+            assert f"user='{CLEAR}'" in daemon.wait_log("mechanism='OAUTHBEARER'")[-1]
+    with connected(daemon, "all") as client:
+        for name, token, why in (("", "x", "bad token"), (f"a={CRYPT}", TOKEN, "it belongs to user")):
+            assert client.command(bearer(name, token)) == b"+ " + encoded(b'{"status":"invalid_token"}')
+            assert client.command(encoded(b"\1")).startswith(b"-ERR [AUTH] ")
+            assert why in daemon.wait_log("login_refused")[-1]
+
+
+def test_certificates(daemon: Daemon, authority: Authority) -> None:
+    """A user in it logs in as themselves, not as another; without one, or without a user, there is no EXTERNAL."""
+    for name, words, answer in (
+            (CLEAR, "AUTH EXTERNAL =", b"+OK"), (CLEAR, f"AUTH EXTERNAL {encoded(CLEAR.encode()).decode()}", b"+OK"),
+            (CLEAR, f"AUTH EXTERNAL {encoded(CRYPT.encode()).decode()}", b"-ERR [AUTH]"),
+            ("nobody", "AUTH EXTERNAL =", b"-ERR [AUTH]"), ("", "AUTH EXTERNAL =", b"-ERR no such mechanism")):
+        context = context_of(authority)
+        if name:
+            pair = authority.sign(name)
+            context.load_cert_chain(pair.certificate, pair.key)
+        with connected(daemon, "certified") as client:
+            client.ok("STLS")
+            client.sock = context.wrap_socket(client.sock)
+            assert client.command(words).startswith(answer), (name, words)
+
+
+def test_apop(daemon: Daemon) -> None:
+    """The timestamp is another one each time, and wanted by APOP only."""
+    stamps = set()
+    for user, password, answer in ((CLEAR, PASSWORD, b"+OK"), (CLEAR, "x", b"-ERR [AUTH]"),
+                                   (SCRAM, PASSWORD, b"-ERR [AUTH]"), ("nobody", "x", b"-ERR [AUTH]")):
+        with PopClient(daemon.endpoint("apop")) as client:
+            stamp = client.greeting().rpartition(b" ")[2]
+            assert stamp.startswith(b"<") and stamp.endswith(b"@px>")
+            digest = hashlib.md5(stamp + password.encode()).hexdigest()
+            assert client.command(f"APOP {user} {digest.upper()}").startswith(b"-ERR APOP needs")
+            assert client.command(f"APOP {user} {digest}").startswith(answer)
+            stamps.add(stamp)
+    assert len(stamps) == 4
+    with PopClient(daemon.endpoint("all")) as client:
+        assert b"<" not in client.greeting()
+        client.err("APOP joe 0123456789abcdef0123456789abcdef")
 
 
 def test_masters(daemon: Daemon) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from popular.addresses import Endpoint
 from popular.daemon.messages import (
@@ -20,6 +21,9 @@ from popular.log.writer import Log
 from popular.net.wire import LINGER_SECONDS, Wire
 from popular.proc.child import Child
 from popular.statefile.layout import STATES
+
+if TYPE_CHECKING:
+    from popular.net.tls.stream import TlsStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Session:
         self.times: dict[str, float] = {}    # seconds spent in each state that was left
         self.is_talking = True               # we speak POP3 with the peer; False once the relay owns the stream
         self.is_secure = False               # under TLS
+        self.stream: "TlsStream | None" = None    # that of TLS
         self.hides_input = False             # input of the peer may hold a password and is not logged
         self._state = ""
         self._entered = self.started
@@ -97,7 +102,7 @@ class Session:
             if not isinstance(why, ProxyHeader):
                 self.note_peer(TLS_FAILED, peer=str(self.peer), why=str(why))
             raise
-        self.is_secure = True
+        self.is_secure, self.stream = True, stream
         self.log.note(TLS_STARTED, peer=str(self.peer), version=stream.version, cipher=stream.cipher,
                       resumed=stream.is_resumed)
 

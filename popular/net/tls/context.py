@@ -51,12 +51,12 @@ class Certificate:
 
 
 def server_context(certificates: Sequence[Certificate], tlsmin: str, ciphers: str = CIPHERS,
-                   clientca: str = "") -> ssl.SSLContext:
+                   clientca: str = "", *, demands: bool = True) -> ssl.SSLContext:
     """Return a context for a server with these certificates, at least one; raises StartError.
 
     The first is for clients that name no host, or a host that no certificate has.  Certificates with the same
     names and keys of different kinds (ECDSA, RSA) are offered together.  With `clientca`
-    only peers with a certificate of an authority in that file are accepted.
+    only peers with a certificate of an authority in that file are accepted, or, unless it `demands` one, none.
     """
     groups: dict[tuple[str, ...], ssl.SSLContext] = {}
     by_name: dict[str, ssl.SSLContext] = {}
@@ -67,7 +67,7 @@ def server_context(certificates: Sequence[Certificate], tlsmin: str, ciphers: st
             context.num_tickets = _TICKETS
             if clientca:    # of each context, because a context chosen by name must know the authorities
                 _trust(context, clientca)
-                context.verify_mode = ssl.CERT_REQUIRED
+                context.verify_mode = ssl.CERT_REQUIRED if demands else ssl.CERT_OPTIONAL
         _load(context, certificate.pair)
         for name in certificate.names:
             by_name.setdefault(name, context)

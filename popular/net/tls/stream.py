@@ -15,6 +15,7 @@ import re
 import select
 import socket
 import ssl
+from typing import Any
 
 from popular.errors import Gone, NoTls, ProxyHeader
 from popular.net.transport import PROXY_V1, PROXY_V2, Octets, Stream, is_proxy_header
@@ -73,6 +74,18 @@ class TlsStream:
         """The name of the cipher agreed on; empty before."""
         cipher = self._tls.cipher()
         return cipher[0] if cipher else ""
+
+    def certified(self, kind: str) -> str:
+        """Return the name that the peer's certificate has, which was verified: its only one of this kind, or nothing.
+
+        `kind` is `email` (of subjectAltName) or `cn`, the common name of the subject.
+        """
+        found: Any = self._tls.getpeercert() or {}
+        if kind == "cn":
+            names = [value for part in found.get("subject", ()) for name, value in part if name == "commonName"]
+        else:
+            names = [value for name, value in found.get("subjectAltName", ()) if name == kind]
+        return str(names[0]) if len(names) == 1 else ""
 
     @property
     def is_resumed(self) -> bool:
