@@ -44,7 +44,7 @@ VSERV = ObjectClass("vserv", "Virtual servers: addresses that clients connect to
     Setting("enabled", Bool(), True, "off: users log in and see an empty mailbox."),
     *tls_rows(STARTTLS, IMPLICIT),
     Setting("clientca", File(), None,
-            "PEM file of authorities: clients may show a certificate of one of them, and log in by AUTH EXTERNAL.",
+            "PEM file of authorities: clients may show a certificate of one of them, and log in with AUTH EXTERNAL.",
             root_only=True),
     Setting("certificateuser", Choice("email", "cn"), "email",
             "What names the user in such a certificate: its only e-mail address in subjectAltName, or its common name; "
@@ -52,11 +52,10 @@ VSERV = ObjectClass("vserv", "Virtual servers: addresses that clients connect to
     Setting("plaintextauth", Choice("on", "off", "local"), "on",
             "Whether USER and PASS are accepted without TLS; local: only from this host."),
     Setting("saslmechanisms", MechanismList(), DEFAULT_MECHANISMS,
-            "Mechanisms of AUTH, separated by commas, or none; see popular.conf(5).  Only those are offered that a "
-            "database module can check, and those that show a password only where USER and PASS are accepted."),
+            "Mechanisms of AUTH and APOP that may be offered, separated by commas, or none; see AUTH in pproxy(8)."),
     Setting("masterseparator", Separator(), None,
-            "A sign such as *: then USER admin*joe is the master user admin, who wants the mailbox of joe; see the "
-            "module master in popular-pdm(7).  With AUTH, an authorization id says the same."),
+            "A sign such as *: then USER admin*joe is the master user admin, who wants the mailbox of joe; see AUTH in "
+            "pproxy(8)."),
     Setting("smtpafterpop", Bool(), False,
             "on: the address of a client that logs in is recorded, so that they may send mail for a while."),
     Setting("userformat", UserFormat(), None,

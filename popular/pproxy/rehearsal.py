@@ -4,6 +4,7 @@ Runs in the master at its start, before it has children (daemon.child.warmup); r
 """
 
 import socket
+from binascii import b2a_base64
 from collections.abc import Callable
 
 from popular.addresses import Endpoint
@@ -18,9 +19,12 @@ from popular.pdm.chain import Chain
 from popular.pop3 import capability
 from popular.pproxy.health import HealthTerms
 from popular.pproxy.objects import Backend, ProxyConfig, Vserv
+from popular.pproxy.offer import Offer
 
 _NAME = "rehearsal"
 _PASSWORD = "p"
+_USER_PASS = (b"USER u\r\n", f"PASS {_PASSWORD}\r\n".encode())
+_AUTH = (b"AUTH PLAIN " + b2a_base64(f"\0u\0{_PASSWORD}".encode(), newline=False) + b"\r\n",)
 _SECONDS = 2.0    # of every wait
 _FREE = Endpoint("127.0.0.1", 0)
 
@@ -34,15 +38,18 @@ class _Everyone(RecordModule):
 
 
 class ProxyStage:
-    """A pproxy for clients without mail, and every fourth time for one with mail."""
+    """A pproxy for clients without mail, and every fourth time for one with mail; if it knows AUTH, some come by that.
+    """
 
-    def __init__(self, null: Log, make_job: Callable[[ProxyConfig, Chain], Job]) -> None:
+    def __init__(self, null: Log, make_job: Callable[[ProxyConfig, Chain], Job], *, knows_auth: bool) -> None:
         """Open the sockets of pcheckd and pserv; `null` is a log that writes nothing.  Raises OSError, StartError."""
+        self._knows_auth = knows_auth
         self.log = null
         self.owner = _NAME
         self._pcheckd = bind_udp(_FREE)
         self._pserv = bind_tcp(_FREE, 1)
-        vserv = Vserv(_NAME, _NAME, _NAME, True, capability.AUTHORIZATION, capability.TRANSACTION)
+        vserv = Vserv(_NAME, _NAME, _NAME, True, capability.AUTHORIZATION, capability.TRANSACTION,
+                      offer=Offer(["PLAIN"], frozenset()) if knows_auth else None)
         backend = Backend(
             _NAME, "cxpop", bound_endpoint(self._pserv), bound_endpoint(self._pcheckd), source=None, enabled=True,
             drain=False, softfail=False, checktimeout=_SECONDS, checktries=1, connecttimeout=_SECONDS,
@@ -57,9 +64,10 @@ class ProxyStage:
         has_mail = number % 4 == 3
         with socket.create_connection((endpoint.host, endpoint.port), _SECONDS) as client:
             client.recv(512)
-            for line in (b"USER u\r\n", f"PASS {_PASSWORD}\r\n".encode()):
+            login = _AUTH if self._knows_auth and number % 4 == 1 else _USER_PASS
+            for line in login:
                 client.sendall(line)
-                if line.startswith(b"PASS"):
+                if line is login[-1]:
                     self._answer_check(MailState.NEW_MAIL if has_mail else MailState.EMPTY)
                     if has_mail:
                         self._serve(client)

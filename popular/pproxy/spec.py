@@ -336,7 +336,8 @@ def login_limit(config: Config) -> LoginLimit:
 
 def make_stage(config: Config, null: Log) -> ProxyStage:
     """Return the stage on which sessions are rehearsed; raises OSError, StartError."""
-    return ProxyStage(null, lambda scene, chain: ProxyJob(_Proxy(scene, chain, null), 1))
+    knows_auth = any(item.values["saslmechanisms"] for item in config.items("vserv"))
+    return ProxyStage(null, lambda scene, chain: ProxyJob(_Proxy(scene, chain, null), 1), knows_auth=knows_auth)
 
 
 SPEC = DaemonSpec(

@@ -8,7 +8,7 @@ from popular.sasl.mechanism import Credentials, Means, Mechanism, password_of, u
 
 
 class PlainMechanism(Mechanism):
-    """All in one message: whose mailbox (if it is another's), user and password, parted by NUL."""
+    """All in one message: whose mailbox (if it is another's), user and password, separated by NUL."""
 
     def step(self, response: bytes) -> Credentials:
         """Read the message."""

@@ -12,16 +12,19 @@ from popular.names import MAX_RESPONSE, is_mailbox, is_sid
 from popular.net.httppage import PageServer
 from popular.net.ringpacket import MAX_RING_ANSWER, MAX_RING_REQUEST, canonical, decode_answer, decode_request
 from popular.net.wire import Wire
+from popular.pdm.api import CHALLENGES, PROVEN
+from popular.pdm.proofs import judge
 from popular.pop3.authorization import AuthorizationState
 from popular.pop3.dialogue import Dialogue
 from popular.pop3.response import parse_response
 from popular.pop3.transaction import TransactionState
 from popular.pop3.xpop import preamble_lines, read_preamble
+from popular.pproxy.offer import DEFAULT_MECHANISMS, MECHANISMS, Offer
 from popular.pproxy.spec import SPEC as PPROXY
 from popular.pserv.spec import SPEC as PSERV
-from popular.sasl.mechanism import Credentials
+from popular.sasl.mechanism import Credentials, Mechanism
 from tests.fuzz.stream import MemoryStream
-from tests.harness.memory import MemoryMaildrop
+from tests.harness.memory import MemoryMaildrop, NoMeans
 
 MESSAGES = (b"Subject: one\r\n\r\n.dot\r\n", b"no end", b"")
 
@@ -51,10 +54,47 @@ def authorization(data: bytes) -> None:
     """A client before its login: each line has one answer, or credentials come out that could be anybody's."""
     stream, dialogue = _dialogue(data)
     with contextlib.suppress(Gone):
-        while (found := dialogue.run(AuthorizationState(dialogue.wire, offers_tls=True))) is not None:
+        while (found := dialogue.run(AuthorizationState(
+                dialogue.wire, offers_tls=True, mechanisms=DEFAULT_MECHANISMS, begin=_begin,
+                timestamp="<1@x>"))) is not None:
             if isinstance(found, Credentials):
-                assert found.user and "\n" not in found.user and b"\n" not in found.password
+                _look_at(found)
     _look_at_answers(stream)
+
+
+def sasl_exchange(data: bytes) -> None:
+    """The responses of a client in the exchange of some mechanism: refused, or credentials that are not right."""
+    names = [name for name in MECHANISMS if name != "APOP"]
+    mechanism = _begin(names[data[0] % len(names)] if data else "PLAIN")
+    with contextlib.suppress(CommandRefused):
+        for response in data[1:].split(b"\n"):
+            found = mechanism.step(response)
+            if isinstance(found, Credentials):
+                _look_at(found)
+                if found.mechanism in CHALLENGES:
+                    assert not judge(found.mechanism, found.password, [("", "{PLAIN}secret")]).is_right
+                return
+
+
+def _begin(name: str) -> Mechanism:
+    return _OFFER.begin(name, _Means())
+
+
+def _look_at(found: Credentials) -> None:
+    for name in (found.user, found.master):
+        assert not any(sign in name for sign in "\0\r\n") and len(name) <= 255
+    assert found.user or found.mechanism
+    assert found.mechanism or not any(octet in found.password for octet in b"\0\r\n")
+
+
+class _Means(NoMeans):
+    """Gives everybody the same salt, which costs little."""
+
+    def salt(self, credentials: Credentials) -> bytes:
+        return b"1,AAAA"
+
+
+_OFFER = Offer(MECHANISMS, CHALLENGES | {"OAUTHBEARER", "XOAUTH2", PROVEN})
 
 
 def transaction(data: bytes) -> None:

@@ -75,6 +75,23 @@ def test_sessions_are_played_to_their_end(program, outcomes):
     assert played(program, "rehearsal.LONGEST = 20.0") == outcomes
 
 
+def test_some_come_by_auth_if_a_virtual_server_knows_it():
+    change = """
+from popular.config.store import FROM_COMMAND, with_item
+stage.close()
+stage = spec.stage(with_item(config, spec.schema, "vserv", "main", {"address": "127.0.0.1:0"}, FROM_COMMAND), log)
+seen, note = [], log.note
+log.note = lambda message, **fields: seen.append(fields.get("mechanism")) or note(message, **fields)
+rehearsal.LONGEST = 20.0
+play = rehearsal.rehearse
+def rehearse(*words):
+    play(*words)
+    Kept.outcomes = [name for name in seen if name]
+rehearsal.rehearse = rehearse
+"""
+    assert played("pproxy", change) == ["USER", "PLAIN", "USER", "USER"] * 8
+
+
 @pytest.mark.parametrize("program", ["pproxy", "pserv"])
 @pytest.mark.parametrize("change", [
     pytest.param("stage.be_the_others = lambda endpoint, number: os._exit(3)", id="the others die"),

@@ -13,7 +13,7 @@ TOKEN = b"vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="
 
 @pytest.mark.parametrize(("message", "user"), [
     pytest.param(b"n,a=user@example.com,\1host=server.example.com\1port=143\1auth=Bearer " + TOKEN + b"\1\1",
-                 "user@example.com", id="RFC 7628, 4.1"),
+                 "user@example.com", id="RFC 7628 section 4"),
     pytest.param(b"n,,\1auth=bearer " + TOKEN + b"\1port=110\1\1", "", id="no name"),
     pytest.param(b"y,a=a=2Cb=3D,\1auth=BEARER  " + TOKEN + b"\1\1", "a,b=", id="escaped"),
 ])

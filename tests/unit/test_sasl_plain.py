@@ -9,8 +9,8 @@ from tests.harness.memory import NoMeans
 
 
 @pytest.mark.parametrize(("message", "credentials"), [
-    pytest.param(b"\0tim\0tanstaaftanstaaf", Credentials("tim", b"tanstaaftanstaaf"), id="RFC 4616, 1"),
-    pytest.param(b"Ursel\0Kurt\0xipj3plmq", Credentials("Ursel", b"xipj3plmq", master="Kurt"), id="RFC 4616, 2"),
+    pytest.param(b"\0tim\0tanstaaftanstaaf", Credentials("tim", b"tanstaaftanstaaf"), id="RFC 4616, first"),
+    pytest.param(b"Ursel\0Kurt\0xipj3plmq", Credentials("Ursel", b"xipj3plmq", master="Kurt"), id="RFC 4616, second"),
     pytest.param(b"joe\0joe\0x", Credentials("joe", b"x"), id="both names the same"),
     pytest.param(b"\0j\xc3\xb6rg\0p\xe4 ss ", Credentials("j\u00f6rg", b"p\xe4 ss "), id="octets"),
     pytest.param(b"\0" + b"u" * 250 + b"\0" + b"p" * 250, Credentials("u" * 250, b"p" * 250), id="as long as may be"),
