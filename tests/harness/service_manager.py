@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -226,9 +227,15 @@ class ServiceManager:
             return process.returncode, process.stdout.read()
 
     def ask(self, line: str) -> Reply:
-        """Give a control command, and wait until new connections see what it did."""
-        with ControlClient(default_path(str(self.folder), self.program), patience=30.0) as client:
-            reply = client.ask(line)
+        """Give a control command, and wait until new connections see what it did; hear the service meanwhile.
+
+        Its socket has room for few messages, and an upgrade takes longer than some signs of life.
+        """
+        with (ControlClient(default_path(str(self.folder), self.program), patience=30.0) as client,
+              ThreadPoolExecutor(1) as pool):
+            answer = pool.submit(client.ask, line)
+            self.wait(answer.done, what=f"the answer to {line}")
+            reply = answer.result()
             if line != "upgrade":
                 client.ask("sync")
             return reply
