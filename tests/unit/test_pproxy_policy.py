@@ -239,11 +239,15 @@ def test_the_header(site: PolicySite, servers: Callable[..., PolicyServers], tmp
 @pytest.mark.parametrize("http, body", [
     (302, b'{"status":-1}'), (404, b'{"status":-1}'), (500, b""), (200, b"x" * (1 << 20)), (200, b"garbage")])
 def test_an_answer_that_is_none(site: PolicySite, servers: Callable[..., PolicyServers],
-                                capfd: pytest.CaptureFixture[str], http: int, body: bytes) -> None:
+                                clock: list[float], capfd: pytest.CaptureFixture[str], http: int,
+                                body: bytes) -> None:
     """The login goes on, the log has one line, and the next login asks again, however often this happens."""
     asked = servers()
     site.allow(http=http, body=body)
-    assert [ask(asked) for _ in range(5)] == [PolicyAnswer(has_failed=True)] * 5
+    for seconds in (8.0, 0.5, 8.0, 0.5, 0.0):
+        assert ask(asked) == PolicyAnswer(has_failed=True)
+        clock[0] += seconds
+    assert len(site.told) == 5
     assert capfd.readouterr().err.count("policy_failed") == 1
     site.allow(-1)
     assert ask(asked) == PolicyAnswer(-1)

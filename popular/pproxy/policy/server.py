@@ -122,7 +122,6 @@ class PolicyServer:
             return PolicyAnswer(has_failed=True)
         try:
             reply = self._asked(question)
-            self._health.answered(time.monotonic())
             return policy_answer(reply) if question.result is None else PolicyAnswer()
         except ValueError as why:
             text = f"{self._terms.url}: {why}"
@@ -140,6 +139,7 @@ class PolicyServer:
         query = f"{'' if self._terms.url.endswith('&') else '?'}command={command}"
         reply = client.ask("POST", self._headers, question.deadline, policy_json(question, self._nonce), _ANY_STATUS,
                            query)
+        self._health.answered(time.monotonic())    # whatever it says
         if not 200 <= reply.status <= 299:
             raise ValueError(f"HTTP status {reply.status}")
         return reply
