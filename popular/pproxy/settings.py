@@ -101,8 +101,8 @@ _PDM_ROWS = (
             root_only=True),
     Setting("pdmtimeout", Time(0.01, 300), 10.0, "Time that a database module has for one answer."),
     Setting("pdmworkers", Int(1, 255), 8,
-            "Processes that ask database modules which wait for a server, such as ldap or pgsql; each has one "
-            "connection to each database."),
+            "Processes that ask database modules which wait for a server, such as ldap or pgsql, and the policy "
+            "server; each has one connection to each."),
     Setting("cache", Int(0, 1_000_000), 0,
             "Answers of such modules that are kept, 512 octets for each; 0 keeps none. A change of this or of the "
             "following empties the cache. See popular-pdm(7)."),
