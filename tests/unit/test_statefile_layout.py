@@ -13,8 +13,8 @@ OWN = {
         "checks_new_mail", "checks_overloaded", "checks_failed", "check_microseconds", "cut_off", "checks_missing",
         "workers_died", "cache_hits", "cache_misses", "cache_stale", "client_denied", "client_failed_logins",
         "client_address_rate", "client_network_rate", "client_address", "client_network", "logins_unchecked",
-        "control_refused", "made_way", "screen_passed", "screen_closed", "to_replica", "checks_skipped", "policy_refused",
-        "policy_failed"),
+        "control_refused", "made_way", "screen_passed", "screen_closed", "to_replica", "checks_skipped",
+        "policy_refused", "policy_failed"),
     "pserv": (
         "quit", "broken_off", "refused", "no_preamble", "retrieved", "octets", "deleted", "not_deleted", "cut_off",
         "control_refused"),
