@@ -87,6 +87,18 @@ def test_no_descriptor_is_left_of_hostile_packets(channel: Channel) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_what_needs_no_answer(channel: Channel) -> None:
+    """It is sent without waiting, and lost if there is no room, or no worker any more."""
+    assert channel.tell(b"report")
+    assert channel.take() == (b"report", None)
+    count = 0
+    while channel.tell(b"x" * 1000):
+        count += 1
+    assert count > 10
+    channel.works.close()
+    assert not channel.tell(b"report")
+
+
 def test_what_nobody_waits_for_is_not_taken(channel: Channel) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(PdmError, match="in time"):
