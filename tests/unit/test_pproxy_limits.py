@@ -85,6 +85,12 @@ def test_a_level_is_taken_up_to_the_most(clock: list[float]) -> None:
     assert levels.level(5, 60.0) == 2.0
 
 
+def test_as_many_as_the_most_are_taken_at_once_whatever_the_rounding(clock: list[float]) -> None:
+    for most in range(1, 300):
+        levels = Levels(4)
+        assert sum(levels.take(5, 60.0 / most, most) for _ in range(most + 5)) == most
+
+
 def test_a_level_has_a_highest_and_is_forgotten(clock: list[float]) -> None:
     levels = Levels(100)
     assert [levels.rise(5, 60.0, most=1.5) for _ in range(3)] == [1.0, 1.5, 1.5]

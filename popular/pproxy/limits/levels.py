@@ -13,6 +13,7 @@ import time
 _WAYS = 4                              # keys with the same place
 _PLACE = struct.Struct("=" + "Qd" * _WAYS)
 _ENTRY = struct.Struct("=Qd")
+_ROUNDING = 1e-6                       # of a level, when times are added
 
 
 class Levels:
@@ -42,7 +43,7 @@ class Levels:
         at, zero_at = self._find(key)
         now = time.monotonic()
         zero_at = max(zero_at, now) + seconds
-        if zero_at - now > most * seconds:
+        if (zero_at - now) / seconds > most + _ROUNDING:
             return False
         _ENTRY.pack_into(self._memory, at, key, zero_at)
         return True
