@@ -4,8 +4,8 @@ A module is a file `pdm_NAME.py` that exports one class `Module`; start from the
 `pdm_modules/pdm_template.py`.  It imports only its driver, this module, `popular.pdm.bases` (for databases with a
 record of each user), `secrets`, `records`, `options`, `pattern`, `drivers`, `timelimit`, and what several of ours
 share, such as `sql`.  The constructor runs in the master (and in the starter, when the configuration is checked)
-and may only look at its arguments; `open`, `check`, `auth`, `find` and `close` run in the child (or PDM worker)
-that asks.
+and may only look at its arguments; `open`, `check`, `auth`, `find`, `token` and `close` run in the child (or PDM
+worker) that asks.
 
 A module that cannot tell answers FAILED, or raises PdmError with a text for the log.  Any other
 exception also counts as FAILED, but then the log shows only its type and place, as its text may hold
@@ -19,11 +19,11 @@ from enum import Enum
 from popular.errors import PdmError
 
 __all__ = ["API", "CHALLENGES", "PROVEN", "UNKNOWN",
-           "Answer", "CannotFind", "Found", "Outcome", "PdmError", "PdmModule", "Request"]
+           "Answer", "CannotFind", "Found", "NoConsent", "Outcome", "PdmError", "PdmModule", "Request"]
 
 MISSING = ("", "empty", "create", "refuse")    # what becomes of a user without mailbox
 
-# A module must have the same major and no newer minor.  1.1 added `find` and `verified`, 1.2 `mechanisms`.
+# A module must have the same major and no newer minor.  1.1 added `find` and `verified`, 1.2 `mechanisms` and `token`.
 API = (1, 2)
 
 # As `Request.mechanism`: the password is a proof that fits a stored password, see popular.pdm.proofs.
@@ -114,8 +114,12 @@ class CannotFind(PdmError):
         super().__init__("it cannot look up users without a password")
 
 
+class NoConsent(PdmError):
+    """The owner of a mailbox has not allowed access to it, or has withdrawn that; trying again does not help."""
+
+
 class PdmModule:
-    """A database module.  Override `check`, `auth` or both, and whatever else you need."""
+    """A database module.  Override `check`, `auth`, `token` or several, and whatever else you need."""
 
     API: tuple[int, int] = (1, 0)
     # API 1.2: what `check` and `auth` take beside passwords, of the values of `Request.mechanism`.  With PROVEN they
@@ -124,6 +128,7 @@ class PdmModule:
     # API 1.2: True if it knows master users, who may open the mailboxes of others.  It is then asked in the second pass
     # about requests with a `master`, who must not be confused with the user.  Other modules never get such requests.
     names_masters: bool = False
+    gives_tokens: bool = False    # API 1.2: True if `token` may be asked
     blocking: bool = False    # True: may wait on a network or a lock, and must run in a PDM worker
 
     # Folders in which the process that asks must make, change or remove files, set by the constructor, such as that of
@@ -182,3 +187,13 @@ class PdmModule:
         in, so `Found.password` may be empty.  Raises as `check` does if it cannot tell.
         """
         raise CannotFind
+
+    def token(self, user: str, backend: str, deadline: float) -> str:
+        """Return an access token with which `user` can log in at the backend with the id `backend`.
+
+        Optional, since API 1.2: asked if `gives_tokens` is true, whatever `namespaces` says, once the login has been
+        allowed.  `user` is Found.user, the name at that backend.  Due at `deadline`, in seconds of time.monotonic().
+        Raises NoConsent if there is no token for this user, PdmError if there is none at the moment, for example
+        because the provider does not answer; both with a text for the log.
+        """
+        raise PdmError("it gives no tokens")

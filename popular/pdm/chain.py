@@ -11,16 +11,17 @@ Only modules that know the mechanism of the request are asked.  If the request h
 the mail of the user is (`find`), and the second one the modules that know masters, whether they vouch for this one.
 
 FAILED is not UNKNOWN: if the database is broken, clients are told so, never that their password is
-wrong.  A Chain is made in the master and used in its children (or in a tool).  Nothing here raises: any
-error in a module counts as FAILED and is logged.
+wrong.  A Chain is made in the master and used in its children (or in a tool).  Any error in a module counts as
+FAILED and is logged; only `token` raises anything.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from popular.errors import PdmError
 from popular.pdm import secrets
-from popular.pdm.api import PROVEN, UNKNOWN, Answer, CannotFind, Found, Outcome, Request
+from popular.pdm.api import PROVEN, UNKNOWN, Answer, CannotFind, Found, NoConsent, Outcome, Request
 from popular.pdm.runner import Asked, ModuleRunner, OutputCatcher
 
 
@@ -94,6 +95,24 @@ class Chain:
         """Return what the modules of a namespace can check besides passwords of users."""
         return frozenset(name for runner in self._asked_for(namespace) if not runner.module.names_masters
                          for name in runner.module.mechanisms)
+
+    def token(self, user: str, backend: str, deadline: float = float("inf")) -> str:
+        """Return the access token with which `user` can log in at a backend, from the first module that has one.
+
+        `deadline` is in seconds of time.monotonic().  If there is none, raises NoConsent; but PdmError if a module has
+        failed, which has been logged, or no module gives tokens.  The texts are for the log.
+        """
+        request = Request(user, b"", "", "pop3", "", deadline)
+        whys: dict[Outcome, list[str]] = {Outcome.FAILED: [], Outcome.DENIED: []}
+        for runner in self._runners:
+            if runner.module.gives_tokens:
+                answer = runner.token(request, backend)
+                if answer.outcome is Outcome.OK:
+                    return answer.proof.decode("ascii")
+                whys[answer.outcome].append(f"{runner.module.ident}: {answer.why}")
+        if whys[Outcome.FAILED] or not whys[Outcome.DENIED]:
+            raise PdmError("; ".join(whys[Outcome.FAILED]) or "no module gives tokens")
+        raise NoConsent("; ".join(whys[Outcome.DENIED]))
 
     def describe(self) -> list[str]:
         """Return for each module the words that `ptestpdm` and `pdm add` take, secrets masked."""

@@ -15,7 +15,7 @@ import struct
 import time
 
 from popular.errors import PdmError
-from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmModule, Request
+from popular.pdm.api import UNKNOWN, Answer, Found, NoConsent, Outcome, PdmModule, Request
 from popular.pdm.question import MAX_PACKET, QuestionKind, Question, unpack_answer
 
 FIND_SECONDS = 10.0    # for a question without a login
@@ -122,6 +122,8 @@ class RemoteModule:
         self.digest, self.mechanisms, self.names_masters = module.digest, module.mechanisms, module.names_masters
         self._module = module
         self._channel = channel
+        self.gives_tokens = module.gives_tokens
+        self._checks = type(module).check is not PdmModule.check
         self._vouches = type(module).auth is not PdmModule.auth
 
     def open(self) -> None:
@@ -135,8 +137,9 @@ class RemoteModule:
         return self._module.describe()
 
     def check(self, request: Request) -> Answer:
-        """Have a worker answer in the first pass; raises PdmError."""
-        return self._ask(QuestionKind.CHECK, request)
+        """Have a worker answer in the first pass, if the module can have another answer than UNKNOWN; raises PdmError.
+        """
+        return UNKNOWN if not self._checks else self._ask(QuestionKind.CHECK, request)
 
     def auth(self, request: Request, found: Found) -> Answer:
         """Have a worker answer in the second pass, if the module can have another answer than UNKNOWN; raises PdmError.
@@ -152,6 +155,14 @@ class RemoteModule:
         if answer.outcome is Outcome.FAILED:
             raise PdmError(answer.why)
         return answer.found
+
+    def token(self, user: str, backend: str, deadline: float) -> str:
+        """Have a worker get an access token; raises NoConsent and PdmError."""
+        request = Request(user, b"", "", "pop3", "", deadline)
+        answer = self._ask(QuestionKind.TOKEN, request, Found(backend))
+        if answer.outcome is not Outcome.OK:
+            raise NoConsent(answer.why) if answer.outcome is Outcome.DENIED else PdmError(answer.why)
+        return answer.proof.decode("latin-1")
 
     def _ask(self, kind: QuestionKind, request: Request, identity: Found | None = None) -> Answer:
         question = Question(kind, self.ident, self.digest, request, identity).packed()

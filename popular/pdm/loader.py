@@ -162,8 +162,8 @@ def _module_class(module: ModuleType, path: str) -> Any:
     if version[0] != API[0] or version[1] > API[1]:
         raise PdmError(f"{path}: is written for API {version[0]}.{version[1]}, "
                        f"this POPular has {API[0]}.{API[1]}")
-    if kind.check is PdmModule.check and kind.auth is PdmModule.auth:
-        raise PdmError(f"{path}: its class Module has neither check nor auth")
+    if kind.check is PdmModule.check and kind.auth is PdmModule.auth and kind.token is PdmModule.token:
+        raise PdmError(f"{path}: its class Module has none of check, auth and token")
     return kind
 
 

@@ -23,6 +23,7 @@ class QuestionKind(Enum):
     CHECK = "check"
     AUTH = "auth"
     FIND = "find"
+    TOKEN = "token"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Question:
     module: str       # its id
     digest: int       # of its code and arguments: another module may have the id by now
     request: Request
-    identity: Found | None = None    # with AUTH
+    identity: Found | None = None    # with AUTH; with TOKEN, the backend
 
     def packed(self) -> bytes:
         """Return the packet."""

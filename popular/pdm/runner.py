@@ -12,9 +12,9 @@ from typing import Protocol
 
 from popular.errors import PdmError
 from popular.pdm import messages
-from popular.pdm.api import UNKNOWN, Answer, CannotFind, Found, Outcome, Request
+from popular.pdm.api import UNKNOWN, Answer, CannotFind, Found, NoConsent, Outcome, Request
 from popular.pdm.timelimit import TimeUp, limited
-from popular.pdm.validation import fault_of
+from popular.pdm.validation import fault_of, fault_of_token
 from popular.unix.signals import is_interruption
 
 SLOW_SECONDS = 1.0    # an answer that takes longer is noted
@@ -31,6 +31,7 @@ class Asked(Protocol):
     namespaces: frozenset[str]
     mechanisms: frozenset[str]
     names_masters: bool
+    gives_tokens: bool
     digest: int
 
     def open(self) -> None:
@@ -50,6 +51,9 @@ class Asked(Protocol):
 
     def find(self, user: str, namespace: str) -> Found | None:
         """Look up a user without a password; raises CannotFind if that is not possible."""
+
+    def token(self, user: str, backend: str, deadline: float) -> str:
+        """Return an access token; raises NoConsent, and PdmError."""
 
 
 class OutputCatcher(Protocol):
@@ -113,6 +117,13 @@ class ModuleRunner:
         fault = fault_of(answer)
         return Answer(Outcome.FAILED, why=f"invalid answer: {fault}") if fault else answer
 
+    def token(self, request: Request, backend: str) -> Answer:
+        """Return OK with the access token of a user as its `proof`, DENIED if there is none, or FAILED."""
+        answer = self._judge_token(request, backend)
+        if self._output is not None:
+            self._output.log(self.module.ident, answer.proof)
+        return answer
+
     def close(self) -> None:
         """Close the module if this process has opened it; a failure is logged."""
         if self._opened_by != os.getpid():
@@ -128,8 +139,7 @@ class ModuleRunner:
     def _judge(self, request: Request, identity: Found | None) -> Answer:
         """Return the module's answer, checked; any error is logged and counts as FAILED."""
         began = time.monotonic()
-        until = min(request.deadline, began + self._timeout) if self._timeout > 0 else request.deadline
-        limit = max(_SHORTEST, until - began + self._grace) if self._timeout > 0 else 0.0
+        until, limit = self._limits(request.deadline)
         try:
             answer = limited(limit, self._put, request.until(until), identity)
         except TimeUp:
@@ -151,6 +161,32 @@ class ModuleRunner:
             self._note(messages.PDM_FAILED, module=self.module.ident, user=request.user, why=answer.why)
         return answer
 
+    def _judge_token(self, request: Request, backend: str) -> Answer:
+        """Return the module's answer, checked; any error is logged and counts as FAILED."""
+        until, limit = self._limits(request.deadline)
+        try:
+            token = limited(limit, self._put_token, request.user, backend, until)
+        except NoConsent as why:
+            return Answer(Outcome.DENIED, why=str(why))
+        except TimeUp:
+            return self._failed(request, f"no token within {limit:.3g} s")
+        except BaseException as why:    # as in _judge
+            if is_interruption(why):
+                raise
+            return self._failed(request, reason(why))
+        if fault := fault_of_token(token):
+            self._note(messages.PDM_INVALID, module=self.module.ident, user=request.user, why=fault)
+            return Answer(Outcome.FAILED, why=f"invalid answer: {fault}")
+        return Answer(Outcome.OK, proof=token.encode("ascii"))
+
+    def _limits(self, deadline: float) -> tuple[float, float]:
+        """Return when the answer to a question is due, and after how many seconds its module is interrupted."""
+        if self._timeout <= 0:
+            return deadline, 0.0
+        now = time.monotonic()
+        until = min(deadline, now + self._timeout)
+        return until, max(_SHORTEST, until - now + self._grace)
+
     def _put(self, question: Request, identity: Found | None) -> Answer:
         """Ask the module, after opening it if necessary; raises what it raises."""
         self._open()
@@ -163,6 +199,10 @@ class ModuleRunner:
             raise CannotFind
         self._open()
         return self.module.find(request.user, request.namespace)
+
+    def _put_token(self, user: str, backend: str, deadline: float) -> str:
+        self._open()
+        return self.module.token(user, backend, deadline)
 
     def _open(self) -> None:
         if self._opened_by != os.getpid():

@@ -20,6 +20,8 @@ _TYPES: tuple[tuple[str, type], ...] = (
     ("backend", str), ("protocol", str), ("mailbox", str), ("user", str), ("password", bytes), ("master", bool),
     ("label", str), ("missing", str), ("sessions", int))
 _UNSENDABLE = re.compile(rb"[\r\n\0]")
+_TOKEN = re.compile(r"[!-~]+")
+_MAX_TOKEN = 1 << 15    # octets; those of the big providers have at most 4096
 
 
 def fault_of(answer: Any) -> str:
@@ -63,6 +65,15 @@ def fault_of(answer: Any) -> str:
         return fault
     # nobody is logged in after a refusal: what the client has sent in vain may be in its place
     return _fault_of_login(found) if answer.outcome is Outcome.OK and (found.user or found.password) else ""
+
+
+def fault_of_token(token: Any) -> str:
+    """Return what is wrong with an access token of a module, or an empty string; the text does not hold it."""
+    if not isinstance(token, str):
+        return f"the token is {type(token).__name__}, not str"
+    if len(token) > _MAX_TOKEN:
+        return f"the token has more than {_MAX_TOKEN} octets"
+    return "" if _TOKEN.fullmatch(token) else "the token is empty, or has other characters than printable ASCII"
 
 
 def _fault_of_place(found: Found) -> str:

@@ -19,7 +19,10 @@ REQUEST = Request("j\udce9oe\"\n", b"\xffsecret\0", "2001:db8::1", "pop3", "org"
 
 
 class Voucher(PdmModule):
-    """One that has something to say in the second pass."""
+    """One that has something to say in both passes."""
+
+    def check(self, request: Request) -> Answer:
+        raise AssertionError("asked here")
 
     def auth(self, request: Request, found: Found) -> Answer:
         raise AssertionError("asked here")
@@ -190,12 +193,13 @@ def test_a_module_that_is_asked_elsewhere(channel: Channel, reply: bytes, wanted
     assert asked == [Question(QuestionKind.AUTH, "users", 17, request, EVERYTHING)]
 
 
-def test_no_worker_is_asked_in_the_second_pass_what_a_module_never_knows(channel: Channel) -> None:
+def test_no_worker_is_asked_what_a_module_never_knows(channel: Channel) -> None:
     remote = RemoteModule(PdmModule("users", []), channel)
     assert remote.auth(REQUEST.until(in_time()), EVERYTHING) == UNKNOWN
+    assert remote.check(REQUEST.until(in_time())) == UNKNOWN
     assert channel.take() is None
 
 
 def test_a_question_that_is_too_long(channel: Channel) -> None:
     with pytest.raises(PdmError, match="more than 65536 octets"):
-        RemoteModule(PdmModule("users", []), channel).check(Request("x" * MAX_PACKET, b"", "", "pop3", "", in_time()))
+        RemoteModule(Voucher("users", []), channel).check(Request("x" * MAX_PACKET, b"", "", "pop3", "", in_time()))

@@ -54,7 +54,7 @@ def policy_hooks(workers: WorkerJob) -> "Mapping[str, PolicyHook]":
 
 
 def _stand_in(module: PdmModule, workers: WorkerJob) -> RemoteModule:
-    if workers.cache is None:
+    if workers.cache is None or type(module).check is PdmModule.check:    # there is nothing to be kept
         return RemoteModule(module, workers.channel)
     return CachedModule(module, workers.channel, workers.cache)
 

@@ -124,7 +124,11 @@ class WorkerJob:
             return answer if found is None else replace(answer, found=replace(found, password=b""))
         if self._is_hopeless(question):
             return Answer(Outcome.FAILED, why=_TOO_OLD)
-        answer = self._asked(runner, question)
+        if question.kind is QuestionKind.TOKEN:
+            backend = question.identity.backend if question.identity is not None else ""
+            answer = runner.token(question.request, backend)
+        else:
+            answer = self._asked(runner, question)
         (self._failed.add if answer.outcome is Outcome.FAILED else self._failed.discard)(question.module)
         return answer
 
