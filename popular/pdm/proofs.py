@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from popular.pdm.secrets import compare_digest, password_in
+from popular.sasl.saslprep import prepared
 
 ITERATIONS = 15_000           # of new secrets (RFC 7677 section 4)
 MAX_ITERATIONS = 1_000_000    # that we compute for one login
@@ -66,7 +67,7 @@ class ScramSecret:
     def made(cls, mechanism: str, password: bytes, salt: bytes = b"", iterations: int = ITERATIONS) -> "ScramSecret":
         """Return the secret of a password, with a random salt unless one is given."""
         name, salt = _HASHES[mechanism], salt or os.urandom(SALT_OCTETS)
-        salted = hashlib.pbkdf2_hmac(name, _prepared(password), salt, iterations)
+        salted = hashlib.pbkdf2_hmac(name, prepared(password), salt, iterations)
         stored_key = hashlib.new(name, hmac(name, salted, b"Client Key")).digest()
         return cls(mechanism, iterations, salt, stored_key, hmac(name, salted, b"Server Key"))
 
@@ -162,22 +163,6 @@ def hmac(name: str, key: bytes, text: bytes) -> bytes:
     padded = key.ljust(_BLOCK, b"\0")
     inner = hashlib.new(name, padded.translate(_INNER) + text, usedforsecurity=False).digest()
     return hashlib.new(name, padded.translate(_OUTER) + inner, usedforsecurity=False).digest()
-
-
-def _prepared(password: bytes) -> bytes:
-    """Return a password as clients prepare it (SASLprep, RFC 4013): its characters normalised, odd spaces as spaces."""
-    if password.isascii():
-        return password
-    import stringprep    # here and below, because few passwords need them
-    import unicodedata
-
-    try:
-        text = password.decode()
-    except UnicodeDecodeError:
-        return password
-    mapped = "".join(" " if stringprep.in_table_c12(sign) else sign for sign in text
-                     if not stringprep.in_table_b1(sign))
-    return unicodedata.normalize("NFKC", mapped).encode()
 
 
 def _octets(text: bytes) -> bytes:

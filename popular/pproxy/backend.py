@@ -24,6 +24,7 @@ from popular.pop3.xpop import preamble_lines
 from popular.pproxy.objects import Backend
 from popular.pproxy.routing import Route
 
+_MAX_CAPABILITIES = 100                    # lines
 MIN_PART = 6                               # octets of a password that are no coincidence in an answer
 WITHHELD = "(text of the backend withheld)"
 _OTHER_REASONS = frozenset(("IN-USE", "LOGIN-DELAY", "SYS/TEMP", "SYS/PERM"))    # RFC 2449, RFC 3206
@@ -94,9 +95,9 @@ class BackendLink:
 
 def _log_in_xpop(wire: Wire, route: Route, sid: str, alive: Callable[[], None]) -> bytes:
     """XPOP (spec 8.1): three lines, no greeting, one answer."""
-    _send(wire, preamble_lines(route.mailbox, sid, route.master, route.missing), "the XPOP preamble")
+    send_step(wire, preamble_lines(route.mailbox, sid, route.master, route.missing), "the XPOP preamble")
     try:
-        line = _accepted(wire, "the XPOP preamble")
+        line = accepting_line(wire, "the XPOP preamble")
         alive()
         return line
     except BackendRefused:
@@ -109,24 +110,42 @@ def _log_in_xpop(wire: Wire, route: Route, sid: str, alive: Callable[[], None]) 
 
 
 def _log_in_pop3(wire: Wire, route: Route, sid: str, alive: Callable[[], None]) -> bytes:
-    """POP3: wait for the greeting, then USER and PASS as the database module returned them."""
-    _, greeting = _answer(wire, "the greeting")
+    """POP3: wait for the greeting, then log in as the database module and the backend's settings have it."""
+    greeting = _answer(wire, "the greeting")
     if not greeting.ok:
         raise BackendError(f"its greeting is {greeting}")
     alive()
     if route.backend.tls == STARTTLS:
         _start_tls(wire, route.backend)
     _want_no_more(wire, "its greeting")
-    _send(wire, b"USER " + route.user.encode("utf-8", "surrogateescape") + b"\r\n", "USER")
-    _accepted(wire, "USER")
+    login = route.backend.login
+    line = (show_password(wire, route.user, route.password) if login is None
+            else login.log_in(wire, greeting, route.user, route.password))
+    return clean_line(line).encode("ascii")
+
+
+def show_password(wire: Wire, name: str, password: bytes) -> bytes:
+    """Say USER and PASS; return the line that accepts them.  Raises BackendRefused, Unanswered and BackendError."""
+    send_step(wire, b"USER " + name.encode("utf-8", "surrogateescape") + b"\r\n", "USER")
+    accepting_line(wire, "USER")
     _want_no_more(wire, "its answer to USER")
+    return final_answer(wire, b"PASS " + password + b"\r\n", "PASS", password)
+
+
+def final_answer(wire: Wire, line: bytes, step: str, secret: bytes) -> bytes:
+    """Send what may let a user in; return the line that accepts it.  Raises BackendRefused and Unanswered."""
     try:
-        _send(wire, b"PASS " + route.password + b"\r\n", "PASS")
-        return clean_line(_accepted(wire, "PASS", route.password)).encode("ascii")
+        send_step(wire, line, step)
+        return accepting_line(wire, step, secret)
     except BackendRefused:
         raise
     except BackendError as why:
-        raise Unanswered(str(why), "silence" if why.kind == "timeout" else why.kind) from why.__cause__
+        raise unanswered(why) from why.__cause__
+
+
+def unanswered(why: BackendError) -> "Unanswered":
+    """Return the error for a login that a backend has neither accepted nor refused."""
+    return Unanswered(str(why), "silence" if why.kind == "timeout" else why.kind)
 
 
 def _want_no_more(wire: Wire, step: str) -> None:
@@ -139,10 +158,22 @@ def _want_no_more(wire: Wire, step: str) -> None:
         raise BackendError(f"it sent more after {step}")
 
 
+def backend_capabilities(wire: Wire) -> list[bytes]:
+    """Return the lines of the answer to CAPA, in capitals; none if it is refused.  Raises BackendError."""
+    send_step(wire, b"CAPA\r\n", "CAPA")
+    response = _answer(wire, "CAPA")
+    found: list[bytes] = []
+    while response.ok and (line := line_for(wire, "CAPA")) != b".":
+        found.append(line.strip().upper())
+        if len(found) > _MAX_CAPABILITIES:
+            raise BackendError("its answer to CAPA has no end")
+    return found
+
+
 def _start_tls(wire: Wire, backend: Backend) -> None:
     """Ask for TLS by STLS (RFC 2595 section 4), and put the wire under it; raises BackendError."""
-    _send(wire, b"STLS\r\n", "STLS")
-    _, response = _answer(wire, "STLS")
+    send_step(wire, b"STLS\r\n", "STLS")
+    response = _answer(wire, "STLS")
     if not response.ok:
         raise BackendError(f"its answer to STLS is {response}", "tls")
     if wire.take_buffered():    # sent in clear, perhaps by an attacker
@@ -158,10 +189,17 @@ def _secure(wire: Wire, backend: Backend) -> None:
         raise BackendError(f"TLS: {why}", "timeout" if str(why) == "timeout" else "tls") from why
 
 
-def _accepted(wire: Wire, step: str, secret: bytes = b"") -> bytes:
-    """Return the +OK line for `step`; raises BackendRefused for -ERR.  The text of a line with `secret` is replaced.
+def accepting_line(wire: Wire, step: str, secret: bytes = b"") -> bytes:
+    """Return the +OK line for `step`; raises BackendRefused for -ERR, and BackendError for what is neither.
+
+    The text of a line with `secret` is replaced.
     """
-    line, response = _answer(wire, step)
+    return judged(line_for(wire, step), step, secret)
+
+
+def judged(line: bytes, step: str, secret: bytes) -> bytes:
+    """Do the same with a line that was read already."""
+    response = _response(line, step)
     if repeats(line.partition(b" ")[2], secret):
         code = response.code if response.code.upper() in {"AUTH", *_OTHER_REASONS} else ""
         response = Response(response.ok, code, WITHHELD)
@@ -188,17 +226,29 @@ def repeats(line: bytes, secret: bytes) -> bool:
     return low_secret in quoted or secret.hex().encode() in lower
 
 
-def _answer(wire: Wire, step: str) -> tuple[bytes, Response]:
+def line_for(wire: Wire, step: str) -> bytes:
+    """Return the next line of the backend; raises BackendError if there is none."""
     try:
-        line = wire.readline()
-        return line, parse_response(line)
+        return wire.readline()
     except Gone as why:
         raise BackendError(f"{why} while its answer to {step} was awaited", _KINDS.get(str(why), "protocol")) from why
-    except (CommandRefused, ValueError) as why:
+    except CommandRefused as why:
         raise BackendError(f"its answer to {step} is not POP3: {why}") from why
 
 
-def _send(wire: Wire, data: bytes, step: str) -> None:
+def _answer(wire: Wire, step: str) -> Response:
+    return _response(line_for(wire, step), step)
+
+
+def _response(line: bytes, step: str) -> Response:
+    try:
+        return parse_response(line)
+    except ValueError as why:
+        raise BackendError(f"its answer to {step} is not POP3: {why}") from why
+
+
+def send_step(wire: Wire, data: bytes, step: str) -> None:
+    """Send something to the backend; raises BackendError."""
     try:
         wire.send(data)
     except Gone as why:

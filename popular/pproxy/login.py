@@ -11,9 +11,9 @@ from typing import NoReturn
 
 from popular.daemon.child.session import Session
 from popular.daemon.messages import NULL_BYTE_IN_INPUT
-from popular.errors import BackendError, CommandRefused, LoginRefused, NulByte
+from popular.errors import BackendError, CommandRefused, LoginRefused, NulByte, PdmError
 from popular.mailcheck.packet import MailState
-from popular.pdm.api import Found, Outcome, Request
+from popular.pdm.api import Found, NoConsent, Outcome, Request
 from popular.pdm.chain import CachedAnswer, Chain, Step, Verdict
 from popular.pop3.exchange import SaslExchange
 from popular.pproxy import messages
@@ -29,6 +29,7 @@ from popular.statefile.slot import session_key
 _LEAVING_SECONDS = 0.5    # for a session that the client has just ended
 _EMPTY_MAILBOX = "0 messages (0 octets)"
 REFUSAL = "Authentication failed"
+_NO_CONSENT = "The owner of this mailbox has not allowed access to it, or has withdrawn that"
 BROKEN = "Temporary problem, please try again later"
 
 
@@ -231,8 +232,10 @@ class LoginAttempt:
 
     def connect(self, route: Route, visit: Visit) -> BackendLink:
         """Log in at the backend and pass its answer on; raises LoginRefused, and BackendError if it is out of reach."""
+        if route.lacks_token:
+            route = self.with_token(route)
         try:
-            link = visit.connect()
+            link = visit.connect(route)
         except BackendRefused as why:
             self.slot.count("backend_refused")
             is_guess = why.is_guess and not route.is_vouched
@@ -249,6 +252,21 @@ class LoginAttempt:
             raise
         self.outcome = ProxyOutcome.RELAYED
         return link
+
+    def with_token(self, route: Route) -> Route:
+        """Return the route with the access token that the backend wants.
+
+        Raises LoginRefused if the owner does not allow it, and BackendError if there is none at the moment.
+        """
+        try:
+            token = self.session.child.lend(self.chain.token, route.user, route.backend.ident)
+        except NoConsent as why:
+            self.slot.count("backend_refused")
+            self.log.note(messages.BACKEND_REFUSED, **self.where(route), answer=f"no token: {why}")
+            raise LoginRefused(_NO_CONSENT, code="AUTH", why=str(why)) from None
+        except PdmError as why:
+            raise BackendError(f"no token for it: {why}") from None
+        return replace(route, password=token.encode("ascii"))
 
     def out_of_reach(self, route: Route, why: BackendError) -> Empty:
         """Show the empty mailbox instead of the backend, or raise LoginRefused, depending on `softfail`.

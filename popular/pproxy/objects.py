@@ -18,7 +18,7 @@ from popular.config.store import Config, Item, Values
 from popular.daemon.admin.capa import CAPA, list_of
 from popular.daemon.settings import SESSIONLIMIT
 from popular.daemon.tls import IMPLICIT, OFF, STARTTLS, Tls, tls_rows, want_readable
-from popular.errors import ConfigError, Mistake, StartError
+from popular.errors import ConfigError, Mistake, PdmError, StartError
 from popular.net.wire import Wire
 from popular.pop3 import capability
 from popular.pproxy.health import HealthTerms
@@ -30,10 +30,13 @@ from popular.pproxy.userformat import NameForm, UserFormat
 
 if TYPE_CHECKING:
     from popular.net.tls.stream import TlsStream
+    from popular.pproxy.backendlogin import BackendLogin
 
 _LEAST_LOGINS, _PART_OF_LOGINS = 20, 4    # of maxsession, where backendlogins is not set
 
 PROTOCOLS = ("cxpop", "xpop", "pop3")
+TOKEN_LOGINS = ("xoauth2", "oauthbearer")    # values of a backend's `auth`
+_LOGINS = ("user", "plain", "scram", *TOKEN_LOGINS, "external", "apop")
 
 VSERV = ObjectClass("vserv", "Virtual servers: addresses that clients connect to, each with its own namespace.", (
     Setting("address", Addresses(), None, "Where it listens: HOST:PORT or [IPV6]:PORT, several separated by commas.",
@@ -95,6 +98,17 @@ BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes;
             root_only=True),
     Setting("key", File(), None, "PEM file of the key for that; when not set, the key is in the certificate's file.",
             root_only=True),
+    Setting("auth", Choice(*_LOGINS), "user",
+            "How pproxy logs in there (pop3): user: USER and PASS; plain, scram (the strongest that it offers), "
+            "external (by `certificate`) or apop; xoauth2 or oauthbearer: by an access token, the client's own or one "
+            "of the database modules."),
+    Setting("masteruser", String(250), None,
+            "Account there that opens all mailboxes: pproxy logs in by it (auth user, plain or scram), and passwords "
+            "of users are not sent there.  A database module must have checked them."),
+    Setting("masterpasswordfile", File(), None, "File with its password as the only line.", root_only=True),
+    Setting("mastersign", Separator(), "*",
+            "What stands between the names of the user and of masteruser in USER (Dovecot: "
+            "auth_master_user_separator)."),
     Setting("softfail", Bool(), None, "Overrides the variable of this name."),
     Setting("checktimeout", Time(0.01, 60), None, "Overrides the variable of this name."),
     Setting("checktries", Int(1, 10), None, "Overrides the variable of this name."),
@@ -155,6 +169,7 @@ class Backend:
     logintimeout: float
     tls: str = OFF                                            # off, starttls or implicit
     secure: "Callable[[Wire], TlsStream] | None" = None       # starts TLS on a wire to it; raises NoTls and Gone
+    login: "BackendLogin | None" = None                       # other than by USER and PASS of the user (pop3)
     replica: str = ""                                         # the id of another backend, used in its place
     backendlogins: int = 0                                    # logins under way at once; 0: any number
     backendsessions: int = 0                                  # sessions at once; 0: any number
@@ -206,8 +221,10 @@ def unusable(item: Item, config: Config) -> list[Mistake]:
     try:
         if "protocol" not in item.values:
             list_of(item, config, ())
-        elif item.values.text("tls") != OFF:
-            _secure(item)
+        else:
+            _login(item)
+            if item.values.text("tls") != OFF:
+                _secure(item)
     except ConfigError as why:
         return [*why.mistakes]
     return []
@@ -255,6 +272,7 @@ def _backend(item: Item, config: Config) -> Backend:
         logintimeout=values.seconds("logintimeout"),
         tls=own.text("tls"),
         secure=_secure(item) if own.text("tls") != OFF else None,
+        login=_login(item),
         replica=own.optional_text("replica") or "",
         backendlogins=max(_LEAST_LOGINS, values.integer("maxsession") // _PART_OF_LOGINS)
         if values["backendlogins"] is None else values.integer("backendlogins"),
@@ -262,6 +280,23 @@ def _backend(item: Item, config: Config) -> Backend:
         logins=terms,
         checks=replace(terms, slowtime=values.seconds("checktimeout")),
     )
+
+
+def _login(item: Item) -> "BackendLogin | None":
+    """Return how pproxy logs in at a backend; None: by USER and PASS of the user.  Raises ConfigError."""
+    how, master = item.values.text("auth"), item.values.optional_text("masteruser") or ""
+    if how == "user" and not master:
+        return None
+    # Imported here, because few sites need it.
+    from popular.pdm.options import read_secret
+    from popular.pproxy.backendlogin import Account, BackendLogin
+
+    path = item.values.optional_text("masterpasswordfile")
+    try:
+        password = read_secret(path).encode() if path else b""
+    except PdmError as why:
+        raise ConfigError([Mistake(place("backend", item.ident, "masterpasswordfile"), str(why))]) from None
+    return BackendLogin.loaded(how, Account(master, password, item.values.text("mastersign")))
 
 
 def _secure(item: Item) -> "Callable[[Wire], TlsStream]":

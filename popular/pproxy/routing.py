@@ -19,6 +19,8 @@ from popular.pproxy.objects import PROTOCOLS, Backend, ProxyConfig
 
 _WORDS = {Outcome.OK: "found", Outcome.UNKNOWN: "unknown", Outcome.FAILED: "cannot-tell", Outcome.DENIED: "denied"}
 
+_TOKENS = frozenset(("OAUTHBEARER", "XOAUTH2"))    # mechanisms of which the client's proof is a token
+
 
 class _Knowing(Protocol):
     """What knows users: the job of pproxy's children."""
@@ -52,15 +54,22 @@ class Route:
     sessions: int = 0                                   # the most at once; 0: any number
 
     @property
+    def lacks_token(self) -> bool:
+        """Tell whether an access token is still to be got (pop3)."""
+        login = self.backend.login
+        return self.protocol == "pop3" and login is not None and login.takes_token and not self.password
+
+    @property
     def where(self) -> str:
         """The mailbox or, with pop3, the user at the backend, for the log."""
         return self.mailbox if self.protocol != "pop3" else self.user
 
 
-def find_route(backends: Mapping[str, Backend], found: Found, given: bytes = b"", mechanism: str = "") -> Route:
+def find_route(backends: Mapping[str, Backend], found: Found, given: bytes | None = None, mechanism: str = "") -> Route:
     """Return the route to what a database module `found`; raises NoRoute.
 
     `given` is the client's password or, with a `mechanism`, what else they have shown; then the module has checked it.
+    None: nobody logs in.
     """
     backend = backends.get(found.backend)
     if backend is None:
@@ -68,16 +77,22 @@ def find_route(backends: Mapping[str, Backend], found: Found, given: bytes = b""
     protocol = found.protocol or backend.protocol
     if protocol not in PROTOCOLS:
         raise NoRoute(f"no protocol {protocol!r} is known")
+    password, is_vouched = found.password, True
     if protocol == "pop3":
         if not found.user:
             raise NoRoute("protocol pop3 needs a user for the backend, and the record has none")
-        if (mechanism or found.master) and found.password in (b"", given):
+        is_vouched = given is None or bool(mechanism) or _is_vouched(found, given)
+        if backend.login is not None and not backend.login.sends_password:
+            if not is_vouched:
+                raise NoRoute("the backend gets no password of the client, and no database module has checked it")
+            # Not the record's password: it may be the one that the client has sent.
+            password = given if given and mechanism in _TOKENS else b""
+        elif given is not None and (mechanism or found.master) and found.password in (b"", given):
             raise NoRoute("protocol pop3 needs a password for the backend: the record has none, and the client has not "
                           "sent the user's")
     elif not is_mailbox(found.mailbox):
         raise NoRoute(f"mailbox {found.mailbox!r} is not well-formed")
-    return Route(backend, protocol, found.mailbox, found.user, found.password, found.master,
-                 protocol != "pop3" or bool(mechanism) or _is_vouched(found, given),
+    return Route(backend, protocol, found.mailbox, found.user, password, found.master, is_vouched,
                  backend.softfail if found.softfail is None else found.softfail, found.missing, found.sessions)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from popular.addresses import Endpoint, is_ip
 from popular.config.setting import place, quoted
-from popular.config.store import Config, Item, gather
+from popular.config.store import Config, Item, Values, gather
 from popular.daemon.child.accept import AcceptJob, Admission, tls_of
 from popular.daemon.child.door import Door
 from popular.daemon.child.session import Connection, Session, new_sid, note_limited
@@ -21,7 +21,7 @@ from popular.daemon.master.attendant import HelperPool
 from popular.daemon.messages import START
 from popular.daemon.settings import pool_limits, pool_mistakes
 from popular.daemon.spec import DaemonSpec, Job, Listen, Listener, metrics_listens
-from popular.daemon.tls import STARTTLS, Tls, load_tls, note_ending
+from popular.daemon.tls import OFF, STARTTLS, Tls, load_tls, note_ending
 from popular.errors import ConfigError, Mistake, PdmError
 from popular.log.writer import Log
 from popular.names import clean_line
@@ -38,7 +38,7 @@ from popular.pproxy.messages import CLIENT_LIMITED, SHUTDOWN_PROXY
 from popular.pproxy.modules.configured import configured_module
 from popular.pproxy.modules.keeper import WorkerKeeper
 from popular.pproxy.modules.output import ModuleOutput
-from popular.pproxy.objects import ProxyConfig, proxy_config, sid_prefix, unusable
+from popular.pproxy.objects import TOKEN_LOGINS, ProxyConfig, proxy_config, sid_prefix, unusable
 from popular.pproxy.policy.configured import policies_of, policy_mistakes
 from popular.pproxy.rehearsal import ProxyStage
 from popular.pproxy.screen.keeper import Reports, ScreenKeeper
@@ -188,7 +188,23 @@ def _backend_mistakes(item: Item, config: Config) -> list[Mistake]:
     if item.values.text("tls") == STARTTLS and item.values.text("protocol") != "pop3":
         found.append(Mistake(place("backend", item.ident, "tls"),
                              "tls = starttls needs protocol = pop3, since no other has STLS; write implicit"))
+    found += [Mistake(place("backend", item.ident, key), why) for key, why in _login_mistakes(item.values)]
     return found
+
+
+def _login_mistakes(values: Values) -> Iterator[tuple[str, str]]:
+    """Yield the keys that do not go with a backend's `auth`, and why."""
+    how, has_master = values.text("auth"), values.optional_text("masteruser") is not None
+    if values.text("protocol") != "pop3" and (how != "user" or has_master):
+        yield "auth" if how != "user" else "masteruser", "needs protocol = pop3, since no other has logins"
+    if has_master and how not in ("user", "plain", "scram"):
+        yield "masteruser", f"does not go with auth = {how}; write user, plain or scram"
+    if has_master is not (values.optional_text("masterpasswordfile") is not None):
+        yield "masteruser", "needs masterpasswordfile, and that needs masteruser"
+    if how in (*TOKEN_LOGINS, "external") and values.text("tls") == OFF:
+        yield "auth", f"auth = {how} needs TLS; set tls"
+    if how == "external" and values.optional_text("certificate") is None:
+        yield "auth", "auth = external needs a certificate, by which the backend knows pproxy"
 
 
 def _replica_mistakes(item: Item, config: Config) -> Iterator[Mistake]:
@@ -205,6 +221,9 @@ def _replica_mistakes(item: Item, config: Config) -> Iterator[Mistake]:
     elif own != others:
         yield Mistake(place("backend", item.ident, "replica"),
                       f"backend {quoted(name)} has protocol = {others}, and this one {own}; they must be the same")
+    elif any(other.values[key] != item.values[key] for key in ("auth", "masteruser")):
+        yield Mistake(place("backend", item.ident, "replica"),
+                      f"backend {quoted(name)} has another auth or masteruser; they must be the same")
 
 
 def _module_mistakes(item: Item, config: Config) -> list[Mistake]:

@@ -75,8 +75,9 @@ class Visit:
             self._logins.hasten()    # the host is back, so its server may be
         return state
 
-    def connect(self) -> BackendLink:
-        """Log in at the backend; raises what `BackendLink.open` raises, and BackendError if it is not asked."""
+    def connect(self, route: Route) -> BackendLink:
+        """Log in at the backend of `route`; raises what `BackendLink.open` raises, and BackendError if it is not asked.
+        """
         now = time.monotonic()
         slowtime = self._route.backend.logins.slowtime
         if not self._logins.ask(now):
@@ -84,7 +85,7 @@ class Visit:
         self._session.enter("connecting")
         answer_by = max(self._began + slowtime, now + slowtime * _LEAST) if self._logins.is_probe else math.inf
         try:
-            return BackendLink.open(self._route, self._session.id, self._session.child.reserved.place_backend,
+            return BackendLink.open(route, self._session.id, self._session.child.reserved.place_backend,
                                     self._note_answer, answer_by)
         except BackendError as why:
             if not self._has_answered and why.kind != "local":

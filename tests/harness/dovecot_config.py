@@ -39,6 +39,15 @@ LANGUAGES: Mapping[str, tuple[str, str]] = {
         "  default_fields = proxy=y host=127.0.0.1 port={backend}\n}}",
         "passdb passwd-file {{\n  passwd_file_path = {users}\n"
         "  fields {{\n    proxy = y\n    host = 127.0.0.1\n    port = {backend}\n  }}\n}}"),
+    "passdb_of_masters": (
+        "passdb {{\n  driver = passwd-file\n  args = scheme=plain {masters}\n  master = yes\n"
+        "  result_success = continue\n}}",
+        "passdb masters {{\n  driver = passwd-file\n  passwd_file_path = {masters}\n  default_password_scheme = plain\n"
+        "  master = yes\n  result_success = continue\n}}"),
+    "tokens": (
+        "passdb {{\n  driver = oauth2\n  mechanisms = xoauth2 oauthbearer\n  args = {oauth2}\n}}",
+        "oauth2 {{\n  introspection_mode = post\n  introspection_url = {introspection}\n"
+        "  username_attribute = username\n  active_attribute = active\n  active_value = true\n}}"),
     "userdb": (
         "userdb {{\n  driver = static\n  args = uid={uid} gid={gid} home={homes}/%u\n}}",
         "userdb static {{\n  fields {{\n    uid = {uid}\n    gid = {gid}\n    home = {homes}/%{{user}}\n  }}\n}}"),

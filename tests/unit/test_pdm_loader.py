@@ -125,7 +125,8 @@ def test_names_of_modules(folder, name):
     pytest.param(GOOD + "    API = (0, 9)", "is written for API 0.9, this POPular has 1.2", id="older major"),
     pytest.param(GOOD + "    API = (1, 3)", "is written for API 1.3, this POPular has 1.2", id="newer minor"),
     pytest.param(GOOD + "    API = '1.0'", "its API is '1.0', but must be a pair", id="API of text"),
-    pytest.param("from popular.pdm.api import *\nclass Module(PdmModule): pass", "none of check, auth and token", id="mute"),
+    pytest.param("from popular.pdm.api import *\nclass Module(PdmModule): pass", "none of check, auth and token",
+                 id="mute"),
     pytest.param("#" * (loader.MAX_SOURCE + 1), "more than 1048576 octets", id="long"),
 ])
 def test_what_cannot_be_loaded_is_one_clear_line(folder, source, wanted):

@@ -61,6 +61,36 @@ def test_the_replica_of_a_backend(replica: str, why: str) -> None:
     assert [str(mistake) for mistake in check(config)] == [f"[backend] it: replica: {why}"] * bool(why)
 
 
+MASTER = {"masteruser": "admin", "masterpasswordfile": "/nowhere/secret"}
+POP3 = {**BACKEND, "protocol": "pop3"}
+
+
+@pytest.mark.parametrize(("values", "found"), [
+    pytest.param({**BACKEND, "auth": "plain"}, ["auth: needs protocol = pop3, since no other has logins"],
+                 id="no logins"),
+    pytest.param({**BACKEND, **MASTER}, ["masteruser: needs protocol = pop3, since no other has logins",
+                                         "masterpasswordfile: /nowhere/secret: No such file or directory"],
+                 id="no file"),
+    pytest.param({**POP3, "auth": "apop", "masteruser": "admin"},
+                 ["masteruser: does not go with auth = apop; write user, plain or scram",
+                  "masteruser: needs masterpasswordfile, and that needs masteruser"], id="no master"),
+    pytest.param({**POP3, "masterpasswordfile": "/x"},
+                 ["masteruser: needs masterpasswordfile, and that needs masteruser"], id="no master of the password"),
+    pytest.param({**POP3, "auth": "xoauth2"}, ["auth: auth = xoauth2 needs TLS; set tls"], id="token in clear"),
+    pytest.param({**POP3, "auth": "external", "tls": "implicit"},
+                 ["auth: auth = external needs a certificate, by which the backend knows pproxy"], id="no certificate"),
+])
+def test_logins_that_a_backend_cannot_have(values: dict[str, str], found: list[str]) -> None:
+    assert [str(mistake).removeprefix("[backend] it: ") for mistake in check(configured("backend", values))] == found
+
+
+def test_a_replica_is_logged_in_to_in_the_same_way() -> None:
+    config = configured("backend", {**POP3, "replica": "other"})
+    config = with_item(config, SCHEMA, "backend", "other", {**POP3, "auth": "apop"}, FROM_COMMAND)
+    assert [str(mistake) for mistake in check(config)] == [
+        "[backend] it: replica: backend 'other' has another auth or masteruser; they must be the same"]
+
+
 def test_a_vserv_listens_on_all_its_addresses() -> None:
     config = configured("vserv", VSERV, backlog="5")
     assert [(each.owner, str(each.endpoint), each.backlog) for each in listens(config)] == [

@@ -1,9 +1,12 @@
 """From a record to a backend: which records lead somewhere."""
 
+from dataclasses import replace
+
 import pytest
 
 from popular.addresses import Endpoint
 from popular.pdm.api import Found
+from popular.pproxy.backendlogin import Account, BackendLogin
 from popular.pproxy.objects import Backend
 from popular.pproxy.routing import NoRoute, find_route
 
@@ -56,3 +59,26 @@ def test_a_password_is_never_shown() -> None:
 def test_who_has_checked_the_password(backend_: str, verified: bool | None, password: bytes, is_vouched: bool) -> None:
     found = Found(backend_, "", "box", "joe", password, verified=verified)
     assert find_route(BACKENDS, found, b"given").is_vouched is is_vouched
+
+
+NEEDS_NO_PASSWORD = [BackendLogin("user", Account("admin", b"x")), BackendLogin("external"), BackendLogin("xoauth2")]
+
+
+@pytest.mark.parametrize("login", NEEDS_NO_PASSWORD, ids=lambda login: login.how)
+def test_a_backend_that_gets_no_password_needs_somebody_else_to_check_it(login: BackendLogin) -> None:
+    backends = {"pop3": replace(BACKENDS["pop3"], login=login)}
+    route = find_route(backends, Found("pop3", user="joe", password=b"given", verified=True), b"given")
+    assert (route.is_vouched, route.password, route.lacks_token) == (True, b"", login.takes_token)
+    for verified in (False, None):
+        with pytest.raises(NoRoute, match="no database module has checked it"):
+            find_route(backends, Found("pop3", user="joe", password=b"given", verified=verified), b"given")
+    assert find_route(backends, Found("pop3", user="joe", verified=False)).user == "joe"    # nobody logs in
+
+
+@pytest.mark.parametrize(("how", "mechanism", "password"), [
+    ("xoauth2", "OAUTHBEARER", b"token"), ("oauthbearer", "XOAUTH2", b"token"), ("oauthbearer", "EXTERNAL", b""),
+    ("xoauth2", "SCRAM-SHA-256", b"")])
+def test_only_a_token_of_the_client_is_passed_on(how: str, mechanism: str, password: bytes) -> None:
+    backends = {"pop3": replace(BACKENDS["pop3"], login=BackendLogin(how))}
+    route = find_route(backends, Found("pop3", user="joe"), b"token", mechanism)
+    assert (route.password, route.lacks_token) == (password, not password)

@@ -1,0 +1,182 @@
+"""Logins at a real Dovecot by SASL, APOP, a master account and access tokens (`auth`, `masteruser` of backends)."""
+
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import pytest
+
+from popular.addresses import Endpoint
+from tests.harness.certificates import Authority
+from tests.harness.daemon import Daemon
+from tests.harness.dovecot import Dovecot, NoDovecot, find_dovecot
+from tests.harness.dovecot_config import configure
+from tests.harness.needs import lacking
+from tests.harness.popclient import PopClient
+
+TOKEN = "a-token-of-anna"
+LONG = "a-token-of-anna-" + "x" * 900    # does not fit into the command
+LOGINS = ("plain", "scram", "apop", "xoauth2", "oauthbearer")
+MORE = """
+auth_mechanisms = plain scram-sha-256 scram-sha-1 apop xoauth2 oauthbearer
+auth_master_user_separator = *
+{passdb_of_masters}
+{tokens}
+"""
+MODULE = '''
+from popular.pdm.api import NoConsent, PdmError, PdmModule
+
+
+class Module(PdmModule):
+    API = (1, 2)
+    gives_tokens = True
+
+    def token(self, user, backend, deadline):
+        if user == "ben":
+            raise NoConsent("invalid_grant")
+        if user == "carla":
+            raise PdmError("the provider is away")
+        return open(self.args[0]).read()
+'''
+
+
+class Introspection(BaseHTTPRequestHandler):
+    """Knows the tokens of anna (RFC 7662)."""
+
+    def do_POST(self) -> None:
+        """Answer one question."""
+        body = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        is_hers = body.get("token", [""])[0] in (TOKEN, LONG)
+        answer = json.dumps({"active": is_hers, **({"username": "anna"} if is_hers else {})}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *words: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """A folder that Dovecot can enter when root starts it."""
+    made = Path(tempfile.mkdtemp(prefix="popular-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="module")
+def introspection() -> Iterator[Endpoint]:
+    """The server that Dovecot asks about tokens."""
+    with HTTPServer(("127.0.0.1", 0), Introspection) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield Endpoint("127.0.0.1", server.server_port)
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def authority(folder: Path) -> Authority:
+    """Who has signed the certificates."""
+    return Authority.make(folder)
+
+
+@pytest.fixture(scope="module")
+def dovecot(folder: Path, authority: Authority, introspection: Endpoint) -> Iterator[Dovecot]:
+    """A Dovecot that demands TLS; anna has a message."""
+    pair = authority.sign("127.0.0.1")
+    try:
+        language = find_dovecot().language
+        url = f"http://{introspection}/introspect"
+        (folder / "masters").write_text("admin:master secret\n")
+        (folder / "oauth2").write_text(f"introspection_mode = post\nintrospection_url = {url}\nusername_attribute = "
+                                       "username\nactive_attribute = active\nactive_value = true\n")
+        more = configure(MORE, language, masters=folder / "masters", oauth2=folder / "oauth2", introspection=url)
+        server = Dovecot.start(folder / "dovecot", {"anna": "inner secret", "ben": "x"}, pair,
+                               more.replace("{", "{{").replace("}", "}}"))
+    except NoDovecot as why:
+        lacking(f"a Dovecot to use ({why})")
+    with server:
+        (server.maildir("anna") / "new" / "1.test").write_bytes(b"Subject: x\n\nx\n")
+        server.own("anna")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def pproxy(folder: Path, authority: Authority, dovecot: Dovecot) -> Iterator[Daemon]:
+    """A proxy with a backend for each way to log in; users are called ACCOUNT-BACKEND."""
+    modules = folder / "modules"
+    modules.mkdir()
+    (modules / "pdm_tokens.py").write_text(MODULE)
+    (folder / "token").write_text(TOKEN)
+    (folder / "master.secret").write_text("master secret\n")
+    (folder / "master.secret").chmod(0o600)
+    common = {"protocol": "pop3", "address": dovecot.endpoint, "tls": "starttls", "cafile": authority.cafile}
+    master = {"masteruser": "admin", "masterpasswordfile": folder / "master.secret"}
+    backends = {how: {**common, "auth": how} for how in LOGINS}
+    backends |= {"masterplain": {**common, "auth": "plain", **master}, "masteruser": {**common, **master}}
+    users = [f"{name}-{backend}:{{PLAIN}}pw:{backend}:::{name}:{secret}\n" for backend in backends
+             for name, secret in (("anna", "inner secret"), ("ben", "wrong"), ("carla", "x"))]
+    (folder / "users").write_text("".join(users))
+    settings: dict[str, dict[str, object]] = {
+        "pproxy": {"authdelay": "10ms", "pdmdir": modules, "user": "root", "group": "root"},
+        "vserv": {"main": {"address": "127.0.0.1:0"}}, "backend": {**backends},
+        "pdm": {"users": {"module": "passwd", "args": folder / "users"},
+                "tokens": {"module": "tokens", "args": folder / "token"}}}
+    with Daemon.start("pproxy", settings, folder) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def client(pproxy: Daemon) -> Iterator[PopClient]:
+    """A connection to the proxy, greeting not yet read."""
+    with PopClient(pproxy.endpoint()) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("backend", [*LOGINS, "masterplain", "masteruser"])
+def test_a_user_is_logged_in(client, dovecot, backend):
+    assert client.login(f"anna-{backend}", "pw") == b"+OK Logged in.", dovecot.log()
+    assert client.ok("STAT").split()[0] == b"1"
+    client.ok("QUIT")
+
+
+@pytest.mark.parametrize("backend", ["plain", "scram", "apop"])
+def test_a_wrong_password_is_refused(client, backend):
+    assert client.login(f"ben-{backend}", "pw").startswith(b"-ERR [AUTH]")
+
+
+def test_a_token_that_is_too_long_for_the_command(client, folder):
+    (folder / "token").write_text(LONG)
+    try:
+        assert client.login("anna-oauthbearer", "pw") == b"+OK Logged in."
+    finally:
+        (folder / "token").write_text(TOKEN)
+    client.ok("QUIT")
+
+
+def test_a_token_that_is_refused(client, folder):
+    (folder / "token").write_text("expired")
+    try:
+        assert client.login("anna-xoauth2", "pw").startswith(b"-ERR [AUTH]")
+    finally:
+        (folder / "token").write_text(TOKEN)
+
+
+def test_without_consent_the_user_is_told_so(client, pproxy):
+    assert client.login("ben-xoauth2", "pw") == (
+        b"-ERR [AUTH] The owner of this mailbox has not allowed access to it, or has withdrawn that")
+    assert "invalid_grant" in pproxy.report()
+
+
+def test_without_a_token_the_backend_is_out_of_reach(client, pproxy):
+    assert client.login("carla-xoauth2", "pw") == b"+OK 0 messages (0 octets)"    # softfail
+    assert "no token for it: tokens: the provider is away" in pproxy.report()
