@@ -4,6 +4,7 @@ Used in the children, which answer CAPA; `parse_list` is used wherever a list is
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 MAXLEN_CAPA = 4096     # octets of a list on the wire, CRLF included, without the final dot
 
@@ -14,7 +15,8 @@ AUTHORIZATION: tuple[str, ...] = ("TOP", "UIDL", "USER", "RESP-CODES", "AUTH-RES
 TRANSACTION: tuple[str, ...] = (*AUTHORIZATION, "IMPLEMENTATION POPular")
 
 
-def before_login(*, offers_tls: bool, needs_tls: bool, mechanisms: Sequence[str] = ()) -> tuple[str, ...]:
+@lru_cache(maxsize=64)
+def before_login(*, offers_tls: bool, needs_tls: bool, mechanisms: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Return what is supported before the login: STLS if it is offered, no USER if a password needs TLS first."""
     caps = with_sasl([word for word in AUTHORIZATION if word != "USER" or not needs_tls], mechanisms)
     return (*caps, "STLS") if offers_tls else caps

@@ -8,7 +8,7 @@ import binascii
 import os
 import re
 from _blake2 import blake2b    # hashlib would load OpenSSL, and every fork copy its mappings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -100,7 +100,7 @@ class Offer:
         self._in_clear = tuple(name for name in self._usual if not rows[name].needs_tls)
         self._key = _machine_key() if any(row.module == "scram" for row in rows.values()) else b""
 
-    def names(self, *, needs_tls: bool, is_certified: bool) -> Sequence[str]:
+    def names(self, *, needs_tls: bool, is_certified: bool) -> tuple[str, ...]:
         """Return the mechanisms for a client; `needs_tls`: no password may be sent now.
 
         `is_certified`: TLS has shown who they are.
