@@ -63,7 +63,7 @@ class HttpReply:
 @dataclass(frozen=True, slots=True)
 class _Question:
     method: str
-    query: str
+    query: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(repr=False)
 
