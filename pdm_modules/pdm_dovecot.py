@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
 from popular.pdm import records
-from popular.pdm.api import UNKNOWN, Answer, CannotFind, Found, Outcome, PdmError, PdmModule, Request
+from popular.pdm.api import PROVEN, UNKNOWN, Answer, CannotFind, Found, Outcome, PdmError, PdmModule, Request
 from popular.pdm.options import File, Id, Options, Setting, String, Time
 from popular.pdm.pattern import Pattern
 from popular.pdm.timelimit import within
@@ -97,6 +97,8 @@ class Module(PdmModule):
         if (self._file is None) is (self._path is None):
             raise ValueError("give either file or socket")
         self.blocking = self._path is not None
+        if self._file is not None:    # a socket tells nothing without a password
+            self.mechanisms = frozenset({PROVEN})
         self._backend = values.optional_text("backend")
         self._hosts = cast(Mapping[str, str], values["backends"])
         if self._backend is None and not self._hosts:
@@ -157,7 +159,7 @@ class Module(PdmModule):
         if stored and not stored.startswith("{"):
             stored = f"{{{self._scheme}}}{stored}"
         record = self._record(request, stored, fields)
-        if "nopassword" not in fields:
+        if "nopassword" not in fields or request.mechanism == PROVEN:
             return records.answer_to(request, record)
         if record.found.verified:
             raise ValueError("the user has nopassword, and no other server checks the password")

@@ -19,7 +19,8 @@ To each it writes one line of at most 64 KiB on standard output, at once and wit
 With `found` the module checks the password itself; with `ok`, `label` may say which of several it was.  The
 other names are those of a record; see `popular.pdm.records` and `rules`.  Values are texts, numbers, true and
 false; null is as none.  The question "find", which has neither password nor ip, asks where a user's mail is:
-the answers are found or ok, unknown and failed.
+the answers are found or ok, unknown and failed.  It is also asked for a user who was proven by a token or a
+certificate: then the rules of the record count.
 
 Octets of a password that are not UTF-8 are escaped as Python does it, `\\udc80` to `\\udcff`; users with such a
 name are unknown.  What the program writes on standard error is logged.  It is killed when an answer is late or
@@ -35,7 +36,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from popular.pdm import records
-from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
+from popular.pdm.api import PROVEN, UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
 from popular.pdm.options import File, Options, Setting, String, Time
 from popular.pdm.timelimit import within
 
@@ -56,6 +57,7 @@ class Module(PdmModule):
 
     API = (1, 1)
     blocking = True
+    mechanisms = frozenset({PROVEN})
 
     def __init__(self, ident: str, args: list[str]) -> None:
         """Take the words described above; raises ValueError."""
@@ -85,6 +87,8 @@ class Module(PdmModule):
 
     def check(self, request: Request) -> Answer:
         """Ask the program."""
+        if request.mechanism == PROVEN:
+            return self._placed(request)
         more = {"password": request.password.decode("utf-8", "surrogateescape"), "ip": request.ip}
         told = self._told("check", request, more)
         outcome, why = told["outcome"], told.get("why", "")
@@ -101,13 +105,23 @@ class Module(PdmModule):
 
     def find(self, user: str, namespace: str) -> Found | None:
         """Ask the program where a user's mail is."""
-        told = self._told("find", Request(user, b"", "", "pop3", namespace), {})
+        record = self._record(Request(user, b"", "", "pop3", namespace))
+        return None if record is None else record.found
+
+    def _placed(self, request: Request) -> Answer:
+        """Return the answer for a user who was proven; raises PdmError."""
+        record = self._record(request)
+        return UNKNOWN if record is None else records.accepted(request, record)
+
+    def _record(self, request: Request) -> records.Record | None:
+        """Return what the program knows about a user without their password; raises PdmError."""
+        told = self._told("find", request, {})
         if told["outcome"] == "unknown":
             return None
         if told["outcome"] not in ("found", "ok"):
             raise PdmError(told.get("why", "") or told["outcome"])
         try:
-            return records.record_of({**told, "password": "*"}).found
+            return records.record_of({**told, "password": "*"})
         except ValueError as why:
             raise PdmError(str(why)) from None
 

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from popular.pdm import records
-from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
+from popular.pdm.api import PROVEN, UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
 from popular.pdm.directory import LdapEntry, LdapLink, LdapUri, escape
 from popular.pdm.drivers import driver
 from popular.pdm.options import Bool, Choice, File, Options, Setting, String, Time, Values, secret, secret_rows
@@ -78,6 +78,7 @@ class Module(PdmModule):
 
     API = (1, 1)
     blocking = True
+    mechanisms = frozenset({PROVEN})
 
     def __init__(self, ident: str, args: list[str]) -> None:
         """Take the arguments; raises ValueError."""
@@ -128,6 +129,8 @@ class Module(PdmModule):
             entry = self._entry(request.user, request.namespace, request.deadline)
             if entry is None:
                 return UNKNOWN
+            if request.mechanism == PROVEN:
+                return records.accepted(request, self._record(request, entry, "*"))
             return self._compared(request, entry) if "password" in self.patterns else self._bound(request, entry)
         except ValueError as why:
             return Answer(Outcome.FAILED, why=str(why))

@@ -18,7 +18,7 @@ import pytest
 
 from popular.errors import PdmError
 from popular.paths import pdm_dir
-from popular.pdm.api import Answer, Found, Outcome, Request
+from popular.pdm.api import PROVEN, Answer, Found, Outcome, Request
 from popular.pdm.runner import ModuleRunner
 from tests.harness.databases import Database, UserRow, crowd, kinds, launched, module_of
 from tests.harness.databases.files import FileDatabase
@@ -64,11 +64,11 @@ class Asker:
         self._runner = ModuleRunner(self.module, 0, lambda message, **fields: self.log.append(str(fields)))
 
     def ask(self, row: UserRow, password: str | bytes | None = None, *, user: str | None = None,
-            seconds: float = SECONDS) -> Answer:
+            seconds: float = SECONDS, mechanism: str = "") -> Answer:
         """Return the module's answer to a login."""
         request = make_request(row.user if user is None else user, row.password if password is None else password,
                                namespace=row.namespace)
-        return self._runner.answer(request.until(time.monotonic() + seconds))
+        return self._runner.answer(replace(request, deadline=time.monotonic() + seconds, mechanism=mechanism))
 
     def find(self, row: UserRow) -> Answer:
         """Return where the module finds a user's mail."""
@@ -182,6 +182,17 @@ def test_users_are_found_without_a_password(asker: Asker) -> None:
         return
     assert answer.outcome is Outcome.OK and asker.is_place(answer, JOE)
     assert asker.find(replace(JOE, user="nobody")).outcome is Outcome.UNKNOWN
+
+
+def test_users_who_are_proven_need_no_password(asker: Asker) -> None:
+    if Promise.FIND in asker.database.lacks:
+        assert PROVEN not in asker.module.mechanisms
+        return
+    answer = asker.ask(JOE, b"", mechanism=PROVEN)
+    assert answer.outcome is Outcome.OK and asker.is_place(answer, JOE)
+    assert asker.ask(JOE, b"", user="nobody", mechanism=PROVEN).outcome is Outcome.UNKNOWN
+    if Promise.DISABLED not in asker.database.lacks:
+        assert asker.ask(DISABLED, b"", mechanism=PROVEN).outcome is Outcome.DENIED
 
 
 def test_users_added_later_are_found(database: Database, asker: Asker, unknown: Outcome) -> None:
