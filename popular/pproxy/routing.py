@@ -144,6 +144,8 @@ def step_line(step: Step, word: str) -> str:
     """Return a line for a module's answer, of which `word` is the summary; without the password for a backend."""
     found = step.answer.found
     head = f"{step.module} {word} module={value(step.name)}"
+    if step.answer.user:
+        head += f" owner={value(step.answer.user)}"
     if found is not None:
         head += (f" backend={value(found.backend)} protocol={value(found.protocol)} mailbox={value(found.mailbox)} "
                  f"user={value(found.user)}")

@@ -1,7 +1,7 @@
 """ptestpdm: test database modules outside pproxy, with the same loader and the same chain (spec 7.4).
 
-    ptestpdm [--debug] [-d DIR] COMMAND-FILE DATA-FILE
-    ptestpdm [--debug] [-d DIR] -c FILE [-n NAMESPACE] [--client IP] [--backend] USER
+    ptestpdm [--debug] [-d DIR] [--mechanism NAME] COMMAND-FILE DATA-FILE
+    ptestpdm [--debug] [-d DIR] [--mechanism NAME] -c FILE [-n NAMESPACE] [--client IP] [--backend] USER
 
 The second form tries one login with the configuration of pproxy, and asks for the password; see ptestpdm_login.
 The first form:
@@ -15,7 +15,8 @@ every user is checked.  For each user one line is written to stdout:
 
 `-` stands for an empty word, and for the last one unless it is a master session.  Octets that a
 terminal might interpret are written as `\\xNN`.  Passwords are never printed.  The reason for a failed
-check is written to stderr.  Exit codes:
+check is written to stderr.  With --mechanism, what is given as passwords is what this mechanism of AUTH would have:
+tokens.  Exit codes:
 
     0   all users were asked; with -c: the user can log in
     1   a module was not loaded (then no user was checked), a check failed, or a line of DATA-FILE is wrong; with -c:
@@ -32,6 +33,7 @@ import re
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from popular.addresses import is_ip
@@ -48,6 +50,7 @@ from popular.tools.printing import main_of
 from popular.version import VERSION
 
 _FAILED = 1       # exit code
+MECHANISMS = ("OAUTHBEARER", "XOAUTH2")
 TIMEOUT = 10.0    # seconds for one answer, the default of pproxy's pdmtimeout
 
 _complain = partial(complain_as, "ptestpdm")
@@ -86,7 +89,7 @@ def run(argv: Sequence[str]) -> int:
     if arguments.debug:
         for line in chain.describe():
             _complain(f"debug: module {line}")
-    answers = [_ask(chain, f"{data_file}:{number}", line, is_debug=arguments.debug)
+    answers = [_ask(chain, f"{data_file}:{number}", line, arguments.mechanism, is_debug=arguments.debug)
                for number, line in data]
     chain.close()
     return 0 if all(answers) else _FAILED
@@ -98,7 +101,7 @@ def run_login(arguments: argparse.Namespace) -> int:
 
     client = arguments.client or "127.0.0.1"
     login = Login(arguments.config, arguments.words[0], arguments.namespace or "", client, arguments.dir or "",
-                  arguments.backend)
+                  arguments.backend, arguments.mechanism)
     is_good = is_ip(client)
     try:
         if not is_good:
@@ -134,6 +137,8 @@ def make_parser() -> Parser:
                         help="with -c: the namespace (default: that of the virtual servers, if they have the same)")
     parser.add_argument("--client", metavar="IP", help="with -c: the address of the client (default 127.0.0.1)")
     parser.add_argument("--backend", action="store_true", help="with -c: log in at the backend, too, and leave at once")
+    parser.add_argument("--mechanism", metavar="NAME", choices=MECHANISMS, default="", help="what is checked are no "
+                        f"passwords, but what this mechanism of AUTH has: {', '.join(MECHANISMS)} (a token each)")
     parser.add_argument("-d", "--dir", metavar="DIR",
                         help=f"the folder of the modules (default {pdm_dir()}; with -c: as in FILE)")
     parser.add_argument("--debug", action="store_true",
@@ -177,10 +182,10 @@ def load_line(directory: str, line: str) -> PdmModule:
     return load_module(directory, ident, name, args)
 
 
-def _ask(chain: Chain, where: str, line: bytes, *, is_debug: bool) -> bool:
+def _ask(chain: Chain, where: str, line: bytes, mechanism: str, *, is_debug: bool) -> bool:
     """Check the user of one line of DATA-FILE and print the answer; return whether that was possible."""
     try:
-        request = parse_request(line)
+        request = replace(parse_request(line), mechanism=mechanism)
     except ValueError as why:
         _complain(f"{where}: {why}")
         return False
@@ -211,7 +216,7 @@ def _verdict_line(request: Request, verdict: Verdict) -> str:
     place = ("", "", "", "") if found is None else (
         found.backend, found.protocol, found.mailbox or found.user, "M" if found.master else "")
     return " ".join(printable_word(word) for word in (
-        request.user, request.namespace, verdict.outcome.value, verdict.module, *place))
+        verdict.user or request.user, request.namespace, verdict.outcome.value, verdict.module, *place))
 
 
 def printable_word(word: str) -> str:

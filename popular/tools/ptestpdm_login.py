@@ -29,7 +29,7 @@ from popular.pproxy.settings import SCHEMA
 from popular.pproxy.userformat import name_asked
 from popular.unix.rights import drop, find_rights
 
-_MAX_PASSWORD = 4096    # octets that are read
+_MAX_PASSWORD = 1 << 15    # octets that are read; tokens are long
 
 _MAIL = {MailState.EMPTY: "no-mail: they see an empty mailbox", MailState.OLD_MAIL: "read-mail",
          MailState.NEW_MAIL: "new-mail", MailState.OVERLOADED: "overloaded: they see an empty mailbox"}
@@ -45,6 +45,7 @@ class Login:
     client: str          # the client's address
     pdmdir: str          # empty: as the file says
     asks_backend: bool
+    mechanism: str       # of AUTH, that has what is asked for; empty: a password
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def try_login(login: Login, note: Callable[..., None]) -> Iterator[Finding]:
     """Yield the result of each step up to the last possible one; `note` is called with what pproxy would log."""
     config = _read(login)
     namespace = login.namespace or _namespace(config)
-    password = read_password(login.user)
+    password = read_password(login.user, "Token" if login.mechanism else "Password")
     proxy = _become_proxy(config)
     modules = []
     for item in config.items("pdm"):
@@ -68,7 +69,9 @@ def try_login(login: Login, note: Callable[..., None]) -> Iterator[Finding]:
         except PdmError as why:
             yield Finding(f"{item.ident} not-loaded why={value(str(why))}", is_good=False)
     chain = Chain(modules, config.variables.seconds("pdmtimeout"), note)
-    verdict = chain.check(Request(name_asked(config, login.user, namespace), password, login.client, "pop3", namespace))
+    request = Request(name_asked(config, login.user, namespace) if login.user else "", password, login.client, "pop3",
+                      namespace, mechanism=login.mechanism)
+    verdict = chain.check(request, lambda name: name_asked(config, name, namespace))
     chain.close()
     for step in verdict.steps:
         yield Finding(step_line(step, step.answer.outcome.value) + (" round=2" if step.is_second else ""))
@@ -79,10 +82,10 @@ def try_login(login: Login, note: Callable[..., None]) -> Iterator[Finding]:
                                       and step.module == verdict.module), namespace, asks_backend=login.asks_backend)
 
 
-def read_password(user: str) -> bytes:
-    """Return a password, from the terminal without echo or from a line of standard input."""
+def read_password(user: str, what: str = "Password") -> bytes:
+    """Return a password, or `what` else there is, from the terminal without echo or from a line of standard input."""
     if sys.stdin is not None and sys.stdin.isatty():
-        return getpass.getpass(f"Password of {value(user)}: ").encode("utf-8", "surrogateescape")
+        return getpass.getpass(f"{what} of {value(user)}: ").encode("utf-8", "surrogateescape")
     return b"" if sys.stdin is None else sys.stdin.buffer.readline(_MAX_PASSWORD).rstrip(b"\r\n")
 
 
