@@ -75,7 +75,9 @@ def try_login(login: Login, note: Callable[..., None]) -> Iterator[Finding]:
     chain.close()
     for step in verdict.steps:
         yield Finding(step_line(step, step.answer.outcome.value) + (" round=2" if step.is_second else ""))
-    yield Finding(f"login {verdict.outcome.value} namespace={value(namespace)} by={value(verdict.module)}",
+    is_told = any(step.answer.why == verdict.why for step in verdict.steps)
+    yield Finding(f"login {verdict.outcome.value} namespace={value(namespace)} by={value(verdict.module)}"
+                  + ("" if is_told or not verdict.why else f" why={value(verdict.why)}"),
                   verdict.outcome is Outcome.OK)
     if verdict.found is not None:
         yield from _go_on(proxy, next(step for step in verdict.steps if step.answer.found == verdict.found

@@ -4,11 +4,14 @@ Signatures are made by the package joserfc, which is not the one that POPular ve
 whose formats are imitated answer as their documentation says.
 
 One thread for each connection; `close` ends them all.
+
+    python -m tests.harness.oauth NAME FOLDER     serve https://NAME until killed, with ca.pem and a token in FOLDER
 """
 
 import json
 import secrets
 import socket
+import sys
 import threading
 import time
 import warnings
@@ -16,6 +19,7 @@ from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,7 +27,7 @@ from joserfc import jws
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from popular.net.tls.context import KeyPair
-from tests.harness.certificates import server_of
+from tests.harness.certificates import Authority, server_of
 
 CLIENT, SECRET = "popular", "s3cret:of/POPular"    # who may ask about tokens
 
@@ -72,6 +76,8 @@ class Provider:
 
     keys: list[Key]
     pair: KeyPair | None = None                                        # for HTTPS
+    port: int = 0                                                      # 0: any
+    name: str = ""                                                     # of the host; empty: this one
     documents: dict[str, Answer] = field(default_factory=dict)         # by path, instead of the right ones
     tokens: dict[str, dict[str, object]] = field(default_factory=dict)    # claims of tokens that are not signed
     asked: list[str] = field(default_factory=list)                     # methods and paths
@@ -82,7 +88,7 @@ class Provider:
 
         class Handler(_Handler):
             owner = provider
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         self._server.daemon_threads = False
         if self.pair is not None:
             self._server.socket = server_of([self.pair]).wrap_socket(self._server.socket, server_side=True,
@@ -94,6 +100,8 @@ class Provider:
     @property
     def issuer(self) -> str:
         """The name of the provider, and the beginning of its URLs."""
+        if self.name:
+            return f"https://{self.name}"
         port = self._server.server_address[1]
         return f"https://localhost:{port}" if self.pair is not None else f"http://127.0.0.1:{port}"
 
@@ -210,3 +218,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _json(document: object, status: int = 200) -> Answer:
     return Answer(json.dumps(document).encode(), status)
+
+
+def _serve(name: str, folder: Path) -> None:
+    """Serve a provider until this process is killed."""
+    authority = Authority.make(folder)
+    provider = Provider([make_key("RS256", "first")], authority.sign(name), 443, name)
+    (folder / "token").write_text(provider.token() + "\n")
+    provider.wait()
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1], Path(sys.argv[2]))

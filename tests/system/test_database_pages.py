@@ -59,6 +59,15 @@ def before_lmdb() -> list[str]:
     return []
 
 
+def before_oauth() -> list[str]:
+    """Return what makes a provider whose certificate is trusted, and a token of joe's."""
+    for name in ("joserfc", "jwt", "urllib3"):
+        need_module(name)
+    return ["echo 127.0.0.1 localhost id.example.org > /etc/hosts", "mkdir /etc/ssl/id",
+            "python3 -m tests.harness.oauth id.example.org /etc/ssl/id & until [ -s /etc/ssl/id/token ]; do :; done",
+            "cp /etc/ssl/id/token . && export SSL_CERT_FILE=/etc/ssl/id/ca.pem"]
+
+
 def before_redis() -> list[str]:
     """Return what starts a Redis without users."""
     need_program("redis-cli")
@@ -73,7 +82,8 @@ def before_sqlite() -> list[str]:
 
 
 BEFORE = {"cdb": lambda: [], "dovecot": before_dovecot, "exec": lambda: [], "http": before_http, "lmdb": before_lmdb,
-          "passwd": lambda: [], "redis": before_redis, "route": lambda: [], "sqlite": before_sqlite}
+          "oauth": before_oauth, "passwd": lambda: [], "redis": before_redis, "route": lambda: [],
+          "sqlite": before_sqlite}
 
 
 def commands_on(page: Path) -> Iterator[Command]:
