@@ -4,13 +4,9 @@
 offered, and used in its children.
 """
 
-import binascii
-import os
 import re
-from _blake2 import blake2b    # hashlib would load OpenSSL, and every fork copy its mappings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import import_module
 from typing import ClassVar
 
@@ -42,8 +38,6 @@ MECHANISMS: Mapping[str, MechanismRow] = {
 # The others may be refused for most users of a database, and some clients then try nothing else.
 DEFAULT_MECHANISMS = ("PLAIN", "LOGIN", "OAUTHBEARER", "XOAUTH2", "EXTERNAL")
 
-_ITERATIONS, _SALT_OCTETS = 15_000, 16    # as popular.pdm.proofs has them for new secrets
-_KEY_OCTETS = 32
 _SIGN = re.compile(r"[!-,/:-?\[-^`{-~]", re.ASCII)    # printable ASCII without @ and what many names have
 
 
@@ -98,7 +92,11 @@ class Offer:
             name: getattr(import_module(f"popular.sasl.{row.module}"), row.cls) for name, row in rows.items()}
         self._usual = tuple(name for name in rows if name != PROVEN)
         self._in_clear = tuple(name for name in self._usual if not rows[name].needs_tls)
-        self._key = _machine_key() if any(row.module == "scram" for row in rows.values()) else b""
+        if any(row.module == "scram" for row in rows.values()):
+            from popular.pproxy import salts    # here, because few offer it
+
+            salts.machine_key()    # children might not be able to read it
+            self.made_up_salt = salts.made_up_salt
 
     def names(self, *, needs_tls: bool, is_certified: bool) -> tuple[str, ...]:
         """Return the mechanisms for a client; `needs_tls`: no password may be sent now.
@@ -112,19 +110,3 @@ class Offer:
     def begin(self, name: str, means: Means) -> Mechanism:
         """Begin an exchange of an offered mechanism."""
         return self._classes[name](name, means)
-
-    def made_up(self, *words: str) -> bytes:
-        """Return `ITERATIONS,SALT` for a user who has none, always the same: nobody shall see who exists."""
-        text = "\0".join(words).encode("utf-8", "surrogateescape")
-        salt = blake2b(text, digest_size=_SALT_OCTETS, key=self._key).digest()
-        return b"%d,%b" % (_ITERATIONS, binascii.b2a_base64(salt, newline=False))
-
-
-@lru_cache(maxsize=1)
-def _machine_key() -> bytes:
-    """Return octets that stay the same on this machine, and that no client knows."""
-    try:
-        with open("/etc/machine-id", "rb") as file:
-            return file.read(_KEY_OCTETS)
-    except OSError:
-        return os.urandom(_KEY_OCTETS)

@@ -157,8 +157,8 @@ class ProxySession:
         """Return what SCRAM needs before the client can show that it knows the password; raises LoginRefused."""
         assert self.vserv.offer is not None    # else there is no SCRAM
         attempt = self.begin_attempt(credentials)
-        found = attempt.find_salt()
-        return found or self.vserv.offer.made_up(credentials.mechanism, self.vserv.namespace, attempt.prover)
+        return attempt.find_salt() or self.vserv.offer.made_up_salt(
+            credentials.mechanism, self.vserv.namespace, attempt.prover)
 
     def certified_user(self) -> str:
         """Return the user whom the client's certificate names; empty: none."""

@@ -11,6 +11,7 @@ from popular.errors import CommandRefused
 from popular.pdm import proofs, records, secrets
 from popular.pdm.api import Answer, Outcome, Request
 from popular.pdm.proofs import ScramSecret
+from popular.pproxy.salts import made_up_salt
 from popular.sasl import scram
 from popular.sasl.crammd5 import CramMd5Mechanism
 from popular.sasl.mechanism import Credentials
@@ -222,3 +223,9 @@ def test_a_master_user_shows_that_they_know_theirs(tmp_path: Any) -> None:
     answer = module.auth(replace(asked, password=shown.password), place)
     assert (answer.outcome, answer.found) == (Outcome.OK, replace(place, master=True))
     assert module.auth(replace(asked, master=""), place).outcome is Outcome.UNKNOWN
+
+
+def test_a_made_up_salt_is_what_a_new_secret_has() -> None:
+    iterations, salt = made_up_salt("SCRAM-SHA-256", "default", "nobody").split(b",")
+    secret = ScramSecret.made("SCRAM-SHA-256", b"x")
+    assert (int(iterations), len(base64.b64decode(salt))) == (secret.iterations, len(secret.salt))
