@@ -8,16 +8,22 @@ from typing import Any
 import pytest
 
 from popular.errors import CommandRefused
+from popular.log.sink import FileSink
+from popular.log.writer import Log
 from popular.pdm import proofs, records, secrets
 from popular.pdm.api import Answer, Outcome, Request
+from popular.pdm.cache import AnswerCache, CachedModule, Lifetimes
+from popular.pdm.chain import Chain, Verdict
+from popular.pdm.channel import Channel
 from popular.pdm.proofs import ScramSecret
+from popular.pproxy.modules.worker import WorkerJob
 from popular.pproxy.salts import made_up_salt
 from popular.sasl import scram
 from popular.sasl.crammd5 import CramMd5Mechanism
 from popular.sasl.mechanism import Credentials
 from popular.sasl.scram import ScramMechanism
 from tests.harness.memory import NoMeans
-from tests.harness.pdm import make_module, make_request
+from tests.harness.pdm import make_module, make_request, working
 from tests.harness.scramclient import ScramClient
 
 PLACE = {"backend": "store1", "mailbox": "3/2d/user"}
@@ -223,6 +229,34 @@ def test_a_master_user_shows_that_they_know_theirs(tmp_path: Any) -> None:
     answer = module.auth(replace(asked, password=shown.password), place)
     assert (answer.outcome, answer.found) == (Outcome.OK, replace(place, master=True))
     assert module.auth(replace(asked, master=""), place).outcome is Outcome.UNKNOWN
+
+
+def test_scram_in_pdm_workers(tmp_path: Any) -> None:
+    """Both questions go there, and neither the cache nor the answers have what could be used twice."""
+    path = tmp_path / "users"
+    path.write_text(f"joe:{made('SCRAM-SHA-256', 'x')}:store1:cxpop:3/2d/joe\n")
+    cache, module = AnswerCache(16, Lifetimes(60, 60, 60)), make_module("passwd", path)
+    job = WorkerJob([module], Channel(), 10.0, None, Log("test", FileSink(2)), cache)
+    with working(job) as channel:
+        chain = Chain([CachedModule(module, channel, cache)], 10.0, lambda message, **fields: None)
+
+        def ask(credentials: Credentials) -> Verdict:
+            return chain.check(Request(credentials.user, credentials.password, "127.0.0.1", "pop3", "example.org",
+                                       mechanism=credentials.mechanism))
+
+        for password in ("x", "y", "x"):
+            means = Means({"password": "*"})
+            means.salt = lambda credentials: ask(credentials).proof    # type: ignore[method-assign]
+            server, client = ScramMechanism("SCRAM-SHA-256", means), ScramClient("joe", password)
+            challenge = server.step(client.first)
+            assert isinstance(challenge, bytes) and b",i=4096" in challenge
+            shown = server.step(client.final(challenge))
+            assert isinstance(shown, Credentials)
+            verdict = ask(shown)
+            assert (verdict.outcome is Outcome.OK) is (password == "x")
+            assert password == "y" or server.accepted(verdict.proof) == client.verdict
+            assert getattr(verdict.steps[0].answer, "counter") == "cache_misses"
+    cache.close()
 
 
 def test_a_made_up_salt_is_what_a_new_secret_has() -> None:
