@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from popular.net.tls.stream import TlsStream
 
 OFF, STARTTLS, IMPLICIT = "off", "starttls", "implicit"
-ONLY_WITH_TLS = ("certificate", "key", "tlsmin", "tlsciphers", "clientca", "cafile", "tlsname", "verify")    # rows
+ONLY_WITH_TLS = ("certificate", "key", "tlsmin", "tlsciphers", "clientca", "certificateuser", "cafile", "tlsname",
+                 "verify")    # rows
 WARN_DAYS = 21            # before a certificate expires, and each day from then on
 LOOK_SECONDS = 86400.0    # between two checks of the days that are left
 

@@ -3,6 +3,7 @@
 import os
 import sys
 from functools import partial
+from typing import cast
 
 from popular.config.setting import did_you_mean, place, quoted
 from popular.config.store import Config, Item, WrongValue, gather, sound, with_item
@@ -12,9 +13,12 @@ from popular.daemon.start.trial import why_not
 from popular.daemon.tls import OFF, try_certificates
 from popular.errors import Findings, Mistake, PdmError, StartError
 from popular.net.listen import resolve
+from popular.pdm.api import CHALLENGES, PROVEN
+from popular.pdm.chain import Chain
 from popular.pdm.runner import reason
 from popular.pdm.timelimit import TimeUp, limited
 from popular.pproxy.modules.configured import configured_module
+from popular.pproxy.offer import DEFAULT_MECHANISMS, MECHANISMS
 from popular.pproxy.policy.configured import policies_of
 from popular.pproxy.policy.terms import PolicyTerms
 from popular.pproxy.settings import SCHEMA
@@ -45,6 +49,7 @@ def attempt(config: Config, findings: Findings, deep: bool) -> None:
         findings.faults.append(Mistake(place("pproxy", "smtpafterpopfile"), why))
     findings.faults += gather(partial(why_no_policy, terms) for terms in set(policies_of(config).values()))
     findings.faults += gather(partial(shut_out, item) for item in config.items("vserv"))
+    findings.warnings += gather(partial(not_offered, item, config) for item in config.items("vserv"))
     for cls in ("backend", "pdm"):
         if config.items("vserv") and not config.items(cls):
             path = config.source.path if config.source else ""
@@ -53,10 +58,34 @@ def attempt(config: Config, findings: Findings, deep: bool) -> None:
 
 def shut_out(item: Item) -> list[Mistake]:
     """Return why nobody can log in at a virtual server, whoever they are."""
-    if item.values.text("plaintextauth") != "off" or item.values.text("tls") != OFF:
+    rows = [MECHANISMS[name] for name in cast(tuple[str, ...], item.values["saslmechanisms"])]
+    if (item.values.text("plaintextauth") != "off" or item.values.text("tls") != OFF
+            or any(row.checks in CHALLENGES for row in rows)):
         return []
     return [Mistake(place("vserv", item.ident, "plaintextauth"),
                     "plaintextauth = off takes passwords under TLS only, and tls is off: nobody can log in")]
+
+
+def not_offered(item: Item, config: Config) -> list[Mistake]:
+    """Return which mechanisms an administrator has named in vain."""
+    names = cast(tuple[str, ...], item.values["saslmechanisms"])
+    if names == DEFAULT_MECHANISMS:
+        return []
+    namespace = item.values.text("namespace")
+    try:
+        modules = [configured_module(each, config) for each in config.items("pdm")]
+    except PdmError:    # reported by `check`
+        return []
+    verifiable = Chain(modules, 0, lambda message, **fields: None).mechanisms(namespace)
+    where = place("vserv", item.ident, "saslmechanisms")
+    vain = [name for name in names if (checks := MECHANISMS[name].checks) and checks not in verifiable]
+    found = []
+    if vain:
+        found.append(Mistake(where, f"no database module for namespace {namespace} can check {', '.join(vain)}"))
+    if PROVEN in names and PROVEN not in vain and not (
+            item.values.optional_text("clientca") and item.values.text("tls") != OFF):
+        found.append(Mistake(where, f"{PROVEN} needs 'clientca' and 'tls'"))
+    return found
 
 
 def why_no_policy(terms: PolicyTerms) -> list[Mistake]:

@@ -93,6 +93,7 @@ def start_in_doubt(folder: Path, text: str, told: list[str], program: str = "ppr
 
 STORE = "[backend]\n[[store]]\nprotocol = xpop\naddress = 127.0.0.1:1\n"
 ANY = "[pdm]\n[[all]]\nmodule = any\nargs = store %u\n"
+PASSWD = "[pdm]\n[[all]]\nmodule = passwd\nargs = /etc/passwd\n"
 MAIN = "[vserv]\n[[main]]\naddress = 127.0.0.1:0\n"
 
 
@@ -113,6 +114,11 @@ MAIN = "[vserv]\n[[main]]\naddress = 127.0.0.1:0\n"
         "{}: line 5: [pproxy] maxsession: maxsession = 20 is more than sessionlimit: there can be 10 sessions"],
         id="maxsession"),
     pytest.param("sessionlimit = 10\n" + MAIN + STORE + ANY, 0, [], id="sessionlimit alone"),
+    pytest.param(MAIN + "saslmechanisms = plain, xoauth2, scram-sha-1\n" + STORE + ANY, 0, [
+        "{}: line 8: [vserv] main: saslmechanisms: no database module for namespace default can check XOAUTH2, "
+        "SCRAM-SHA-1"], id="mechanisms"),
+    pytest.param(MAIN + "saslmechanisms = external, apop\nplaintextauth = off\n" + STORE + PASSWD, 0, [
+        "{}: line 8: [vserv] main: saslmechanisms: EXTERNAL needs 'clientca' and 'tls'"], id="mechanisms without TLS"),
     pytest.param(MAIN + "certificate = x.pem\ntlsciphers = AES\n" + STORE + "verify = off\n" + ANY, 0, [
         "{}: line 8: [vserv] main: certificate: 'certificate' is not used, because tls is off",
         "{}: line 9: [vserv] main: tlsciphers: 'tlsciphers' is not used, because tls is off",
