@@ -153,7 +153,7 @@ class Chain:
             if answer.outcome is Outcome.FAILED and answer.why == str(CannotFind()):
                 answer = UNKNOWN
             if answer.found is not None:
-                answer = Answer(Outcome.DENIED, answer.found, "no such master user, or a wrong password")
+                answer = Answer(Outcome.DENIED, answer.found, f"no master user {request.master!a}, or a wrong password")
             steps.append(Step(module.ident, module.name, answer))
             if answer.found is not None:
                 break

@@ -138,7 +138,7 @@ class ProxySession:
         user = self.vserv.userformat.applied(credentials.user) if credentials.user else ""    # a token names them
         self.login = self.attempt(self.config, self.chain, self.session, self.vserv, user, credentials)
         self.slot.call_user(user)
-        if self.guard is not None and not self.guard.may_try(self.vserv.namespace, user):
+        if self.guard is not None and not self.guard.may_try(self.vserv.namespace, self.login.prover):
             self.refuse_unchecked(user)
         return self.login
 

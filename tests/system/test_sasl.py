@@ -38,6 +38,7 @@ _VSERVS = {
     "tls": {"saslmechanisms": _ALL, "plaintextauth": "off", "tls": "starttls"},
     "strict": {"plaintextauth": "off", "tls": "starttls"},
     "apop": {"saslmechanisms": "APOP"},
+    "guarded": {"saslmechanisms": "SCRAM-SHA-256", "maxfailures": "2"},
     "certified": {"saslmechanisms": f"{_ALL}, EXTERNAL", "tls": "starttls", "certificateuser": "cn"},
 }
 TOKEN = "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="
@@ -68,7 +69,8 @@ def daemon(authority: Authority) -> Iterator[Daemon]:
     _VSERVS["certified"]["clientca"] = authority.cafile
     try:
         with Daemon.start("pproxy", {
-            "pproxy": {"authdelay": 0, "maxfailures": 0, "sidprefix": "px", "debug": "on", "pdmdir": folder},
+            "pproxy": {"authdelay": 0, "exempt": "none", "maxfailures": 0, "sidprefix": "px", "debug": "on",
+                       "pdmdir": folder},
             "vserv": {name: {"address": "127.0.0.1:0", **values, **(tls if "tls" in values else {})}
                       for name, values in _VSERVS.items()},
             "backend": {"store": {"protocol": "xpop", "address": "127.0.0.1:1", "enabled": "off"}},
@@ -258,6 +260,7 @@ def test_masters(daemon: Daemon) -> None:
     for master, password in ((ADMIN, PASSWORD), (CLEAR, PASSWORD), (CRYPT, "of the master"), ("", "of the master")):
         with connected(daemon, "all") as client:
             client.err(f"AUTH PLAIN {encoded(f'{CRYPT}|{master}|{password}'.replace('|', chr(0)).encode()).decode()}")
+    assert f"user='{CRYPT}'" in daemon.wait_log(f"no master user \\x27{CLEAR}\\x27")[0]
 
 
 def scram(client: PopClient, exchange: ScramClient) -> bytes:
@@ -296,8 +299,16 @@ def test_failed_exchanges_are_failed_logins(daemon: Daemon) -> None:
         for user in (SCRAM, CRYPT, "nobody"):
             assert scram(client, ScramClient(user, "wrong")).startswith(b"-ERR [AUTH] Authentication failed")
         assert client.rest() == b""
-        assert "why='no stored password fits SCRAM-SHA-256'" in daemon.wait_log(f"login_refused user='{CRYPT}'")[0]
+        assert f"login_refused user='{CRYPT}'" in daemon.wait_log("why='no stored password fits SCRAM-SHA-256'")[-1]
     daemon.wait_log("too_many_logins")
+
+
+def test_the_limit_of_failed_logins_holds_before_a_salt_is_told(daemon: Daemon) -> None:
+    with connected(daemon, "guarded") as client:
+        for _ in range(2):
+            assert scram(client, ScramClient(SCRAM, "wrong")).startswith(b"-ERR [AUTH]")
+        answer = client.command(b"AUTH SCRAM-SHA-256 " + encoded(ScramClient(SCRAM, PASSWORD).first))
+        assert answer.startswith(b"-ERR [SYS/TEMP] Too many failed logins") and client.rest() == b""
 
 
 def test_endless_exchanges_end(daemon: Daemon) -> None:
