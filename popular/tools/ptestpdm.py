@@ -50,7 +50,7 @@ from popular.tools.printing import main_of
 from popular.version import VERSION
 
 _FAILED = 1       # exit code
-MECHANISMS = ("OAUTHBEARER", "XOAUTH2")
+_MECHANISMS = ("OAUTHBEARER", "XOAUTH2")
 TIMEOUT = 10.0    # seconds for one answer, the default of pproxy's pdmtimeout
 
 _complain = partial(complain_as, "ptestpdm")
@@ -137,8 +137,8 @@ def make_parser() -> Parser:
                         help="with -c: the namespace (default: that of the virtual servers, if they have the same)")
     parser.add_argument("--client", metavar="IP", help="with -c: the address of the client (default 127.0.0.1)")
     parser.add_argument("--backend", action="store_true", help="with -c: log in at the backend, too, and leave at once")
-    parser.add_argument("--mechanism", metavar="NAME", choices=MECHANISMS, default="", help="what is checked are no "
-                        f"passwords, but what this mechanism of AUTH has: {', '.join(MECHANISMS)} (a token each)")
+    parser.add_argument("--mechanism", metavar="NAME", choices=_MECHANISMS, default="", help="what is checked are no "
+                        f"passwords, but what this mechanism of AUTH has: {', '.join(_MECHANISMS)} (a token each)")
     parser.add_argument("-d", "--dir", metavar="DIR",
                         help=f"the folder of the modules (default {pdm_dir()}; with -c: as in FILE)")
     parser.add_argument("--debug", action="store_true",
