@@ -16,7 +16,7 @@
      ├ PdmError      a database module cannot be loaded or used
      └ Gone          the peer closed, timed out or misbehaved: the session ends
         ├ NulByte    a NUL from the network: drop the connection without an answer (spec 1.5)
-        ├ ProxyHeader  a header of the PROXY protocol, which is not supported here
+        ├ ProxyHeader  a header of the PROXY protocol where none is expected
         └ NoTls      the peer's TLS is broken, or not what was agreed on
     Leave            not an error: a POP3 state hands its result to its caller
 
@@ -179,7 +179,7 @@ class NulByte(Gone):
 
 
 class ProxyHeader(Gone):
-    """A load balancer began with a header of the PROXY protocol (version 1 or 2), which is not supported here.
+    """A load balancer began with a header of the PROXY protocol (version 1 or 2) where none is expected.
 
     The client would take any answer for that to its next command.
     """

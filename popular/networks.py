@@ -65,6 +65,13 @@ class Networks:
                 return True
         return False
 
+    def __or__(self, other: "Networks") -> "Networks":
+        """Return the networks of both, without a text."""
+        numbers = dict(self._numbers)
+        for key, more in other._numbers.items():
+            numbers[key] = numbers.get(key, frozenset()) | more
+        return Networks(_numbers=numbers)
+
     def __bool__(self) -> bool:
         return bool(self._numbers)
 

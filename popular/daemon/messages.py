@@ -102,8 +102,9 @@ TOOK_OVER = Message(
     "This master has replaced a process of that version, which ends with its last session.  Nothing to do.")
 PROXY_HEADER = Message(
     0x021d, ADM, "proxy_header", "peer owner",
-    "A load balancer sent a header of the PROXY protocol to this virtual server or server, which does not support it; "
-    "the connection was closed.  Configure the balancer to connect without it (HAProxy: without send-proxy).")
+    "A load balancer sent a header of the PROXY protocol to this virtual server or server, which does not expect it, "
+    "or not a second one; the connection was closed.  Set proxyprotocol, if pproxy got it, or configure the balancer "
+    "to connect without it (HAProxy: without send-proxy).")
 LINES_LEFT_OUT = Message(
     0x021f, ADM, "lines_left_out", "line peer seconds",
     "A peer, or with peer='*' all of them together, has caused many lines of this name; further ones are left out for "

@@ -6,7 +6,8 @@ checks them and answers PASS or AUTH; it also does the handshake after STLS.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from popular.errors import CommandRefused, Leave, ProxyHeader
 from popular.net.wire import Wire
@@ -15,13 +16,24 @@ from popular.pop3.command import State, command
 from popular.pop3.exchange import MAX_SASL_LINE, SaslExchange
 from popular.sasl.mechanism import Credentials, Mechanism, user_name
 
-_MAX_USER = 255    # octets of a user name
+if TYPE_CHECKING:
+    from popular.net.proxyheader import ClientOrigin
+
+MAX_XCLIENT = 1024    # octets of this command
+_MAX_USER = 255       # octets of a user name
 
 _DIGEST = re.compile(rb"[0-9a-f]{32}")
 
 
 class StartTls:
     """The client wants TLS, and was told to begin (RFC 2595 section 4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A proxy has named the client whom it serves."""
+
+    origin: "ClientOrigin"
 
 
 class AuthorizationState(State):
@@ -31,16 +43,18 @@ class AuthorizationState(State):
 
     After a refusal the caller answers and runs a new state, so that the client must send USER again
     (RFC 1939 section 7: both commands are repeated).  After STLS it ends with StartTls, answered: the
-    caller does the handshake and runs a new state, since what was sent in clear no longer counts.
+    caller does the handshake and runs a new state, since what was sent in clear no longer counts.  After
+    XCLIENT it ends with Named, unanswered.
     """
 
     def __init__(self, wire: Wire, caps: Sequence[str] = capability.AUTHORIZATION, *,
                  offers_tls: bool = False, needs_tls: bool = False, mechanisms: Sequence[str] = (),
-                 begin: Callable[[str], Mechanism] | None = None, timestamp: str = "") -> None:
+                 begin: Callable[[str], Mechanism] | None = None, timestamp: str = "",
+                 read_xclient: "Callable[[bytes], ClientOrigin] | None" = None) -> None:
         """Answer CAPA with `caps`; `offers_tls`: STLS exists; `needs_tls`: no password is accepted before STLS.
 
-        AUTH exists if there are `mechanisms`, which `begin` makes by their names, and APOP if the greeting had a
-        `timestamp`.
+        AUTH exists if there are `mechanisms`, which `begin` makes by their names, APOP if the greeting had a
+        `timestamp`, and XCLIENT with `read_xclient`, which understands its argument.
         """
         self._wire = wire
         self._caps = caps
@@ -49,6 +63,7 @@ class AuthorizationState(State):
         self._mechanisms = mechanisms
         self._begin = begin
         self._timestamp = timestamp
+        self._read_xclient = read_xclient
         self._user: str | None = None
         self.exchange: SaslExchange | None = None    # that has led to the credentials; None: USER and PASS have
 
@@ -58,6 +73,13 @@ class AuthorizationState(State):
         self._wire.reply(True, "begin TLS now")
         self._wire.discard_buffered()
         raise Leave(StartTls())
+
+    @command("XCLIENT", (1, 1), raw=True, usage="needs ADDR=", maxline=MAX_XCLIENT,
+             when=lambda state: state._read_xclient is not None)
+    def xclient(self, argument: bytes) -> None:
+        """Leave, unanswered, with the client that a proxy names (popular.pop3.xclient)."""
+        assert self._read_xclient is not None    # else the command does not exist
+        raise Leave(Named(self._read_xclient(argument)))
 
     @command("USER", (1, 1), raw=True, usage="needs a user name")
     def user(self, argument: bytes) -> None:

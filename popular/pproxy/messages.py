@@ -140,3 +140,13 @@ BACKEND_UP = Message(
 REPLICA_USED = Message(
     0x026D, ADM, "replica_used", "backend replica mailbox why client",
     "A session was sent to the replica of its backend.  If the backend is not drained, repair it.")
+CLIENT_NAMED = Message(
+    0x0256, INF, "client_named", "client proxy id tls certificate authority",
+    "A proxy that is trusted has told whom it serves: by a PROXY header, or by XCLIENT.  `id` is its own id of the "
+    "connection, `tls` the version of the client's TLS that it has ended, `certificate` the name in the client's "
+    "certificate if it has verified that, `authority` the name that the client has asked for.  Nothing to do.")
+PROXY_REFUSED = Message(
+    0x0257, ERR, "proxy_refused", "peer vserv why",
+    "A connection to a virtual server with proxyprotocol was closed, since its peer is not in `trusted` or did not "
+    "begin with a good PROXY header in time.  If the peer is your load balancer, see what `why` says; else nothing to "
+    "do.  Like the next, limited by `peerlines`.")

@@ -20,6 +20,7 @@ from popular.daemon.settings import SESSIONLIMIT
 from popular.daemon.tls import IMPLICIT, OFF, STARTTLS, Tls, tls_rows, want_readable
 from popular.errors import ConfigError, Mistake, PdmError, StartError
 from popular.net.wire import Wire
+from popular.networks import Networks
 from popular.pop3 import capability
 from popular.pproxy.health import HealthTerms
 from popular.pproxy.limits.configured import client_limits
@@ -31,6 +32,7 @@ from popular.pproxy.userformat import NameForm, UserFormat
 if TYPE_CHECKING:
     from popular.net.tls.stream import TlsStream
     from popular.pproxy.backendlogin import BackendLogin
+    from popular.pproxy.proxied import Proxies
 
 _LEAST_LOGINS, _PART_OF_LOGINS = 20, 4    # of maxsession, where backendlogins is not set
 
@@ -64,6 +66,12 @@ VSERV = ObjectClass("vserv", "Virtual servers: addresses that clients connect to
     Setting("userformat", UserFormat(), None,
             "How names of users are made uniform before the database modules see them, for example lower; see "
             "popular.conf(5).  When not set, they stay as they are."),
+    Setting("proxyprotocol", Bool(), False,
+            "on: each connection begins with a header of the PROXY protocol, version 1 or 2, which names the client, "
+            "and comes from `trusted`."),
+    Setting("trusted", NetworkList(), None,
+            "Networks of the load balancers that send PROXY headers; without proxyprotocol, of proxies that may name "
+            "the client by XCLIENT.  They can pretend to be anybody."),
     Setting("allow", NetworkList(), None, "Networks that may connect; when not set, all."),
     Setting("deny", NetworkList(), None, "Networks that may not connect, even if `allow` names them."),
     *(Setting(name, Int(0, 1_000_000), None, "Overrides the variable of this name; what is counted are the connections "
@@ -149,6 +157,15 @@ class Vserv:
     offer: Offer | None = None     # of SASL mechanisms; None: there is no AUTH
     masterseparator: str = ""      # between the names of a master user and a user
     certificateuser: str = ""      # what names the user in a client's certificate; empty: clients have none
+    proxies: "Proxies | None" = None    # those that may say whom they serve; None: nobody may
+
+    def knows_xclient(self, peer: Endpoint) -> bool:
+        """Tell whether a peer may say by XCLIENT whom it serves."""
+        return self.proxies is not None and self.proxies.trusts(peer)
+
+    def banner_for(self, peer: Endpoint) -> str:
+        """Return the text of the greeting of a peer; proxies of Dovecot's make see there that they may say XCLIENT."""
+        return f"[XCLIENT] {self.banner}" if self.knows_xclient(peer) else self.banner
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,10 +234,14 @@ def proxy_config(config: Config, tls: Mapping[str, Tls] = MappingProxyType({}),
 
 
 def unusable(item: Item, config: Config) -> list[Mistake]:
-    """Return mistakes that make a virtual server or backend unusable: its capability list, or files of its TLS."""
+    """Return mistakes that make a virtual server or backend unusable: capability list, files, what goes together."""
     try:
         if "protocol" not in item.values:
             list_of(item, config, ())
+            if item.values.flag("proxyprotocol") and not item.values["trusted"]:
+                return [Mistake(place("vserv", item.ident, "proxyprotocol"),
+                                "needs 'trusted', the networks of the load balancers: whoever sends such a header can "
+                                "pretend to be anybody")]
         else:
             _login(item)
             if item.values.text("tls") != OFF:
@@ -237,14 +258,27 @@ def sid_prefix(config: Config) -> str:
 
 def _vserv(item: Item, config: Config, tls: Tls | None, verifiable: Callable[[str], frozenset[str]]) -> Vserv:
     values = item.values
+    proxies = _proxies(item)
+    limits = client_limits(layered(values, config))
+    if proxies is not None and not proxies.has_header:    # they speak for many, and are judged by whom they name
+        limits = replace(limits, exempt=limits.exempt | proxies.trusted)
     mechanisms = cast(tuple[str, ...], values["saslmechanisms"])
     return Vserv(item.ident, values.text("namespace"), values.text("banner"), values.flag("enabled"),
                  list_of(item, config, ()), list_of(item, config, capability.TRANSACTION),
                  values.text("plaintextauth"), tls, values.flag("smtpafterpop"),
-                 cast(NameForm, values["userformat"] or NameForm()), client_limits(layered(values, config)),
+                 cast(NameForm, values["userformat"] or NameForm()), limits,
                  Offer(mechanisms, verifiable(values.text("namespace"))) if mechanisms else None,
                  values.optional_text("masterseparator") or "",
-                 values.text("certificateuser") if values.optional_text("clientca") else "")
+                 values.text("certificateuser") if values.optional_text("clientca") else "", proxies)
+
+
+def _proxies(item: Item) -> "Proxies | None":
+    trusted = cast(Networks, item.values["trusted"] or Networks())
+    if not trusted:
+        return None
+    from popular.pproxy.proxied import Proxies    # here, so that children without them do not load it
+
+    return Proxies(item.ident, trusted, item.values.flag("proxyprotocol"))
 
 
 def layered(own: Values, config: Config) -> Values:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
+from popular.addresses import Endpoint
 from popular.config.store import Config
 from popular.daemon.admin.sessions import totals_of
 from popular.daemon.child.session import Session
@@ -19,7 +20,7 @@ from popular.log.writer import Log
 from popular.net.relay import relay
 from popular.pdm.chain import Chain
 from popular.pop3 import capability
-from popular.pop3.authorization import AuthorizationState, StartTls
+from popular.pop3.authorization import AuthorizationState, Named, StartTls
 from popular.pop3.dialogue import Dialogue
 from popular.pop3.exchange import MAX_SASL_LINE, SaslExchange
 from popular.pop3.maildrop import EmptyMaildrop
@@ -29,12 +30,18 @@ from popular.pproxy.backend import BackendLink
 from popular.pproxy.limits.guesses import LoginGuard
 from popular.pproxy.login import Empty, LoginAttempt
 from popular.pproxy.objects import ProxyConfig, Vserv
+from popular.proc.child import Child
 from popular.sasl.mechanism import Credentials, Mechanism
 from popular.statefile.counters import ProxyOutcome
 from popular.statefile.reader import Row
 
 if TYPE_CHECKING:
+    from popular.net.proxyheader import ClientOrigin
     from popular.pproxy.recorder import Recorder
+
+# Gets the owner of the listener, a client whom a proxy has named, and the child; tells whether they are served (if not,
+# it was counted and logged), and what judges their logins.
+Judge = Callable[[str, Endpoint, Child], tuple[bool, LoginGuard | None]]
 
 _MAX_DELAY = 15.0    # seconds; the longest wait before a refusal
 
@@ -44,7 +51,8 @@ class ProxySession:
 
     def __init__(self, config: ProxyConfig, chain: Chain, session: Session, vserv: Vserv,
                  recorder: "Recorder | None" = None, guard: LoginGuard | None = None,
-                 attempt: Callable[..., LoginAttempt] = LoginAttempt) -> None:
+                 attempt: Callable[..., LoginAttempt] = LoginAttempt,
+                 judge: Judge | None = None) -> None:
         self.config = config
         self.chain = chain
         self.session = session
@@ -66,10 +74,14 @@ class ProxySession:
         self.unrecorded = False    # the client may send mail, but is not recorded yet
         self.guard = guard         # None: failed logins have no limit here
         self.attempt = attempt     # what makes an attempt to log in
+        self.judge = judge         # of clients whom a proxy names
+        self.knows_xclient = vserv.knows_xclient(session.peer)
 
     def run(self) -> None:
         """Serve the client; raises Gone if they leave or misbehave."""
         self.log.note(messages.SESSION_START, client=self.client, vserv=self.vserv.ident)
+        if self.session.origin is not None:
+            self.note_named(self.session.origin)
         self.session.hides_input = True
         try:
             self.limit_login()
@@ -97,7 +109,7 @@ class ProxySession:
 
     def greet(self) -> None:
         """Send the greeting, with what APOP needs if it is offered."""
-        text = self.vserv.banner
+        text = self.vserv.banner_for(self.session.peer)
         if self.vserv.offer is not None and self.vserv.offer.has_apop:
             self.timestamp = self.stamp()
             text = f"{text} {self.timestamp}"
@@ -180,11 +192,19 @@ class ProxySession:
                 needs_tls=needs_tls, is_certified=bool(self.vserv.certificateuser) and bool(self.certified_user()))
             caps = self.vserv.login_caps or capability.before_login(
                 offers_tls=offers_tls, needs_tls=needs_tls, mechanisms=self.mechanisms)
+            proxies = self.vserv.proxies if self.knows_xclient else None
+            if proxies is not None and not self.vserv.login_caps:
+                caps = (*caps, "XCLIENT")
             state = AuthorizationState(
                 self.wire, caps, offers_tls=offers_tls, needs_tls=needs_tls, mechanisms=self.mechanisms,
-                begin=self.begin_exchange, timestamp=self.timestamp)
-            self.wire.maxline = max(self.config.maxline, MAX_SASL_LINE) if self.mechanisms else self.config.maxline
+                begin=self.begin_exchange, timestamp=self.timestamp,
+                read_xclient=proxies.read_xclient if proxies else None)
+            self.wire.maxline = max(self.config.maxline, MAX_SASL_LINE if self.mechanisms else 0,
+                                    proxies.maxline if proxies else 0)
             found = self.dialogue.run(state)
+            if isinstance(found, Named):
+                self.name_client(found.origin)
+                continue
             if not isinstance(found, StartTls):
                 self.wire.maxline = self.config.maxline
                 self.exchange = state.exchange
@@ -205,6 +225,26 @@ class ProxySession:
             if master and user:
                 return replace(credentials, user=user, master=master)
         return credentials
+
+    def name_client(self, origin: "ClientOrigin") -> None:
+        """Go on with the client whom a proxy has named, and answer XCLIENT; raises Gone if they are not served."""
+        assert origin.client is not None    # XCLIENT has told
+        self.knows_xclient = False
+        self.wire.maxline = self.config.maxline
+        self.session.call_client(origin.client, origin)
+        self.client = str(origin.client)
+        self.note_named(origin)
+        if self.judge is not None:
+            is_served, self.guard = self.judge(self.vserv.ident, origin.client, self.session.child)
+            if not is_served:
+                self.wire.reply(False, "connection refused, please try again later", "SYS/TEMP")
+                raise Gone("limited")
+        self.wire.reply(True, "welcome")
+
+    def note_named(self, origin: "ClientOrigin") -> None:
+        """Log whom a proxy serves."""
+        self.log.note(messages.CLIENT_NAMED, client=self.client, proxy=str(self.session.via), id=origin.ident,
+                      tls=origin.tls, certificate=origin.certificate, authority=origin.authority)
 
     def refuse_unchecked(self, user: str) -> NoReturn:
         """Refuse a login after too many failed ones, and end the session: to wait would keep the child; raises Gone."""

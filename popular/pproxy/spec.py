@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from popular.addresses import Endpoint, is_ip
 from popular.config.setting import place, quoted
 from popular.config.store import Config, Item, Values, gather
-from popular.daemon.child.accept import AcceptJob, Admission, tls_of
+from popular.daemon.child.accept import AcceptJob, Admission, tls_of, turn_away
 from popular.daemon.child.door import Door
 from popular.daemon.child.session import Connection, Session, new_sid, note_limited
 from popular.daemon.confinement import most_processes
@@ -21,28 +21,28 @@ from popular.daemon.master.attendant import HelperPool
 from popular.daemon.messages import START
 from popular.daemon.settings import pool_limits, pool_mistakes
 from popular.daemon.spec import DaemonSpec, Job, Listen, Listener, metrics_listens
-from popular.daemon.tls import OFF, STARTTLS, Tls, load_tls, note_ending
+from popular.daemon.tls import IMPLICIT, OFF, STARTTLS, Tls, load_tls, note_ending
 from popular.errors import ConfigError, Mistake, PdmError
 from popular.log.writer import Log
-from popular.names import clean_line
 from popular.paths import RINGSOCKET
 from popular.pdm.chain import Chain
 from popular.pdm.runner import Asked
 from popular.pdm.secrets import DRIVERS
-from popular.pop3.exchange import MAX_SASL_LINE
 from popular.pproxy.commands import commands
 from popular.pproxy.limits.clients import AreTooMany, ClientCounts, count_in, keys_counted
 from popular.pproxy.limits.configured import denied_by_file
+from popular.pproxy.limits.guesses import LoginGuard
 from popular.pproxy.login import LoginAttempt
 from popular.pproxy.messages import CLIENT_LIMITED, SHUTDOWN_PROXY
 from popular.pproxy.modules.configured import configured_module
 from popular.pproxy.modules.keeper import WorkerKeeper
 from popular.pproxy.modules.output import ModuleOutput
-from popular.pproxy.objects import TOKEN_LOGINS, ProxyConfig, proxy_config, sid_prefix, unusable
+from popular.pproxy.objects import TOKEN_LOGINS, ProxyConfig, Vserv, proxy_config, sid_prefix, unusable
 from popular.pproxy.policy.configured import policies_of, policy_mistakes
 from popular.pproxy.rehearsal import ProxyStage
 from popular.pproxy.screen.keeper import Reports, ScreenKeeper
-from popular.pproxy.screen.process import ClientScreen, Keys, Terms
+from popular.pproxy.screen.process import Terms
+from popular.pproxy.screen.terms import screen_terms
 from popular.pproxy.session import ProxySession, sum_up
 from popular.pproxy.settings import SCHEMA
 from popular.proc.child import Child, Inheritance
@@ -74,7 +74,17 @@ class _Proxy:
     hooks: "Mapping[str, PolicyHook]" = field(default_factory=dict)    # of virtual servers that have a policy server
 
     def admit(self, owner: str, peer: Endpoint, child: Child) -> bool:
-        """Tell whether a client may connect; count and log it if not."""
+        """Tell whether a peer may connect; count and log it if not.
+
+        If it is to send a PROXY header, it must be trusted, and the client whom it names is judged later.
+        """
+        proxies = self.config.vservs[owner].proxies
+        if proxies is not None and proxies.has_header:
+            return proxies.admit(peer, self.log, child.slot.count)
+        return self.admit_client(owner, peer, child)
+
+    def admit_client(self, owner: str, peer: Endpoint, child: Child) -> bool:
+        """Tell whether a client may be served; count and log it if not."""
         why = self.objection(owner, peer, count_in(child.slot))
         if why:
             child.slot.count(f"client_{why}")
@@ -91,29 +101,61 @@ class _Proxy:
     def count(self, owner: str, peer: Endpoint, child: Child) -> bool:
         """Count a client that was admitted elsewhere; return False if the virtual server does not exist any more."""
         vserv = self.config.vservs.get(owner)
-        if vserv is not None:
-            for by, key in zip(CountedBy, keys_counted(vserv.limits, peer.host)):
-                child.slot.count_by(by, key)
+        if vserv is not None and not (vserv.proxies is not None and vserv.proxies.has_header):
+            self.count_client(vserv, peer, child)
         return vserv is not None
+
+    @staticmethod
+    def count_client(vserv: Vserv, peer: Endpoint, child: Child) -> None:
+        """Count a client that was admitted elsewhere."""
+        for by, key in zip(CountedBy, keys_counted(vserv.limits, peer.host)):
+            child.slot.count_by(by, key)
+
+    def guard(self, vserv: Vserv, child: Child) -> LoginGuard | None:
+        """Return what judges the logins of the client for whom the child is counted."""
+        return self.clients.guard(vserv.limits, *child.slot.client_keys) if self.clients else None
+
+    def meet(self, connection: Connection, vserv: Vserv, child: Child) -> Connection | None:
+        """Read the PROXY header; return the connection of the client whom it names, None if they are not served."""
+        assert vserv.proxies is not None    # else there is no header
+        found = vserv.proxies.meet(connection, self.log, child.slot.count, vserv.banner, vserv.tls)
+        if found is None or self.clients is None:
+            return found
+        if connection.is_admitted:
+            self.count_client(vserv, found.peer, child)
+        elif not self.admit_client(vserv.ident, found.peer, child):
+            if vserv.tls is None or vserv.tls.mode != IMPLICIT:
+                turn_away(connection.sock)
+            return None
+        return found
 
     def serve(self, connection: Connection, child: Child) -> None:
         """Serve one client."""
-        config = self.config
+        config, vserv = self.config, self.config.vservs[connection.owner]
+        if vserv.proxies is not None and vserv.proxies.has_header:
+            found = self.meet(connection, vserv, child)
+            if found is None:
+                return
+            connection = found
         sid = new_sid(config.sidprefix, child.pid, connection.number)
         try:
             with Session(connection, child, self.log, sid=sid, idle=config.idletimeout,
                          maxline=config.maxline) as session:
-                vserv = config.vservs[connection.owner]
-                guard = self.clients.guard(vserv.limits, *child.slot.client_keys) if self.clients else None
                 hook = self.hooks.get(connection.owner)
-                story = ProxySession(config, self.chain, session, vserv, self.recorder, guard,
-                                     hook.attempt if hook else LoginAttempt)
+                story = ProxySession(config, self.chain, session, vserv, self.recorder, self.guard(vserv, child),
+                                     hook.attempt if hook else LoginAttempt, self.judge)
                 story.run()
             if story.unrecorded:    # now no client waits any more
                 story.record_late()
         finally:
             while DRIVERS.news:    # a stored password needed a module that this child had to load
                 child.wish_for(DRIVERS.news.pop())
+
+    def judge(self, owner: str, client: Endpoint, child: Child) -> tuple[bool, LoginGuard | None]:
+        """Return whether a client is served whom a proxy has named after the greeting, and what judges their logins."""
+        if self.clients is None:
+            return True, None
+        return self.admit_client(owner, client, child), self.guard(self.config.vservs[owner], child)
 
 
 class ProxyJob(AcceptJob):
@@ -300,24 +342,9 @@ def _present_job(master: "Master") -> ProxyJob:
 
 def _terms(job: ProxyJob, reports: Reports) -> Terms:
     """Return how clients are screened under the configuration of `job`."""
-    proxy, clients = job.proxy, job.proxy.clients
-    assert clients is not None
-
-    def admit(owner: str, peer: Endpoint, screen: ClientScreen) -> Keys | None:
-        def are_too_many(by: CountedBy, key: int, most: int) -> bool:
-            return 0 < most <= screen.slot.sessions_with(by, key) + screen.held_by(by, key)
-
-        why = proxy.objection(owner, peer, are_too_many)
-        if why:
-            reports.count(f"client_{why}")
-            return None
-        return keys_counted(proxy.config.vservs[owner].limits, peer.host)
-
-    greetings = {ident: b"" if ident in job.mute else clean_line(f"+OK {vserv.banner}".encode()).encode() + b"\r\n"
-                 for ident, vserv in proxy.config.vservs.items()}
-    maxline = max(proxy.config.maxline, *(MAX_SASL_LINE for vserv in proxy.config.vservs.values() if vserv.offer), 0)
-    return Terms(greetings, maxline, proxy.config.authtimeout or proxy.config.idletimeout, admit,
-                 clients.has_stalled, reports.count, reports.want_room, reports.flush)
+    proxy = job.proxy
+    assert proxy.clients is not None
+    return screen_terms(proxy.config, proxy.clients, job.mute, reports, proxy.log, proxy.objection)
 
 
 def records_clients(config: Config) -> bool:

@@ -116,6 +116,10 @@ BACKEND_AT = 14
 ENDED_AT = 18
 SID = struct.Struct("=64s")
 SID_AT = 64
+CLIENT_PORT = struct.Struct("=H")
+CLIENT_PORT_AT = 16
+CLIENT_HOST = struct.Struct("=48s")
+CLIENT_HOST_AT = 128
 USER = struct.Struct("=200s")
 USER_AT = 176
 KEY = struct.Struct("=Q")

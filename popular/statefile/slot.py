@@ -12,10 +12,10 @@ from mmap import mmap
 
 from popular.addresses import Endpoint
 from popular.statefile.layout import (
-    BACKEND_AT, COLUMNS, ENDED_AT, FAILURES, FAILURE_COLUMNS, HEALTH_AT, HEALTH_NUMBERS, HEALTH_SIZE, IS_SCREENING_AT,
-    KEY, LOAD_STATE_AT, MOVING, MOVING_AT, NAMED, NAMED_AT, NAMES, ROW_SIZE, SEQUENCE, SEQUENCE_SIZE, SESSION_STATE_AT,
-    SID, SID_AT, SLOT, SLOTS_USED_AT, SLOT_SIZE, USER, USER_AT, CountedBy, Layout, LimitState, SessionState,
-    StateFileKind)
+    BACKEND_AT, CLIENT_HOST, CLIENT_HOST_AT, CLIENT_PORT, CLIENT_PORT_AT, COLUMNS, ENDED_AT, FAILURES,
+    FAILURE_COLUMNS, HEALTH_AT, HEALTH_NUMBERS, HEALTH_SIZE, IS_SCREENING_AT, KEY, LOAD_STATE_AT, MOVING, MOVING_AT,
+    NAMED, NAMED_AT, NAMES, ROW_SIZE, SEQUENCE, SEQUENCE_SIZE, SESSION_STATE_AT, SID, SID_AT, SLOT, SLOTS_USED_AT,
+    SLOT_SIZE, USER, USER_AT, CountedBy, Layout, LimitState, SessionState, StateFileKind)
 from popular.statefile.seqlock import Sequenced
 
 _MAX_LOAD_STATE = int(LimitState.MAX)
@@ -99,6 +99,11 @@ class ChildSlot:
     def call_session(self, sid: str) -> None:
         """Report the session id, once it is known."""
         self._record.write(SID, SID_AT, _octets(sid))
+
+    def call_client(self, client: Endpoint) -> None:
+        """Report another client than the session began with: whom the proxy serves that has connected."""
+        self._record.write(CLIENT_HOST, CLIENT_HOST_AT, _octets(client.host))
+        self._record.write(CLIENT_PORT, CLIENT_PORT_AT, client.port)
 
     def call_user(self, user: str) -> None:
         """Report the user, or the name that the client gave."""

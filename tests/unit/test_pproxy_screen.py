@@ -11,6 +11,8 @@ from popular.addresses import Endpoint
 from popular.daemon.child.door import Door, Passed
 from popular.daemon.spec import Listen, Listener
 from popular.net.listen import bind_tcp, bound_endpoint
+from popular.networks import Networks
+from popular.pproxy.proxied import Proxies
 from popular.pproxy.screen.process import ClientScreen, Keys, Terms, is_handshake
 from popular.statefile.layout import PROXY, CountedBy, LimitState
 from popular.statefile.writer import StateFile
@@ -97,11 +99,13 @@ class Stand:
         self.wishes = self.seen = 0
         self.networks = iter(range(1, 1000))
         self.next_network = 0               # of the next client; 0: one of its own
+        self.headers: dict[str, Proxies] = {}    # by owner: the test adds who sends headers
+        self.headless: list[str] = []            # why connections were refused for want of one
         self.helper = FakeHelper()
         self.screen = ClientScreen(
             self.helper, door, [self.listener], self.statefile.slot(0),    # type: ignore[arg-type]
-            Terms({"main": greeting}, 30, 60.0, self.admit, self.stalled.__contains__, self.counted.append, self.wish,
-                  lambda: None))
+            Terms(lambda owner, peer: greeting, 30, 60.0, self.admit, self.stalled.__contains__, self.counted.append,
+                  self.wish, lambda: None, self.headers, lambda owner, peer, why: self.headless.append(why)))
 
     def set(self, *, screening: bool, full: bool) -> None:
         self.statefile.tell(is_screening=int(screening), session_state=int(LimitState.MAX if full else LimitState.WARN))
@@ -245,3 +249,91 @@ def test_it_leaves_when_nothing_is_held_any_more(stand: Stand) -> None:
     client.close()
     stand.screen.run()
     assert (stand.screen.passed, stand.screen.closed) == (0, 1)
+
+
+# PROXY headers
+
+CHECK = b"PROXY UNKNOWN\r\n"
+NAMED = b"PROXY TCP4 192.0.2.1 198.51.100.1 50123 110\r\n"
+
+
+@pytest.fixture
+def front(stand: Stand) -> Stand:
+    """A screen whose connections come from a load balancer."""
+    stand.headers["main"] = Proxies("main", Networks.read(["127.0.0.1"]), True, seconds=60.0)
+    return stand
+
+
+def arrive(front: Stand, data: bytes) -> socket.socket:
+    """Connect as the balancer does, and send `data`."""
+    sock = socket.create_connection((front.endpoint.host, front.endpoint.port), 10.0)
+    held = front.screen.most_held
+    front.until(lambda: front.screen.most_held > held or front.headless)
+    sock.send(data)
+    front.turns(3)
+    return sock
+
+
+def test_the_client_is_judged_whom_the_header_names(front: Stand) -> None:
+    with arrive(front, NAMED[:20]) as balancer:
+        assert front.seen == 0 and front.taken() is None
+        balancer.send(NAMED[20:])
+        front.until(lambda: front.seen == 1)
+        assert balancer.recv(100) == b"+OK ready\r\n"
+        assert front.screen.held_by(CountedBy.ADDRESS, 1) == 1
+        assert front.taken() is None
+        balancer.send(b"USER joe\r\n")
+        front.turns(3)
+        passed = front.door.take()
+        assert passed is not None and passed.peer == Endpoint(*balancer.getsockname()), "the child reads the header"
+        with socket.socket(fileno=passed.fd) as taken:
+            assert taken.recv(100) == NAMED + b"USER joe\r\n"
+        assert front.screen.held_by(CountedBy.ADDRESS, 1) == 0
+
+
+def test_header_and_line_at_once(front: Stand) -> None:
+    with arrive(front, NAMED + b"USER joe\r\n"):
+        assert front.taken() is not None
+
+
+def test_a_client_who_is_refused_is_told_so(front: Stand) -> None:
+    front.refused.add(1)
+    with arrive(front, NAMED) as balancer:
+        assert balancer.recv(100).startswith(b"-ERR [SYS/TEMP]")
+        assert balancer.recv(100) == b""
+
+
+@pytest.mark.parametrize("data, why", [
+    (b"USER joe\r\n", "no PROXY header"), (NAMED.replace(b"TCP4", b"TCP6"), "version 1 with a malformed address")])
+def test_a_bad_header_is_refused(front: Stand, data: bytes, why: str) -> None:
+    with arrive(front, data):
+        assert (front.headless, front.seen, front.taken()) == ([why], 0, None)
+
+
+def test_a_header_that_is_cut_off_is_refused(front: Stand) -> None:
+    arrive(front, NAMED[:20]).close()
+    front.until(lambda: front.headless == ["cut off"])
+
+
+def test_a_late_header_is_refused(front: Stand) -> None:
+    front.headers["main"] = Proxies("main", Networks.read(["127.0.0.1"]), True, seconds=0.0)
+    with socket.create_connection((front.endpoint.host, front.endpoint.port), 10.0):
+        front.until(lambda: front.headless == ["late"])
+
+
+def test_who_is_not_trusted_is_refused_at_once(front: Stand) -> None:
+    front.headers["main"] = Proxies("main", Networks.read(["192.0.2.1"]), True)
+    with socket.create_connection((front.endpoint.host, front.endpoint.port), 10.0):
+        front.until(lambda: front.headless == ["not trusted"])
+    assert front.seen == 0
+
+
+@pytest.mark.parametrize("data, heard", [
+    (b"", b""), (CHECK, b"+OK ready\r\n"), (CHECK + b"QUIT\r\n", b"+OK ready\r\n+OK bye\r\n")])
+def test_a_health_check_gets_no_child(front: Stand, data: bytes, heard: bytes) -> None:
+    with arrive(front, data) as balancer:
+        balancer.shutdown(socket.SHUT_WR)
+        front.until(lambda: front.counted)
+        assert b"".join(iter(lambda: balancer.recv(100), b"")).removesuffix(b"+OK bye\r\n") == (
+            heard.removesuffix(b"+OK bye\r\n"))
+    assert (front.counted, front.seen, front.headless, front.taken()) == (["health_checks"], 0, [], None)

@@ -14,7 +14,7 @@ OWN = {
         "workers_died", "cache_hits", "cache_misses", "cache_stale", "client_denied", "client_failed_logins",
         "client_address_rate", "client_network_rate", "client_address", "client_network", "logins_unchecked",
         "control_refused", "made_way", "screen_passed", "screen_closed", "to_replica", "checks_skipped",
-        "policy_refused", "policy_failed"),
+        "policy_refused", "policy_failed", "proxies_refused", "health_checks"),
     "pserv": (
         "quit", "broken_off", "refused", "no_preamble", "retrieved", "octets", "deleted", "not_deleted", "cut_off",
         "control_refused"),

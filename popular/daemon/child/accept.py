@@ -49,6 +49,7 @@ class Accepted:
     sock: socket.socket
     peer: Endpoint
     is_greeted: bool = False
+    is_admitted: bool = False    # by the process that screens clients
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +113,8 @@ class AcceptJob:
     def _serve_one(self, accepted: Accepted, number: int, child: Child) -> None:
         try:
             local = accepted.local or bound_endpoint(accepted.sock)
-            self._serve(Connection(accepted.sock, accepted.peer, local, accepted.owner, number, accepted.is_greeted),
-                        child)
+            self._serve(Connection(accepted.sock, accepted.peer, local, accepted.owner, number, accepted.is_greeted,
+                                   accepted.is_admitted), child)
         finally:
             accepted.sock.close()
 
@@ -244,7 +245,8 @@ class Gate:
         if not admission.count(passed.owner, passed.peer, self._child):
             sock.close()
             return None
-        return Accepted(passed.owner, None, sock, passed.peer, is_greeted=passed.owner not in self._mute)
+        return Accepted(passed.owner, None, sock, passed.peer, is_greeted=passed.owner not in self._mute,
+                        is_admitted=True)
 
     def _end(self, accepted: Accepted, end: Callable[[socket.socket], None]) -> None:
         if accepted.owner in self._mute:

@@ -23,6 +23,7 @@ from popular.proc.child import Child
 from popular.statefile.layout import STATES
 
 if TYPE_CHECKING:
+    from popular.net.proxyheader import ClientOrigin
     from popular.net.tls.stream import TlsStream
 
 
@@ -31,11 +32,14 @@ class Connection:
     """An accepted connection."""
 
     sock: socket.socket    # non-blocking, on the client's reserved descriptor
-    peer: Endpoint
+    peer: Endpoint         # the client
     local: Endpoint
     owner: str             # of the listener: the id of a vserv or server
     number: int            # of this child's connections, from 1
     is_greeted: bool = False
+    is_admitted: bool = False           # limits for clients have been applied
+    via: Endpoint | None = None         # the proxy that has connected for the client; None: the client has
+    origin: "ClientOrigin | None" = None      # what that proxy has said before anything else
 
 
 class Session:
@@ -47,11 +51,14 @@ class Session:
         self.child = child
         self.log = log
         self.peer = connection.peer
+        self.via = connection.via or connection.peer    # who has connected: a proxy, or the client
+        self.origin = connection.origin      # what a proxy says of the client; None: there is none
+        self.tls = self.origin.tls if self.origin else ""    # version of the client's TLS; empty: none
         self.wire = Wire(connection.sock, idle=idle, maxline=maxline, before_wait=child.slot.progress)
         self.started = time.monotonic()
         self.times: dict[str, float] = {}    # seconds spent in each state that was left
         self.is_talking = True               # we speak POP3 with the peer; False once the relay owns the stream
-        self.is_secure = False               # under TLS
+        self.is_secure = bool(self.tls)      # the client's password is under TLS, ours or that of a proxy
         self.stream: "TlsStream | None" = None    # that of TLS
         self.hides_input = False             # input of the peer may hold a password and is not logged
         self._state = ""
@@ -84,9 +91,16 @@ class Session:
 
     @property
     def is_local(self) -> bool:
-        """Tell whether the peer is on this host."""
-        host = self.peer.host
-        return host == self.connection.local.host or host == "::1" or host.startswith("127.")
+        """Tell whether the peer is on this host, and so is the proxy that serves them, if there is one."""
+        return all(host == self.connection.local.host or host == "::1" or host.startswith("127.")
+                   for host in {self.peer.host, self.via.host})
+
+    def call_client(self, client: Endpoint, origin: "ClientOrigin") -> None:
+        """Go on with a client whom a proxy has named after the greeting; what it says counts from now on."""
+        self.peer, self.origin = client, origin
+        self.tls = origin.tls or self.tls
+        self.is_secure = bool(self.tls)
+        self.child.slot.call_client(client)
 
     @property
     def trace(self) -> Callable[[str], None] | None:
@@ -103,6 +117,7 @@ class Session:
                 self.note_peer(TLS_FAILED, peer=str(self.peer), why=str(why))
             raise
         self.is_secure, self.stream = True, stream
+        self.tls = self.tls or stream.version
         self.log.note(TLS_STARTED, peer=str(self.peer), version=stream.version, cipher=stream.cipher,
                       resumed=stream.is_resumed)
 

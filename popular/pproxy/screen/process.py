@@ -12,19 +12,24 @@ import select
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from popular.addresses import Endpoint
 from popular.daemon.child.accept import turn_away
 from popular.daemon.child.door import Door
 from popular.daemon.spec import Listener
+from popular.errors import PopularError
 from popular.net.listen import accept_bare
 from popular.proc.child import SHORTAGES
 from popular.proc.helper import Helper
 from popular.statefile.layout import CountedBy
 from popular.statefile.slot import ChildSlot
+
+if TYPE_CHECKING:
+    from popular.pproxy.proxied import Proxies
 
 _MOST = 20_000           # connections held at once
 _SPARE_FDS = 64          # of other things
@@ -37,14 +42,15 @@ _RECORD_HEAD = 5         # octets before its content
 _MAX_RECORD = 16_389     # octets of a record, with its head
 _WAKING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 
-Keys = tuple[int, int]    # of the address and of the network of a client; 0, 0: it is not counted
+Keys = tuple[int, int]    # of the address and of the network of a client
+_NOBODY: Keys = 0, 0      # it is not counted
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What the process has to know of a configuration."""
 
-    greetings: dict[str, bytes]    # by owner of the listener; empty: TLS comes first
+    greeting: Callable[[str, Endpoint], bytes | None]    # by owner of the listener and peer; empty: TLS comes first
     maxline: int                   # octets
     patience: float                # seconds that a connection is held
     admit: "Callable[[str, Endpoint, ClientScreen], Keys | None]"    # None: refused; counts and logs that
@@ -52,6 +58,8 @@ class Terms:
     count: Callable[[str], None]          # counts an event by the name of its counter
     want_room: Callable[[], None]         # asks the master to end a session that has not logged in
     flush: Callable[[], None]             # reports what was counted
+    headers: "Mapping[str, Proxies]"      # by owner, where each connection begins with a PROXY header
+    refuse: Callable[[str, Endpoint, str], None]    # counts and logs a connection without a good header; gets why
 
 
 @dataclass(slots=True)
@@ -63,6 +71,10 @@ class _Held:
     peer: Endpoint
     keys: Keys
     since: float
+    is_tls: bool
+    proxies: "Proxies | None" = None    # whose header has not come yet
+    header: int = 0                     # octets of the header, which stays for the child
+    is_check: bool = False              # of a balancer, which is no client
 
 
 class ClientScreen:
@@ -79,6 +91,7 @@ class ClientScreen:
         self._held: dict[int, _Held] = {}      # by descriptor, the oldest first
         self._ready: dict[int, _Held] = {}     # those with something to read
         self._stalled: dict[int, _Held] = {}   # and those of networks that have stalled
+        self._unnamed: dict[int, _Held] = {}   # those without a whole PROXY header yet, the oldest first
         self._counts: Counter[tuple[CountedBy, int]] = Counter()
         self.passed = self.closed = self.most_held = 0
         self._is_accepting = False
@@ -150,30 +163,79 @@ class ClientScreen:
     def _receive(self, sock: socket.socket, owner: str, peer: Endpoint) -> None:
         """Greet and hold a client, or turn them away."""
         sock.setblocking(False)
-        greeting = self._terms.greetings.get(owner)
+        greeting = self._terms.greeting(owner, peer)
+        proxies = self._terms.headers.get(owner)
         keys = None
         if greeting is None or self.slot.must_refuse:
             self._terms.count("load_refused")
-        else:
+        elif proxies is None:
             keys = self._terms.admit(owner, peer, self)
+        elif proxies.trusts(peer):
+            keys = _NOBODY
+        else:
+            self._terms.refuse(owner, peer, "not trusted")
         if keys is None:
-            if greeting:
-                turn_away(sock)
-            else:
-                sock.close()
+            _send_away(sock, is_tls=not greeting)
             return
         if len(self._held) >= self._most:
             self._make_space()
-        held = self._held[sock.fileno()] = _Held(sock, owner, peer, keys, time.monotonic())
+        held = self._held[sock.fileno()] = _Held(sock, owner, peer, keys, time.monotonic(), not greeting, proxies)
         self.most_held = max(self.most_held, len(self._held))
-        for by, key in zip((CountedBy.ADDRESS, CountedBy.NETWORK), keys):
-            self._counts[by, key] += 1
+        self._count(keys)
+        if proxies is not None:
+            self._unnamed[sock.fileno()] = held
         try:
-            if greeting:
+            if greeting and proxies is None:
                 sock.send(greeting)
             self._epoll.register(sock.fileno(), _WAKING)
         except OSError:
             self._drop(held)
+
+    def _read_header(self, held: _Held, proxies: "Proxies") -> bool:
+        """Tell whether the PROXY header is there, and the client that it names was admitted and greeted."""
+        fd = held.sock.fileno()
+        try:
+            looked = proxies.look(held.sock, held.peer)
+            if looked is None:
+                return False
+            origin, held.header, seen = looked
+            if not seen:    # it has only looked whether we are here
+                held.is_check = True
+                self._drop(held)
+                return False
+            if not held.header:
+                if self._is_gone(held.sock):
+                    raise PopularError("cut off")
+                return False
+        except PopularError as why:
+            self._terms.refuse(held.owner, held.peer, str(why))
+            self._drop(held)
+            return False
+        held.proxies, client = None, origin.client
+        self._unnamed.pop(fd, None)
+        held.is_check = client is None
+        if client is not None:
+            keys = self._terms.admit(held.owner, client, self)
+            if keys is None:
+                held.sock.recv(held.header)    # or closing would reset the connection, and the answer be lost
+                if not held.is_tls:
+                    turn_away(held.sock.dup())    # which it closes
+                self._drop(held)
+                return False
+            held.keys = keys
+            self._count(keys)
+        greeting = self._terms.greeting(held.owner, client or held.peer)
+        try:
+            if greeting:
+                held.sock.send(greeting)
+        except OSError:
+            self._drop(held)
+            return False
+        return True
+
+    def _count(self, keys: Keys) -> None:
+        for by, key in zip((CountedBy.ADDRESS, CountedBy.NETWORK), keys):
+            self._counts[by, key] += 1
 
     def _look_at(self, held: _Held) -> None:
         """Look whether there is something that a child can begin with."""
@@ -182,19 +244,35 @@ class ClientScreen:
             if self._is_gone(held.sock):
                 self._drop(held)
             return
-        is_tls = not self._terms.greetings[held.owner]
-        limit = _MAX_RECORD if is_tls else self._terms.maxline + 2
+        if held.proxies is not None and not self._read_header(held, held.proxies):
+            return
+        limit = _MAX_RECORD if held.is_tls else self._terms.maxline + 2
         try:
-            data = held.sock.recv(limit, socket.MSG_PEEK)
+            data = held.sock.recv(limit + held.header, socket.MSG_PEEK)[held.header:]
         except BlockingIOError:
             return
         except OSError:
             data = b""
-        enough = is_handshake(data) if is_tls else b"\n" in data
-        if enough:
+        enough = is_handshake(data) if held.is_tls else b"\n" in data
+        if held.is_check:
+            if enough or self._is_gone(held.sock):
+                self._end_check(held)
+        elif enough:
             (self._stalled if self._terms.has_stalled(held.keys[1]) else self._ready)[fd] = held
-        elif not data or len(data) >= limit or is_tls and data[0] != _HANDSHAKE:
+        elif not data and held.header and not self._is_gone(held.sock):
+            return    # only the header is there
+        elif not data or len(data) >= limit or held.is_tls and data[0] != _HANDSHAKE:
             self._drop(held)
+
+    def _end_check(self, held: _Held) -> None:
+        """Say goodbye to a health check, which gets no child."""
+        try:
+            held.sock.recv(self._terms.maxline + held.header)
+            if not held.is_tls:
+                held.sock.send(b"+OK bye\r\n")
+        except OSError:
+            pass    # the balancer has gone
+        self._drop(held)
 
     def _pass_on(self, is_full: bool) -> None:
         """Pass connections on as long as children take them."""
@@ -231,6 +309,11 @@ class ClientScreen:
         return None
 
     def _expire(self) -> None:
+        for held in [*self._unnamed.values()]:
+            if held.proxies is None or held.since + held.proxies.seconds > time.monotonic():
+                break
+            self._terms.refuse(held.owner, held.peer, "late")
+            self._drop(held)
         latest = time.monotonic() - self._terms.patience
         while self._held and (oldest := next(iter(self._held.values()))).since < latest:
             self._drop(oldest)
@@ -246,7 +329,7 @@ class ClientScreen:
     def _drop(self, held: _Held, *, is_passed: bool = False) -> None:
         """Close a connection; if it was passed on, only the copy here."""
         fd = held.sock.fileno()
-        for table in (self._held, self._ready, self._stalled):
+        for table in (self._held, self._ready, self._stalled, self._unnamed):
             table.pop(fd, None)
         for by, key in zip((CountedBy.ADDRESS, CountedBy.NETWORK), held.keys):
             self._counts[by, key] -= 1
@@ -256,7 +339,7 @@ class ClientScreen:
             self._epoll.unregister(fd)    # the connection lives on, and would still wake us
         else:
             self.closed += 1
-            self._terms.count("screen_closed")
+            self._terms.count("health_checks" if held.is_check else "screen_closed")
         held.sock.close()
 
     @staticmethod
@@ -264,6 +347,13 @@ class ClientScreen:
         poll = select.poll()
         poll.register(sock, select.POLLRDHUP)
         return bool(poll.poll(0))
+
+
+def _send_away(sock: socket.socket, *, is_tls: bool) -> None:
+    if is_tls:
+        sock.close()
+    else:
+        turn_away(sock)
 
 
 def is_handshake(data: bytes) -> bool:
