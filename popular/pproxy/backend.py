@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from popular.daemon.tls import IMPLICIT, STARTTLS
 from popular.errors import BackendError, CommandRefused, Gone
@@ -23,6 +24,9 @@ from popular.pop3.response import Response, parse_response
 from popular.pop3.xpop import preamble_lines
 from popular.pproxy.objects import Backend
 from popular.pproxy.routing import Route
+
+if TYPE_CHECKING:
+    from popular.pproxy.announce import Announcement
 
 _MAX_CAPABILITIES = 100                    # lines
 MIN_PART = 6                               # octets of a password that are no coincidence in an answer
@@ -57,8 +61,9 @@ class BackendLink:
 
     @classmethod
     def open(cls, route: Route, sid: str, place: Callable[[socket.socket], socket.socket],
-             alive: Callable[[], None] = lambda: None, answer_by: float = math.inf) -> "BackendLink":
-        """Connect and log in; `place` puts the socket where the relay wants it.
+             alive: Callable[[], None] = lambda: None, answer_by: float = math.inf,
+             announcement: "Announcement | None" = None) -> "BackendLink":
+        """Connect and log in; `place` puts the socket where the relay wants it; an `announcement` tells whom we serve.
 
         Calls `alive` when the backend has shown that it works: when it has greeted or answered the preamble.  This must
         be before `answer_by`, a time of time.monotonic(); checking a password may take longer.
@@ -76,12 +81,17 @@ class BackendLink:
             alive()
 
         try:
+            if announcement is not None:
+                if route.protocol != "pop3":    # the record's protocol, as below
+                    raise BackendError(f"protocol {route.protocol} has no place for the client's address")
+                if announcement.header:
+                    send_step(wire, announcement.header, "the PROXY header")
             if backend.tls == IMPLICIT:
                 _secure(wire, backend)
             elif backend.tls == STARTTLS and route.protocol != "pop3":    # the record's protocol, not the backend's
                 raise BackendError(f"protocol {route.protocol} has no STLS", "tls")
-            login = _log_in_pop3 if route.protocol == "pop3" else _log_in_xpop
-            link = cls(wire, login(wire, route, sid, has_answered))
+            link = cls(wire, _log_in_pop3(wire, route, has_answered, announcement) if route.protocol == "pop3"
+                       else _log_in_xpop(wire, route, sid, has_answered))
         except BaseException:
             wire.close()
             raise
@@ -109,7 +119,7 @@ def _log_in_xpop(wire: Wire, route: Route, sid: str, alive: Callable[[], None]) 
         raise
 
 
-def _log_in_pop3(wire: Wire, route: Route, sid: str, alive: Callable[[], None]) -> bytes:
+def _log_in_pop3(wire: Wire, route: Route, alive: Callable[[], None], announcement: "Announcement | None") -> bytes:
     """POP3: wait for the greeting, then log in as the database module and the backend's settings have it."""
     greeting = _answer(wire, "the greeting")
     if not greeting.ok:
@@ -118,6 +128,8 @@ def _log_in_pop3(wire: Wire, route: Route, sid: str, alive: Callable[[], None]) 
     if route.backend.tls == STARTTLS:
         _start_tls(wire, route.backend)
     _want_no_more(wire, "its greeting")
+    if announcement is not None and announcement.command:
+        _name_client(wire, announcement, is_offered=greeting.code == "XCLIENT")
     login = route.backend.login
     line = (show_password(wire, route.user, route.password) if login is None
             else login.log_in(wire, greeting, route.user, route.password))
@@ -146,6 +158,18 @@ def final_answer(wire: Wire, line: bytes, step: str, secret: bytes) -> bytes:
 def unanswered(why: BackendError) -> "Unanswered":
     """Return the error for a login that a backend has neither accepted nor refused."""
     return Unanswered(str(why), "silence" if why.kind == "timeout" else why.kind)
+
+
+def _name_client(wire: Wire, announcement: "Announcement", *, is_offered: bool) -> None:
+    """Say XCLIENT if it is offered, in the greeting or by CAPA; the login goes on without it."""
+    if not (is_offered or b"XCLIENT" in backend_capabilities(wire)):
+        announcement.complain("it does not offer XCLIENT to us")
+        return
+    send_step(wire, announcement.command, "XCLIENT")
+    response = _answer(wire, "XCLIENT")
+    if not response.ok:
+        announcement.complain(f"its answer to XCLIENT is {response}")
+    _want_no_more(wire, "its answer to XCLIENT")
 
 
 def _want_no_more(wire: Wire, step: str) -> None:

@@ -150,3 +150,7 @@ PROXY_REFUSED = Message(
     "A connection to a virtual server with proxyprotocol was closed, since its peer is not in `trusted` or did not "
     "begin with a good PROXY header in time.  If the peer is your load balancer, see what `why` says; else nothing to "
     "do.  Like the next, limited by `peerlines`.")
+CLIENT_NOT_PASSED = Message(
+    0x0258, ADM, "client_not_passed", "backend client why",
+    "A backend did not take the client's address by XCLIENT (clientaddress); the login went on without it, and the "
+    "backend's log and limits have our address.  Add that to what it trusts (Dovecot: login_trusted_networks).")

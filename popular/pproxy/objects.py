@@ -7,6 +7,7 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
@@ -31,6 +32,7 @@ from popular.pproxy.userformat import NameForm, UserFormat
 
 if TYPE_CHECKING:
     from popular.net.tls.stream import TlsStream
+    from popular.pproxy.announce import Announcement
     from popular.pproxy.backendlogin import BackendLogin
     from popular.pproxy.proxied import Proxies
 
@@ -39,6 +41,7 @@ _LEAST_LOGINS, _PART_OF_LOGINS = 20, 4    # of maxsession, where backendlogins i
 PROTOCOLS = ("cxpop", "xpop", "pop3")
 TOKEN_LOGINS = ("xoauth2", "oauthbearer")    # values of a backend's `auth`
 _LOGINS = ("user", "plain", "scram", *TOKEN_LOGINS, "external", "apop")
+UNTOLD, BY_HEADER, BY_XCLIENT = "none", "proxy", "xclient"    # how backends learn the client's address
 
 VSERV = ObjectClass("vserv", "Virtual servers: addresses that clients connect to, each with its own namespace.", (
     Setting("address", Addresses(), None, "Where it listens: HOST:PORT or [IPV6]:PORT, several separated by commas.",
@@ -95,6 +98,9 @@ BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes;
     Setting("replica", Id(), None,
             "Backend with the same protocol and mailboxes, to which sessions go when this one is drained, busy, slow, "
             "down or out of reach, unless a password was already sent there."),
+    Setting("clientaddress", Choice(UNTOLD, BY_HEADER, BY_XCLIENT), UNTOLD,
+            "How it learns the client's address (pop3 only): proxy: by a header of the PROXY protocol, version 2, "
+            "which it must expect; xclient: by XCLIENT, if it offers that, as Dovecot does."),
     Setting("tls", Choice(OFF, STARTTLS, IMPLICIT), OFF,
             "TLS to it: implicit: from the first octet; starttls: after STLS (pop3 only)."),
     Setting("verify", Bool(), True, "off: any certificate that it shows is accepted."),
@@ -192,6 +198,7 @@ class Backend:
     backendsessions: int = 0                                  # sessions at once; 0: any number
     logins: HealthTerms = HealthTerms()                                   # when it is not asked for logins
     checks: HealthTerms = HealthTerms()                                   # and for mail checks
+    announce: "Callable[..., Announcement] | None" = None    # how it learns whom we serve; None: it does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +250,9 @@ def unusable(item: Item, config: Config) -> list[Mistake]:
                                 "needs 'trusted', the networks of the load balancers: whoever sends such a header can "
                                 "pretend to be anybody")]
         else:
+            if item.values.text("clientaddress") != UNTOLD and item.values.text("protocol") != "pop3":
+                return [Mistake(place("backend", item.ident, "clientaddress"),
+                                "needs protocol = pop3: pserv is told the session id, by which its log has the client")]
             _login(item)
             if item.values.text("tls") != OFF:
                 _secure(item)
@@ -313,6 +323,7 @@ def _backend(item: Item, config: Config) -> Backend:
         backendsessions=values.integer("backendsessions"),
         logins=terms,
         checks=replace(terms, slowtime=values.seconds("checktimeout")),
+        announce=_announce(own.text("clientaddress")),
     )
 
 
@@ -331,6 +342,14 @@ def _login(item: Item) -> "BackendLogin | None":
     except PdmError as why:
         raise ConfigError([Mistake(place("backend", item.ident, "masterpasswordfile"), str(why))]) from None
     return BackendLogin.loaded(how, Account(master, password, item.values.text("mastersign")))
+
+
+def _announce(how: str) -> "Callable[..., Announcement] | None":
+    if how == UNTOLD:
+        return None
+    from popular.pproxy.announce import Announcement    # here, as above
+
+    return partial(Announcement, how)
 
 
 def _secure(item: Item) -> "Callable[[Wire], TlsStream]":

@@ -6,6 +6,7 @@ Runs in the children of pproxy, once or, if there is a replica, twice for each l
 import math
 import time
 from collections.abc import Container, Mapping
+from typing import TYPE_CHECKING
 
 from popular.daemon.child.session import Session
 from popular.errors import BackendError, MailcheckError, NoMailbox
@@ -16,6 +17,9 @@ from popular.pproxy.backend import BackendLink
 from popular.pproxy.health import ServiceHealth
 from popular.pproxy.routing import Route
 from popular.statefile.layout import LOGIN_ROOM, OF_CHECKS, OF_LOGINS, SESSION_ROOM, BackendState, SessionState
+
+if TYPE_CHECKING:
+    from popular.pproxy.announce import Announcement
 
 _CHECKS = tuple(f"checks_{state.name.lower()}" for state in MailState)    # counters, by the digit on the wire
 
@@ -86,11 +90,22 @@ class Visit:
         answer_by = max(self._began + slowtime, now + slowtime * _LEAST) if self._logins.is_probe else math.inf
         try:
             return BackendLink.open(route, self._session.id, self._session.child.reserved.place_backend,
-                                    self._note_answer, answer_by)
+                                    self._note_answer, answer_by, self._announcement())
         except BackendError as why:
             if not self._has_answered and why.kind != "local":
                 self._logins.failed(time.monotonic(), str(why))
             raise
+
+    def _announcement(self) -> "Announcement | None":
+        """Return what the backend is told of the client; None: nothing."""
+        backend, session = self._route.backend, self._session
+        if backend.announce is None:
+            return None
+        local = session.origin.local if session.origin else None
+        return backend.announce(
+            session.peer, local or session.connection.local, session.tls, session.origin.ttl if session.origin else 0,
+            session.id, lambda why: session.note_peer(messages.CLIENT_NOT_PASSED, backend=backend.ident,
+                                                      client=str(session.peer), why=why))
 
     def _note_answer(self) -> None:
         self._has_answered = True

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from popular.addresses import Endpoint
 from popular.config.ini.file import read_ini
 from popular.config.store import Config, default_config, with_fact
 from popular.daemon.admin.capa import read_lists
@@ -81,7 +82,7 @@ def try_login(login: Login, note: Callable[..., None]) -> Iterator[Finding]:
                   verdict.outcome is Outcome.OK)
     if verdict.found is not None:
         yield from _go_on(proxy, next(step for step in verdict.steps if step.answer.found == verdict.found
-                                      and step.module == verdict.module), namespace, asks_backend=login.asks_backend)
+                                      and step.module == verdict.module), namespace, login)
 
 
 def read_password(user: str, what: str = "Password") -> bytes:
@@ -119,7 +120,7 @@ def _become_proxy(config: Config) -> ProxyConfig:
     return proxy_config(config)
 
 
-def _go_on(proxy: ProxyConfig, step: Step, namespace: str, *, asks_backend: bool) -> Iterator[Finding]:
+def _go_on(proxy: ProxyConfig, step: Step, namespace: str, login: Login) -> Iterator[Finding]:
     """Yield the results of the steps after a login was granted."""
     assert step.answer.found is not None    # with OK
     try:
@@ -130,8 +131,8 @@ def _go_on(proxy: ProxyConfig, step: Step, namespace: str, *, asks_backend: bool
     yield from map(Finding, route_remarks(proxy, step, namespace))
     if route.protocol == "cxpop":
         yield Finding(_mail_check(route))
-    if asks_backend:
-        yield _ask_backend(route)
+    if login.asks_backend:
+        yield from _ask_backend(route, Endpoint(login.client, 0))
 
 
 def _mail_check(route: Route) -> str:
@@ -144,19 +145,25 @@ def _mail_check(route: Route) -> str:
     return f"mailcheck address={value(str(backend.check))} {word}"
 
 
-def _ask_backend(route: Route) -> Finding:
-    """Log in at the backend, and leave at once."""
+def _ask_backend(route: Route, client: Endpoint) -> Iterator[Finding]:
+    """Log in at the backend for a client, and leave at once."""
+    sid, complaints = f"ptestpdm-{os.getpid()}", list[str]()
+    announce = route.backend.announce
+    announcement = announce(client, route.backend.address, "", 0, sid, complaints.append) if announce else None
     try:
-        link = BackendLink.open(route, f"ptestpdm-{os.getpid()}", _place)
+        link = BackendLink.open(route, sid, _place, announcement=announcement)
     except BackendError as why:
-        return Finding(f"backend failed why={value(_masked(str(why), route))}", is_good=False)
+        yield Finding(f"backend failed why={value(_masked(str(why), route))}", is_good=False)
+        return
+    finally:
+        yield from (Finding(f"backend does not know the client why={value(why)}") for why in complaints)
     try:
         link.wire.send(b"QUIT\r\n")
     except Gone:    # the answer to the login is known already
         pass
     finally:
         link.close()
-    return Finding(f"backend ok answer={value(_masked(link.first_line.decode('latin-1'), route))}")
+    yield Finding(f"backend ok answer={value(_masked(link.first_line.decode('latin-1'), route))}")
 
 
 def _place(sock: socket.socket) -> socket.socket:
