@@ -3,6 +3,7 @@
 import contextlib
 import math
 
+from popular.addresses import is_ip
 from popular.control.answer import ControlAnswer, parse_end, unstuffed
 from popular.control.grammar import join_words, split_words
 from popular.errors import CommandRefused, Gone, LoginRefused, MailcheckError, UsageError
@@ -10,6 +11,7 @@ from popular.mailcheck.packet import (
     MailState, is_answer, mail_request, parse_load_answer, parse_mail_answer, parse_mailcheck)
 from popular.names import MAX_RESPONSE, is_mailbox, is_sid
 from popular.net.httppage import PageServer
+from popular.net.proxyheader import MAX_PROXY_HEADER, BadHeader, build_header, read_header
 from popular.net.ringpacket import MAX_RING_ANSWER, MAX_RING_REQUEST, canonical, decode_answer, decode_request
 from popular.net.wire import Wire
 from popular.pdm.api import CHALLENGES, PROVEN
@@ -18,6 +20,7 @@ from popular.pop3.authorization import AuthorizationState
 from popular.pop3.dialogue import Dialogue
 from popular.pop3.response import parse_response
 from popular.pop3.transaction import TransactionState
+from popular.pop3.xclient import build_xclient, parse_xclient
 from popular.pop3.xpop import preamble_lines, read_preamble
 from popular.pproxy.offer import DEFAULT_MECHANISMS, MECHANISMS, Offer
 from popular.pproxy.spec import SPEC as PPROXY
@@ -126,6 +129,36 @@ def xpop_preamble(data: bytes) -> None:
     assert is_mailbox(found.mailbox) and is_sid(found.sid)
     again = read_preamble(Wire(MemoryStream(preamble_lines(found.mailbox, found.sid, found.master), 4096), idle=1.0))
     assert (again.mailbox, again.sid, again.master) == (found.mailbox, found.sid, found.master)
+
+
+def proxy_header(data: bytes) -> None:
+    """A balancer's header: whatever follows it, and in whatever pieces it comes, it says the same, or is refused."""
+    try:
+        found = read_header(data)
+    except BadHeader:
+        assert data, "nothing has come yet"
+        return
+    if found is None:
+        assert len(data) < MAX_PROXY_HEADER
+        return
+    origin, size = found
+    assert 0 < size <= min(len(data), MAX_PROXY_HEADER) and read_header(data[:size]) == found
+    for end in {0, 1, size // 2, size - 1}:
+        assert read_header(data[:end]) is None
+    if origin.client is not None and origin.local is not None:
+        assert is_ip(origin.client.host) and is_ip(origin.local.host)
+        again = read_header(build_header(origin.client, origin.local))
+        assert again is not None and again[0].client == origin.client
+
+
+def xclient_words(data: bytes) -> None:
+    """What a proxy says of its client: it is refused, or names an address, and can be said to the next server."""
+    with contextlib.suppress(CommandRefused):
+        origin = parse_xclient(data)
+        assert origin.client is not None and is_ip(origin.client.host)
+        line = build_xclient(origin.client, origin.local or origin.client, "px-1", 4, is_secure=bool(origin.tls))
+        again = parse_xclient(line.removeprefix(b"XCLIENT "))
+        assert (again.client, bool(again.tls)) == (origin.client, bool(origin.tls))
 
 
 def backend_answer(data: bytes) -> None:
