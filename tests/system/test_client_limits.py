@@ -179,6 +179,7 @@ def test_the_process_that_screens_clients_is_replaced_and_leaves(daemon: Daemon,
     tell(daemon, "set maxsession 1", "set minspare 1", "set maxspare 1")
     pop(daemon.endpoint(), source=HERE).greeting()
     screen = wait_for(lambda: [pid for pid in daemon.children() if title_of(pid).endswith("screen")])[0]
+    daemon.wait_log("screen_started")
     os.kill(screen, signal.SIGKILL)
     daemon.wait_log("screen_failed")
     daemon.wait_log("screen_started", count=2)
