@@ -29,7 +29,7 @@ authdelay = 10ms
 [vserv]
 [[main]]
 address = {address}:110
-[backend]
+{vserv}[backend]
 [[store1]]
 protocol = cxpop
 address = 127.0.0.1:1110
@@ -63,10 +63,13 @@ def store(machine: Machine) -> None:
     machine.type("pserv && pcheckd")
 
 
-def proxy(machine: Machine, address: str = "127.0.0.1", protocol: str = "cxpop") -> None:
-    """Start a proxy; Joe has the mailbox 3/2d/joe on the same machine, if there is a storage host on it."""
+def proxy(machine: Machine, address: str = "127.0.0.1", protocol: str = "cxpop", vserv: str = "") -> None:
+    """Start a proxy; Joe has the mailbox 3/2d/joe on the same machine, if there is a storage host on it.
+
+    `vserv` are more lines of its virtual server.
+    """
     folder = machine.root / "etc/popular"
-    (folder / "pproxy.conf").write_text(PPROXY.format(address=address))
+    (folder / "pproxy.conf").write_text(PPROXY.format(address=address, vserv=vserv))
     (folder / "users").write_text(f"joe:{{PLAIN}}secret:store1:{protocol}:3/2d/joe\n")
     machine.type("pproxy")
 
@@ -161,11 +164,13 @@ def test_haproxy_balances_between_two_proxies(boot: Boot) -> None:
     front = boot("front")
     front.type("\n".join(f"ip addr add 10.0.0.{number}/32 dev lo" for number in (1, 2, 3)))
     store(front)
-    proxy(front, "10.0.0.2")
+    config = (EXAMPLES / "haproxy/haproxy.cfg").read_text()
+    vserv = "".join(line.lstrip("# ") for line in config.splitlines(keepends=True) if line.startswith("#     "))
+    proxy(front, "10.0.0.2", vserv=vserv)
     deliver(front)
-    (front.root / "etc/popular/second.conf").write_text(PPROXY.format(address="10.0.0.3"))
+    (front.root / "etc/popular/second.conf").write_text(PPROXY.format(address="10.0.0.3", vserv=vserv))
     front.type("pproxy -c /etc/popular/second.conf -r /run/second -l /var/log/popular/second")
-    shutil.copy(EXAMPLES / "haproxy/haproxy.cfg", front.root / "etc/haproxy.cfg")
+    (front.root / "etc/haproxy.cfg").write_text(config)
     assert "WARNING" not in front.type("haproxy -c -f /etc/haproxy.cfg")
     front.type("haproxy -D -f /etc/haproxy.cfg")
     read = READ.format(address="10.0.0.1")
@@ -173,6 +178,7 @@ def test_haproxy_balances_between_two_proxies(boot: Boot) -> None:
         assert "at eight" in front.wait(read)
     for log in ("pproxy", "second"):
         assert is_logged(front, f"var/log/popular/{log}", "INF 0242 login "), f"{log} had no session"
+        assert is_logged(front, f"var/log/popular/{log}", " client_named ", "proxy='10.0.0.1:", " id='10.0.0.1-")
     front.type("kill $(cat /run/popular/pproxy.pid)\nwhile [ -e /run/popular/pproxy.pid ]; do sleep 0.05; done")
     for _ in range(4):
         assert "at eight" in front.type(read), "a proxy that went is noticed by a client"
