@@ -29,7 +29,8 @@ EXCEPTIONS = {("popular.store.maildrop", "popular.pop3.maildrop")}
 FOR_PDMS = {"popular.pdm.api", "popular.pdm.bases", "popular.pdm.secrets", "popular.pdm.records", "popular.pdm.cdbfile",
             "popular.pdm.options", "popular.pdm.drivers", "popular.pdm.pattern", "popular.pdm.sql",
             "popular.pdm.timelimit", "popular.paths", "popular.addresses", "popular.pdm.directory",
-            "popular.pdm.libpam", "popular.pdm.httpclient", "popular.pdm.jwks", "popular.pdm.tokens"}
+            "popular.pdm.libpam", "popular.pdm.httpclient", "popular.pdm.jwks", "popular.pdm.tokens",
+            "popular.pdm.redisservers"}
 
 HEAVY = {"threading", "logging", "argparse", "configobj", "subprocess", "tempfile", "concurrent", "asyncio",
          "multiprocessing", "daemon", "setproctitle"}
