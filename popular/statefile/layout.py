@@ -37,6 +37,8 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
       243   B   PDM workers that have a question
       244   B   1: clients are screened, because the pool was full
       248   I   the sequence number again
+      256   I   whether counts of clients are shared with other proxies: the numbers of SharingState
+      260   I   with how many other proxies
     name records   72 octets each; slots and rows refer to them by number; never changed, only added to
         0   8s  class of the object: vserv, backend or server; or pdm, pdmfail or pdmtime, for what is counted of a
                 database module: questions, failures, microseconds
@@ -80,8 +82,8 @@ A writer first makes the second sequence number the coming even one, then the fi
 and makes the first one even.  So a reader that finds the first number even and unchanged after
 reading has a whole record.  In a copy of the file that was made front to back, a record is whole if both
 numbers are equal and even.  Each record has one writer at a time: a child writes its slot and row, the
-master all others and the slots of dead children; all children write health.  Rows, failures and health are read
-without a sequence: each number is whole.
+master all others and the slots of dead children; all children write health, and the process that shares counts writes
+whether it does.  Rows, failures, health and this are read without a sequence: each number is whole.
 A row survives its child: the next one in the slot goes on counting.
 """
 
@@ -100,6 +102,8 @@ CHANGING = struct.Struct("=idIIIIddBBBBB3x")    # after the sequence number
 CHANGING_AT = 192
 CHANGING_SIZE = 60                         # with both sequence numbers
 SLOTS_USED_AT = 212
+SHARING_FIELDS = struct.Struct("=II")
+SHARING_AT = 256
 SESSION_STATE_AT, LOAD_STATE_AT, IS_SCREENING_AT = 240, 241, 244
 
 NAME = struct.Struct("=8s64s")
@@ -231,6 +235,18 @@ class LimitState(IntEnum):
     OK = 0
     WARN = 1
     MAX = 2
+
+
+class SharingState(IntEnum):
+    """Whether counts of clients are shared with other proxies."""
+
+    OFF = 0         # not configured
+    TOGETHER = 1
+    ALONE = 2       # the server does not answer
+    STARTING = 3    # it has not been asked yet
+
+
+SHARING_STATES = {int(state): state.name.lower() for state in SharingState}
 
 
 @dataclass(frozen=True, slots=True)

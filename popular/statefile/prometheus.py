@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from popular.statefile.counters import (
     BACKEND_FAILURES, COUNTED, PDM_FAILURES, PDM_QUESTIONS, PDM_SECONDS, PER_CLASS, UNNAMED, Family)
-from popular.statefile.layout import BACKEND_STATES, FAILED_QUESTIONS, QUESTION_TIME, QUESTIONS, STATES
+from popular.statefile.layout import BACKEND_STATES, FAILED_QUESTIONS, QUESTION_TIME, QUESTIONS, SHARING_STATES, STATES
 from popular.statefile.reader import Head, Health, Row, StateFileView
 from popular.statefile.seqlock import Read
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_OFF, _TOGETHER, *_ = SHARING_STATES.values()
 UNKNOWN_STATE = "unknown"    # state of a slot that was being written at each attempt
 
 
@@ -61,6 +62,11 @@ def _screening(look: StateSnapshot) -> Iterable[Amount]:
     return [("", int(look.head.is_screening))] if look.head.kind.program == "pproxy" else []
 
 
+def _sharing(of: Callable[[Head], float]) -> Callable[[StateSnapshot], Iterable[Amount]]:
+    """Return a function that reports about sharing, if that is configured."""
+    return lambda look: [("", of(look.head))] if look.head.sharing != _OFF else []
+
+
 def _workers(look: StateSnapshot) -> Iterable[Amount]:
     head = look.head
     return [("idle", head.workers - head.workers_busy), ("busy", head.workers_busy)] if head.kind.measures else []
@@ -98,6 +104,10 @@ _GAUGES: tuple[tuple[Family, Callable[[StateSnapshot], Iterable[Amount]]], ...] 
     (_gauge("sessions_limit_state", "How near the sessions are to their limit: 0 well below, 1 near it, 2 at it."),
      _head(lambda head: head.session_state)),
     (_gauge("screening", "Whether clients are screened before they get a child, since the pool was full."), _screening),
+    (_gauge("sharing", "Whether clients are counted together with other proxies: 0 while the server does not answer."),
+     _sharing(lambda head: int(head.sharing == _TOGETHER))),
+    (_gauge("sharing_proxies", "Other proxies that are counted together with this one."),
+     _sharing(lambda head: head.proxies)),
     (_gauge("children_idle", "Children that wait for a connection."), _idle),
     (_gauge("pdm_workers", "PDM workers, by what they do.", "state"), _workers),
     (_gauge("system_load", "The system load when the daemon last looked, if it has a limit for it."),

@@ -17,8 +17,8 @@ from popular.errors import PopularError
 from popular.statefile.layout import (
     BACKEND_STATES, CHANGING, CHANGING_AT, CHANGING_SIZE, COLUMNS, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES, FAILURES_AT,
     FIXED, HEALTH_AT, HEALTH_NUMBERS, HEALTH_SIZE, KINDS, LAYOUT_VERSION, MAGIC, NAME, NAMES, NAMES_AT, OF_CHECKS,
-    OF_LOGINS, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, STATE, SWITCH, BackendState, Layout, SessionState,
-    StateFileKind)
+    OF_LOGINS, ROW_SIZE, SEQUENCE_SIZE, SHARING_FIELDS, SHARING_AT, SHARING_STATES, SLOT, SLOT_SIZE, STATE, SWITCH,
+    BackendState, Layout, SessionState, SharingState, StateFileKind)
 from popular.statefile.seqlock import Read, whole_records
 
 MAX_SLOTS = 1_000_000    # more are not believed
@@ -97,6 +97,8 @@ class Head:
     workers: int
     workers_busy: int
     is_screening: bool
+    sharing: str          # a name of SharingState in lower case
+    proxies: int          # others with which counts are shared
     names: Mapping[int, tuple[str, str]]    # number to class and id
 
 
@@ -186,7 +188,12 @@ class StateFileView:
          workers_busy, is_screening) = CHANGING.unpack_from(octets, SEQUENCE_SIZE)
         return Head(KINDS[magic], slots, device, inode, _text(program), _text(host), pid, _moment(started), generation,
                     min(used, slots), maxsession, _amount(maxload), _amount(load), session_state, load_state,
-                    workers, workers_busy, bool(is_screening), self._read_names(min(names, NAMES)))
+                    workers, workers_busy, bool(is_screening), *self._read_sharing(),
+                    self._read_names(min(names, NAMES)))
+
+    def _read_sharing(self) -> tuple[str, int]:
+        state, proxies = SHARING_FIELDS.unpack(self._read(SHARING_AT, SHARING_FIELDS.size))
+        return SHARING_STATES.get(state, SharingState.OFF.name.lower()), proxies
 
     def _read_names(self, count: int) -> dict[int, tuple[str, str]]:
         octets = self._read(NAMES_AT, count * NAME.size)

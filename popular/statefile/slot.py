@@ -7,7 +7,7 @@ Passwords are never written.
 
 import os
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from mmap import mmap
 
 from popular.addresses import Endpoint
@@ -21,12 +21,15 @@ from popular.statefile.seqlock import Sequenced
 _MAX_LOAD_STATE = int(LimitState.MAX)
 _MAX_KEY = 0xffff_ffff_ffff_ffff
 
+MakeKey = Callable[..., int]    # as `session_key`
+Elsewhere = Callable[[CountedBy, int], int]    # returns how many sessions with a key other proxies have
+
 
 class ChildSlot:
     """What one child reports about itself."""
 
     def __init__(self, memory: mmap, layout: Layout, slot: int, kind: StateFileKind, columns: Mapping[str, int],
-                 names: Mapping[tuple[str, str], int]) -> None:
+                 names: Mapping[tuple[str, str], int], elsewhere: Elsewhere | None = None) -> None:
         """Take the place of `slot`; `columns` are the numbers of counters, `names` those of (class, id)."""
         self.number = slot
         self._memory = memory
@@ -42,6 +45,7 @@ class ChildSlot:
         self._in_column, self._out_column = columns["bytes_in"], columns["bytes_out"]
         self._kind = kind
         self._names = names
+        self._elsewhere = elsewhere
         self._sessions = 0
         self._owner = 0
         self._state = SessionState.IDLE
@@ -139,11 +143,15 @@ class ChildSlot:
         return self._keys[CountedBy.ADDRESS], self._keys[CountedBy.NETWORK]
 
     def sessions_with(self, by: CountedBy, key: int) -> int:
-        """Return how many sessions of all children have `key`.  Other children wrote what is read here."""
+        """Return how many sessions of all children, and of proxies that share their counts with this one, have `key`.
+
+        Others wrote what is read here.
+        """
         [used] = SEQUENCE.unpack_from(self._memory, SLOTS_USED_AT)
         start = self._layout.keys_at + by * self._layout.slots * KEY.size
         keys = self._memory[start:start + min(used, self._layout.slots) * KEY.size]
-        return keys.count(KEY.pack(key))    # one call; parts of two keys are equal by no chance
+        found = keys.count(KEY.pack(key))    # one call; parts of two keys are equal by no chance
+        return found if self._elsewhere is None else found + self._elsewhere(by, key)
 
     def sessions_of_backend(self, backend: str, states: Container[int]) -> int:
         """Return how many sessions of all children have a backend and are in one of these states.

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 
 from popular.statefile.layout import (
     CHANGING, CHANGING_AT, CHANGING_SIZE, ENDED_AT, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES_AT, FIXED, HEALTH_AT,
-    HEALTH_NUMBERS, HEALTH_SIZE, KEY, LOGIN_ROOM, MAGIC, MOVING_AT, NAME, NAMES, NAMES_AT, ROW_SIZE, SEQUENCE_SIZE,
-    SESSION_ROOM, SLOT, SLOT_SIZE, SWITCH, BackendState, CountedBy, Layout, SessionState, StateFileKind)
+    HEALTH_NUMBERS, HEALTH_SIZE, KEY, LOGIN_ROOM, MAGIC, MOVING_AT, NAME, NAMES, NAMES_AT, ROW_SIZE, SEQUENCE,
+    SEQUENCE_SIZE, SESSION_ROOM, SHARING_AT, SHARING_FIELDS, SLOT, SLOT_SIZE, SLOTS_USED_AT, SWITCH, BackendState,
+    CountedBy, Layout, SessionState, SharingState, StateFileKind)
 from popular.statefile.reader import Row, parse_row
 from popular.statefile.seqlock import Sequenced, whole_records
-from popular.statefile.slot import ChildSlot
+from popular.statefile.slot import ChildSlot, Elsewhere
 from popular.version import VERSION
 
 _PATIENCE = 0.005    # seconds that the master waits for a child that lost the processor while writing
@@ -69,6 +70,7 @@ class StateFile:
         self.layout = Layout(slots)
         self.path = path
         self.trouble = ""        # why there is no file, or no room in it
+        self.elsewhere: Elsewhere | None = None    # for slots that are made from now on
         self._room = slots       # slots for which the file system has room
         self._fd = -1
         self._aside = ""         # another name of the file
@@ -92,7 +94,7 @@ class StateFile:
 
     def slot(self, number: int) -> ChildSlot:
         """Return the slot of a child by its number; called in the child."""
-        return ChildSlot(self._memory, self.layout, number, self.kind, self._columns, self._names)
+        return ChildSlot(self._memory, self.layout, number, self.kind, self._columns, self._names, self.elsewhere)
 
     def tell(self, **facts: object) -> None:
         """Change some of the Facts."""
@@ -161,6 +163,22 @@ class StateFile:
         """Return the key of a slot's session."""
         [key] = KEY.unpack_from(self._memory, self.layout.key_at(by, slot))
         return int(key)
+
+    def keys(self, by: CountedBy) -> list[int]:
+        """Return the keys of all sessions that are counted, in no order; also in a helper."""
+        [used] = SEQUENCE.unpack_from(self._memory, SLOTS_USED_AT)
+        octets = self.read(self.layout.key_at(by, 0), min(used, self.layout.slots) * KEY.size)
+        return [key for key in memoryview(octets).cast("Q") if key]
+
+    def tell_sharing(self, state: SharingState, proxies: int = 0) -> None:
+        """Show whether counts are shared, and with how many other proxies; also in a helper."""
+        SHARING_FIELDS.pack_into(self._memory, SHARING_AT, state, proxies)
+
+    @property
+    def sharing(self) -> int:
+        """What was shown last: a SharingState."""
+        state, _ = SHARING_FIELDS.unpack_from(self._memory, SHARING_AT)
+        return int(state)
 
     def count_failure(self, number: int) -> None:
         """Add one to a failure that a child reports, as `ChildSlot.failure` numbers it; other numbers are ignored."""

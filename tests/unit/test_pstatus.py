@@ -176,8 +176,8 @@ def test_json(run: Run, statefile: StateFile) -> None:
     assert code == 0 and out.count("\n") == 1
     found = json.loads(out)
     assert list(found) == [
-        "program", "version", "host", "file", "live", "running", "time", "pid", "started", "generation", "sessions",
-        "load", "idle", "totals", "per", "failures", "backends", "modules", "workers", "others", "replaced", "slots"]
+        *"program version host file live running time pid started generation sessions load idle sharing".split(),
+        *"totals per failures backends modules workers others replaced slots".split()]
     assert (found["program"], found["pid"], found["live"], found["running"]) == ("pproxy", os.getpid(), True, True)
     assert found["sessions"] == {"now": 1, "limit": 50, "state": "OK"}
     assert found["load"] == {"now": 18.5, "limit": 20.0, "state": "WARN"}

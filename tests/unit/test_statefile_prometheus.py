@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 import pytest
 
 from popular.addresses import Endpoint
-from popular.statefile.layout import KINDS, PROXY, SERVER, SessionState, StateFileKind
+from popular.statefile.layout import KINDS, PROXY, SERVER, SessionState, SharingState, StateFileKind
 from popular.statefile.prometheus import FAMILIES, StateSnapshot, exposition
 from popular.statefile.reader import Head
 from popular.statefile.writer import StateFile
@@ -21,6 +21,7 @@ LEFT_OUT = {
     "pid": "changes, and says nothing", "names": "told by the sessions of each", "started": "", "generation": "",
     "version": "", "maxsession": "", "maxlocalload": "", "load": "", "session_state": "", "load_state": "",
     "workers": "", "workers_busy": "", "is_screening": "",
+    "sharing": "", "proxies": "",
 }
 
 MakeStateFile = Callable[[StateFileKind], StateFile]
@@ -60,9 +61,11 @@ def test_every_part_of_the_header_is_told_or_left_out_for_a_reason(make_statefil
     assert set(LEFT_OUT) == {field.name for field in fields(Head)}
     statefile = make_statefile(PROXY)
     statefile.tell(maxlocalload=9.0)
+    statefile.tell_sharing(SharingState.TOGETHER, 1)
     before = look(statefile)
     changes = {"version": "99", "started": 1.0, "generation": 99, "maxsession": 99, "maxlocalload": 99.0, "load": 99.0,
-               "session_state": 2, "load_state": 2, "workers": 9, "workers_busy": 2, "is_screening": True}
+               "session_state": 2, "load_state": 2, "workers": 9, "workers_busy": 2, "is_screening": True,
+               "sharing": "alone", "proxies": 9}
     assert set(changes) == {name for name, why in LEFT_OUT.items() if not why}
     for name, value in changes.items():
         after = replace(before, head=replace(before.head, **{name: value}))    # type: ignore[arg-type]
@@ -170,11 +173,13 @@ def test_pserv(make_statefile: MakeStateFile) -> None:
 
 def test_both_programs_in_one_text(make_statefile: MakeStateFile) -> None:
     statefiles = [make_statefile(PROXY), make_statefile(SERVER)]
+    statefiles[0].tell_sharing(SharingState.TOGETHER, 1)
     for statefile in statefiles:
         statefile.learn((cls, "main") for cls in (*statefile.kind.classes, *statefile.kind.measures))
     found = read(*statefiles)
     assert found.by("sessions_total", "program") == {"pproxy": 0, "pserv": 0}
     assert found.text.count("# TYPE popular_sessions_total counter\n") == 1
+    assert (found.by("sharing", "program"), found.by("sharing_proxies", "program")) == ({"pproxy": 1}, {"pproxy": 1})
     assert found.kinds == {family.name: family.kind for family in FAMILIES if "system_load" not in family.name}
 
 

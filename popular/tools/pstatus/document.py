@@ -20,6 +20,7 @@ def text(snapshot: Snapshot, selection: Selection, rates: Mapping[str, float]) -
         "sessions": {"now": snapshot.busy, "limit": head.maxsession, "state": limit_state(head.session_state)},
         "load": {"now": head.load, "limit": head.maxlocalload, "state": limit_state(head.load_state)},
         "idle": snapshot.idle,
+        **({"sharing": {"state": head.sharing, "proxies": head.proxies}} if snapshot.program == "pproxy" else {}),
         "totals": dict(snapshot.totals),
         "per": {cls: _per_name(snapshot, cls) for cls in head.kind.classes},
         "failures": _failures(snapshot),

@@ -19,6 +19,8 @@ _MAX_TEXT = 40    # characters of one text in a column
 _LABEL = 11
 _RIGHT = frozenset(("slot", "pid", "nth", "age", "since", "idle", "in", "out"))
 
+_WHY_ALONE = {"alone": "does not answer", "starting": "has not been asked yet"}
+
 _LINES = tuple(dict.fromkeys(family.line for family in COUNTED if family.line))
 
 
@@ -38,6 +40,10 @@ def about(snapshot: Snapshot, rates: Mapping[str, float]) -> Iterator[tuple[str,
                   f"{snapshot.idle} idle children, load {head.load:.2f}"
                   + (f" of {head.maxlocalload:g} ({limit_state(head.load_state)})" if head.maxlocalload else "")
                   + (", clients are screened" if head.is_screening else ""))
+    if head.sharing == "together":
+        yield "sharing", f"counted together with {head.proxies} other {'proxy' if head.proxies == 1 else 'proxies'}"
+    elif head.sharing != "off":
+        yield "sharing", f"counted here alone: the server of sharewith {_WHY_ALONE[head.sharing]}"
     if troubled := [*_troubled(snapshot)]:
         yield "trouble", ", ".join(troubled)
     yield "sessions", _outcomes(snapshot, rates)
