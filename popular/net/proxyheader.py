@@ -57,7 +57,7 @@ class ClientOrigin:
 def read_header(octets: bytes) -> tuple[ClientOrigin, int] | None:
     """Return what the header says with which `octets` begin, and its length; None while it is not whole.
 
-    At most MAX_PROXY_HEADER octets are needed.  Raises BadHeader, as soon as it is certain that no good header will come.
+    At most MAX_PROXY_HEADER octets are needed.  Raises BadHeader as soon as it is certain that no good one will come.
     """
     if octets[:len(PROXY_V2)] == PROXY_V2[:len(octets)]:
         return _read_v2(octets)

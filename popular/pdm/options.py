@@ -88,8 +88,11 @@ def secret_rows(name: str, what: str) -> tuple[Setting, Setting]:
 
 
 def secret(values: Values, name: str) -> str:
-    """Return the secret of `secret_rows(name, …)`, empty if neither key was given; raises PdmError as `read_secret`."""
-    direct = values.optional_text(name)
+    """Return the secret of `secret_rows(name, …)`, empty if neither key was given; raises PdmError as `read_secret`.
+
+    A table may have the second of these rows only.
+    """
+    direct = values.optional_text(name) if name in values else None
     if direct is not None:
         return direct
     path = values.optional_text(f"{name}file")

@@ -24,7 +24,6 @@ from popular.pproxy.visit import Visit
 from popular.sasl.mechanism import Credentials
 from popular.statefile.counters import ProxyOutcome
 from popular.statefile.layout import CountedBy
-from popular.statefile.slot import session_key
 
 _LEAVING_SECONDS = 0.5    # for a session that the client has just ended
 _EMPTY_MAILBOX = "0 messages (0 octets)"
@@ -140,7 +139,8 @@ class LoginAttempt:
         self.slot.count("logins")
         self.session.child.has_login = True
         self.slot.call_backend(route.backend.ident)
-        self.mailbox = 0 if route.master else session_key(self.vserv.namespace, route.backend.ident, route.where)
+        self.mailbox = 0 if route.master else self.vserv.limits.key(
+            self.vserv.namespace, route.backend.ident, route.where)
         self.slot.count_by(CountedBy.MAILBOX, self.mailbox)
 
     def tell_accepted(self, exchange: SaslExchange, proof: bytes) -> None:

@@ -11,12 +11,13 @@ from popular.daemon.admin.capa import read_lists
 from popular.daemon.start.starter import main as start
 from popular.daemon.start.trial import why_not
 from popular.daemon.tls import OFF, try_certificates
-from popular.errors import Findings, Mistake, PdmError, StartError
+from popular.errors import ConfigError, Findings, Mistake, PdmError, StartError
 from popular.net.listen import resolve
 from popular.pdm.api import CHALLENGES, PROVEN
 from popular.pdm.chain import Chain
 from popular.pdm.runner import reason
 from popular.pdm.timelimit import TimeUp, limited
+from popular.pproxy.limits.configured import shared_values
 from popular.pproxy.modules.configured import configured_module
 from popular.pproxy.offer import DEFAULT_MECHANISMS, MECHANISMS
 from popular.pproxy.policy.configured import policies_of
@@ -48,6 +49,8 @@ def attempt(config: Config, findings: Findings, deep: bool) -> None:
     if why := sound(lambda: why_not_recorded(config), ""):
         findings.faults.append(Mistake(place("pproxy", "smtpafterpopfile"), why))
     findings.faults += gather(partial(why_no_policy, terms) for terms in set(policies_of(config).values()))
+    if why := sound(lambda: why_not_shared(config), ""):
+        findings.faults.append(Mistake(place("pproxy", "sharewith"), why))
     findings.faults += gather(partial(shut_out, item) for item in config.items("vserv"))
     findings.warnings += gather(partial(not_offered, item, config) for item in config.items("vserv"))
     for cls in ("backend", "pdm"):
@@ -107,6 +110,21 @@ def why_not_recorded(config: Config) -> str:
     is_told = not os.path.isdir(folder)    # by the check, as a mistake
     why = why_not(needed, os.R_OK | os.W_OK) if records_clients(config) and not is_told else ""
     return f"{needed}: user {own_rights().user!r} cannot write to it: {why}" if why else ""
+
+
+def why_not_shared(config: Config) -> str:
+    """Return why counts cannot be shared, whether the server answers or not; empty: they can be, or need not be."""
+    try:
+        values = shared_values(config.variables)
+        if values is not None:
+            from popular.pproxy.limits.exchange import ProxyExchange    # here, as most do not need it
+
+            ProxyExchange(values).open()
+    except PdmError as why:
+        return str(why)
+    except ConfigError:    # which `check` reports
+        pass
+    return ""
 
 
 def why_not_asked(item: Item, config: Config) -> str:

@@ -75,6 +75,13 @@ SMTP_NOT_RECORDED = Message(
     "The database of SMTP after POP could not be made (then client is empty), or a client that logged in could not be "
     "added to it, and mail from them may be refused until their next login.  Check the disk, the permissions of the "
     "folder, and which process keeps the database locked.  Logged at most once a minute.")
+SHARING_LOST = Message(
+    0x0252, ADM, "sharing_lost", "why",
+    "The server of `sharewith` has not answered for some seconds, or the process that asks it has died.  Until "
+    "`sharing` follows, this proxy counts its own clients only.  Repair what `why` names.")
+SHARING = Message(
+    0x0253, INF, "sharing", "server",
+    "The server of `sharewith` answers: clients are counted together with those of the other proxies.  Nothing to do.")
 POLICY_FAILED = Message(
     0x0254, ADM, "policy_failed", "url why",
     "The policy server was not heard, or not understood: logins go on without it, or are not reported to it.  Logged "

@@ -3,7 +3,7 @@
 Read by the starter (INI file, options, documents) and by the master (`show`, `set`).
 """
 
-from popular.config.kinds import Bool, Dir, File, Id, Int, Off, Time
+from popular.config.kinds import MAX_TEXT, Bool, Dir, File, Id, Int, Off, String, Time
 from popular.config.netkinds import NetworkList, Prefixes
 from popular.config.setting import Schema, Setting
 from popular.daemon.settings import CONFINEMENT_ROWS, METRICS_ROWS, POOL_ROWS, SESSIONLIMIT, process_rows
@@ -60,6 +60,9 @@ _CLIENT_ROWS = (
             "a database.  A user who has logged in from the address before is judged only by failures for their own "
             "name.  If a network or a user has ten times as many, the limit of each address is one.  0 is no limit."),
     Setting("failuretime", Time(1, 86400), 60.0, "Time after which one failed login is forgotten."),
+    Setting("sharewith", String(MAX_TEXT), None,
+            "Server with which several proxies count clients together, Redis or Valkey, as words KEY=VALUE; see "
+            "Several proxies. A change takes effect at a start or an upgrade.", readonly=True, at_start=True),
     Setting("denyfile", File(), None,
             "File of networks that may not connect, in addition to `deny`: separated by blanks, commas or line ends; # "
             "begins a comment.  Read at the start, by reload and with each other change.", root_only=True),

@@ -4,7 +4,7 @@ Read by the starter and run in the master; lean, because every child has what is
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -30,7 +30,7 @@ from popular.pdm.runner import Asked
 from popular.pdm.secrets import DRIVERS
 from popular.pproxy.commands import commands
 from popular.pproxy.limits.clients import AreTooMany, ClientCounts, count_in, keys_counted
-from popular.pproxy.limits.configured import denied_by_file
+from popular.pproxy.limits.configured import denied_by_file, shared_values
 from popular.pproxy.limits.guesses import LoginGuard
 from popular.pproxy.login import LoginAttempt
 from popular.pproxy.messages import CLIENT_LIMITED, SHUTDOWN_PROXY
@@ -52,6 +52,7 @@ from popular.unix.walls import Policy
 
 if TYPE_CHECKING:
     from popular.daemon.master.loop import Master
+    from popular.pproxy.limits.shared import Sharing
     from popular.pproxy.modules.worker import WorkerJob
     from popular.pproxy.policy.hook import PolicyHook
     from popular.pproxy.recorder import Recorder
@@ -163,16 +164,17 @@ class ProxyJob(AcceptJob):
 
     def __init__(self, proxy: _Proxy, maxuse: int, tls: Mapping[str, Tls] = MappingProxyType({}),
                  workers: "WorkerJob | None" = None, door: Door | None = None,
-                 policy: Policy = Policy()) -> None:
+                 policy: Policy = Policy(), sharing: "Sharing | None" = None) -> None:
         """Take what all children share, the TLS of virtual servers, and the work of PDM workers if there are any.
 
-        Screened clients come by `door`; without it, all clients are admitted.
+        Screened clients come by `door`; without it, all clients are admitted.  `sharing`: with other proxies.
         """
         super().__init__(maxuse, proxy.serve, tls, Admission(proxy.admit, proxy.count, door) if door else None)
         self.proxy = proxy
         self.recorder = proxy.recorder
         self.workers = workers
         self.policy = policy
+        self.sharing = sharing
 
     @property
     def reads_files(self) -> bool:
@@ -195,16 +197,16 @@ def check(config: Config) -> list[Mistake]:
         partial(pool_mistakes, config),
         partial(_variable_mistakes, config),
         partial(policy_mistakes, config),
-        partial(_file_mistakes, config),
+        *(partial(_limit_mistakes, config, read) for read in (denied_by_file, shared_values)),
         *(partial(_backend_mistakes, item, config) for item in config.items("backend")),
         *(partial(unusable, item, config) for cls in ("vserv", "backend") for item in config.items(cls)),
         *(partial(_module_mistakes, item, config) for item in config.items("pdm")),
     ])
 
 
-def _file_mistakes(config: Config) -> Sequence[Mistake]:
+def _limit_mistakes(config: Config, read: Callable[[Values], object]) -> Sequence[Mistake]:
     try:
-        denied_by_file(config.variables)
+        read(config.variables)
     except ConfigError as why:
         return why.mistakes
     return []
@@ -309,7 +311,8 @@ def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     tls = load_tls("vserv", config.items("vserv"), tls_of(former), log)
     note_ending(tls, log)
     known = former if isinstance(former, ProxyJob) and former.admission is not None else None
-    clients = known.proxy.clients if known else ClientCounts()
+    sharing = known.sharing if known else find_sharing(config)
+    clients = known.proxy.clients if known else sharing.counts() if sharing else ClientCounts()
     proxy = _Proxy(proxy_config(config, tls, chain.mechanisms), chain, log, find_recorder(config, log, former), clients,
                    hooks)
     door = known.admission.door if known and known.admission else Door()
@@ -318,7 +321,7 @@ def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
         folders.add(os.path.dirname(config.variables.text("smtpafterpopfile")))
     return ProxyJob(proxy, config.variables.integer("maxuse"), tls, workers, door,
                     Policy(writable=tuple(sorted(folders)), keeps_databases=bool(folders),
-                           processes=most_processes(config.variables.integer("maxsession"))))
+                           processes=most_processes(config.variables.integer("maxsession"))), sharing)
 
 
 def policy(config: Config, job: Job) -> Policy:
@@ -327,12 +330,17 @@ def policy(config: Config, job: Job) -> Policy:
 
 
 def _helpers(master: "Master", inheritance: Inheritance) -> Sequence[HelperPool]:
-    """Return what keeps the PDM workers, and the process that screens clients."""
+    """Return what keeps the PDM workers, the process that screens clients, and that which shares their counts."""
     job = _present_job(master)
     assert job.admission is not None and job.proxy.clients is not None
+    keepers: list[HelperPool] = []
+    if job.sharing is not None:
+        from popular.pproxy.limits.sharekeeper import ShareKeeper    # here, because only this configuration needs it
+
+        keepers.append(ShareKeeper(master, inheritance, job.sharing))
     return (WorkerKeeper(master, inheritance, lambda: _present_job(master).workers),
             ScreenKeeper(master, inheritance, job.admission.door, lambda reports: _terms(_present_job(master), reports),
-                         job.proxy.clients.stalled))
+                         job.proxy.clients.stalled), *keepers)
 
 
 def _present_job(master: "Master") -> ProxyJob:
@@ -345,6 +353,19 @@ def _terms(job: ProxyJob, reports: Reports) -> Terms:
     proxy = job.proxy
     assert proxy.clients is not None
     return screen_terms(proxy.config, proxy.clients, job.mute, reports, proxy.log, proxy.objection)
+
+
+def find_sharing(config: Config) -> "Sharing | None":
+    """Return what is shared with other proxies, None if nothing is; raises ConfigError and OSError.
+
+    It is made once, at the start: what children share among themselves is then for all of them.
+    """
+    values = shared_values(config.variables)
+    if values is None:
+        return None
+    from popular.pproxy.limits.shared import Sharing    # here, because without it every fork would copy it
+
+    return Sharing(config.variables.text("sharewith"), values)
 
 
 def records_clients(config: Config) -> bool:

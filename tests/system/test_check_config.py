@@ -14,6 +14,7 @@ import pytest
 
 from tests.harness.certificates import Authority
 from tests.harness.daemon import ROOT, ini_text
+from tests.harness.needs import need_module
 from tests.harness.system import is_alive, wait_for
 from tests.system.test_start import library_is_open
 
@@ -362,6 +363,16 @@ def test_stderr_without_foreground_is_told_by_the_check_too(folder: Path) -> Non
     texts = settings(folder, logto="stderr")
     assert check(folder, texts) == (78, ["[pproxy] logto: logto = stderr needs --foreground"])
     assert check(folder, texts, "--foreground") == (0, [])
+
+
+def test_what_a_proxy_needs_to_share_with_others(folder: Path) -> None:
+    """The server need not answer, but the file with the password must be there."""
+    need_module("redis")
+    assert check(folder, settings(folder, sharewith=f"servers=127.0.0.1:1 passwordfile={folder}/none")) == (
+        78, [f"[pproxy] sharewith: {folder}/none: No such file or directory"])
+    assert check(folder, settings(folder, sharewith="server=127.0.0.1:1")) == (
+        78, ["[pproxy] sharewith: unknown key 'server'; did you mean 'servers'?"])
+    assert check(folder, settings(folder, sharewith="servers=127.0.0.1:1"))[0] == 0
 
 
 def test_a_folder_for_smtp_after_pop_that_is_missing_is_told_once(folder: Path) -> None:

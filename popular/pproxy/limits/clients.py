@@ -11,12 +11,12 @@ from popular.networks import Networks, ClientAddress, PrefixLengths
 from popular.pproxy.limits.guesses import Guesses, LoginGuard
 from popular.pproxy.limits.levels import Levels
 from popular.statefile.layout import CountedBy
-from popular.statefile.slot import ChildSlot, session_key
+from popular.statefile.slot import ChildSlot, Elsewhere, MakeKey, session_key
 
 STALL_SECONDS = 600.0    # for which a network counts as one that stalls
+RATE_KEYS = 1 << 16      # about how many addresses and networks are remembered
 
 _MINUTE = 60.0
-_RATE_KEYS = 1 << 16
 
 # Why a connection is refused: the ends of counters' names, and the words of the log.
 DENIED, GUESSES, ADDRESS_RATE, NETWORK_RATE, ADDRESS, NETWORK = (
@@ -43,11 +43,12 @@ class ClientLimits:
     maxfailures: int = 0
     failuretime: float = 60.0            # seconds
     usersessions: int = 0
+    key: MakeKey = session_key           # makes the keys by which all of this is counted
 
     def keys(self, origin: ClientAddress) -> tuple[int, int]:
         """Return the keys of the address and of the network of a client."""
-        return (session_key("address", *self.addressprefix.key(origin)),
-                session_key("network", *self.networkprefix.key(origin)))
+        return (self.key("address", *self.addressprefix.key(origin)),
+                self.key("network", *self.networkprefix.key(origin)))
 
     def is_denied(self, origin: ClientAddress) -> bool:
         """Tell whether the lists refuse a client."""
@@ -57,11 +58,13 @@ class ClientLimits:
 class ClientCounts:
     """What is remembered of all clients, in memory that the children share."""
 
-    def __init__(self) -> None:
-        """Make the memory; raises OSError."""
-        self._guesses = Guesses()
-        self._rates = Levels(_RATE_KEYS)
-        self._stalls = Levels(_RATE_KEYS)
+    def __init__(self, rates: Levels | None = None, guesses: Guesses | None = None,
+                 elsewhere: Elsewhere | None = None) -> None:
+        """Take the memory, or make some; raises OSError.  `elsewhere`: open sessions of other proxies, if known."""
+        self._guesses = guesses or Guesses()
+        self._rates = rates or Levels(RATE_KEYS)
+        self._stalls = Levels(RATE_KEYS)
+        self._elsewhere = elsewhere
 
     def objection(self, limits: ClientLimits, host: str, are_too_many: AreTooMany) -> str:
         """Return why a connection from `host` is refused; empty: it is served.
@@ -87,7 +90,7 @@ class ClientCounts:
         """Return what judges the logins of a client with these keys; None: they have no limit."""
         if not limits.maxfailures or not address:
             return None
-        return LoginGuard(self._guesses, address, network, limits.maxfailures, limits.failuretime)
+        return LoginGuard(self._guesses, address, network, limits.maxfailures, limits.failuretime, limits.key)
 
     def forgive(self, limits: ClientLimits, keys: tuple[int, int], names: Iterable[tuple[str, str]]) -> None:
         """Forget the failed logins of an address and its network (0: of none), and of users with their namespaces."""
@@ -100,6 +103,13 @@ class ClientCounts:
         address, network = (self._rates.level(key, _MINUTE / most) if most else 0.0
                             for key, most in zip(keys, (limits.addressrate, limits.networkrate)))
         return address, network
+
+    def sessions_elsewhere(self, keys: tuple[int, int]) -> tuple[int, int]:
+        """Return how many sessions of an address and of a network other proxies have, as far as that is known."""
+        if self._elsewhere is None:
+            return 0, 0
+        address, network = keys
+        return self._elsewhere(CountedBy.ADDRESS, address), self._elsewhere(CountedBy.NETWORK, network)
 
     def stalled(self, network: int) -> None:
         """Note that a client of a network was given a child and did not log in until others needed it."""

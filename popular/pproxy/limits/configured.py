@@ -9,6 +9,7 @@ from popular.config.store import Values
 from popular.errors import ConfigError, Mistake
 from popular.networks import Networks, file_words
 from popular.pproxy.limits.clients import ClientLimits
+from popular.statefile.slot import MakeKey, session_key
 
 _LEAST_OF_ADDRESS, _PART_OF_ADDRESS = 10, 10    # of maxsession, where nothing is set
 _LEAST_OF_NETWORK, _PART_OF_NETWORK = 20, 4
@@ -22,12 +23,16 @@ def client_limits(values: Values) -> ClientLimits:
     Raises ConfigError for a `denyfile` that cannot be read.
     """
     maxsession = values.integer("maxsession")
+    key: MakeKey = session_key
+    if values.get("sharewith") is not None:
+        from popular.pproxy.limits.shared import common_key as key    # here, as nobody else shall pay for it
     return ClientLimits(
         allow=cast(Networks, values["allow"] or Networks()),
         deny=cast(Networks, values["deny"] or Networks()),
         denied_by_file=denied_by_file(values),
         addresssessions=_of_pool(values["addresssessions"], maxsession, _LEAST_OF_ADDRESS, _PART_OF_ADDRESS),
         networksessions=_of_pool(values["networksessions"], maxsession, _LEAST_OF_NETWORK, _PART_OF_NETWORK),
+        key=key,
         **cast(dict[str, Any], {name: values[name] for name in _PLAIN}))
 
 
@@ -49,6 +54,19 @@ def _read(path: str, *status: int) -> Networks:
     """Return the networks in a file; remembered as long as its `status` is the same."""
     with open(path, encoding="ascii", errors="replace") as file:
         return Networks.read(file_words(file), path)
+
+
+def shared_values(values: Values) -> Values | None:
+    """Return what `sharewith` says, by name; None: nothing is shared.  Raises ConfigError."""
+    text = values.optional_text("sharewith")
+    if text is None:
+        return None
+    from popular.pproxy.limits.shared import read_options    # here, as above
+
+    try:
+        return read_options(text)
+    except ValueError as why:
+        raise ConfigError([Mistake(place("pproxy", "sharewith"), str(why))]) from why
 
 
 def _of_pool(value: object, maxsession: int, least: int, part: int) -> int:

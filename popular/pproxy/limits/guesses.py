@@ -6,29 +6,30 @@ only one, so nobody is locked out by failures of others.  A user who has logged 
 only by failures for their own name there, so whoever guesses at the same address does not lock them out either.
 Nothing here depends on whether a user exists.
 
-Everything is forgotten at the daemon's end and in an upgrade.  Raises nothing.
+Everything is forgotten at the daemon's end and in an upgrade, but for what other proxies tell (events.py).  Raises
+nothing.
 """
 
 from dataclasses import dataclass
 
 from popular.pproxy.limits.levels import Levels
-from popular.statefile.slot import session_key
+from popular.statefile.slot import MakeKey, session_key
 
 CROWD = 10    # times maxfailures: failures of a network or user that are very many
+FAILURE_KEYS = 1 << 16    # about how many are remembered
+KNOWN_KEYS = 1 << 18
 
 _KNOWN_SECONDS = 90 * 86_400.0    # for which a login is remembered
 _RECENT = 0.99                    # the level of what was noted within the last day: it is not noted again
-_FAILURE_KEYS = 1 << 16
-_KNOWN_KEYS = 1 << 18
 
 
 class Guesses:
     """Failed logins, and from where users have logged in, in memory that all children share."""
 
-    def __init__(self) -> None:
-        """Make the memory; raises OSError."""
-        self.failures = Levels(_FAILURE_KEYS)
-        self.known = Levels(_KNOWN_KEYS)
+    def __init__(self, failures: Levels | None = None, known: Levels | None = None) -> None:
+        """Take the memory, or make some; raises OSError."""
+        self.failures = failures or Levels(FAILURE_KEYS)
+        self.known = known or Levels(KNOWN_KEYS)
 
     def is_hopeless(self, address: int, most: int, seconds: float) -> bool:
         """Tell whether an address has no try left, and nobody has ever logged in from it."""
@@ -52,11 +53,16 @@ class GuessLevels:
 class LoginGuard:
     """Judges the logins of one client."""
 
-    def __init__(self, guesses: Guesses, address: int, network: int, most: int, seconds: float) -> None:
-        """Take the keys of the client, and the limit: `most` failures, of which one is forgotten in `seconds`."""
+    def __init__(self, guesses: Guesses, address: int, network: int, most: int, seconds: float,
+                 key: MakeKey = session_key) -> None:
+        """Take the keys of the client, and the limit: `most` failures, of which one is forgotten in `seconds`.
+
+        `key` makes more keys.
+        """
         self._guesses = guesses
         self._address, self._network = address, network
         self._most, self._seconds = most, seconds
+        self._key = key
         self._who = ("", "")       # namespace and user
         self._pair = 0             # the key of this user at this address
         self._is_recent = False    # they have logged in from it within the last day
@@ -64,7 +70,7 @@ class LoginGuard:
     def may_try(self, namespace: str, user: str) -> bool:
         """Tell whether a password of `user` may be checked; what follows is about this user."""
         self._who = namespace, user
-        self._pair = session_key("pair", self._address, namespace, user)
+        self._pair = self._key("pair", self._address, namespace, user)
         known = self._guesses.known.level(self._pair, _KNOWN_SECONDS)
         self._is_recent = known > _RECENT
         if known:
@@ -100,7 +106,7 @@ class LoginGuard:
 
     @property
     def _user(self) -> int:
-        return session_key("user", *self._who)
+        return self._key("user", *self._who)
 
     def _level(self, key: int) -> float:
         return self._guesses.failures.level(key, self._seconds)

@@ -37,6 +37,7 @@ def _words(counts: ClientCounts, limits: ClientLimits, host: str, others: Sequen
     guesses = guard.levels(namespace, user) if guard is not None else GuessLevels()
     sessions = [sum(key == wanted for key in found) for wanted, found in zip(
         keys, zip(*(keys_counted(limits, other) for other in others)))] or [0, 0]
+    sessions = [here + there for here, there in zip(sessions, counts.sessions_elsewhere(keys))]
     new = counts.connections(limits, keys)
     numbers = (
         (GUESSES, guesses.address, limits.maxfailures),

@@ -48,6 +48,18 @@ class Levels:
         _ENTRY.pack_into(self._memory, at, key, zero_at)
         return True
 
+    def _rise_ago(self, key: int, seconds: float, most: float, age: float) -> None:
+        """Add one to the level that `key` had `age` seconds ago, but not beyond `most`; it never gets lower.
+
+        What was zero again before now is kept, too, since more of this age may follow.
+        """
+        at, zero_at = self._find(key)
+        then = time.monotonic() - age
+        risen = then + min(max(0.0, zero_at - then) / seconds + 1, most) * seconds
+        _, lowest = _ENTRY.unpack_from(self._memory, at)    # perhaps of another key
+        if risen > lowest:
+            _ENTRY.pack_into(self._memory, at, key, risen)
+
     def forget(self, key: int) -> None:
         """Set the level of `key` to zero."""
         at, zero_at = self._find(key)
