@@ -116,6 +116,12 @@ def nursery(request: pytest.FixtureRequest) -> Iterator[None]:
     Daemon.nursery = None
 
 
+@pytest.fixture
+def by_exec(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the daemons of a test started by exec: it asks what a fresh interpreter holds."""
+    monkeypatch.setattr(Daemon, "nursery", None)
+
+
 @pytest.fixture(autouse=True)
 def _no_leaks() -> Iterator[None]:
     """Fail a test that leaves children, threads or descriptors behind."""

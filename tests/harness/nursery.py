@@ -1,11 +1,9 @@
-"""Daemons start as forks of a process that has imported their starters: imports are half of what a start costs.
+"""Programs start as forks of processes that have imported them: imports are most of what a start costs.
 
-    python -m tests.harness.nursery FD      a Nursery's process; FD is its end of the line
-
-A fork does what `bin/PROGRAM` does from there on, so it becomes the master by exec as always, and is the child of the
-test process, by way of a process in between that ends at once.  Tests whose own circumstances differ from those in
-which the process was started (a network of their own, other limits or rights) start programs as anybody else does.
-`--long` has no nursery: then all tests do.
+What is started does what `bin/PROGRAM` does from there on (tests.harness.cradle), and is the child of the test process,
+by way of a process in between that ends at once.  Tests whose own circumstances differ from those in which the nursery
+was started (a network of their own, other limits or rights) start programs as anybody else does.  `--long` has no
+nursery: then all tests do.
 """
 
 import json
@@ -14,21 +12,16 @@ import select
 import socket
 import subprocess
 import sys
-import time
-import traceback
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
 
-from tests.harness.system import die_with_parent
+from tests.harness import cradle
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = ("pproxy", "pserv", "pcheckd", "ringd")
 
-_ROOM = 1 << 17    # octets of a request
 _NAMESPACES = ("net", "mnt", "pid", "user")
 _STATUS = ("Uid", "Gid", "Groups", "Umask", "SigBlk", "SigIgn", "CapEff", "NoNewPrivs")
+_PADDING = {"PADDING": "." * 1000}    # which is overwritten by titles of processes
 
 
 class Born:
@@ -78,9 +71,11 @@ class Nursery:
     def __init__(self) -> None:
         """Start it."""
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        path = json.dumps([str(ROOT), *(each for each in sys.path if os.path.isabs(each) and each != str(ROOT))])
         with theirs:
-            self._process = subprocess.Popen([sys.executable, "-m", "tests.harness.nursery", str(theirs.fileno())],
-                                             pass_fds=[theirs.fileno()], cwd=ROOT, stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", cradle.__file__, str(theirs.fileno()), sys.prefix, path],
+                pass_fds=[theirs.fileno()], cwd=ROOT, stdin=subprocess.DEVNULL, env={**os.environ, **_PADDING})
         self._circumstances = _circumstances()
 
     @property
@@ -93,10 +88,14 @@ class Nursery:
         return self._circumstances == _circumstances()
 
     def bear(self, program: str, arguments: Sequence[str], ready_fd: int, errors: int) -> Born:
-        """Start a program, with `--ready-fd` in addition to its arguments, and both outputs to `errors`."""
+        """Start a daemon, with `--ready-fd` in addition to its arguments, and both outputs to `errors`."""
+        with open(os.devnull, "rb") as null:
+            return self._start(program, arguments, "/", (null.fileno(), errors, errors, ready_fd))
+
+    def _start(self, program: str, arguments: Sequence[str], folder: str, fds: Sequence[int]) -> Born:
         request = {"program": program, "arguments": list(arguments), "environment": dict(os.environ),
-                   "parent": os.getpid()}
-        socket.send_fds(self._line, [json.dumps(request).encode()], [ready_fd, errors])
+                   "folder": folder, "parent": os.getpid()}
+        socket.send_fds(self._line, [json.dumps(request).encode()], fds)
         return Born(int(self._line.recv(64)))
 
     def close(self) -> None:
@@ -110,62 +109,3 @@ def _circumstances() -> tuple[object, ...]:
     status = dict(line.partition(":")[::2] for line in Path("/proc/self/status").read_text().splitlines())
     return (*(os.readlink(f"/proc/self/ns/{name}") for name in _NAMESPACES), *(status.get(name) for name in _STATUS),
             Path("/proc/self/limits").read_text(), os.nice(0), os.readlink("/proc/self/root"))
-
-
-def serve(line: socket.socket) -> None:
-    """Start programs until the other end is closed."""
-    for program in PROGRAMS:
-        import_module(f"popular.{program}.main")
-    sys.path[0] = str(ROOT / "bin")    # as for a program there
-    while True:
-        request, fds, _, _ = socket.recv_fds(line, _ROOM, 2)
-        if not request:
-            return
-        between = os.fork()
-        if between == 0:
-            _bear(line, json.loads(request), *fds)
-        for fd in fds:
-            os.close(fd)
-        os.waitpid(between, 0)
-
-
-def _bear(line: socket.socket, request: dict[str, object], ready_fd: int, errors: int) -> NoReturn:
-    """In between: fork the program, tell its pid, and end, so that it becomes a child of the test process."""
-    pid = os.fork()
-    if pid:
-        line.send(str(pid).encode())
-        os._exit(0)
-    code = 1
-    try:
-        code = _run(request, ready_fd, errors)
-    except SystemExit as why:
-        code = why.code if isinstance(why.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def _run(request: dict[str, object], ready_fd: int, errors: int) -> int:
-    """Be the program."""
-    while os.getppid() != request["parent"]:    # soon
-        time.sleep(0.0002)
-    die_with_parent()
-    os.dup2(errors, 1)
-    os.dup2(errors, 2)
-    os.set_inheritable(ready_fd, True)
-    os.chdir("/")
-    environment, arguments = request["environment"], request["arguments"]
-    assert isinstance(environment, dict) and isinstance(arguments, list)
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.argv = [str(ROOT / "bin" / str(request["program"])), "--ready-fd", str(ready_fd), *arguments]
-    code: int = import_module(f"popular.{request['program']}.main").main()
-    return code
-
-
-if __name__ == "__main__":
-    with socket.socket(fileno=int(sys.argv[1])) as ours:
-        serve(ours)

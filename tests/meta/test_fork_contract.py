@@ -11,6 +11,9 @@ from tests.harness.system import descriptors_of, wait_for
 from tests.harness.toyclient import Client, start_toy
 
 
+pytestmark = pytest.mark.usefixtures("by_exec")
+
+
 @pytest.fixture
 def toy(start):
     """A toy whose first children wait for connections."""

@@ -9,7 +9,7 @@ HEAVY = {"threading", "logging", "argparse", "configobj", "subprocess", "tempfil
 
 
 @pytest.fixture
-def modules(start):
+def modules(by_exec, start):
     """What a child has loaded, in its first session and in its second."""
     toy = start_toy(start, minspare=1, maxspare=1, maxsession=1, maxuse=2)
     answers = []

@@ -272,6 +272,7 @@ def test_a_child_cannot_cut_off_the_workers_for_good(workers: StartWorkers, tmp_
     assert len(proxy.log_lines("pdm_channel_broken")) == 1 and status(proxy)["totals"]["workers_died"] == 0
 
 
+@pytest.mark.usefixtures("by_exec")
 def test_a_proxy_without_such_modules_does_not_pay_for_workers(proxy: StartProxy) -> None:
     daemon = proxy(store(Endpoint("127.0.0.1", 1)))
     assert "_blake2" not in Path(f"/proc/{daemon.pid}/maps").read_text()

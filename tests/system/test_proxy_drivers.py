@@ -34,6 +34,8 @@ HASHES = {
 LIBRARIES = ("libcrypt", "_bcrypt", "_ffi", "_cffi_backend", "libcrypto", "_hashlib")    # all that are meant
 RECORD = struct.Struct("=iB")
 
+pytestmark = pytest.mark.usefixtures("by_exec")
+
 
 @pytest.fixture(params=[1, 1000], ids=["a child for each session", "children that stay"])
 def proxy(start: Callable[..., Daemon], rundir: Path, request: pytest.FixtureRequest) -> Iterator[Daemon]:

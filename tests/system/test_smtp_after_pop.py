@@ -135,6 +135,7 @@ def test_the_switch_is_of_each_virtual_server_and_is_obeyed_at_once(proxy: Start
     assert records(file)["127.0.0.14"] >= time.time() + 3590
 
 
+@pytest.mark.usefixtures("by_exec")
 def test_nothing_is_loaded_when_it_is_off(proxy: StartProxy, recording: Daemon) -> None:
     other = proxy(store(NOWHERE), name="other")
 

@@ -166,6 +166,7 @@ def open_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.mark.usefixtures("by_exec")
 def test_no_tls_no_code_of_it(start: Start, rundir: Path) -> None:
     daemon = start_proxy(start, rundir, store(NOWHERE))
     assert "_ssl" not in Path(f"/proc/{daemon.pid}/maps").read_text()
