@@ -1,6 +1,6 @@
 """The process of a nursery (tests.harness.nursery): programs start as forks of processes that have imported them.
 
-    python -I -S cradle.py FD PREFIX PATH      FD: the nursery's end of the line; PATH: sys.path as JSON
+    python -I -S cradle.py FD PREFIX ENCODING ERRORS PATH...    FD: the end of a line to the nursery; PATH: sys.path
 
 Each program that is asked for gets such a process, its room.  What a room forks does what `bin/PROGRAM` does.
 The room of a daemon imports what the master imports, and only then the starter.  Where a starter becomes the master by
@@ -91,13 +91,12 @@ def _be_room(line: socket.socket, door: socket.socket, program: str) -> None:
 
 def _bear(line: socket.socket, request: dict[str, Any], fds: Sequence[int], lean: frozenset[str],
           main: Callable[[], int], die_with_parent: Callable[[], None]) -> NoReturn:
-    """In between: fork the program, tell its pid, and end, so that it becomes a child of the test process."""
-    pid = os.fork()
-    if pid:
-        line.send(str(pid).encode())
+    """In between: fork the program and end, so that it becomes a child of the test process, which it then tells."""
+    if os.fork():
         os._exit(0)
     while os.getppid() != request["parent"]:    # soon
         time.sleep(0.0002)
+    line.send(str(os.getpid()).encode())
     die_with_parent()
     arguments = request["arguments"]
     for number, fd in enumerate(fds[:3]):
@@ -162,14 +161,14 @@ def _set_environment(environment: dict[str, str]) -> None:
 
 def _open_streams() -> None:
     """Let the standard streams be what a fresh interpreter would make of the descriptors."""
-    for name, mode, errors in (("stdin", "r", ""), ("stdout", "w", ""), ("stderr", "w", "backslashreplace")):
-        former = getattr(sys, name)
-        setattr(sys, name, open(("stdin", "stdout", "stderr").index(name), mode, encoding=former.encoding,
-                                errors=errors or former.errors, buffering=1 if errors else -1, closefd=False))
+    _, _, encoding, errors = sys.argv[1:5]
+    sys.stdin = open(0, encoding=encoding, errors=errors, closefd=False)
+    sys.stdout = open(1, "w", encoding=encoding, errors=errors, closefd=False)
+    sys.stderr = open(2, "w", buffering=1, encoding=encoding, errors="backslashreplace", closefd=False)
 
 
 if __name__ == "__main__":
-    sys.prefix, sys.path[:] = sys.argv[2], json.loads(sys.argv[3])
+    sys.prefix, sys.path[:] = sys.argv[2], sys.argv[5:]
     if set_title := importlib.import_module("popular.unix.title").load_setproctitle():
         set_title("nursery")    # finds its room while the environment is still where the kernel put it
     with socket.socket(fileno=int(sys.argv[1])) as ours:

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.harness import cradle
@@ -71,11 +72,14 @@ class Nursery:
     def __init__(self) -> None:
         """Start it."""
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        path = json.dumps([str(ROOT), *(each for each in sys.path if os.path.isabs(each) and each != str(ROOT))])
+        path = [str(ROOT), *(each for each in sys.path if os.path.isabs(each) and each != str(ROOT))]
+        stream = sys.__stdin__ or sys.__stdout__    # those from before pytest
+        assert stream is not None and stream.errors is not None
+        words = [str(theirs.fileno()), sys.prefix, stream.encoding, stream.errors, *path]
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", cradle.__file__, str(theirs.fileno()), sys.prefix, path],
-                pass_fds=[theirs.fileno()], cwd=ROOT, stdin=subprocess.DEVNULL, env={**os.environ, **_PADDING})
+            self._process = subprocess.Popen([sys.executable, "-I", "-S", cradle.__file__, *words],
+                                             pass_fds=[theirs.fileno()], cwd=ROOT, stdin=subprocess.DEVNULL,
+                                             env={**os.environ, **_PADDING})
         self._circumstances = _circumstances()
 
     @property
@@ -92,6 +96,22 @@ class Nursery:
         with open(os.devnull, "rb") as null:
             return self._start(program, arguments, "/", (null.fileno(), errors, errors, ready_fd))
 
+    def run(self, program: str, arguments: Sequence[str], stdin: bytes, folder: str,
+            seconds: float) -> "subprocess.CompletedProcess[bytes]":
+        """Run a program to its end; raises subprocess.TimeoutExpired."""
+        with ExitStack() as files:
+            streams = [files.enter_context(open(os.memfd_create(name), "w+b")) for name in ("in", "out", "errors")]
+            streams[0].write(stdin)
+            streams[0].seek(0)
+            born = self._start(program, arguments, folder, [stream.fileno() for stream in streams])
+            try:
+                code = born.wait(seconds)
+            finally:
+                born.kill()
+            for stream in streams[1:]:
+                stream.seek(0)
+            return subprocess.CompletedProcess([program, *arguments], code, *(stream.read() for stream in streams[1:]))
+
     def _start(self, program: str, arguments: Sequence[str], folder: str, fds: Sequence[int]) -> Born:
         request = {"program": program, "arguments": list(arguments), "environment": dict(os.environ),
                    "folder": folder, "parent": os.getpid()}
@@ -105,7 +125,9 @@ class Nursery:
 
 
 def _circumstances() -> tuple[object, ...]:
-    """Return what a process inherits, but for its environment."""
+    """Return what a process inherits; of its environment, what the interpreter heeds before any program."""
     status = dict(line.partition(":")[::2] for line in Path("/proc/self/status").read_text().splitlines())
-    return (*(os.readlink(f"/proc/self/ns/{name}") for name in _NAMESPACES), *(status.get(name) for name in _STATUS),
-            Path("/proc/self/limits").read_text(), os.nice(0), os.readlink("/proc/self/root"))
+    heeded = {name: text for name, text in os.environ.items() if name.startswith(("LC_", "LANG", "PYTHON"))}
+    return (heeded, *(os.readlink(f"/proc/self/ns/{name}") for name in _NAMESPACES),
+            *(status.get(name) for name in _STATUS), Path("/proc/self/limits").read_text(), os.nice(0),
+            os.readlink("/proc/self/root"))

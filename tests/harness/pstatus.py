@@ -10,14 +10,14 @@ from popular.statefile.reader import Row
 from popular.tools.pstatus.snapshot import take
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.system import wait_for
+from tests.harness.tools import run_tool
 
 PSTATUS = [sys.executable, str(ROOT / "bin" / "pstatus")]
 
 
 def pstatus(*options: str | Path) -> "subprocess.CompletedProcess[str]":
     """Run pstatus to its end."""
-    return subprocess.run([*PSTATUS, *map(str, options)], text=True, timeout=30, check=False, cwd="/",
-                          stdin=subprocess.DEVNULL, capture_output=True)
+    return run_tool("pstatus", *options)
 
 
 def status(daemon: Daemon, *options: str) -> dict[str, Any]:

@@ -3,15 +3,14 @@
 A daemon that is started again takes the port it had before, as after a crash on a real host.
 """
 
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
 from popular.addresses import Endpoint
-from tests.harness.daemon import ROOT, Daemon
+from tests.harness.daemon import Daemon
+from tests.harness.tools import run_octets
 
 ANY_PORT = Endpoint("127.0.0.1", 0)
 
@@ -105,5 +104,5 @@ class MailSite:
 
 def deliver(spool: Path, mailbox: str, message: bytes, *options: str) -> None:
     """Deliver one message as an MTA does; its lines end in LF."""
-    subprocess.run([sys.executable, str(ROOT / "bin/pdeliver"), "--create", "-m", str(spool), "-l", "/dev/null",
-                    *options, mailbox], input=message, check=True, timeout=30)
+    done = run_octets("pdeliver", "--create", "-m", spool, "-l", "/dev/null", *options, mailbox, stdin=message)
+    assert done.returncode == 0, done.stderr

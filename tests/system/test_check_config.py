@@ -5,7 +5,6 @@ import re
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from tests.harness.certificates import Authority
 from tests.harness.daemon import ROOT, ini_text
 from tests.harness.needs import need_module
 from tests.harness.system import is_alive, wait_for
+from tests.harness.tools import run_tool
 from tests.system.test_start import library_is_open
 
 IS_ROOT = os.geteuid() == 0
@@ -55,8 +55,7 @@ def run(folder: Path, texts: Texts | str, *options: str,
     """Run a program with an INI file."""
     path = folder / f"{program}.conf"
     path.write_text(texts if isinstance(texts, str) else ini_text(texts))
-    return subprocess.run([sys.executable, ROOT / "bin" / program, "-c", path, *options], capture_output=True,
-                          text=True, timeout=60, check=False)
+    return run_tool(program, "-c", path, *options, folder=ROOT)
 
 
 def check(folder: Path, texts: Texts | str, *options: str, program: str = "pproxy") -> tuple[int, list[str]]:

@@ -3,7 +3,6 @@
 import os
 import shlex
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,8 +19,9 @@ from popular.pproxy.settings import SCHEMA
 from popular.tools import pcontrol_save
 from popular.unix.rights import Peer
 from tests.harness.control import refused, tell, variable
-from tests.harness.daemon import ROOT, Daemon
+from tests.harness.daemon import Daemon
 from tests.harness.proxy import start_proxy, store
+from tests.harness.tools import run_tool
 
 Start = Callable[..., Daemon]
 
@@ -31,8 +31,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be some
 def pcontrol(daemon: Daemon, *commands: str) -> "subprocess.CompletedProcess[str]":
     """Run pcontrol to its end."""
     words = [word for command in commands for word in ("-c", command)]
-    return subprocess.run([sys.executable, ROOT / "bin/pcontrol", "-r", daemon.rundir, *words], text=True,
-                          capture_output=True, timeout=40, cwd="/")
+    return run_tool("pcontrol", "-r", daemon.rundir, *words)
 
 
 @pytest.fixture

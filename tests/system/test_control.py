@@ -4,8 +4,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from tests.harness.daemon import ROOT, Daemon
 from tests.harness.fake_backend import FakeBackend
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import CASPER, PASSWORD, XENIA, script_for, start_proxy, store
+from tests.harness.pstatus import pstatus, state_file
 from tests.harness.system import title_of, wait_for
 from tests.harness.toyclient import is_refused
 
@@ -71,8 +70,7 @@ def test_idle_children_are_replaced_once_for_many_commands(proxy: Daemon) -> Non
 
 def forks(daemon: Daemon) -> int:
     """Return how many children there have been, as pstatus tells."""
-    told = subprocess.run([sys.executable, "bin/pstatus", "--json", "-f", str(daemon.rundir / "pproxy.state")],
-                          check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2]).stdout
+    told = pstatus("--json", "-f", state_file(daemon)).stdout
     found = re.search(r'"forks": ?([0-9]+)', told)
     assert found
     return int(found[1])

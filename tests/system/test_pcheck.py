@@ -1,19 +1,16 @@
 """pcheck as its users run it: options, output, exit codes (spec 3.4), against a server that follows a script."""
 
-import subprocess
-import sys
 
 import pytest
 
 from popular.tools.pcheck import make_parser
-from tests.harness.daemon import ROOT
 from tests.harness.fake_pcheckd import Behaviour, FakePcheckd, Reply, always
+from tests.harness.tools import run_tool
 
 
 def pcheck(*options: str) -> tuple[int, str, str]:
     """Run pcheck; returns exit code, stdout and stderr."""
-    done = subprocess.run([sys.executable, str(ROOT / "bin/pcheck"), *options], capture_output=True, text=True,
-                          timeout=20, stdin=subprocess.DEVNULL, cwd="/")
+    done = run_tool("pcheck", *options)
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout, done.stderr
 

@@ -20,7 +20,9 @@ from tests.conftest import DAEMONS
 from tests.harness.control import listening, tell, variable
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.popclient import PopClient
+from tests.harness.pstatus import pstatus, state_file
 from tests.harness.system import end_process, is_alive, wait_for
+from tests.harness.tools import run_tool
 from tests.harness.toyclient import is_refused
 
 Start = Callable[..., Daemon]
@@ -29,8 +31,7 @@ Done = subprocess.CompletedProcess[str]
 
 def pcontrol(*words: object, stdin: str = "") -> Done:
     """Run pcontrol to its end."""
-    return subprocess.run([sys.executable, ROOT / "bin/pcontrol", *map(str, words)], input=stdin, text=True,
-                          capture_output=True, timeout=40, cwd="/")
+    return run_tool("pcontrol", *map(str, words), stdin=stdin)
 
 
 @pytest.fixture
@@ -224,8 +225,7 @@ def test_spec_11_an_rc_file_once_twice_and_edited(rc: Callable[[str], Path], sit
 
 def generation_of(daemon: Daemon) -> object:
     """Return the number of the configuration in force, which each change counts up."""
-    told = subprocess.run([sys.executable, ROOT / "bin/pstatus", "--json", "-f", daemon.rundir / "pproxy.state"],
-                          check=True, capture_output=True, text=True, timeout=20).stdout
+    told = pstatus("--json", "-f", state_file(daemon)).stdout
     return json.loads(told)["generation"]
 
 

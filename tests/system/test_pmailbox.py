@@ -11,12 +11,12 @@ from popular.version import VERSION
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.popclient import PopClient
 from tests.harness.site import deliver
+from tests.harness.tools import run_octets
 
 
 def pmailbox(*words: str | bytes, users: bytes = b"", code: int = 0) -> tuple[bytes, str]:
     """Run pmailbox, which must end with `code`; returns standard output and error."""
-    done = subprocess.run([sys.executable, str(ROOT / "bin/pmailbox"), *words], input=users, capture_output=True,
-                          timeout=30, cwd="/")
+    done = run_octets("pmailbox", *words, stdin=users)
     assert done.returncode == code, done.stderr
     return done.stdout, done.stderr.decode("ascii")
 

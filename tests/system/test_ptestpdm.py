@@ -12,6 +12,7 @@ from popular.paths import pdm_dir
 from popular.version import VERSION
 from tests.harness.daemon import ROOT
 from tests.harness.pdm import make_module, make_request
+from tests.harness.tools import run_octets
 
 USERS = """# users of example.org
 ann:{PLAIN}pass word:store2:pop3::ann@x:hidden
@@ -28,8 +29,7 @@ MASTERAUTH = "127.0.0.1:example.org:{PLAIN}open sesame\n"
 
 def tool(name: str, *options: object) -> tuple[int, str, str]:
     """Run a tool; returns exit code, stdout and stderr."""
-    done = subprocess.run([sys.executable, str(ROOT / "bin" / name), *map(str, options)], capture_output=True,
-                          timeout=30, stdin=subprocess.DEVNULL, cwd="/")
+    done = run_octets(name, *map(str, options))
     assert b"Traceback" not in done.stderr
     return done.returncode, done.stdout.decode("ascii"), done.stderr.decode("ascii")
 

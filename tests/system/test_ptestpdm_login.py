@@ -3,7 +3,6 @@
 import os
 import pty
 import select
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from popular.addresses import Endpoint
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.fake_backend import Expect, FakeBackend, Say
 from tests.harness.system import end_process
+from tests.harness.tools import run_tool
 
 Start = Callable[..., Daemon]
 
@@ -71,8 +71,7 @@ def site(tmp_path: Path) -> Callable[..., Path]:
 
 def ptestpdm(config: Path, user: str, password: str, *options: str) -> tuple[int, list[str], str]:
     """Try a login; returns exit code, lines and errors."""
-    done = subprocess.run([sys.executable, ROOT / "bin/ptestpdm", "-c", config, *options, user], timeout=40, cwd="/",
-                          input=f"{password}\n", capture_output=True, text=True)
+    done = run_tool("ptestpdm", "-c", config, *options, user, stdin=f"{password}\n")
     assert "Traceback" not in done.stderr and "s3cret" not in done.stdout + done.stderr
     return done.returncode, done.stdout.splitlines(), done.stderr
 
@@ -147,8 +146,7 @@ def test_several_namespaces_want_one_named(site: Callable[..., Path]) -> None:
     ["-c", "x"], ["-c", "x", "a", "b"], ["a"], ["--backend", "a", "b"], ["-n", "x", "a", "b"],
     ["-c", "x", "--client", "joe", "joe"]])
 def test_wrong_usage(words: list[str]) -> None:
-    done = subprocess.run([sys.executable, ROOT / "bin/ptestpdm", *words], timeout=40, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True)
+    done = run_tool("ptestpdm", *words)
     assert done.returncode == 64 and done.stdout == ""
 
 

@@ -20,6 +20,7 @@ from tests.harness.network import own_network
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import start_proxy
 from tests.harness.system import children_of, descriptors_of, is_alive, wait_for
+from tests.harness.tools import run_tool
 from tests.harness.toyclient import is_refused
 
 NOBODY_THERE = Endpoint("127.0.0.1", 1)    # a backend that no test reaches
@@ -225,8 +226,7 @@ show allowsslv2
 def feed(rundir: Path, text: str) -> "subprocess.CompletedProcess[str]":
     """Send an rc file as an init script does (spec 11)."""
     (rundir / "pproxy.rc").write_text(text)
-    return subprocess.run([sys.executable, ROOT / "bin/pcontrol", "--program=pproxy", "-r", rundir,
-                           rundir / "pproxy.rc"], capture_output=True, text=True, timeout=40, cwd="/")
+    return run_tool("pcontrol", "--program=pproxy", "-r", rundir, rundir / "pproxy.rc")
 
 
 @needs_root

@@ -23,6 +23,7 @@ from popular.tools import ppasswd
 from tests.harness.daemon import ROOT
 from tests.harness.needs import need_module
 from tests.harness.pdm import make_module, make_request
+from tests.harness.tools import run_octets
 
 need_module("argon2")
 
@@ -30,6 +31,8 @@ TEXT = (b"# users\n\njoe:{PLAIN}old:store1:cxpop:3/2d/joe\r\n# of the shop\nann:
         b"a line without a colon\njoe:{PLAIN}second:store1::joe\n")
 HASH = b"{PLAIN}new"
 SOON = 60.0    # seconds
+
+pytestmark = pytest.mark.usefixtures("nursery")
 
 KEYS = st.binary(min_size=1, max_size=5).filter(lambda key: not set(key) & set(b":\n\r\0") and key[0] != ord("#"))
 LINES = st.lists(st.one_of(st.just(b""), st.just(b"# a comment: x"),
@@ -46,8 +49,7 @@ def path(tmp_path: Path) -> Path:
 
 def run(*words: object, password: bytes = b"geheim\n", code: int = 0) -> tuple[str, str]:
     """Run ppasswd with a line of standard input; returns what it prints and reports."""
-    done = subprocess.run([sys.executable, ROOT / "bin/ppasswd", *map(str, words)], input=password,
-                          capture_output=True, timeout=SOON)
+    done = run_octets("ppasswd", *map(str, words), stdin=password, folder=Path.cwd())
     assert done.returncode == code, done.stderr
     assert b"geheim" not in done.stdout + done.stderr
     return done.stdout.decode(), done.stderr.decode()
