@@ -32,6 +32,6 @@ def carrier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         shutil.rmtree(rundir)
 
 
-@pytest.mark.parametrize("carrier, transcript", CASES, indirect=["carrier"])
+@pytest.mark.parametrize("carrier, transcript", CASES, indirect=["carrier"], scope="module")
 def test_transcript(carrier: Carrier, transcript: Transcript) -> None:
     play(carrier, transcript)
