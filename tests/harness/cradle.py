@@ -21,8 +21,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DAEMONS = ("pproxy", "pserv", "pcheckd", "ringd")
+SPECS = {    # by daemon, the module that its master imports
+    "pproxy": "popular.pproxy.spec", "pserv": "popular.pserv.spec", "pcheckd": "popular.pcheckd.spec",
+    "ringd": "popular.ringd.spec", "toy": "tests.harness.toy"}
 
 _MAX_REQUEST = 1 << 20    # octets
 _MAX_FDS = 4              # standard input, output and errors, and the descriptor of --ready-fd
@@ -35,10 +36,10 @@ def serve(line: socket.socket) -> None:
         request, fds, _, _ = socket.recv_fds(line, _MAX_REQUEST, _MAX_FDS)
         if not request:
             break
-        program = json.loads(request)["program"]
-        if program not in rooms:
-            rooms[program] = _open_room(line, program, fds)
-        socket.send_fds(rooms[program][0], [request], fds)
+        script = json.loads(request)["script"]
+        if script not in rooms:
+            rooms[script] = _open_room(line, script, fds)
+        socket.send_fds(rooms[script][0], [request], fds)
         for fd in fds:
             os.close(fd)
     for door, pid in rooms.values():
@@ -46,7 +47,7 @@ def serve(line: socket.socket) -> None:
         os.waitpid(pid, 0)
 
 
-def _open_room(line: socket.socket, program: str, not_kept: Sequence[int]) -> tuple[socket.socket, int]:
+def _open_room(line: socket.socket, script: str, not_kept: Sequence[int]) -> tuple[socket.socket, int]:
     """Return our end of the line to a new process for one program, and its process id."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
@@ -55,26 +56,30 @@ def _open_room(line: socket.socket, program: str, not_kept: Sequence[int]) -> tu
         for fd in not_kept:
             os.close(fd)
         try:
-            _be_room(line, theirs, program)
+            _be_room(line, theirs, script)
         finally:
             os._exit(0)
     theirs.close()
     return ours, pid
 
 
-def _be_room(line: socket.socket, door: socket.socket, program: str) -> None:
+def _be_room(line: socket.socket, door: socket.socket, script: str) -> None:
     """Import a program, and fork it for each request."""
-    if program in DAEMONS:
+    folder, name = os.path.dirname(script), os.path.basename(script).removesuffix(".py")
+    if name in SPECS:
         importlib.import_module("popular.daemon.start.slim").import_dataclasses()
         importlib.import_module("popular.daemon.start.boot")
-        importlib.import_module(f"popular.{program}.spec")
+        importlib.import_module(SPECS[name])
     lean = frozenset(sys.modules)
-    with open(f"{ROOT}/bin/{program}", encoding="utf-8") as file:
-        found = re.search(r"^ *from (\S+) import main$", file.read(), re.MULTILINE)
-    assert found is not None, program
+    with open(script, encoding="utf-8") as file:
+        found = re.search(r"^ *from (\S+) import main\b", file.read(), re.MULTILINE)
+    assert found is not None, script
     module = importlib.import_module(found[1])
+    if name == "toy":    # which makes itself a starter only when it is one
+        module = importlib.import_module(SPECS[name])
     die_with_parent = importlib.import_module("tests.harness.system").die_with_parent
-    sys.path[0] = f"{ROOT}/bin"    # as for a program there
+    if name != "toy":
+        sys.path[0] = folder    # as for a program there
     gc.collect()
     gc.freeze()
     while True:
@@ -108,7 +113,7 @@ def _bear(line: socket.socket, request: dict[str, Any], fds: Sequence[int], lean
     os.chdir(request["folder"])
     _set_environment(request["environment"])
     _open_streams()
-    sys.argv = [f"{ROOT}/bin/{request['program']}", *arguments]
+    sys.argv = [request["script"], *arguments]
     setattr(os, "execve", partial(_go_on, os.execve, lean))
     _end_with(main)
 

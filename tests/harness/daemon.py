@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import ClassVar
 
 from popular.addresses import Endpoint, parse_endpoint
-from tests.harness.cradle import DAEMONS
+from tests.harness.cradle import SPECS
 from tests.harness.nursery import Born, Nursery
 from tests.harness.system import children_of, descendants_of, die_with_parent, end_process, is_alive, wait_for
 
@@ -87,7 +87,7 @@ class Daemon:
         read_end, write_end = os.pipe()
         try:
             arguments = ["-c", str(config), "--foreground", *options]
-            is_usual = (root, python, env) == (ROOT, sys.executable, None) and program in DAEMONS
+            is_usual = (root, python, env) == (ROOT, sys.executable, None) and Path(program).stem in SPECS
             process: Born | subprocess.Popen[bytes]
             with errfile.open("ab") as stderr:
                 if is_usual and cls.nursery is not None and cls.nursery.fits():

@@ -113,7 +113,7 @@ class Nursery:
             return subprocess.CompletedProcess([program, *arguments], code, *(stream.read() for stream in streams[1:]))
 
     def _start(self, program: str, arguments: Sequence[str], folder: str, fds: Sequence[int]) -> Born:
-        request = {"program": program, "arguments": list(arguments), "environment": dict(os.environ),
+        request = {"script": str(ROOT / "bin" / program), "arguments": list(arguments), "environment": dict(os.environ),
                    "folder": folder, "parent": os.getpid()}
         socket.send_fds(self._line, [json.dumps(request).encode()], fds)
         return Born(int(self._line.recv(64)))
