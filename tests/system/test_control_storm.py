@@ -14,7 +14,7 @@ from tests.harness.pacedcrowd import end_crowd, start_crowd
 from tests.harness.system import wait_for
 
 RATE = 40.0                     # sessions a second of each of the two crowds
-ROUNDS, LONG_ROUNDS = 80, 200   # of five commands each
+ROUNDS, LONG_ROUNDS = 40, 200   # of five commands each
 
 START = re.compile(r" (\S+) INF 0241 session_start client='127\.0\.0\.1:(\d+)'")
 LOGIN = re.compile(r" (\S+) INF 0242 login user='joe' namespace='(\S+)' .* mailbox='(\S+)'")

@@ -14,9 +14,9 @@ from tests.harness.popclient import PopClient
 from tests.harness.proxy import CASPER, PASSWORD, XENIA
 from tests.harness.system import descendants_of, title_of, wait_for
 
-UPGRADES = {1: 4, 20: 3}            # by maxuse
+UPGRADES = {1: 3, 20: 2}            # by maxuse
 LONG_UPGRADES = {1: 20, 20: 10}
-RATE, LONG_RATE = 15.0, 60.0        # sessions a second of each of the four crowds, where the machine is quick enough
+RATE, LONG_RATE = 6.0, 60.0        # sessions a second of each of the four crowds, where the machine is quick enough
 RELAYS = 5        # sessions that are open from the first to the last upgrade
 
 MAIL = b"Subject: x\r\n\r\n" + b"text\r\n" * 5000
