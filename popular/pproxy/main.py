@@ -20,10 +20,11 @@ from popular.pdm.timelimit import TimeUp, limited
 from popular.pproxy.limits.configured import shared_values
 from popular.pproxy.modules.configured import configured_module
 from popular.pproxy.offer import DEFAULT_MECHANISMS, MECHANISMS
+from popular.pproxy.objects import records_clients
 from popular.pproxy.policy.configured import policies_of
 from popular.pproxy.policy.terms import PolicyTerms
 from popular.pproxy.settings import SCHEMA
-from popular.pproxy.spec import SPEC, records_clients
+from popular.pproxy.spec import SPEC
 from popular.unix.rights import own_rights
 
 

@@ -266,6 +266,11 @@ def sid_prefix(config: Config) -> str:
     return config.variables.optional_text("sidprefix") or os.uname().nodename.partition(".")[0]
 
 
+def records_clients(config: Config) -> bool:
+    """Tell whether clients of any virtual server are recorded for SMTP after POP."""
+    return any(item.values.flag("smtpafterpop") for item in config.items("vserv"))
+
+
 def _vserv(item: Item, config: Config, tls: Tls | None, verifiable: Callable[[str], frozenset[str]]) -> Vserv:
     values = item.values
     proxies = _proxies(item)
