@@ -16,8 +16,8 @@ from popular.networks import ClientAddress
 from popular.pproxy.limits.clients import keys_counted
 from popular.pproxy.limits.inspection import client_line
 from popular.pproxy.modules.configured import describe
-from popular.pproxy.routing import find_user
-from popular.pproxy.userformat import name_asked
+from popular.pproxy.backends.routing import find_user
+from popular.pproxy.vserv.userformat import name_asked
 
 commands: Commands = CommandSet(common, capa.commands)
 

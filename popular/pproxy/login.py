@@ -17,10 +17,10 @@ from popular.pdm.api import Found, NoConsent, Outcome, Request
 from popular.pdm.chain import CachedAnswer, Chain, Step, Verdict
 from popular.pop3.exchange import SaslExchange
 from popular.pproxy import messages
-from popular.pproxy.backend import BackendLink, BackendRefused, Unanswered
+from popular.pproxy.backends.link import BackendLink, BackendRefused, Unanswered
 from popular.pproxy.objects import Backend, ProxyConfig, Vserv
-from popular.pproxy.routing import NoRoute, Route, find_route
-from popular.pproxy.visit import Visit
+from popular.pproxy.backends.routing import NoRoute, Route, find_route
+from popular.pproxy.backends.visit import Visit
 from popular.sasl.mechanism import Credentials
 from popular.statefile.counters import ProxyOutcome
 from popular.statefile.layout import CountedBy

@@ -19,7 +19,7 @@ from popular.pdm.runner import reason
 from popular.pdm.timelimit import TimeUp, limited
 from popular.pproxy.limits.configured import shared_values
 from popular.pproxy.modules.configured import configured_module
-from popular.pproxy.offer import DEFAULT_MECHANISMS, MECHANISMS
+from popular.pproxy.vserv.offer import DEFAULT_MECHANISMS, MECHANISMS
 from popular.pproxy.objects import records_clients
 from popular.pproxy.policy.configured import policies_of
 from popular.pproxy.policy.terms import PolicyTerms

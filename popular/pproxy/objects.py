@@ -23,18 +23,18 @@ from popular.errors import ConfigError, Mistake, PdmError, StartError
 from popular.net.wire import Wire
 from popular.networks import Networks
 from popular.pop3 import capability
-from popular.pproxy.health import HealthTerms
+from popular.pproxy.backends.health import HealthTerms
 from popular.pproxy.limits.configured import client_limits
 from popular.pproxy.limits.clients import ClientLimits
-from popular.pproxy.offer import DEFAULT_MECHANISMS, MechanismList, Offer, Separator
+from popular.pproxy.vserv.offer import DEFAULT_MECHANISMS, MechanismList, Offer, Separator
 from popular.pproxy.policy.terms import PolicyUrl
-from popular.pproxy.userformat import NameForm, UserFormat
+from popular.pproxy.vserv.userformat import NameForm, UserFormat
 
 if TYPE_CHECKING:
     from popular.net.tls.stream import TlsStream
-    from popular.pproxy.announce import Announcement
-    from popular.pproxy.backendlogin import BackendLogin
-    from popular.pproxy.proxied import Proxies
+    from popular.pproxy.backends.announce import Announcement
+    from popular.pproxy.backends.backendlogin import BackendLogin
+    from popular.pproxy.vserv.proxied import Proxies
 
 _LEAST_LOGINS, _PART_OF_LOGINS = 20, 4    # of maxsession, where backendlogins is not set
 
@@ -291,7 +291,7 @@ def _proxies(item: Item) -> "Proxies | None":
     trusted = cast(Networks, item.values["trusted"] or Networks())
     if not trusted:
         return None
-    from popular.pproxy.proxied import Proxies    # here, so that children without them do not load it
+    from popular.pproxy.vserv.proxied import Proxies    # here, so that children without them do not load it
 
     return Proxies(item.ident, trusted, item.values.flag("proxyprotocol"))
 
@@ -339,7 +339,7 @@ def _login(item: Item) -> "BackendLogin | None":
         return None
     # Imported here, because few sites need it.
     from popular.pdm.options import read_secret
-    from popular.pproxy.backendlogin import Account, BackendLogin
+    from popular.pproxy.backends.backendlogin import Account, BackendLogin
 
     path = item.values.optional_text("masterpasswordfile")
     try:
@@ -352,7 +352,7 @@ def _login(item: Item) -> "BackendLogin | None":
 def _announce(how: str) -> "Callable[..., Announcement] | None":
     if how == UNTOLD:
         return None
-    from popular.pproxy.announce import Announcement    # here, as above
+    from popular.pproxy.backends.announce import Announcement    # here, as above
 
     return partial(Announcement, how)
 

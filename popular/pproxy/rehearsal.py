@@ -17,9 +17,9 @@ from popular.pdm.api import Request
 from popular.pdm.bases import RecordModule
 from popular.pdm.chain import Chain
 from popular.pop3 import capability
-from popular.pproxy.health import HealthTerms
+from popular.pproxy.backends.health import HealthTerms
 from popular.pproxy.objects import Backend, ProxyConfig, Vserv
-from popular.pproxy.offer import Offer
+from popular.pproxy.vserv.offer import Offer
 
 _NAME = "rehearsal"
 _PASSWORD = "p"

@@ -26,7 +26,7 @@ from popular.pop3.exchange import MAX_SASL_LINE, SaslExchange
 from popular.pop3.maildrop import EmptyMaildrop
 from popular.pop3.transaction import TransactionState
 from popular.pproxy import messages
-from popular.pproxy.backend import BackendLink
+from popular.pproxy.backends.link import BackendLink
 from popular.pproxy.limits.guesses import LoginGuard
 from popular.pproxy.login import Empty, LoginAttempt
 from popular.pproxy.objects import ProxyConfig, Vserv

@@ -17,7 +17,7 @@ from popular.pdm.api import Found, Outcome
 from popular.pdm.chain import Chain
 from popular.pproxy.modules.configured import configured_module
 from popular.pproxy.settings import SCHEMA
-from popular.pproxy.userformat import name_asked
+from popular.pproxy.vserv.userformat import name_asked
 from popular.unix.rights import drop, find_rights
 
 _MAIL_STORES = ("cxpop", "xpop")    # protocols of backends whose mailboxes we can write

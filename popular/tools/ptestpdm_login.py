@@ -21,13 +21,13 @@ from popular.mailcheck.client import ask_pcheckd
 from popular.mailcheck.packet import MailState
 from popular.pdm.api import Outcome, Request
 from popular.pdm.chain import Chain, Step
-from popular.pproxy.backend import BackendLink
+from popular.pproxy.backends.link import BackendLink
 from popular.pproxy.main import resolve_backends
 from popular.pproxy.modules.configured import configured_module
 from popular.pproxy.objects import ProxyConfig, proxy_config
-from popular.pproxy.routing import NoRoute, Route, find_route, route_remarks, step_line
+from popular.pproxy.backends.routing import NoRoute, Route, find_route, route_remarks, step_line
 from popular.pproxy.settings import SCHEMA
-from popular.pproxy.userformat import name_asked
+from popular.pproxy.vserv.userformat import name_asked
 from popular.unix.rights import drop, find_rights
 
 _MAX_PASSWORD = 1 << 15    # octets that are read; tokens are long

@@ -19,7 +19,7 @@ from popular.pop3.exchange import MAX_SASL_LINE
 from popular.pop3.maildrop import EmptyMaildrop, Entries
 from popular.pop3.transaction import TransactionState
 from popular.pop3.xpop import read_preamble
-from popular.pproxy.offer import DEFAULT_MECHANISMS, Offer
+from popular.pproxy.vserv.offer import DEFAULT_MECHANISMS, Offer
 from popular.sasl.mechanism import Credentials
 from tests.harness.transcript import PATIENCE, Transcript
 

@@ -1,4 +1,4 @@
-"""popular.pproxy.announce: backends learn whom we serve, by a PROXY header or by XCLIENT."""
+"""popular.pproxy.backends.announce: backends learn whom we serve, by a PROXY header or by XCLIENT."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,9 +10,9 @@ from popular.addresses import Endpoint
 from popular.errors import BackendError
 from popular.net.proxyheader import build_header
 from popular.pop3.xclient import build_xclient
-from popular.pproxy.announce import Announcement
-from popular.pproxy.backend import BackendLink
-from popular.pproxy.routing import Route
+from popular.pproxy.backends.announce import Announcement
+from popular.pproxy.backends.link import BackendLink
+from popular.pproxy.backends.routing import Route
 from tests.harness.fake_backend import Expect, FakeBackend, Say, Step
 from tests.unit.test_pproxy_routing import backend
 

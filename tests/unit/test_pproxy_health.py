@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from popular.pproxy.health import HealthTerms, ServiceHealth
+from popular.pproxy.backends.health import HealthTerms, ServiceHealth
 from popular.statefile.layout import ANSWERED, ASKED, IN_A_ROW, STATE, UNTIL, BackendState
 
 TERMS = HealthTerms(slowtime=1.5, downtries=3, probetime=4.0)

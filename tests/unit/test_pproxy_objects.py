@@ -9,7 +9,7 @@ from popular.addresses import Endpoint
 from popular.config.store import FROM_COMMAND, Config, default_config, with_fact, with_item, with_variable
 from popular.errors import ConfigError, Mistake
 from popular.pop3 import capability
-from popular.pproxy.health import HealthTerms
+from popular.pproxy.backends.health import HealthTerms
 from popular.pproxy.main import prepare, resolve_backends
 from popular.pproxy.objects import proxy_config, sid_prefix
 from popular.pproxy.settings import SCHEMA

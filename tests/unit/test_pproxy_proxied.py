@@ -1,4 +1,4 @@
-"""popular.pproxy.proxied: a header is read, and not an octet more; what XCLIENT says is understood."""
+"""popular.pproxy.vserv.proxied: a header is read, and not an octet more; what XCLIENT says is understood."""
 
 import socket
 import threading
@@ -11,7 +11,7 @@ from popular.errors import CommandRefused
 from popular.net.proxyheader import BadHeader, build_header
 from popular.networks import Networks
 from popular.pop3.xclient import build_xclient, parse_xclient
-from popular.pproxy.proxied import Proxies
+from popular.pproxy.vserv.proxied import Proxies
 
 PEER = Endpoint("127.0.0.1", 40000)
 CLIENT, LOCAL = Endpoint("192.0.2.1", 50123), Endpoint("198.51.100.1", 110)

@@ -6,9 +6,9 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.pdm.api import Found
-from popular.pproxy.backendlogin import Account, BackendLogin
+from popular.pproxy.backends.backendlogin import Account, BackendLogin
 from popular.pproxy.objects import Backend
-from popular.pproxy.routing import NoRoute, find_route
+from popular.pproxy.backends.routing import NoRoute, find_route
 
 
 def backend(protocol: str) -> Backend:

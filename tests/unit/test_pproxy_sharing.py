@@ -12,7 +12,7 @@ import pytest
 
 from popular.pproxy.limits.events import EventPipe, LimitEvent, SharedLevels, events_in, packed
 from popular.pproxy.limits.exchange import ProxyExchange
-from popular.pproxy.limits.others import MAX_KEYS, OthersTable
+from popular.pproxy.limits.others import MAX_SHARED_KEYS, OthersTable
 from popular.pproxy.limits.packets import MAX_AGE, Batch, Counts
 from popular.pproxy.limits.shared import common_key, read_options
 from popular.statefile.layout import CountedBy
@@ -46,8 +46,8 @@ def test_a_table_is_true_for_a_while_only() -> None:
 
 def test_what_finds_no_room_in_the_table_is_left_out() -> None:
     table = OthersTable()
-    table.write(keys(address=[5] * (MAX_KEYS + 1), network=[6]), time.monotonic() + 60)
-    assert (table.sessions_with(ADDRESS, 5), table.sessions_with(NETWORK, 6)) == (MAX_KEYS, 1)
+    table.write(keys(address=[5] * (MAX_SHARED_KEYS + 1), network=[6]), time.monotonic() + 60)
+    assert (table.sessions_with(ADDRESS, 5), table.sessions_with(NETWORK, 6)) == (MAX_SHARED_KEYS, 1)
 
 
 def test_whoever_reads_while_the_table_is_written_never_sees_parts() -> None:

@@ -17,7 +17,7 @@ from popular.pdm.chain import Chain, Verdict
 from popular.pdm.channel import Channel
 from popular.pdm.proofs import ScramSecret
 from popular.pproxy.modules.worker import WorkerJob
-from popular.pproxy.salts import made_up_salt
+from popular.pproxy.vserv.salts import made_up_salt
 from popular.sasl import scram
 from popular.sasl.crammd5 import CramMd5Mechanism
 from popular.sasl.mechanism import Credentials

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 
 from popular.statefile.layout import CountedBy
 
-MAX_KEYS = 1 << 17    # sessions that are counted, of each kind
+MAX_SHARED_KEYS = 1 << 17    # sessions that are counted, of each kind
 
 _HEAD = struct.Struct("=QdQQ")    # number of the table, until when it is true, where the stream was read to
 _COUNTS = struct.Struct(f"={len(CountedBy)}Q")
-_AREA = MAX_KEYS * 8
+_AREA = MAX_SHARED_KEYS * 8
 _HALF = len(CountedBy) * _AREA
 _TRIES = 5
 
@@ -52,7 +52,7 @@ class OthersTable:
         number, _, *position = _HEAD.unpack_from(self._memory)
         half, counts = (number + 1) % 2, []
         for by in CountedBy:
-            some = sorted(keys[by])[:MAX_KEYS]
+            some = sorted(keys[by])[:MAX_SHARED_KEYS]
             counts.append(len(some))
             struct.pack_into(f"={len(some)}Q", self._memory, _start(half, by), *some)
         _COUNTS.pack_into(self._memory, self._counts_at(half), *counts)
@@ -70,7 +70,7 @@ class OthersTable:
         _HEAD.pack_into(self._memory, 0, number, until, *position)
 
     def _counts(self, half: int) -> Sequence[int]:
-        return [min(count, MAX_KEYS) for count in _COUNTS.unpack_from(self._memory, self._counts_at(half))]
+        return [min(count, MAX_SHARED_KEYS) for count in _COUNTS.unpack_from(self._memory, self._counts_at(half))]
 
     @staticmethod
     def _counts_at(half: int) -> int:

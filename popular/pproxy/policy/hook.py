@@ -14,7 +14,7 @@ from popular.pdm.api import Outcome
 from popular.pdm.chain import Chain
 from popular.pdm.channel import Channel
 from popular.pop3.exchange import SaslExchange
-from popular.pproxy.backend import BackendLink
+from popular.pproxy.backends.link import BackendLink
 from popular.pproxy.login import REFUSAL, Empty, LoginAttempt
 from popular.pproxy.messages import POLICY_REFUSED
 from popular.pproxy.objects import ProxyConfig, Vserv

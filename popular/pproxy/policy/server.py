@@ -17,7 +17,7 @@ from popular.log.writer import Log
 from popular.pdm.httpclient import HttpClient, HttpReply, server_of
 from popular.pdm.options import read_secret
 from popular.pdm.runner import reason
-from popular.pproxy.health import HealthTerms, ServiceHealth
+from popular.pproxy.backends.health import HealthTerms, ServiceHealth
 from popular.pproxy.messages import POLICY_FAILED
 from popular.pproxy.policy.question import PolicyAnswer, PolicyQuestion
 from popular.pproxy.policy.terms import PolicyTerms, PolicyUrl

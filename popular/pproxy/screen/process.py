@@ -29,7 +29,7 @@ from popular.statefile.layout import CountedBy
 from popular.statefile.slot import ChildSlot
 
 if TYPE_CHECKING:
-    from popular.pproxy.proxied import Proxies
+    from popular.pproxy.vserv.proxied import Proxies
 
 _MOST = 20_000           # connections held at once
 _SPARE_FDS = 64          # of other things

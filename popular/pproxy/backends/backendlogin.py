@@ -14,7 +14,7 @@ from importlib import import_module
 from popular.errors import BackendError
 from popular.net.wire import Wire
 from popular.pop3.response import Response
-from popular.pproxy.backend import (
+from popular.pproxy.backends.link import (
     BackendRefused, backend_capabilities, final_answer, judged, line_for, send_step, show_password, unanswered)
 from popular.pproxy.objects import TOKEN_LOGINS
 from popular.sasl.client import ClientMechanism, ExternalClient, PlainClient, ServerFault, TokenClient

@@ -23,10 +23,10 @@ from popular.net.wire import Wire
 from popular.pop3.response import Response, parse_response
 from popular.pop3.xpop import preamble_lines
 from popular.pproxy.objects import Backend
-from popular.pproxy.routing import Route
+from popular.pproxy.backends.routing import Route
 
 if TYPE_CHECKING:
-    from popular.pproxy.announce import Announcement
+    from popular.pproxy.backends.announce import Announcement
 
 _MAX_CAPABILITIES = 100                    # lines
 MIN_PART = 6                               # octets of a password that are no coincidence in an answer

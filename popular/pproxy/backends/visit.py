@@ -13,13 +13,13 @@ from popular.errors import BackendError, MailcheckError, NoMailbox
 from popular.mailcheck.client import ask_pcheckd
 from popular.mailcheck.packet import MailState
 from popular.pproxy import messages
-from popular.pproxy.backend import BackendLink
-from popular.pproxy.health import ServiceHealth
-from popular.pproxy.routing import Route
+from popular.pproxy.backends.link import BackendLink
+from popular.pproxy.backends.health import ServiceHealth
+from popular.pproxy.backends.routing import Route
 from popular.statefile.layout import LOGIN_ROOM, OF_CHECKS, OF_LOGINS, SESSION_ROOM, BackendState, SessionState
 
 if TYPE_CHECKING:
-    from popular.pproxy.announce import Announcement
+    from popular.pproxy.backends.announce import Announcement
 
 _CHECKS = tuple(f"checks_{state.name.lower()}" for state in MailState)    # counters, by the digit on the wire
 

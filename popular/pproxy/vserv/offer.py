@@ -93,7 +93,7 @@ class Offer:
         self._usual = tuple(name for name in rows if name != PROVEN)
         self._in_clear = tuple(name for name in self._usual if not rows[name].needs_tls)
         if any(row.module == "scram" for row in rows.values()):
-            from popular.pproxy import salts    # here, because few offer it
+            from popular.pproxy.vserv import salts    # here, because few offer it
 
             salts.machine_key()    # children might not be able to read it
             self.made_up_salt = salts.made_up_salt

@@ -1,0 +1,1 @@
+"""What a virtual server offers to its clients, and how it knows who they are."""
