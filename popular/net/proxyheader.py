@@ -14,9 +14,9 @@ from popular.addresses import Endpoint, is_ip
 from popular.errors import PopularError
 from popular.net.transport import PROXY_V1, PROXY_V2
 
-MAX_V1 = 107              # octets of a header of version 1, with CRLF
-MAX_PROXY_HEADER = 4096         # and of one of version 2: it may carry the client's certificate
-MAX_IDENT = 128           # octets of a connection's id
+MAX_V1 = 107               # octets of a header of version 1, with CRLF
+MAX_PROXY_HEADER = 4096    # and of one of version 2: it may carry the client's certificate
+MAX_IDENT = 128            # octets of a connection's id
 
 _FIXED = struct.Struct("!12sBBH")    # signature, version and command, family and protocol, octets that follow
 _TLV = struct.Struct("!BH")
@@ -57,7 +57,7 @@ class ClientOrigin:
 def read_header(octets: bytes) -> tuple[ClientOrigin, int] | None:
     """Return what the header says with which `octets` begin, and its length; None while it is not whole.
 
-    At most MAX_PROXY_HEADER octets are needed.  Raises BadHeader as soon as it is certain that no good one will come.
+    MAX_PROXY_HEADER octets are enough.  Raises BadHeader, as soon as it is certain that no good header will come.
     """
     if octets[:len(PROXY_V2)] == PROXY_V2[:len(octets)]:
         return _read_v2(octets)
