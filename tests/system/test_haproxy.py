@@ -213,6 +213,8 @@ def test_health_checks_make_no_noise(daemon: Daemon, balancer: Balancer) -> None
     def count() -> float:
         return scrape(where(daemon)).get("health_checks_total", program="pproxy")
 
+    wait_for(lambda: len(daemon.log_lines(" session_start ")) == len(daemon.log_lines(" session_end ")), 10.0,
+             "the end of earlier sessions")
     lines, before = daemon.log_lines(), count()
     sessions = scrape(where(daemon)).get("sessions_total", program="pproxy")
     wait_for(lambda: count() >= before + 2 * len(WAYS), 20.0, "more health checks")
