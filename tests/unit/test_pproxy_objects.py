@@ -13,7 +13,8 @@ from popular.pproxy.backends.health import HealthTerms
 from popular.pproxy.main import prepare, resolve_backends
 from popular.pproxy.objects import proxy_config, sid_prefix
 from popular.pproxy.settings import SCHEMA
-from popular.pproxy.spec import check, listens
+from popular.pproxy.check import check
+from popular.pproxy.spec import listens
 
 VSERV = {"address": "127.0.0.1:0, [::1]:0", "namespace": "example.org"}
 BACKEND = {"protocol": "cxpop", "address": "127.0.0.5:1110"}
