@@ -153,14 +153,14 @@ _FITTING = {CLEAR: {"user", "plain", "login", "scram-sha-256", "scram-sha-1", "c
             SCRAM: {"user", "plain", "login", "scram-sha-256"}, CRYPT: {"user", "plain", "login"}}
 
 
-def mpop(daemon: Daemon, vserv: str, user: str, password: str, mechanism: str) -> bool:
+def mpop(daemon: Daemon, vserv: str, user: str, password: str, mechanism: str, *tls: str) -> bool:
     """Log in with mpop (GNU SASL), which also checks the server; returns whether it was let in."""
     words = [need_program("mpop"), "--host=127.0.0.1", f"--port={daemon.endpoint(vserv).port}", f"--auth={mechanism}",
-             "--tls=off", f"--user={user}", f"--passwordeval=echo '{password}'", "--auth-only",
+             *(tls or ["--tls=off"]), f"--user={user}", f"--passwordeval=echo '{password}'", "--auth-only",
              "--delivery=mbox,/dev/null", f"--uidls-file={daemon.rundir / 'uidls'}"]
     done = subprocess.run(words, capture_output=True, timeout=60)
     if done.returncode == 0:
-        assert f"mechanism='{mechanism.upper()}'" in daemon.wait_log(f"login user='{user}'")[-1]
+        assert mechanism == "on" or f"mechanism='{mechanism.upper()}'" in daemon.wait_log(f"login user='{user}'")[-1]
     return done.returncode == 0
 
 
@@ -175,6 +175,15 @@ def test_mpop(daemon: Daemon, user: str, mechanism: str) -> None:
 def test_mpop_with_tokens(daemon: Daemon, mechanism: str) -> None:
     assert mpop(daemon, "default", CLEAR, TOKEN, mechanism)
     assert not mpop(daemon, "default", CLEAR, PASSWORD, mechanism)
+
+
+def test_mpop_with_a_certificate(daemon: Daemon, authority: Authority) -> None:
+    pair = authority.sign(CLEAR)
+    tls = ("--tls=on", "--tls-starttls=on", f"--tls-trust-file={authority.cafile}", f"--tls-host-override={NAME}",
+           f"--tls-cert-file={pair.certificate}", f"--tls-key-file={pair.key}")
+    assert mpop(daemon, "certified", CLEAR, PASSWORD, "external", *tls)
+    assert not mpop(daemon, "certified", CRYPT, PASSWORD, "external", *tls)
+    assert mpop(daemon, "certified", SCRAM, PASSWORD, "on", *tls[:4])    # the best that is offered
 
 
 def test_mpop_with_apop(daemon: Daemon) -> None:
