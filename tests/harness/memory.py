@@ -150,11 +150,12 @@ class MemoryStage:
         dialogue = Dialogue(wire, maxerrors=MAXERRORS, maxline=wire.maxline)
         wire.reply(True, "ready")
         offer = Offer(DEFAULT_MECHANISMS, frozenset())
-        caps = capability.with_sasl(capability.AUTHORIZATION, DEFAULT_MECHANISMS)
+        mechanisms = offer.names(needs_tls=False, is_certified=False)
+        caps = capability.with_sasl(capability.AUTHORIZATION, mechanisms)
         wire.maxline = MAX_SASL_LINE
         for _ in range(MAXTRIES):
             credentials = dialogue.run(AuthorizationState(
-                wire, caps, mechanisms=DEFAULT_MECHANISMS, begin=lambda name: offer.begin(name, NoMeans())))
+                wire, caps, mechanisms=mechanisms, begin=lambda name: offer.begin(name, NoMeans())))
             if not isinstance(credentials, Credentials):
                 return
             if USERS.get(credentials.user) == credentials.password and not credentials.master:
