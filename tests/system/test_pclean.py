@@ -21,6 +21,7 @@ from popular.tools.pclean import screen as pclean_screen
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.popclient import PopClient
 from tests.harness.system import wait_for
+from tests.harness.tools import run_tool
 
 DAY = 24 * 3600
 MAIL = b"Subject: x\r\n\r\ntext\r\n"
@@ -51,7 +52,7 @@ def command_for(spool: Path, conf: Path, *options: str) -> list[str]:
 
 
 def run(spool: Path, conf: Path, *options: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command_for(spool, conf, *options), capture_output=True, text=True, timeout=60)
+    return run_tool(*command_for(spool, conf, *options)[1:], folder=ROOT)
 
 
 @contextmanager
