@@ -112,7 +112,7 @@ make_venv() {
 # Without its C extension pure-cdb needs no compiler where there is no wheel of it.
 get_for_tests() {
     say "installing what the tests need"
-    ENABLE_DJB_HASH_CEXT=0 get '.[test,bcrypt,argon2,top,pgsql,http,mysql,redis,lmdb,oauth]'
+    ENABLE_DJB_HASH_CEXT=0 get '.[test,bcrypt,argon2,top,pgsql,http,mysql,redis,lmdb,oauth,poauth]'
     get_db_module
     get_ldap_module
     touch "$venv/.tests"

@@ -30,7 +30,7 @@ FOR_PDMS = {"popular.pdm.api", "popular.pdm.bases", "popular.pdm.secrets", "popu
             "popular.pdm.options", "popular.pdm.drivers", "popular.pdm.pattern", "popular.pdm.sql",
             "popular.pdm.timelimit", "popular.paths", "popular.addresses", "popular.pdm.directory",
             "popular.pdm.libpam", "popular.pdm.httpclient", "popular.pdm.jwks", "popular.pdm.tokens",
-            "popular.pdm.redisservers"}
+            "popular.pdm.redisservers", "popular.pdm.gateway"}
 
 HEAVY = {"threading", "logging", "argparse", "configobj", "subprocess", "tempfile", "concurrent", "asyncio",
          "multiprocessing", "daemon", "setproctitle"}
