@@ -130,6 +130,8 @@ def files_for(example: Example) -> Iterable[str]:
         if module == "sqlite":
             yield (f"{sys.executable} -c 'import sqlite3; sqlite3.connect(\"{path}\").execute(\"CREATE TABLE IF NOT "
                    "EXISTS users (user, namespace, password, backend, protocol, mailbox, buser, bpass)\")'")
+    if "module = poauth" in example.text:
+        yield "poauth list"    # makes the key
     if "module = master" in example.text:
         yield "install -D -m 644 /dev/null /etc/popular/masterauth.conf"
 

@@ -15,6 +15,7 @@ from popular.pdm.api import Answer, Found, Outcome, PdmModule, Request
 from popular.pdm.records import RECORD_FIELDS
 from popular.pdm.rules import RULES
 from popular.statefile.layout import BACKEND_STATES, FAILURES, PROXY, SERVER, STATES
+from popular.tools import poauth
 from popular.tools.pstatus.top.keys import KEYS as KEYS_OF_TOP
 from scripts.generate import CONFIGURED, arguments_of, catalogue, schema_of
 from tests.harness.house import typed
@@ -92,6 +93,7 @@ def names() -> set[str]:
     known |= set(re.findall(r'"([a-z]+)"', (ROOT / "popular/tools/pstatus/document.py").read_text()))
     known |= {word.lower() for key in KEYS_OF_TOP for word in re.findall(r"\w+", key.shown)}
     known |= {*RECORD_FIELDS, *RULES}
+    known |= {*poauth.COMMANDS, *poauth.CONSENT_STATES}
     known |= {"rate", "top"}    # a column of the live view, the extra for it
     known |= {"file", "mail", "syslog", "stderr", "times"}    # kinds and places of logs
     return known

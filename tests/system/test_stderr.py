@@ -12,6 +12,7 @@ COMMANDS = [
     "pcontrol -p pserv -R /nonexistent -c version",
     "pmakecdb --nonsense", "pmakecdb /nonexistent/x /nonexistent", "pcheck --nonsense", "pcheck -s 127.0.0.1:1 joe",
     "plmdb --nonsense", "plmdb /nonexistent/x /nonexistent", "ppasswd --nonsense", "ppasswd -d /nonexistent joe",
+    "poauth --nonsense", "poauth -c /nonexistent list",
     "ptestpdm --nonsense", "ptestpdm /nonexistent", "pmailbox --nonsense", "pmailbox ''", "pdeliver --nonsense",
     "pdeliver --mailboxdir /nonexistent joe", "pclean --nonsense", "pclean -c /nonexistent", "pserv --nonsense",
     "pserv -c /nonexistent", "pproxy -c /nonexistent", "pcheckd -c /nonexistent", "ringd --nonsense",
