@@ -49,7 +49,7 @@ OTHER_PATHS = {"/dev/log", "/dev/null", "/etc/pam.d", "/etc/postfix/master.cf",
                "/run/postgresql"}
 # What an administrator makes, in the places that pages name.
 MADE_BY_HAND = {
-    "/etc/popular/pproxy.rc", "/etc/my"}
+    "/etc/popular/pproxy.rc", "/etc/my", "/etc/popular/oauth.key", "/var/lib/popular/oauth/tokens.db"}
 
 
 def rows() -> list[Setting]:
