@@ -12,7 +12,7 @@ Tokens are refreshed when they are about to expire, by one worker at a time.
 from typing import cast
 
 from popular.pdm.api import Found, NoConsent, PdmModule
-from popular.pdm.gateway import GATEWAY_OPTIONS, Gateway, provider_of
+from popular.pdm.gateway import GATEWAY_OPTIONS, Gateway, prove_gateway, provider_of
 from popular.pdm.options import Values
 
 OPTIONS = GATEWAY_OPTIONS
@@ -38,13 +38,8 @@ class Module(PdmModule):
         self._gateway = Gateway(self.ident, self.values, self.provider)
 
     def probe(self) -> None:
-        """Open the store and read the key; the provider is not asked."""
-        self.open()
-        try:
-            assert self._gateway is not None
-            self._gateway.prove()
-        finally:
-            self.close()
+        """Read the key and, if it is there, the store; the provider is not asked."""
+        prove_gateway(self.ident, self.values, self.provider)
 
     def close(self) -> None:
         """Close the store."""

@@ -5,6 +5,7 @@ made in the process that asks: a PDM worker, or the tool poauth.  It raises PdmE
 secrets.
 """
 
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ from popular.pdm import records
 from popular.pdm.api import NoConsent, PdmError
 from popular.pdm.httpclient import HttpServer
 from popular.pdm.keyfile import KeyFile
-from popular.pdm.oauthclient import AppCredentials, OAuthClient, Provider, ProviderTrouble, Tokens, Url
+from popular.pdm.oauthclient import (
+    MAX_SECONDS, MAX_WAIT, AppCredentials, OAuthClient, Provider, ProviderTrouble, Tokens, Url)
 from popular.pdm.options import Choice, File, Id, Options, Setting, String, Time, Values, secret, secret_rows
 from popular.pdm.tokenstore import Claim, Consent, TokenStore
 
@@ -131,8 +133,7 @@ class Gateway:
     def __init__(self, ident: str, values: Values, provider: Provider) -> None:
         """Open the store and read the secret, for the module with this id."""
         self.is_own = values.text("grant") == "client_credentials"
-        self._keys = KeyFile(values.text("keyfile"))
-        self.store = TokenStore(values.text("store"), self._keys, ident)
+        self.store = TokenStore(values.text("store"), KeyFile(values.text("keyfile")), ident)
         try:
             credentials = AppCredentials(values.text("clientid"), secret(values, "secret"),
                                          values.text("clientauth") == "basic")
@@ -146,12 +147,6 @@ class Gateway:
         """Close the store."""
         self.store.close()
 
-    def prove(self) -> None:
-        """Raise PdmError unless the key can be read, and is that of the store."""
-        self._keys.prove()
-        for kept in self.store.users()[:1]:
-            self.store.find(kept.user)
-
     def token(self, user: str, deadline: float) -> str:
         """Return an access token for a user, fresh if necessary, until `deadline` (time.monotonic)."""
         while True:
@@ -161,7 +156,9 @@ class Gateway:
             if (claim := self._claim(kept)) is not None:
                 try:
                     return self._refreshed(claim, deadline)
-                except ProviderTrouble:
+                except NoConsent:
+                    raise
+                except PdmError:
                     if usable := _usable(kept):
                         return usable
                     raise
@@ -195,11 +192,11 @@ class Gateway:
         Raises NoConsent and PdmError if there is none, and the provider is not to be asked again so soon.
         """
         now = time.time()
-        if kept.access and kept.until - now > EARLY_SECONDS:
-            return kept.access
+        if usable := _usable(kept, EARLY_SECONDS):
+            return usable
         for row in (kept, self.store.find("")):
             wait = 0.0 if row is None else row.retry - now
-            if row is not None and 0 < wait:
+            if row is not None and 0 < wait <= MAX_WAIT:    # not if the clock was wrong
                 if usable := _usable(kept):
                     return usable
                 if row.is_refused:
@@ -239,6 +236,21 @@ class Gateway:
         self.store.grant(name, tokens)
 
 
+def prove_gateway(ident: str, values: Values, provider: Provider) -> None:
+    """Raise PdmError if a Gateway could not be made, or has the wrong key; changes nothing, nor asks the provider."""
+    path = values.text("store")
+    KeyFile(values.text("keyfile")).prove()
+    if os.path.lexists(path):
+        gateway = Gateway(ident, values, provider)
+        try:
+            for kept in gateway.store.users()[:1]:
+                gateway.store.find(kept.user)
+        finally:
+            gateway.close()
+    elif not os.access(folder := os.path.dirname(path), os.W_OK | os.X_OK):
+        raise PdmError(f"{folder}: no such folder, or no files can be made there")
+
+
 def name_of(user: str) -> str | None:
     """Return the name by which a user's row is found; None if no row can have it."""
     if not user or records.user_octets(user) is None or not user.isprintable():
@@ -246,6 +258,6 @@ def name_of(user: str) -> str | None:
     return user.lower()
 
 
-def _usable(kept: Consent) -> str:
-    """Return the token of a row if it is valid for long enough; empty if not."""
-    return kept.access if kept.until - time.time() > USABLE_SECONDS else ""
+def _usable(kept: Consent, seconds: float = USABLE_SECONDS) -> str:
+    """Return the token of a row if it is valid for more than some seconds; empty if not, or if the clock was wrong."""
+    return kept.access if seconds < kept.until - time.time() <= MAX_SECONDS else ""

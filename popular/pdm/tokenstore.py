@@ -153,7 +153,8 @@ class TokenStore:
             self._run("UPDATE grants SET busy = 0 WHERE module = ? AND user = ? AND generation = ?", self._module,
                       kept.user, kept.generation)
             self._run("UPDATE grants SET retry = ?, failures = failures + 1, trouble = ?, is_refused = ? "
-                      "WHERE module = ? AND user = ?", self._clock() + seconds, trouble, is_refused, self._module, user)
+                      "WHERE module = ? AND user = ? AND (user != ? OR generation = ?)", self._clock() + seconds,
+                      trouble, is_refused, self._module, user, kept.user, kept.generation)
 
     def grant(self, user: str, tokens: Tokens) -> None:
         """Store the tokens of a new consent, in place of any others."""

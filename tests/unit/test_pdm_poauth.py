@@ -12,6 +12,7 @@ import pytest
 from popular.net.tls.context import KeyPair
 from popular.pdm import gateway
 from popular.pdm.api import UNKNOWN, NoConsent, PdmError
+from popular.pdm.oauthclient import Tokens
 from popular.pdm.timelimit import TimeUp
 from tests.harness.authserver import AuthServer, Reply, error
 from tests.harness.certificates import Authority
@@ -255,7 +256,29 @@ def test_a_question_for_which_no_time_is_left_is_not_asked(load: Load, server: A
     grant(module, server)
     with pytest.raises(PdmError, match="too little time was left"):
         token(module, seconds=0.9)
-    assert not server.asked
+    grant(module, server, seconds=200)
+    assert token(module, seconds=0.9) == f"first-of-{JOE}" and not server.asked
+    assert token(module) == server.given[0]
+
+
+def test_what_comes_late_changes_nothing(load: Load, server: AuthServer) -> None:
+    module = load()
+    grant(module, server)
+    store = store_of(module)
+    old = store.find(JOE)
+    assert store.claim(old, 7.0) is not None
+    grant(module, server, seconds=3600)    # a new consent meanwhile
+    new = store.find(JOE)
+    store.put_off(old, JOE, 600.0, "refused", is_refused=True)
+    store.keep(old, Tokens("late", 3600.0, "late"))
+    assert store.find(JOE) == new and token(module) == f"first-of-{JOE}"
+
+
+@pytest.mark.parametrize("column", ["until", "retry"])
+def test_a_clock_that_was_wrong_does_no_harm(load: Load, server: AuthServer, column: str) -> None:
+    module = load()
+    grant(module, server)
+    store_of(module)._run(f"UPDATE grants SET {column} = ?", time.time() + 1e6)
     assert token(module) == server.given[0]
 
 

@@ -112,6 +112,17 @@ def test_files_that_cannot_be_used(load: Load, server: AuthServer, tmp_path: Pat
     assert not server.asked
 
 
+def test_a_probe_makes_nothing(load: Load, tmp_path: Path) -> None:
+    module = load()
+    module.close()
+    (tmp_path / "tokens.db").unlink()
+    module.probe()
+    assert not (tmp_path / "tokens.db").exists()
+    (tmp_path / "key").unlink()
+    with pytest.raises(PdmError, match="key: No such file; poauth makes it"):
+        module.probe()
+
+
 def test_a_locked_store(load: Load, server: AuthServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = load()
     grant(module, server, seconds=3600)
