@@ -97,8 +97,11 @@ def new_key() -> bytes:
     return key
 
 
-def write_keys(path: str, keys: Sequence[bytes], uid: int, gid: int) -> None:
-    """Write or replace a file with keys that only one user may read, and have it on disk; raises OSError."""
+def write_keys(path: str, keys: Sequence[bytes], uid: int, gid: int, *, is_new: bool = False) -> None:
+    """Write or replace a file with keys that only one user may read, and have it on disk; raises OSError.
+
+    `is_new`: the file must not exist, or FileExistsError is raised.
+    """
     fresh = f"{path}.new"
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o400)
     try:
@@ -108,7 +111,11 @@ def write_keys(path: str, keys: Sequence[bytes], uid: int, gid: int) -> None:
                 os.fchown(fd, uid, gid)
             file.flush()
             os.fsync(fd)
-        os.rename(fresh, path)
+        if is_new:
+            os.link(fresh, path)
+            os.unlink(fresh)
+        else:
+            os.rename(fresh, path)
     except BaseException:
         os.unlink(fresh)
         raise

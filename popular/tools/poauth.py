@@ -118,7 +118,7 @@ def _act(arguments: argparse.Namespace) -> None:
         driver(name, package)
     rights = _service_rights(config)
     if not os.path.lexists(keyfile):
-        write_keys(keyfile, [new_key()], rights.uid, rights.gid)
+        write_keys(keyfile, [new_key()], rights.uid, rights.gid, is_new=True)
 
     def opened() -> Gateway:
         return Gateway(module.ident, module.values, module.provider)

@@ -148,3 +148,11 @@ def test_a_new_key(load: Load, server: AuthServer, tmp_path: Path) -> None:
     assert store_of(module).encrypt_anew() == 4
     write_keys(path, [new], 0, 0)
     assert (token(module), token(other, ANN)) == (f"first-of-{JOE}", f"first-of-{ANN}")
+
+
+def test_a_first_key_replaces_no_other(tmp_path: Path) -> None:
+    path, key = tmp_path / "key", new_key()
+    write_keys(str(path), [key], 0, 0, is_new=True)
+    with pytest.raises(FileExistsError):
+        write_keys(str(path), [new_key()], 0, 0, is_new=True)
+    assert path.read_bytes() == key + b"\n" and list(tmp_path.iterdir()) == [path]
