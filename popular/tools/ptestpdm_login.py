@@ -9,7 +9,8 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 
 from popular.addresses import Endpoint
 from popular.config.ini.file import read_ini
@@ -19,7 +20,7 @@ from popular.errors import BackendError, ConfigError, Gone, MailcheckError, Mist
 from popular.log.line import value
 from popular.mailcheck.client import ask_pcheckd
 from popular.mailcheck.packet import MailState
-from popular.pdm.api import Outcome, Request
+from popular.pdm.api import NoConsent, Outcome, Request
 from popular.pdm.chain import Chain, Step
 from popular.pproxy.backends.link import BackendLink
 from popular.pproxy.main import resolve_backends
@@ -72,17 +73,23 @@ def try_login(login: Login, note: Callable[..., None]) -> Iterator[Finding]:
     chain = Chain(modules, config.variables.seconds("pdmtimeout"), note)
     request = Request(name_asked(config, login.user, namespace) if login.user else "", password, login.client, "pop3",
                       namespace, mechanism=login.mechanism)
-    verdict = chain.check(request, lambda name: name_asked(config, name, namespace))
-    chain.close()
+    with closing(chain):
+        yield from _steps(config, proxy, chain, request, login)
+
+
+def _steps(config: Config, proxy: ProxyConfig, chain: Chain, request: Request, login: Login) -> Iterator[Finding]:
+    """Ask the modules, and yield the results of all steps."""
+    verdict = chain.check(request, lambda name: name_asked(config, name, request.namespace))
     for step in verdict.steps:
         yield Finding(step_line(step, step.answer.outcome.value) + (" round=2" if step.is_second else ""))
     is_told = any(step.answer.why == verdict.why for step in verdict.steps)
-    yield Finding(f"login {verdict.outcome.value} namespace={value(namespace)} by={value(verdict.module)}"
+    yield Finding(f"login {verdict.outcome.value} namespace={value(request.namespace)} by={value(verdict.module)}"
                   + ("" if is_told or not verdict.why else f" why={value(verdict.why)}"),
                   verdict.outcome is Outcome.OK)
     if verdict.found is not None:
-        yield from _go_on(proxy, next(step for step in verdict.steps if step.answer.found == verdict.found
-                                      and step.module == verdict.module), namespace, login)
+        step = next(step for step in verdict.steps if step.answer.found == verdict.found
+                    and step.module == verdict.module)
+        yield from _go_on(proxy, chain, step, request, login)
 
 
 def read_password(user: str, what: str = "Password") -> bytes:
@@ -120,19 +127,30 @@ def _become_proxy(config: Config) -> ProxyConfig:
     return proxy_config(config)
 
 
-def _go_on(proxy: ProxyConfig, step: Step, namespace: str, login: Login) -> Iterator[Finding]:
+def _go_on(proxy: ProxyConfig, chain: Chain, step: Step, request: Request, login: Login) -> Iterator[Finding]:
     """Yield the results of the steps after a login was granted."""
     assert step.answer.found is not None    # with OK
+    remarks = route_remarks(proxy, step, request.namespace, request.password, request.mechanism)
     try:
-        route = find_route(proxy.backends, step.answer.found)
+        route = find_route(proxy.backends, step.answer.found, request.password, request.mechanism)
     except NoRoute:
-        yield from (Finding(line, is_good=False) for line in route_remarks(proxy, step, namespace))
+        yield from (Finding(line, is_good=False) for line in remarks)
         return
-    yield from map(Finding, route_remarks(proxy, step, namespace))
+    yield from map(Finding, remarks)
     if route.protocol == "cxpop":
         yield Finding(_mail_check(route))
-    if login.asks_backend:
-        yield from _ask_backend(route, Endpoint(login.client, 0))
+    if not login.asks_backend:
+        return
+    if route.lacks_token:
+        try:
+            token = chain.token(route.user, route.backend.ident)
+        except PdmError as why:
+            word = "refused" if isinstance(why, NoConsent) else "failed"
+            yield Finding(f"token {word} why={value(str(why))}", is_good=False)
+            return
+        yield Finding("token ok")
+        route = replace(route, password=token.encode("ascii"))
+    yield from _ask_backend(route, Endpoint(login.client, 0))
 
 
 def _mail_check(route: Route) -> str:

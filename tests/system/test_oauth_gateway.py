@@ -17,6 +17,7 @@ from tests.harness.needs import need_module
 from tests.harness.popclient import PopClient
 from tests.harness.system import wait_for
 from tests.harness.tokenmail import TokenMail
+from tests.harness.tools import run_tool
 
 need_module("cryptography")
 need_module("urllib3")
@@ -50,6 +51,7 @@ class Gateway:
             "backend": {"store": backend, "strict": {**backend, "softfail": "off"}},
             "pdm": {"users": {"module": "passwd", "args": folder / "users"},
                     "gate": {"module": "poauth", "args": args}}}
+        self.folder = folder
         self._store = folder / "tokens.db"
         (folder / "tool.conf").write_text(f"[pproxy]\nuser = root\n[pdm]\n[[gate]]\nmodule = poauth\nargs = {args}\n")
         self._config = str(folder / "tool.conf")
@@ -116,6 +118,21 @@ def test_a_day_of_a_mailbox(gateway: Gateway) -> None:
         gateway.daemon.report())
     gateway.grant(JOE)
     assert gateway.login() == IN
+
+
+def test_ptestpdm_goes_the_whole_way(gateway: Gateway) -> None:
+    def lines() -> list[str]:
+        config = gateway.folder / "pproxy.conf"
+        return run_tool("ptestpdm", "-c", config, "--backend", "joe", stdin="pw\n").stdout.splitlines()
+    assert lines()[-2:] == ["token ok", "backend ok answer='+OK User successfully authenticated'"]
+    gateway.expire()
+    gateway.server.next = [error("temporarily_unavailable", 503)]
+    assert lines()[-1].startswith("token failed why='gate: https://")
+    gateway.expire()
+    gateway.server.next = [error("invalid_grant")]
+    assert lines()[-1].startswith("token refused why='gate: https://")
+    gateway.expire()
+    assert lines()[-1].startswith("backend ok")
 
 
 def test_a_provider_that_is_down(gateway: Gateway) -> None:

@@ -117,12 +117,13 @@ def find_user(proxy: _Knowing, names: Mapping[str, str]) -> ControlAnswer:
     return ControlAnswer(False, why, tuple(lines))
 
 
-def route_remarks(config: ProxyConfig, step: Step, namespace: str) -> Iterator[str]:
-    """Yield what else affects a user that a module has found."""
+def route_remarks(config: ProxyConfig, step: Step, namespace: str, given: bytes | None = None,
+                  mechanism: str = "") -> Iterator[str]:
+    """Yield what else affects a user that a module has found; `given` and `mechanism` as in `find_route`."""
     if step.answer.found is None:
         return
     try:
-        route = find_route(config.backends, step.answer.found)
+        route = find_route(config.backends, step.answer.found, given, mechanism)
     except NoRoute as why:
         yield f"no-route why={value(str(why))}"
         return
