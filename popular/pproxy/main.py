@@ -20,7 +20,7 @@ from popular.pdm.timelimit import TimeUp, limited
 from popular.pproxy.limits.configured import shared_values
 from popular.pproxy.modules.configured import configured_module
 from popular.pproxy.vserv.offer import DEFAULT_MECHANISMS, MECHANISMS
-from popular.pproxy.objects import records_clients
+from popular.pproxy.objects import TOKEN_LOGINS, records_clients
 from popular.pproxy.policy.configured import policies_of
 from popular.pproxy.policy.terms import PolicyTerms
 from popular.pproxy.settings import SCHEMA
@@ -54,6 +54,7 @@ def attempt(config: Config, findings: Findings, deep: bool) -> None:
         findings.faults.append(Mistake(place("pproxy", "sharewith"), why))
     findings.faults += gather(partial(shut_out, item) for item in config.items("vserv"))
     findings.warnings += gather(partial(not_offered, item, config) for item in config.items("vserv"))
+    findings.warnings += gather(partial(without_tokens, item, config) for item in config.items("backend"))
     for cls in ("backend", "pdm"):
         if config.items("vserv") and not config.items(cls):
             path = config.source.path if config.source else ""
@@ -90,6 +91,20 @@ def not_offered(item: Item, config: Config) -> list[Mistake]:
             item.values.optional_text("clientca") and item.values.text("tls") != OFF):
         found.append(Mistake(where, f"{PROVEN} needs 'clientca' and 'tls'"))
     return found
+
+
+def without_tokens(item: Item, config: Config) -> list[Mistake]:
+    """Return whether a backend wants tokens that no module gives."""
+    if item.values.text("auth") not in TOKEN_LOGINS:
+        return []
+    try:
+        modules = [configured_module(each, config) for each in config.items("pdm")]
+    except PdmError:    # reported by `check`
+        return []
+    if any(module.gives_tokens and (not module.backends or item.ident in module.backends) for module in modules):
+        return []
+    return [Mistake(place("backend", item.ident, "auth"),
+                    "no database module gives tokens for it: only clients that show one can log in")]
 
 
 def why_no_policy(terms: PolicyTerms) -> list[Mistake]:

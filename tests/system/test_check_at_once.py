@@ -119,6 +119,9 @@ MAIN = "[vserv]\n[[main]]\naddress = 127.0.0.1:0\n"
         "SCRAM-SHA-1"], id="mechanisms"),
     pytest.param(MAIN + "saslmechanisms = external, apop\nplaintextauth = off\n" + STORE + PASSWD, 0, [
         "{}: line 8: [vserv] main: saslmechanisms: EXTERNAL needs 'clientca' and 'tls'"], id="mechanisms without TLS"),
+    pytest.param(MAIN + STORE.replace("xpop", "pop3\ntls = implicit\nauth = xoauth2") + PASSWD, 0, [
+        "{}: line 12: [backend] store: auth: no database module gives tokens for it: only clients that show one can "
+        "log in"], id="no tokens"),
     pytest.param(MAIN + "certificate = x.pem\ntlsciphers = AES\n" + STORE + "verify = off\n" + ANY, 0, [
         "{}: line 8: [vserv] main: certificate: 'certificate' is not used, because tls is off",
         "{}: line 9: [vserv] main: tlsciphers: 'tlsciphers' is not used, because tls is off",
