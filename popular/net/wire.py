@@ -35,8 +35,8 @@ class Wire:
     be changed at any time, and so may `maxline` (octets of a line without its end).
     """
 
-    __slots__ = ("sock", "idle", "deadline", "maxline", "bytes_in", "bytes_out", "is_unfinished", "_before_wait",
-                 "_input", "_start", "_head", "_poll")
+    __slots__ = ("sock", "idle", "deadline", "maxline", "bytes_in", "bytes_out", "is_unfinished", "language",
+                 "_before_wait", "_input", "_start", "_head", "_poll")
 
     def __init__(self, sock: Stream, *, idle: float, maxline: int = 255,
                  before_wait: Callable[[int, int], None] | None = None) -> None:
@@ -53,6 +53,7 @@ class Wire:
         self.bytes_in = 0
         self.bytes_out = 0
         self.is_unfinished = False    # `send_parts` did not come to its end
+        self.language: Callable[[str], str] | None = None    # returns a text of ours as the peer wants it
         self._before_wait = before_wait
         self._input = b""       # received; everything before _start has been handed out
         self._start = 0
@@ -101,10 +102,14 @@ class Wire:
         if code:
             line = f"{line} [{code}]"
         if text:
-            line = f"{line} {text}"
+            line = f"{line} {self.said(text)}"
         if not (line.isascii() and line.isprintable()) or len(line) > MAX_RESPONSE:
             line = clean_line(line.encode("utf-8", "replace"))
         self.send(line.encode("ascii") + b"\r\n", more=last)
+
+    def said(self, text: str) -> str:
+        """Return a text of ours in the language of the peer."""
+        return text if self.language is None else self.language(text)
 
     def send(self, data: Octets, *, more: bool = False) -> None:
         """Send all of `data`; raises Gone when the peer is gone or takes nothing for `idle` seconds.

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from popular.errors import CommandRefused, Leave, ProxyHeader
 from popular.net.wire import Wire
 from popular.pop3 import capability
-from popular.pop3.command import State, command
+from popular.pop3.command import command
 from popular.pop3.exchange import MAX_SASL_LINE, SaslExchange
+from popular.pop3.languages import SpeakingState
 from popular.sasl.mechanism import Credentials, Mechanism, user_name
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Named:
     origin: "ClientOrigin"
 
 
-class AuthorizationState(State):
+class AuthorizationState(SpeakingState):
     """One attempt to log in.
 
     It ends with Credentials after PASS or AUTH, unanswered, or with None after QUIT, answered.
@@ -50,11 +51,13 @@ class AuthorizationState(State):
     def __init__(self, wire: Wire, caps: Sequence[str] = capability.AUTHORIZATION, *,
                  offers_tls: bool = False, needs_tls: bool = False, mechanisms: Sequence[str] = (),
                  begin: Callable[[str], Mechanism] | None = None, timestamp: str = "",
-                 read_xclient: "Callable[[bytes], ClientOrigin] | None" = None) -> None:
+                 read_xclient: "Callable[[bytes], ClientOrigin] | None" = None,
+                 prepare: Callable[[bytes], bytes] | None = None) -> None:
         """Answer CAPA with `caps`; `offers_tls`: STLS exists; `needs_tls`: no password is accepted before STLS.
 
         AUTH exists if there are `mechanisms`, which `begin` makes by their names, APOP if the greeting had a
-        `timestamp`, and XCLIENT with `read_xclient`, which understands its argument.
+        `timestamp`, and XCLIENT with `read_xclient`, which understands its argument.  LANG and UTF8 exist if `caps`
+        tells them.  `prepare` makes what USER and PASS say uniform, or raises ValueError.
         """
         self._wire = wire
         self._caps = caps
@@ -64,6 +67,9 @@ class AuthorizationState(State):
         self._begin = begin
         self._timestamp = timestamp
         self._read_xclient = read_xclient
+        self._prepare = prepare
+        self._has_lang = "LANG" in caps
+        self._has_utf8 = "UTF8" in caps or "UTF8 USER" in caps
         self._user: str | None = None
         self.exchange: SaslExchange | None = None    # that has led to the credentials; None: USER and PASS have
 
@@ -72,6 +78,7 @@ class AuthorizationState(State):
         """Answer, discard what was sent ahead in clear, and leave for the handshake."""
         self._wire.reply(True, "begin TLS now")
         self._wire.discard_buffered()
+        self._wire.language = None    # chosen in clear
         raise Leave(StartTls())
 
     @command("XCLIENT", (1, 1), raw=True, usage="needs ADDR=", maxline=MAX_XCLIENT,
@@ -89,7 +96,7 @@ class AuthorizationState(State):
         """
         if self._needs_tls:
             raise CommandRefused("no password without TLS")
-        name = argument.strip()
+        name = self._prepared(argument.strip())
         if not name:
             raise CommandRefused("USER needs a user name")
         self._user = user_name(name, _MAX_USER)
@@ -100,7 +107,15 @@ class AuthorizationState(State):
         """Leave with the credentials; every octet after the one space is the password (RFC 1939 section 7)."""
         if self._user is None:
             raise CommandRefused("USER first")
-        raise Leave(Credentials(self._user, argument))
+        raise Leave(Credentials(self._user, self._prepared(argument)))
+
+    def _prepared(self, argument: bytes) -> bytes:
+        if self._prepare is None or argument.isascii():
+            return argument
+        try:
+            return self._prepare(argument)
+        except ValueError:
+            raise CommandRefused("not UTF-8, or with characters that may not be used") from None
 
     @command("AUTH", (0, 2), secret=True, maxline=MAX_SASL_LINE, usage="needs a mechanism",
              when=lambda state: state._mechanisms)
@@ -110,7 +125,7 @@ class AuthorizationState(State):
         Without a name, list the mechanisms, which is older than CAPA and still done by some clients.
         """
         if not name:
-            self._wire.send(capability.render(self._mechanisms))
+            self._wire.send(capability.render(self._mechanisms, self._wire.said(capability.HEAD)))
             return
         wanted = name.decode("ascii", "replace").upper()
         if self._begin is None or wanted not in self._mechanisms:
@@ -132,7 +147,12 @@ class AuthorizationState(State):
     @command("CAPA")
     def capa(self) -> None:
         """List what this server can do (RFC 2449)."""
-        self._wire.send(capability.render(self._caps))
+        self._wire.send(capability.render(self._caps, self._wire.said(capability.HEAD)))
+
+    @command("UTF8", when=lambda state: state._has_utf8)
+    def utf8(self) -> None:
+        """Agree (RFC 6856); messages are sent as they lie in any case, and our own texts are ASCII."""
+        self._wire.reply(True, "UTF-8 it is")
 
     @command("NOOP")
     def noop(self) -> None:

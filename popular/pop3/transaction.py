@@ -25,7 +25,8 @@ from popular.net.stuffing import stuffed, stuffed_file
 from popular.net.transport import FilePart
 from popular.net.wire import Wire
 from popular.pop3 import capability
-from popular.pop3.command import State, command
+from popular.pop3.command import command
+from popular.pop3.languages import SpeakingState
 from popular.pop3.maildrop import Maildrop
 from popular.pop3.response import code_for
 
@@ -47,7 +48,7 @@ class SessionTotals:
     read_error: str = ""    # the store's last error then
 
 
-class TransactionState(State):
+class TransactionState(SpeakingState):
     """The messages of one client; ends with SessionTotals at QUIT."""
 
     def __init__(self, wire: Wire, maildrop: Maildrop, caps: Sequence[str] = capability.TRANSACTION,
@@ -62,6 +63,7 @@ class TransactionState(State):
         self._deleted_octets = 0                 # of messages marked deleted
         self._read: set[int] = set()
         self._has_last = has_last
+        self._has_lang = "LANG" in caps
         self._last = 0                           # highest number retrieved since the start or RSET
         self._retrieved = 0
         self._octets = 0                         # of messages retrieved
@@ -153,7 +155,7 @@ class TransactionState(State):
     @command("CAPA")
     def capa(self) -> None:
         """List what this server can do (RFC 2449)."""
-        self._wire.send(capability.render(self._caps))
+        self._wire.send(capability.render(self._caps, self._wire.said(capability.HEAD)))
 
     @command("QUIT")
     def quit(self) -> None:
@@ -201,7 +203,7 @@ class TransactionState(State):
 
     def _answer(self, text: str, parts: Iterator[bytes | FilePart]) -> None:
         """Send a multi-line answer, its first line in the same packet as what follows."""
-        self._wire.send_parts(chain((f"+OK {text}\r\n".encode("ascii"),), parts))
+        self._wire.send_parts(chain((f"+OK {self._wire.said(text)}\r\n".encode("ascii"),), parts))
 
     def _send_message(self, index: int, body_lines: int | None) -> None:
         """Answer with a message, or with its header and `body_lines` lines.

@@ -14,6 +14,7 @@ from popular.net.wire import Wire
 
 MAX_FLAGS = 16    # flags on the third line
 _MASTER = "M"      # the only flag of 1.5.5: new mail stays new when it is read (spec 7.3)
+_LANGUAGES = {"de": "D"}    # of the answers; earlier versions ignore it
 _MISSING = {"empty": "E", "create": "C", "refuse": "R"}    # for a user without mailbox; 1.5.5 ignores these flags
 
 # What a POP3 client may send first if it is connected here by mistake.  All are well-formed names of
@@ -39,6 +40,11 @@ class Preamble:
         """What becomes of a user without mailbox: a word of the variable `missing`; empty: as that says."""
         return next((word for word, flag in _MISSING.items() if flag in self.flags), "")
 
+    @property
+    def language(self) -> str:
+        """The tag of the language that the client wants; empty: it has not said so."""
+        return next((tag for tag, flag in _LANGUAGES.items() if flag in self.flags), "")
+
 
 def read_preamble(wire: Wire) -> Preamble:
     """Read the three lines.
@@ -62,7 +68,7 @@ def read_preamble(wire: Wire) -> Preamble:
     return Preamble(mailbox.decode("ascii"), sid.decode("ascii"), frozenset(flags.decode("ascii")))
 
 
-def preamble_lines(mailbox: str, sid: str, master: bool, missing: str = "") -> bytes:
+def preamble_lines(mailbox: str, sid: str, master: bool, missing: str = "", language: str = "") -> bytes:
     """Return the preamble as pproxy sends it, without waiting for a greeting.
 
     Raises ValueError for a name or an id that the other side would refuse.  That is a bug, since both
@@ -72,7 +78,7 @@ def preamble_lines(mailbox: str, sid: str, master: bool, missing: str = "") -> b
         raise ValueError(f"not a mailbox name: {mailbox!r}")
     if not is_sid(sid):
         raise ValueError(f"not a session id: {sid!r}")
-    flags = (_MASTER if master else "") + (_MISSING[missing] if missing else "")
+    flags = (_MASTER if master else "") + (_MISSING[missing] if missing else "") + _LANGUAGES.get(language, "")
     return f"{mailbox}\r\n{sid}\r\n{flags}\r\n".encode("ascii")
 
 

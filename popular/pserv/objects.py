@@ -74,4 +74,5 @@ def serv_config(config: Config, tls: Mapping[str, Tls] = MappingProxyType({})) -
 
 
 def _server(item: Item, config: Config, tls: Tls | None) -> Server:
-    return Server(item.ident, list_of(item, config, capability.TRANSACTION), tls)
+    told = capability.expire(config.variables.optional_text("expire"))
+    return Server(item.ident, list_of(item, config, (*capability.TRANSACTION, *told)), tls)

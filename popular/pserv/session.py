@@ -13,6 +13,7 @@ from popular.daemon.child.session import Session
 from popular.errors import Gone, LoginRefused, MailboxError, ProxyHeader
 from popular.log.writer import Log
 from popular.pop3.dialogue import Dialogue
+from popular.pop3.languages import speak
 from popular.pop3.maildrop import EmptyMaildrop
 from popular.pop3.response import code_for
 from popular.pop3.transaction import SessionTotals, TransactionState
@@ -85,6 +86,8 @@ class ServSession:
             self.slot.count(ServerOutcome.NO_PREAMBLE.counter)
             raise
         self.wire.deadline = None
+        if preamble.language:
+            speak(self.wire, preamble.language)
         self.session.id = preamble.sid
         self.slot.call_user(preamble.mailbox)
         return preamble

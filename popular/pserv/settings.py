@@ -7,6 +7,7 @@ from popular.config.kinds import Bool, Choice, Dir, Int, Time
 from popular.config.setting import Schema, Setting
 from popular.daemon.settings import CONFINEMENT_ROWS, METRICS_ROWS, POOL_ROWS, process_rows
 from popular.paths import CAPADIR, SPOOLDIR
+from popular.pop3.capability import Expiry
 from popular.pserv.objects import CLASSES
 
 _OWN_ROWS = (
@@ -30,6 +31,9 @@ _OWN_ROWS = (
     Setting("seenflag", Bool(), False,
             "Read messages get the Maildir flag S even if pdeliver has named them, for other programs that use the "
             "mailboxes; such names are slower to list.  Messages from other programs always get it."),
+    Setting("expire", Expiry(), None,
+            "After how many days mail may be removed, or never: what CAPA tells as EXPIRE.  Nothing is removed "
+            "because of it; write the shortest time that pclean leaves to a message.  When not set, nothing is told."),
     Setting("capadir", Dir(), CAPADIR, "Folder of the capability lists that servers name.", root_only=True),
 )
 

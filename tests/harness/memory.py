@@ -16,6 +16,7 @@ from popular.pop3 import capability
 from popular.pop3.authorization import AuthorizationState
 from popular.pop3.dialogue import Dialogue
 from popular.pop3.exchange import MAX_SASL_LINE
+from popular.pop3.languages import speak
 from popular.pop3.maildrop import EmptyMaildrop, Entries
 from popular.pop3.transaction import TransactionState
 from popular.pop3.xpop import read_preamble
@@ -175,6 +176,8 @@ class MemoryStage:
             wire.reply(False, why.text, why.code)
             return
         self.maildrop.master = preamble.master
+        if preamble.language:
+            speak(wire, preamble.language)
         wire.reply(True, "mailbox open")
         self.mail(wire)
 

@@ -6,6 +6,7 @@ from popular.config.kinds import Address, Bool, Choice, Dir, File, Id, Int, Off,
 from popular.config.netkinds import NetworkList, Prefixes
 from popular.config.setting import Setting
 from popular.errors import UsageError
+from popular.pop3.capability import Expiry
 from popular.pproxy.commands import commands
 from popular.pproxy.policy.terms import PolicyUrl
 from popular.pproxy.settings import SCHEMA
@@ -57,6 +58,8 @@ def another(row: Setting) -> str:
             return "192.0.2.0/24"
         case Prefixes():
             return "16 32"
+        case Expiry():
+            return "never"
         case PolicyUrl():
             return "https://policy.example.org/?x=1&"
     raise AssertionError(row)

@@ -46,10 +46,32 @@ def test_spec_9_2_lines_end_in_crlf_on_the_wire(caps: tuple[str, ...], answer: b
 def test_nothing_is_promised_that_is_not_there() -> None:
     words = {cap.split()[0] for cap in capability.TRANSACTION}
     assert {"TOP", "UIDL"} <= words & set(TransactionState.COMMANDS)
-    assert {"USER"} <= words & set(AuthorizationState.COMMANDS)
-    assert not words - {"TOP", "UIDL", "USER", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "IMPLEMENTATION"}
+    assert {"USER", "UTF8", "LANG"} <= words & set(AuthorizationState.COMMANDS)
+    assert "LANG" in TransactionState.COMMANDS and "UTF8" not in TransactionState.COMMANDS    # RFC 6856
+    assert not words - {"TOP", "UIDL", "USER", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "UTF8", "LANG",
+                        "IMPLEMENTATION"}
 
 
 def test_rfc_2449_the_states_do_not_differ_but_in_what_may() -> None:
     assert set(capability.TRANSACTION) - set(capability.AUTHORIZATION) == {"IMPLEMENTATION POPular"}
     assert not set(capability.AUTHORIZATION) - set(capability.TRANSACTION)
+
+
+@pytest.mark.parametrize("text, told, before", [
+    pytest.param("60", "EXPIRE 60", "EXPIRE 60 USER", id="days"),
+    pytest.param("007", "EXPIRE 7", "EXPIRE 7 USER", id="zeros"),
+    pytest.param("0", "EXPIRE 0", "EXPIRE 0 USER", id="none"),
+    pytest.param("never", "EXPIRE NEVER", "EXPIRE NEVER", id="never"),
+])
+def test_rfc_2449_expire(text: str, told: str, before: str) -> None:
+    kind = capability.Expiry()
+    argument = kind.parse(text)
+    assert kind.parse(kind.show(argument)) == argument
+    assert capability.expire(argument) == (told,) and capability.expire(argument, may_differ=True) == (before,)
+    assert capability.expire(None) == ()
+
+
+@pytest.mark.parametrize("text", ["", "60d", "-1", "36501", "\u0661", "NEVER USER"])
+def test_what_expire_may_not_be(text: str) -> None:
+    with pytest.raises(ValueError, match="a number of days from 0 to 36500, or never"):
+        capability.Expiry().parse(text)

@@ -105,7 +105,8 @@ class BackendLink:
 
 def _log_in_xpop(wire: Wire, route: Route, sid: str, alive: Callable[[], None]) -> bytes:
     """XPOP (spec 8.1): three lines, no greeting, one answer."""
-    send_step(wire, preamble_lines(route.mailbox, sid, route.master, route.missing), "the XPOP preamble")
+    lines = preamble_lines(route.mailbox, sid, route.master, route.missing, route.language)
+    send_step(wire, lines, "the XPOP preamble")
     try:
         line = accepting_line(wire, "the XPOP preamble")
         alive()

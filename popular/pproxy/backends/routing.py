@@ -52,6 +52,7 @@ class Route:
     softfail: bool = True                               # show an empty mailbox if the backend is out of reach
     missing: str = ""                                   # cxpop and xpop: for a user without mailbox, of MISSING
     sessions: int = 0                                   # the most at once; 0: any number
+    language: str = ""                                  # cxpop and xpop: of the answers; empty: English
 
     @property
     def lacks_token(self) -> bool:
