@@ -35,6 +35,7 @@ GERMAN: Mapping[str, str] = {
     "LANG takes at most one language": "LANG hat als Argument eine Sprache oder keines",
     "LAST takes no argument": "LAST hat kein Argument",
     "LIST takes at most one message number": "LIST hat als Argument die Nummer einer Nachricht oder keines",
+    "Logins to this mailbox must be further apart": "Zwischen Anmeldungen an diesem Postfach muss mehr Zeit liegen",
     "languages follow": "es folgen die Sprachen",
     "line end or NUL in password": "Zeilenende oder NUL im Passwort",
     "line too long": "Zeile zu lang",

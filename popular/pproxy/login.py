@@ -16,6 +16,7 @@ from popular.mailcheck.packet import MailState
 from popular.pdm.api import Found, NoConsent, Outcome, Request
 from popular.pdm.chain import CachedAnswer, Chain, Step, Verdict
 from popular.pop3.exchange import SaslExchange
+from popular.pop3.languages import spoken_on
 from popular.pproxy import messages
 from popular.pproxy.backends.link import BackendLink, BackendRefused, Unanswered
 from popular.pproxy.objects import Backend, ProxyConfig, Vserv
@@ -28,6 +29,7 @@ from popular.statefile.layout import CountedBy
 _LEAVING_SECONDS = 0.5    # for a session that the client has just ended
 _EMPTY_MAILBOX = "0 messages (0 octets)"
 REFUSAL = "Authentication failed"
+_TOO_SOON = "Logins to this mailbox must be further apart"
 _NO_CONSENT = "The owner of this mailbox has not allowed access to it, or has withdrawn that"
 BROKEN = "Temporary problem, please try again later"
 
@@ -170,6 +172,21 @@ class LoginAttempt:
         most = route.sessions or self.vserv.limits.usersessions
         if most and self.mailbox:
             self.limit_sessions(most)
+        delay = self.vserv.extensions.delay
+        if delay is None or not self.mailbox or not self.slot.client_keys[0]:
+            return self.reach(route)
+        if not delay.take(self.mailbox):
+            self.session.note_peer(messages.LOGIN_TOO_SOON, user=self.user, namespace=self.vserv.namespace,
+                                   client=self.client)
+            raise LoginRefused(_TOO_SOON, code="LOGIN-DELAY", why=f"a login within {delay.seconds:g}s")
+        try:
+            return self.reach(route)
+        except LoginRefused:
+            delay.give_back(self.mailbox)
+            raise
+
+    def reach(self, route: Route) -> Empty | BackendLink:
+        """Do it for a user who may enter the mailbox; raises LoginRefused."""
         if not self.vserv.enabled:
             self.log.note(messages.VSERV_DISABLED, vserv=self.vserv.ident, client=self.client)
             return self.empty(route, ProxyOutcome.VSERV_DISABLED)
@@ -232,6 +249,9 @@ class LoginAttempt:
 
     def connect(self, route: Route, visit: Visit) -> BackendLink:
         """Log in at the backend and pass its answer on; raises LoginRefused, and BackendError if it is out of reach."""
+        language = spoken_on(self.wire)
+        if language:
+            route = replace(route, language=language)
         if route.lacks_token:
             route = self.with_token(route)
         try:

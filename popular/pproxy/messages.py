@@ -90,6 +90,10 @@ POLICY_REFUSED = Message(
     0x0255, ERR, "policy_refused", "user namespace client why",
     "The policy server refused a login, whose password was not checked; `why` is its message.  Nothing to do, if it is "
     "right.  Limited by `peerlines`.")
+LOGIN_TOO_SOON = Message(
+    0x025D, ERR, "login_too_soon", "user namespace client",
+    "A login came sooner than `logindelay` allows after the one before to the same mailbox, and the client was told "
+    "so.  Nothing to do, unless the user has several clients: then logindelay is too long.  Limited by `peerlines`.")
 PDM_OUTPUT = Message(
     0x0260, ADM, "pdm_output", "module line of text",
     "A database module, or what it uses, wrote to standard output or standard error while it answered a login: this is "

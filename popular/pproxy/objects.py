@@ -5,7 +5,7 @@
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -22,10 +22,11 @@ from popular.daemon.tls import IMPLICIT, OFF, STARTTLS, Tls, tls_rows, want_read
 from popular.errors import ConfigError, Mistake, PdmError, StartError
 from popular.net.wire import Wire
 from popular.networks import Networks
-from popular.pop3 import capability
 from popular.pproxy.backends.health import HealthTerms
 from popular.pproxy.limits.configured import client_limits
 from popular.pproxy.limits.clients import ClientLimits
+from popular.pproxy.limits.levels import Levels
+from popular.pproxy.vserv.extensions import EXTENSION_ROWS, Extensions, extensions_of, promised
 from popular.pproxy.vserv.offer import DEFAULT_MECHANISMS, MechanismList, Offer, Separator
 from popular.pproxy.policy.terms import PolicyUrl
 from popular.pproxy.vserv.userformat import NameForm, UserFormat
@@ -64,6 +65,7 @@ VSERV = ObjectClass("vserv", "Virtual servers: addresses that clients connect to
     Setting("masterseparator", Separator(), None,
             "A sign such as *: then USER admin*joe is the master user admin, who wants the mailbox of joe; see AUTH in "
             "pproxy(8)."),
+    *EXTENSION_ROWS,
     Setting("smtpafterpop", Bool(), False,
             "on: the address of a client that logs in is recorded, so that they may send mail for a while."),
     Setting("userformat", UserFormat(), None,
@@ -91,6 +93,9 @@ BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes;
             "cxpop: pserv after a mail check; xpop: pserv without one; pop3: any POP3 server.", required=True),
     Setting("address", Address(), None, "Its HOST:PORT; a name is resolved when pproxy starts.", required=True),
     Setting("checkport", Int(1, 65535), 50110, "UDP port of pcheckd on the same host (cxpop)."),
+    Setting("capa", Id(), None,
+            "Capability list of what it can do: TOP, UIDL, RESP-CODES and PIPELINING, with cxpop and xpop also UTF8 "
+            "and LANG.  CAPA tells them before the login only if all backends have them.  When not set: all."),
     Setting("source", String(64), None, "Our own address for connections and mail checks to it."),
     Setting("enabled", Bool(), True, "off: its users see an empty mailbox."),
     Setting("drain", Bool(), False,
@@ -155,6 +160,7 @@ class Vserv:
     enabled: bool
     login_caps: tuple[str, ...]    # answer to CAPA before the login; empty: what is supported then
     mail_caps: tuple[str, ...]     # and in the empty mailbox
+    extensions: Extensions = Extensions()
     plaintextauth: str = "on"      # whether a password needs no TLS: on, off or local
     tls: Tls | None = None
     smtpafterpop: bool = False
@@ -218,14 +224,17 @@ class ProxyConfig:
 
 
 def proxy_config(config: Config, tls: Mapping[str, Tls] = MappingProxyType({}),
-                 verifiable: Callable[[str], frozenset[str]] = lambda namespace: frozenset()) -> ProxyConfig:
+                 verifiable: Callable[[str], frozenset[str]] = lambda namespace: frozenset(),
+                 find_delays: Callable[[], Levels | None] = lambda: None) -> ProxyConfig:
     """Return `config` in the form that children use, with the TLS of virtual servers.
 
-    `verifiable` returns what the database modules of a namespace can check besides passwords.
+    `verifiable` returns what the database modules of a namespace can check besides passwords; `find_delays`, called
+    only if it is needed, where logins are counted.
 
     Raises ConfigError for a capability list that is not loaded, and for files of a backend's TLS.
     """
     variables = config.variables
+    common = promised(config)
     return ProxyConfig(
         authtimeout=variables.seconds("authtimeout"),
         authdelay=variables.seconds("authdelay"),
@@ -235,7 +244,8 @@ def proxy_config(config: Config, tls: Mapping[str, Tls] = MappingProxyType({}),
         idletimeout=variables.seconds("idletimeout"),
         last=variables.flag("last"),
         sidprefix=sid_prefix(config),
-        vservs={item.ident: _vserv(item, config, tls.get(item.ident), verifiable) for item in config.items("vserv")},
+        vservs={item.ident: _vserv(item, config, tls.get(item.ident), verifiable, find_delays, common)
+                for item in config.items("vserv")},
         backends={item.ident: _backend(item, config) for item in config.items("backend")},
     )
 
@@ -243,8 +253,8 @@ def proxy_config(config: Config, tls: Mapping[str, Tls] = MappingProxyType({}),
 def unusable(item: Item, config: Config) -> list[Mistake]:
     """Return mistakes that make a virtual server or backend unusable: capability list, files, what goes together."""
     try:
+        list_of(item, config, ())
         if "protocol" not in item.values:
-            list_of(item, config, ())
             if item.values.flag("proxyprotocol") and not item.values["trusted"]:
                 return [Mistake(place("vserv", item.ident, "proxyprotocol"),
                                 "needs 'trusted', the networks of the load balancers: whoever sends such a header can "
@@ -271,15 +281,17 @@ def records_clients(config: Config) -> bool:
     return any(item.values.flag("smtpafterpop") for item in config.items("vserv"))
 
 
-def _vserv(item: Item, config: Config, tls: Tls | None, verifiable: Callable[[str], frozenset[str]]) -> Vserv:
+def _vserv(item: Item, config: Config, tls: Tls | None, verifiable: Callable[[str], frozenset[str]],
+           find_delays: Callable[[], Levels | None], common: Sequence[str]) -> Vserv:
     values = item.values
     proxies = _proxies(item)
     limits = client_limits(layered(values, config))
     if proxies is not None and not proxies.has_header:    # they speak for many, and are judged by whom they name
         limits = replace(limits, exempt=limits.exempt | proxies.trusted)
+    extensions = extensions_of(values, common, find_delays)
     mechanisms = cast(tuple[str, ...], values["saslmechanisms"])
     return Vserv(item.ident, values.text("namespace"), values.text("banner"), values.flag("enabled"),
-                 list_of(item, config, ()), list_of(item, config, capability.TRANSACTION),
+                 list_of(item, config, ()), list_of(item, config, extensions.mail_caps), extensions,
                  values.text("plaintextauth"), tls, values.flag("smtpafterpop"),
                  cast(NameForm, values["userformat"] or NameForm()), limits,
                  Offer(mechanisms, verifiable(values.text("namespace"))) if mechanisms else None,

@@ -191,14 +191,15 @@ class ProxySession:
             self.mechanisms = () if offer is None else offer.names(
                 needs_tls=needs_tls, is_certified=bool(self.vserv.certificateuser) and bool(self.certified_user()))
             caps = self.vserv.login_caps or capability.before_login(
-                offers_tls=offers_tls, needs_tls=needs_tls, mechanisms=self.mechanisms)
+                self.with_delay(self.vserv.extensions.caps), offers_tls=offers_tls, needs_tls=needs_tls,
+                mechanisms=self.mechanisms)
             proxies = self.vserv.proxies if self.knows_xclient else None
             if proxies is not None and not self.vserv.login_caps:
                 caps = (*caps, "XCLIENT")
             state = AuthorizationState(
                 self.wire, caps, offers_tls=offers_tls, needs_tls=needs_tls, mechanisms=self.mechanisms,
                 begin=self.begin_exchange, timestamp=self.timestamp,
-                read_xclient=proxies.read_xclient if proxies else None)
+                read_xclient=proxies.read_xclient if proxies else None, prepare=self.vserv.extensions.prepare)
             self.wire.maxline = max(self.config.maxline, MAX_SASL_LINE if self.mechanisms else 0,
                                     proxies.maxline if proxies else 0)
             found = self.dialogue.run(state)
@@ -211,6 +212,11 @@ class ProxySession:
                 return found if isinstance(found, Credentials) else None
             assert self.vserv.tls is not None    # else STLS does not exist
             self.session.start_tls(self.vserv.tls)
+
+    def with_delay(self, caps: tuple[str, ...]) -> tuple[str, ...]:
+        """Return `caps` with LOGIN-DELAY, if this client has to obey it."""
+        delay = self.vserv.extensions.delay
+        return caps if delay is None or not self.slot.client_keys[0] else (*caps, delay.capability)
 
     def begin_exchange(self, name: str) -> Mechanism:
         """Begin an exchange of an offered mechanism."""
@@ -275,7 +281,7 @@ class ProxySession:
         self.session.enter("empty")
         caps = self.vserv.mail_caps
         if not self.vserv.login_caps:
-            caps = capability.with_sasl(caps, self.mechanisms)
+            caps = capability.with_sasl(self.with_delay(caps), self.mechanisms)
         self.dialogue.run(TransactionState(self.wire, EmptyMaildrop(), caps, has_last=self.config.last))
 
     def hand_over(self, link: BackendLink) -> None:

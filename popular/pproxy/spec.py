@@ -90,7 +90,8 @@ def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     known = former if isinstance(former, ProxyJob) and former.admission is not None else None
     sharing = known.sharing if known else find_sharing(config)
     clients = known.proxy.clients if known else sharing.counts() if sharing else ClientCounts()
-    proxy = ProxyService(proxy_config(config, tls, chain.mechanisms), chain, log,
+    assert clients is not None    # whoever has an admission has them
+    proxy = ProxyService(proxy_config(config, tls, chain.mechanisms, clients.delays), chain, log,
                          find_recorder(config, log, former), clients, hooks)
     door = known.admission.door if known and known.admission else Door()
     folders = {folder for module in modules if not module.blocking for folder in module.writes}

@@ -149,7 +149,7 @@ def test_lists_are_in_the_words_of_add(master):
     assert master.run("vserv list").lines == (
         "main 127.0.0.1:34567 namespace=example.org 'banner=hello there' enabled=on tls=off tlsmin=1.2 "
         "certificateuser=email plaintextauth=on saslmechanisms=PLAIN,LOGIN,OAUTHBEARER,XOAUTH2,EXTERNAL "
-        "smtpafterpop=off proxyprotocol=off",)
+        "utf8user=off implementation=off logindelay=0s smtpafterpop=off proxyprotocol=off",)
     [line] = master.run("backend list").lines
     assert line == ("store xpop 10.0.0.1:1110 checkport=50110 enabled=on drain=off clientaddress=none tls=off "
                     "verify=on auth=user mastersign=*")

@@ -10,6 +10,7 @@ from popular.config.store import FROM_COMMAND, Config, default_config, with_fact
 from popular.errors import ConfigError, Mistake
 from popular.pop3 import capability
 from popular.pproxy.backends.health import HealthTerms
+from popular.pproxy.limits.levels import Levels
 from popular.pproxy.main import prepare, resolve_backends
 from popular.pproxy.objects import proxy_config, sid_prefix
 from popular.pproxy.settings import SCHEMA
@@ -104,6 +105,40 @@ def test_caps_are_derived_without_a_list() -> None:
     assert capability.before_login(offers_tls=False, needs_tls=False) == capability.AUTHORIZATION
     assert {"STLS"} == {*capability.before_login(offers_tls=True, needs_tls=True)} - {*capability.AUTHORIZATION}
     assert "USER" not in capability.before_login(offers_tls=True, needs_tls=True)
+
+
+@pytest.mark.parametrize(("backends", "missing"), [
+    pytest.param({}, set(), id="none"),
+    pytest.param({"a": BACKEND}, set(), id="pserv"),
+    pytest.param({"a": BACKEND, "b": {**BACKEND, "protocol": "pop3"}}, {"UTF8", "LANG"}, id="and a pop3 backend"),
+    pytest.param({"a": {**BACKEND, "protocol": "pop3", "enabled": "off"}}, set(), id="disabled"),
+    pytest.param({"a": {**BACKEND, "protocol": "pop3", "capa": "all"}}, {"UTF8", "LANG"},
+                 id="the language is not told to it"),
+    pytest.param({"a": BACKEND, "b": {**BACKEND, "capa": "some"}}, {"RESP-CODES", "PIPELINING", "UTF8"}, id="a list"),
+])
+def test_only_what_all_backends_can_do_is_told(tmp_path: Path, backends: dict[str, dict[str, str]],
+                                               missing: set[str]) -> None:
+    (tmp_path / "all").write_bytes(b"TOP\nUIDL\nRESP-CODES\nPIPELINING\nUTF8\nLANG\nUSER\n")
+    (tmp_path / "some").write_bytes(b"TOP\nUIDL\nLANG\n")
+    config = configured("vserv", VSERV, capadir=str(tmp_path))
+    for ident, values in backends.items():
+        config = with_item(config, SCHEMA, "backend", ident, values, FROM_COMMAND)
+    mistakes: list[Mistake] = []
+    told = proxy_config(prepare(config, mistakes)).vservs["it"].extensions
+    assert set(capability.AUTHORIZATION) - set(told.caps) == missing == {*capability.TRANSACTION} - {*told.mail_caps}
+    assert mistakes == []
+
+
+def test_settings_that_capa_tells() -> None:
+    values = {**VSERV, "utf8user": "on", "implementation": "on", "expire": "60", "logindelay": "1500ms"}
+    told = proxy_config(configured("vserv", values), find_delays=lambda: Levels(4)).vservs["it"].extensions
+    base = (*capability.AUTHORIZATION[:-2], "UTF8 USER", "LANG")
+    assert told.caps == (*base, "EXPIRE 60 USER", "IMPLEMENTATION POPular")
+    assert told.mail_caps == (*base, "EXPIRE 60", "IMPLEMENTATION POPular")
+    assert told.delay is not None and told.delay.capability == "LOGIN-DELAY 2"
+    assert told.delay.take(7) and not told.delay.take(7) and told.delay.take(8)
+    told.delay.give_back(7)
+    assert told.delay.take(7)
 
 
 def test_spec_9_2_caps_of_a_list_are_answered_in_both_states(tmp_path: Path) -> None:

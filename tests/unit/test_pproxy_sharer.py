@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from popular.errors import PdmError
+from popular.pproxy.limits.delay import LoginDelay
 from popular.pproxy.limits.clients import ClientLimits, keys_counted
 from popular.pproxy.limits.exchange import ENTRIES, Exchanged, StreamPlace
 from popular.pproxy.limits.inspection import client_line
@@ -242,6 +243,17 @@ def test_failed_logins_count_for_all(proxies: list[Proxy], clock: list[float], s
     assert not there.may_try() and not here.may_try()
     clock[0] += 60.0
     assert there.may_try() and here.may_try()
+
+
+def test_the_delay_between_logins_is_that_of_all(proxies: list[Proxy], clock: list[float], server: Server) -> None:
+    here, there = (LoginDelay(60.0, proxy.clients.delays()) for proxy in proxies)
+    turns(proxies, clock, server)
+    assert here.take(7)
+    turns(proxies, clock, server)
+    assert not there.take(7) and there.take(8)
+    here.give_back(7)
+    turns(proxies, clock, server)
+    assert there.take(7)
 
 
 def test_whoever_starts_catches_up(proxies: list[Proxy], clock: list[float], server: Server) -> None:

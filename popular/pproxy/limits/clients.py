@@ -15,6 +15,7 @@ from popular.statefile.slot import ChildSlot, Elsewhere, MakeKey, session_key
 
 STALL_SECONDS = 600.0    # for which a network counts as one that stalls
 RATE_KEYS = 1 << 16      # about how many addresses and networks are remembered
+DELAY_KEYS = 1 << 18     # and mailboxes, where there is a delay between logins
 
 _MINUTE = 60.0
 
@@ -59,11 +60,12 @@ class ClientCounts:
     """What is remembered of all clients, in memory that the children share."""
 
     def __init__(self, rates: Levels | None = None, guesses: Guesses | None = None,
-                 elsewhere: Elsewhere | None = None) -> None:
+                 elsewhere: Elsewhere | None = None, delays: Levels | None = None) -> None:
         """Take the memory, or make some; raises OSError.  `elsewhere`: open sessions of other proxies, if known."""
         self._guesses = guesses or Guesses()
         self._rates = rates or Levels(RATE_KEYS)
         self._stalls = Levels(RATE_KEYS)
+        self._delays = delays
         self._elsewhere = elsewhere
 
     def objection(self, limits: ClientLimits, host: str, are_too_many: AreTooMany) -> str:
@@ -110,6 +112,12 @@ class ClientCounts:
             return 0, 0
         address, network = keys
         return self._elsewhere(CountedBy.ADDRESS, address), self._elsewhere(CountedBy.NETWORK, network)
+
+    def delays(self) -> Levels:
+        """Return where logins to mailboxes are counted; memory is made at the first call, by the master."""
+        if self._delays is None:
+            self._delays = Levels(DELAY_KEYS)
+        return self._delays
 
     def stalled(self, network: int) -> None:
         """Note that a client of a network was given a child and did not log in until others needed it."""

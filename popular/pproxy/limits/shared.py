@@ -13,7 +13,7 @@ from dataclasses import replace
 from popular.config.store import Values
 from popular.pdm.options import Id, Options, Setting, Time
 from popular.pdm.redisservers import ROWS, RedisServers
-from popular.pproxy.limits.clients import RATE_KEYS, ClientCounts
+from popular.pproxy.limits.clients import DELAY_KEYS, RATE_KEYS, ClientCounts
 from popular.pproxy.limits.events import EventPipe, SharedLevels
 from popular.pproxy.limits.guesses import FAILURE_KEYS, KNOWN_KEYS, Guesses
 from popular.pproxy.limits.others import OthersTable
@@ -45,12 +45,12 @@ class Sharing:
         self.pipe = EventPipe()
         # A table's place is its number in events, also in those of other versions.
         self.tables = [SharedLevels(keys, number, self.pipe)
-                       for number, keys in enumerate((RATE_KEYS, FAILURE_KEYS, KNOWN_KEYS))]
+                       for number, keys in enumerate((RATE_KEYS, FAILURE_KEYS, KNOWN_KEYS, DELAY_KEYS))]
 
     def counts(self) -> ClientCounts:
         """Return what is remembered of clients: with the shared levels."""
-        rates, failures, known = self.tables
-        return ClientCounts(rates, Guesses(failures, known), self.others.sessions_with)
+        rates, failures, known, delays = self.tables
+        return ClientCounts(rates, Guesses(failures, known), self.others.sessions_with, delays)
 
 
 def read_options(text: str) -> Values:
