@@ -146,8 +146,11 @@ class ProxySession:
 
     def begin_attempt(self, credentials: Credentials) -> LoginAttempt:
         """Return the attempt to log in with these credentials; raises Gone if it is one too many."""
+        form = self.vserv.userformat.applied
+        if credentials.master and form(credentials.master) == form(credentials.user):
+            credentials = replace(credentials, master="")    # nobody else's mailbox: one name in two spellings
         credentials = self.with_master(credentials)
-        user = self.vserv.userformat.applied(credentials.user) if credentials.user else ""    # a token names them
+        user = form(credentials.user) if credentials.user else ""    # a token names them
         self.login = self.attempt(self.config, self.chain, self.session, self.vserv, user, credentials)
         self.slot.call_user(user)
         if self.guard is not None and not self.guard.may_try(self.vserv.namespace, self.login.prover):

@@ -40,7 +40,8 @@ _VSERVS = {
     "strict": {"plaintextauth": "off", "tls": "starttls"},
     "apop": {"saslmechanisms": "APOP"},
     "guarded": {"saslmechanisms": "SCRAM-SHA-256", "maxfailures": "2"},
-    "certified": {"saslmechanisms": f"{_ALL}, EXTERNAL", "tls": "starttls", "certificateuser": "cn"},
+    "certified": {"saslmechanisms": f"{_ALL}, EXTERNAL", "tls": "starttls", "certificateuser": "cn",
+                  "userformat": "lower strip=example.org"},
 }
 TOKEN = "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="
 _MODULE = f"""
@@ -213,6 +214,22 @@ def test_certificates(daemon: Daemon, authority: Authority) -> None:
             client.ok("STLS")
             client.sock = context.wrap_socket(client.sock)
             assert client.command(words).startswith(answer), (name, words)
+
+
+def test_another_spelling_of_the_own_name_is_no_master_user(daemon: Daemon, authority: Authority) -> None:
+    """Clients put the name into their account's settings in one spelling, and certificates have another."""
+    context, name = context_of(authority), f"{CLEAR}@example.org"
+    pair = authority.sign(name)
+    context.load_cert_chain(pair.certificate, pair.key)
+    right, wrong = (encoded(f"{CLEAR}\0{name}\0{password}".encode()).decode() for password in (PASSWORD, "wrong"))
+    for words, answer in (
+            (f"AUTH EXTERNAL {encoded(CLEAR.upper().encode()).decode()}", b"+OK"),
+            (f"AUTH PLAIN {right}", b"+OK"), (f"AUTH PLAIN {wrong}", b"-ERR [AUTH]")):
+        with connected(daemon, "certified") as client:
+            client.ok("STLS")
+            client.sock = context.wrap_socket(client.sock)
+            assert client.command(words).startswith(answer), words
+    assert "why='wrong password'" in daemon.wait_log("login_refused")[-1]
 
 
 def test_apop(daemon: Daemon) -> None:
