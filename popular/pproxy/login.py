@@ -264,6 +264,9 @@ class LoginAttempt:
                               client=self.client, pdm=self.pdm, why=f"backend {route.backend.ident}: {why}")
             else:
                 self.log.note(messages.BACKEND_REFUSED, **self.where(route), answer=str(why))
+            master = route.backend.login and route.backend.login.account.name
+            if why.is_guess and master:    # no password that the client could give would help
+                raise LoginRefused(BROKEN, code="SYS/TEMP", why=f"backend {route.backend.ident}: {why}") from why
             raise LoginRefused(why.answer.text, code=why.answer.code, why=str(why), is_guess=is_guess) from why
         try:
             self.wire.send(link.first_line + b"\r\n")

@@ -58,7 +58,9 @@ BACKEND_FAILED = Message(
 BACKEND_REFUSED = Message(
     0x024D, ERR, "backend_refused", "backend mailbox answer client",
     "The backend itself refused the login; the client got its answer, but not its text if that had the password in "
-    "it.  Nothing to do, unless the user's record names a wrong mailbox or login there.")
+    "it.  Nothing to do, unless the user's record names a wrong mailbox or login there.  With masteruser, clients get "
+    "[SYS/TEMP] instead, for their password is not the reason: check whether the backend has this user, and "
+    "masterpasswordfile.")
 SESSION_END = Message(
     0x024E, INF, "session_end",
     "client vserv namespace user backend protocol outcome bytes_in bytes_out seconds times",

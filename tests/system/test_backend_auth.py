@@ -121,8 +121,11 @@ def pproxy(folder: Path, authority: Authority, dovecot: Dovecot) -> Iterator[Dae
     (folder / "master.secret").chmod(0o600)
     common = {"protocol": "pop3", "address": dovecot.endpoint, "tls": "starttls", "cafile": authority.cafile}
     master = {"masteruser": "admin", "masterpasswordfile": folder / "master.secret"}
+    (folder / "wrong.secret").write_text("wrong\n")
+    (folder / "wrong.secret").chmod(0o600)
     backends = {how: {**common, "auth": how} for how in LOGINS}
     backends |= {"masterplain": {**common, "auth": "plain", **master}, "masteruser": {**common, **master}}
+    backends["masterwrong"] = {**common, "auth": "plain", **master, "masterpasswordfile": folder / "wrong.secret"}
     users = [f"{name}-{backend}:{{PLAIN}}pw:{backend}:::{name}:{secret}\n" for backend in backends
              for name, secret in (("anna", "inner secret"), ("ben", "wrong"), ("carla", "x"))]
     (folder / "users").write_text("".join(users))
@@ -152,6 +155,11 @@ def test_a_user_is_logged_in(client, dovecot, backend):
 @pytest.mark.parametrize("backend", ["plain", "scram", "apop"])
 def test_a_wrong_password_is_refused(client, backend):
     assert client.login(f"ben-{backend}", "pw").startswith(b"-ERR [AUTH]")
+
+
+def test_a_wrong_master_password_is_not_blamed_on_the_user(client, pproxy):
+    assert client.login("anna-masterwrong", "pw") == b"-ERR [SYS/TEMP] Temporary problem, please try again later"
+    assert "backend='masterwrong' mailbox='anna' answer='-ERR [AUTH] " in pproxy.wait_log("backend_refused")[-1]
 
 
 def test_a_token_that_is_too_long_for_the_command(client, folder):
