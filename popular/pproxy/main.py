@@ -49,7 +49,8 @@ def attempt(config: Config, findings: Findings, deep: bool) -> None:
             findings.faults.append(Mistake(place("pdm", item.ident), f"module {item.values.text('module')}: {why}"))
     if why := sound(lambda: why_not_recorded(config), ""):
         findings.faults.append(Mistake(place("pproxy", "smtpafterpopfile"), why))
-    findings.faults += gather(partial(why_no_policy, terms) for terms in set(policies_of(config).values()))
+    findings.faults += gather(partial(why_no_policy, terms) for terms in set(policies_of(config).values())
+                              if terms.noncefile)    # else that is told
     if why := sound(lambda: why_not_shared(config), ""):
         findings.faults.append(Mistake(place("pproxy", "sharewith"), why))
     findings.faults += gather(partial(shut_out, item) for item in config.items("vserv"))

@@ -97,6 +97,12 @@ PASSWD = "[pdm]\n[[all]]\nmodule = passwd\nargs = /etc/passwd\n"
 MAIN = "[vserv]\n[[main]]\naddress = 127.0.0.1:0\n"
 
 
+def test_a_policy_server_without_a_nonce_is_told_once(folder: Path) -> None:
+    text = ini_text({"pproxy": settings(folder)["pproxy"]}) + "policyurl = http://127.0.0.1:1/\n" + MAIN + STORE + ANY
+    assert run(folder, text, "--check-config").stderr.splitlines() == [
+        "pproxy: [pproxy] policynoncefile: is needed for the policyurl 'http://127.0.0.1:1/'"]
+
+
 @pytest.mark.parametrize("text, code, told", [
     pytest.param(MAIN, 0, ["{}: there is no [backend]: nobody can log in before a command adds one",
                            "{}: there is no [pdm]: nobody can log in before a command adds one"],
