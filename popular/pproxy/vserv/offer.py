@@ -67,7 +67,7 @@ class Separator:
     """Kind of the setting: one sign."""
 
     name: ClassVar[str] = "Separator"
-    wanted: ClassVar[str] = "one sign, but not @ or one of a-z, A-Z, 0-9 . _ -"
+    wanted: ClassVar[str] = "one sign other than a letter, a digit, @, dot, dash or underscore"
 
     def parse(self, text: str) -> str:
         """Read the sign; raises ValueError."""
