@@ -69,7 +69,7 @@ def test_a_value_of_the_file_that_is_not_used_is_told_as_an_error(proxy: Daemon)
     tell(proxy, "set maxerrors 9")
     done = pcontrol(proxy, "reload")
     assert (done.returncode, done.stdout) == (
-        0, "reloaded, nothing changed; values of the file that are not used: 1\n")
+        0, "reloaded, no setting changed; values of the file that are not used: 1\n")
     assert done.stderr.startswith("warning: maxerrors: '7' in the file is not used")
 
 

@@ -43,7 +43,7 @@ def edit(daemon: Daemon, *changes: tuple[str, str]) -> None:
 def reload(daemon: Daemon) -> tuple[str, ...]:
     """Reload; returns what changed."""
     [reply] = tell(daemon, "reload")
-    assert reply.text.partition(";")[0] in ("reloaded", "reloaded, nothing changed")
+    assert reply.text.partition(";")[0] in ("reloaded", "reloaded, no setting changed")
     return reply.lines
 
 

@@ -208,7 +208,7 @@ def test_a_reload_reads_certificates_anew_those_of_commands_too(proxy, authority
     authority.sign(NAME, days=20)
     authority.sign("added.example.org", days=30)
     reply = tell(daemon, "reload")[0]
-    assert (reply.text, reply.lines) == ("reloaded, nothing changed", ())
+    assert (reply.text, reply.lines) == ("reloaded, no setting changed", ())
     after = {line.split()[0]: line for line in tell(daemon, "show certificates")[0].lines}
     assert before["main"] != after["main"] and "days=19" in after["main"]
     assert before["added"] != after["added"] and "days=29" in after["added"]

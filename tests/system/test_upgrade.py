@@ -104,7 +104,7 @@ def test_what_commands_changed_is_inherited(pserv: Daemon) -> None:
     assert variable(pserv, "maxsession") == "77"
     assert [listening(pserv, name, "server")[0] for name in ("main", "other")] == ports
     with control(pserv) as client:
-        assert client.ask("reload").text == "reloaded, nothing changed", "what only commands set stays"
+        assert client.ask("reload").text == "reloaded, no setting changed", "what only commands set stays"
     pserv.config.write_text(pserv.config.read_text().replace("[pserv]", "[pserv]\nmaxspare = 9"))
     with control(pserv) as client:
         assert client.ask("reload").lines == ("variable maxspare",)

@@ -156,7 +156,7 @@ class Control:
             return self._fault("reload", error)
         master.base = config
         master.log.note(RELOADED, changes=len(merged.changes))
-        text = "reloaded" if merged.changes else "reloaded, nothing changed"
+        text = "reloaded" if merged.changes else "reloaded, no setting changed"
         if merged.unused:
             names = ", ".join(each.what for each in merged.unused)
             master.log.note(FILE_VALUES_UNUSED, count=len(merged.unused), values=names)
