@@ -123,7 +123,7 @@ BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes;
             "of the database modules."),
     Setting("masteruser", String(250), None,
             "Account there that opens all mailboxes: pproxy logs in by it (auth user, plain or scram), and passwords "
-            "of users are not sent there.  A database module must have checked them."),
+            "of users are not sent there.  A database module must have checked them, and name the user there (buser)."),
     Setting("masterpasswordfile", File(), None, "File with its password as the only line.", root_only=True),
     Setting("mastersign", Separator(), "*",
             "What stands between the names of the user and of masteruser in USER (Dovecot: "
