@@ -257,7 +257,7 @@ def test_masters(daemon: Daemon) -> None:
         with connected(daemon, "all") as client:
             for word in words:
                 client.ok(word)
-            assert "master='admin'" in daemon.wait_log(f"user='{CRYPT}'")[-1]
+            assert "master='admin'" in daemon.wait_log(f" login user='{CRYPT}'")[-1]
     for master, password in ((ADMIN, PASSWORD), (CLEAR, PASSWORD), (CRYPT, "of the master"), ("", "of the master")):
         with connected(daemon, "all") as client:
             client.err(f"AUTH PLAIN {encoded(f'{CRYPT}|{master}|{password}'.replace('|', chr(0)).encode()).decode()}")
