@@ -200,3 +200,14 @@ def test_names_on_the_server_belong_together() -> None:
     """In a cluster, what is between braces decides where a name belongs."""
     exchange = ProxyExchange(read_options("prefix=one"))
     assert (exchange._proxies, exchange._events) == ("{one}:proxies", "{one}:events")
+
+
+@pytest.mark.parametrize("proxies", [{5: b"x", b"x": 6, b"y": [b"x"], OTHER: b"of it"}, {OTHER: b"of it"}])
+def test_what_a_server_returns_is_octets_or_left_out(monkeypatch: pytest.MonkeyPatch, proxies: object) -> None:
+    """With RESP3 a server may return numbers and lists where octets belong."""
+    exchange = ProxyExchange(read_options(""))
+    entries = [(b"1-1", {b"b": 5}), (b"1-2", {b"b": None}), (7, {b"b": b"x"}), (b"1-3", [b"b"]), (b"1-4", {b"b": b"z"})]
+    monkeypatch.setattr(exchange, "open", lambda: None)
+    monkeypatch.setattr(exchange._servers, "ask", lambda deadline, call: [1, b"1-9", True, True, proxies, entries])
+    found = exchange.run(b"member 1", b"", [b"packet"], (0, 0))
+    assert (found.proxies, found.written, found.entries) == ({OTHER: b"of it"}, [(1, 9)], [((1, 4), b"z")])

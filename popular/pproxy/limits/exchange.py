@@ -69,10 +69,11 @@ class ProxyExchange:
         answers = self._servers.ask(time.monotonic() + PATIENCE, call)
         proxies, entries = answers[-2:]
         places = [_place(each) for each in answers[1:1 + len(packets)]]
-        found = [(place, fields.get(_FIELD, b"")) for ident, fields in entries if isinstance(fields, dict)
-                 and (place := _place(ident)) is not None]
-        return Exchanged(proxies if isinstance(proxies, dict) else {}, [place for place in places if place], found,
-                         len(entries) < ENTRIES)
+        found = [(place, packet) for ident, fields in entries if isinstance(fields, dict)
+                 and (place := _place(ident)) is not None and isinstance(packet := fields.get(_FIELD, b""), bytes)]
+        counts_of = {name: packet for name, packet in (proxies if isinstance(proxies, dict) else {}).items()
+                     if isinstance(name, bytes) and isinstance(packet, bytes)}
+        return Exchanged(counts_of, [place for place in places if place], found, len(entries) < ENTRIES)
 
     def leave(self, member: bytes) -> None:
         """Take our counts back, as there are no sessions here any more."""
