@@ -109,7 +109,7 @@ def _read_v1(octets: bytes) -> tuple[ClientOrigin, int] | None:
     if max(int(from_port), int(to_port)) > 0xffff:
         raise BadHeader("version 1 with a port above 65535")
     kind = socket.AF_INET6 if version == "6" else socket.AF_INET
-    client, local = (_host(kind, socket.inet_pton(kind, host)) for host in hosts)
+    client, local = (host_of(kind, socket.inet_pton(kind, host)) for host in hosts)
     return _proven(ClientOrigin(Endpoint(client, int(from_port)), Endpoint(local, int(to_port)))), len(line)
 
 
@@ -135,7 +135,7 @@ def _read_v2(octets: bytes) -> tuple[ClientOrigin, int] | None:
     if length < form.size:
         raise BadHeader("its addresses are cut off")
     client, local, from_port, to_port = form.unpack_from(header, _FIXED.size)
-    origin = ClientOrigin(Endpoint(_host(kind, client), from_port), Endpoint(_host(kind, local), to_port))
+    origin = ClientOrigin(Endpoint(host_of(kind, client), from_port), Endpoint(host_of(kind, local), to_port))
     return _with_facts(_proven(origin), header, _FIXED.size + form.size), size
 
 
@@ -215,7 +215,7 @@ def _remainder(value: int) -> int:
 _NIBBLES = tuple(map(_remainder, range(16)))
 
 
-def _host(kind: int, octets: bytes) -> str:
+def host_of(kind: int, octets: bytes) -> str:
     """Return an address as text; one of IPv4 that is written as one of IPv6 becomes one of IPv4 again."""
     if kind == socket.AF_INET6 and octets.startswith(_MAPPED):
         kind, octets = socket.AF_INET, octets[len(_MAPPED):]

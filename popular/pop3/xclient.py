@@ -4,11 +4,12 @@ An extension of Dovecot.  Its servers offer it to proxies that they trust, by [X
 CAPA, too.  Used in the children of pproxy, toward clients and backends; loaded only there.  Pure.
 """
 
+import socket
 from collections.abc import Mapping
 
 from popular.addresses import Endpoint, is_ip
 from popular.errors import CommandRefused
-from popular.net.proxyheader import MAX_IDENT, ClientOrigin
+from popular.net.proxyheader import MAX_IDENT, ClientOrigin, host_of
 
 _WORD = "XCLIENT"
 HOPS = 5           # proxies that a session may pass, as in Dovecot
@@ -48,7 +49,11 @@ def _endpoint(words: Mapping[str, str], address: str, port: str) -> Endpoint | N
     host = words.get(address)
     if host is None:
         return None
-    if "%" in host or not is_ip(host) or host in ("0.0.0.0", "::"):
+    if "%" in host or not is_ip(host):
+        raise CommandRefused(f"{address} is not an address")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    host = host_of(family, socket.inet_pton(family, host))
+    if host in ("0.0.0.0", "::"):
         raise CommandRefused(f"{address} is not an address")
     return Endpoint(host, _number(words, port, 0xffff))
 

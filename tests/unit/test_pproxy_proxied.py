@@ -71,3 +71,14 @@ def test_what_nobody_knows_is_ignored() -> None:
     assert (origin.client, origin.local, origin.authority) == (Endpoint("192.0.2.1", 0), None, "pop.example.org")
     with pytest.raises(CommandRefused):
         parse_xclient(b"ADDR=192.0.2.1 DESTADDR=pop.example.org")
+
+
+@pytest.mark.parametrize("said, host", [
+    ("::ffff:192.0.2.1", "192.0.2.1"), ("2001:DB8:0::1", "2001:db8::1"), ("0::0", ""), ("::ffff:0.0.0.0", "")])
+def test_an_address_has_one_form(said: str, host: str) -> None:
+    """Else a list of networks, or a limit, does not know the client; a header is read in the same way."""
+    if not host:
+        with pytest.raises(CommandRefused):
+            parse_xclient(f"ADDR={said}".encode())
+    else:
+        assert parse_xclient(f"ADDR={said}".encode()).client == Endpoint(host, 0)
