@@ -19,6 +19,7 @@ from popular.pop3.exchange import SaslExchange
 from popular.pop3.languages import spoken_on
 from popular.pproxy import messages
 from popular.pproxy.backends.link import BackendLink, BackendRefused, Unanswered
+from popular.pproxy.limits.delay import LoginDelay
 from popular.pproxy.objects import Backend, ProxyConfig, Vserv
 from popular.pproxy.backends.routing import NoRoute, Route, find_route
 from popular.pproxy.backends.visit import Visit
@@ -143,7 +144,6 @@ class LoginAttempt:
         self.slot.call_backend(route.backend.ident)
         self.mailbox = 0 if route.master else self.vserv.limits.key(
             self.vserv.namespace, route.backend.ident, route.where)
-        self.slot.count_by(CountedBy.MAILBOX, self.mailbox)
 
     def tell_accepted(self, exchange: SaslExchange, proof: bytes) -> None:
         """Tell the client what the mechanism demands before it is let in; raises LoginRefused if it objects."""
@@ -169,24 +169,18 @@ class LoginAttempt:
 
     def admit(self, route: Route) -> Empty | BackendLink:
         """Choose between the empty mailbox and the backend, and answer the client's PASS; raises LoginRefused."""
-        most = route.sessions or self.vserv.limits.usersessions
-        if most and self.mailbox:
-            self.limit_sessions(most)
-        delay = self.vserv.extensions.delay
-        if delay is None or not self.mailbox or not self.slot.client_keys[0]:
+        if not route.is_vouched:    # the backend is asked first, and then the session is counted
             return self.reach(route)
-        if not delay.take(self.mailbox):
-            self.session.note_peer(messages.LOGIN_TOO_SOON, user=self.user, namespace=self.vserv.namespace,
-                                   client=self.client)
-            raise LoginRefused(_TOO_SOON, code="LOGIN-DELAY", why=f"a login within {delay.seconds:g}s")
+        self.count_session(route)
         try:
             return self.reach(route)
         except LoginRefused:
-            delay.give_back(self.mailbox)
+            if (delay := self.delay) is not None:
+                delay.give_back(self.mailbox)
             raise
 
     def reach(self, route: Route) -> Empty | BackendLink:
-        """Do it for a user who may enter the mailbox; raises LoginRefused."""
+        """Do it for a user who may enter the mailbox, if their password was checked; raises LoginRefused."""
         if not self.vserv.enabled:
             self.log.note(messages.VSERV_DISABLED, vserv=self.vserv.ident, client=self.client)
             return self.empty(route, ProxyOutcome.VSERV_DISABLED)
@@ -201,6 +195,25 @@ class LoginAttempt:
             if replica is None or not has_replica or isinstance(why, Unanswered):
                 return self.out_of_reach(route, why)
             return self.visit_replica(route, replica, why)
+
+    @property
+    def delay(self) -> LoginDelay | None:
+        """What keeps logins to this mailbox apart; None: nothing does."""
+        return self.vserv.extensions.delay if self.mailbox and self.slot.client_keys[0] else None
+
+    def count_session(self, route: Route) -> None:
+        """Count the session of a user whose password is known to be right; raises LoginRefused if it is one too many.
+
+        Not before, or whoever guesses the password of others uses up their sessions.
+        """
+        self.slot.count_by(CountedBy.MAILBOX, self.mailbox)
+        most = route.sessions or self.vserv.limits.usersessions
+        if most and self.mailbox:
+            self.limit_sessions(most)
+        if (delay := self.delay) is not None and not delay.take(self.mailbox):
+            self.session.note_peer(messages.LOGIN_TOO_SOON, user=self.user, namespace=self.vserv.namespace,
+                                   client=self.client)
+            raise LoginRefused(_TOO_SOON, code="LOGIN-DELAY", why=f"a login within {delay.seconds:g}s")
 
     def limit_sessions(self, most: int) -> None:
         """Wait shortly for a session of this user to end if they have more than `most`; raises LoginRefused.
@@ -269,6 +282,8 @@ class LoginAttempt:
                 raise LoginRefused(BROKEN, code="SYS/TEMP", why=f"backend {route.backend.ident}: {why}") from why
             raise LoginRefused(why.answer.text, code=why.answer.code, why=str(why), is_guess=is_guess) from why
         try:
+            if not route.is_vouched:
+                self.count_session(route)
             self.wire.send(link.first_line + b"\r\n")
         except BaseException:
             link.close()

@@ -5,7 +5,10 @@ answer ends with -ERR [SYS/TEMP], whatever `softfail` says.
 """
 
 import base64
+import socketserver
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from tests.harness.fake_backend import Close, FakeBackend, Hold, ReadLines, Rese
 from tests.harness.fake_pcheckd import FakePcheckd, Reply, always
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import PASSWORD, PAUL, XENIA, StartProxy, script_for, store
+from tests.harness.pstatus import status
+from tests.harness.system import wait_for
 
 Pop = Callable[..., PopClient]
 StartOpen = Callable[..., Daemon]
@@ -227,6 +232,40 @@ def test_a_password_of_the_database_that_a_backend_refuses_is_no_guess(proxy: St
         assert pop(daemon.endpoint()).login(PAUL, PASSWORD) == b"-ERR [AUTH] no"
         assert "client='127.0.0.1:" in daemon.wait_log(" backend_refused ")[0]
         assert not daemon.log_lines("login_refused")
+
+
+class SlowBackend(socketserver.StreamRequestHandler):
+    """Lets in whoever has `PASSWORD`, and thinks about guesses until the test ends."""
+
+    def handle(self) -> None:
+        self.wfile.write(b"+OK ready\r\n")
+        self.rfile.readline()
+        self.wfile.write(b"+OK\r\n")
+        if self.rfile.readline() == f"PASS {PASSWORD}\r\n".encode():
+            self.wfile.write(b"+OK 1 message\r\n")
+        self.rfile.read()
+
+
+class SlowBackends(socketserver.ThreadingTCPServer):
+    """Ends with its clients."""
+
+    daemon_threads, block_on_close = True, False
+
+
+def test_guesses_do_not_use_up_the_sessions_of_a_user(open_proxy: StartOpen, pop: Pop) -> None:
+    with SlowBackends(("127.0.0.1", 0), SlowBackend) as server, ExitStack() as end:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        end.callback(thread.join)
+        end.callback(server.shutdown)
+        daemon = open_proxy(store(Endpoint("127.0.0.1", server.server_address[1])), usersessions=1,
+                            exempt="none", vserv={"logindelay": "60s"})
+        guess, owner, second = pop(daemon.endpoint()), pop(daemon.endpoint()), pop(daemon.endpoint())
+        guess.greeting()
+        guess.send(f"USER joe\r\nPASS {GUESS}\r\n".encode())
+        wait_for(lambda: any(slot["state"] == "connecting" for slot in status(daemon)["slots"]))
+        assert owner.login("joe", PASSWORD) == b"+OK 1 message"
+        assert second.login("joe", PASSWORD) == b"-ERR [IN-USE] Too many sessions", "now the password was right"
 
 
 SECRET = b"s3 cret"    # PAUL's password at the backend
