@@ -24,6 +24,8 @@ from popular.pdm import secrets
 from popular.pdm.api import PROVEN, UNKNOWN, Answer, CannotFind, Found, NoConsent, Outcome, Request
 from popular.pdm.runner import Asked, ModuleRunner, OutputCatcher
 
+_NOWHERE = Found("nowhere", user="nobody")    # where the mail of nobody is
+
 
 @dataclass(frozen=True, slots=True)
 class CachedAnswer(Answer):
@@ -72,7 +74,10 @@ class Chain:
         """
         steps = self._ask(request, None) if not request.master else self._places(request)
         verdict = settle(steps)
-        if verdict.outcome is not Outcome.OK and (identity := _denied_identity(steps)) is not None:
+        identity = _denied_identity(steps)
+        if identity is None and request.master and request.mechanism and not request.password:
+            identity = _NOWHERE    # the salt of a master must not tell whether the user exists
+        if verdict.outcome is not Outcome.OK and identity is not None:
             steps += self._ask(request, identity)
             verdict = settle(steps)
         if verdict.user:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from popular.paths import pdm_dir
 from popular.pdm import libcrypt
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome
 from popular.pdm.chain import Chain
+from popular.pdm.proofs import ScramSecret
 from tests.harness.needs import need_module
 from tests.harness.pdm import make_module, make_request
 
@@ -271,3 +273,18 @@ def test_master_knows_that_no_user_is_its_own(tmp_path):
     (tmp_path / "master").write_text("*:*:{PLAIN}secret\n")
     steps = Chain([make_module("master", tmp_path / "master")], 1, lambda *_, **__: None).find("joe", "example.org")
     assert [step.answer for step in steps] == [UNKNOWN]
+
+
+def test_the_salt_of_a_master_does_not_tell_who_exists(tmp_path: Path) -> None:
+    users, masters = tmp_path / "users", tmp_path / "masters"
+    users.write_text("joe:{PLAIN}x:store1:cxpop:3/2d/joe\n")
+    masters.write_text(f"admin@*:*:{ScramSecret.made('SCRAM-SHA-256', b'pw').stored}\n")
+    chain = Chain([make_module("passwd", users), make_module("master", masters)], 10.0, lambda *args, **fields: None)
+
+    def ask(user: str, master: str, shown: bytes = b"") -> tuple[Outcome, bytes]:
+        verdict = chain.check(replace(make_request(user, shown), mechanism="SCRAM-SHA-256", master=master))
+        return verdict.outcome, verdict.proof
+
+    outcome, salt = ask("joe", "admin")
+    assert (outcome, ask("nobody", "admin"), ask("nobody", "other")[1]) == (Outcome.DENIED, (outcome, salt), b"")
+    assert salt and ask("nobody", "admin", salt + b",AAAA,x") == (Outcome.UNKNOWN, b"")
