@@ -12,6 +12,7 @@ from popular.errors import CommandRefused
 from popular.sasl.mechanism import Credentials, Means, Mechanism, sasl_name
 
 _NONCE_OCTETS = 18
+_MAX_MESSAGE = 4096    # octets from the client: a question to a PDM worker has room for both messages
 _FIRST = re.compile(rb"((n|y|p=[A-Za-z0-9.-]+),(?:a=([^,]+))?,)(n=([^,]+),r=([\x21-\x2b\x2d-\x7e]{1,512})(?:,.*)?)",
                     re.DOTALL)
 _FINAL = re.compile(rb"(c=([A-Za-z0-9+/=]+),r=([\x21-\x2b\x2d-\x7e]+)(?:,.*)?),p=([A-Za-z0-9+/=]+)", re.DOTALL)
@@ -28,6 +29,8 @@ class ScramMechanism(Mechanism):
 
     def step(self, response: bytes) -> bytes | Credentials:
         """Read the client's first message, then its final one."""
+        if len(response) > _MAX_MESSAGE:
+            raise CommandRefused("message too long")
         return self._final(response) if self._nonce else self._first(response)
 
     def accepted(self, proof: bytes) -> bytes:

@@ -16,6 +16,7 @@ from popular.pdm.cache import AnswerCache, CachedModule, Lifetimes
 from popular.pdm.chain import Chain, Verdict
 from popular.pdm.channel import Channel
 from popular.pdm.proofs import ScramSecret
+from popular.pdm.question import MAX_PACKET, Question, QuestionKind
 from popular.pproxy.modules.worker import WorkerJob
 from popular.pproxy.vserv.salts import made_up_salt
 from popular.sasl import scram
@@ -263,3 +264,19 @@ def test_a_made_up_salt_is_what_a_new_secret_has() -> None:
     iterations, salt = made_up_salt("SCRAM-SHA-256", "default", "nobody").split(b",")
     secret = ScramSecret.made("SCRAM-SHA-256", b"x")
     assert (int(iterations), len(base64.b64decode(salt))) == (secret.iterations, len(secret.salt))
+
+
+def test_the_longest_messages_fit_into_a_question() -> None:
+    """Else a client could have logins fail as if a database were away."""
+    first = (b"n,a=" + b"\xff" * 250 + b",n=" + b"\xfe" * 250 + b",r=" + b"x" * 512 + b",").ljust(4096, b"\xff")
+    server = ScramMechanism("SCRAM-SHA-256", Means({"password": made("SCRAM-SHA-256", "x")}))
+    challenge = server.step(first)
+    assert isinstance(challenge, bytes)
+    header = base64.b64encode(first[:first.index(b"n=")])
+    final = b"c=" + header + b"," + challenge.split(b",")[0] + b",%b,p=" + base64.b64encode(bytes(32))
+    shown = server.step(final.replace(b"%b", b"\xff" * (4096 - len(final) + 2)))
+    assert isinstance(shown, Credentials)
+    request = replace(make_request(shown.user, shown.password), mechanism=shown.mechanism, master=shown.master)
+    assert len(Question(QuestionKind.CHECK, "m" * 64, 1 << 64, request).packed()) <= MAX_PACKET
+    with pytest.raises(CommandRefused, match="too long"):
+        ScramMechanism("SCRAM-SHA-256", Means({"password": "{PLAIN}x"})).step(first + b"x")
