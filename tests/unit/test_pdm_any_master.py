@@ -25,6 +25,8 @@ SHIPPED = {    # with arguments
     "http": ["url=http://h/"],
     "ldap": ["uri=ldap://h", "base=o=x", "backend=s"],
     "lmdb": ["/l"],
+    "oauth": ["introspect=https://h/"],
+    "poauth": ["provider=google", "backends=s", "clientid=c"],
     "master": ["/m"],
     "mysql": ["hosts=h", "database=d", "user=u"],
     "pam": ["backend=s"],
@@ -35,7 +37,7 @@ SHIPPED = {    # with arguments
     "sqlite": ["/s"],
     "template": ["u", "p", "b", "m"],
 }
-BLOCKING = {"dovecot", "exec", "http", "ldap", "mysql", "pam", "pgsql", "redis"}
+BLOCKING = {"dovecot", "exec", "http", "ldap", "mysql", "oauth", "pam", "pgsql", "poauth", "redis"}
 HASH = libcrypt.crypt(b"open sesame", "$5$rounds=1000$saltsalt")
 
 

@@ -218,6 +218,19 @@ def log_in(clients: ClientCounts, host: str, user: str = "joe") -> bool:
     return may_try
 
 
+def test_passwords_that_are_checked_at_the_same_moment_are_made_up_for(clock: list[float]) -> None:
+    clients = ClientCounts()
+    guards = [clients.guard(GUARDED, *keys_counted(GUARDED, HERE)) for _ in range(5 * MOST)]
+    assert all(guard is not None and guard.may_try("main", "joe") for guard in guards)    # nothing has failed yet
+    for guard in guards:
+        assert guard is not None
+        guard.failed()
+    clock[0] += SECONDS * 4 * MOST
+    assert guess(clients, HERE) == 0
+    clock[0] += SECONDS
+    assert guess(clients, HERE, times=3) == 1
+
+
 def test_an_address_has_so_many_failures_and_then_one_in_a_time(clock: list[float]) -> None:
     clients = ClientCounts()
     assert sum(guess(clients, HERE, user) for user in [*"abcdefghijklmnop"]) == MOST

@@ -19,6 +19,10 @@ CROWD = 10    # times maxfailures: failures of a network or user that are very m
 FAILURE_KEYS = 1 << 16    # about how many are remembered
 KNOWN_KEYS = 1 << 18
 
+# Times maxfailures: failures of a user at an address, at most.  Logins that are checked at the same moment go beyond
+# the limit, and must be made up for; but nobody shall be locked out for hours by others at their address.
+_OVERRUN = 2
+
 _KNOWN_SECONDS = 90 * 86_400.0    # for which a login is remembered
 _RECENT = 0.99                    # the level of what was noted within the last day: it is not noted again
 
@@ -80,7 +84,7 @@ class LoginGuard:
 
     def failed(self) -> None:
         """Note that the password was wrong, or the user unknown."""
-        for key, times in ((self._address, 1), (self._pair, 1), (self._network, CROWD), (self._user, CROWD)):
+        for key, times in ((self._address, CROWD), (self._pair, _OVERRUN), (self._network, CROWD), (self._user, CROWD)):
             self._guesses.failures.rise(key, self._seconds, most=self._most * times)
 
     def succeeded(self) -> None:
