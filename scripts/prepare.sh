@@ -49,7 +49,7 @@ missing() {
     [ -x /usr/sbin/logrotate ] || echo logrotate
     command -v haproxy >/dev/null || echo haproxy
     [ -x /usr/sbin/nginx ] || echo nginx
-    command -v redis-server >/dev/null || echo redis-server
+    command -v valkey-server >/dev/null || command -v redis-server >/dev/null || redis_or_valkey
     command -v sqlite3 >/dev/null || echo sqlite3
     command -v keepalived >/dev/null || echo keepalived
     command -v fail2ban-regex >/dev/null || echo fail2ban
@@ -75,6 +75,12 @@ missing() {
 # The README's python3 is that of a system on which nobody has been yet.
 machine_python() { PATH=/usr/local/bin:/usr/bin:/bin python3 "$@"; }
 
+# Debian 13 has both; so one is tried on each release.
+redis_or_valkey() {
+    # shellcheck source=/dev/null
+    [ "$(. /etc/os-release && echo "${VERSION_ID:-0}")" = 12 ] && echo redis-server || echo valkey-server
+}
+
 has_exim() {
     command -v exim4 >/dev/null && return
     [ -x "$exim_folder/usr/sbin/exim4" ] && ! ldd "$exim_folder/usr/sbin/exim4" | grep -q 'not found'
@@ -84,7 +90,7 @@ services_of() {
     case $1 in
     dovecot-pop3d) echo dovecot.service dovecot.socket ;;
     logrotate) echo logrotate.timer ;;
-    postfix | haproxy | keepalived | fail2ban | prometheus | postgresql | nginx | redis-server | slapd) echo "$1.service" ;;
+    postfix | haproxy | keepalived | fail2ban | prometheus | postgresql | nginx | redis-server | valkey-server | slapd) echo "$1.service" ;;
     esac
 }
 

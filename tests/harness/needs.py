@@ -22,10 +22,13 @@ def lacking(what: str) -> NoReturn:
     pytest.skip(f"{what} is missing", allow_module_level=True)
 
 
-def need_program(name: str) -> str:
-    """Return the path of a program, or end the test with `lacking`."""
-    path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    return path if path is not None else lacking(name)
+def need_program(name: str, *others: str) -> str:
+    """Return the path of a program, or of the first of `others` that is there; else end the test with `lacking`."""
+    for each in (name, *others):
+        path = shutil.which(each, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        if path is not None:
+            return path
+    return lacking(name)
 
 
 def need_pam(name: str) -> None:

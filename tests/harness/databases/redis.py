@@ -28,7 +28,7 @@ _USER = 'user pproxy on ">{secret}" ~users:* -@all +hgetall +cluster|slots +clus
 
 
 class RedisServer:
-    """One redis-server."""
+    """One server: Valkey, or Redis where that is not installed."""
 
     def __init__(self, folder: Path, *more: str, options: Sequence[str] = ()) -> None:
         """Start it in a new folder, with `more` lines of its configuration and `options` of the command line."""
@@ -36,7 +36,8 @@ class RedisServer:
         self.folder, self.port = folder, free_port()
         self._config = folder / "redis.conf"
         self._config.write_text(_CONFIG.format(port=self.port, folder=folder, more="\n".join(more)))
-        self.keeper = Keeper([need_program("redis-server"), self._config, *options], folder / "redis.log")
+        program = need_program("valkey-server", "redis-server")
+        self.keeper = Keeper([program, self._config, *options], folder / "redis.log")
         self.start()
 
     def start(self) -> None:
