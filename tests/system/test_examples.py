@@ -232,7 +232,7 @@ def test_certbot_renews_a_key_that_others_cannot_read(boot: Boot, authority: Aut
     assert "Permission denied" in front.type("! runuser -u nobody -- cat /etc/popular/mail.example.org.pem")
     tls = "tls = implicit\ncertificate = /etc/popular/mail.example.org.pem\n"
     (front.root / "etc/popular/pproxy.conf").write_text(
-        PPROXY.format(address="127.0.0.1").replace(":110\n", f":995\n{tls}"))
+        PPROXY.format(address="127.0.0.1", vserv="").replace(":110\n", f":995\n{tls}"))
     (front.root / "etc/popular/users").write_text("joe:{PLAIN}secret:store1:xpop:3/2d/joe\n")
     front.type("pproxy")
     shown = "pcontrol --command 'show certificates'"

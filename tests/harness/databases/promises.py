@@ -102,5 +102,7 @@ WITHOUT_USERS: Mapping[str, str] = {
     "any": "accepts every user and leaves the password to the backend",
     "route": "finds a backend by rules and leaves the password to it",
     "master": "knows passwords of administrators only",
+    "oauth": "knows tokens; other modules know the users",
+    "poauth": "gives tokens for backends, to users of other modules",
     "template": "an example",
 }
