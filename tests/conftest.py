@@ -89,8 +89,8 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
         look_through(item, folder)
 
 
-def look_through(item: pytest.Item, folder: Path) -> None:
-    """Note the messages in a test's folder."""
+def look_through(item: pytest.Item | pytest.Module, folder: Path) -> None:
+    """Note the messages in the folder of a test or module."""
     item.config.stash[SEEN].look_through(folder, is_about_logs=item.path.name.startswith("test_log_"))
 
 
@@ -188,6 +188,16 @@ def _time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
 def rundir(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A folder with a short name (socket names have 107 octets) that goes with the test."""
     folder = Path(tempfile.mkdtemp(prefix="popular-"))
+    yield folder
+    look_through(request.node, folder)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def module_rundir(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """The same for the daemons of all tests of a module; every user can enter it."""
+    folder = Path(tempfile.mkdtemp(prefix="popular-"))
+    folder.chmod(0o755)
     yield folder
     look_through(request.node, folder)
     shutil.rmtree(folder)

@@ -68,6 +68,7 @@ GERMAN: Mapping[str, str] = {
     "PASS needs a password": "PASS braucht ein Passwort",
     "PLAIN needs two NUL": "PLAIN braucht zweimal NUL",
     "password please": "bitte das Passwort",
+    "message too long": "Nachricht zu lang",
     "password too long": "Passwort zu lang",
     "QUIT takes no argument": "QUIT hat kein Argument",
     "RETR needs one message number": "RETR braucht die Nummer einer Nachricht",

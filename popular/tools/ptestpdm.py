@@ -138,7 +138,8 @@ def make_parser() -> Parser:
     parser.add_argument("--client", metavar="IP", help="with -c: the address of the client (default 127.0.0.1)")
     parser.add_argument("--backend", action="store_true", help="with -c: log in at the backend, too, and leave at once")
     parser.add_argument("--mechanism", metavar="NAME", choices=_MECHANISMS, default="", help="what is checked are no "
-                        f"passwords, but what this mechanism of AUTH has: {', '.join(_MECHANISMS)} (a token each)")
+                        f"passwords, but what this mechanism of AUTH has: {', '.join(_MECHANISMS)} (a token each; "
+                        "default: passwords are checked)")
     parser.add_argument("-d", "--dir", metavar="DIR",
                         help=f"the folder of the modules (default {pdm_dir()}; with -c: as in FILE)")
     parser.add_argument("--debug", action="store_true",

@@ -1,7 +1,5 @@
 """CAPA in each state of each kind of virtual server: all that is told works, and nothing else (RFC 2449, RFC 6856)."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,10 +28,9 @@ _VSERVS: dict[str, dict[str, object]] = {
 
 
 @pytest.fixture(scope="module")
-def daemons(authority: Authority) -> Iterator[tuple[Daemon, Daemon]]:
+def daemons(module_rundir: Path, authority: Authority) -> Iterator[tuple[Daemon, Daemon]]:
     """A proxy with all kinds of virtual servers, and the pserv behind it."""
-    folder = Path(tempfile.mkdtemp(prefix="popular-"))
-    folder.chmod(0o755)
+    folder = module_rundir
     spool = folder / "spool"
     for name in ("tmp", "new", "cur"):
         (spool / "box" / name).mkdir(parents=True)
@@ -45,22 +42,19 @@ def daemons(authority: Authority) -> Iterator[tuple[Daemon, Daemon]]:
         (LOST, "dead", "box")))))
     pair = authority.sign("mail.example.org")
     tls = {"certificate": pair.certificate, "key": pair.key}
-    try:
-        with Daemon.start("pserv", {
-            "pserv": {"mailboxdir": spool, "expire": 30}, "server": {"main": {"address": "127.0.0.1:0"}},
-        }, folder) as pserv, Daemon.start("pproxy", {
-            "pproxy": {"authdelay": 0, "maxfailures": 0, "exempt": "none", "maxerrors": 100},
-            "vserv": {name: {"address": "127.0.0.1:0", **values, **(tls if "tls" in values else {})}
-                      for name, values in _VSERVS.items()},
-            "backend": {"store": {"protocol": "xpop", "address": pserv.endpoint()},
-                        "dead": {"protocol": "xpop", "address": "127.0.0.1:1", "softfail": "off"},
-                        "off": {"protocol": "pop3", "address": "127.0.0.1:1", "enabled": "off"}},
-            "pdm": {"users": {"module": "passwd", "args": users}},
-        }, folder) as pproxy:
-            yield pproxy, pserv
-            assert not pproxy.bugs() and not pserv.bugs()
-    finally:
-        shutil.rmtree(folder)
+    with Daemon.start("pserv", {
+        "pserv": {"mailboxdir": spool, "expire": 30}, "server": {"main": {"address": "127.0.0.1:0"}},
+    }, folder) as pserv, Daemon.start("pproxy", {
+        "pproxy": {"authdelay": 0, "maxfailures": 0, "exempt": "none", "maxerrors": 100},
+        "vserv": {name: {"address": "127.0.0.1:0", **values, **(tls if "tls" in values else {})}
+                  for name, values in _VSERVS.items()},
+        "backend": {"store": {"protocol": "xpop", "address": pserv.endpoint()},
+                    "dead": {"protocol": "xpop", "address": "127.0.0.1:1", "softfail": "off"},
+                    "off": {"protocol": "pop3", "address": "127.0.0.1:1", "enabled": "off"}},
+        "pdm": {"users": {"module": "passwd", "args": users}},
+    }, folder) as pproxy:
+        yield pproxy, pserv
+        assert not pproxy.bugs() and not pserv.bugs()
 
 
 def connected(daemon: Daemon, vserv: str, authority: Authority) -> PopClient:

@@ -1,9 +1,7 @@
 """HAProxy in front and Dovecot behind: all three know the same client, by the PROXY protocol and by XCLIENT."""
 
 import select
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,12 +88,9 @@ class Balancer:
 
 
 @pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
+def folder(module_rundir: Path) -> Path:
     """A folder that Dovecot can enter when root starts it."""
-    made = Path(tempfile.mkdtemp(prefix="popular-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
+    return module_rundir
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,6 @@
 """Clients whom a load balancer or another proxy names: their address counts everywhere, and nobody else's word does."""
 
-import shutil
 import ssl
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -30,9 +28,8 @@ Numbers = Callable[[str], float]
 
 
 @pytest.fixture(scope="module")
-def daemon(authority: Authority) -> Iterator[Daemon]:
+def daemon(module_rundir: Path, authority: Authority) -> Iterator[Daemon]:
     """A pproxy with virtual servers that believe their neighbours, and with one that does not."""
-    folder = Path(tempfile.mkdtemp(prefix="popular-"))
     pair = authority.sign("pop.example.org")
     near: Section = {"address": "127.0.0.1:0", "trusted": "127.0.0.0/8, 203.0.113.0/24"}
     header = {**near, "proxyprotocol": "on"}
@@ -42,13 +39,12 @@ def daemon(authority: Authority) -> Iterator[Daemon]:
         "local": {**header, "plaintextauth": "local"}}
 
     def start(program: str, settings: Settings, **more: Any) -> Daemon:
-        return Daemon.start(program, settings, folder, **more)
+        return Daemon.start(program, settings, module_rundir, **more)
 
-    with start_proxy(start, folder, store(NOWHERE), vserv={**header, "plaintextauth": "off"},
+    with start_proxy(start, module_rundir, store(NOWHERE), vserv={**header, "plaintextauth": "off"},
                      more_vservs=vservs, exempt="none", addresssessions=2, networksessions=0, maxauthtries=100,
                      metrics="127.0.0.1:0", peerlines=0) as running:
         yield running
-    shutil.rmtree(folder)
 
 
 @pytest.fixture
