@@ -71,6 +71,22 @@ def test_a_refusal_at_user_is_a_refusal(proxy: StartProxy, pop: Pop) -> None:
         assert pop(proxy(store(fake)).endpoint()).login(PAUL, PASSWORD) == b"-ERR [SYS/TEMP] no such"
 
 
+@pytest.mark.parametrize(("answers", "why"), [
+    pytest.param([b"-ERR what?\r\n"], "it does not offer XCLIENT to us", id="no CAPA"),
+    pytest.param([b"+OK\r\nTOP\r\n.\r\n"], "it does not offer XCLIENT to us", id="not offered"),
+    pytest.param([b"+OK\r\nXCLIENT\r\n.\r\n", b"-ERR no\r\n"], "its answer to XCLIENT is -ERR no", id="refused"),
+])
+def test_a_login_goes_on_if_the_backend_does_not_take_the_client_s_address(
+        proxy: StartProxy, pop: Pop, answers: list[bytes], why: str) -> None:
+    script = [GREETING, *(step for answer in answers for step in (ReadLines(1), Say(answer))), *UP_TO_PASS[1:],
+              Say(FIRST_LINE + b"\r\n"), Close()]
+    with FakeBackend(script) as fake:
+        daemon = proxy(store(fake, protocol="pop3", clientaddress="xclient"))
+        assert pop(daemon.endpoint()).login(PAUL, PASSWORD) == FIRST_LINE
+        [line] = daemon.wait_log("client_not_passed", count=1)
+    assert " ADM 0258 client_not_passed backend='store' client='127.0.0.1:" in line and f"why='{why}" in line
+
+
 @pytest.mark.parametrize("user", [XENIA, CASPER])
 def test_a_refusal_of_pserv_is_a_refusal(proxy: StartProxy, pop: Pop, user: str) -> None:
     scripts: list[Sequence[Step]] = [[ReadLines(3), Say(b"-ERR [SYS/PERM] no such mailbox\r\n"), Close()],
