@@ -140,6 +140,13 @@ def mpop(daemon: Daemon, vserv: str, user: str, password: str, mechanism: str, *
     return done.returncode == 0
 
 
+def mpop_version() -> tuple[int, ...]:
+    """Return the version of mpop."""
+    words = [need_program("mpop"), "--version"]
+    output = subprocess.run(words, capture_output=True, check=True, timeout=60).stdout
+    return tuple(int(part) for part in output.split()[2].split(b"."))
+
+
 @pytest.mark.parametrize("user", [CLEAR, SCRAM, CRYPT])
 @pytest.mark.parametrize("mechanism", ["user", "plain", "login", "scram-sha-256", "scram-sha-1", "cram-md5"])
 def test_mpop(daemon: Daemon, user: str, mechanism: str) -> None:
@@ -159,7 +166,8 @@ def test_mpop_with_a_certificate(daemon: Daemon, authority: Authority) -> None:
            f"--tls-cert-file={pair.certificate}", f"--tls-key-file={pair.key}")
     assert mpop(daemon, "certified", CLEAR, PASSWORD, "external", *tls)
     assert not mpop(daemon, "certified", CRYPT, PASSWORD, "external", *tls)
-    assert mpop(daemon, "certified", SCRAM, PASSWORD, "on", *tls[:4])    # the best that is offered
+    if mpop_version() < (1, 4, 20):    # later ones give up under TLS, before they send anything, if there is no -PLUS
+        assert mpop(daemon, "certified", SCRAM, PASSWORD, "on", *tls[:4])    # the best that is offered
 
 
 def test_mpop_with_apop(daemon: Daemon) -> None:
