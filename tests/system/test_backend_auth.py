@@ -1,8 +1,6 @@
 """Logins at a real Dovecot by SASL, APOP, a master account and access tokens (`auth`, `masteruser` of backends)."""
 
 import json
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -64,12 +62,9 @@ class Introspection(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
+def folder(module_rundir: Path) -> Path:
     """A folder that Dovecot can enter when root starts it."""
-    made = Path(tempfile.mkdtemp(prefix="popular-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
+    return module_rundir
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ themselves, so theirs is compared with what they store when they fetch from Dove
 """
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,12 +33,9 @@ def names(protocol: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
+def folder(module_rundir: Path) -> Path:
     """A folder that everyone can enter: Dovecot and the clients of root work as nobody."""
-    made = Path(tempfile.mkdtemp(prefix="popular-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
+    return module_rundir
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """A POP3 server that is not ours as backend: what the proxy adds, hides and passes on, with a real Dovecot."""
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,12 +23,9 @@ RECORDS = [
 
 
 @pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
+def folder(module_rundir: Path) -> Path:
     """A folder that Dovecot can enter when root starts it."""
-    made = Path(tempfile.mkdtemp(prefix="popular-"))
-    made.chmod(0o755)
-    yield made
-    shutil.rmtree(made)
+    return module_rundir
 
 
 @pytest.fixture(scope="module")
