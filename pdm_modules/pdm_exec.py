@@ -105,8 +105,9 @@ class Module(PdmModule):
 
     def find(self, user: str, namespace: str) -> Found | None:
         """Ask the program where a user's mail is."""
-        record = self._record(Request(user, b"", "", "pop3", namespace))
-        return None if record is None else record.found
+        request = Request(user, b"", "", "pop3", namespace)
+        record = self._record(request)
+        return None if record is None else records.place_of(record, request)
 
     def _placed(self, request: Request) -> Answer:
         """Return the answer for a user who was proven; raises PdmError."""

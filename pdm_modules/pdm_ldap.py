@@ -47,6 +47,7 @@ FIELDS = (
     Setting("missing", String(), None, "What becomes of a user without a mailbox: empty, create or refuse."),
     Setting("quota", String(), None, "How much the mailbox may hold, in units of 1024*1024 octets."),
     Setting("maxnum", String(), None, "How many messages the mailbox may hold."),
+    Setting("from", String(), None, "The id of the backend that the mailbox still moves from."),
 )
 OPTIONS = Options(
     Setting("uri", String(), None, "The servers, separated by commas: ldaps://HOST, ldap://HOST or "
@@ -137,9 +138,10 @@ class Module(PdmModule):
 
     def find(self, user: str, namespace: str) -> Found | None:
         """Find the user's entry."""
+        request = Request(user, b"", "", "pop3", namespace)
         try:
             entry = self._entry(user, namespace, float("inf"))
-            return None if entry is None else self._record(Request(user, b"", "", "pop3", namespace), entry, "*").found
+            return None if entry is None else records.place_of(self._record(request, entry, "*"), request)
         except ValueError as why:
             raise PdmError(str(why)) from None
 
@@ -177,9 +179,10 @@ class Module(PdmModule):
             if answer.why != records.WRONG_PASSWORD:
                 return answer
         if not password or b"\0" in password:
-            return Answer(Outcome.DENIED, record.found, records.WRONG_PASSWORD)
+            return Answer(Outcome.DENIED, records.place_of(record, request), records.WRONG_PASSWORD)
         why = self._links[1].ask(lambda server: server.refusal(entry.dn, password), request.deadline)
-        return Answer(Outcome.DENIED, record.found, why) if why else records.accepted(request, record)
+        return (Answer(Outcome.DENIED, records.place_of(record, request), why) if why
+                else records.accepted(request, record))
 
     def _record(self, request: Request, entry: LdapEntry, stored: str) -> records.Record:
         """Return the user's record with the password `stored`; raises ValueError."""

@@ -85,6 +85,8 @@ class Found:
     sessions: int = 0                      # the most at once; 0: any number
     quota: int | None = None               # of the mailbox, in units of 1024*1024 octets; 0: none; None: not said
     maxnum: int | None = None              # messages that the mailbox may hold, likewise
+    # API 1.2: `backend` is the one that the mailbox still moves from; `mailbox` and the limits are those of the new one
+    is_moving: bool = False
     label: str = field(default="", compare=False)    # of the password that was right, if there are several; for the log
 
 

@@ -35,10 +35,11 @@ class RecordModule(PdmModule):
     def find(self, user: str, namespace: str) -> Found | None:
         """Look the user up."""
         try:
-            record = self.record(Request(user, b"", "", "pop3", namespace))
+            request = Request(user, b"", "", "pop3", namespace)
+            record = self.record(request)
         except ValueError as why:
             raise PdmError(str(why)) from None
-        return None if record is None else record.found
+        return None if record is None else records.place_of(record, request)
 
 
 class FileModule(RecordModule):

@@ -167,7 +167,7 @@ def answer_to(request: Request, record: Record) -> Answer:
                 return accepted(request, record, label)
     except ValueError as why:
         return Answer(Outcome.FAILED, why=str(why))
-    return Answer(Outcome.DENIED, record.found, WRONG_PASSWORD)
+    return Answer(Outcome.DENIED, place_of(record, request), WRONG_PASSWORD)
 
 
 def _answer_to_proof(request: Request, record: Record) -> Answer:
@@ -178,7 +178,7 @@ def _answer_to_proof(request: Request, record: Record) -> Answer:
     except ValueError as why:
         return Answer(Outcome.FAILED, why=str(why))
     if not judgement.is_right:
-        return Answer(Outcome.DENIED, record.found, judgement.why, proof=judgement.proof)
+        return Answer(Outcome.DENIED, place_of(record, request), judgement.why, proof=judgement.proof)
     answer = accepted(request, record, judgement.label)
     return replace(answer, proof=judgement.proof) if answer.outcome is Outcome.OK else answer
 
@@ -190,6 +190,17 @@ def accepted(request: Request, record: Record, label: str = "") -> Answer:
     """
     objection = record.rules.objection(request)
     if objection:
-        return Answer(Outcome.DENIED, record.found, objection)
-    found = replace(record.found, label=label) if label else record.found
-    return Answer(Outcome.OK, found, until=record.rules.until)
+        return Answer(Outcome.DENIED, place_of(record, request), objection)
+    found = place_of(record, request)
+    return Answer(Outcome.OK, replace(found, label=label) if label else found, until=record.rules.until)
+
+
+def place_of(record: Record, request: Request) -> Found:
+    """Return the place of the mail; a server that it moves from gets the client's name, unless the record has one.
+
+    With the name it gets the password, if that is what the client has sent.
+    """
+    found = record.found
+    if not found.is_moving or found.user:
+        return found
+    return replace(found, user=request.user, password=b"" if request.mechanism else request.password)

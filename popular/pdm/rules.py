@@ -10,8 +10,9 @@
     softfail    on or off, instead of the backend's own setting
     sessions    how many sessions they may have at once; empty or 0: any number
     missing     empty, create or refuse, instead of pserv's own setting for users without a mailbox
-    quota       how much the mailbox may hold, in units of 1024*1024 octets; for pdeliver, as is the next
+    quota       how much the mailbox may hold, in units of 1024*1024 octets; for deliveries, as is the next
     maxnum      how many messages it may hold
+    from        the id of the backend that the mailbox still moves from, and which serves the user until it has
 
 The first five decide about a login (LoginRules); the others are part of the place (Found).
 Used in the process that asks.  Raises ValueError for values that cannot be used: a rule that cannot be read must not
@@ -26,7 +27,8 @@ from typing import Any
 
 from popular.pdm.api import MISSING, Request
 
-RULES = ("passwords", "disabled", "until", "networks", "vservs", "softfail", "sessions", "missing", "quota", "maxnum")
+RULES = ("passwords", "disabled", "until", "networks", "vservs", "softfail", "sessions", "missing", "quota", "maxnum",
+         "from")
 MAX_PASSWORDS = 20    # of each some may take long to check
 MAX_LABEL = 64        # characters
 _MAX_DIGITS = 9        # of a number
@@ -104,6 +106,8 @@ def place_rules(values: Mapping[str, str]) -> dict[str, Any]:
         raise ValueError(f"missing: not one of {', '.join(filter(None, MISSING))}")
     if missing:
         found["missing"] = missing
+    if values.get("from"):
+        found |= {"backend": values["from"], "protocol": "", "is_moving": True}
     return found
 
 

@@ -18,7 +18,7 @@ _MAX_NAME = 255    # characters of a user's name
 
 _TYPES: tuple[tuple[str, type], ...] = (
     ("backend", str), ("protocol", str), ("mailbox", str), ("user", str), ("password", bytes), ("master", bool),
-    ("label", str), ("missing", str), ("sessions", int))
+    ("is_moving", bool), ("label", str), ("missing", str), ("sessions", int))
 _UNSENDABLE = re.compile(rb"[\r\n\0]")
 _TOKEN = re.compile(r"[!-~]+")
 _MAX_TOKEN = 1 << 15    # octets; those of the big providers have at most 4096

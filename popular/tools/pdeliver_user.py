@@ -101,6 +101,8 @@ def _only_store(config: Config) -> frozenset[str]:
 
 def _prove_here(config: Config, found: Found, here: frozenset[str]) -> None:
     """Raise Undeliverable unless a place is a mailbox that is here."""
+    if found.is_moving:
+        raise Undeliverable(os.EX_TEMPFAIL, f"the mailbox still moves here from backend {found.backend}")
     backend: Item | None = next((item for item in config.items("backend") if item.ident == found.backend), None)
     if backend is None:
         raise Undeliverable(os.EX_TEMPFAIL, f"no backend {found.backend!r} is configured")

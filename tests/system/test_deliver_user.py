@@ -98,16 +98,18 @@ def test_a_user_of_sqlite_in_a_namespace(deliver: Deliver, configure: Callable[.
 def test_a_record_may_limit_and_make_the_mailbox(deliver: Deliver, configure: Callable[..., None], tmp_path: Path
                                                  ) -> None:
     with closing(sqlite3.connect(tmp_path / "users.sqlite")) as database, database:
-        database.execute("CREATE TABLE users (user, namespace, password, backend, mailbox, missing, quota, maxnum)")
-        database.executemany("INSERT INTO users VALUES (?, 'example.org', '{PLAIN}secret', 'store', ?, ?, ?, ?)", [
-            ("few", "few", "create", "", "1"), ("free", "few", "", "0", "0"), ("plain", "few", "", "", ""),
-            ("none", "none", "", "1", "")])
+        database.execute('CREATE TABLE users (user, namespace, password, backend, mailbox, missing, quota, '
+                         'maxnum, "from")')
+        database.executemany("INSERT INTO users VALUES (?, 'example.org', '{PLAIN}secret', 'store', ?, ?, ?, ?, ?)", [
+            ("few", "few", "create", "", "1", ""), ("free", "few", "", "0", "0", ""), ("plain", "few", "", "", "", ""),
+            ("none", "none", "", "1", "", ""), ("moves", "few", "", "", "", "plain")])
     configure(MODULE.format("sqlite", tmp_path / "users.sqlite"))
     assert deliver("few", create=False) == (0, "")
     assert deliver("few") == (1, "pdeliver: few: over quota\n")
     assert deliver("plain", "-Q1")[0] == 1, "the option counts for those whose record says nothing"
     assert deliver("free", "-Q1") == (0, ""), "the record wins"
     assert deliver("none", create=False)[0] == 67
+    assert deliver("moves") == (75, "pdeliver: moves: the mailbox still moves here from backend plain\n")
 
 
 @pytest.mark.parametrize(("user", "options", "code", "told"), [

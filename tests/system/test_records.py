@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
+from tests.harness.control import tell
 from tests.harness.daemon import Daemon
+from tests.harness.fake_backend import Close, Expect, FakeBackend, Say
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import store
 from tests.harness.site import MailSite
@@ -25,6 +27,8 @@ USERS = (
     ("hard", "", "", "", "", "", "off"),
     ("broken", "", "", "whenever", "", "", ""),
 )
+POP3 = (Say(b"+OK hello\r\n"), Expect(b"USER joe\r\n"), Say(b"+OK\r\n"), Expect(b"PASS main\r\n"),
+        Say(b"+OK 3 messages\r\n"), Expect(b"QUIT\r\n"), Say(b"+OK bye\r\n"), Close())
 ANSWERS = {"plain": b"+OK", "near": b"+OK", "here": b"+OK", "hard": b"-ERR [SYS/TEMP]", "broken": b"-ERR [SYS/TEMP]"}
 
 
@@ -107,3 +111,22 @@ def test_a_user_without_mailbox(rundir: Path, spool: Path, users: Callable[..., 
         with PopClient(site.pproxy.endpoint("main")) as client:
             assert client.login("joe", "main").startswith(answer)
     assert (spool / "joe/new").is_dir() is is_made
+
+
+def test_the_former_server_serves_who_still_moves(start: Callable[..., Daemon], users: Callable[..., str]) -> None:
+    args = users(("user", "[from]"), [("joe", "old"), ("zoe", "")])
+    with FakeBackend(POP3) as old:
+        proxy = start("pproxy", {
+            "pproxy": {"authdelay": 0, "softfail": "off"}, "vserv": {"main": {"address": "127.0.0.1:0"}},
+            "backend": {**store(Endpoint("127.0.0.1", 1)), "old": {"protocol": "pop3", "address": old.endpoint}},
+            "pdm": {"users": {"module": "sqlite", "args": args}}})
+        with PopClient(proxy.endpoint()) as client:
+            assert client.login("joe", "guessed").startswith(b"-ERR [AUTH]")
+            client.ok("USER joe")
+            assert client.command("PASS main") == b"+OK 3 messages"
+            client.ok("QUIT")
+        with PopClient(proxy.endpoint()) as client:
+            assert client.login("zoe", "main").startswith(b"-ERR [SYS/TEMP]"), "served by the store, which is away"
+        [reply] = tell(proxy, "user find joe")
+        assert reply.lines[1].startswith("default users route backend='old' protocol='pop3'")
+        old.result()

@@ -108,6 +108,11 @@ def test_softfail(text: str, wanted: bool | None) -> None:
     ({"sessions": "", "missing": "", "quota": "", "maxnum": "", "softfail": ""}, PLACE),
     ({"sessions": "3", "missing": "create"}, replace(PLACE, sessions=3, missing="create")),
     ({"quota": "100", "maxnum": "0"}, replace(PLACE, quota=100, maxnum=0)),
+    ({"from": "", "protocol": "xpop"}, replace(PLACE, protocol="xpop")),
+    ({"from": "old", "protocol": "xpop"},
+     replace(PLACE, backend="old", user="joe", password=b"secret", is_moving=True)),
+    ({"from": "old", "buser": "j.doe", "bpass": "other"},
+     replace(PLACE, backend="old", user="j.doe", password=b"other", is_moving=True)),
 ])
 def test_what_is_part_of_the_place(values: dict[str, str], wanted: Found) -> None:
     answer = asked(values)
@@ -117,6 +122,7 @@ def test_what_is_part_of_the_place(values: dict[str, str], wanted: Found) -> Non
 
 @pytest.mark.parametrize("values", [
     {"sessions": -1}, {"sessions": "3"}, {"missing": "perhaps"}, {"missing": None}, {"quota": -1}, {"maxnum": "1"},
+    {"is_moving": 1},
 ])
 def test_what_a_module_says_of_the_place_is_checked(values: dict[str, Any]) -> None:
     assert fault_of(Answer(Outcome.OK, replace(PLACE, **values)))
