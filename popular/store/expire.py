@@ -9,6 +9,9 @@ that vanishes meanwhile was removed or moved by another process, which is just a
 `store.commit`: new/ before cur/.  Where a move to cur/ was interrupted, the second name in new/ is removed before the
 first in cur/, so that no read message becomes new again.  Each changed folder is synced once.  Memory is bounded
 whatever a mailbox holds: a folder is read once and not kept (readdir(3) tolerates removals).
+
+A list of given unique ids goes when none of its messages is left, once it is as old as files in tmp/ may get: a message
+that is being taken over is listed before it comes.
 """
 
 import os
@@ -18,10 +21,11 @@ from typing import Protocol
 
 from popular.errors import MailboxError
 from popular.store.commit import MAX_TROUBLES
-from popular.store.filename import time_of, unread_names
+from popular.store.filename import base_of, time_of, unread_names
 from popular.store.folders import files_in, sync_folder
 from popular.store.mailbox import Mailbox
 from popular.store.quota import message_octets
+from popular.store.uidlist import UIDS_NAME, given_uids, remove_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,8 @@ class Cleaning:
         for folder, step in ((self._mailbox.tmp, self._clean_draft), (self._mailbox.new, self._clean_unread),
                              (self._mailbox.cur, self._clean_read)):
             self._each(folder, step)
+        if not (self._cleaned.failures or self._is_stopped()):
+            self._drop_list()
         for folder in sorted(self._touched):
             try:
                 self._hand.sync(folder)
@@ -147,6 +153,20 @@ class Cleaning:
         except MailboxError as why:
             if not why.is_missing:
                 self._cleaned.fail(str(why))
+
+    def _drop_list(self) -> None:
+        """Remove the list of given unique ids if none of its messages is left, or on its way."""
+        mailbox = self._mailbox
+        try:
+            given = given_uids(mailbox.path)
+            if given and not any(base_of(name) in given for folder in (mailbox.new, mailbox.cur)
+                                 for name, _ in files_in(folder)):
+                remove_list(mailbox.path, self._now - self._ages.tmp, self._hand.remove)
+        except MailboxError as why:
+            if not why.is_missing:
+                self._cleaned.fail(str(why))
+        except OSError as why:
+            self._cleaned.fail(f"{mailbox.path}/{UIDS_NAME}: {why.strerror}")
 
     def _clean_draft(self, path: str, name: str) -> None:
         """Remove a file of tmp/ that no delivery writes to any more.  Raises OSError."""

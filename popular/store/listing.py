@@ -28,8 +28,9 @@ class StoredMessage(NamedTuple):
     uid: str
     is_new: bool           # in new/, else in cur/
     name: str
-    inode: int | None      # None if no other message has its base; the base identifies it then
+    inode: int | None      # None if the base identifies it: it is no twin, and no other message has its base
     leftover: str = ""     # its second name, in new/, if a move to cur/ was interrupted; else empty
+    is_twin: bool = False  # of our form, and another message has its base, or that as its id: `uid` becomes its base
 
     @property
     def was_read(self) -> bool:
@@ -40,14 +41,6 @@ class StoredMessage(NamedTuple):
     def is_alone(self) -> bool:
         """Tell whether no other message has its base."""
         return self.inode is None
-
-    @property
-    def is_twin(self) -> bool:
-        """Tell whether an earlier message has its base, so that it needs a new base to keep its unique id.
-
-        Only names of our form get a new base; the ids of other twins are remembered (`store.sizelist`).
-        """
-        return not self.is_alone and is_ours(self.name) and self.uid != uid_of(self.name)
 
 
 class PlainListing:
@@ -92,6 +85,7 @@ Twin = tuple[int, int]    # inode and `mark_of` the base: an IMAP server's copy 
 _Place = tuple[bool, str]                                    # whether in new/, and the name there
 _Places = dict[tuple[str, int], tuple[bool, str, str]]       # the same by base and inode, and a leftover
 _Times = tuple[int, int]                                     # of change of both folders, in nanoseconds
+_Given = Mapping[str, str]                                   # unique ids by base, in order, see `store.uidlist`
 _File = TypeVar("_File")
 
 
@@ -119,12 +113,14 @@ class _NothingRemembered:
 
 
 def list_messages(mailbox: Mailbox, known: RememberedTwins = _NothingRemembered(),
-                  strange: list[str] | None = None) -> Messages:
-    """Return the messages by time of delivery, then by name; the order and the ids are the same at every listing.
+                  strange: list[str] | None = None, given: Callable[[], _Given] = dict) -> Messages:
+    """Return the messages: those with a given unique id in that order, others by time of delivery, then by name.
 
-    A message seen in both folders, because it was moved meanwhile, is listed once.  No file is opened, and no size is
-    read from disk.  `known` is used only if names are not plain.  Names of what is not a regular file are added to
-    `strange`.  Raises MailboxError.
+    The order and the ids are the same at every listing.  A message seen in both folders, because it was moved
+    meanwhile, is listed once.  No message is opened, and no size is read from disk.  `known` is used only if names are
+    not plain, and so is `given`, which returns unique ids by base, in order.  It is called after the folders were
+    listed, since an id is given before its message comes.  Names of what is not a regular file are added to `strange`.
+    Raises MailboxError.
     """
     others = [] if strange is None else strange
     new, cur = _in_both(mailbox, lambda folder: names_in(folder, others))
@@ -133,9 +129,10 @@ def list_messages(mailbox: Mailbox, known: RememberedTwins = _NothingRemembered(
     if octets is not None and not _have_common(new, cur):
         return PlainListing(names, new, octets)
     twins = known.twins()
-    messages = None if twins else _by_names(new, cur)
+    messages = None if twins else _by_names(new, cur, given() if octets is None else {})
     if messages is None:
-        messages, twins = _told_apart(_places(mailbox), twins)
+        places = _places(mailbox)
+        messages, twins = _told_apart(places, twins, given() if octets is None else {})
         known.keep_twins(twins)
     return messages
 
@@ -230,38 +227,65 @@ def _in_both(mailbox: Mailbox, files: Callable[[str], list[_File]]) -> tuple[lis
         return new, []
 
 
-def _by_names(new: list[str], cur: list[str]) -> list[StoredMessage] | None:
+def _by_names(new: list[str], cur: list[str], given: _Given) -> list[StoredMessage] | None:
     """Return messages with names of any form if none needs its inode for a unique id, else None."""
-    names = sorted(new + cur, key=rank_of)
+    names = new + cur
+    listed: dict[str, str] = {}    # names by base
+    if given:
+        names = []
+        for name in chain(new, cur):
+            base = base_of(name)
+            if base in listed:
+                return None
+            if base in given:
+                listed[base] = name
+            else:
+                names.append(name)
+    names.sort(key=rank_of)
     uids = list(map(uid_of, names))
-    if len(set(uids)) < len(names):
+    if len({*uids, *given.values()}) < len(names) + len(given):
         return None
     in_new = frozenset(new)
+    names[:0] = [listed[base] for base in given if base in listed]
+    uids[:0] = [uid for base, uid in given.items() if base in listed]
     return [StoredMessage(uid, name in in_new, name, None) for uid, name in zip(uids, names)]
 
 
-def _told_apart(places: _Places, twins: Mapping[Twin, int]) -> tuple[list[StoredMessage], dict[Twin, int]]:
-    """Return messages with names of any form, each with a unique id even if some share a base; and foreign twins."""
+def _told_apart(places: _Places, twins: Mapping[Twin, int],
+                given: _Given) -> tuple[list[StoredMessage], dict[Twin, int]]:
+    """Return messages with names of any form, each with a unique id even if some share a base; and foreign twins.
+
+    A given id is only for the first message with its base, and also taken when there is none.
+    """
     sharers = Counter(base for base, _ in places)
-    ranked = sorted((rank_of(name), is_new, name, inode, leftover)
-                    for (_, inode), (is_new, name, leftover) in places.items())
-    remembered = {twin_base(name, inode + twins[twin]): twin for _, _, name, inode, _ in ranked
-                  if twins and (twin := (inode, mark_of(name))) in twins and not is_ours(name)}
+    first = {base: (-1, index, 0, 0, base) for index, base in enumerate(given)}    # before any `rank_of`
+    ranked = sorted((first.get(base) or rank_of(name), is_new, name, inode, leftover)
+                    for (base, inode), (is_new, name, leftover) in places.items())
+    taken = {*given, *given.values()}
+    remembered = {uid: twin for _, _, name, inode, _ in ranked
+                  if twins and (twin := (inode, mark_of(name))) in twins and not is_ours(name)
+                  and (uid := twin_base(name, inode + twins[twin])) not in taken}
     uids = {twin: uid for uid, twin in remembered.items()}
+    taken.update(remembered)
+    awaited = dict(given)
     messages: list[StoredMessage] = []
     found: dict[Twin, int] = {}
-    taken = set(remembered)
     for rank, is_new, name, inode, leftover in ranked:
-        uid, turn, twin = uid_of(name), 0, (inode, mark_of(name))
+        base, turn, twin = rank[-1], 0, (inode, mark_of(name))
         if twin in uids:
             uid, turn = uids.pop(twin), twins[twin] + 1
+        elif base in awaited:
+            uid = awaited.pop(base)
         else:
+            uid = base if base in given else uid_of(name)
             while uid in taken:
                 uid, turn = twin_base(name, inode + turn), turn + 1
             taken.add(uid)
         if turn and not is_ours(name):
             found[twin] = turn - 1
-        messages.append(StoredMessage(uid, is_new, name, inode if sharers[rank[-1]] > 1 else None, leftover))
+        is_twin = turn > 0 and is_ours(name)
+        messages.append(StoredMessage(uid, is_new, name, inode if sharers[base] > 1 or is_twin else None, leftover,
+                                      is_twin))
     return messages, found
 
 

@@ -19,6 +19,7 @@ from popular.store.lineends import CrlfReader, wire_size
 from popular.store.listing import PlainListing, StoredMessage, Whereabouts, list_messages
 from popular.store.mailbox import Mailbox
 from popular.store.sizelist import SIZES_NAME, SizeList
+from popular.store.uidlist import given_uids
 
 _Opened = tuple[io.FileIO, os.stat_result]
 
@@ -39,7 +40,7 @@ class MaildirMaildrop:
         self._list = SizeList(mailbox)
         self.troubles: list[Trouble] = []
         strange: list[str] = []
-        self._messages = list_messages(mailbox, self._list, strange)
+        self._messages = list_messages(mailbox, self._list, strange, lambda: given_uids(mailbox.path))
         if strange:
             self._trouble(Trouble("not_a_file", min(strange), f"a folder, a link or the like, of {len(strange)}"))
         self.entries: Entries

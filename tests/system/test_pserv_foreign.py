@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
+from popular.store.uidlist import give_uids
 from tests.harness.daemon import Daemon
 from tests.harness.dovecot import Dovecot, NoDovecot
 from tests.harness.needs import lacking
@@ -122,3 +123,36 @@ def test_seenflag_marks_names_of_pdeliver_too(start: Callable[..., Daemon], pop:
     client.ok("QUIT")
     [path] = (box / "cur").iterdir()
     assert path.name.endswith(":2,S") == (seenflag == "on")
+
+
+def test_ids_given_elsewhere_stay_through_sessions_and_a_restore(
+        start: Callable[..., Daemon], pop: Pop, spool: Path, make_mailbox: Callable[..., Path]) -> None:
+    box = make_mailbox("box")
+    give_uids(str(box), [("000000036543ffff", "1700000003.M1P1.mx"), ("old-2", "1700000002.5_6"),
+                         ("1700000001.M1P1.mx", "1700000001.M1P1.mx")])
+    for place in ("cur/1700000001.M1P1.mx:2,S", "new/1700000002.5_6,U", "new/1700000003.M1P1.mx", "new/1700000000.5_6"):
+        (box / place).write_bytes(b"text\r\n")
+    wanted = [b"1 000000036543ffff", b"2 old-2", b"3 1700000001.M1P1.mx", b"4 1700000000.5_6"]
+    pserv = serve(start, spool)
+
+    def session(*commands: str) -> list[bytes]:
+        client = pop(pserv.endpoint())
+        assert client.xpop("box", "sid-1").startswith(b"+OK")
+        found = client.multi("UIDL")
+        for command in commands:
+            (client.multi if command.startswith("RETR") else client.ok)(command)
+        client.ok("QUIT")
+        return found
+
+    assert session("RETR 1", "RETR 2") == wanted
+    (box / "cur/1700000003.M1P1.mx:2,S").rename(box / "cur/1700000003.M1P1.mx:2,FS")
+    (box / "cur/1700000002.5_6,U").rename(box / "new/1700000002.5_6,U")
+    assert session("DELE 1", "DELE 2") == wanted
+    assert session() == [b"1 1700000001.M1P1.mx", b"2 1700000000.5_6"]
+    (box / "new/1700000003.M1P1.mx").write_bytes(b"text\r\n")
+    assert session() == [b"1 000000036543ffff", b"2 1700000001.M1P1.mx", b"3 1700000000.5_6"]
+    (box / ".popular-uidls").write_text("popular-uidls 9\n")
+    client = pop(pserv.endpoint())
+    assert client.xpop("box", "sid-2").startswith(b"-ERR [SYS/TEMP]")
+    [line] = pserv.wait_log(" sid-2 ADM ")
+    assert "/box/.popular-uidls: " in line
