@@ -16,7 +16,7 @@ from popular.config.ini.text import quote, render_ini, unquote
 from popular.config.kinds import Addresses, Bool, Float, Id, Int, Kind, String, Time
 from popular.config.lines import Lines
 from popular.config.store import default_config, with_variable
-from popular.errors import ConfigError, PdmError
+from popular.errors import ConfigError, PdmError, StoreError
 from popular.log.line import MAX_VALUE, word
 from popular.net.stuffing import stuffed, stuffed_file
 from popular.net.transport import FilePart
@@ -25,10 +25,11 @@ from popular.pop3.capability import parse_list, render
 from popular.pproxy.settings import SCHEMA
 from popular.statefile.layout import FIXED, MAGIC, PROXY, Layout
 from popular.statefile.reader import NotAStateFile, StateFileView
-from popular.store import sizelist
+from popular.store import sizelist, uidlist
 from popular.store.filename import (
     MAX_NAME, base_of, is_ours, plain_octets, rank_of, size_of, sort_plain, time_of, twin_base, uid_of, with_base)
 from popular.store.lineends import CrlfReader, MailForm, message_blocks, wire_size
+from popular.store.listing import list_messages
 from popular.store.mailbox import Mailbox
 from popular.tools import pmakecdb, ptestpdm
 
@@ -227,6 +228,25 @@ def size_list(data: bytes) -> None:
         sizes.keep_twins(twins)
         sizes.save()
         assert sizelist.SizeList(mailbox).twins() == twins
+
+
+def uid_list(data: bytes) -> None:
+    """The ids given elsewhere: all different, and messages get one each; what is added counts; or MailboxError."""
+    with tempfile.TemporaryDirectory() as folder:
+        mailbox = Mailbox(folder, "box")
+        mailbox.create()
+        with open(f"{mailbox.path}/{uidlist.UIDS_NAME}", "wb") as file:
+            file.write(data)
+        for name in ("new/1.5_6", "new/1.5_6,U", "cur/1.5_6:2,S", "cur/1.x", "cur/1.x:2,S", "new/2.x"):
+            with open(f"{mailbox.path}/{name}", "wb"):
+                pass
+        with contextlib.suppress(StoreError):
+            given = uidlist.given_uids(mailbox.path)
+            uids = [message.uid for message in list_messages(mailbox, given=lambda: given)]
+            assert len(set(uids)) == 6 and len(set(given.values())) == len(given)
+            assert set(uids) >= {given[base] for base in ("1.5_6", "1.x", "2.x") if base in given}
+            (base,) = uidlist.give_uids(mailbox.path, [("u1", "1.new")])
+            assert uidlist.given_uids(mailbox.path) == given | {base: "u1"}
 
 
 def values(data: bytes) -> None:

@@ -13,7 +13,7 @@ TARGETS: Mapping[str, Target] = {target.__name__: target for target in (
     protocols.control_answer, protocols.http_request, protocols.proxy_header, protocols.xclient_words,
     files.file_names, files.line_ends, files.stuffing, files.cdb_file, files.passwd_file, files.master_file,
     files.user_record, files.stored_password, files.ini_file, files.edited_ini_file, files.told_changes,
-    files.size_list, files.values, files.capability_list, files.state_file,
+    files.size_list, files.uid_list, files.values, files.capability_list, files.state_file,
     files.text_of_users, files.log_word,
     modules.dovecot_line, modules.program_answer, modules.http_headers,
     modules.token, modules.token_parts, modules.token_explained, modules.key_set)}
