@@ -1,13 +1,20 @@
-"""Delivery of one mail into a mailbox (spec 9.1): whole and on disk, or not at all.
+"""Delivery of one mail into mailboxes (spec 9.1): into each of them whole and on disk, or not at all.
 
-Used in pdeliver.  Raises StoreError; MailboxError where a folder is at fault.
+Used in pdeliver and in the children of plmtpd.  Raises StoreError; MailboxError where a folder is at fault.
 
-    1. the file tmp/NAME is created, never an existing one opened, and the mail is written there; each write is checked
+    1. a file tmp/NAME is created in one of the mailboxes, never an existing one opened, and the mail is written there;
+       each write is checked
     2. fsync and close, both checked: the text is on disk
-    3. link(2) gives the file its name in new/; it never overwrites (rename would).  Now the mail is delivered
-    4. the name in tmp/ is removed and new/ is synced: the name is on disk.  If that fails, the message is removed again
+    3. link(2) gives the file its name in new/ of each mailbox; it never overwrites (rename would).  Now the mail is
+       delivered
+    4. the name in tmp/ is removed and each new/ is synced: the names are on disk.  If that fails for a mailbox, its
+       message is removed again
 
-If an error, or a signal turned into an exception, ends the delivery before step 3, the file in tmp/ is removed.
+A mailbox for which the text begins with other lines, or which is on another disk, gets a copy in its own tmp/ before
+step 2.  The same mailbox given twice gets one message.  What fails in one mailbox does not concern the others; if it is
+the one where the text is being written, the text moves on to a mailbox on another disk.
+
+If an error, or a signal turned into an exception, ends the delivery before step 3, the files in tmp/ are removed.
 
 A name must never be used again, not even after its message was removed: a client that keeps mail on the server would
 take the new message for the old one.  Process ids are reused, and at once where each delivery has its own process id
@@ -18,20 +25,21 @@ each move to it, and cur/ is touched when a message in new/ is removed.  Otherwi
 
 import errno
 import os
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 
 from popular.errors import MailboxError, StoreError
+from popular.store.draft import MAX_TRIES, Draft, now
 from popular.store.filename import new_name
-from popular.store.folders import add_name, sync_folder
+from popular.store.folders import add_name, is_link_refused, sync_folder
 from popular.store.lineends import ByteSource, MailForm, message_blocks
 from popular.store.mailbox import Mailbox
 
-_MAX_TRIES = 100         # names tried
 _MARGIN_SECONDS = 0.1    # the times of folders come from a clock that lags by a tick
 
 _Step = Callable[[str], None]
+_Sync = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,81 +50,259 @@ class Delivered:
     size: int    # octets, as POP3 will announce them
 
 
-def deliver(mailbox: Mailbox, source: ByteSource, form: MailForm, step: _Step = lambda name: None) -> Delivered:
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a mail is to be delivered."""
+
+    mailbox: Mailbox
+    head: bytes = b""    # lines before the text, such as Return-Path; each ends in CRLF
+
+
+def deliver(mailbox: Mailbox, source: ByteSource, form: MailForm, step: _Step = lambda name: None, *,
+            head: bytes = b"") -> Delivered:
     """Read one mail from `source` and deliver it; memory is bounded whatever its size and the length of its lines.
 
     `step` is called before each step with its name: "write", "sync", "link", "unlink", "settle".  An exception
-    that it raises up to and including "link" undoes the delivery.
+    that it raises up to and including "link" undoes the delivery.  The lines in `head` precede the text.
 
     Raises MailboxError, or StoreError; then the mail is not delivered.  There is one exception: if new/
     cannot be synced, and the message not be removed again, it stays.  To deliver it twice is better than to lose it.
     """
-    mailbox.check()
-    path, file = _make_draft(mailbox)
-    try:
+    with Delivery([Destination(mailbox, head)], step) as delivery:
+        step("write")
         try:
-            step("write")
-            size = _write(file, source, form)
-            step("sync")
-            os.fsync(file)
-        finally:
-            os.close(file)
-        step("link")
-        name = _publish(mailbox, path, size)
-        step("unlink")
-    except OSError as why:
-        raise StoreError(f"{mailbox.name}: {why.strerror}") from why
-    finally:
-        _forget(path)
-    step("settle")
-    try:
-        sync_folder(mailbox.new)
-    except Exception as why:
-        _take_back(mailbox, name)
-        if not isinstance(why, OSError):
-            raise
-        raise MailboxError(mailbox.new, why.errno or errno.EIO) from why
-    return Delivered(name, size)
-
-
-def _make_draft(mailbox: Mailbox) -> tuple[str, int]:
-    """Create a file in tmp/; return its path and descriptor."""
-    for _ in range(_MAX_TRIES):
-        seconds, microseconds = _now()
-        path = os.path.join(mailbox.tmp, f"{seconds}.{os.getpid()}.M{microseconds:06d}")
-        try:
-            return path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            continue
+            if delivery.is_possible:
+                for block in message_blocks(source, form):
+                    delivery.write(block)
         except OSError as why:
-            raise MailboxError(mailbox.tmp, why.errno or errno.EIO) from why
-    raise StoreError(f"{mailbox.tmp}: no name is free")
+            raise StoreError(f"{mailbox.name}: {why.strerror}") from why
+        [result] = delivery.finish()
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
-def _write(file: int, source: ByteSource, form: MailForm) -> int:
-    """Write the mail as it is to be stored; return its size.  Raises OSError."""
-    size = 0
-    for block in message_blocks(source, form):
-        rest = memoryview(block)
-        while rest:
-            count = os.write(file, rest)    # may be short on a full disk; the next write then fails with the reason
-            rest = rest[count:]
-        size += len(block)
-    return size
+class Delivery:
+    """One mail on its way into mailboxes; as a context manager, it removes at its end what is left in tmp/."""
 
+    def __init__(self, destinations: Sequence[Destination], step: _Step = lambda name: None,
+                 sync: _Sync | None = None) -> None:
+        """Begin the mail; `step` is as in `deliver`, and `sync` is called to sync a folder (None: sync_folder)."""
+        self._step = step
+        self._sync = sync
+        self._courses = [_Course(destination) for destination in destinations]
+        self._carrier: _Course | None = None    # in whose tmp/ the text is
+        known: dict[tuple[int, int], _Course] = {}
+        for course in self._courses:
+            course.look(known)
+        self._find_carrier(None)
 
-def _publish(mailbox: Mailbox, path: str, size: int) -> str:
-    """Give the written file a name in new/ that no message has or had; return the name.  Raises OSError."""
-    for turn in range(_MAX_TRIES):
-        seconds, microseconds = _now()
-        is_plain = turn == 0 and not _has_changed(mailbox, seconds)
-        name = new_name(seconds, os.getpid(), size, None if is_plain else microseconds)
+    @property
+    def is_possible(self) -> bool:
+        """Tell whether there is still a mailbox that may get the mail."""
+        return self._carrier is not None
+
+    def write(self, block: bytes) -> None:
+        """Add a block to the text, whose lines end in CRLF; what fails is told by `finish`."""
+        while self._carrier is not None and self._carrier.draft is not None:
+            draft = self._carrier.draft
+            try:
+                draft.write(block)
+                return
+            except OSError as why:
+                self._carrier.fail(why)
+                self._fail_disk(self._carrier.device, why)
+                self._find_carrier(draft)
+                draft.forget()
+
+    def finish(self) -> "list[Delivered | Exception]":
+        """Deliver; return for each destination what was delivered, or why nothing was, in their order.
+
+        A reason is a StoreError unless there was no memory, or our bug.
+        """
+        self._step("sync")
+        self._complete_drafts()
+        self._step("link")
+        carrier = self._carrier
+        for course in self._open():
+            if course is not carrier:
+                self._publish(course)
+        if carrier is not None and carrier.failure is None:    # last: where links are refused, its file is renamed
+            self._publish(carrier)
+        self._step("unlink")
+        self._forget()
+        self._step("settle")
+        for course in self._open():
+            try:
+                (self._sync or sync_folder)(course.mailbox.new)
+            except Exception as why:
+                course.take_back(why)
+        return [course.result() for course in self._courses]
+
+    def __enter__(self) -> "Delivery":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._forget()
+
+    def _open(self) -> "Iterator[_Course]":
+        """Yield the courses on which nothing has failed yet; none for a mailbox that was given before."""
+        return (course for course in self._courses if course.failure is None and course.twin is None)
+
+    def _find_carrier(self, former: Draft | None) -> None:
+        """Begin in the tmp/ of the first mailbox that can take the text; go on with that of the former file."""
+        self._carrier = None
+        for course in self._open():
+            try:
+                course.make_draft(former)
+            except StoreError as why:
+                course.failure = why
+            except OSError as why:
+                course.fail(why)
+                self._fail_disk(course.device, why)
+            else:
+                self._carrier = course
+                break
+
+    def _fail_disk(self, device: int, why: OSError) -> None:
+        """Note that a disk takes no text, so that the copy is not begun there again for each mailbox."""
+        for course in self._open():
+            if course.device == device:
+                course.fail(why)
+
+    def _complete_drafts(self) -> None:
+        """Make the files that cannot be shared, and have all files on disk."""
+        carrier = self._carrier
+        if carrier is None or carrier.draft is None:
+            return
+        for course in self._open():
+            if not course.may_share(carrier):
+                course.has_copy(carrier.draft)
+        for course in self._open():
+            course.seal()
+        if carrier.failure is not None:
+            for course in self._open():
+                if course.draft is None:
+                    course.failure = carrier.failure
+
+    def _publish(self, course: "_Course") -> None:
+        """Give a message its name in new/."""
+        carrier = self._carrier
+        assert carrier is not None and carrier.draft is not None
         try:
-            add_name(path, os.path.join(mailbox.new, name))
-        except FileExistsError:
-            continue
-        return name
-    raise FileExistsError(errno.EEXIST, "no name is free")
+            if course.draft is None:
+                try:
+                    course.publish(carrier.draft, os.link)
+                    return
+                except OSError as why:
+                    if not is_link_refused(why):
+                        raise
+                if not course.has_copy(carrier.draft) or not course.seal():
+                    return
+            if course.draft is not None:
+                course.publish(course.draft, add_name)
+        except OSError as why:
+            course.fail(why)
+
+    def _forget(self) -> None:
+        """Remove the files in tmp/."""
+        for course in self._courses:
+            if course.draft is not None:
+                course.draft.forget()
+
+
+class _Course:
+    """The delivery into one mailbox, as far as it has come."""
+
+    __slots__ = ("destination", "mailbox", "device", "twin", "draft", "name", "size", "failure")
+
+    def __init__(self, destination: Destination) -> None:
+        self.destination = destination
+        self.mailbox = destination.mailbox
+        self.device = 0
+        self.twin: _Course | None = None      # the same mailbox, given before
+        self.draft: Draft | None = None      # its own file
+        self.name = ""                        # in new/
+        self.size = 0
+        self.failure: Exception | None = None
+
+    def look(self, known: "dict[tuple[int, int], _Course]") -> None:
+        """Find out whether the mailbox exists, and whether it is one of the `known`, to which it is added."""
+        try:
+            self.mailbox.check()
+            status = os.stat(self.mailbox.new)
+        except StoreError as why:
+            self.failure = why
+        except OSError as why:
+            self.failure = MailboxError(self.mailbox.new, why.errno or errno.EIO)
+        else:
+            self.device = status.st_dev
+            first = known.setdefault((status.st_dev, status.st_ino), self)
+            self.twin = None if first is self else first
+
+    def may_share(self, carrier: "_Course") -> bool:
+        """Tell whether the file of the carrier may be that of this mailbox, too."""
+        return self is carrier or (self.device == carrier.device
+                                   and self.destination.head == carrier.destination.head)
+
+    def make_draft(self, former: Draft | None) -> None:
+        """Begin a file of its own, with the text of the former one; raises StoreError and OSError."""
+        self.draft = Draft(self.mailbox, self.destination.head)
+        if former is not None:
+            self.draft.copy(former)
+
+    def has_copy(self, other: Draft) -> bool:
+        """Make a file of its own with the text of another one; return whether that went well."""
+        try:
+            self.make_draft(other)
+        except StoreError as why:
+            self.failure = why
+        except OSError as why:
+            self.fail(why)
+        return self.failure is None
+
+    def seal(self) -> bool:
+        """Have its own file on disk, if there is one; return whether that went well."""
+        try:
+            if self.draft is not None:
+                self.draft.seal()
+        except OSError as why:
+            self.fail(why)
+        return self.failure is None
+
+    def publish(self, draft: Draft, add: Callable[[str, str], object]) -> None:
+        """Give a file a name in new/ that no message has or had; raises OSError."""
+        for turn in range(MAX_TRIES):
+            seconds, microseconds = now()
+            is_plain = turn == 0 and not _has_changed(self.mailbox, seconds)
+            name = new_name(seconds, os.getpid(), draft.size, None if is_plain else microseconds)
+            try:
+                add(draft.path, os.path.join(self.mailbox.new, name))
+            except FileExistsError:
+                continue
+            self.name, self.size = name, draft.size
+            return
+        raise FileExistsError(errno.EEXIST, "no name is free")
+
+    def take_back(self, why: Exception) -> None:
+        """Remove the message, as it may not be on disk; note `why`, or that it stays."""
+        try:
+            os.unlink(os.path.join(self.mailbox.new, self.name))
+        except OSError as other:
+            why = StoreError(f"{self.mailbox.new}/{self.name}: neither synced to disk nor removed again, so it comes "
+                             f"twice: {other.strerror}")
+        self.failure = MailboxError(self.mailbox.new, why.errno or errno.EIO) if isinstance(why, OSError) else why
+
+    def fail(self, why: OSError) -> None:
+        """Note that the system refused something."""
+        self.failure = StoreError(f"{self.mailbox.name}: {why.strerror}")
+
+    def result(self) -> Delivered | Exception:
+        """Return what came of it."""
+        if self.twin is not None:
+            return self.twin.result()
+        return Delivered(self.name, self.size) if self.failure is None else self.failure
 
 
 def _has_changed(mailbox: Mailbox, seconds: int) -> bool:
@@ -128,25 +314,3 @@ def _has_changed(mailbox: Mailbox, seconds: int) -> bool:
         except FileNotFoundError:
             continue    # without cur/ nothing was ever moved
     return False
-
-
-def _take_back(mailbox: Mailbox, name: str) -> None:
-    """Remove a message that may not be on disk.  Raises StoreError if it stays."""
-    try:
-        os.unlink(os.path.join(mailbox.new, name))
-    except OSError as why:
-        raise StoreError(f"{mailbox.new}/{name}: neither synced to disk nor removed again, so it comes twice: "
-                         f"{why.strerror}") from why
-
-
-def _now() -> tuple[int, int]:
-    """Return the UNIX time as seconds and microseconds."""
-    return divmod(time.time_ns() // 1000, 1_000_000)
-
-
-def _forget(path: str) -> None:
-    """Remove a file from tmp/; if that fails, pclean removes it later."""
-    try:
-        os.unlink(path)
-    except OSError:
-        pass

@@ -1,6 +1,6 @@
 """The folders of a mailbox: listed without a stat for each file, made, and synced to disk.
 
-Used in the children of pserv and pcheckd, and in pdeliver.  Raises MailboxError where a folder cannot be used.
+Used in the children of pserv, pcheckd and plmtpd, and in pdeliver.  Raises MailboxError where a folder cannot be used.
 """
 
 import errno
@@ -130,6 +130,11 @@ def add_name(source: str, target: str) -> bool:
             raise
         return False
     return True
+
+
+def is_link_refused(why: OSError) -> bool:
+    """Tell whether link(2) failed because this file, or a file of that folder, cannot get another name here."""
+    return why.errno in _LINK_REFUSED or why.errno == errno.EXDEV
 
 
 def _renamed(source: str, target: str) -> bool:
