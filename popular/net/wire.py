@@ -36,6 +36,7 @@ class Wire:
     """
 
     __slots__ = ("sock", "idle", "deadline", "maxline", "bytes_in", "bytes_out", "is_unfinished", "language",
+                 "takes_nul",
                  "_before_wait", "_input", "_start", "_head", "_poll")
 
     def __init__(self, sock: Stream, *, idle: float, maxline: int = 255,
@@ -54,6 +55,7 @@ class Wire:
         self.bytes_out = 0
         self.is_unfinished = False    # `send_parts` did not come to its end
         self.language: Callable[[str], str] | None = None    # returns a text of ours as the peer wants it
+        self.takes_nul = False        # a NUL is data like any octet
         self._before_wait = before_wait
         self._input = b""       # received; everything before _start has been handed out
         self._start = 0
@@ -85,6 +87,23 @@ class Wire:
             searched = len(pending)
             self._input = pending + self._receive()
             self._start = 0
+
+    def has_line(self) -> bool:
+        """Tell whether `readline` would not have to wait."""
+        return self._input.find(b"\n", self._start) >= 0
+
+    def read(self, size: int) -> bytes:
+        """Return what came, 1 to `size` octets; raises Gone and NulByte."""
+        if self._start == len(self._input):
+            return self._receive(size)
+        block = self._input[self._start:self._start + size]
+        self._start += len(block)
+        return block
+
+    def put_back(self, rest: bytes) -> None:
+        """Have octets that were read come again, before all others."""
+        self._input = rest + self._input[self._start:]
+        self._start = 0
 
     def await_input(self) -> None:
         """Wait until there is something to read; raises Gone and NulByte."""
@@ -211,13 +230,13 @@ class Wire:
             surplus += len(block)
         raise Gone("endless line")
 
-    def _receive(self) -> bytes:
-        """Return what the peer sent, at least one octet; raises Gone or NulByte."""
+    def _receive(self, size: int = _RECEIVE) -> bytes:
+        """Return what the peer sent, 1 to `size` octets; raises Gone or NulByte."""
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise Gone("timeout")    # also for a peer that never stops sending
         while True:
             try:
-                block = self.sock.recv(_RECEIVE)
+                block = self.sock.recv(size)
             except BlockingIOError:
                 self.wait(select.POLLIN)
                 continue
@@ -228,7 +247,7 @@ class Wire:
             if self.bytes_in < len(PROXY_V2):
                 self._head = (self._head + block)[:len(PROXY_V2)]
             self.bytes_in += len(block)
-            if 0 in block:
+            if 0 in block and not self.takes_nul:
                 if PROXY_V2.startswith(self._head):
                     raise ProxyHeader
                 raise NulByte(len(block), block)
