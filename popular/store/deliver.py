@@ -14,6 +14,9 @@ A mailbox for which the text begins with other lines, or which is on another dis
 step 2.  The same mailbox given twice gets one message.  What fails in one mailbox does not concern the others; if it is
 the one where the text is being written, the text moves on to a mailbox on another disk.
 
+A message that another store had before keeps its unique id, time and place.  The id is listed before the message gets
+its name (`store.uidlist`); if it is listed already, the message gets the listed name, or has it: it is not doubled.
+
 If an error, or a signal turned into an exception, ends the delivery before step 3, the files in tmp/ are removed.
 
 A name must never be used again, not even after its message was removed: a client that keeps mail on the server would
@@ -31,15 +34,16 @@ from types import TracebackType
 
 from popular.errors import MailboxError, StoreError
 from popular.store.draft import MAX_TRIES, Draft, now
-from popular.store.filename import new_name
-from popular.store.folders import add_name, is_link_refused, sync_folder
+from popular.store.filename import base_of, new_name
+from popular.store.folders import add_name, is_link_refused, make_folder, sync_folder
 from popular.store.lineends import ByteSource, MailForm, message_blocks
 from popular.store.mailbox import Mailbox
 
 _MARGIN_SECONDS = 0.1    # the times of folders come from a clock that lags by a tick
 
+_MARK = ",U"    # behind a base that is listed with its unique id, so that the list is read
+
 _Step = Callable[[str], None]
-_Sync = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,20 @@ class Destination:
 
     mailbox: Mailbox
     head: bytes = b""    # lines before the text, such as Return-Path; each ends in CRLF
+    # Of a message that another store had before:
+    uidl: str = ""                 # its unique id there, 1 to 70 of 0x21 to 0x7E; empty: that of its name
+    received: int | None = None    # UNIX time of its delivery; None: now
+    is_read: bool = False          # it belongs into cur/
+
+    @property
+    def is_taken_over(self) -> bool:
+        """Tell whether the message comes from another store."""
+        return bool(self.uidl) or self.received is not None or self.is_read
+
+    @property
+    def folder(self) -> str:
+        """Where the message gets its name."""
+        return self.mailbox.cur if self.is_read else self.mailbox.new
 
 
 def deliver(mailbox: Mailbox, source: ByteSource, form: MailForm, step: _Step = lambda name: None, *,
@@ -85,11 +103,9 @@ def deliver(mailbox: Mailbox, source: ByteSource, form: MailForm, step: _Step = 
 class Delivery:
     """One mail on its way into mailboxes; as a context manager, it removes at its end what is left in tmp/."""
 
-    def __init__(self, destinations: Sequence[Destination], step: _Step = lambda name: None,
-                 sync: _Sync | None = None) -> None:
-        """Begin the mail; `step` is as in `deliver`, and `sync` is called to sync a folder (None: sync_folder)."""
+    def __init__(self, destinations: Sequence[Destination], step: _Step = lambda name: None) -> None:
+        """Begin the mail; `step` is as in `deliver`."""
         self._step = step
-        self._sync = sync
         self._courses = [_Course(destination) for destination in destinations]
         self._carrier: _Course | None = None    # in whose tmp/ the text is
         known: dict[tuple[int, int], _Course] = {}
@@ -134,7 +150,7 @@ class Delivery:
         self._step("settle")
         for course in self._open():
             try:
-                (self._sync or sync_folder)(course.mailbox.new)
+                sync_folder(course.destination.folder)
             except Exception as why:
                 course.take_back(why)
         return [course.result() for course in self._courses]
@@ -202,6 +218,8 @@ class Delivery:
                     return
             if course.draft is not None:
                 course.publish(course.draft, add_name)
+        except StoreError as why:
+            course.failure = why
         except OSError as why:
             course.fail(why)
 
@@ -215,7 +233,7 @@ class Delivery:
 class _Course:
     """The delivery into one mailbox, as far as it has come."""
 
-    __slots__ = ("destination", "mailbox", "device", "twin", "draft", "name", "size", "failure")
+    __slots__ = ("destination", "mailbox", "device", "twin", "draft", "name", "size", "is_old", "failure")
 
     def __init__(self, destination: Destination) -> None:
         self.destination = destination
@@ -225,6 +243,7 @@ class _Course:
         self.draft: Draft | None = None      # its own file
         self.name = ""                        # in new/
         self.size = 0
+        self.is_old = False                   # it was there already
         self.failure: Exception | None = None
 
     def look(self, known: "dict[tuple[int, int], _Course]") -> None:
@@ -272,7 +291,11 @@ class _Course:
         return self.failure is None
 
     def publish(self, draft: Draft, add: Callable[[str, str], object]) -> None:
-        """Give a file a name in new/ that no message has or had; raises OSError."""
+        """Give a file a name that no message has or had; raises OSError, and StoreError for the list of unique ids."""
+        self.size = draft.size
+        if self.destination.is_taken_over:
+            self._publish_again(draft, add)
+            return
         for turn in range(MAX_TRIES):
             seconds, microseconds = now()
             is_plain = turn == 0 and not _has_changed(self.mailbox, seconds)
@@ -281,18 +304,42 @@ class _Course:
                 add(draft.path, os.path.join(self.mailbox.new, name))
             except FileExistsError:
                 continue
-            self.name, self.size = name, draft.size
+            self.name = name
             return
         raise FileExistsError(errno.EEXIST, "no name is free")
 
+    def _publish_again(self, draft: Draft, add: Callable[[str, str], object]) -> None:
+        """Do that for a message that another store had, unless an earlier attempt has succeeded.
+
+        Its name has the whole present time in microseconds, since the time of its delivery may be that of many.
+        """
+        to = self.destination
+        seconds, microseconds = now()
+        name = new_name(seconds if to.received is None else to.received, os.getpid(), draft.size,
+                        seconds * 1_000_000 + microseconds)
+        if to.is_read and not os.path.isdir(to.folder):
+            make_folder(to.folder)
+        if to.uidl:
+            from popular.store.uidlist import give_uids    # most mails need no list
+
+            [base] = give_uids(self.mailbox.path, [(to.uidl, name)])
+            self.name = _named(self.mailbox, base) if base != name else ""
+            self.is_old = bool(self.name)
+            name = base + _MARK
+        if not self.is_old:
+            add(draft.path, os.path.join(to.folder, name))
+            self.name = name
+
     def take_back(self, why: Exception) -> None:
         """Remove the message, as it may not be on disk; note `why`, or that it stays."""
+        folder = self.destination.folder
         try:
-            os.unlink(os.path.join(self.mailbox.new, self.name))
+            if not self.is_old:
+                os.unlink(os.path.join(folder, self.name))
         except OSError as other:
-            why = StoreError(f"{self.mailbox.new}/{self.name}: neither synced to disk nor removed again, so it comes "
-                             f"twice: {other.strerror}")
-        self.failure = MailboxError(self.mailbox.new, why.errno or errno.EIO) if isinstance(why, OSError) else why
+            why = StoreError(f"{folder}/{self.name}: neither synced to disk nor removed again, so it comes twice: "
+                             f"{other.strerror}")
+        self.failure = MailboxError(folder, why.errno or errno.EIO) if isinstance(why, OSError) else why
 
     def fail(self, why: OSError) -> None:
         """Note that the system refused something."""
@@ -303,6 +350,15 @@ class _Course:
         if self.twin is not None:
             return self.twin.result()
         return Delivered(self.name, self.size) if self.failure is None else self.failure
+
+
+def _named(mailbox: Mailbox, base: str) -> str:
+    """Return the name of the message with a base; empty if there is none.  Raises OSError."""
+    for folder in (mailbox.new, mailbox.cur):
+        for name in os.listdir(folder):
+            if base_of(name) == base:
+                return name
+    return ""
 
 
 def _has_changed(mailbox: Mailbox, seconds: int) -> bool:

@@ -15,6 +15,8 @@ from popular.store import deliver as module
 from popular.store.deliver import Delivered, Delivery, Destination, deliver
 from popular.store.lineends import MailForm
 from popular.store.mailbox import Mailbox
+from popular.store.maildrop import MaildirMaildrop
+from popular.store.uidlist import give_uids
 
 TEXT = b"Subject: x\r\n\r\n.text\r\n"
 STEPS = ("sync", "link", "unlink", "settle")
@@ -232,6 +234,60 @@ def test_without_a_mailbox_the_text_is_dropped(spool: Path) -> None:
         delivery.write(TEXT)
         [result] = delivery.finish()
     assert isinstance(result, StoreError)
+
+
+# Messages that another store had
+
+OLD = 1_500_000_000
+
+
+def entries(mailbox: Mailbox) -> list[tuple[str, bool]]:
+    """Return the unique ids that a client sees, and which messages are read."""
+    maildrop = MaildirMaildrop(mailbox)
+    last = maildrop.last_read()
+    found = [(entry.uid, index < last) for index, entry in enumerate(maildrop.entries)]
+    maildrop.close()
+    return found
+
+
+def test_a_message_keeps_its_id_its_time_and_its_place(boxes: list[Mailbox]) -> None:
+    [first] = delivered(Destination(boxes[0], uidl="b", received=OLD + 1, is_read=True))
+    [second] = delivered(Destination(boxes[0], uidl="a", received=OLD))
+    [third] = delivered(boxes[0])
+    assert isinstance(first, Delivered) and isinstance(second, Delivered) and isinstance(third, Delivered)
+    assert entries(boxes[0]) == [("b", True), ("a", False), (third.name, False)]
+    assert os.listdir(boxes[0].cur) == [first.name] and first.name.startswith(f"{OLD + 1}.")
+    assert second.name.startswith(f"{OLD}.") and second.name in os.listdir(boxes[0].new)
+
+
+def test_a_place_for_read_mail_is_made(boxes: list[Mailbox]) -> None:
+    os.rmdir(boxes[0].cur)
+    assert outcome(delivered(Destination(boxes[0], is_read=True))) == [True]
+    assert len(os.listdir(boxes[0].cur)) == 1
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+def test_a_message_that_was_taken_over_before_is_not_doubled(boxes: list[Mailbox], is_read: bool) -> None:
+    """The client may have moved it meanwhile; the answer to the first attempt was lost."""
+    [first] = delivered(Destination(boxes[0], uidl="a", received=OLD))
+    if is_read:
+        MaildirMaildrop(boxes[0]).commit(set(), {0})
+    assert delivered(Destination(boxes[0], uidl="a", received=OLD)) == [first]
+    assert [uid for uid, _ in entries(boxes[0])] == ["a"]
+
+
+def test_an_id_that_was_listed_before_a_crash_is_that_of_the_message(boxes: list[Mailbox]) -> None:
+    give_uids(boxes[0].path, [("a", f"{OLD}.1.M2_{len(TEXT)}")])
+    [result] = delivered(Destination(boxes[0], uidl="a", received=OLD))
+    assert isinstance(result, Delivered) and result.name == f"{OLD}.1.M2_{len(TEXT)},U"
+    assert [uid for uid, _ in entries(boxes[0])] == ["a"]
+
+
+def test_a_list_that_cannot_be_used_is_the_failure_of_one(boxes: list[Mailbox]) -> None:
+    Path(boxes[1].path, ".popular-uidls").write_bytes(b"nonsense")
+    results = delivered(*(Destination(mailbox, uidl="a", received=OLD) for mailbox in boxes))
+    assert outcome(results) == [True, False, True]
+    assert mail(boxes[1]) == []
 
 
 # Kills
