@@ -7,6 +7,9 @@ from popular.addresses import is_ip
 from popular.control.answer import ControlAnswer, parse_end, unstuffed
 from popular.control.grammar import join_words, split_words
 from popular.errors import CommandRefused, Gone, LoginRefused, MailcheckError, UsageError
+from popular.lmtp.dialogue import LmtpDialogue, LmtpTerms
+from popular.lmtp.grammar import MAX_COMMAND, Recipient, Sender
+from popular.lmtp.replies import LmtpReply, Replies
 from popular.mailcheck.packet import (
     MailState, is_answer, mail_request, parse_load_answer, parse_mail_answer, parse_mailcheck)
 from popular.names import MAX_RESPONSE, is_mailbox, is_sid
@@ -118,6 +121,55 @@ def _dialogue(data: bytes) -> tuple[MemoryStream, Dialogue]:
 def _look_at_answers(stream: MemoryStream) -> None:
     assert not stream.said or stream.said.endswith(b"\r\n")
     assert all(len(line) <= MAX_RESPONSE for line in stream.said.split(b"\r\n"))
+
+
+class _Everybody:
+    """Takes mail for everybody, but not for those in capitals."""
+
+    def __init__(self) -> None:
+        self.wanted = 0
+        self.text = b""
+        self.mails: list[tuple[int, bytes]] = []
+
+    def recipient(self, sender: Sender, recipient: Recipient) -> LmtpReply:
+        assert recipient.path or recipient.takeover and recipient.takeover.mailbox
+        assert len(recipient.path) <= MAX_COMMAND
+        self.wanted += not recipient.address.isupper()
+        return Replies.UNKNOWN_USER if recipient.address.isupper() else Replies.RECIPIENT_OK
+
+    def begin(self, sender: Sender) -> None:
+        assert self.wanted and not self.text
+
+    def write(self, block: bytes) -> None:
+        self.text += block
+
+    def finish(self, size: int) -> list[LmtpReply]:
+        assert size == len(self.text)
+        self.mails.append((self.wanted, self.text))
+        return [Replies.DELIVERED] * self.wanted
+
+    def refuse(self, reply: LmtpReply) -> list[LmtpReply]:
+        return [reply] * self.wanted
+
+    def reset(self) -> None:
+        self.wanted, self.text = 0, b""
+
+
+def lmtp_session(data: bytes) -> None:
+    """An MTA: whatever the pieces, the same mails come, and each answer is a line with two codes that fit."""
+    assert _mails(data[1:], data[0] if data else 1) == _mails(data[1:], len(data))
+
+
+def _mails(data: bytes, piece: int) -> list[tuple[int, bytes]]:
+    stream, receiver = MemoryStream(data, piece), _Everybody()
+    with contextlib.suppress(Gone):
+        LmtpDialogue(Wire(stream, idle=1.0, maxline=MAX_COMMAND), receiver,
+                     LmtpTerms("foo.edu", maxsize=100, maxrecipients=3, takes_over=True)).run()
+    for line in bytes(stream.said).split(b"\r\n")[:-1]:
+        assert len(line) < MAX_RESPONSE and line.isascii() and line[3:4] in (b" ", b"-")
+        assert line[:4] in (b"220 ", b"250-", b"354 ") or line[4:] == b"XTAKEOVER" or line[4:6] == line[:1] + b"."
+    assert all(len(text) <= 100 for _, text in receiver.mails)
+    return receiver.mails
 
 
 def xpop_preamble(data: bytes) -> None:

@@ -8,7 +8,7 @@ Target = Callable[[bytes], None]
 
 TARGETS: Mapping[str, Target] = {target.__name__: target for target in (
     protocols.wire_lines, protocols.authorization, protocols.sasl_exchange, protocols.transaction,
-    protocols.xpop_preamble,
+    protocols.xpop_preamble, protocols.lmtp_session,
     protocols.backend_answer, protocols.mailcheck, protocols.ring_packets, protocols.control_line,
     protocols.control_answer, protocols.http_request, protocols.proxy_header, protocols.xclient_words,
     files.file_names, files.line_ends, files.stuffing, files.cdb_file, files.passwd_file, files.master_file,
