@@ -96,6 +96,18 @@ class Chain:
         return [Step(runner.module.ident, runner.module.name, runner.locate(request))
                 for runner in self._asked_for(namespace)]
 
+    def place(self, user: str, namespace: str) -> Step | None:
+        """Return the answer where a user's mail is, from the first module that knows them or cannot tell; never raises.
+
+        None: no module knows the user.
+        """
+        request = Request(user, b"", "", "pop3", namespace)
+        for runner in self._asked_for(namespace):
+            answer = runner.locate(request)
+            if answer.outcome is not Outcome.UNKNOWN:
+                return Step(runner.module.ident, runner.module.name, answer)
+        return None
+
     def mechanisms(self, namespace: str) -> frozenset[str]:
         """Return what the modules of a namespace can check besides passwords of users."""
         return frozenset(name for runner in self._asked_for(namespace) if not runner.module.names_masters

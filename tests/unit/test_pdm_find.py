@@ -117,6 +117,21 @@ def test_a_chain_tells_what_each_module_says(tmp_path: Path) -> None:
     chain.close()
 
 
+def test_the_place_of_mail_is_that_of_the_first_module_that_knows_or_cannot_tell(tmp_path: Path) -> None:
+    limited, users = make_module("any", "store2", "%u", ident="limited"), passwd(tmp_path)
+    limited.namespaces = frozenset(("other",))
+    chain = Chain([limited, users, Old("old", [])], 1.0, lambda message, **fields: None)
+    found = chain.place("joe", "example.org")
+    assert found is not None and found.answer.found == Found("store1", "cxpop", "3/2d/joe")
+    for user in ("bad", "zoe"):    # a record that is broken; unknown in the first, but the second cannot tell
+        failed = chain.place(user, "example.org")
+        assert failed is not None and failed.answer.outcome is Outcome.FAILED
+    chain.close()
+    chain = Chain([users], 1.0, lambda message, **fields: None)
+    assert chain.place("zoe", "example.org") is None
+    chain.close()
+
+
 def test_each_step_of_a_check_is_told(tmp_path: Path) -> None:
     (tmp_path / "master").write_text("*:*:{PLAIN}master\n")
     chain = Chain([make_module("any", "store1", "%u", ident="x"), passwd(tmp_path)], 1.0, lambda *a, **b: None)
