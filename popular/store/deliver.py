@@ -146,7 +146,7 @@ class Delivery:
         if carrier is not None and carrier.failure is None:    # last: where links are refused, its file is renamed
             self._publish(carrier)
         self._step("unlink")
-        self._forget()
+        self.close()
         self._step("settle")
         for course in self._open():
             try:
@@ -160,7 +160,13 @@ class Delivery:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        self._forget()
+        self.close()
+
+    def close(self) -> None:
+        """Remove what is left in tmp/; may be called twice."""
+        for course in self._courses:
+            if course.draft is not None:
+                course.draft.forget()
 
     def _open(self) -> "Iterator[_Course]":
         """Yield the courses on which nothing has failed yet; none for a mailbox that was given before."""
@@ -222,12 +228,6 @@ class Delivery:
             course.failure = why
         except OSError as why:
             course.fail(why)
-
-    def _forget(self) -> None:
-        """Remove the files in tmp/."""
-        for course in self._courses:
-            if course.draft is not None:
-                course.draft.forget()
 
 
 class _Course:
@@ -344,6 +344,7 @@ class _Course:
     def fail(self, why: OSError) -> None:
         """Note that the system refused something."""
         self.failure = StoreError(f"{self.mailbox.name}: {why.strerror}")
+        self.failure.__cause__ = why
 
     def result(self) -> Delivered | Exception:
         """Return what came of it."""

@@ -2,7 +2,7 @@
 
 One rule holds for all: an LF without a CR before it gets one.  Nothing else is changed, not even a lone CR or NUL.
 
-Used in the children of pserv (foreign Maildir files) and in pdeliver.  Passes on the OSError of what it reads.
+Used in the children of pserv (foreign Maildir files) and plmtpd, and in pdeliver.  Passes on the OSError of its source.
 """
 
 import io
@@ -71,6 +71,25 @@ def crlf_blocks(blocks: Iterator[bytes]) -> Iterator[bytes]:
     for block in blocks:
         yield _with_crlf(block, after_cr)
         after_cr = block.endswith(b"\r")
+
+
+class CrlfText:
+    """A text that is given in blocks, in the same way as by `message_blocks`, but a first line `From …` stays."""
+
+    def __init__(self) -> None:
+        self._last = b""    # octets of what was given, two at most
+
+    def ready(self, block: bytes) -> bytes:
+        """Return a block as it is stored."""
+        text = _with_crlf(block, self._last.endswith(b"\r"))
+        self._last = (self._last + text)[-2:]
+        return text
+
+    def end(self) -> bytes:
+        """Return what the last line lacks."""
+        if self._last == b"\r\n":
+            return b""
+        return b"\n" if self._last.endswith(b"\r") else b"\r\n"
 
 
 def wire_size(source: ByteSource) -> int:

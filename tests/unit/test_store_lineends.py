@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popular.store.lineends import BLOCK, CrlfReader, MailForm, crlf_blocks, message_blocks, wire_size
+from popular.store.lineends import (
+    BLOCK, CrlfReader, CrlfText, MailForm, crlf_blocks, message_blocks, wire_size)
 
 
 class Dribble:
@@ -160,3 +161,11 @@ def test_reader_closes_its_file(tmp_path: Path) -> None:
 ])
 def test_the_line_of_an_mbox_is_left_out(octets: bytes, wanted: bytes, form: MailForm, step: int) -> None:
     assert stored(octets, form, step) == wanted
+
+
+@pytest.mark.parametrize("piece", [1, 2, 100])
+@pytest.mark.parametrize("text", [b"", b"a", b"a\n", b"a\r\n", b"a\r", b"\r\n", b"a\nb\r\nc\r", b"\r\r\n\n"])
+def test_a_text_that_is_given_in_blocks_becomes_the_same(text: bytes, piece: int) -> None:
+    crlf = CrlfText()
+    parts = [crlf.ready(text[place:place + piece]) for place in range(0, len(text), piece)]
+    assert b"".join(parts) + crlf.end() == b"".join(message_blocks(io.BytesIO(text), MailForm.CRLF))
