@@ -28,7 +28,7 @@ _EXTENSIONS = ("PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "CHU
 
 
 class Receiver(Protocol):
-    """Who takes the mail.  `reset` follows each `begin`, also if the client is gone or something was raised."""
+    """Who takes the mail.  `reset` follows each `begin`, unless the session ends there."""
 
     def recipient(self, sender: Sender, recipient: Recipient) -> LmtpReply:
         """Return the answer to RCPT; a positive one is a promise to take the recipient's mail."""
@@ -66,7 +66,6 @@ class LmtpTerms:
     texttimeout: float = 600.0  # seconds that a whole text may take
     takes_over: bool = False    # XTAKEOVER
     start_tls: Callable[[], None] | None = None    # does the handshake; None: STARTTLS is not offered
-    needs_tls: bool = False                        # nothing is taken before that
     is_ending: Callable[[], bool] = lambda: False  # whether to end the session before another message
     trace: Callable[[str], None] | None = None     # gets each command
 
@@ -93,12 +92,9 @@ class LmtpDialogue:
     def run(self) -> None:
         """Greet the client and serve it until it says QUIT; raises Gone."""
         self._say(LmtpReply(220, "", f"{self._terms.host} LMTP"))
-        try:
-            while not self._is_over:
-                self._obey()
-            self._flush()
-        finally:
-            self._reset()
+        while not self._is_over:
+            self._obey()
+        self._flush()
 
     def _obey(self) -> None:
         """Read one command and run its handler."""
@@ -162,8 +158,6 @@ class LmtpDialogue:
     def _mail(self, argument: bytes) -> None:
         if not self._is_known or self._sender is not None:
             raise Refused(Replies.BAD_SEQUENCE)
-        if self._terms.needs_tls and self._start_tls is not None:
-            raise Refused(Replies.TLS_NEEDED)
         if self._terms.is_ending():
             self._say(Replies.ENDING)
             self._is_over = True

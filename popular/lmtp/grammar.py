@@ -3,7 +3,7 @@
 Used in the children of plmtpd.  Pure.  Raises Refused with the reply.
 
 It is generous where that harms nobody: a blank after the colon, an address without a domain, dots anywhere in a local
-part.  The route of a path is ignored.  Quotes are undone, so that "joe"@example.org is joe@example.org.
+part.  The route of a path is ignored.  The recipient "joe"@example.org is joe@example.org.
 """
 
 import re
@@ -19,11 +19,12 @@ MAX_COMMAND = 2048    # octets of a command line without its end: 512, and what 
 MAX_CHUNK = 2**62    # octets of BDAT, which 20 digits could exceed
 
 _PATH = re.compile(
-    rb"[ \t]*<(?:@[^:>]*:)?(?:"
-    rb"(?P<local>[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\x80-\xff-]+"
+    rb"[ \t]*<(?:@[^:>]*:)?(?P<path>"
+    rb"(?:[A-Za-z0-9!#$%&'*+/=?^_`{|}~.\x80-\xff-]+"
     rb"|\"(?:[\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\x20-\x7e])*\")"
-    rb"(?:@(?P<domain>[A-Za-z0-9._\x80-\xff-]+|\[[\x21-\x5a\x5e-\x7e]+\]))?)?>(?P<rest>(?: .*)?)", re.DOTALL)
-_QUOTED_PAIR = re.compile(rb"\\(.)")
+    rb"(?:@(?:[A-Za-z0-9._\x80-\xff-]+|\[[\x21-\x5a\x5e-\x7e]+\]))?)?>(?P<rest>(?: .*)?)", re.DOTALL)
+_QUOTED = re.compile(r"\"((?:[^\"\\]|\\.)*)\"(.*)")
+_QUOTED_PAIR = re.compile(r"\\(.)")
 _PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([\x21-\x3c\x3e-\x7e\x80-\xff]+))?")
 _NUMBER = re.compile(rb"[0-9]{1,20}")
 _SECONDS = re.compile(rb"[0-9]{1,10}")
@@ -44,7 +45,7 @@ class Refused(PopularError):
 class Sender:
     """What MAIL says."""
 
-    address: str               # empty: <>, as in bounces; octets that are not UTF-8 are surrogates
+    path: str                  # as written, without its route; empty: as in bounces; surrogates for wrong UTF-8
     size: int = 0              # octets that the message is said to have; 0: not said
     has_utf8: bool = False     # addresses and headers may have UTF-8 (RFC 6531)
 
@@ -63,7 +64,8 @@ class Takeover:
 class Recipient:
     """What RCPT says."""
 
-    address: str
+    path: str       # as written, without its route
+    address: str    # the same with quotes undone
     takeover: Takeover | None = None
 
 
@@ -77,7 +79,7 @@ class Chunk:
 
 def parse_sender(argument: bytes, maxsize: int) -> Sender:
     """Read the argument of MAIL; `maxsize` are the octets that a message may have, 0: any number."""
-    address, parameters = _path(argument, b"FROM:", Replies.BAD_SENDER)
+    path, parameters = _path(argument, b"FROM:", Replies.BAD_SENDER)
     size, has_utf8 = 0, False
     for name, value in parameters.items():
         if name == "SIZE" and _NUMBER.fullmatch(value):
@@ -88,18 +90,19 @@ def parse_sender(argument: bytes, maxsize: int) -> Sender:
             raise Refused(Replies.BAD_PARAMETER)
     if maxsize and size > maxsize:
         raise Refused(Replies.TOO_LARGE)
-    return Sender(_text(address, has_utf8), size, has_utf8)
+    return Sender(_text(path, has_utf8), size, has_utf8)
 
 
 def parse_recipient(argument: bytes, sender: Sender, *, takes_over: bool) -> Recipient:
     """Read the argument of RCPT; `takes_over`: the parameters of XTAKEOVER are allowed."""
-    address, parameters = _path(argument, b"TO:", Replies.BAD_RECIPIENT)
+    written, parameters = _path(argument, b"TO:", Replies.BAD_RECIPIENT)
     if parameters and not takes_over:
         raise Refused(Replies.BAD_PARAMETER)
     takeover = _takeover(parameters) if parameters else None
-    if not address and not (takeover and takeover.mailbox):
+    if not written and not (takeover and takeover.mailbox):
         raise Refused(Replies.BAD_RECIPIENT)
-    return Recipient(_text(address, sender.has_utf8), takeover)
+    path = _text(written, sender.has_utf8)
+    return Recipient(path, _unquoted(path), takeover)
 
 
 def parse_chunk(argument: bytes) -> Chunk:
@@ -112,16 +115,13 @@ def parse_chunk(argument: bytes) -> Chunk:
 
 
 def _path(argument: bytes, word: bytes, wrong: LmtpReply) -> tuple[bytes, Mapping[str, bytes]]:
-    """Return address and parameters of `WORD:<path> NAME=VALUE …`; raises Refused."""
+    """Return the path and the parameters of `WORD:<path> NAME=VALUE …`; raises Refused."""
     if argument[:len(word)].upper() != word:
         raise Refused(Replies.BAD_SYNTAX)
     found = _PATH.fullmatch(argument, len(word))
     if found is None:
         raise Refused(wrong)
-    local, domain = found["local"] or b"", found["domain"]
-    if local[:1] == b'"':
-        local = _QUOTED_PAIR.sub(rb"\1", local[1:-1])
-    return local if domain is None else local + b"@" + domain, _parameters(found["rest"])
+    return found["path"] or b"", _parameters(found["rest"])
 
 
 def _parameters(rest: bytes) -> Mapping[str, bytes]:
@@ -161,8 +161,14 @@ def _xtext(value: bytes) -> bytes:
     return _XCHAR.sub(lambda found: bytes([int(found[1], 16)]), value)
 
 
-def _text(address: bytes, has_utf8: bool) -> str:
-    """Return an address as text; raises Refused for octets above 127 without SMTPUTF8."""
-    if not has_utf8 and not address.isascii():
+def _unquoted(path: str) -> str:
+    """Return a path without the quotes of its local part."""
+    found = _QUOTED.fullmatch(path)
+    return path if found is None else _QUOTED_PAIR.sub(r"\1", found[1]) + found[2]
+
+
+def _text(path: bytes, has_utf8: bool) -> str:
+    """Return a path as text; raises Refused for octets above 127 without SMTPUTF8."""
+    if not has_utf8 and not path.isascii():
         raise Refused(Replies.NOT_UTF8)
-    return address.decode("utf-8", "surrogateescape")
+    return path.decode("utf-8", "surrogateescape")

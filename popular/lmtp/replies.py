@@ -38,16 +38,13 @@ class Replies:
     BYE = LmtpReply(221, "2.0.0", "bye")
 
     ENDING = LmtpReply(421, "4.3.2", "the service ends, please connect again")
-    BROKEN = LmtpReply(421, "4.3.0", "internal error, please try again later")
     TOO_MANY_ERRORS = LmtpReply(421, "4.7.0", "too many errors")
-    TOO_BUSY = LmtpReply(421, "4.3.2", "system load too high, please try again later")
 
     LOOKUP_FAILED = LmtpReply(451, "4.3.0", "the user database does not answer, please try again later")
     STORE_FAILED = LmtpReply(451, "4.3.0", "the mailbox cannot take mail now, please try again later")
     NO_SPACE = LmtpReply(452, "4.3.1", "no space left, please try again later")
     OVER_QUOTA_YET = LmtpReply(452, "4.2.2", "the mailbox is full")
     TOO_MANY_RECIPIENTS = LmtpReply(452, "4.5.3", "too many recipients")
-    TLS_FAILED = LmtpReply(454, "4.7.0", "TLS is not available now")
 
     UNKNOWN_COMMAND = LmtpReply(500, "5.5.2", "unknown command")
     BAD_LINE = LmtpReply(500, "5.5.2", "a line may hold no control characters")
@@ -59,9 +56,8 @@ class Replies:
     NOT_IMPLEMENTED = LmtpReply(502, "5.5.1", "command not implemented")
     BAD_SEQUENCE = LmtpReply(503, "5.5.1", "not now: commands in a wrong order")
     NO_RECIPIENTS = LmtpReply(503, "5.5.1", "no valid recipients")
-    TLS_NEEDED = LmtpReply(530, "5.7.0", "say STARTTLS first")
     UNKNOWN_USER = LmtpReply(550, "5.1.1", "no such user here")
-    NO_MAILBOX = LmtpReply(550, "5.2.0", "the user has no mailbox")
+    NO_MAILBOX = LmtpReply(550, "5.1.1", "the user has no mailbox")
     NOT_UTF8 = LmtpReply(550, "5.6.7", "the address needs SMTPUTF8")
     ELSEWHERE = LmtpReply(550, "5.1.2", "the mail of this user is on another host")
     OVER_QUOTA = LmtpReply(552, "5.2.2", "the mailbox is full")

@@ -15,8 +15,8 @@ UTF8 = Sender("", has_utf8=True)
     (b"from:<Smith@bar.com>", Sender("Smith@bar.com")),
     (b"FROM: <smith@bar.com>", Sender("smith@bar.com")),
     (b"FROM:<@hosta.int,@jkl.org:userc@d.bar.org>", Sender("userc@d.bar.org")),
-    (b"FROM:<\"joe bloggs\"@bar.com>", Sender("joe bloggs@bar.com")),
-    (b"FROM:<\"a\\\"b\\\\>\"@bar.com>", Sender("a\"b\\>@bar.com")),
+    (b"FROM:<\"joe bloggs\"@bar.com>", Sender("\"joe bloggs\"@bar.com")),
+    (b"FROM:<\"a\\\"b\\\\>\"@bar.com>", Sender("\"a\\\"b\\\\>\"@bar.com")),
     (b"FROM:<joe@[192.0.2.1]>", Sender("joe@[192.0.2.1]")),
     (b"FROM:<joe@[IPv6:2001:db8::1]>", Sender("joe@[IPv6:2001:db8::1]")),
     (b"FROM:<joe..dots.@bar.com>", Sender("joe..dots.@bar.com")),
@@ -57,22 +57,28 @@ def test_mail_that_is_refused(argument: bytes, reply: LmtpReply) -> None:
     assert caught.value.reply == reply
 
 
+def joe(takeover: Takeover | None = None) -> Recipient:
+    return Recipient("joe", "joe", takeover)
+
+
 @pytest.mark.parametrize("argument, recipient", [
-    (b"TO:<joe>", Recipient("joe")),
-    (b"TO:<joe@example.org>", Recipient("joe@example.org")),
-    (b"to:<Postmaster>", Recipient("Postmaster")),
-    (b"TO:<joe+lists@example.org>", Recipient("joe+lists@example.org")),
-    (b"TO:<joe> XSEEN", Recipient("joe", Takeover(is_read=True))),
-    (b"TO:<joe> xuidl=a+2Bb+3D XRECEIVED=1700000000", Recipient("joe", Takeover("a+b=", 1_700_000_000))),
-    (b"TO:<> XMAILBOX=j/joe", Recipient("", Takeover(mailbox="j/joe"))),
-    (b"TO:<joe> XUIDL=" + b"x" * 70, Recipient("joe", Takeover("x" * 70))),
+    (b"TO:<joe>", joe()),
+    (b"TO:<joe@example.org>", Recipient("joe@example.org", "joe@example.org")),
+    (b"to:<Postmaster>", Recipient("Postmaster", "Postmaster")),
+    (b"TO:<joe+lists@example.org>", Recipient("joe+lists@example.org", "joe+lists@example.org")),
+    (b"TO:<\"joe\"@example.org>", Recipient("\"joe\"@example.org", "joe@example.org")),
+    (b"TO:<\"a\\\"b\\\\>\"@bar.com>", Recipient("\"a\\\"b\\\\>\"@bar.com", "a\"b\\>@bar.com")),
+    (b"TO:<joe> XSEEN", joe(Takeover(is_read=True))),
+    (b"TO:<joe> xuidl=a+2Bb+3D XRECEIVED=1700000000", joe(Takeover("a+b=", 1_700_000_000))),
+    (b"TO:<> XMAILBOX=j/joe", Recipient("", "", Takeover(mailbox="j/joe"))),
+    (b"TO:<joe> XUIDL=" + b"x" * 70, joe(Takeover("x" * 70))),
 ])
 def test_rcpt(argument: bytes, recipient: Recipient) -> None:
     assert parse_recipient(argument, ANYBODY, takes_over=True) == recipient
 
 
 def test_rcpt_with_utf8() -> None:
-    assert parse_recipient(b"TO:<j\xc3\xb6rg>", UTF8, takes_over=False) == Recipient("j\u00f6rg")
+    assert parse_recipient(b"TO:<j\xc3\xb6rg>", UTF8, takes_over=False) == Recipient("j\u00f6rg", "j\u00f6rg")
 
 
 @pytest.mark.parametrize("argument, reply", [
