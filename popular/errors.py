@@ -26,7 +26,6 @@ must never contain paths, errno or class names.
 
 import errno
 import os
-from dataclasses import dataclass, field
 
 
 class PopularError(Exception):
@@ -37,26 +36,40 @@ class UsageError(PopularError):
     """The words are not a valid command line or control command (EX_USAGE, 64)."""
 
 
-@dataclass(frozen=True, slots=True)
 class Mistake:
-    """One mistake in a configuration, in the administrator's terms."""
+    """One mistake in a configuration, in the administrator's terms.
 
-    where: str    # "/etc/popular/pproxy.conf: line 7: [vserv] main"; "[vserv] main: address"; may be empty
-    what: str     # "unknown key 'adress'; did you mean 'address'?"
+    `where`: "/etc/popular/pproxy.conf: line 7: [vserv] main"; "[vserv] main: address"; may be empty.
+    `what`: "unknown key 'adress'; did you mean 'address'?"
+    """
+
+    __slots__ = ("where", "what")
+
+    def __init__(self, where: str, what: str) -> None:
+        self.where = where
+        self.what = what
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mistake) and (self.where, self.what) == (other.where, other.what)
+
+    def __hash__(self) -> int:
+        return hash((self.where, self.what))
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}" if self.where else self.what
 
 
-@dataclass(slots=True)
 class Findings:
     """The problems that a starter found before it took anything (daemon.start.trial)."""
 
-    mistakes: list[Mistake] = field(default_factory=list)    # the daemon does not start
-    faults: list[Mistake] = field(default_factory=list)      # it starts, but cannot serve those who log in
-    warnings: list[Mistake] = field(default_factory=list)    # it starts and obeys the settings, which look wrong
-    remarks: list[Mistake] = field(default_factory=list)     # warnings that the master itself logs
-    refused: list[Mistake] = field(default_factory=list)     # the system lacks something: a folder, a right, a port
+    __slots__ = ("mistakes", "faults", "warnings", "remarks", "refused")
+
+    def __init__(self, mistakes: list[Mistake] | None = None) -> None:
+        self.mistakes: list[Mistake] = mistakes or []    # the daemon does not start
+        self.faults: list[Mistake] = []      # it starts, but cannot serve those who log in
+        self.warnings: list[Mistake] = []    # it starts and obeys the settings, which look wrong
+        self.remarks: list[Mistake] = []     # warnings that the master itself logs
+        self.refused: list[Mistake] = []     # the system lacks something: a folder, a right, a port
 
     @property
     def lists(self) -> tuple[list[Mistake], ...]:

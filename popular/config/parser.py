@@ -5,15 +5,15 @@ Used by the starters and the tools; never in a master.
 
 import argparse
 import os
-from typing import ClassVar, NoReturn
 
+from popular.lean import NoReturn
 from popular.stderr import complain
 
 
 class Parser(argparse.ArgumentParser):
     """A parser whose usage errors end with `USAGE_CODE`."""
 
-    USAGE_CODE: ClassVar[int] = os.EX_USAGE
+    USAGE_CODE = os.EX_USAGE
 
     def format_help(self) -> str:
         """Return the help: the program's purpose, its usage and its options, with required ones marked."""

@@ -11,7 +11,8 @@ from popular.config.kinds import Choice, File
 from popular.config.setting import Setting
 from popular.config.store import Config
 from popular.errors import StartError
-from popular.log.form import FORMS, LogForm
+from popular.log.form import LogForm
+from popular.log.jsonline import FORMS
 from popular.log.limit import LineLimit
 from popular.log.sink import FileSink, Sink
 from popular.log.syslog import DEV_LOG, SyslogSink

@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Mapping
 
+from popular.log.form import CLASSIC, LogForm
 from popular.log.line import CUT, MAX_LOG_LINE, MAX_VALUE, SHORTEST, octets_of, value, word
 from popular.log.message import Event
 
@@ -91,3 +92,8 @@ def _text(octets: bytes, limit: int) -> str:
     kept = text[:max(0, limit - len(CUT))]
     escape = kept.rfind("\\", max(0, len(kept) - 3))
     return (kept if escape < 0 else kept[:escape]) + CUT
+
+
+JSON = LogForm(json_line, json_text)
+
+FORMS = {"classic": CLASSIC, "json": JSON}    # by the words of the setting `logformat`

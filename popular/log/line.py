@@ -5,11 +5,9 @@ hostile: whatever they hold, a line stays one line and a field one field.  Nothi
 a value of the types str, bytes, bytearray, bool, int or float, nor for a mapping of them.
 """
 
-import re
 import time
 from collections.abc import Collection, Mapping
 from functools import lru_cache
-from typing import cast
 
 from popular.log.message import Event
 
@@ -20,8 +18,6 @@ CUT = "..."        # ends a value that did not fit
 SHORTEST = 4       # characters a value is cut to at most, however many fields there are
 _MAX_INT_BITS = 256
 _TEXT_ONLY = {str}
-
-_ODD = re.compile(r"[^ -&(-\[\]-~]")    # what must be escaped in a quoted value
 
 # What each octet of a quoted value looks like: printable ASCII as it is, all else as \xNN.
 _OCTETS = tuple(
@@ -46,8 +42,8 @@ def _plain_line(head: str, fields: Mapping[str, object]) -> bytes:
     values = tuple(fields.values())
     if {*map(type, values)} != _TEXT_ONLY:
         return b""
-    text = "".join(cast(tuple[str, ...], values))
-    if len(text) > MAX_VALUE or _ODD.search(text):
+    text = "".join(values)    # type: ignore[arg-type]
+    if len(text) > MAX_VALUE or not _is_harmless(text):
         return b""
     return f"{head}{_form(tuple(fields)) % values}\n".encode("ascii", "replace")
 
@@ -59,7 +55,7 @@ def line(head: str, fields: Collection[tuple[str, object]], limit: int = MAX_VAL
     """
     parts = [head]
     for name, thing in fields:
-        if type(thing) is str and len(thing) <= limit and not _ODD.search(thing):
+        if type(thing) is str and len(thing) <= limit and _is_harmless(thing):
             parts.append(f"{name}='{thing}'")    # as `value` has it, but without a call for nearly every field
         else:
             parts.append(f"{name}={value(thing, limit)}")
@@ -78,7 +74,7 @@ def value(thing: object, limit: int = MAX_VALUE) -> str:
     for a mapping, the quotes hold `key=value` separated by spaces.
     """
     if type(thing) is str:
-        if len(thing) <= limit and not _ODD.search(thing):
+        if len(thing) <= limit and _is_harmless(thing):
             return f"'{thing}'"
         return f"'{_escaped(octets_of(thing[:limit + 1], 'utf-8'), limit)}'"
     if type(thing) is float:
@@ -105,6 +101,11 @@ def octets_of(text: str, charset: str) -> bytes:
         return text.encode(charset, "surrogateescape")
     except UnicodeEncodeError:
         return text.encode(charset, "surrogatepass")
+
+
+def _is_harmless(text: str) -> bool:
+    """Tell whether nothing in a text must be escaped in a quoted value."""
+    return text.isascii() and text.isprintable() and "'" not in text and "\\" not in text
 
 
 def _basic(thing: object) -> str | int | float | dict[object, object]:

@@ -10,9 +10,9 @@ import fcntl
 import os
 import select
 import stat
-from typing import Protocol
 
 from popular.errors import StartError
+from popular.lean import Protocol
 from popular.log.form import CLASSIC, LogForm
 from popular.log.message import Event
 

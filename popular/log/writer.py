@@ -9,17 +9,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from popular.lean import TYPE_CHECKING
 from popular.log.form import CLASSIC, LogForm
-from popular.log.limit import LineLimit
 from popular.log.line import MAX_VALUE, word
 from popular.log.message import DBG, Event, Message
 from popular.log.sink import FileSink, Sink
+
+if TYPE_CHECKING:    # it brings mmap
+    from popular.log.limit import LineLimit
 
 
 class Log:
     """The log of one program for its administrator."""
 
-    def __init__(self, program: str, sink: Sink, debug: bool = False, limit: LineLimit | None = None) -> None:
+    def __init__(self, program: str, sink: Sink, debug: bool = False, limit: "LineLimit | None" = None) -> None:
         """Write for `program` to `sink`; `debug`: also events for developers.
 
         `limit` is for callers that log what a peer can cause at will; they must ask it themselves.

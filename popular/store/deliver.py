@@ -29,15 +29,14 @@ each move to it, and cur/ is touched when a message in new/ is removed.  Otherwi
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 
 from popular.errors import MailboxError, StoreError
 from popular.store.draft import MAX_TRIES, Draft, now
-from popular.store.filename import base_of, new_name
 from popular.store.folders import add_name, is_link_refused, make_folder, sync_folder
-from popular.store.lineends import ByteSource, MailForm, message_blocks
+from popular.store.lineends import ByteSource, message_blocks
 from popular.store.mailbox import Mailbox
+from popular.store.plainname import base_of, new_name
 
 _MARGIN_SECONDS = 0.1    # the times of folders come from a clock that lags by a tick
 
@@ -46,24 +45,35 @@ _MARK = ",U"    # behind a base that is listed with its unique id, so that the l
 _Step = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
 class Delivered:
     """What was delivered."""
 
-    name: str    # the file in new/
-    size: int    # octets, as POP3 will announce them
+    __slots__ = ("name", "size")
+
+    def __init__(self, name: str, size: int) -> None:
+        self.name = name    # the file in new/
+        self.size = size    # octets, as POP3 will announce them
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Delivered) and (self.name, self.size) == (other.name, other.size)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.size))
 
 
-@dataclass(frozen=True, slots=True)
 class Destination:
     """Where a mail is to be delivered."""
 
-    mailbox: Mailbox
-    head: bytes = b""    # lines before the text, such as Return-Path; each ends in CRLF
-    # Of a message that another store had before:
-    uidl: str = ""                 # its unique id there, 1 to 70 of 0x21 to 0x7E; empty: that of its name
-    received: int | None = None    # UNIX time of its delivery; None: now
-    is_read: bool = False          # it belongs into cur/
+    __slots__ = ("mailbox", "head", "uidl", "received", "is_read")
+
+    def __init__(self, mailbox: Mailbox, head: bytes = b"", uidl: str = "", received: int | None = None,
+                 is_read: bool = False) -> None:
+        self.mailbox = mailbox
+        self.head = head    # lines before the text, such as Return-Path; each ends in CRLF
+        # Of a message that another store had before:
+        self.uidl = uidl            # its unique id there, 1 to 70 of 0x21 to 0x7E; empty: that of its name
+        self.received = received    # UNIX time of its delivery; None: now
+        self.is_read = is_read      # it belongs into cur/
 
     @property
     def is_taken_over(self) -> bool:
@@ -76,7 +86,7 @@ class Destination:
         return self.mailbox.cur if self.is_read else self.mailbox.new
 
 
-def deliver(mailbox: Mailbox, source: ByteSource, form: MailForm, step: _Step = lambda name: None, *,
+def deliver(mailbox: Mailbox, source: ByteSource, form: str, step: _Step = lambda name: None, *,
             head: bytes = b"") -> Delivered:
     """Read one mail from `source` and deliver it; memory is bounded whatever its size and the length of its lines.
 

@@ -12,15 +12,18 @@ import binascii
 import hashlib
 import os
 import re
-from collections.abc import Sequence
 from itertools import pairwise
+
+from popular.store.plainname import base_of, new_name, plain_octets
+
+__all__ = ["MAX_NAME", "MAX_UID", "base_of", "is_ours", "lacks_seen", "mark_of", "new_name", "plain_octets", "rank_of",
+           "read_name", "size_of", "sort_plain", "time_of", "twin_base", "uid_of", "with_base"]
 
 MAX_UID = 70      # octets of a unique id, each of 0x21-0x7E (RFC 1939 section 7)
 MAX_NAME = 255    # octets of a file name, the limit of all common file systems
 
 # As strict as possible: `1075238321.16373_1.host` is procmail's, and its 1 is not a size.
 _OURS = re.compile(r"([0-9]{1,18}\.[0-9]{1,18})(?:\.M[0-9]{1,18})?_([0-9]{1,18})(?![^,:])", re.ASCII)
-_PLAIN = re.compile(r"/[0-9]{1,10}\.[0-9]{1,18}(?:\.M[0-9]{1,18})?_([0-9]{1,18})(?=/)", re.ASCII)
 _WIRE_SIZE = re.compile(r"[^:]*,W=([0-9]{1,18})(?![^,:])", re.ASCII)
 # After the time, our names have the process id and perhaps microseconds.  Other programs put a letter before each
 # number: M (Exim: H) is the microseconds, which need no leading zeros there, and P is the process id.
@@ -32,17 +35,6 @@ _UID = re.compile(r"[\x21-\x7e]{1,%d}" % MAX_UID)
 _FLAGS = ":2,"    # stands before the flags of a Maildir file
 
 _Rank = tuple[int, int, int, int, str]
-
-
-def new_name(seconds: int, pid: int, size: int, microseconds: int | None = None) -> str:
-    """Return a name for a message of `size` wire octets, delivered at the UNIX time `seconds` by `pid` (spec 9.1)."""
-    further = "" if microseconds is None else f".M{microseconds:06d}"
-    return f"{seconds}.{pid}{further}_{size}"
-
-
-def base_of(name: str) -> str:
-    """Return the part of a name that stays while its message is kept: up to the first `,` or `:`."""
-    return name.partition(":")[0].partition(",")[0]
 
 
 def mark_of(name: str) -> int:
@@ -62,16 +54,6 @@ def size_of(name: str) -> int | None:
         return int(told[2])
     told = _WIRE_SIZE.match(name)
     return int(told[1]) if told is not None else None
-
-
-def plain_octets(names: Sequence[str]) -> int | None:
-    """Return the sum of all sizes if all names are plain, else None.
-
-    A plain name has our form, at most ten digits of time and nothing after the size; it is its own unique id.  One
-    search over all names is much cheaper than a look at each, which matters in mailboxes of 100,000 messages.
-    """
-    told = _PLAIN.findall(f"/{'/'.join(names)}/")    # no file name has a slash, so no match spans two names
-    return sum(map(int, told)) if len(told) == len(names) else None
 
 
 def time_of(name: str) -> int | None:

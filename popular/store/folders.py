@@ -6,7 +6,6 @@ Used in the children of pserv, pcheckd and plmtpd, and in pdeliver.  Raises Mail
 import errno
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from popular.errors import MailboxError
 
@@ -18,15 +17,8 @@ _LINK_REFUSED = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _MISSING = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
-class ListedFile(NamedTuple):
-    """One file of a folder as readdir(3) gives it."""
-
-    name: str
-    inode: int
-
-
-def files_in(folder: str) -> Iterator[ListedFile]:
-    """Yield the regular files of a folder, without dot files; symbolic links are not followed.
+def files_in(folder: str) -> Iterator[tuple[str, int]]:
+    """Yield name and inode of the regular files of a folder, without dot files; symbolic links are not followed.
 
     Raises MailboxError, `no_such_mailbox` where the folder is missing.
     """
@@ -34,7 +26,7 @@ def files_in(folder: str) -> Iterator[ListedFile]:
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name[0] != "." and entry.is_file(follow_symlinks=False):
-                    yield ListedFile(entry.name, entry.inode())
+                    yield entry.name, entry.inode()
     except OSError as why:
         raise folder_error(folder, why) from why
 

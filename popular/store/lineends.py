@@ -7,8 +7,8 @@ Used in the children of pserv (foreign Maildir files) and plmtpd, and in pdelive
 
 import io
 from collections.abc import Iterator
-from enum import Enum
-from typing import Protocol
+
+from popular.lean import Protocol
 
 BLOCK = 65536    # octets read at once
 
@@ -24,23 +24,26 @@ class ByteSource(Protocol):
         ...
 
 
-class MailForm(Enum):
-    """The form in which a mail arrives for delivery (spec 10.1)."""
+class MailForm:
+    """The forms in which a mail can arrive for delivery (spec 10.1)."""
 
     LF = "LF"        # lines end in LF
     CRLF = "CRLF"    # lines end in CRLF
     NET = "NET"      # CRLF, leading dots doubled, a line with a single dot ends the mail
 
 
-def message_blocks(source: ByteSource, form: MailForm) -> Iterator[bytes]:
+MAIL_FORMS = (MailForm.LF, MailForm.CRLF, MailForm.NET)
+
+
+def message_blocks(source: ByteSource, form: str) -> Iterator[bytes]:
     """Yield the mail as it is stored: every line ends in CRLF, also the last one, and the dots of NET are undone.
 
-    An empty mail is one empty line.  For the dots of NET only CRLF is a line end, so that a lone LF and a dot cut
-    nothing off; reading stops at the line with the single dot, or at the end of file.  A first line `From …` is the
-    separator of an mbox and not a header; it is left out, as dovecot-lda does.
+    `form` is one of MAIL_FORMS.  An empty mail is one empty line.  For the dots of NET only CRLF is a line end, so that
+    a lone LF and a dot cut nothing off; reading stops at the line with the single dot, or at the end of file.  A first
+    line `From …` is the separator of an mbox and not a header; it is left out, as dovecot-lda does.
     """
     last = b""
-    for block in crlf_blocks(_without_separator(_undotted(source) if form is MailForm.NET else _blocks(source))):
+    for block in crlf_blocks(_without_separator(_undotted(source) if form == MailForm.NET else _blocks(source))):
         last = block if len(block) > 1 else last[-1:] + block
         yield block
     if not last.endswith(b"\r\n"):

@@ -4,29 +4,33 @@ Raises MailboxError where a mailbox cannot be listed.
 """
 
 import os
-from dataclasses import dataclass
 
-from popular.store.filename import size_of
-from popular.store.listing import PlainListing, list_messages
+from popular.errors import MailboxError
+from popular.store.folders import names_in
 from popular.store.mailbox import Mailbox
+from popular.store.plainname import plain_octets
 
 _MEBIBYTE = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
 class Usage:
     """What a mailbox holds."""
 
-    octets: int
-    number: int
+    __slots__ = ("octets", "number")
+
+    def __init__(self, octets: int, number: int) -> None:
+        self.octets = octets
+        self.number = number
 
 
-@dataclass(frozen=True, slots=True)
 class Quota:
     """How much a mailbox may hold; it is full when it holds that much."""
 
-    octets: int = 0    # 0: no check
-    number: int = 0    # of messages; 0: no check
+    __slots__ = ("octets", "number")
+
+    def __init__(self, octets: int = 0, number: int = 0) -> None:
+        self.octets = octets    # 0: no check
+        self.number = number    # of messages; 0: no check
 
     @classmethod
     def of_mebibytes(cls, size: int, number: int) -> "Quota":
@@ -45,10 +49,22 @@ class Quota:
 
 def usage_of(mailbox: Mailbox) -> Usage:
     """Add up the messages in new/ and cur/; stat is called only for files whose names do not tell their size."""
-    messages = list_messages(mailbox)
-    if isinstance(messages, PlainListing):
-        return Usage(messages.octets, len(messages))
+    try:
+        new, cur = names_in(mailbox.new, []), names_in(mailbox.cur, [])
+    except MailboxError:    # a folder is missing, and perhaps all of the mailbox
+        return _listed_usage(mailbox)
+    octets = plain_octets(new + cur)
+    if octets is None or not frozenset(new).isdisjoint(cur):
+        return _listed_usage(mailbox)
+    return Usage(octets, len(new) + len(cur))
+
+
+def _listed_usage(mailbox: Mailbox) -> Usage:
+    """Add up the messages of a mailbox in which not all names are plain (see `plain_octets`), or some occur twice."""
+    from popular.store.listing import list_messages    # pdeliver seldom needs it
+
     octets = 0
+    messages = list_messages(mailbox)
     for message in messages:
         try:
             octets += message_octets(os.path.join(mailbox.new if message.is_new else mailbox.cur, message.name))
@@ -62,5 +78,7 @@ def message_octets(path: str) -> int:
 
     Raises OSError.
     """
+    from popular.store.filename import size_of    # pdeliver seldom needs it
+
     size = size_of(os.path.basename(path))
     return os.lstat(path).st_size if size is None else size

@@ -5,24 +5,19 @@ writes the number of every signal into the pipe in the C handler, so nothing is 
 signal and the poll that waits for it.  Raises OSError when no descriptor is left.
 """
 
-import importlib
 import os
 import select
-import signal
 from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import Any
 
-# Every signal that a master handles; masked across a fork.  Not every signal: Python takes 0.2 ms to list them.
-HANDLED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPWR, signal.SIGCHLD,
-           signal.SIGUSR1, signal.SIGUSR2)
+from popular.lean import Any
 
 _BLOCK = 4096    # octets read at once; each is one signal
 _DEATH_SECONDS = 1.0    # that the kernel may take to end a process
 
 # The functions behind those of `signal`, which make an enum member of each number that goes in or comes out: 60 calls
-# in a child that sets ten handlers.  These require and return bare numbers.
-_signal: Any = importlib.import_module("_signal")
+# in a child that sets ten handlers.  These require and return bare numbers, and pdeliver need not load enum.
+_signal: Any = __import__("_signal")    # type checkers do not know it
 set_handler: Callable[[int, Any], Any] = _signal.signal
 get_handler: Callable[[int], Any] = _signal.getsignal
 set_mask: Callable[[int, Iterable[int]], set[int]] = _signal.pthread_sigmask
@@ -30,13 +25,17 @@ pending: Callable[[], set[int]] = _signal.sigpending
 DEFAULT: int = _signal.SIG_DFL
 IGNORED: int = _signal.SIG_IGN
 
+# Every signal that a master handles; masked across a fork.  Not every signal: Python takes 0.2 ms to list them.
+HANDLED: tuple[int, ...] = (_signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGTERM, _signal.SIGPWR,
+                            _signal.SIGCHLD, _signal.SIGUSR1, _signal.SIGUSR2)
+
 
 def is_interruption(error: BaseException) -> bool:
     """Tell whether this is ^C by the user of a program, and not a KeyboardInterrupt that foreign code raised itself.
 
     In masters and children it is never ^C, because Python does not handle INT there.
     """
-    return isinstance(error, KeyboardInterrupt) and get_handler(signal.SIGINT) == signal.default_int_handler
+    return isinstance(error, KeyboardInterrupt) and get_handler(_signal.SIGINT) == _signal.default_int_handler
 
 
 class SignalPipe:
@@ -50,7 +49,7 @@ class SignalPipe:
         """
         self._on_signal = on_signal
         self._read, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        _signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in numbers:
             set_handler(number, self._handle)
 
@@ -77,7 +76,7 @@ class SignalPipe:
 
     def close(self) -> None:
         """Stop waking up; the handlers stay until their owner replaces them."""
-        signal.set_wakeup_fd(-1)
+        _signal.set_wakeup_fd(-1)
         os.close(self._read)
         os.close(self._write)
 
@@ -89,7 +88,7 @@ class SignalPipe:
 def kill_and_wait(pidfd: int) -> None:
     """Kill the process of this descriptor, and wait until it has released everything; it may be dead already."""
     try:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
     except ProcessLookupError:
         pass
     poll = select.poll()

@@ -28,7 +28,7 @@ from popular.statefile.reader import NotAStateFile, StateFileView
 from popular.store import sizelist, uidlist
 from popular.store.filename import (
     MAX_NAME, base_of, is_ours, plain_octets, rank_of, size_of, sort_plain, time_of, twin_base, uid_of, with_base)
-from popular.store.lineends import CrlfReader, MailForm, message_blocks, wire_size
+from popular.store.lineends import MAIL_FORMS, CrlfReader, message_blocks, wire_size
 from popular.store.listing import list_messages
 from popular.store.mailbox import Mailbox
 from popular.tools import pmakecdb, ptestpdm
@@ -80,7 +80,7 @@ def file_names(data: bytes) -> None:
 
 def line_ends(data: bytes) -> None:
     """Messages of all forms: what is stored ends in CRLF and has no LF alone; a file's size is what is read."""
-    for form in MailForm:
+    for form in MAIL_FORMS:
         found = b"".join(message_blocks(_Pieces(data), form))
         assert found.endswith(b"\r\n") and b"\n" not in found.replace(b"\r\n", b"")
         assert found == b"".join(message_blocks(io.BytesIO(data), form))

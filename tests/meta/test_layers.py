@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = {
-    "errors": 0, "version": 0, "paths": 0, "names": 0, "addresses": 0, "networks": 0, "stderr": 0,
+    "errors": 0, "version": 0, "paths": 0, "names": 0, "lean": 0, "addresses": 0, "networks": 0, "stderr": 0,
     "config": 1, "log": 1, "unix": 1, "statefile": 1,
     "proc": 2, "net": 2, "sasl": 2,
     "pop3": 3, "lmtp": 3, "store": 3, "mailcheck": 3, "pdm": 3, "control": 3, "smtpafterpop": 3,

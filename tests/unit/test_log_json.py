@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from popular.log.form import FORMS
-from popular.log.jsonline import json_line, json_text, json_value
+from popular.log.jsonline import FORMS, json_line, json_text, json_value
 from popular.log.line import MAX_LOG_LINE, MAX_VALUE
 from popular.log.message import ADM, Event, Message
 

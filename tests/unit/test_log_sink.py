@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from popular.errors import StartError
-from popular.log.form import CLASSIC, JSON
+from popular.log.form import CLASSIC
+from popular.log.jsonline import JSON
 from popular.log.message import ADM, Message
 from popular.log.sink import STDERR, FileSink
 from popular.log.writer import Log

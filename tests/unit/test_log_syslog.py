@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from popular.log.form import CLASSIC, JSON
+from popular.log.form import CLASSIC
+from popular.log.jsonline import JSON
 from popular.log.message import ADM, BUG, DBG, ERR, INF, LEVELS, SOS, Message
 from popular.log.syslog import DEV_LOG, SEVERITIES, SyslogSink
 from popular.log.writer import Log
