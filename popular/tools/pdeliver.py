@@ -20,34 +20,27 @@ Root becomes the owner of the mailbox before anything is opened, so that the mai
 link is followed with root's rights.
 """
 
-import argparse
 import os
 import select
-import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from types import TracebackType
 
-from popular.config.parser import Parser
 from popular.errors import MailboxError, StartError, StoreError
 from popular.log.writer import Log
 from popular.names import is_mailbox
-from popular.paths import CONFDIR, LOGDIR, SPOOLDIR
 from popular.store.deliver import deliver
-from popular.store.lineends import ByteSource, MailForm
+from popular.store.lineends import ByteSource
 from popular.store.mailbox import Mailbox
-from popular.store.quota import Quota, usage_of
 from popular.tools import pdeliver_messages as M
-from popular.unix.rights import drop, rights_of_owner
-from popular.unix.signals import SignalPipe
-from popular.version import VERSION
+from popular.tools.pdeliver_options import Arguments, make_parser, read_command_line
+from popular.unix.signals import IGNORED, SignalPipe, get_handler, set_handler
 
 _OVER_QUOTA = 1    # exit code, as in the original
 
 _SHELL = "PDELIVER_SHELL"    # in the environment: the process id of the shell that watches
 _SHELLS_INPUT = 3            # the descriptor of the mail then
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SIGNALS = {15: "SIGTERM", 2: "SIGINT", 1: "SIGHUP"}    # not from `signal`, which is slow to load
 
 
 def main() -> int:
@@ -71,10 +64,9 @@ def main() -> int:
 
 def run(argv: Sequence[str], source: ByteSource) -> int:
     """Deliver the mail from `source` as `argv` says; return the exit code."""
-    parser = make_parser()
-    arguments = parser.parse_args(argv)
+    arguments = read_command_line(argv)
     if (arguments.mailbox is None) is (arguments.user is None):
-        parser.error("give either a mailbox or --user")
+        make_parser().error("give either a mailbox or --user")
     if arguments.user is not None and (code := _find_user(arguments)) != os.EX_OK:
         return code
     try:
@@ -89,8 +81,11 @@ def run(argv: Sequence[str], source: ByteSource) -> int:
         close(log)
 
 
-def _find_user(arguments: argparse.Namespace) -> int:
+def _find_user(arguments: Arguments) -> int:
     """Take the mailbox and the limits of a user, or log and print why not; return the exit code."""
+    if sys.flags.no_site:    # what the shell wants, and what database modules need is found by site only
+        import site
+        site.main()
     from popular.tools.pdeliver_user import Undeliverable, UserToFind, find_place    # most mails need no database
 
     try:
@@ -116,6 +111,8 @@ def become_owner(root: str, mailbox: str) -> None:
     """
     if os.geteuid() != 0:
         return
+    from popular.unix.rights import drop, rights_of_owner    # few run it as root
+
     parts = [part for part in mailbox.split("/") if part] if is_mailbox(mailbox) else []
     places = ["/".join([root, *parts[:count]]) for count in range(len(parts), -1, -1)]
     for place in (f"{places[0]}/new", *places):
@@ -128,20 +125,26 @@ def become_owner(root: str, mailbox: str) -> None:
         return
 
 
-def _attempt(arguments: argparse.Namespace, source: ByteSource, log: Log) -> int:
+def _attempt(arguments: Arguments, source: ByteSource, log: Log) -> int:
     """Deliver, or log and print why not; return the exit code."""
     try:
         return _take(arguments, source, log)
     except StoreError as why:
         return _log_refusal(arguments.mailbox, why, log)
     except Exception as why:    # a mail must not be bounced as over quota because of our bug
-        place = traceback.extract_tb(why.__traceback__)[-1]
-        log.note(M.DELIVERY_BUG, mailbox=arguments.mailbox, type=type(why).__name__,
-                 place=f"{os.path.basename(place.filename)}:{place.lineno}")
+        log.note(M.DELIVERY_BUG, mailbox=arguments.mailbox, type=type(why).__name__, place=_place_of(why))
         return _tell(os.EX_TEMPFAIL, arguments.mailbox, type(why).__name__)
 
 
-def _take(arguments: argparse.Namespace, source: ByteSource, log: Log) -> int:
+def _place_of(why: Exception) -> str:
+    """Return file and line where an exception was raised."""
+    trace = why.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
+
+
+def _take(arguments: Arguments, source: ByteSource, log: Log) -> int:
     """Deliver unless the mailbox is full; return the exit code.  Raises StoreError."""
     try:
         mailbox = Mailbox(arguments.mailboxdir, arguments.mailbox)
@@ -150,14 +153,16 @@ def _take(arguments: argparse.Namespace, source: ByteSource, log: Log) -> int:
         return _tell(os.EX_USAGE, arguments.mailbox, str(why))
     if arguments.create:
         mailbox.create()
-    quota = Quota.of_mebibytes(arguments.quota, arguments.maxnum)
-    if quota.is_set:
+    if arguments.quota or arguments.maxnum:
+        from popular.store.quota import Quota, usage_of
+
+        quota = Quota.of_mebibytes(arguments.quota, arguments.maxnum)
         held = usage_of(mailbox)
         if quota.is_reached(held):
             log.note(M.OVER_QUOTA, mailbox=mailbox.name, size=held.octets, number=held.number, quota=quota.octets,
                      maxnum=quota.number)
             return _tell(_OVER_QUOTA, mailbox.name, "over quota")
-    delivered = deliver(mailbox, source, MailForm(arguments.format), stay_watched)
+    delivered = deliver(mailbox, source, arguments.format, stay_watched)
     try:
         log.note(M.DELIVERED, mailbox=mailbox.name, size=delivered.size, name=delivered.name)
     except Exception as why:    # the mail is delivered: an error now would deliver it twice
@@ -230,49 +235,6 @@ def _say(text: str) -> None:
         pass
 
 
-def make_parser() -> Parser:
-    """Return the parser of the options of spec 10.1, and --create."""
-    parser = Parser(prog="pdeliver", add_help=False, allow_abbrev=False,
-                    description="Deliver one mail from standard input into a mailbox.",
-                    epilog="Exit code: 0 delivered, 1 over quota, 64 wrong usage, 67 no such mailbox or user, 69 the "
-                           "user's mail is elsewhere, 75 not delivered, try again.")
-    parser.add_argument("-q", "--quota", type=amount, default=0, metavar="QUOTA",
-                        help="deliver only if the mailbox holds less than QUOTA times 1024*1024 octets "
-                             "(default 0: no check)")
-    parser.add_argument("-Q", "--maxnum", type=amount, default=0, metavar="NUM",
-                        help="deliver only if the mailbox holds fewer than NUM mails (default 0: no check)")
-    parser.add_argument("-m", "--mailboxdir", default=SPOOLDIR, metavar="DIR",
-                        help=f"folder of the mailboxes (default {SPOOLDIR})")
-    parser.add_argument("-f", "--format", choices=[form.value for form in MailForm], default=MailForm.LF.value,
-                        help="LF or CRLF: how lines end; NET: CRLF, leading dots doubled, a line with a single dot "
-                             "ends the mail (default LF)")
-    parser.add_argument("-l", "--logfile", default=f"{LOGDIR}/pdeliver", metavar="FILE",
-                        help=f"log file, /dev/null for no log (default {LOGDIR}/pdeliver)")
-    parser.add_argument("-i", "--id", default="-",
-                        help="an id for every log line, for example the MTA's message id (default -)")
-    parser.add_argument("--create", action="store_true", help="make the mailbox's folders if they are missing")
-    parser.add_argument("-u", "--user", metavar="USER",
-                        help="deliver into the mailbox that the database modules of pproxy find for USER")
-    parser.add_argument("-c", "--config", default=f"{CONFDIR}/pproxy.conf", metavar="FILE",
-                        help=f"with --user: INI file of pproxy (default {CONFDIR}/pproxy.conf)")
-    parser.add_argument("-n", "--namespace", default="", metavar="NAMESPACE",
-                        help="with --user: the namespace (default: that of the virtual servers, if they have the same)")
-    parser.add_argument("-b", "--backend", action="append", default=[], metavar="ID",
-                        help="with --user: the backend that has the mailboxes in DIR; may be given several times "
-                             "(default: the only one that has mailboxes)")
-    parser.add_argument("--help", action="help", help="show this help and end")
-    parser.add_argument("--version", action="version", version=f"pdeliver {VERSION}")
-    parser.add_argument("mailbox", nargs="?", help="the mailbox, relative to DIR (required without --user)")
-    return parser
-
-
-def amount(text: str) -> int:
-    """Read a limit; raises ValueError."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 12):
-        raise argparse.ArgumentTypeError("must be a number, 0 or more")
-    return int(text)
-
-
 class InterruptibleInput:
     """A descriptor from which a mail is read until a signal comes; a context, after which signals are ignored.
 
@@ -284,7 +246,7 @@ class InterruptibleInput:
         self._file = file
 
     def __enter__(self) -> "InterruptibleInput":
-        self._signals = SignalPipe(each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN)
+        self._signals = SignalPipe(each for each in _SIGNALS if get_handler(each) is not IGNORED)
         self._poll = select.poll()
         self._poll.register(self._file, select.POLLIN)
         self._poll.register(self._signals, select.POLLIN)
@@ -293,12 +255,12 @@ class InterruptibleInput:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         for number in _SIGNALS:    # if a signal ended us now, a delivered mail would be delivered twice
-            signal.signal(number, signal.SIG_IGN)
+            set_handler(number, IGNORED)
         self._signals.close()
 
     def read(self, size: int, /) -> bytes:
         """Return up to `size` octets; none at the end; raises OSError, and StoreError after a signal."""
         self._poll.poll()
         if arrived := self._signals.take():
-            raise StoreError(f"ended by signal {signal.Signals(arrived[0]).name}")
+            raise StoreError(f"ended by signal {_SIGNALS[arrived[0]]}")
         return os.read(self._file, size)

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -228,7 +229,7 @@ ENDS_AT_ONCE = ("import os; os._exit(1)", "import os; os.kill(os.getpid(), 9)")
 
 
 @pytest.mark.parametrize("text", IMPORTS_THAT_FAIL)
-@pytest.mark.parametrize("module", ["popular", "argparse", "traceback"])
+@pytest.mark.parametrize("module", ["popular", "select"])
 def test_an_import_that_fails_is_75(box: Path, tmp_path: Path, text: str, module: str) -> None:
     (tmp_path / "first").mkdir()
     (tmp_path / "first" / f"{module}.py").write_text(text)
@@ -298,6 +299,21 @@ def test_pdeliver_is_found_through_a_link(box: Path, tmp_path: Path) -> None:
     link.symlink_to(ROOT / "bin" / "pdeliver")
     assert subprocess.run([link, *shell_command(box)[1:], "joe"], input=MAIL, env=our_python(), timeout=30,
                           check=False).returncode == 0
+
+
+@pytest.mark.parametrize("folder", ["", "lib/python{}.{}/site-packages", "lib/python3/dist-packages", None],
+                         ids=lambda folder: {"": "checkout", None: "elsewhere"}.get(folder, folder))
+def test_the_package_is_found_beside_the_program_or_else_wherever_python_finds_it(
+        box: Path, tmp_path: Path, folder: str | None) -> None:
+    (tmp_path / "bin").mkdir()
+    program = shutil.copy(ROOT / "bin" / "pdeliver", tmp_path / "bin")
+    if folder is not None:
+        place = tmp_path / folder.format(*sys.version_info)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "popular").symlink_to(ROOT / "popular")
+    done = subprocess.run([program, *shell_command(box)[1:], "joe"], input=MAIL, env=our_python(), timeout=30,
+                          check=False)
+    assert (done.returncode, messages(box)) == (0, [crlf(MAIL)])
 
 
 # Root

@@ -5,9 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from popular.store.mailbox import Mailbox
-from popular.tools import pdeliver
+from popular.tools import pdeliver, pdeliver_options
+from popular.tools.pdeliver_options import DELIVERY_OPTIONS, make_parser, read_command_line
 
 MAIL = b"Subject: x\n\ntext\n"
 STORED = b"Subject: x\r\n\r\ntext\r\n"
@@ -105,10 +108,31 @@ def test_spec_10_1_help_and_version(option: str, capsys: pytest.CaptureFixture[s
 
 
 def test_spec_10_1_defaults() -> None:
-    arguments = vars(pdeliver.make_parser().parse_args(["joe"]))
+    arguments = vars(read_command_line(["joe"]))
     assert arguments == {"quota": 0, "maxnum": 0, "mailboxdir": "/pop", "format": "LF",
                          "logfile": "/var/log/popular/pdeliver", "id": "-", "create": False, "mailbox": "joe",
                          "user": None, "config": "/etc/popular/pproxy.conf", "namespace": "", "backend": []}
+
+
+WORDS = [*(name for option in DELIVERY_OPTIONS for name in option.names), "joe", "5", "-5", "", "-", "--", "-q5", "-q=5", "-qx",
+         "-m=/x", "-m/x", "-mcreate", "-x", "--quota=5", "--quota=", "--id=-", "--id==", "--create=1", "-f", "NET",
+         "-fLF", "--format=net", "--backen", "a b", "-a b", "--user=", "-ujoe", "--help", "-b=b"]
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=6))
+@settings(max_examples=300, deadline=None)
+def test_what_is_read_without_argparse_is_what_argparse_reads(words: list[str]) -> None:
+    usual = pdeliver_options._read_usual(words)
+    if usual is not None:
+        assert vars(usual) == vars(make_parser().parse_args(words))
+
+
+def test_the_usual_command_lines_are_read_without_argparse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(pdeliver_options, "make_parser")
+    arguments = read_command_line(["-q9", "--maxnum", "5", "-m", "/x", "--format=NET", "--create", "-b", "a", "-bb",
+                                "joe"])
+    assert vars(arguments) == vars(read_command_line(["joe"])) | {
+        "quota": 9, "maxnum": 5, "mailboxdir": "/x", "format": "NET", "create": True, "backend": ["a", "b"]}
 
 
 @pytest.mark.parametrize(("mailbox", "code"), [
