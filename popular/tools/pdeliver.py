@@ -32,6 +32,7 @@ from popular.names import is_mailbox
 from popular.store.deliver import deliver
 from popular.store.lineends import ByteSource
 from popular.store.mailbox import Mailbox
+from popular.store.quota import Quota, Usage, usage_of
 from popular.tools import pdeliver_messages as M
 from popular.tools.pdeliver_options import Arguments, make_parser, read_command_line
 from popular.unix.signals import IGNORED, SignalPipe, get_handler, set_handler
@@ -153,21 +154,28 @@ def _take(arguments: Arguments, source: ByteSource, log: Log) -> int:
         return _tell(os.EX_USAGE, arguments.mailbox, str(why))
     if arguments.create:
         mailbox.create()
-    if arguments.quota or arguments.maxnum:
-        from popular.store.quota import Quota, usage_of
-
-        quota = Quota.of_mebibytes(arguments.quota, arguments.maxnum)
-        held = usage_of(mailbox)
-        if quota.is_reached(held):
-            log.note(M.OVER_QUOTA, mailbox=mailbox.name, size=held.octets, number=held.number, quota=quota.octets,
-                     maxnum=quota.number)
-            return _tell(_OVER_QUOTA, mailbox.name, "over quota")
-    delivered = deliver(mailbox, source, arguments.format, stay_watched)
-    try:
+    quota = Quota.of_mebibytes(arguments.quota, arguments.maxnum)
+    held = usage_of(mailbox) if quota.is_set else Usage(0, 0)
+    if quota.is_reached(held):
+        log.note(M.OVER_QUOTA, mailbox=mailbox.name, size=held.octets, number=held.number, quota=quota.octets,
+                 maxnum=quota.number)
+        return _tell(_OVER_QUOTA, mailbox.name, "over quota")
+    delivered = deliver(mailbox, source, arguments.format, stay_watched, head=_head(arguments))
+    try:    # the mail is delivered: an error now would deliver it twice
         log.note(M.DELIVERED, mailbox=mailbox.name, size=delivered.size, name=delivered.name)
-    except Exception as why:    # the mail is delivered: an error now would deliver it twice
+    except Exception as why:
         _say(f"{mailbox.name}: delivered but not logged: {type(why).__name__}")
     return os.EX_OK
+
+
+def _head(arguments: Arguments) -> bytes:
+    """Return the header lines that are to precede the mail."""
+    head = b""
+    if arguments.return_path is not None:
+        head += b"Return-Path: <%s>\r\n" % os.fsencode(arguments.return_path)
+    if arguments.delivered_to is not None:
+        head += b"Delivered-To: %s\r\n" % os.fsencode(arguments.delivered_to)
+    return head
 
 
 def stay_watched(step: str) -> None:

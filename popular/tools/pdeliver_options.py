@@ -1,9 +1,10 @@
 """The command line of pdeliver: one table, from which its usual form is read at once, and the rest by argparse.
 
-pdeliver is a new process for each mail, and argparse takes as long to load as all else.  Whatever `read_command_line` does
-not understand goes to argparse: helps, mistakes and unusual forms.  Part of the tool pdeliver.
+pdeliver is a new process for each mail, and argparse takes as long to load as all else.  Whatever `read_command_line`
+does not understand goes to argparse: helps, mistakes and unusual forms.  Part of the tool pdeliver.
 """
 
+import os
 from collections.abc import Callable, Sequence
 
 from popular.lean import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from popular.version import VERSION
 
 if TYPE_CHECKING:
     from popular.config.parser import Parser
+
+_MAX_ADDRESS = 512    # octets
 
 
 class Arguments:
@@ -30,6 +33,8 @@ class Arguments:
     config: str
     namespace: str
     backend: list[str]
+    return_path: str | None
+    delivered_to: str | None
 
 
 class Option:
@@ -61,6 +66,14 @@ def mail_form(text: str) -> str:
     return text
 
 
+def header_address(text: str) -> str:
+    """Read an address for a header line, without angle brackets, empty for none; raises ValueError."""
+    octets = os.fsencode(text.removeprefix("<").removesuffix(">"))
+    if len(octets) > _MAX_ADDRESS or any(octet < 0x20 or octet in b"\x7f<>" for octet in octets):
+        raise ValueError(f"must be an address of at most {_MAX_ADDRESS} octets, without control characters")
+    return os.fsdecode(octets)
+
+
 DELIVERY_OPTIONS = (
     Option(("-q", "--quota"), "deliver only if the mailbox holds less than QUOTA times 1024*1024 octets "
            "(default 0: no check)", 0, "QUOTA", amount),
@@ -81,6 +94,10 @@ DELIVERY_OPTIONS = (
            "same)", "", "NAMESPACE"),
     Option(("-b", "--backend"), "with --user: the backend that has the mailboxes in DIR; may be given several times "
            "(default: the only one that has mailboxes)", [], "ID"),
+    Option(("--return-path",), "begin the mail with a Return-Path header that has this address, empty for a bounce "
+           "(default: no such header)", None, "ADDRESS", header_address),
+    Option(("--delivered-to",), "begin the mail with a Delivered-To header that has this address (default: no such "
+           "header)", None, "ADDRESS", header_address),
 )
 
 

@@ -75,6 +75,31 @@ def test_spec_10_1_quota_is_tested_before_delivery(spool: Path, box: Path, log: 
     assert ("over_quota" in log.read_text()) == (code == 1)
 
 
+@pytest.mark.parametrize(("options", "head"), [
+    pytest.param(["--return-path", "a@example.org"], b"Return-Path: <a@example.org>\r\n", id="sender"),
+    pytest.param(["--return-path=<a@example.org>"], b"Return-Path: <a@example.org>\r\n", id="sender-in-brackets"),
+    pytest.param(["--return-path="], b"Return-Path: <>\r\n", id="bounce"),
+    pytest.param(["--return-path", ""], b"Return-Path: <>\r\n", id="empty-word"),
+    pytest.param(["--delivered-to", "j\u00f6@example.org"], b"Delivered-To: j\xc3\xb6@example.org\r\n", id="utf-8"),
+    pytest.param(["--delivered-to=joe@example.org", "--return-path=a@example.org"],
+                 b"Return-Path: <a@example.org>\r\nDelivered-To: joe@example.org\r\n", id="both"),
+    pytest.param([f"--return-path={'a' * 512}"], b"Return-Path: <%s>\r\n" % (b"a" * 512), id="long"),
+])
+def test_header_lines_precede_the_mail(spool: Path, box: Path, log: Path, options: list[str], head: bytes) -> None:
+    assert run(spool, log, *options, mail=b"From me Mon\n" + MAIL) == 0
+    assert delivered(box) == [head + STORED]
+    assert f"size={len(head + STORED)} " in log.read_text()
+
+
+@pytest.mark.parametrize("option", ["--return-path", "--delivered-to"])
+@pytest.mark.parametrize("value", ["a\nSubject: x", "a\r", "a\tb", "\x7f", "a>\x00", "a> <b", "a" * 513])
+def test_hostile_header_lines_are_wrong_usage(spool: Path, box: Path, log: Path, option: str, value: str) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(spool, log, f"{option}={value}")
+    assert caught.value.code == 64
+    assert delivered(box) == []
+
+
 def test_quota_counts_foreign_files(spool: Path, box: Path, log: Path) -> None:
     with (box / "cur" / "1.M1P1.host:2,S").open("wb") as file:
         file.truncate(MIB)
@@ -111,12 +136,13 @@ def test_spec_10_1_defaults() -> None:
     arguments = vars(read_command_line(["joe"]))
     assert arguments == {"quota": 0, "maxnum": 0, "mailboxdir": "/pop", "format": "LF",
                          "logfile": "/var/log/popular/pdeliver", "id": "-", "create": False, "mailbox": "joe",
-                         "user": None, "config": "/etc/popular/pproxy.conf", "namespace": "", "backend": []}
+                         "user": None, "config": "/etc/popular/pproxy.conf", "namespace": "", "backend": [],
+                         "return_path": None, "delivered_to": None}
 
 
-WORDS = [*(name for option in DELIVERY_OPTIONS for name in option.names), "joe", "5", "-5", "", "-", "--", "-q5", "-q=5", "-qx",
-         "-m=/x", "-m/x", "-mcreate", "-x", "--quota=5", "--quota=", "--id=-", "--id==", "--create=1", "-f", "NET",
-         "-fLF", "--format=net", "--backen", "a b", "-a b", "--user=", "-ujoe", "--help", "-b=b"]
+WORDS = [*(name for option in DELIVERY_OPTIONS for name in option.names), "joe", "5", "-5", "", "-", "--", "-q5",
+         "-q=5", "-qx", "-m=/x", "-m/x", "-mcreate", "-x", "--quota=5", "--quota=", "--id=-", "--id==", "--create=1",
+         "-f", "NET", "-fLF", "--format=net", "--backen", "a b", "-a b", "--user=", "-ujoe", "--help", "-b=b"]
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=6))
@@ -130,7 +156,7 @@ def test_what_is_read_without_argparse_is_what_argparse_reads(words: list[str]) 
 def test_the_usual_command_lines_are_read_without_argparse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(pdeliver_options, "make_parser")
     arguments = read_command_line(["-q9", "--maxnum", "5", "-m", "/x", "--format=NET", "--create", "-b", "a", "-bb",
-                                "joe"])
+                                   "joe"])
     assert vars(arguments) == vars(read_command_line(["joe"])) | {
         "quota": 9, "maxnum": 5, "mailboxdir": "/x", "format": "NET", "create": True, "backend": ["a", "b"]}
 
@@ -178,7 +204,7 @@ def test_a_failed_delivery_is_75_and_leaves_nothing(spool: Path, box: Path, log:
 @pytest.mark.parametrize("error", [ZeroDivisionError, MemoryError, AssertionError])
 def test_a_mistake_of_ours_is_75_and_never_over_quota(spool: Path, box: Path, log: Path, error: type[Exception],
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, head: bytes) -> None:
         raise error
 
     monkeypatch.setattr(pdeliver, "deliver", fail)
