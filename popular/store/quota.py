@@ -46,6 +46,17 @@ class Quota:
         """Tell whether a mailbox is over its quota, and takes no more mail."""
         return bool((self.octets and usage.octets >= self.octets) or (self.number and usage.number >= self.number))
 
+    def percent(self, usage: Usage) -> int:
+        """Return how much of it is used, in whole percent, of size or number, whichever is more; 0 without a quota."""
+        return max(usage.octets * 100 // self.octets if self.octets else 0,
+                   usage.number * 100 // self.number if self.number else 0)
+
+    def nearer(self, usage: Usage) -> tuple[str, str]:
+        """Return how much is used, and the limit with its unit, of size or number, whichever is nearer to its limit."""
+        if self.number and (not self.octets or usage.number * self.octets > usage.octets * self.number):
+            return str(usage.number), f"{self.number} messages"
+        return f"{usage.octets / _MEBIBYTE:.1f}", f"{self.octets / _MEBIBYTE:.1f} MiB"
+
 
 def usage_of(mailbox: Mailbox) -> Usage:
     """Add up the messages in new/ and cur/; stat is called only for files whose names do not tell their size."""

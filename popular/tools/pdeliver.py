@@ -163,6 +163,8 @@ def _take(arguments: Arguments, source: ByteSource, log: Log) -> int:
     delivered = deliver(mailbox, source, arguments.format, stay_watched, head=_head(arguments))
     try:    # the mail is delivered: an error now would deliver it twice
         log.note(M.DELIVERED, mailbox=mailbox.name, size=delivered.size, name=delivered.name)
+        if arguments.warn and quota.is_set:
+            _warn(arguments, mailbox, quota, held, log)
     except Exception as why:
         _say(f"{mailbox.name}: delivered but not logged: {type(why).__name__}")
     return os.EX_OK
@@ -176,6 +178,20 @@ def _head(arguments: Arguments) -> bytes:
     if arguments.delivered_to is not None:
         head += b"Delivered-To: %s\r\n" % os.fsencode(arguments.delivered_to)
     return head
+
+
+def _warn(arguments: Arguments, mailbox: Mailbox, quota: Quota, before: Usage, log: Log) -> None:
+    """Deliver a warning if the mail has taken the mailbox to a level of its quota; log what became of it."""
+    from popular.store.messages import QUOTA_NOT_WARNED, QUOTA_WARNED    # most mails pass no level
+    from popular.store.quotawarning import warn_of_quota
+
+    try:
+        percent = warn_of_quota(mailbox, quota, before, arguments.warn, arguments.warning)
+    except Exception as why:
+        log.note(QUOTA_NOT_WARNED, mailbox=mailbox.name, why=str(why) or type(why).__name__)
+        return
+    if percent:
+        log.note(QUOTA_WARNED, mailbox=mailbox.name, percent=percent)
 
 
 def stay_watched(step: str) -> None:

@@ -33,6 +33,8 @@ class Arguments:
     config: str
     namespace: str
     backend: list[str]
+    warn: tuple[int, ...]
+    warning: str
     return_path: str | None
     delivered_to: str | None
 
@@ -64,6 +66,14 @@ def mail_form(text: str) -> str:
     if text not in MAIL_FORMS:
         raise ValueError(f"must be one of {', '.join(MAIL_FORMS)}")
     return text
+
+
+def levels(text: str) -> tuple[int, ...]:
+    """Read levels in percent, separated by commas; raises ValueError."""
+    words = text.split(",")
+    if not all(word.isascii() and word.isdigit() and len(word) <= 3 and 0 < int(word) <= 100 for word in words):
+        raise ValueError("must be numbers from 1 to 100, separated by commas")
+    return tuple(map(int, words))
 
 
 def header_address(text: str) -> str:
@@ -98,6 +108,10 @@ DELIVERY_OPTIONS = (
            "(default: no such header)", None, "ADDRESS", header_address),
     Option(("--delivered-to",), "begin the mail with a Delivered-To header that has this address (default: no such "
            "header)", None, "ADDRESS", header_address),
+    Option(("--warn",), "levels of the quota in percent, such as 80,95: when the mail takes the mailbox to one, "
+           "deliver a warning, too (default: none)", (), "LEVELS", levels),
+    Option(("--warning",), "with --warn: file with the text of the warning (default: a short one in English)", "",
+           "FILE"),
 )
 
 

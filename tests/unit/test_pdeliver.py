@@ -2,6 +2,8 @@
 
 import io
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,24 @@ def test_spec_10_1_quota_is_tested_before_delivery(spool: Path, box: Path, log: 
     assert ("over_quota" in log.read_text()) == (code == 1)
 
 
+def test_parallel_deliveries_exceed_the_quota_by_one_message_each(spool: Path, box: Path, log: Path) -> None:
+    """The worst case: all have looked at the mailbox before the first gets its mail in."""
+    everybody = threading.Barrier(100)
+
+    class Held(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if not self.tell():
+                everybody.wait(60)
+            return super().read(size)
+
+    with ThreadPoolExecutor(100) as pool:
+        codes = list(pool.map(lambda _: pdeliver.run(["-m", str(spool), "-l", str(log), "-Q", "1", "joe"], Held(MAIL)),
+                              range(100)))
+    assert codes == [0] * 100
+    assert len(delivered(box)) == 100
+    assert run(spool, log, "-Q", "1") == 1
+
+
 @pytest.mark.parametrize(("options", "head"), [
     pytest.param(["--return-path", "a@example.org"], b"Return-Path: <a@example.org>\r\n", id="sender"),
     pytest.param(["--return-path=<a@example.org>"], b"Return-Path: <a@example.org>\r\n", id="sender-in-brackets"),
@@ -100,6 +120,29 @@ def test_hostile_header_lines_are_wrong_usage(spool: Path, box: Path, log: Path,
     assert delivered(box) == []
 
 
+def test_a_warning_follows_the_mail_that_reaches_a_level(spool: Path, box: Path, log: Path) -> None:
+    for _ in range(2):
+        assert run(spool, log, "-Q", "4", "--warn", "75,50") == 0
+    mails = delivered(box)
+    assert len(mails) == 3 and sum(b"Your mailbox holds 2 of 4 messages." in mail for mail in mails) == 1
+    assert "INF 02b7 quota_warned mailbox='joe' percent=50" in log.read_text()
+    assert run(spool, log, "-Q", "9", "--warn", "20") == 0
+    assert run(spool, log, "--warn", "20") == 0
+    assert log.read_text().count("quota_warned") == 1
+
+
+@pytest.mark.parametrize(("text", "why"), [
+    (None, "No such file"), (b"no headers", "no headers"), (b"Subject: \xff\n\n", "utf-8")])
+def test_a_warning_that_fails_is_logged_and_the_mail_delivered(spool: Path, box: Path, log: Path, tmp_path: Path,
+                                                               text: bytes | None, why: str) -> None:
+    if text is not None:
+        (tmp_path / "text").write_bytes(text)
+    assert run(spool, log, "-Q", "1", "--warn", "100", "--warning", str(tmp_path / "text")) == 0
+    assert delivered(box) == [STORED]
+    (line,) = [line for line in log.read_text().splitlines() if "ADM 02b8 quota_not_warned mailbox='joe' why=" in line]
+    assert why in line
+
+
 def test_quota_counts_foreign_files(spool: Path, box: Path, log: Path) -> None:
     with (box / "cur" / "1.M1P1.host:2,S").open("wb") as file:
         file.truncate(MIB)
@@ -114,6 +157,8 @@ def test_quota_counts_foreign_files(spool: Path, box: Path, log: Path) -> None:
     pytest.param(["-q", "1.5", "joe"], "quota", id="fraction"),
     pytest.param(["-Q", "many", "joe"], "maxnum", id="word"),
     pytest.param(["-Q", "9" * 13, "joe"], "maxnum", id="endless"),
+    pytest.param(["--warn", "80,101", "joe"], "from 1 to 100", id="level"),
+    pytest.param(["--warn", "", "joe"], "from 1 to 100", id="no-level"),
     pytest.param(["-f", "lf", "joe"], "format", id="format"),
     pytest.param(["--mailbox", "x", "joe"], "unrecognized", id="abbreviation"),
 ])
@@ -137,7 +182,7 @@ def test_spec_10_1_defaults() -> None:
     assert arguments == {"quota": 0, "maxnum": 0, "mailboxdir": "/pop", "format": "LF",
                          "logfile": "/var/log/popular/pdeliver", "id": "-", "create": False, "mailbox": "joe",
                          "user": None, "config": "/etc/popular/pproxy.conf", "namespace": "", "backend": [],
-                         "return_path": None, "delivered_to": None}
+                         "warn": (), "warning": "", "return_path": None, "delivered_to": None}
 
 
 WORDS = [*(name for option in DELIVERY_OPTIONS for name in option.names), "joe", "5", "-5", "", "-", "--", "-q5",
