@@ -1,6 +1,6 @@
-"""Where a user's mail is and how much of it they may have, for `pdeliver --user`.
+"""Where a user's mail is and how much of it they may have, for `pdeliver --user` and `pmailbox --usage --user`.
 
-Part of the tool pdeliver, loaded only with that option.  The database modules of pproxy are asked, with its
+Part of these tools, loaded only with that option.  The database modules of pproxy are asked, with its
 configuration; those that wait for a server, too, in this process.  If root runs it, the process becomes pproxy's user,
 because modules are foreign code.
 """

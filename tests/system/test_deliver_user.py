@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.daemon import ROOT
+from tests.harness.tools import run_tool
 
 USERS = """\
 bad:{PLAIN}secret
@@ -110,6 +111,10 @@ def test_a_record_may_limit_and_make_the_mailbox(deliver: Deliver, configure: Ca
     assert deliver("free", "-Q1") == (0, ""), "the record wins"
     assert deliver("none", create=False)[0] == 67
     assert deliver("moves") == (75, "pdeliver: moves: the mailbox still moves here from backend plain\n")
+    done = run_tool("pmailbox", "--usage", "--user", "-m", tmp_path / "pop", "-c", tmp_path / "pproxy.conf", "few",
+                    "plain", "none", "zoe")
+    assert (done.returncode, done.stdout) == (65, "2 28 200% - 1 few\n2 28 - - - plain\n")
+    assert "'none': " in done.stderr and "'zoe': no such user in namespace example.org" in done.stderr
 
 
 @pytest.mark.parametrize(("user", "options", "code", "told"), [

@@ -51,6 +51,18 @@ def test_names_of_which_there_is_no_mailbox_are_told_and_the_others_done() -> No
     assert pmailbox("-p", "a b/%u", "joe", code=65)[0] == b""
 
 
+def test_usage_of_mailboxes(tmp_path: Path) -> None:
+    for folder in ("new", "cur"):
+        (tmp_path / "9/3e/joe.doe" / folder).mkdir(parents=True)
+        (tmp_path / "9/3e/joe.doe" / folder / "1.2_300").touch()
+    (tmp_path / "9/3e/joe.doe/cur/1.M5P3.host:2,S").write_bytes(b"12345")
+    out, err = pmailbox("--usage", "-m", str(tmp_path), "9/3e/joe.doe", "ann", "../x", code=65)
+    assert out == b"3 605 9/3e/joe.doe\n"
+    assert err.splitlines() == [f"pmailbox: 'ann': {tmp_path}/ann/new: No such file or directory",
+                                "pmailbox: '../x': not a mailbox name"]
+    assert "--user needs --usage" in pmailbox("--user", "joe", code=64)[1]
+
+
 def test_digits_are_those_of_the_octets_in_every_locale() -> None:
     octets = "jö".encode() + b"\xff"
     for name in ("C", "C.UTF-8"):
