@@ -12,9 +12,9 @@ from popular.config.setting import place, quoted
 from popular.config.store import Config, Item, Values, gather
 from popular.daemon.settings import pool_mistakes
 from popular.daemon.tls import OFF, STARTTLS
-from popular.errors import ConfigError, Mistake, PdmError
+from popular.errors import ConfigError, Mistake
+from popular.pdm.configured import module_mistakes
 from popular.pproxy.limits.configured import denied_by_file, shared_values
-from popular.pproxy.modules.configured import configured_module
 from popular.pproxy.objects import TOKEN_LOGINS, records_clients, sid_prefix, unusable
 from popular.pproxy.policy.configured import policy_mistakes
 
@@ -30,7 +30,7 @@ def check(config: Config) -> list[Mistake]:
         *(partial(_limit_mistakes, config, read) for read in (denied_by_file, shared_values)),
         *(partial(_backend_mistakes, item, config) for item in config.items("backend")),
         *(partial(unusable, item, config) for cls in ("vserv", "backend") for item in config.items(cls)),
-        *(partial(_module_mistakes, item, config) for item in config.items("pdm")),
+        *(partial(module_mistakes, item, config) for item in config.items("pdm")),
     ])
 
 
@@ -98,11 +98,3 @@ def _replica_mistakes(item: Item, config: Config) -> Iterator[Mistake]:
     elif any(other.values[key] != item.values[key] for key in ("auth", "masteruser")):
         yield Mistake(place("backend", item.ident, "replica"),
                       f"backend {quoted(name)} has another auth or masteruser; they must be the same")
-
-
-def _module_mistakes(item: Item, config: Config) -> list[Mistake]:
-    try:
-        configured_module(item, config)
-    except PdmError as why:
-        return [Mistake(place("pdm", item.ident), str(why).removeprefix(f"{item.ident}: "))]
-    return []

@@ -3,23 +3,21 @@
 Functions over the frozen Config; they run in the master.  Raise UsageError.
 """
 
-import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 
-from popular.config.store import FROM_COMMAND, unknown_item, with_item
-from popular.control.grammar import CommandSet, CommandArguments, join_words
-from popular.daemon.admin import capa, objectcommands
+from popular.control.grammar import CommandSet, CommandArguments
+from popular.daemon.admin import capa, objectcommands, pdm
 from popular.daemon.admin.commands import commands as common
 from popular.daemon.admin.context import CommandContext, Commands, Result, Steered
 from popular.errors import UsageError
 from popular.networks import ClientAddress
+from popular.pproxy.backends.routing import find_user
 from popular.pproxy.limits.clients import keys_counted
 from popular.pproxy.limits.inspection import client_line
-from popular.pproxy.modules.configured import describe
-from popular.pproxy.backends.routing import find_user
-from popular.pproxy.vserv.userformat import name_asked
+from popular.pproxy.objects import name_asked
 
-commands: Commands = CommandSet(common, capa.commands)
+commands: Commands = CommandSet(common, capa.commands, pdm.commands)
 
 
 @commands.add("vserv add <id> <address...> [key=value...]",
@@ -122,61 +120,17 @@ def backend_list(context: CommandContext, given: CommandArguments) -> Result:
     return objectcommands.listed(context, "backend", ("protocol", "address"))
 
 
-def _pdm_masked(context: CommandContext, given: CommandArguments) -> str:
-    """Return `pdm add` with the arguments as the module itself shows them."""
-    ident, module = given.word("id"), given.word("module")
-    try:
-        config = with_item(context.config, context.schema, "pdm", ident, _pdm_texts(given), FROM_COMMAND)
-    except UsageError:
-        return join_words(("pdm", "add", ident, module, "***"))
-    return f"pdm add {describe(next(item for item in config.items('pdm') if item.ident == ident), config)}"
-
-
-def _pdm_texts(given: CommandArguments) -> dict[str, str]:
-    return {"module": given.word("module"), "args": shlex.join(given.words("args"))}
-
-
-@commands.add("pdm load <id> <module> [args...]", "The same as pdm add.", _pdm_masked)
-@commands.add("pdm add <id> <module> [args...]",
-              "Load a database module, to be asked after the others; or replace one in its place.", _pdm_masked)
-def pdm_add(context: CommandContext, given: CommandArguments) -> Result:
-    """Add or replace a database module."""
-    return objectcommands.add(context, "pdm", given, _pdm_texts(given))
-
-
-@commands.add("pdm unset <id> [key...]", "Restore the INI file's module and args of a database module.")
-def pdm_unset(context: CommandContext, given: CommandArguments) -> Result:
-    """Give a database module back to the file."""
-    return objectcommands.give_back(context, "pdm", given)
-
-
-@commands.add("pdm unload <id>", "The same as pdm remove.")
-@commands.add("pdm remove <id>", "Unload a database module.")
-def pdm_remove(context: CommandContext, given: CommandArguments) -> Result:
-    """Remove a database module."""
-    return objectcommands.remove(context, "pdm", given.word("id"))
-
-
 @commands.add("pdm reload [id]",
               "Load one or all database modules again, and reopen their databases; empty the cache of answers.")
 def pdm_reload(context: CommandContext, given: CommandArguments) -> Result:
     """Replace the children, so that new ones open everything."""
-    ident = given.word("id")
-    if ident and context.config.item("pdm", ident) is None:
-        raise unknown_item(context.config, "pdm", ident)
-    return Result("reloaded", config=context.config, renews=True, effect=_empty_cache)
+    return replace(pdm.renewed(context, given.word("id")), effect=_empty_cache)
 
 
 def _empty_cache(master: Steered) -> None:
     workers = master.job.workers
     if workers is not None and workers.cache is not None:
         workers.cache.clear()
-
-
-@commands.add("pdm list", "List the database modules in the order in which they are asked, secrets masked.")
-def pdm_list(context: CommandContext, given: CommandArguments) -> Result:
-    """List database modules."""
-    return Result(lines=tuple(describe(item, context.config) for item in context.config.items("pdm")))
 
 
 @commands.add("user find <user> [namespace]", "Show which database module knows a user, and where their mail is; in "

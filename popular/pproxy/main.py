@@ -5,7 +5,7 @@ import sys
 from functools import partial
 from typing import cast
 
-from popular.config.setting import did_you_mean, place, quoted
+from popular.config.setting import place
 from popular.config.store import Config, Item, WrongValue, gather, sound, with_item
 from popular.daemon.admin.capa import read_lists
 from popular.daemon.start.starter import main as start
@@ -15,10 +15,8 @@ from popular.errors import ConfigError, Findings, Mistake, PdmError, StartError
 from popular.net.listen import resolve
 from popular.pdm.api import CHALLENGES, PROVEN
 from popular.pdm.chain import Chain
-from popular.pdm.runner import reason
-from popular.pdm.timelimit import TimeUp, limited
+from popular.pdm.configured import configured_module, why_not_asked
 from popular.pproxy.limits.configured import shared_values
-from popular.pproxy.modules.configured import configured_module
 from popular.pproxy.vserv.offer import DEFAULT_MECHANISMS, MECHANISMS
 from popular.pproxy.objects import TOKEN_LOGINS, records_clients
 from popular.pproxy.policy.configured import policies_of
@@ -43,8 +41,9 @@ def attempt(config: Config, findings: Findings, deep: bool) -> None:
     try_certificates("vserv", config.items("vserv"), findings)
     if not deep:
         return
+    backends = [item.ident for item in config.items("backend")]    # without any, that is told
     for item in config.items("pdm"):
-        why = sound(partial(why_not_asked, item, config), "")
+        why = sound(partial(why_not_asked, item, config, backends), "")
         if why:
             findings.faults.append(Mistake(place("pdm", item.ident), f"module {item.values.text('module')}: {why}"))
     if why := sound(lambda: why_not_recorded(config), ""):
@@ -141,28 +140,6 @@ def why_not_shared(config: Config) -> str:
         return str(why)
     except ConfigError:    # which `check` reports
         pass
-    return ""
-
-
-def why_not_asked(item: Item, config: Config) -> str:
-    """Return why a module could not answer now; empty: it could, or it cannot be loaded, which `check` reports."""
-    seconds = config.variables.seconds("pdmtimeout")
-    try:
-        module = configured_module(item, config)
-    except PdmError:
-        return ""
-    try:
-        limited(seconds, module.probe)
-        known = [each.ident for each in config.items("backend")]
-        for ident in module.backends if known else ():    # without any, that is told
-            if ident not in known:
-                return f"no backend {quoted(ident)} is configured{did_you_mean(ident, known)}"
-    except TimeUp:
-        return f"no answer within {seconds:g} s"
-    except PdmError as why:
-        return str(why).removeprefix(f"{item.ident}: ")
-    except (Exception, SystemExit) as why:    # a module is foreign code
-        return reason(why)
     return ""
 
 

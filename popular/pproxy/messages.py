@@ -96,11 +96,6 @@ LOGIN_TOO_SOON = Message(
     0x025D, ERR, "login_too_soon", "user namespace client",
     "A login came sooner than `logindelay` allows after the one before to the same mailbox, and the client was told "
     "so.  Nothing to do, unless the user has several clients: then logindelay is too long.  Limited by `peerlines`.")
-PDM_OUTPUT = Message(
-    0x0260, ADM, "pdm_output", "module line of text",
-    "A database module, or what it uses, wrote to standard output or standard error while it answered a login: this is "
-    "one line of the number in `of`; only the first ten are logged.  The password of the login is masked.  A module "
-    "should not write there: errors belong in its answer.")
 WORKER_OVERDUE = Message(
     0x0261, ADM, "pdm_worker_overdue", "child",
     "A PDM worker did not answer a question long after pdmtimeout; it was ended by KILL and is replaced.  The client "

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from popular.addresses import Endpoint
-from popular.config.kinds import MAX_TEXT, Address, Addresses, Bool, Choice, File, Id, Int, String, Time
+from popular.config.kinds import Address, Addresses, Bool, Choice, File, Id, Int, String, Time
 from popular.config.netkinds import NetworkList
 from popular.config.setting import ObjectClass, Setting, place
 from popular.config.store import Config, Item, Values
@@ -22,6 +22,8 @@ from popular.daemon.tls import IMPLICIT, OFF, STARTTLS, Tls, tls_rows, want_read
 from popular.errors import ConfigError, Mistake, PdmError, StartError
 from popular.net.wire import Wire
 from popular.networks import Networks
+from popular.pdm.configured import PDM
+from popular.pdm.userformat import NameForm, UserFormat
 from popular.pproxy.backends.health import HealthTerms
 from popular.pproxy.limits.configured import client_limits
 from popular.pproxy.limits.clients import ClientLimits
@@ -29,7 +31,6 @@ from popular.pproxy.limits.levels import Levels
 from popular.pproxy.vserv.extensions import EXTENSION_ROWS, Extensions, extensions_of, promised
 from popular.pproxy.vserv.offer import DEFAULT_MECHANISMS, MechanismList, Offer, Separator
 from popular.pproxy.policy.terms import PolicyUrl
-from popular.pproxy.vserv.userformat import NameForm, UserFormat
 
 if TYPE_CHECKING:
     from popular.net.tls.stream import TlsStream
@@ -138,13 +139,6 @@ BACKEND = ObjectClass("backend", "Backends: the servers that hold the mailboxes;
     Setting("slowtime", Time(0.1, 300), None, "Overrides the variable of this name."),
     Setting("downtries", Int(0, 100), None, "Overrides the variable of this name."),
     Setting("probetime", Time(0.1, 3600), None, "Overrides the variable of this name."),
-))
-
-PDM = ObjectClass("pdm", "Database modules, asked in the order in which they are configured.", (
-    Setting("module", Id(), None,
-            "Name of the module: pdm_NAME.py in pdmdir, or in the installed folder if it is not there.", required=True,
-            root_only=True),
-    Setting("args", String(MAX_TEXT), "", "Its arguments, split as in a shell; see popular-pdm(7).", root_only=True),
 ))
 
 CLASSES = (VSERV, BACKEND, PDM, CAPA)
@@ -269,6 +263,13 @@ def unusable(item: Item, config: Config) -> list[Mistake]:
     except ConfigError as why:
         return [*why.mistakes]
     return []
+
+
+def name_asked(config: Config, user: str, namespace: str) -> str:
+    """Return the name for which the first virtual server of a namespace would ask the modules."""
+    form = next((item.values["userformat"] for item in config.items("vserv")
+                 if item.values.text("namespace") == namespace), None)
+    return cast(NameForm, form or NameForm()).applied(user)
 
 
 def sid_prefix(config: Config) -> str:

@@ -9,6 +9,7 @@ from popular.config.setting import Schema, Setting
 from popular.daemon.settings import CONFINEMENT_ROWS, METRICS_ROWS, POOL_ROWS, SESSIONLIMIT, process_rows
 from popular.networks import Networks, PrefixLengths
 from popular.paths import CAPADIR, SMTPFILE
+from popular.pdm.configured import PDM_ROWS
 from popular.pproxy.objects import CLASSES
 from popular.pproxy.policy.terms import POLICY_ROWS
 
@@ -99,10 +100,7 @@ _PORT_ROWS = (
             "ringd whose socket is in the run folder for those that it may not open.", root_only=True),
 )
 
-_PDM_ROWS = (
-    Setting("pdmdir", Dir(), None, "Folder of your own database modules, searched before the installed one.",
-            root_only=True),
-    Setting("pdmtimeout", Time(0.01, 300), 10.0, "Time that a database module has for one answer."),
+_WORKER_ROWS = (
     Setting("pdmworkers", Int(1, 255), 8,
             "Processes that ask database modules which wait for a server, such as ldap or pgsql, and the policy "
             "server; each has one connection to each."),
@@ -129,5 +127,5 @@ _SMTP_ROWS = (
 
 SCHEMA = Schema("pproxy", (
     *process_rows("pproxy"), *CONFINEMENT_ROWS, *POOL_ROWS, *METRICS_ROWS, *_PORT_ROWS, *_LOGIN_ROWS, *_CLIENT_ROWS,
-    *POLICY_ROWS, *_BACKEND_ROWS, *_PDM_ROWS, *_SMTP_ROWS),
+    *POLICY_ROWS, *_BACKEND_ROWS, *PDM_ROWS, *_WORKER_ROWS, *_SMTP_ROWS),
     CLASSES, purpose="POP3 proxy: finds out who a client is and where their mail is, and connects them to it.")

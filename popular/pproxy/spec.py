@@ -19,6 +19,8 @@ from popular.daemon.tls import load_tls, note_ending
 from popular.log.writer import Log
 from popular.paths import RINGSOCKET
 from popular.pdm.chain import Chain
+from popular.pdm.configured import configured_module
+from popular.pdm.output import ModuleOutput
 from popular.pdm.runner import Asked
 from popular.pdm.secrets import DRIVERS
 from popular.pproxy.check import check
@@ -27,9 +29,7 @@ from popular.pproxy.job import ProxyJob, ProxyService
 from popular.pproxy.limits.clients import ClientCounts
 from popular.pproxy.limits.configured import shared_values
 from popular.pproxy.messages import SHUTDOWN_PROXY
-from popular.pproxy.modules.configured import configured_module
 from popular.pproxy.modules.keeper import WorkerKeeper
-from popular.pproxy.modules.output import ModuleOutput
 from popular.pproxy.objects import proxy_config, records_clients
 from popular.pproxy.policy.configured import policies_of
 from popular.pproxy.rehearsal import ProxyStage

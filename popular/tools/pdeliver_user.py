@@ -15,9 +15,9 @@ from popular.errors import PdmError, PopularError
 from popular.names import is_mailbox
 from popular.pdm.api import Found, Outcome
 from popular.pdm.chain import Chain
-from popular.pproxy.modules.configured import configured_module
+from popular.pdm.configured import configured_module
+from popular.pproxy.objects import name_asked
 from popular.pproxy.settings import SCHEMA
-from popular.pproxy.vserv.userformat import name_asked
 from popular.unix.rights import drop, find_rights
 
 _MAIL_STORES = ("cxpop", "xpop")    # protocols of backends whose mailboxes we can write

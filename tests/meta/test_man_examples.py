@@ -15,9 +15,9 @@ from popular.mailcheck import packet
 from popular.mailcheck.packet import MailState
 from popular.net import ringpacket
 from popular.net.ringpacket import RingAnswer, RingRequest, Verb
+from popular.pdm.configured import configured_module
 from popular.pop3.response import parse_response
 from popular.pop3.xpop import Preamble, preamble_lines, read_preamble
-from popular.pproxy.modules.configured import configured_module
 from popular.pproxy.settings import SCHEMA
 from scripts.generate import catalogue
 from tests.harness.house import typed

@@ -10,15 +10,13 @@
 The words are separated by blanks, and the steps are done in this order, whatever the order of the words.  So
 `lower separators=% domain=example.org` makes joe, JOE, Joe%example.org and joe@EXAMPLE.ORG one user.
 
-`UserFormat` is the kind of the setting; `NameForm.applied` runs in children, for each login, and `name_asked` wherever
+`UserFormat` is the kind of the setting; `NameForm.applied` runs in children, for each login or recipient, and wherever
 else a user is named: in the master for commands, and in tools.
 """
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar, cast
-
-from popular.config.store import Config
+from typing import ClassVar
 
 _DOMAIN = re.compile(r"[A-Za-z0-9._-]{1,255}", re.ASCII)
 _MARKS = re.compile(r"[!-/:-?\[-`{-~]{1,16}", re.ASCII)    # signs, without @
@@ -93,10 +91,3 @@ class UserFormat:
     def show(self, value: NameForm) -> str:
         """Return the words."""
         return value.text
-
-
-def name_asked(config: Config, user: str, namespace: str) -> str:
-    """Return the name for which the first virtual server of a namespace would ask the modules."""
-    form = next((item.values["userformat"] for item in config.items("vserv")
-                 if item.values.text("namespace") == namespace), None)
-    return cast(NameForm, form or NameForm()).applied(user)

@@ -1,8 +1,8 @@
 """What database modules write to standard output and standard error goes to the log, without passwords.
 
-Runs in the children of pproxy, from the first question on.  Descriptors 1 and 2 are then a pipe of the child,
-so that the output of a module, its library or a program that they start goes nowhere else.  If the pipe is
-full, output is lost; a module never waits for it.  Raises OSError if no descriptor is left.
+Runs in the process that asks the modules, from the first question on.  Descriptors 1 and 2 are then a pipe of its own,
+so that the output of a module, its library or a program that they start goes nowhere else.  If the pipe is full,
+output is lost; a module never waits for it.  Raises OSError if no descriptor is left.
 """
 
 import os
@@ -11,7 +11,7 @@ import sys
 from io import FileIO, TextIOWrapper
 
 from popular.log.writer import Log
-from popular.pproxy.messages import PDM_OUTPUT
+from popular.pdm.messages import PDM_OUTPUT
 
 MAX_OUTPUT_LINES = 10    # logged of one question's output
 
