@@ -1,5 +1,7 @@
 """Addresses of TCP and UDP ports as administrators write them: `10.0.0.5:110`, `[::]:110`, `store1:1110`.
 
+Where a program listens may also be a Unix socket: `unix:/run/popular/lmtp`.
+
 Pure text; nothing here asks the DNS.  Used by the settings, the listeners and the backends.
 """
 
@@ -9,28 +11,42 @@ from dataclasses import dataclass
 
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.(?!-)[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
 
+MAX_UNIX = 107    # octets of the path of a Unix socket (sockaddr_un, without its NUL)
+_UNIX = "unix"
+_PATH = re.compile(r"/[!-+\--~]*")    # without blanks and commas, which separate addresses
+
 _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,32}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Endpoint:
-    """One host and port."""
+    """One host and port, or a Unix socket."""
 
-    host: str    # numeric IPv4 or IPv6 (no brackets), or a host name
-    port: int    # 0 to 65535; 0 lets the kernel choose when bound
+    host: str    # numeric IPv4 or IPv6 (no brackets), or a host name; or the path of a Unix socket
+    port: int    # 0 to 65535; 0 lets the kernel choose when bound; 0 with a path
 
     def __str__(self) -> str:
+        if self.is_unix:
+            return self.host if self.host == _UNIX else f"{_UNIX}:{self.host}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def is_numeric(self) -> bool:
         """Tell whether no name has to be resolved."""
-        return is_ip(self.host)
+        return self.is_unix or is_ip(self.host)
 
     @property
     def is_ipv6(self) -> bool:
         """Tell whether the host is a numeric IPv6 address."""
-        return ":" in self.host
+        return ":" in self.host and not self.is_unix
+
+    @property
+    def is_unix(self) -> bool:
+        """Tell whether this is a Unix socket, or who has connected to one."""
+        return not self.port and (self.host.startswith("/") or self.host == _UNIX)
+
+
+UNIX_PEER = Endpoint(_UNIX, 0)    # whoever has connected to a Unix socket: they have no address
 
 
 def is_ip(host: str) -> bool:
@@ -52,9 +68,19 @@ def parse_endpoint(text: str) -> Endpoint:
         if ":" not in host or not is_ip(host[1:-1]):
             raise ValueError("an IPv6 address in the brackets")
         return Endpoint(host[1:-1], int(port))
-    if ":" in host or not (is_ip(host) or _is_hostname(host)):
+    if ":" in host or not (is_ip(host) or _is_hostname(host)) or (host == _UNIX and not int(port)):
         raise ValueError("an IPv4 address, an IPv6 address in brackets, or a host name")
     return Endpoint(host, int(port))
+
+
+def parse_listening(text: str) -> Endpoint:
+    """Read the same, or `unix:/PATH`; raises ValueError with what is wanted."""
+    kind, _, path = text.strip().partition(":")
+    if kind != _UNIX or not path.startswith("/"):
+        return parse_endpoint(text)
+    if len(path) > MAX_UNIX or not _PATH.fullmatch(path):
+        raise ValueError(f"a path of at most {MAX_UNIX} ASCII characters after unix:")
+    return Endpoint(path, 0)
 
 
 def _is_hostname(host: str) -> bool:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from popular.addresses import Endpoint, parse_endpoint
+from popular.addresses import Endpoint, parse_endpoint, parse_listening
 from popular.names import is_id
 
 MAX_TEXT = 4096          # characters of any value, whatever its kind
@@ -349,10 +349,10 @@ class Addresses:
         """Read `HOST:PORT, HOST:PORT, …`, at most `MAX_ADDRESSES`, no port twice."""
         words = text.split(",")
         try:
-            endpoints = tuple(parse_endpoint(word) for word in words[:MAX_ADDRESSES])
+            endpoints = tuple(self._one(word) for word in words[:MAX_ADDRESSES])
         except ValueError:
             raise ValueError(self.wanted) from None
-        fixed = [endpoint for endpoint in endpoints if endpoint.port]    # port 0 is a different one each time
+        fixed = [each for each in endpoints if each.port or each.is_unix]    # port 0 is a different one each time
         if len(words) > MAX_ADDRESSES or len(set(fixed)) != len(fixed):
             raise ValueError(self.wanted)
         return endpoints
@@ -360,6 +360,19 @@ class Addresses:
     def show(self, value: tuple[Endpoint, ...]) -> str:
         """Return the addresses separated by a comma and a space."""
         return ", ".join(str(endpoint) for endpoint in value)
+
+    def _one(self, word: str) -> Endpoint:
+        return parse_endpoint(word)
+
+
+@dataclass(frozen=True, slots=True)
+class Listening(Addresses):
+    """The same, also with Unix sockets."""
+
+    wanted: ClassVar[str] = "a list of addresses such as 127.0.0.1:2003, [::1]:2003, unix:/run/popular/lmtp, each once"
+
+    def _one(self, word: str) -> Endpoint:
+        return parse_listening(word)
 
 
 def _is_one_line(text: str) -> bool:

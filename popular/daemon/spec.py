@@ -19,6 +19,7 @@ from popular.daemon.signals import SIGNALS, SignalRow
 from popular.errors import Mistake
 from popular.log.message import Message
 from popular.log.writer import Log
+from popular.net.unixsocket import SocketAccess
 from popular.proc.child import Child, Inheritance
 from popular.proc.overdue import LoginLimit
 from popular.proc.pool import PoolLimits
@@ -32,22 +33,25 @@ if TYPE_CHECKING:
 METRICS = "@metrics"    # owner of the listener for metrics (daemon.master.metrics); no object has such an id
 _METRICS_BACKLOG = 128
 
+ListenKind = Literal["tcp", "udp", "unix"]
+
 
 @dataclass(frozen=True, slots=True)
 class Listen:
     """One address that a program wants to listen on."""
 
-    kind: Literal["tcp", "udp"]
+    kind: ListenKind
     owner: str           # id of the object it belongs to, such as a vserv
     endpoint: Endpoint   # numeric; port 0 lets the kernel choose
     backlog: int         # of listen(2); no meaning for udp
     ringd: str = ""      # socket of the ringd that opens it; empty: we do
     fallback: str = ""   # socket of the ringd that opens it if we may not
+    access: SocketAccess = SocketAccess()    # to a Unix socket
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """One bound socket, non-blocking; TCP ones are listening."""
+    """One bound socket, non-blocking; those that are not UDP are listening."""
 
     owner: str
     endpoint: Endpoint   # as bound: with the port that the kernel chose
@@ -58,7 +62,7 @@ class Listener:
     given: bool = False  # opened by a service manager, which keeps it: not ours
 
     @property
-    def is_tcp(self) -> bool:
+    def is_stream(self) -> bool:
         """Tell whether connections are accepted here."""
         return self.sock.type == socket.SOCK_STREAM
 

@@ -14,6 +14,8 @@ _MAX_NAME = 40    # characters of a program's name
 
 _LISTENS = {"tcp": "0A", "udp": "07"}    # the state of a socket that waits for peers (include/net/tcp_states.h)
 
+_UNIX_LISTENS = "00010000"    # its flags (__SO_ACCEPTCON)
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -29,10 +31,13 @@ class Holder:
 def holders(kind: str, endpoint: Endpoint) -> list[Holder]:
     """Return the processes that keep `endpoint` from being bound, the lowest pid first; empty if unknown.
 
-    `kind` is tcp or udp; `endpoint` is numeric.
+    `kind` is tcp, udp or unix; `endpoint` is numeric, or a Unix socket.
     """
-    inodes = {f"socket:[{inode}]" for inode, host, port in _sockets(kind)
-              if port == endpoint.port and _overlap(host, endpoint.host)}
+    if endpoint.is_unix:
+        inodes = {f"socket:[{inode}]" for inode, path in _unix_sockets() if path == endpoint.host}
+    else:
+        inodes = {f"socket:[{inode}]" for inode, host, port in _sockets(kind)
+                  if port == endpoint.port and _overlap(host, endpoint.host)}
     if not inodes:
         return []
     return [Holder(pid, _name(pid)) for pid in _processes() if not inodes.isdisjoint(_open_files(pid))]
@@ -66,6 +71,14 @@ def _sockets(kind: str) -> Iterator[tuple[str, str, int]]:
             if len(words) > 9 and words[3] == _LISTENS[kind]:
                 host, _, port = words[1].partition(":")
                 yield words[9], _host(host), int(port, 16)
+
+
+def _unix_sockets() -> Iterator[tuple[str, str]]:
+    """Yield inode and path of each Unix socket that waits for peers."""
+    with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as table:
+        for words in (line.rstrip("\n").split(maxsplit=7) for line in table):
+            if len(words) == 8 and words[3] == _UNIX_LISTENS:
+                yield words[6], words[7]
 
 
 def _host(digits: str) -> str:

@@ -8,14 +8,14 @@ reason and, where known, what to do.
 import errno
 import socket
 
-from popular.addresses import Endpoint
+from popular.addresses import UNIX_PEER, Endpoint
 from popular.errors import StartError
 
 # Octets that the kernel takes from us beyond what it has sent.  A slow client's connection must become writable well
 # within the idle time; otherwise the backend that sends to us would reach its own idle time while we wait.
 UNSENT = 256 * 1024
 
-SocketAddress = tuple[str, int] | tuple[str, int, int, int]    # as accept, recvfrom and getsockname return it
+SocketAddress = tuple[str, int] | tuple[str, int, int, int] | str    # as accept, recvfrom and getsockname return it
 
 _HINTS = {
     errno.EACCES: "; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE",
@@ -91,11 +91,15 @@ def accept_bare(sock: socket.socket) -> tuple[int, int, Endpoint]:
     Uses the function behind socket.accept, which would make an object and two enum members for each connection.
     """
     fd, address = sock._accept()    # type: ignore[attr-defined]
+    if isinstance(address, str):
+        return fd, socket.AF_UNIX, UNIX_PEER
     return fd, socket.AF_INET6 if len(address) == 4 else socket.AF_INET, endpoint_of(address)
 
 
 def endpoint_of(address: SocketAddress) -> Endpoint:
     """Return the Endpoint of a socket address; raises nothing."""
+    if isinstance(address, str):
+        return Endpoint(address, 0)
     host, port = address[:2]
     if len(address) == 4 and address[3] and "%" not in host:
         host = f"{host}%{address[3]}"    # a link-local address is meaningless without its interface

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar
 
-from popular.addresses import Endpoint, parse_endpoint
+from popular.addresses import Endpoint, parse_listening
 from tests.harness.cradle import SPECS
 from tests.harness.nursery import Born, Nursery
 from tests.harness.system import children_of, descendants_of, die_with_parent, end_process, is_alive, wait_for
@@ -121,7 +121,7 @@ class Daemon:
             break
         for line in told.decode("ascii").splitlines()[1:]:
             owner, _, address = line.partition(" ")
-            self.addresses.setdefault(owner, []).append(parse_endpoint(address))
+            self.addresses.setdefault(owner, []).append(parse_listening(address))
 
     def _give_up(self, how: str) -> None:
         try:

@@ -103,7 +103,7 @@ def bound():
 def test_all_ports_are_bound_with_their_owners(bound):
     wanted = [Listen("tcp", "a", Endpoint("127.0.0.1", 0), 5), Listen("udp", "b", Endpoint("::1", 0), 0)]
     bound += launch.bind_all(wanted, 0.0)
-    assert [(listener.owner, listener.is_tcp) for listener in bound] == [("a", True), ("b", False)]
+    assert [(listener.owner, listener.is_stream) for listener in bound] == [("a", True), ("b", False)]
     assert all(listener.endpoint.port for listener in bound)
 
 

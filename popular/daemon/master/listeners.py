@@ -17,6 +17,8 @@ from popular.daemon.master.rings import MasterRings
 from popular.daemon.spec import Listen, Listener
 from popular.errors import StartError
 from popular.net.listen import bind_tcp, bind_udp, bound_endpoint
+from popular.net.unixsocket import bind_unix, grant, remove_unix
+from popular.unix.rights import Rights
 
 
 class PortBinder(Protocol):
@@ -32,16 +34,25 @@ class PortBinder(Protocol):
 class OwnPorts:
     """Ports that this process binds itself."""
 
+    def __init__(self, owner: Rights | None = None) -> None:
+        """Make Unix sockets for `owner`; None: for the user that this process has."""
+        self._owner = owner
+
     def bind(self, listen: Listen) -> Listener:
         """Bind one address; raises StartError."""
         endpoint = listen.endpoint
-        sock = bind_udp(endpoint) if listen.kind == "udp" else bind_tcp(endpoint, listen.backlog)
+        if endpoint.is_unix:
+            sock = bind_unix(endpoint, listen.backlog, listen.access, self._owner)
+        else:
+            sock = bind_udp(endpoint) if listen.kind == "udp" else bind_tcp(endpoint, listen.backlog)
         return Listener(listen.owner, bound_endpoint(sock), sock, listen)
 
     def close(self, listener: Listener) -> None:
         """Close a listener for every process; one that others may continue to use is only closed here."""
         _silence(listener)
         listener.sock.close()
+        if listener.ours and listener.endpoint.is_unix:
+            remove_unix(listener.endpoint)
 
 
 class RingPorts(OwnPorts):
@@ -49,6 +60,7 @@ class RingPorts(OwnPorts):
 
     def __init__(self, rings: MasterRings) -> None:
         """Use the connections `rings`."""
+        super().__init__()
         self._rings = rings
 
     def bind(self, listen: Listen) -> Listener:
@@ -111,6 +123,9 @@ class Exchange:
         for each in present:
             places.setdefault((each.listen.kind, each.listen.endpoint), []).append(each)
         self._kept = [_keep(places, listen) for listen in wanted]
+        access = {each.sock: each.listen.access for each in present}
+        self._opened_to_others = [each for each in self._kept if each is not None and each.ours
+                                  and each.endpoint.is_unix and each.listen.access != access[each.sock]]
         self._leaving = [each for left in places.values() for each in left]
         self._wanted = wanted
         self._bound: list[Listener] = []
@@ -129,6 +144,8 @@ class Exchange:
                               for kept, listen in zip(self._kept, self._wanted, strict=True)]
             for listener in self.listeners:
                 _relisten(listener)
+            for listener in self._opened_to_others:
+                grant(listener.endpoint, listener.listen.access)
         except StartError:
             self.undo()
             raise
@@ -160,8 +177,8 @@ class Exchange:
 
     def _silence_rivals(self, listen: Listen) -> bool:
         """Shut down leaving ports that overlap with `listen`, such as 0.0.0.0:110 with 127.0.0.1:110."""
-        rivals = [each for each in self._leaving
-                  if each.ours and each.is_tcp and each.endpoint.port == listen.endpoint.port]
+        rivals = [each for each in self._leaving if listen.endpoint.port
+                  and each.ours and each.is_stream and each.endpoint.port == listen.endpoint.port]
         for rival in rivals:
             _silence(rival)
         self._silenced += rivals
@@ -172,13 +189,13 @@ def _keep(places: dict[tuple[str, Endpoint], list[Listener]], listen: Listen) ->
     """Take a present listener for `listen` from `places`; a port that the kernel chose stays with its owner."""
     same = places.get((listen.kind, listen.endpoint), [])
     owned = [number for number, each in enumerate(same) if each.owner == listen.owner]
-    found = next(iter(owned or (range(len(same)) if listen.endpoint.port else ())), None)
+    found = next(iter(owned or (range(len(same)) if listen.endpoint.port or listen.endpoint.is_unix else ())), None)
     return None if found is None else replace(same.pop(found), owner=listen.owner, listen=listen)
 
 
 def _relisten(listener: Listener) -> None:
     """Set the backlog again, as it may have changed."""
-    if listener.is_tcp:
+    if listener.is_stream:
         try:
             listener.sock.listen(listener.listen.backlog)
         except OSError as why:
@@ -197,7 +214,7 @@ def _revive(listener: Listener) -> None:
 
 
 def _silence(listener: Listener) -> None:
-    if listener.ours and listener.is_tcp:
+    if listener.ours and listener.is_stream:
         try:
             listener.sock.shutdown(socket.SHUT_RDWR)
         except OSError:    # shut down before

@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 
+from popular.addresses import Endpoint
 from popular.config.setting import quoted
 from popular.daemon.spec import Listen
 from popular.errors import Mistake, StartError, UsageError
@@ -19,7 +20,12 @@ _FIRST = 3    # the lowest descriptor that is handed over
 
 ActivatedSockets = Mapping[Listen, socket.socket]
 
-_WANTED = {"tcp": "a listening TCP socket", "udp": "a UDP socket"}
+_WANTED = {"tcp": "a listening TCP socket", "udp": "a UDP socket", "unix": "a listening Unix stream socket"}
+_FORMS = {    # family, type, whether it listens
+    "tcp": ((socket.AF_INET, socket.SOCK_STREAM, True), (socket.AF_INET6, socket.SOCK_STREAM, True)),
+    "udp": ((socket.AF_INET, socket.SOCK_DGRAM, False), (socket.AF_INET6, socket.SOCK_DGRAM, False)),
+    "unix": ((socket.AF_UNIX, socket.SOCK_STREAM, True),),
+}
 _FAMILIES = {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6", socket.AF_UNIX: "Unix"}
 _TYPES = {socket.SOCK_STREAM: "stream", socket.SOCK_DGRAM: "datagram"}
 
@@ -38,7 +44,7 @@ def given_sockets(program: str, listens: Sequence[Listen], environment: Mapping[
     for fd, name in _handed_over(program, environment, mistakes):
         try:
             owned = _owned(listens, name)
-            sock = _socket(fd, owned[0].kind)
+            sock = _socket(fd, owned)
             try:
                 listen = _find(sock, [listen for listen in owned if listen not in taken])
                 _prepare(sock, listen)
@@ -77,29 +83,30 @@ def _owned(listens: Sequence[Listen], name: str) -> list[Listen]:
     return owned
 
 
-def _socket(fd: int, kind: str) -> socket.socket:
-    """Return the socket of a descriptor; raises _Unfit if it is not of the wanted kind."""
+def _socket(fd: int, owned: Sequence[Listen]) -> socket.socket:
+    """Return the socket of a descriptor; raises _Unfit if it is of no kind of the `owned` ones."""
+    kinds = {listen.kind for listen in owned}
+    wanted = " or ".join(text for kind, text in _WANTED.items() if kind in kinds)
     try:
         os.set_inheritable(fd, False)
         sock = socket.socket(fileno=fd)
     except OSError as why:
-        raise _Unfit(f"no socket ({why.strerror})", _WANTED[kind]) from why
+        raise _Unfit(f"no socket ({why.strerror})", wanted) from why
     is_listening = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-    wanted = (socket.SOCK_DGRAM, False) if kind == "udp" else (socket.SOCK_STREAM, True)
-    if sock.family in (socket.AF_INET, socket.AF_INET6) and (sock.type, is_listening) == wanted:
+    if (sock.family, sock.type, is_listening) in {form for kind in kinds for form in _FORMS[kind]}:
         return sock
     found = [_FAMILIES.get(sock.family, "another family"), _TYPES.get(sock.type, "another type"),
              "listening" if is_listening else "not listening"]
     sock.close()
-    raise _Unfit(f"a socket: {', '.join(found)}", _WANTED[kind])
+    raise _Unfit(f"a socket: {', '.join(found)}", wanted)
 
 
 def _find(sock: socket.socket, wanted: Sequence[Listen]) -> Listen:
     """Return the purpose of a socket; raises _Unfit if its address is not among those still `wanted`."""
     try:
-        endpoint = canonical(bound_endpoint(sock))
+        endpoint = _canonical(bound_endpoint(sock))
         for listen in wanted:
-            if listen.endpoint.is_numeric and canonical(listen.endpoint) == endpoint:
+            if listen.endpoint.is_numeric and _canonical(listen.endpoint) == endpoint:
                 return listen
     except (StartError, UsageError) as why:
         raise _Unfit(str(why), "an address") from why
@@ -107,13 +114,19 @@ def _find(sock: socket.socket, wanted: Sequence[Listen]) -> Listen:
     raise _Unfit(str(endpoint), f"an address from the configuration: {addresses}")
 
 
+def _canonical(endpoint: Endpoint) -> Endpoint:
+    return endpoint if endpoint.is_unix else canonical(endpoint)
+
+
 def _prepare(sock: socket.socket, listen: Listen) -> None:
     """Prepare a socket as if we had bound it; raises _Unfit."""
-    if canonical(listen.endpoint).host == "::" and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+    if _canonical(listen.endpoint).host == "::" and not sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
         raise _Unfit("a socket for IPv4 too", "one for IPv6 alone (BindIPv6Only=ipv6-only)")
     try:
         sock.setblocking(False)
         if listen.kind == "tcp":
             prepare_tcp(sock, listen.backlog)
+        elif listen.kind == "unix":
+            sock.listen(listen.backlog)
     except OSError as why:
         raise _Unfit(f"{listen.endpoint}: {why.strerror}", "a socket that can be used") from why

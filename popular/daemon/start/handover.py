@@ -10,13 +10,14 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-from popular.addresses import parse_endpoint
-from popular.daemon.spec import Listen, Listener
+from popular.addresses import parse_listening
+from popular.daemon.spec import Listen, Listener, ListenKind
 from popular.errors import UsageError
 from popular.net.listen import bound_endpoint
 from popular.net.ringclient import RingClient
+from popular.net.unixsocket import SocketAccess
 from popular.unix.descriptors import ReservedDescriptors
 from popular.unix.rights import Rights
 from popular.version import VERSION
@@ -32,15 +33,17 @@ class Handle:
     fd: int
     ringd: str = ""        # see Listener, for both
     given: bool = False
-    kind: str = ""         # what was asked for; see Listen, for both
+    kind: str = ""         # what was asked for; see Listen, for all four
     endpoint: str = ""
+    mode: int = SocketAccess().mode
+    group: str = ""
 
     @classmethod
     def of(cls, listener: Listener) -> "Handle":
         """Describe a listener."""
         listen = listener.listen
         return cls(listener.owner, listener.sock.fileno(), listener.ringd, listener.given, listen.kind,
-                   str(listen.endpoint))
+                   str(listen.endpoint), listen.access.mode, listen.access.group)
 
     @classmethod
     def of_ring(cls, ring: RingClient) -> "Handle":
@@ -49,10 +52,11 @@ class Handle:
 
     def listener(self) -> Listener:
         """Return the listener, which the old master shares: it may be closed, but never be shut down."""
-        kind = cast(Literal["tcp", "udp"], self.kind)
+        kind = cast(ListenKind, self.kind)
         sock = socket.socket(fileno=self.fd)
         return Listener(self.owner, bound_endpoint(sock), sock,
-                        Listen(kind, self.owner, parse_endpoint(self.endpoint), backlog=0),
+                        Listen(kind, self.owner, parse_listening(self.endpoint), backlog=0,
+                               access=SocketAccess(self.mode, self.group)),
                         ours=False, ringd=self.ringd, given=self.given)
 
 

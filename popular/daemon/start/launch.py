@@ -18,7 +18,7 @@ from typing import NoReturn
 
 from popular.config.store import Config
 from popular.daemon.confinement import is_confined
-from popular.daemon.master.listeners import OwnPorts, fall_back, is_in_use, ring_listener
+from popular.daemon.master.listeners import OwnPorts, close_all, fall_back, is_in_use, ring_listener
 from popular.daemon.master.rings import StartRings
 from popular.daemon.spec import Listen, Listener
 from popular.daemon.start.activation import ActivatedSockets
@@ -86,8 +86,10 @@ def claim_pidfile(path: str, rights: Rights) -> PidFile:
 
 
 def bind_all(listens: Iterable[Listen], patience: float, rings: StartRings | None = None,
-             given: ActivatedSockets = MappingProxyType({})) -> list[Listener]:
+             given: ActivatedSockets = MappingProxyType({}), owner: Rights | None = None) -> list[Listener]:
     """Bind everything, or let ringd do it; raises StartError with one line for each refused address.
+
+    Unix sockets are made for `owner`.
 
     Sockets `given` by a service manager are bound already.
 
@@ -104,10 +106,11 @@ def bind_all(listens: Iterable[Listen], patience: float, rings: StartRings | Non
             elif rings and listen.ringd:
                 bound.append(from_ringd(listen.ringd, listen, rings))
             else:
-                bound.append(_bind_patiently(listen, deadline, rings))
+                bound.append(_bind_patiently(listen, deadline, rings, OwnPorts(owner)))
         except StartError as why:
             refused.append(who_has(listen.kind, listen.endpoint, str(why)) if is_in_use(why) else str(why))
     if refused:
+        close_all(bound, OwnPorts())    # Unix sockets would stay
         raise StartError("\n".join(refused))
     return bound
 
@@ -121,10 +124,10 @@ def from_ringd(path: str, listen: Listen, rings: StartRings) -> Listener:
     return ring_listener(path, listen, rings.bind(path, listen))
 
 
-def _bind_patiently(listen: Listen, deadline: float, rings: StartRings | None) -> Listener:
+def _bind_patiently(listen: Listen, deadline: float, rings: StartRings | None, ports: OwnPorts) -> Listener:
     while True:
         try:
-            return OwnPorts().bind(listen)
+            return ports.bind(listen)
         except StartError as why:
             if rings is not None and not is_in_use(why):
                 return fall_back(listen, why, partial(from_ringd, rings=rings))

@@ -185,7 +185,7 @@ def _start(spec: Startable, startup: Startup, config: Config, rights: Rights, gi
         for doubt in doubts:
             Log(spec.name, sink).note(START_DOUBTFUL, what=str(doubt))
         rings = StartRings(rights)
-        listeners = bind_all(spec.listens(config), LEAVING if pidfile.was_stale else 0.0, rings, given)
+        listeners = bind_all(spec.listens(config), LEAVING if pidfile.was_stale else 0.0, rings, given, rights)
     except StartError:
         pidfile.remove()
         raise

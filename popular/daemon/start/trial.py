@@ -31,6 +31,7 @@ from popular.errors import Findings, Mistake, StartError
 from popular.log.trace import places
 from popular.net.holder import can_look_into, holders, who_has
 from popular.net.listen import try_bind
+from popular.net.unixsocket import try_unix
 from popular.unix.pidfile import running_pid
 from popular.unix.rights import Rights, acting_as, drop, own_rights
 
@@ -38,7 +39,7 @@ _PATIENCE = 60.0    # seconds for everything that is tried as the service user
 _MAX_OUTPUT = 1 << 20
 
 _BLOCK = 65536
-_PROGRAMS = ("pproxy", "pserv", "pcheckd", "ringd", "pclean")    # those with INI files
+_PROGRAMS = ("pproxy", "pserv", "plmtpd", "pcheckd", "ringd", "pclean")    # those with INI files
 _MANAGER, _MANAGED = 1, "/run/systemd/system"    # pid and folder of systemd, whose socket units hold ports
 
 
@@ -243,6 +244,9 @@ def _try_port(listen: Listen, rings: StartRings) -> None:
     if listen.ringd:
         rings.bind(listen.ringd, listen).close()
         return
+    if listen.endpoint.is_unix:
+        try_unix(listen.endpoint, listen.access)
+        return
     try:
         try_bind(listen.kind, listen.endpoint).close()
     except StartError as why:
@@ -253,6 +257,8 @@ def _try_port(listen: Listen, rings: StartRings) -> None:
 
 def _overlap(one: Listen, other: Listen) -> bool:
     """Tell whether two addresses exclude each other; an IPv6 socket is for IPv6 only."""
+    if one.endpoint.is_unix:
+        return one.endpoint == other.endpoint
     hosts = one.endpoint.host, other.endpoint.host
     return (one.kind == other.kind and one.endpoint.port == other.endpoint.port != 0
             and one.endpoint.is_ipv6 == other.endpoint.is_ipv6 and (hosts[0] == hosts[1] or "0.0.0.0" in hosts
