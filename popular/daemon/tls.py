@@ -30,16 +30,18 @@ ONLY_WITH_TLS = ("certificate", "key", "tlsmin", "tlsciphers", "clientca", "cert
 WARN_DAYS = 21            # before a certificate expires, and each day from then on
 LOOK_SECONDS = 86400.0    # between two checks of the days that are left
 
+_STARTTLS_DOC = ("TLS (RFC 2595, 8314): implicit, from the first octet on, as on port 995; starttls, when a client "
+                 "asks for it with STLS.")
+
 _Stamp = tuple[object, ...]
 _WORDS = 4    # first parts of a stamp, which do not depend on the content of files
 
 
-def tls_rows(*modes: str) -> tuple[Setting, ...]:
-    """Return the rows of an object whose listeners can have TLS in these modes."""
+def tls_rows(*modes: str, doc: str = "") -> tuple[Setting, ...]:
+    """Return the rows of an object whose listeners can have TLS in these modes, which `doc` explains if not POP3's."""
     return (
         Setting("tls", Choice(OFF, *modes), OFF,
-                "TLS (RFC 2595, 8314): implicit, from the first octet on, as on port 995; starttls, when a client asks "
-                "for it with STLS." if STARTTLS in modes else "TLS, from the first octet on."),
+                doc or (_STARTTLS_DOC if STARTTLS in modes else "TLS, from the first octet on.")),
         Setting("certificate", Files(), None,
                 "PEM files of certificates, each with its chain; several separated by commas: the client gets the one "
                 "for the name that it asks for, else the first.  The service user reads them at start, reload and "

@@ -55,7 +55,7 @@ def bind_unix(endpoint: Endpoint, backlog: int, access: SocketAccess, owner: Rig
     return sock
 
 
-def grant(endpoint: Endpoint, access: SocketAccess) -> None:
+def open_unix(endpoint: Endpoint, access: SocketAccess) -> None:
     """Let others connect from now on, to a socket that is there."""
     try:
         _grant(endpoint.host, access.mode, _gid(endpoint, access))

@@ -4,7 +4,6 @@ Functions over the frozen Config; they run in the master.  Raise UsageError.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from popular.control.grammar import CommandSet, CommandArguments
 from popular.daemon.admin import capa, objectcommands, pdm
@@ -118,19 +117,6 @@ def backend_drain(context: CommandContext, given: CommandArguments) -> Result:
 def backend_list(context: CommandContext, given: CommandArguments) -> Result:
     """List backends."""
     return objectcommands.listed(context, "backend", ("protocol", "address"))
-
-
-@commands.add("pdm reload [id]",
-              "Load one or all database modules again, and reopen their databases; empty the cache of answers.")
-def pdm_reload(context: CommandContext, given: CommandArguments) -> Result:
-    """Replace the children, so that new ones open everything."""
-    return replace(pdm.renewed(context, given.word("id")), effect=_empty_cache)
-
-
-def _empty_cache(master: Steered) -> None:
-    workers = master.job.workers
-    if workers is not None and workers.cache is not None:
-        workers.cache.clear()
 
 
 @commands.add("user find <user> [namespace]", "Show which database module knows a user, and where their mail is; in "

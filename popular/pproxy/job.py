@@ -153,6 +153,11 @@ class ProxyJob(AcceptJob):
         return super().reads_files or any(
             vserv.limits.denied_by_file.text for vserv in self.proxy.config.vservs.values())
 
+    def forget_answers(self) -> None:
+        """Empty the cache."""
+        if self.workers is not None and self.workers.cache is not None:
+            self.workers.cache.clear()
+
     def run(self, child: Child, listeners: Sequence[Listener]) -> int:
         """Work as every child that accepts connections."""
         if self.workers is not None:

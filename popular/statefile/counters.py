@@ -11,17 +11,18 @@ from typing import Literal
 
 _PROXY = ("pproxy",)
 _SERVER = ("pserv",)
+_DELIVERY = ("plmtpd",)
 
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """One counter, of one program or of both."""
+    """One counter, of one program or of several."""
 
     name: str                   # in the code, and a key of the totals in JSON
     column: int                 # of a row of the state file; it never changes
     word: str = ""              # what pstatus shows after the number
     help: str = ""              # for pstatus(1); empty: the help of its metric
-    programs: tuple[str, ...] = ("pproxy", "pserv")
+    programs: tuple[str, ...] = ("pproxy", "pserv", "plmtpd")
     value: str = ""             # of the label of its metric
     unit: float = 1             # what it counts, in the unit of its metric
     rate: str = ""              # its name among the rates of pstatus --top; empty: not shown
@@ -58,9 +59,13 @@ def _server(name: str, column: int, help: str) -> Counter:
     return Counter(name, column, name.replace("_", " "), help, _SERVER, name)
 
 
+def _delivery(name: str, column: int, help: str) -> Counter:
+    return Counter(name, column, name.replace("_", " "), help, _DELIVERY, name)
+
+
 LIMITED = "limited"    # the line of pstatus about clients that met a limit; not shown as long as there are none
 
-CUT_OFF = "cut_off"    # counted by the master for both programs
+CUT_OFF = "cut_off"    # counted by the master for all programs
 _CUT_OFF = "The child died or was ended within the session."
 
 
@@ -89,6 +94,14 @@ class ServerOutcome(SessionOutcome):
     CUT_OFF = _server(CUT_OFF, 16, _CUT_OFF)
 
 
+class DeliveryOutcome(SessionOutcome):
+    """How a session of plmtpd ended."""
+
+    QUIT = _delivery("quit", 8, "The client left by QUIT.")
+    BROKEN_OFF = _delivery("broken_off", 9, "The client left otherwise, or was sent away.")
+    CUT_OFF = _delivery(CUT_OFF, 10, _CUT_OFF)
+
+
 def _counted(name: str, help: str, *counters: Counter, labels: tuple[str, ...] = (), line: str = "") -> Family:
     return Family(f"popular_{name}_total", "counter", help, labels, line, counters)
 
@@ -102,7 +115,7 @@ def _check(value: str, column: int, word: str, help: str, rate: str = "") -> Cou
 
 
 ENDED = _counted("sessions_ended", "Sessions that have ended, by how.",
-                 *(outcome.row for outcomes in (ProxyOutcome, ServerOutcome) for outcome in outcomes),
+                 *(outcome.row for outcomes in (ProxyOutcome, ServerOutcome, DeliveryOutcome) for outcome in outcomes),
                  labels=("outcome",))
 CHECKS = _counted(
     "mail_checks", "What pcheckd said to mail checks; missing: there is no mailbox; failed: it did not answer; "
@@ -193,6 +206,19 @@ COUNTED = (
              Counter("deleted", 14, "deleted", programs=_SERVER, rate="deleted"), line="messages"),
     _counted("messages_not_deleted", "Messages that were to be deleted and could not be removed.",
              Counter("not_deleted", 15, "not removed", programs=_SERVER), line="messages"),
+    _counted("messages_accepted", "Messages whose text was accepted for at least one recipient.",
+             Counter("accepted", 11, "accepted", programs=_DELIVERY, rate="messages accepted", is_main=True),
+             line="messages"),
+    _counted("accepted_bytes", "Octets of the messages that were accepted, each counted once.",
+             Counter("accepted_octets", 12, programs=_DELIVERY)),
+    _counted("recipients", "Recipients of messages, by what became of them; deferred: the client is to try again.",
+             Counter("delivered", 13, "delivered", "Recipients to whom a message was delivered.", _DELIVERY,
+                     "delivered", rate="delivered", is_main=True),
+             Counter("unknown", 14, "unknown", "Recipients who have no mailbox here.", _DELIVERY, "unknown"),
+             Counter("over_quota", 15, "over quota", "Recipients whose mailbox was full.", _DELIVERY, "over_quota"),
+             Counter("deferred", 16, "deferred", "Recipients for whom a database or a disk failed.", _DELIVERY,
+                     "deferred"),
+             labels=("result",), line="recipients"),
     _counted("forks", "Children that were forked.", Counter("forks", 4, "forked"), line="children"),
     _counted("fork_failures", "Times that the system refused a child.", Counter("forks_failed", 5, "forks failed"),
              line="children"),
@@ -204,11 +230,11 @@ COUNTED = (
              Counter("workers_died", 29, "PDM workers died", programs=_PROXY), line="children"),
     _counted("control_refusals", "Connections of children to the control socket, which refuses them.",
              *(Counter("control_refused", column, "refused control", programs=programs)
-               for column, programs in ((40, _PROXY), (17, _SERVER))), line="children"),
+               for column, programs in ((40, _PROXY), (17, _SERVER), (17, _DELIVERY))), line="children"),
 )
 
 
 def counters_of(program: str) -> tuple[Counter, ...]:
-    """Return the counters of `pproxy` or `pserv` in the order of their columns."""
+    """Return the counters of `pproxy`, `pserv` or `plmtpd` in the order of their columns."""
     return tuple(sorted((counter for family in COUNTED for counter in family.counters if program in counter.programs),
                         key=lambda counter: counter.column))

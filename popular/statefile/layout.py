@@ -6,7 +6,7 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
 
     header         4096 octets at 0
         0   8s  POPULAR\\0
-        8   8s  PROXY\\0\\0\\0 or SERVER\\0\\0
+        8   8s  PROXY\\0\\0\\0, SERVER\\0\\0 or LMTP\\0\\0\\0\\0
        16   I   version: 4
        20   I   octets of the header: 4096
        24   I   slots
@@ -69,7 +69,7 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
        56   d   when the session began
        64   64s session id
       128   48s client's address
-      176   200s user; in pserv the mailbox
+      176   200s user; in pserv and plmtpd the mailbox
       380   I   the sequence number again
     rows           one of the master's own, then one for each slot: counters that only grow
         0   64Q the counters of the program by their columns (counters.py)
@@ -178,7 +178,7 @@ class SessionState(IntEnum):
 
     FREE = 0, "faint", "There is no child in the slot."
     IDLE = 1, "faint", "A child waits for a connection."
-    GREETING = 2, "new", "The client was greeted and has said nothing.", "pproxy"
+    GREETING = 2, "new", "The client was greeted and has said nothing.", "pproxy", "plmtpd"
     AUTH = 3, "new", "The client gives user and password, and the database modules are asked.", "pproxy"
     MAILCHECK = 4, "waiting", "pcheckd is asked whether there is mail.", "pproxy"
     EMPTY = 5, "calm", "pproxy plays an empty mailbox.", "pproxy"
@@ -188,7 +188,11 @@ class SessionState(IntEnum):
     OPENING = 9, "waiting", "pserv lists the mailbox.", "pserv"
     TRANSACTION = 10, "busy", "pserv serves the mailbox.", "pserv"
     UPDATE = 11, "waiting", "pserv removes messages at QUIT.", "pserv"
-    CLOSING = 12, "calm", "The session is over and the connection is being closed.", "pproxy", "pserv"
+    READY = 13, "calm", "plmtpd waits for the next message.", "plmtpd"
+    ENVELOPE = 14, "new", "plmtpd takes the recipients of a message, and looks them up.", "plmtpd"
+    DATA = 15, "busy", "plmtpd takes the text of a message.", "plmtpd"
+    DELIVERING = 16, "waiting", "plmtpd writes a message to the mailboxes.", "plmtpd"
+    CLOSING = 12, "calm", "The session is over and the connection is being closed.", "pproxy", "pserv", "plmtpd"
 
     @property
     def has_session(self) -> bool:
@@ -280,7 +284,9 @@ QUESTIONS, FAILED_QUESTIONS, QUESTION_TIME = "pdm", "pdmfail", "pdmtime"
 PROXY = StateFileKind("pproxy", b"PROXY\0\0\0", "vserv", ("backend",), "backend",
                       (QUESTIONS, FAILED_QUESTIONS, QUESTION_TIME))
 SERVER = StateFileKind("pserv", b"SERVER\0\0", "server", ())
-KINDS = {kind.magic: kind for kind in (PROXY, SERVER)}
+DELIVERY = StateFileKind("plmtpd", b"LMTP\0\0\0\0", "server", (),
+                         measures=(QUESTIONS, FAILED_QUESTIONS, QUESTION_TIME))
+KINDS = {kind.magic: kind for kind in (PROXY, SERVER, DELIVERY)}
 
 
 class Layout:

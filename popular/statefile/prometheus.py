@@ -69,7 +69,9 @@ def _sharing(of: Callable[[Head], float]) -> Callable[[StateSnapshot], Iterable[
 
 def _workers(look: StateSnapshot) -> Iterable[Amount]:
     head = look.head
-    return [("idle", head.workers - head.workers_busy), ("busy", head.workers_busy)] if head.kind.measures else []
+    if head.kind.program != "pproxy":
+        return []
+    return [("idle", head.workers - head.workers_busy), ("busy", head.workers_busy)]
 
 
 def _backends(look: StateSnapshot) -> Iterable[Amount]:

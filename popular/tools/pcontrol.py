@@ -19,7 +19,7 @@ from popular.stderr import INTERRUPTED, complain
 from popular.tools.pcontrol_console import Console, carry_out
 from popular.version import VERSION
 
-_PROGRAMS = ("pproxy", "pserv")    # tried in this order
+_PROGRAMS = ("pproxy", "pserv", "plmtpd")    # tried in this order
 
 EX_REFUSED = 1
 EX_NO_DAEMON = 2

@@ -22,8 +22,8 @@ from functools import partial
 from typing import Any, NoReturn
 
 SPECS = {    # by daemon, the module that its master imports
-    "pproxy": "popular.pproxy.spec", "pserv": "popular.pserv.spec", "pcheckd": "popular.pcheckd.spec",
-    "ringd": "popular.ringd.spec", "toy": "tests.harness.toy"}
+    "pproxy": "popular.pproxy.spec", "pserv": "popular.pserv.spec", "plmtpd": "popular.plmtpd.spec",
+    "pcheckd": "popular.pcheckd.spec", "ringd": "popular.ringd.spec", "toy": "tests.harness.toy"}
 
 _MAX_REQUEST = 1 << 20    # octets
 _MAX_FDS = 4              # standard input, output and errors, and the descriptor of --ready-fd

@@ -22,7 +22,7 @@ LAYERS = {
     "proc": 2, "net": 2, "sasl": 2,
     "pop3": 3, "lmtp": 3, "store": 3, "mailcheck": 3, "pdm": 3, "control": 3, "smtpafterpop": 3,
     "daemon": 4,
-    "pproxy": 5, "pserv": 5, "pcheckd": 5, "ringd": 5,
+    "pproxy": 5, "pserv": 5, "plmtpd": 5, "pcheckd": 5, "ringd": 5,
     "tools": 6,
 }
 EXCEPTIONS = {("popular.store.maildrop", "popular.pop3.maildrop")}

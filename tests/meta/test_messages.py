@@ -37,6 +37,7 @@ RANGES = {
     "popular.pdm.messages": (0x0260, *range(0x02c0, 0x02e0)),
     "popular.ringd.messages": range(0x02e0, 0x02f0),
     "popular.tools.pclean.messages": range(0x02f0, 0x0300),
+    "popular.plmtpd.messages": range(0x0300, 0x0340),
 }
 
 # Numbers of messages that are no longer sent.  They are never used again.

@@ -14,7 +14,7 @@ from popular.config.kinds import Listening
 from popular.errors import StartError
 from popular.net.holder import holders
 from popular.net.listen import accept_bare, bound_endpoint
-from popular.net.unixsocket import SocketAccess, bind_unix, grant, remove_unix, try_unix
+from popular.net.unixsocket import SocketAccess, bind_unix, open_unix, remove_unix, try_unix
 from popular.unix.rights import find_rights
 
 ACCESS = SocketAccess(0o640)
@@ -53,7 +53,7 @@ def test_a_socket_tells_its_path_and_nothing_of_its_peers(place: Endpoint) -> No
         fd, family, origin = accept_bare(sock)
         with closing(socket.socket(fileno=fd)):
             assert (family, origin, str(origin)) == (socket.AF_UNIX, UNIX_PEER, "unix")
-        grant(place, SocketAccess(0o600))
+        open_unix(place, SocketAccess(0o600))
         assert stat.S_IMODE(os.stat(place.host).st_mode) == 0o600
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from popular.statefile import layout as layout
-from popular.statefile.counters import CUT_OFF, ProxyOutcome, ServerOutcome, counters_of
+from popular.statefile.counters import CUT_OFF, DeliveryOutcome, ProxyOutcome, ServerOutcome, counters_of
 
 COMMON = ("sessions", "load_refused", "bytes_in", "bytes_out", "forks", "forks_failed", "throttles", "children_died")
 OWN = {
@@ -18,6 +18,9 @@ OWN = {
     "pserv": (
         "quit", "broken_off", "refused", "no_preamble", "retrieved", "octets", "deleted", "not_deleted", "cut_off",
         "control_refused"),
+    "plmtpd": (
+        "quit", "broken_off", "cut_off", "accepted", "accepted_octets", "delivered", "unknown", "over_quota",
+        "deferred", "control_refused"),
 }
 
 
@@ -37,21 +40,22 @@ def test_the_second_sequence_number_ends_the_record():
     assert layout.CHANGING_AT + layout.CHANGING_SIZE <= layout.HEADER_SIZE
 
 
-@pytest.mark.parametrize("kind", layout.KINDS.values(), ids=["proxy", "server"])
+@pytest.mark.parametrize("kind", layout.KINDS.values(), ids=["proxy", "server", "delivery"])
 def test_kinds_have_room_for_their_counters(kind):
     assert len(set(kind.counters)) == len(kind.counters) <= layout.COLUMNS
     assert set(kind.outcomes) <= set(kind.counters)
     assert kind.counters[:len(COMMON)] == COMMON
 
 
-@pytest.mark.parametrize("kind", layout.KINDS.values(), ids=["proxy", "server"])
+@pytest.mark.parametrize("kind", layout.KINDS.values(), ids=["proxy", "server", "delivery"])
 def test_columns_are_those_of_version_4(kind):
     assert layout.LAYOUT_VERSION == 4
     assert kind.counters == COMMON + OWN[kind.program], "a new counter stands behind all others"
     assert [row.column for row in counters_of(kind.program)] == list(range(len(kind.counters)))
 
 
-@pytest.mark.parametrize("kind, outcomes", [(layout.PROXY, ProxyOutcome), (layout.SERVER, ServerOutcome)])
+@pytest.mark.parametrize("kind, outcomes", [
+    (layout.PROXY, ProxyOutcome), (layout.SERVER, ServerOutcome), (layout.DELIVERY, DeliveryOutcome)])
 def test_every_outcome_has_its_counter(kind, outcomes):
     assert [outcome.counter for outcome in outcomes] == [*kind.outcomes]
     assert [outcome.text.replace(" ", "_") for outcome in outcomes] == [*kind.outcomes]

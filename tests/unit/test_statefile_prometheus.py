@@ -171,13 +171,14 @@ def test_pserv(make_statefile: MakeStateFile) -> None:
     assert "popular_system_load" not in found.kinds, "nobody looks at it without a limit"
 
 
-def test_both_programs_in_one_text(make_statefile: MakeStateFile) -> None:
-    statefiles = [make_statefile(PROXY), make_statefile(SERVER)]
+def test_all_programs_in_one_text(make_statefile: MakeStateFile) -> None:
+    statefiles = [make_statefile(kind) for kind in KINDS.values()]
     statefiles[0].tell_sharing(SharingState.TOGETHER, 1)
     for statefile in statefiles:
         statefile.learn((cls, "main") for cls in (*statefile.kind.classes, *statefile.kind.measures))
     found = read(*statefiles)
-    assert found.by("sessions_total", "program") == {"pproxy": 0, "pserv": 0}
+    assert found.by("sessions_total", "program") == {"pproxy": 0, "pserv": 0, "plmtpd": 0}
+    assert found.by("pdm_workers", "program") == {"pproxy": 0}
     assert found.text.count("# TYPE popular_sessions_total counter\n") == 1
     assert (found.by("sharing", "program"), found.by("sharing_proxies", "program")) == ({"pproxy": 1}, {"pproxy": 1})
     assert found.kinds == {family.name: family.kind for family in FAMILIES if "system_load" not in family.name}
@@ -213,4 +214,4 @@ def test_promtool_finds_nothing_to_say(make_statefile: MakeStateFile) -> None:
 
 
 def test_names_of_programs() -> None:
-    assert [kind.program for kind in KINDS.values()] == ["pproxy", "pserv"]
+    assert [kind.program for kind in KINDS.values()] == ["pproxy", "pserv", "plmtpd"]

@@ -9,7 +9,7 @@ import pytest
 from popular.addresses import Endpoint
 from popular.statefile import writer as writer_module
 from popular.statefile import layout as layout
-from popular.statefile.layout import PROXY, SERVER, SessionState, StateFileKind
+from popular.statefile.layout import DELIVERY, PROXY, SERVER, SessionState, StateFileKind
 from popular.statefile.reader import Row, StateFileView
 from popular.statefile.writer import StateFile
 
@@ -70,7 +70,8 @@ def row_of(statefile: StateFile, slot: int = 0) -> Row:
 # The layout
 
 @pytest.mark.parametrize("kind, word", [pytest.param(PROXY, b"PROXY\0\0\0", id="proxy"),
-                                        pytest.param(SERVER, b"SERVER\0\0", id="server")])
+                                        pytest.param(SERVER, b"SERVER\0\0", id="server"),
+                                        pytest.param(DELIVERY, b"LMTP\0\0\0\0", id="delivery")])
 def test_spec_6_magic_and_version(make, kind, word):
     statefile = make(kind)
     head = Path(statefile.path).read_bytes()[:20]

@@ -8,7 +8,7 @@ import shlex
 from popular.config.store import FROM_COMMAND, unknown_item, with_item
 from popular.control.grammar import CommandArguments, CommandSet, join_words
 from popular.daemon.admin import objectcommands
-from popular.daemon.admin.context import CommandContext, Commands, Result
+from popular.daemon.admin.context import CommandContext, Commands, Result, Steered
 from popular.errors import UsageError
 from popular.pdm.configured import describe
 
@@ -50,14 +50,21 @@ def pdm_remove(context: CommandContext, given: CommandArguments) -> Result:
     return objectcommands.remove(context, "pdm", given.word("id"))
 
 
+@commands.add("pdm reload [id]", "Load one or all database modules again, and reopen their databases; empty the cache "
+              "of answers, if there is one.")
+def pdm_reload(context: CommandContext, given: CommandArguments) -> Result:
+    """Replace the children, so that new ones open everything."""
+    ident = given.word("id")
+    if ident and context.config.item("pdm", ident) is None:
+        raise unknown_item(context.config, "pdm", ident)
+    return Result("reloaded", config=context.config, renews=True, effect=_forget_answers)
+
+
+def _forget_answers(master: Steered) -> None:
+    master.job.forget_answers()
+
+
 @commands.add("pdm list", "List the database modules in the order in which they are asked, secrets masked.")
 def pdm_list(context: CommandContext, given: CommandArguments) -> Result:
     """List database modules."""
     return Result(lines=tuple(describe(item, context.config) for item in context.config.items("pdm")))
-
-
-def renewed(context: CommandContext, ident: str) -> Result:
-    """Replace the children, so that new ones load modules and open databases anew; `ident` names one, or is empty."""
-    if ident and context.config.item("pdm", ident) is None:
-        raise unknown_item(context.config, "pdm", ident)
-    return Result("reloaded", config=context.config, renews=True)

@@ -1,6 +1,6 @@
 """The work of a child that accepts connections: wait, accept, serve, and leave or wait again.
 
-Runs in children of pproxy and pserv.  Each child has an epoll set with EPOLLEXCLUSIVE on the listeners,
+Runs in children of pproxy, pserv and plmtpd.  Each child has an epoll set with EPOLLEXCLUSIVE on the listeners,
 so that one connection wakes one child.  Raises what `serve` raises; an error of accept(2) that concerns
 one connection, or a temporary shortage, never ends a child.
 """
@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 
 from popular.addresses import Endpoint
@@ -35,6 +36,8 @@ _PASSING = frozenset((
 
 _LOOK_AGAIN = 0.5    # seconds between looks whether clients are still screened
 _EVENTS = 8    # handled at once; the default buffer, for 1,023 events, takes three pages of memory
+
+_OVERLOADED = b"-ERR [SYS/TEMP] system load too high, please try again later\r\n"
 
 Serve = Callable[[Connection, Child], None]
 Admit = Callable[[str, Endpoint, Child], bool]    # gets the listener's owner and the client
@@ -65,12 +68,13 @@ class AcceptJob:
     """Serve `maxuse` connections, one after the other."""
 
     def __init__(self, maxuse: int, serve: Serve, tls: Mapping[str, Tls] = MappingProxyType({}),
-                 admission: Admission | None = None) -> None:
+                 admission: Admission | None = None, overloaded: bytes = _OVERLOADED) -> None:
         """Take the function that serves one connection, the TLS of the listeners' owners, and who is admitted.
 
-        Without an `admission` all clients are.
+        Without an `admission` all clients are.  `overloaded` is what a client is told at load state MAX.
         """
         self.tls = tls
+        self._overloaded = overloaded
         self.admission = admission
         self._maxuse = maxuse
         self._serve = serve
@@ -85,6 +89,9 @@ class AcceptJob:
         """Tell whether the job was made from files that may have changed since, besides the INI file."""
         return bool(self.tls)
 
+    def forget_answers(self) -> None:
+        """Forget the answers of database modules that are kept, if any are (master only)."""
+
     def run(self, child: Child, listeners: Sequence[Listener]) -> int:
         """Work until the child has served `maxuse` connections or is to leave; returns 0."""
         if self._maxuse == 1:
@@ -92,7 +99,7 @@ class AcceptJob:
         else:
             child.retire_with_master()
             set_handler(signal.SIGXCPU, IGNORED)    # its processor time is that of many sessions
-        gate = Gate(listeners, child, self.mute, self.admission)
+        gate = Gate(listeners, child, self.mute, self.admission, self._overloaded)
         child.when_retired = gate.close
         for number in range(1, self._maxuse + 1):
             accepted = gate.next()
@@ -119,11 +126,11 @@ class AcceptJob:
             accepted.sock.close()
 
 
-def refuse(sock: socket.socket) -> None:
+def refuse(sock: socket.socket, answer: bytes = _OVERLOADED) -> None:
     """Tell a new client to try again later, and close the connection; the client may have sent data already."""
     wire = Wire(sock, idle=LINGER_SECONDS)
     try:
-        wire.reply(False, "system load too high, please try again later", "SYS/TEMP")
+        wire.send(answer)
     except Gone:
         pass
     finally:
@@ -162,12 +169,13 @@ class Gate:
     """The listeners of one child, on which it waits for connections."""
 
     def __init__(self, listeners: Sequence[Listener], child: Child, mute: frozenset[str] = frozenset(),
-                 admission: Admission | None = None) -> None:
+                 admission: Admission | None = None, overloaded: bytes = _OVERLOADED) -> None:
         """Watch `listeners`, and the descriptors that tell `child` to leave; raises OSError.
 
         On listeners of the owners in `mute`, nothing can be sent in clear text.
         """
         self._child = child
+        self._overloaded = overloaded
         self._mute = mute
         self._admission = admission
         self._door = -1 if admission is None else admission.door.inner.fileno()
@@ -202,7 +210,7 @@ class Gate:
                     continue
                 if self._child.slot.must_refuse:
                     self._child.slot.count("load_refused")
-                    self._end(accepted, refuse)
+                    self._end(accepted, partial(refuse, answer=self._overloaded))
                 elif self._admission is None or self._admission.admit(accepted.owner, accepted.peer, self._child):
                     return accepted
                 else:

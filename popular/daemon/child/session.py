@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from popular.net.proxyheader import ClientOrigin
     from popular.net.tls.stream import TlsStream
 
+_APOLOGY = b"-ERR [SYS/TEMP] internal error, please try again later\r\n"
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
@@ -57,10 +59,11 @@ class Session:
         self.wire = Wire(connection.sock, idle=idle, maxline=maxline, before_wait=child.slot.progress)
         self.started = time.monotonic()
         self.times: dict[str, float] = {}    # seconds spent in each state that was left
-        self.is_talking = True               # we speak POP3 with the peer; False once the relay owns the stream
+        self.is_talking = True               # we speak the protocol with the peer; False once the relay owns the stream
         self.is_secure = bool(self.tls)      # the client's password is under TLS, ours or that of a proxy
         self.stream: "TlsStream | None" = None    # that of TLS
         self.hides_input = False             # input of the peer may hold a password and is not logged
+        self.apology = _APOLOGY              # what the peer is told after an error of ours
         self._state = ""
         self._entered = self.started
         self._id = sid
@@ -142,8 +145,8 @@ class Session:
                  trace: TracebackType | None) -> bool:
         """Close as `error` requires.  Errors of the peer end here; our own are passed on to the top of the child.
 
-        After a NUL byte, close at once and without an answer (spec 1.5).  After an unexpected error, answer
-        -ERR [SYS/TEMP], if the peer can take it as an answer.
+        After a NUL byte, close at once and without an answer (spec 1.5).  After an unexpected error, send the
+        apology, if the peer can take it as an answer.
         """
         self.child.slot.end()
         try:
@@ -154,7 +157,7 @@ class Session:
             elif isinstance(error, ProxyHeader):
                 self.note_peer(PROXY_HEADER, peer=str(self.peer), owner=self.connection.owner)
             elif error is not None and not isinstance(error, Gone) and self._may_answer():
-                self.wire.reply(False, "internal error, please try again later", "SYS/TEMP")
+                self.wire.send(self.apology)
         except Gone:
             pass    # the peer has gone
         finally:

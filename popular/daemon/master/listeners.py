@@ -17,7 +17,7 @@ from popular.daemon.master.rings import MasterRings
 from popular.daemon.spec import Listen, Listener
 from popular.errors import StartError
 from popular.net.listen import bind_tcp, bind_udp, bound_endpoint
-from popular.net.unixsocket import bind_unix, grant, remove_unix
+from popular.net.unixsocket import bind_unix, open_unix, remove_unix
 from popular.unix.rights import Rights
 
 
@@ -145,7 +145,7 @@ class Exchange:
             for listener in self.listeners:
                 _relisten(listener)
             for listener in self._opened_to_others:
-                grant(listener.endpoint, listener.listen.access)
+                open_unix(listener.endpoint, listener.listen.access)
         except StartError:
             self.undo()
             raise

@@ -29,7 +29,7 @@ from popular.tools.pstatus import document as pstatus_json, metrics as pstatus_m
 from popular.tools.pstatus.snapshot import Selection, Snapshot, take
 from popular.version import VERSION
 
-PROGRAMS = ("pproxy", "pserv")
+PROGRAMS = ("pproxy", "pserv", "plmtpd")
 UNREADABLE = 1
 _INTERVAL = 1.0    # seconds between two looks, when -l has no time
 

@@ -1,0 +1,129 @@
+"""plmtpd as a daemon: its listeners, which may be Unix sockets, and what they leave behind."""
+
+import grp
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from popular.addresses import Endpoint
+from tests.harness.control import refused, tell
+from tests.harness.daemon import Daemon, StartFailed
+from tests.harness.system import wait_for
+
+GROUPS = sorted({*os.getgroups(), *([grp.getgrnam("daemon").gr_gid] if os.geteuid() == 0 else [])} - {os.getegid()})
+
+
+def settings(folder: Path, **keys: object) -> dict[str, dict[str, object]]:
+    """Return settings for a daemon below `folder` with a server on a Unix socket, and one on a port."""
+    (folder / "spool").mkdir(exist_ok=True)
+    return {"plmtpd": {"mailboxdir": folder / "spool", "minspare": 1, "maxspare": 2},
+            "server": {"main": {"address": f"unix:{folder}/lmtp", **keys}, "net": {"address": "127.0.0.1:0"}}}
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A running daemon."""
+    folder = tmp_path_factory.mktemp("plmtpd")
+    with Daemon.start("plmtpd", settings(folder), folder) as running:
+        yield running
+        assert running.bugs() == []
+
+
+def connect(endpoint: Endpoint) -> socket.socket:
+    """Connect as a mail server does."""
+    if endpoint.is_unix:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(20)
+        sock.connect(endpoint.host)
+        return sock
+    return socket.create_connection((endpoint.host, endpoint.port), 20)
+
+
+def talk(endpoint: Endpoint) -> list[bytes]:
+    """Greet and leave; return the first and the last answer."""
+    with connect(endpoint) as sock, sock.makefile("rb") as file:
+        first = file.readline()
+        sock.sendall(b"QUIT\r\n")
+        return [first[:3], file.read()[:3]]
+
+
+@pytest.mark.parametrize("owner, peer", [("main", "unix"), ("net", "127.0.0.1:")])
+def test_a_session_on_each_kind_of_listener(daemon: Daemon, owner: str, peer: str) -> None:
+    assert talk(daemon.endpoint(owner)) == [b"220", b"221"]
+    [line, *_] = daemon.wait_log(f"server='{owner}'")
+    assert f" peer='{peer}" in line and "outcome='quit'" in line
+
+
+def test_the_socket_is_for_the_group_only(daemon: Daemon) -> None:
+    status = os.stat(daemon.endpoint("main").host)
+    assert stat.S_ISSOCK(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o660
+
+
+def test_a_server_on_a_unix_socket_is_added_changed_and_removed(daemon: Daemon) -> None:
+    path = daemon.rundir / "second"
+    address = f"unix:{path}"
+    tell(daemon, f"server add second {address} socketmode=600")
+    assert talk(Endpoint(str(path), 0)) == [b"220", b"221"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [line for line in tell(daemon, "server list")[0].lines if line.startswith(f"second {address} ")]
+    number = path.stat().st_ino
+    tell(daemon, "server set second socketmode=666")
+    assert (stat.S_IMODE(path.stat().st_mode), path.stat().st_ino) == (0o666, number)
+    tell(daemon, "server disable second")
+    assert not path.exists()
+    tell(daemon, "server enable second")
+    assert talk(Endpoint(str(path), 0)) == [b"220", b"221"]
+    tell(daemon, "server remove second")
+    assert not path.exists()
+
+
+def test_the_path_of_another_program_is_refused_and_left_alone(daemon: Daemon) -> None:
+    path = daemon.rundir / "others"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        assert "another program listens there" in refused(daemon, f"server add third unix:{path}").text
+    path.unlink()
+    path.write_text("precious")
+    assert "something other than a socket has this name" in refused(daemon, f"server add third unix:{path}").text
+    assert path.read_text() == "precious"
+
+
+def test_a_stale_socket_is_replaced_and_the_own_one_removed_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "lmtp"
+    with Daemon.start("plmtpd", settings(tmp_path), tmp_path) as killed:
+        killed.kill()
+    assert path.is_socket()
+    with Daemon.start("plmtpd", settings(tmp_path), tmp_path) as daemon:
+        assert talk(daemon.endpoint("main")) == [b"220", b"221"]
+        with pytest.raises(StartFailed, match=f"cannot listen on unix:{path}: Address already in use; "):
+            Daemon.start("plmtpd", settings(tmp_path), tmp_path, name="other")
+        assert talk(daemon.endpoint("main")) == [b"220", b"221"]
+        assert daemon.stop() == 0
+    assert not path.exists()
+
+
+def test_an_upgrade_keeps_the_socket(tmp_path: Path) -> None:
+    path = tmp_path / "lmtp"
+    with Daemon.start("plmtpd", settings(tmp_path, socketmode="0600"), tmp_path) as daemon:
+        number = path.stat().st_ino
+        with connect(daemon.endpoint("main")) as sock, sock.makefile("rb") as file:
+            assert file.readline()[:3] == b"220"
+            tell(daemon, "upgrade")
+            assert talk(daemon.endpoint("main")) == [b"220", b"221"]
+            sock.sendall(b"QUIT\r\n")
+            assert file.readline()[:3] == b"221"
+        daemon.wait()
+        assert talk(daemon.endpoint("main")) == [b"220", b"221"]
+        assert path.stat().st_ino == number
+    wait_for(lambda: not path.exists(), 10.0, "the end of the socket")
+
+
+@pytest.mark.skipif(not GROUPS, reason="the user of the tests has one group only")
+def test_the_socket_gets_its_group(tmp_path: Path) -> None:
+    with Daemon.start("plmtpd", settings(tmp_path, socketgroup=grp.getgrgid(GROUPS[0]).gr_name), tmp_path):
+        assert (tmp_path / "lmtp").stat().st_gid == GROUPS[0]
