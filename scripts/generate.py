@@ -37,7 +37,7 @@ from popular.statefile.layout import BACKEND_STATES, FAILURES, STATES  # noqa: E
 from popular.statefile.prometheus import ACTIVE, BACKENDS, FAMILIES, UNKNOWN_STATE  # noqa: E402
 from popular.version import VERSION  # noqa: E402
 
-PROGRAMS = ("pproxy", "pserv", "pcheckd", "ringd")
+PROGRAMS = ("pproxy", "pserv", "plmtpd", "pcheckd", "ringd")
 TOOLS = {"pclean": "popular.tools.pclean.settings"}    # those with an INI file, and where their SCHEMA is
 CONFIGURED = (*PROGRAMS, *TOOLS)
 
@@ -49,6 +49,10 @@ EXAMPLES: Mapping[str, Examples] = {
         "capa": {"small": {"list": "TOP\\nUIDL\\nUSER"}},
     },
     "pserv": {"server": {"main": {"address": "127.0.0.1:1110"}}, "capa": {"small": {"list": "TOP\\nUIDL"}}},
+    "plmtpd": {
+        "server": {"main": {"address": "unix:/run/popular/lmtp", "namespace": "example.org", "userformat": "lower"}},
+        "pdm": {"users": {"module": "passwd", "args": "/etc/popular/users"}},
+    },
     "pcheckd": {},
     "ringd": {},
     "pclean": {
@@ -190,10 +194,10 @@ def man_words(words: Mapping[str, str]) -> str:
 
 
 def man_counters() -> str:
-    """Return the counters, first those of both programs, as troff."""
+    """Return the counters, first those of all programs, as troff."""
     lines = ""
-    for programs in (("pproxy", "pserv"), ("pproxy",), ("pserv",)):
-        lines += f".SS Of {' and '.join(programs)}\n"
+    for programs in (("pproxy", "pserv", "plmtpd"), ("pproxy",), ("pserv",), ("plmtpd",)):
+        lines += f".SS Of {', '.join(programs)}\n"
         lines += man_words({counter.name: counter.help or family.help for family in COUNTED
                             for counter in family.counters if counter.programs == programs})
     return lines

@@ -50,7 +50,7 @@ rm -rf build    # an earlier build may hold modules that are no more
 link_daemons() {
     mkdir -p "$place/sbin"
     [ "$(cd -P "$place/sbin" && pwd)" != "$(cd -P "$place/bin" && pwd)" ] || return 0
-    for daemon in pproxy pserv pcheckd ringd; do
+    for daemon in pproxy pserv plmtpd pcheckd ringd; do
         ln -sf "../bin/$daemon" "$place/sbin/$daemon"
     done
 }

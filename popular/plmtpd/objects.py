@@ -35,8 +35,8 @@ _SERVER = ObjectClass("server", "Servers: addresses that mail servers (MTAs) con
             "Group that its Unix sockets get, such as that of the mail server; when not set, that of the service "
             "user.  While plmtpd runs, a change of it needs a group that the service user is a member of."),
     Setting("takeover", Bool(), False,
-            "on: whoever may connect to its Unix sockets may also take over mail with its UIDL and time, as peers in "
-            "the variable of this name may by TCP.", root_only=True),
+            "on: whoever may connect to its Unix sockets may also hand over mail of another server with its UIDL and "
+            "time, as networks in the variable of this name may by TCP.", root_only=True),
     *tls_rows(STARTTLS, IMPLICIT,
               doc="TLS (RFC 3207): implicit, from the first octet on; starttls, when a client asks for it with "
                   "STARTTLS."),

@@ -61,8 +61,8 @@ _HEADER_ROWS = (
 
 _TAKEOVER_ROWS = (
     Setting("takeover", NetworkList(), None,
-            "Networks that may take over mail from other servers, with its UIDL and time, as pmigrate(1) does; when "
-            "not set, none by TCP.  They can write to any mailbox.", root_only=True),
+            "Networks that may hand over mail of another server with its UIDL and time; when not set, none by TCP.  "
+            "They can write to any mailbox.", root_only=True),
 )
 
 SCHEMA = Schema("plmtpd", (*process_rows("plmtpd"), *CONFINEMENT_ROWS, *_POOL_ROWS, *METRICS_ROWS, *_OWN_ROWS,

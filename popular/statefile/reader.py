@@ -178,7 +178,7 @@ class StateFileView:
             raise NotAStateFile(f"a state file of version {version}, not of version {LAYOUT_VERSION}")
         slots = places[1]
         if magic not in KINDS or not 0 < slots <= MAX_SLOTS or tuple(places) != Layout(slots).places()[1:]:
-            raise NotAStateFile("not a state file of pproxy or pserv")
+            raise NotAStateFile("not a state file of pproxy, pserv or plmtpd")
         if len(self._read(Layout(slots).size - 1, 1)) != 1:
             raise NotAStateFile("a state file that was cut off")
         [octets] = whole_records(self._read, CHANGING_AT, CHANGING_SIZE, 1, self._deadline)

@@ -1,4 +1,4 @@
-"""pcontrol: give control commands to a running pproxy or pserv (spec 4).
+"""pcontrol: give control commands to a running pproxy, pserv or plmtpd (spec 4).
 
 A command-line tool.  Exit codes: 0 all commands were carried out, 1 a command was refused or a file cannot
 be read, 2 no daemon answers, 64 wrong usage.
@@ -65,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the options of spec 4, and of our --rundir."""
     parser = Parser(
         prog="pcontrol", allow_abbrev=False, usage="pcontrol [OPTION]... [FILE]...",
-        description="Give control commands to a running pproxy or pserv: from options, from files, or at a prompt.",
+        description="Give control commands to a running pproxy, pserv or plmtpd: from options, files, or a prompt.",
         epilog="Nothing is required: without -c and FILE, at a terminal, there is a prompt. Exit code: 0 all "
                "commands were carried out; 1 one was refused or has failed, or a file cannot be read; 2 no daemon "
                "answers; 64 wrong usage. The command help lists the commands.")
@@ -73,9 +73,9 @@ def make_parser() -> argparse.ArgumentParser:
                         help="send CMD instead of reading files; may be given several times")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("-s", "--socket", metavar="FILE",
-                       help=f"the control socket (default {RUNDIR}/pproxy.ctrl, else pserv.ctrl)")
+                       help=f"the control socket (default in {RUNDIR}: that of the first program that runs)")
     where.add_argument("-p", "--program", metavar="PRG", choices=_PROGRAMS,
-                       help="pproxy or pserv (default: the first of them that runs)")
+                       help="pproxy, pserv or plmtpd (default: the first of them that runs)")
     parser.add_argument("-r", "--rundir", metavar="DIR", default=RUNDIR,
                         help=f"the run folder of the daemon (default {RUNDIR}); of pstatus this is -R")
     parser.add_argument("-q", "--quiet", action="store_true", help="print only what was asked for, and errors")

@@ -17,11 +17,12 @@ from popular.config.ini.save import OLD, holds, save, want_good_file
 from popular.config.setting import Schema
 from popular.control.client import ControlClient, Reply
 from popular.errors import ConfigError, PopularError, UsageError
+from popular.plmtpd.settings import SCHEMA as PLMTPD
 from popular.pproxy.settings import SCHEMA as PPROXY
 from popular.pserv.settings import SCHEMA as PSERV
 from popular.unix.rights import Peer, acting_as, find_rights
 
-SCHEMAS = {schema.program: schema for schema in (PPROXY, PSERV)}
+SCHEMAS = {schema.program: schema for schema in (PPROXY, PSERV, PLMTPD)}
 
 
 def save_config(client: ControlClient) -> Reply:

@@ -15,7 +15,7 @@ from tests.harness.daemon import ROOT, Settings, ini_text
 from tests.harness.needs import lacking, need_program
 from tests.harness.system import descendants_of, end_process, is_alive, wait_for
 
-PROGRAMS = ("pproxy", "pserv", "pcheckd", "ringd", "pcontrol")
+PROGRAMS = ("pproxy", "pserv", "plmtpd", "pcheckd", "ringd", "pcontrol")
 LSB = Path("/lib/lsb/init-functions")
 
 # As in Red Hat's /etc/rc.d/init.d/functions, as far as its names go.

@@ -6,7 +6,7 @@ import pytest
 
 from tests.meta.test_manpages import help_of
 
-DAEMONS = ("pproxy", "pserv", "pcheckd", "ringd")
+DAEMONS = ("pproxy", "pserv", "plmtpd", "pcheckd", "ringd")
 
 
 @pytest.mark.parametrize("program", [*DAEMONS, "pcheck", "pclean", "pcontrol", "pdeliver", "plmdb", "pmailbox",

@@ -14,7 +14,7 @@ from popular.net.ringpacket import Verb
 from popular.pdm.api import Answer, Found, Outcome, PdmModule, Request
 from popular.pdm.records import RECORD_FIELDS
 from popular.pdm.rules import RULES
-from popular.statefile.layout import BACKEND_STATES, FAILURES, PROXY, SERVER, STATES
+from popular.statefile.layout import BACKEND_STATES, DELIVERY, FAILURES, PROXY, SERVER, STATES
 from popular.tools import poauth
 from popular.tools.pstatus.top.keys import KEYS as KEYS_OF_TOP
 from scripts.generate import CONFIGURED, arguments_of, catalogue, schema_of
@@ -78,7 +78,7 @@ def bold(page: Path) -> set[str]:
 def names() -> set[str]:
     """Return every word that means something in POPular."""
     known = {*PROGRAMS, *OTHER_WORDS, *STATES, *BACKEND_STATES, *FAILURES}
-    known |= {*PROXY.counters, *SERVER.counters, *KEYS, *map(str, Verb)}
+    known |= {*PROXY.counters, *SERVER.counters, *DELIVERY.counters, *KEYS, *map(str, Verb)}
     known |= {row.name for row in rows()} | {cls.name for schema in SCHEMAS.values() for cls in schema.classes}
     modules = [*(ROOT / "pdm_modules").glob("pdm_*.py")]
     known |= {path.stem.removeprefix("pdm_") for path in modules}
@@ -156,7 +156,7 @@ def test_the_first_page_leads_to_all_others() -> None:
 
 def test_numbers_of_messages_that_the_prose_names_exist() -> None:
     known = {f"{row.number:04x}" for row in catalogue()} | {"0000"}
-    modes = {"0700", "0600"}
+    modes = {"0700", "0600", "0660"}
     for page in PAGES:
         assert set(re.findall(r"(?<![\w.])0[0-9a-f]{3}\b", prose(page))) - modes <= known, page.name
 
@@ -190,7 +190,7 @@ def test_files_that_programs_make_are_told(tmp_path: Path) -> None:
     commands = [
         "useradd --system --home-dir /pop --create-home --skel /none pop; install -d /etc/popular",
         "install -d -o pop -g pop /var/run/popular /var/log/popular",
-        "ringd --user pop && pcheckd && pserv && pproxy",
+        "ringd --user pop && pcheckd && pserv && plmtpd && pproxy",
         "echo | runuser -u pop -- pdeliver --create joe; touch /pop/joe/.removed; pclean",
         "ls -d /var/run/popular/* /var/log/popular/* /pop/.[a-z]* | sed 's/[.][0-9]*[.]ctrl/.PID.ctrl/'"]
     *_, listed = typed(tmp_path, commands)

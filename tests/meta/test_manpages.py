@@ -12,14 +12,14 @@ import pytest
 from popular.config.setting import Setting
 from popular.control.grammar import Command
 from popular.log.message import LEVELS
-from popular.statefile.layout import FAILURES, PROXY, SERVER, STATES
+from popular.statefile.layout import DELIVERY, FAILURES, PROXY, SERVER, STATES
 from popular.tools.pclean import run as pclean_run
 from scripts.generate import catalogue, spec_of
 from tests.meta.test_generated import SCHEMAS
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = sorted(path.name for path in (ROOT / "bin").iterdir())
-CONTROLLED = ("pproxy", "pserv")
+CONTROLLED = ("pproxy", "pserv", "plmtpd")
 DAEMONS = (*CONTROLLED, "pcheckd", "ringd")
 # Line ends of INI texts in the tests are written as \\n, which is no part of the word behind it.
 TESTS = [path.read_text().replace("\\n", "\n") for path in (ROOT / "tests").rglob("test_*.py")
@@ -137,7 +137,7 @@ def test_states_of_sessions() -> None:
 
 def test_counters() -> None:
     told = [head.removeprefix(".B ") for head in heads(section("pstatus", "COUNTERS"))]
-    assert set(told) == {*PROXY.counters, *SERVER.counters}
+    assert set(told) == {*PROXY.counters, *SERVER.counters, *DELIVERY.counters}
 
 
 def test_failures_of_backends() -> None:

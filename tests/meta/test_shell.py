@@ -11,7 +11,7 @@ import pytest
 from tests.harness.needs import need_program
 
 ROOT = Path(__file__).resolve().parents[2]
-DAEMONS = ("pcheckd", "pproxy", "pserv", "ringd")
+DAEMONS = ("pcheckd", "plmtpd", "pproxy", "pserv", "ringd")
 FAMILIES = ("debian", "redhat")
 NOT_OURS = frozenset((".git", ".venv", ".hypothesis", "build", "dist", "run", "__pycache__"))
 

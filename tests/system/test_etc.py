@@ -89,9 +89,9 @@ def test_the_folders_are_made(tmp_path):
     (tmp_path / "etc/group").write_text("pop:x:4712:\npopular:x:4713:pop\n")
     shutil.copy(ETC / "tmpfiles.d/popular.conf", tmp_path / "usr/lib/tmpfiles.d")
     run(tmpfiles, f"--root={tmp_path}", "--create", "popular.conf")
-    for name in ("run/popular", "var/log/popular"):
+    for name, mode in (("run/popular", 0o1771), ("var/log/popular", 0o1770)):
         found = (tmp_path / name).stat()
-        assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (0o1770, 4711, 4713)
+        assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (mode, 4711, 4713)
 
 
 @pytest.mark.parametrize("timer_code, is_run", [

@@ -15,7 +15,7 @@ from tests.harness.daemon import ROOT
 from tests.harness.inithost import LSB
 from tests.harness.needs import lacking, need_program
 
-DAEMONS = ("pproxy", "pserv", "pcheckd", "ringd")
+DAEMONS = ("pproxy", "pserv", "plmtpd", "pcheckd", "ringd")
 PARTS = ("bin", "etc", "man", "pdm_modules", "popular", "scripts", "Makefile", "setup.cfg", "pyproject.toml", "LICENSE",
          "NEWS", "README.md")
 FORMER = "popular_former.py"

@@ -163,8 +163,8 @@ def test_what_is_installed_is_all_there_and_the_administrator_s(package, tmp_pat
     subprocess.run(["dpkg-deb", "--raw-extract", package, tmp_path / "tree"], check=True, timeout=60)
     tree = tmp_path / "tree"
     settings = {f"/{path.relative_to(tree)}" for path in (tree / "etc").rglob("*") if path.is_file()}
-    assert {f"/etc/popular/{name}.conf" for name in (*DAEMONS, "ringd", "pclean")} <= settings
-    assert {f"/etc/init.d/{name}" for name in (*DAEMONS, "ringd")} <= settings
+    assert {f"/etc/popular/{name}.conf" for name in (*DAEMONS, "plmtpd", "ringd", "pclean")} <= settings
+    assert {f"/etc/init.d/{name}" for name in (*DAEMONS, "plmtpd", "ringd")} <= settings
     assert settings == set((tree / "DEBIAN/conffiles").read_text().split())
     for ours, place in (("bin", "usr/bin"), ("pdm_modules", "usr/lib/popular")):
         assert {path.name for path in (ROOT / ours).glob("p*")} <= {path.name for path in (tree / place).iterdir()}

@@ -15,7 +15,7 @@ from tests.harness.service_manager import UNITS, Unit
 NAMES = sorted(path.name for path in UNITS.iterdir())
 SERVICES = [name for name in NAMES if name.endswith(".service")]
 # Of 10, by systemd's own reckoning; what is left: the network, and rights that are for the work itself.
-EXPOSURE = {"pcheckd": 1.4, "pclean": 0.5, "pproxy": 1.7, "pserv": 1.4, "ringd": 1.7}
+EXPOSURE = {"pcheckd": 1.4, "pclean": 0.5, "plmtpd": 1.4, "pproxy": 1.7, "pserv": 1.4, "ringd": 1.7}
 
 _SYSTEM_UNITS = Path("/usr/lib/systemd/system")
 _LEVEL = re.compile(r"Overall exposure level for \S+: ([0-9.]+)")
@@ -72,11 +72,11 @@ def test_documents_that_are_named_exist(name: str) -> None:
         assert (ROOT / "man" / f"{title}.{section}").exists()
 
 
-@pytest.mark.parametrize("program", ["pproxy", "pserv"])
+@pytest.mark.parametrize("program", ["pproxy", "pserv", "plmtpd"])
 def test_sockets_are_those_of_the_sample(program: str) -> None:
     """An object of this name has these addresses in the sample configuration."""
     unit = Unit(f"{program}.socket")
-    addresses = ", ".join(unit.values["Socket", "ListenStream"])
+    addresses = ", ".join(re.sub("^/", "unix:/", address) for address in unit.values["Socket", "ListenStream"])
     sample = (ROOT / "etc" / f"{program}.conf").read_text()
     assert f"#[[{unit.get('FileDescriptorName', 'Socket')}]]\n" in sample
     assert f"#address = {addresses}\n" in sample
@@ -84,6 +84,7 @@ def test_sockets_are_those_of_the_sample(program: str) -> None:
 
 @pytest.mark.parametrize(("name", "path"), [
     ("pproxy", SMTPFILE), ("pclean", SMTPFILE), ("pclean", SPOOLDIR), ("pserv", SPOOLDIR),
+    ("plmtpd", SPOOLDIR),
 ])
 def test_what_is_written_by_default_can_be_written(name: str, path: str) -> None:
     values = Unit(f"{name}.service").values["Service", "ReadWritePaths"]
@@ -110,7 +111,7 @@ def test_the_proxy_cannot_read_mail(name: str) -> None:
     assert f"u {owner} " in (ROOT / "etc/sysusers.d/popular.conf").read_text()
 
 
-@pytest.mark.parametrize("name", ["pproxy", "pserv", "pcheckd"])
+@pytest.mark.parametrize("name", ["pproxy", "pserv", "plmtpd", "pcheckd"])
 def test_daemons_with_walls_may_raise_them(name: str) -> None:
     lines = (UNITS / f"{name}.service").read_text().splitlines()
     calls = {"seccomp", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"}

@@ -148,7 +148,7 @@ def test_spec_6_pserv_is_the_second_choice(run: Run, statefile: StateFile, tmp_p
     other.remove()
     code, out, err = run()
     assert (code, out) == (1, "")
-    assert err == f"pstatus: {other.path}: No such file or directory\n"
+    assert err == f"pstatus: {tmp_path}/plmtpd.state: No such file or directory\n"
     other.close()
 
 
@@ -240,7 +240,7 @@ def test_a_slot_that_is_never_at_rest(run: Run, statefile: StateFile) -> None:
     pytest.param(lambda path: path.write_bytes(b"POPULAR\0PROXY\0\0\0" + struct.pack("=I", 1) + bytes(5000)), 65,
                  "a state file of version 1, not of version 4", id="original"),
     pytest.param(lambda path: path.write_bytes(b"POPULAR\0PROXY\0\0\0" + struct.pack("=I", 4) + b"\xff" * 5000), 65,
-                 "not a state file of pproxy or pserv", id="hostile"),
+                 "not a state file of pproxy, pserv or plmtpd", id="hostile"),
     pytest.param(lambda path: path.symlink_to(path), 1, "Too many levels of symbolic links", id="loop"),
 ])
 def test_files_that_are_none(run: Run, tmp_path: Path, make: Callable[[Path], Any], code: int, text: str) -> None:

@@ -1,4 +1,4 @@
-"""pstatus: show what pproxy or pserv is doing, according to its state file (spec 6).
+"""pstatus: show what pproxy, pserv or plmtpd is doing, according to its state file (spec 6).
 
 A tool in its own process, run by hand and from scripts; nothing else imports it.  Exit codes:
 
@@ -222,15 +222,15 @@ def make_parser() -> Parser:
     """Return the parser of the options of spec 6."""
     parser = Parser(
         prog="pstatus", add_help=False, allow_abbrev=False, usage="pstatus [OPTION]...",
-        description="Show what a running pproxy or pserv is doing: its sessions, one a line, and its totals.",
+        description="Show what a running pproxy, pserv or plmtpd is doing: its sessions, one a line, and its totals.",
         epilog="Nothing is required. Exit code: 0 shown; 1 no such file; 64 wrong usage; 65 not a state file of this "
                "version; 69 no screen for --top.")
     parser.add_argument("-a", "--active", action="store_true", help="only slots that have a session")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("-f", "--file", metavar="FILE",
-                       help=f"the state file, or a copy of one (default {RUNDIR}/pproxy.state, else pserv.state)")
+                       help=f"the state file, or a copy of one (default in {RUNDIR}: the first that there is)")
     which.add_argument("-p", "--program", metavar="PRG", choices=PROGRAMS,
-                       help="pproxy or pserv (default: the first of them that has a state file)")
+                       help="pproxy, pserv or plmtpd (default: the first of them that has a state file)")
     parser.add_argument("-l", "--loop", metavar="TIME", nargs="?", type=interval, const=_INTERVAL,
                         help="show it again every TIME, such as 5s or 500ms (default 1s), with rates per second")
     parser.add_argument("-r", "--range", metavar="RANGE", type=slots, default=(0, None),
@@ -242,7 +242,7 @@ def make_parser() -> Parser:
     parser.add_argument("--top", action="store_true",
                         help="a live view of the whole screen, steered by keys; h shows them")
     parser.add_argument("--metrics", action="store_true",
-                        help="for Prometheus: the metrics of pproxy and pserv, or of one of them")
+                        help="for Prometheus: the metrics of all of them, or of one")
     parser.add_argument("--output", metavar="FILE", help="with --metrics: write FILE, whole or not at all")
     parser.add_argument("--help", action="help", help="show this help and end")
     parser.add_argument("--version", action="version", version=f"pstatus {VERSION}")

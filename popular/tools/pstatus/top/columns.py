@@ -48,7 +48,7 @@ class Column:
 
 
 def columns_of(program: str) -> tuple[Column, ...]:
-    """Return the columns for `pproxy` or `pserv`."""
+    """Return the columns for a program."""
     return _PROXY if program == "pproxy" else _SERVER
 
 

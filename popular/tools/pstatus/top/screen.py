@@ -238,7 +238,7 @@ class _Screen:
     def _ask_filter(self, kind: str) -> None:
         head = self._follower.last.snapshot.head.kind
         if kind == "backend" and "backend" not in head.others:
-            self._view = replace(self._view, message="pserv has no backends.")
+            self._view = replace(self._view, message=f"{head.program} has no backends.")
             return
         name = {"owner": head.owner, "user": "user" if head.others else "mailbox"}.get(kind, kind)
         before: str = getattr(self._view.filters, kind)
