@@ -1,0 +1,1 @@
+"""pmigrate: moving mailboxes to POPular so that no client fetches a message twice."""
