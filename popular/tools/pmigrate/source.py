@@ -11,6 +11,8 @@ from typing import Protocol
 from popular.errors import PopularError
 from popular.store.lineends import ByteSource
 
+MAX_MESSAGES = 200_000    # of one mailbox; their list is held in memory
+
 
 class SourceError(PopularError):
     """A source, or one of its messages, cannot be read; the text says why, and holds no password."""
