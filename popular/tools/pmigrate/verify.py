@@ -1,0 +1,97 @@
+"""Comparing a source with what was made of it: messages, order, sizes and octets.
+
+Part of pmigrate.  Raises SourceError and StoreError.
+"""
+
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
+from typing import cast
+
+from popular.errors import StoreError
+from popular.store.lineends import ByteSource
+from popular.store.mailbox import Mailbox
+from popular.store.maildrop import MaildirMaildrop
+from popular.tools.pmigrate.copying import Identities, Tally, listed, read_through
+from popular.tools.pmigrate.source import Cut, Message, Source, SourceError
+from popular.unix.rights import Rights, acting_as
+
+
+class Kept:
+    """A mailbox of POPular as pserv shows it, read with the rights of its owner; see `source.Source`."""
+
+    def __init__(self, mailbox: Mailbox, owner: Rights) -> None:
+        """List the mailbox; raises MailboxError."""
+        self.title = f"mailbox {mailbox.name}"
+        self._owner = owner
+        with acting_as(owner):
+            self._maildrop = MaildirMaildrop(mailbox, master=True)
+
+    def messages(self) -> Iterator[Message]:
+        """Yield the messages in the order of POP3."""
+        for index, entry in enumerate(self._maildrop.entries):
+            yield Message(str(index + 1), entry.uid, entry.size)
+
+    @contextmanager
+    def open(self, message: Message) -> Iterator[ByteSource]:
+        """Give a reader of a message."""
+        try:
+            with acting_as(self._owner):
+                file = self._maildrop.open(int(message.place) - 1)
+            with file:
+                yield cast(ByteSource, file)
+        except StoreError as why:
+            raise SourceError(str(why)) from why
+
+    def remarks(self) -> Sequence[str]:
+        """Return what is wrong with files."""
+        return [f"{trouble.name}: {trouble.why}" for trouble in self._maildrop.troubles]
+
+    def close(self) -> None:
+        """Do nothing, since nothing is held open."""
+
+
+def verify(source: Source, target: Source, brought: Set[str], tally: Tally) -> None:
+    """Compare all messages; count and tell in the remarks those that differ.
+
+    `brought` are the unique ids that were brought to the target: others may have come there since.
+    """
+    tally.remarks.clear()
+    tally.failed = 0
+    there: dict[str, tuple[int, Message]] = {}
+    for index, message in enumerate(target.messages()):
+        there[message.uid or ""] = index, message
+    identities = Identities(tally.remarks.append)
+    last = -1
+    is_in_order = True
+    for told, message in listed(source, identities):
+        tally.found += 1
+        try:
+            read = read_through(source, message)
+            uid = told or identities.made(read)
+            index, other = there.pop(uid, (-1, message))
+            if index < 0:
+                why = "is missing; it was brought and is gone" if uid in brought else "is missing"
+            else:
+                is_in_order, last = is_in_order and index > last, index
+                got = read_through(target, other)
+                why = "" if got == read else f"has {got.size} octets in place of {read.size}" * (
+                    got.size != read.size) or "has other octets"
+                tally.octets += got.size
+        except Cut:
+            raise
+        except SourceError as error:
+            uid, why = told or "without an id", str(error)
+            there.pop(uid, None)
+        if why:
+            tally.failed += 1
+            tally.remarks.append(f"message {message.place}, {uid}: {why}")
+    if not is_in_order:
+        tally.failed += 1
+        tally.remarks.append("the messages are in another order")
+    for uid in sorted(brought & there.keys()):
+        tally.failed += 1
+        tally.remarks.append(f"{uid}: is no longer in the source")
+    came = len(there.keys() - brought)
+    if came:
+        tally.remarks.append(f"{came} messages came to the mailbox by another way")
+    tally.remarks.extend(source.remarks())
