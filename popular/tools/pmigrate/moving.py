@@ -1,0 +1,134 @@
+"""One mailbox, from its words to what has become of it.
+
+Part of pmigrate; runs in each of its processes.  Raises nothing but what is a bug.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+from popular.errors import PopularError, StoreError
+from popular.store.mailbox import Mailbox
+from popular.tools.pmigrate.apart import run_apart
+from popular.tools.pmigrate.copying import Tally, copy, rehearse
+from popular.tools.pmigrate.inplace import inplace
+from popular.tools.pmigrate.job import Command, Job, Options, Result, Verdict
+from popular.tools.pmigrate.opening import open_source
+from popular.tools.pmigrate.source import Cut, Source
+from popular.tools.pmigrate.spool import Spool, brought_uids, known_uids
+from popular.tools.pmigrate.verify import Kept, verify
+from popular.unix.rights import Rights, acting_as, find_rights, own_rights, rights_of_owner
+
+_LONGEST_PAUSE = 60.0    # seconds between two attempts
+
+
+class Mover:
+    """Does with mailboxes what the options say."""
+
+    def __init__(self, options: Options, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Pauses between two attempts are made by `sleep`, in seconds."""
+        self._options = options
+        self._sleep = sleep
+
+    def move(self, job: Job) -> Result:
+        """Do it with one mailbox; whatever fails is told in the result."""
+        tally = Tally()
+        try:
+            mailbox = self._mailbox_of(job)
+            self._patiently(lambda: self._attempt(job, mailbox, tally), tally)
+        except (PopularError, OSError) as why:
+            text = f"{why.filename or 'the system'}: {why.strerror}" if isinstance(why, OSError) else str(why)
+            return self._result(tally, Verdict.FAILED, "; ".join(text.splitlines()))
+        if not tally.failed:
+            return self._result(tally, Verdict.DONE)
+        is_verify = self._options.command is Command.VERIFY
+        return self._result(tally, Verdict.DIFFERS if is_verify else Verdict.FAILED)
+
+    def _result(self, tally: Tally, verdict: Verdict, *more: str) -> Result:
+        return Result(verdict, tally.found, tally.brought, tally.octets, tally.removed, (*tally.remarks, *more))
+
+    def _patiently(self, attempt: Callable[[], None], tally: Tally) -> None:
+        """Repeat what was cut until nothing has come for a time; raises what it raises then."""
+        pause, waited, brought = 1.0, 0.0, 0
+        while True:
+            try:
+                attempt()
+                return
+            except Cut:
+                if tally.brought > brought:
+                    pause, waited, brought = 1.0, 0.0, tally.brought
+                if waited >= self._options.wait:
+                    raise
+            self._sleep(pause)
+            waited += pause
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _attempt(self, job: Job, name: str, tally: Tally) -> None:
+        """Try once."""
+        options = self._options
+        with closing(open_source(job, options)) as source:
+            match options.command:
+                case Command.COPY:
+                    self._copy(source, name, tally)
+                case Command.VERIFY:
+                    self._verify(job, source, name, tally)
+                case Command.INPLACE:
+                    done = inplace(source, Mailbox(options.mailboxdir, name), is_dry=options.is_dry)
+                    tally.found, tally.brought, tally.octets = done.found, done.brought, done.octets
+                    tally.failed = done.verdict is not Verdict.DONE
+                    tally.remarks.extend(done.remarks)
+
+    def _copy(self, source: Source, name: str, tally: Tally) -> None:
+        """Bring what is not there."""
+        options, owner = self._options, self._owner()
+        mailbox = Mailbox(options.mailboxdir, name)
+        if options.is_dry:
+            rehearse(source, known_uids(mailbox, owner), tally)
+            return
+        with acting_as(owner):
+            mailbox.create()
+        with closing(Spool(mailbox, owner, links=options.links)) as target:
+            copy(source, target, tally, removes=options.removes)
+
+    def _verify(self, job: Job, source: Source, name: str, tally: Tally) -> None:
+        """Compare source and target."""
+        if self._options.pop3:
+            server = Job(self._options.pop3, name, job.user, job.password)
+            with closing(open_source(server, self._options)) as other:
+                verify(source, other, frozenset(), tally)
+            return
+        mailbox, owner = Mailbox(self._options.mailboxdir, name), self._owner()
+        target = Kept(mailbox, owner)
+        with acting_as(owner):
+            brought = brought_uids(mailbox)
+        verify(source, target, brought, tally)
+
+    def _owner(self) -> Rights:
+        """Return the rights with which the spool is written."""
+        if os.geteuid() != 0:
+            return own_rights()
+        if self._options.owner is None:
+            return rights_of_owner(os.stat(self._options.mailboxdir))
+        user, _, group = self._options.owner.partition(":")
+        try:
+            return find_rights(user, group or None)
+        except KeyError as why:
+            raise StoreError(str(why.args[0])) from None
+
+    def _mailbox_of(self, job: Job) -> str:
+        """Return the name of the mailbox that a job means; the user's is asked of pproxy's database modules."""
+        kind, colon, user = job.mailbox.partition(":")
+        if not colon or kind != "user":
+            return job.mailbox
+        return run_apart(lambda: _find(user, self._options))
+
+
+def _find(user: str, options: Options) -> str:
+    """Return a user's mailbox; this process has pproxy's rights afterwards.  Raises StoreError."""
+    from popular.tools.pdeliver_user import Undeliverable, UserToFind, find_place    # loads pproxy's settings
+
+    try:
+        return find_place(UserToFind(options.config, user, options.namespace, options.backends)).mailbox
+    except Undeliverable as why:
+        raise StoreError(f"user {user!a}: {why}") from None

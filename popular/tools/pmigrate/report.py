@@ -1,0 +1,79 @@
+"""What pmigrate tells: a line for each mailbox, followed by what differs or was left out, and a sum.
+
+Part of pmigrate.  Raises OSError where the report cannot be written.
+"""
+
+from collections import Counter
+from typing import TextIO
+
+from popular.tools.pclean.screen import Screen
+from popular.tools.pmigrate.job import Command, Job, Result, Verdict
+from popular.tools.printing import harmless
+
+
+class Report:
+    """The lines, on standard output and in a file."""
+
+    def __init__(self, command: Command, screen: Screen, file: TextIO | None, *, is_brief: bool, is_dry: bool) -> None:
+        """`is_brief`: standard output gets only mailboxes of which there is something to tell."""
+        self._command = command
+        self._screen = screen
+        self._file = file
+        self._is_brief = is_brief
+        self._is_dry = is_dry
+        self._verdicts: Counter[Verdict] = Counter()
+        self._brought = 0
+        self._octets = 0
+
+    @property
+    def is_clean(self) -> bool:
+        """Tell whether all mailboxes were done."""
+        return set(self._verdicts) <= {Verdict.DONE}
+
+    def add(self, job: Job, result: Result) -> None:
+        """Tell what has become of a mailbox."""
+        self._verdicts[result.verdict] += 1
+        self._brought += result.brought
+        self._octets += result.octets
+        name = harmless(job.mailbox)
+        lines = [f"{name}: {result.verdict.value}, {self._counts(result)}",
+                 *(f"{name}: {harmless(remark)}" for remark in result.remarks)]
+        if self._file is not None:
+            self._file.write("".join(f"{line}\n" for line in lines))
+            self._file.flush()
+        if result.verdict is not Verdict.DONE or result.remarks or not self._is_brief:
+            for line in lines:
+                self._screen.line(line)
+        self._screen.progress(self._verdicts.total(), name)
+
+    def refuse(self, what: str) -> None:
+        """Tell of a line of the list that names no mailbox."""
+        self._verdicts[Verdict.FAILED] += 1
+        if self._file is not None:
+            self._file.write(f"{what}\n")
+        self._screen.line(what)
+
+    def end(self) -> None:
+        """Tell the sum."""
+        parts = [f"{count} {verdict.value}" for verdict in Verdict if (count := self._verdicts[verdict])]
+        text = f"{_number(self._verdicts.total(), 'mailbox', 'mailboxes')}: {', '.join(parts) or 'nothing to do'}"
+        if self._command is not Command.VERIFY:
+            text += f"; {self._coming(self._brought, self._octets)}"
+        if self._file is not None:
+            self._file.write(f"{text}\n")
+        self._screen.line(text)
+
+    def _counts(self, result: Result) -> str:
+        counts = [_number(result.found, "message", "messages")]
+        if self._command is not Command.VERIFY:
+            counts.append(self._coming(result.brought, result.octets))
+        if result.removed:
+            counts.append(f"{result.removed} removed")
+        return ", ".join(counts)
+
+    def _coming(self, number: int, octets: int) -> str:
+        return f"{number} {'would be brought' if self._is_dry else 'brought'} ({octets} octets)"
+
+
+def _number(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
