@@ -17,6 +17,7 @@ Exit codes:
 
 import argparse
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -97,12 +98,16 @@ def _work(arguments: argparse.Namespace, jobs: Iterator[Job], report: Report) ->
 
 
 def _listed(lines: TextIO, default: Job, report: Report) -> Iterator[Job]:
-    """Yield the jobs of a list; what is wrong with lines goes to the report."""
+    """Yield the jobs of a list; what is wrong with lines goes to the report.  Raises Unusable."""
+    status = os.fstat(lines.fileno())
+    is_open_to_others = stat.S_ISREG(status.st_mode) and bool(status.st_mode & 0o077)
     for job in jobs_of(lines, default):
         if isinstance(job, StoreError):
             report.refuse(str(job))
-        else:
-            yield job
+            continue
+        if is_open_to_others and job.password != default.password:
+            raise Unusable(os.EX_NOINPUT, "the list has passwords, and other users can read it: chmod 600")
+        yield job
 
 
 def _opened(path: str) -> TextIO:
