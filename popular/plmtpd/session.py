@@ -1,55 +1,209 @@
-"""One session of the delivery server: a client that greets and leaves.
+"""One session of the delivery server: an MTA, its messages, and what becomes of them (RFC 2033).
 
-Runs in the children of plmtpd.
+Runs in the children of plmtpd.  From the first link(2) of a message until its answers have been sent, the signals that
+end a child wait, so that a message is delivered a second time only if the answer could not be given.
 """
+
+import errno
+import os
+import signal
+from collections.abc import Sequence
 
 from popular.config.store import Config
 from popular.daemon.admin.sessions import totals_of
 from popular.daemon.child.session import Session
-from popular.errors import Gone
+from popular.daemon.tls import IMPLICIT, STARTTLS
+from popular.errors import Gone, MailboxError, StoreError
+from popular.lmtp.dialogue import LmtpDialogue, LmtpTerms
+from popular.lmtp.grammar import Recipient, Sender
+from popular.lmtp.header import HeaderText, delivered_to, return_path
+from popular.lmtp.replies import LmtpReply, Replies
+from popular.log.trace import places
 from popular.log.writer import Log
+from popular.networks import ClientAddress
 from popular.pdm.chain import Chain
-from popular.plmtpd.messages import DELIVERY_CLOSED
+from popular.plmtpd import messages
 from popular.plmtpd.objects import LmtpConfig, LmtpServer
+from popular.plmtpd.recipients import RecipientPlace, RecipientFinder, RecipientRefused
 from popular.statefile.counters import DeliveryOutcome
 from popular.statefile.reader import Row
+from popular.store.deliver import Delivered, MailDelivery, Destination
+from popular.store.lineends import CrlfText
+from popular.unix.signals import set_mask
 
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGPWR)
 _UNKNOWN = "unknown"    # in the last line of a session whose child has died
 
 
 class LmtpSession:
-    """One session of the server."""
+    """One session of the server; it receives what its dialogue takes."""
 
     def __init__(self, config: LmtpConfig, session: Session, server: LmtpServer, chain: Chain) -> None:
         self.config = config
         self.session = session
         self.server = server
-        self.chain = chain
-        self.wire = session.wire
+        self.slot = session.child.slot
+        self.where = {"peer": str(session.peer), "server": server.ident}
+        self.finder = RecipientFinder(config, session, server, chain)
+        self.places: list[RecipientPlace] = []          # of the recipients that were accepted
+        self.delivery: MailDelivery | None = None
+        self.crlf = CrlfText()
+        self.header = HeaderText(drops_return_path=False)
+        self.octets = 0             # of its text so far
+        self.is_complete = True     # its text
+        self.is_guarded = False     # signals wait
+        self.accepted = 0           # messages that somebody has got
+        self.recipients = 0         # that were named
+        self.delivered = 0          # recipients who have got a message
 
     def run(self) -> None:
         """Serve one session; raises Gone if the client leaves or misbehaves."""
+        session, tls = self.session, self.server.tls
         outcome, why = DeliveryOutcome.BROKEN_OFF, ""
-        self.session.enter("greeting")
+        session.enter("greeting")
         try:
-            self.wire.send(b"220 POPular LMTP ready\r\n")
-            while self.wire.readline().strip().upper() != b"QUIT":
-                self.wire.send(b"502 5.5.1 not implemented\r\n")
-            self.wire.send(b"221 2.0.0 bye\r\n")
+            if tls is not None and tls.mode == IMPLICIT:
+                session.start_tls(tls)
+            LmtpDialogue(session.wire, self, self.terms()).run()
             outcome = DeliveryOutcome.QUIT
         except Gone as gone:
             why = str(gone)
+            if not self.is_complete:
+                session.log.note(messages.MESSAGE_CUT, **self.where, recipients=len(self.places), octets=self.octets,
+                                 why=why)
             raise
         finally:
-            self.session.child.slot.count(outcome.counter)
-            self.session.log.note(DELIVERY_CLOSED, peer=str(self.session.peer), server=self.server.ident,
-                                  outcome=why or outcome.text, accepted=0, recipients=0, delivered=0,
-                                  **self.session.totals())
-            self.session.child.slot.end()
+            self.let_go()
+            self.slot.count(outcome.counter)
+            session.log.note(messages.DELIVERY_CLOSED, **self.where, outcome=why or outcome.text,
+                             accepted=self.accepted, recipients=self.recipients, delivered=self.delivered,
+                             **session.totals())
+            self.slot.end()
+
+    def terms(self) -> LmtpTerms:
+        """Return what this client is offered."""
+        config, session, tls = self.config, self.session, self.server.tls
+        offered = tls if tls is not None and tls.mode == STARTTLS else None
+        return LmtpTerms(
+            host=os.uname().nodename, maxsize=config.maxsize, maxrecipients=config.maxrecipients,
+            maxerrors=config.maxerrors, texttimeout=config.datatimeout, takes_over=self.takes_over(),
+            start_tls=None if offered is None else lambda: session.start_tls(offered),
+            is_ending=lambda: session.child.retiring, trace=session.trace)
+
+    def takes_over(self) -> bool:
+        """Tell whether the client may hand over messages that another store had."""
+        if self.session.connection.local.is_unix:
+            return self.server.takeover
+        return bool(self.config.takeover) and ClientAddress.of(self.session.peer.host) in self.config.takeover
+
+    # What the dialogue hands over
+
+    def recipient(self, sender: Sender, recipient: Recipient) -> LmtpReply:
+        """Find the mailbox of a recipient; return the answer."""
+        self.recipients += 1
+        if not self.places:
+            self.session.enter("envelope")
+        try:
+            place = self.finder.find(recipient)
+        except RecipientRefused as why:
+            self.slot.count(why.counter)
+            self.session.log.note(why.message, **self.where, **why.fields)
+            return why.reply
+        if not self.places:
+            self.slot.call_user(place.mailbox.name)
+        self.places.append(place)
+        return Replies.RECIPIENT_OK
+
+    def begin(self, sender: Sender) -> None:
+        """Begin a message for the recipients that were accepted."""
+        self.session.enter("data")
+        config = self.config
+        head = return_path(sender) if config.returnpath else b""
+        self.octets, self.is_complete = 0, False
+        self.crlf = CrlfText()
+        self.header = HeaderText(drops_return_path=config.returnpath)
+        self.delivery = MailDelivery([self.destination(place, head) for place in self.places])
+
+    def destination(self, place: RecipientPlace, head: bytes) -> Destination:
+        """Return where a recipient's message goes, with what is put before its text."""
+        takeover = place.recipient.takeover
+        if takeover is not None:    # it stays as it was
+            return Destination(place.mailbox, b"", takeover.uidl, takeover.received, takeover.is_read)
+        return Destination(place.mailbox, head + delivered_to(place.recipient) if self.config.deliveredto else head)
+
+    def write(self, block: bytes) -> None:
+        """Add a block to the text."""
+        self.octets += len(block)
+        if self.delivery is not None and (text := self.header.ready(self.crlf.ready(block))):
+            self.delivery.write(text)
+
+    def finish(self, size: int) -> Sequence[LmtpReply]:
+        """Deliver the message; return the answers, which must be sent before `reset`."""
+        delivery = self.delivery
+        assert delivery is not None
+        self.is_complete = True
+        self.session.enter("delivering")
+        delivery.write(self.header.ready(self.crlf.end()) + self.header.end())
+        set_mask(signal.SIG_BLOCK, _ENDING)
+        self.is_guarded = True
+        results = delivery.finish()
+        answers = [self.answer(place, result) for place, result in zip(self.places, results, strict=True)]
+        if any(answer.is_positive for answer in answers):
+            self.accepted += 1
+            self.slot.count("accepted")
+            self.slot.count("accepted_octets", size)
+        return answers
+
+    def refuse(self, reply: LmtpReply) -> Sequence[LmtpReply]:
+        """Deliver nothing; return the answers."""
+        self.is_complete = True
+        self.session.log.note(messages.MESSAGE_REFUSED, **self.where, recipients=len(self.places), why=reply.text)
+        return [reply] * len(self.places)
+
+    def reset(self) -> None:
+        """Forget the message."""
+        self.let_go()
+        if self.places:
+            self.places = []
+            self.session.enter("ready")
+
+    def let_go(self) -> None:
+        """Remove what is left of a message, and obey signals again."""
+        if self.delivery is not None:
+            delivery, self.delivery = self.delivery, None
+            delivery.close()
+        self.is_complete = True
+        if self.is_guarded:
+            self.is_guarded = False
+            set_mask(signal.SIG_UNBLOCK, _ENDING)
+
+    def answer(self, place: RecipientPlace, result: Delivered | Exception) -> LmtpReply:
+        """Log and count what became of a message for one recipient; return the answer."""
+        if isinstance(result, Delivered):
+            self.delivered += 1
+            self.slot.count("delivered")
+            self.session.log.note(
+                messages.MESSAGE_DELIVERED, **self.where, recipient=place.recipient.address,
+                mailbox=place.mailbox.name, size=result.size, name=result.name, message=self.header.message_id or "-")
+            return Replies.DELIVERED
+        self.slot.count("deferred")
+        if not isinstance(result, StoreError):
+            self.session.log.note(messages.MESSAGE_BUG, **self.where, mailbox=place.mailbox.name,
+                                  type=type(result).__name__, trace=places(result))
+            return Replies.STORE_FAILED
+        self.session.log.note(messages.MESSAGE_FAILED, **self.where, recipient=place.recipient.address,
+                              mailbox=place.mailbox.name, why=str(result))
+        return reply_to(result)
+
+
+def reply_to(why: StoreError) -> LmtpReply:
+    """Return the answer for a mailbox that could not take a message; always one to try again."""
+    number = why.number if isinstance(why, MailboxError) else getattr(why.__cause__, "errno", None)
+    return {errno.ENOSPC: Replies.NO_SPACE, errno.EDQUOT: Replies.NO_SPACE}.get(number or 0, Replies.STORE_FAILED)
 
 
 def sum_up(config: Config, log: Log, row: Row, how: str) -> None:
     """Write the last line of a session whose child has died, `how`, from what the child had reported (master only)."""
-    log.note(DELIVERY_CLOSED, peer=str(row.client), server=row.owner,
+    log.note(messages.DELIVERY_CLOSED, peer=str(row.client), server=row.owner,
              outcome=f"{DeliveryOutcome.CUT_OFF.text}: {how}", accepted=_UNKNOWN, recipients=_UNKNOWN,
              delivered=_UNKNOWN, **totals_of(row))

@@ -1,4 +1,4 @@
-"""Delivery of one mail into mailboxes (spec 9.1): into each of them whole and on disk, or not at all.
+"""MailDelivery of one mail into mailboxes (spec 9.1): into each of them whole and on disk, or not at all.
 
 Used in pdeliver and in the children of plmtpd.  Raises StoreError; MailboxError where a folder is at fault.
 
@@ -96,7 +96,7 @@ def deliver(mailbox: Mailbox, source: ByteSource, form: str, step: _Step = lambd
     Raises MailboxError, or StoreError; then the mail is not delivered.  There is one exception: if new/
     cannot be synced, and the message not be removed again, it stays.  To deliver it twice is better than to lose it.
     """
-    with Delivery([Destination(mailbox, head)], step) as delivery:
+    with MailDelivery([Destination(mailbox, head)], step) as delivery:
         step("write")
         try:
             if delivery.is_possible:
@@ -110,7 +110,7 @@ def deliver(mailbox: Mailbox, source: ByteSource, form: str, step: _Step = lambd
     return result
 
 
-class Delivery:
+class MailDelivery:
     """One mail on its way into mailboxes; as a context manager, it removes at its end what is left in tmp/."""
 
     def __init__(self, destinations: Sequence[Destination], step: _Step = lambda name: None) -> None:
@@ -165,7 +165,7 @@ class Delivery:
                 course.take_back(why)
         return [course.result() for course in self._courses]
 
-    def __enter__(self) -> "Delivery":
+    def __enter__(self) -> "MailDelivery":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,

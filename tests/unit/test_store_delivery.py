@@ -1,4 +1,4 @@
-"""Delivery of one mail into several mailboxes: written once, each mailbox with a result of its own."""
+"""MailDelivery of one mail into several mailboxes: written once, each mailbox with a result of its own."""
 
 import errno
 import io
@@ -12,7 +12,7 @@ import pytest
 
 from popular.errors import MailboxError, StoreError
 from popular.store import deliver as module
-from popular.store.deliver import Delivered, Delivery, Destination, deliver
+from popular.store.deliver import Delivered, MailDelivery, Destination, deliver
 from popular.store.lineends import MailForm
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
@@ -47,7 +47,7 @@ def delivered(*destinations: Destination | Mailbox, step: Callable[[str], None] 
               ) -> list[Delivered | Exception]:
     """Deliver the text in two blocks."""
     places = [each if isinstance(each, Destination) else Destination(each) for each in destinations]
-    with Delivery(places, step) as delivery:
+    with MailDelivery(places, step) as delivery:
         for block in (TEXT[:11], TEXT[11:]):
             delivery.write(block)
         return delivery.finish()
@@ -229,7 +229,7 @@ def test_a_text_that_cannot_be_synced_is_nobodys_but_a_copy_is(boxes: list[Mailb
 
 
 def test_without_a_mailbox_the_text_is_dropped(spool: Path) -> None:
-    with Delivery([Destination(Mailbox(str(spool), "nobody"))]) as delivery:
+    with MailDelivery([Destination(Mailbox(str(spool), "nobody"))]) as delivery:
         assert not delivery.is_possible
         delivery.write(TEXT)
         [result] = delivery.finish()
@@ -311,6 +311,6 @@ def test_a_kill_leaves_the_whole_mail_or_none_everywhere(boxes: list[Mailbox], a
 
 
 def test_an_end_before_the_text_is_complete_leaves_nothing(boxes: list[Mailbox]) -> None:
-    with Delivery([*map(Destination, boxes)]) as delivery:
+    with MailDelivery([*map(Destination, boxes)]) as delivery:
         delivery.write(TEXT)
     assert [mail(mailbox) for mailbox in boxes] == [[]] * 3

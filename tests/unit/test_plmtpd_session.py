@@ -1,0 +1,144 @@
+"""A session of plmtpd in the test's own process: signals, and answers for what a disk says."""
+
+import errno
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from popular.addresses import Endpoint
+from popular.errors import MailboxError, StoreError
+from popular.lmtp.grammar import Recipient, Sender
+from popular.lmtp.replies import LmtpReply, Replies
+from popular.log.message import Message
+from popular.networks import Networks
+from popular.pdm.api import Answer, Found, Outcome
+from popular.pdm.chain import Step
+from popular.plmtpd.objects import LmtpConfig, LmtpServer
+from popular.plmtpd.session import LmtpSession, reply_to
+from popular.store import deliver, folders
+from popular.store.mailbox import Mailbox
+from popular.store.quota import Quota
+
+JOE = Recipient("joe", "joe")
+JOES = Found("store1", mailbox="joe")
+
+
+class Frame:
+    """What a session needs of its child: it notes what happens."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.counts: list[str] = []
+        self.peer = Endpoint("192.0.2.1", 1000)
+        self.connection = SimpleNamespace(local=Endpoint("192.0.2.2", 24))
+        self.log = SimpleNamespace(note=self.note)
+        slot = SimpleNamespace(count=lambda name, by=1: self.counts.append(name), call_user=lambda name: None)
+        self.child = SimpleNamespace(slot=slot, lend=lambda call, *given: call(*given))
+
+    def note(self, message: Message, /, **fields: object) -> None:
+        self.notes.append(message.name)
+
+    def enter(self, state: str) -> None:
+        self.notes.append(state)
+
+
+def session_of(spool: Path, frame: Frame, found: Found = JOES, **changes: Any) -> LmtpSession:
+    """Return a session with one user."""
+    given: dict[str, Any] = {
+        "mailboxdir": str(spool), "missing": "refuse", "backends": frozenset(), "maxsize": 0, "maxrecipients": 100,
+        "idletimeout": 20.0, "datatimeout": 20.0, "maxerrors": 20, "overquota": "defer", "quota": Quota(),
+        "returnpath": False, "deliveredto": False, "quotawarning": (), "quotamessage": "", "takeover": Networks(),
+        "servers": {}, **changes}
+    step = Step("users", "passwd", Answer(Outcome.OK, found))
+    chain: Any = SimpleNamespace(place=lambda user, namespace: step)
+    session: Any = frame
+    return LmtpSession(LmtpConfig(**given), session, LmtpServer("main"), chain)
+
+
+def test_signals_that_end_a_child_wait_until_the_answers_were_sent(spool: Path,
+                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    Mailbox(str(spool), "joe").create()
+    arrived: list[int] = []
+    former = signal.signal(signal.SIGTERM, lambda number, frame: arrived.append(number))
+    session = session_of(spool, Frame())
+    try:
+        assert session.recipient(Sender(""), JOE) == Replies.RECIPIENT_OK
+        session.begin(Sender(""))
+        session.write(b"x\r\n")
+        sync = folders.sync_folder
+
+        def interrupted(path: str) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            sync(path)
+
+        monkeypatch.setattr(deliver, "sync_folder", interrupted)
+        assert session.finish(3) == [Replies.DELIVERED]
+        assert arrived == []
+        session.reset()
+        assert arrived == [signal.SIGTERM]
+    finally:
+        session.let_go()
+        signal.signal(signal.SIGTERM, former)
+
+
+def test_what_happens_is_logged_and_counted(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Mailbox(str(spool), "joe").create()
+    frame = Frame()
+    session = session_of(spool, frame, deliveredto=True, returnpath=True)
+
+    def fail(path: str) -> None:
+        raise MemoryError
+
+    for sync, answer in ((folders.sync_folder, Replies.DELIVERED), (fail, Replies.STORE_FAILED)):
+        monkeypatch.setattr(deliver, "sync_folder", sync)
+        session.recipient(Sender("a@b"), JOE)
+        session.begin(Sender("a@b"))
+        session.write(b"x")
+        assert session.finish(1) == [answer]
+        session.reset()
+    assert frame.notes == ["envelope", "data", "delivering", "message_delivered", "ready",
+                           "envelope", "data", "delivering", "message_bug", "ready"]
+    assert frame.counts == ["delivered", "accepted", "accepted_octets", "deferred"]
+    [path] = spool.glob("joe/new/*")
+    assert path.read_bytes() == b"Return-Path: <a@b>\r\nDelivered-To: joe\r\nx\r\n"
+
+
+@pytest.mark.parametrize("quota, maxnum, answer", [
+    (None, None, Replies.RECIPIENT_OK), (3, None, Replies.RECIPIENT_OK), (2, None, Replies.OVER_QUOTA_YET),
+    (None, 2, Replies.OVER_QUOTA_YET), (None, 0, Replies.RECIPIENT_OK), (1, 0, Replies.OVER_QUOTA_YET)])
+def test_the_record_has_the_last_word_about_quota(spool: Path, quota: int | None, maxnum: int | None,
+                                                  answer: LmtpReply) -> None:
+    mailbox = Mailbox(str(spool), "joe")
+    mailbox.create()
+    for number in range(2):
+        Path(mailbox.new, f"1500000000.{number}_{1 << 20}").touch()
+    found = Found("store1", mailbox="joe", quota=quota, maxnum=maxnum)
+    assert session_of(spool, Frame(), found, quota=Quota(0, 3)).recipient(Sender(""), JOE) == answer
+
+
+@pytest.mark.parametrize("why, answer", [
+    (MailboxError("/x", errno.ENOSPC), Replies.NO_SPACE), (MailboxError("/x", errno.EIO), Replies.STORE_FAILED),
+    (StoreError("x"), Replies.STORE_FAILED)])
+def test_answers_for_what_a_disk_says(why: StoreError, answer: LmtpReply) -> None:
+    assert reply_to(why) == answer
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told(spool: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    Mailbox(str(spool), "joe").create()
+    session = session_of(spool, Frame())
+    session.recipient(Sender(""), JOE)
+    session.begin(Sender(""))
+
+    def fail(file: int, data: bytes) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", fail)
+        session.write(b"x\r\n\r\n")
+        assert session.finish(3) == [Replies.NO_SPACE]
+    session.reset()
