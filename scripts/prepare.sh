@@ -11,7 +11,11 @@ set -eu
 python=${PYTHON:-python3}
 policy=/usr/sbin/policy-rc.d
 exim=exim4-daemon-light
-exim_folder=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/popular-tests/exim
+cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/popular-tests
+exim_folder=$cache/exim
+courier='courier-pop'
+courier_folder=$cache/courier
+courier_program=usr/lib/courier/courier/courierpop3d
 
 say() { echo "tests: $*" >&2; }
 
@@ -56,6 +60,7 @@ missing() {
     command -v postfix >/dev/null || [ -e /usr/sbin/sendmail ] || echo postfix
     has_postfix_sqlite || echo postfix-sqlite
     has_exim || echo $exim
+    has_courier || echo $courier
     command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ] || echo mariadb-server-core
     command -v mariadb >/dev/null || echo mariadb-client-core
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql
@@ -86,6 +91,8 @@ has_exim() {
     [ -x "$exim_folder/usr/sbin/exim4" ] && ! ldd "$exim_folder/usr/sbin/exim4" | grep -q 'not found'
 }
 
+has_courier() { [ -x "/$courier_program" ] || [ -x "$courier_folder/$courier_program" ]; }
+
 services_of() {
     case $1 in
     dovecot-pop3d) echo dovecot.service dovecot.socket ;;
@@ -94,16 +101,20 @@ services_of() {
     esac
 }
 
-unpack_exim() {
-    rm -rf "$exim_folder"
-    mkdir -p "$exim_folder"
+# Packages that conflict with others are not installed, only the libraries that they need.
+unpack() {
+    folder=$1
+    shift
+    rm -rf "$folder"
+    mkdir -p "$folder"
     (
-        cd "$exim_folder"
-        apt-get -qq -o APT::Sandbox::User=root download "$exim" >/dev/null
-        dpkg-deb -x "$exim"_*.deb .
-        chmod u-s usr/sbin/exim4    # nobody but the tests shall run it
-        # shellcheck disable=SC2046  # a list of names
-        get $(dpkg-deb -f "$exim"_*.deb Depends | tr ',' '\n' | sed -n 's/^ *\(lib[^ (|]*\).*/\1/p')
+        cd "$folder"
+        for package; do
+            apt-get -qq -o APT::Sandbox::User=root download "$package" >/dev/null
+            dpkg-deb -x "$package"_*.deb .
+            # shellcheck disable=SC2046  # a list of names
+            get $(dpkg-deb -f "$package"_*.deb Depends | tr ',' '\n' | sed -n 's/^ *\(lib[^ (|]*\).*/\1/p')
+        done
     )
 }
 
@@ -118,9 +129,15 @@ install_quietly() {
     fi
     apt-get update -qq >/dev/null || true
     case " $1 " in
-    *" $exim "*) unpack_exim || return 1 ;;
+    *" $exim "*)
+        unpack "$exim_folder" "$exim" || return 1
+        chmod u-s "$exim_folder/usr/sbin/exim4"    # nobody but the tests shall run it
+        ;;
     esac
-    packages=$(echo " $1 " | sed "s/ $exim / /")
+    case " $1 " in
+    *" $courier "*) unpack "$courier_folder" "$courier" courier-authlib || return 1 ;;
+    esac
+    packages=$(echo " $1 " | sed "s/ $exim / /; s/ $courier / /")
     # shellcheck disable=SC2086  # a list of names
     get $packages || return 1
     for package in $packages; do

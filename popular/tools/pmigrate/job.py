@@ -54,6 +54,7 @@ class Options:
     links: bool = False          # in place of copies, where possible
     quoting: str = "none"        # of lines From in an mbox
     uidls: str = "x-uidl"        # that clients of an mbox know
+    uidlformat: str = ""         # pop3_uidl_format of Dovecot for a Maildir; empty: that of the Dovecot here
     pop3: str = ""               # for verify, the server that is asked in place of the spool
     login: str = "%u"            # how the name of a user is sent
     timeout: float = 60.0        # seconds without an octet

@@ -146,8 +146,9 @@ def options_of(arguments: argparse.Namespace) -> Options:
     return Options(
         Command(arguments.command), os.path.abspath(arguments.mailboxdir), arguments.owner, arguments.to,
         arguments.state, arguments.dry_run, arguments.delete_gone, arguments.link, arguments.quoting, arguments.uidls,
-        arguments.pop3, arguments.login, arguments.timeout, arguments.wait, arguments.cafile, not arguments.no_verify,
-        arguments.cleartext, arguments.dovecot, arguments.config, arguments.namespace, tuple(arguments.backend))
+        arguments.uidl_format, arguments.pop3, arguments.login, arguments.timeout, arguments.wait, arguments.cafile,
+        not arguments.no_verify, arguments.cleartext, arguments.dovecot, arguments.config, arguments.namespace,
+        tuple(arguments.backend))
 
 
 def make_parser() -> Parser:
@@ -162,8 +163,8 @@ def make_parser() -> Parser:
                         help="copy: bring what the mailbox does not have yet; inplace: a Maildir becomes the mailbox "
                              "where it is; verify: compare both (required)")
     parser.add_argument("source", nargs="?", metavar="SOURCE",
-                        help="maildir:PATH, mbox:PATH, doveadm:USER, pop3://HOST[:PORT], pop3s://HOST[:PORT] or "
-                             "xpop://HOST[:PORT]/MAILBOX")
+                        help="maildir:PATH, or dovecot:, courier: or qmail:PATH to say whose it is; mbox:PATH, "
+                             "doveadm:USER, pop3://HOST[:PORT], pop3s://HOST[:PORT] or xpop://HOST[:PORT]/MAILBOX")
     parser.add_argument("mailbox", nargs="?", metavar="MAILBOX", help="a mailbox below DIR, or user:NAME")
     _add_options_of_work(parser)
     _add_options_of_servers(parser)
@@ -195,8 +196,10 @@ def _add_options_of_work(parser: Parser) -> None:
     parser.add_argument("--uidls", choices=UIDLS, default=UIDLS[0],
                         help=f"which ids clients of an mbox know (one of {', '.join(UIDLS)}; default {UIDLS[0]}: those "
                              "of this header, and where there is none, Dovecot's)")
+    parser.add_argument("--uidl-format", default="", metavar="FORMAT",
+                        help="pop3_uidl_format of the Dovecot whose Maildir it is (default what doveconf tells here)")
     parser.add_argument("--dovecot", default="", metavar="FILE", help="the configuration of Dovecot, for doveadm:USER "
-                        "(default that of doveadm)")
+                        "and doveconf (default theirs)")
     parser.add_argument("-c", "--config", default=f"{CONFDIR}/pproxy.conf", metavar="FILE",
                         help=f"the INI file of pproxy, for user:NAME (default {CONFDIR}/pproxy.conf)")
     parser.add_argument("-n", "--namespace", default="", metavar="NS", help="the namespace of these users")

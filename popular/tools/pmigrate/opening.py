@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from popular.addresses import Endpoint, parse_endpoint
 from popular.tools.pmigrate.doveadm import Doveadm
 from popular.tools.pmigrate.job import Job, Options
-from popular.tools.pmigrate.maildir import open_maildir
+from popular.tools.pmigrate.maildir import MaildirSource
 from popular.tools.pmigrate.mbox import Mbox
 from popular.tools.pmigrate.pop3 import PORTS, Login, Pop3Source, Server
 from popular.tools.pmigrate.source import Source, SourceError
@@ -24,14 +24,14 @@ def open_source(job: Job, options: Options) -> Source:
         return _open_server(job.source, job, options)
     if colon and rest:
         match kind:
-            case "maildir":
-                return open_maildir(rest)
+            case "maildir" | "dovecot" | "courier" | "qmail":
+                return MaildirSource(rest, kind, options.uidlformat, options.dovecot)
             case "mbox":
                 return Mbox(rest, options.wait, options.quoting, options.uidls)
             case "doveadm":
                 return Doveadm(rest, options.dovecot)
-    raise SourceError(f"{job.source}: must be maildir:PATH, mbox:PATH, doveadm:USER, pop3://HOST, pop3s://HOST or "
-                      "xpop://HOST/MAILBOX")
+    raise SourceError(f"{job.source}: must be maildir:PATH, dovecot:PATH, courier:PATH, qmail:PATH, mbox:PATH, "
+                      "doveadm:USER, pop3://HOST, pop3s://HOST or xpop://HOST/MAILBOX")
 
 
 def _open_server(word: str, job: Job, options: Options) -> Source:
