@@ -74,7 +74,8 @@ class Mover:
                 case Command.VERIFY:
                     self._verify(job, source, name, tally)
                 case Command.INPLACE:
-                    done = inplace(source, Mailbox(options.mailboxdir, name), is_dry=options.is_dry)
+                    done = inplace(source, Mailbox(options.mailboxdir, name), self._owner(),
+                                   gives=options.owner is not None, is_dry=options.is_dry)
                     tally.found, tally.brought, tally.octets = done.found, done.brought, done.octets
                     tally.failed = done.verdict is not Verdict.DONE
                     tally.remarks.extend(done.remarks)
