@@ -14,6 +14,7 @@ import pytest
 from popular.addresses import Endpoint
 from popular.store.mailbox import Mailbox
 from popular.tools.pmigrate.inplace import inplace
+from popular.tools.pmigrate.main import run
 from popular.tools.pmigrate.maildir import MaildirSource
 from popular.unix.rights import own_rights
 from tests.harness.clients import CLIENTS, Account, PASSWORD as CLIENT_PASSWORD
@@ -77,9 +78,9 @@ def move(maildir: Path, folder: Path, name: str, form: str = "") -> None:
             is_dry=False)
 
 
-def told_by_pserv(pop: Pop, pserv: Daemon) -> list[bytes]:
+def told_by_pserv(pop: Pop, pserv: Daemon, name: str) -> list[bytes]:
     client = pop(pserv.endpoint())
-    assert client.xpop("joe", "sid-1").startswith(b"+OK")
+    assert client.xpop(name, "sid-1").startswith(b"+OK")
     found = [line.split()[1] for command in ("UIDL", "LIST") for line in client.multi(command)]
     client.ok("QUIT")
     return found
@@ -98,6 +99,18 @@ def lived_in(maildir: Path, pop: Pop, endpoint: Endpoint, count: int, own: Calla
     return told(pop, endpoint)
 
 
+def copy(folder: Path, source: str, name: str, *options: str) -> None:
+    """Run pmigrate copy; the password is that of all users."""
+    (folder / "password").write_text(PASSWORD)
+    (folder / "password").chmod(0o600)
+    assert run(["copy", "-j1", "-d", str(folder / "spool"), "--user", "joe", "--passwordfile",
+                str(folder / "password"), "--cleartext", *options, source, name]) == 0
+
+
+def serve(start: Callable[..., Daemon], folder: Path) -> Daemon:
+    return start("pserv", {"pserv": {"mailboxdir": folder / "spool"}, "server": {"main": {"address": "127.0.0.1:0"}}})
+
+
 @pytest.mark.parametrize(("forms", "more", "count"), [
     pytest.param(DEFAULTS, "", MANY, id="default"), pytest.param(NAMES, "", 12, id="names"),
     pytest.param(NUMBERS, "pop3_save_uidl = yes\n", 12, id="saved")])
@@ -108,20 +121,25 @@ def test_a_maildir_of_dovecot(start: Callable[..., Daemon], pop: Pop, folder: Pa
         maildir = dovecot.maildir("joe")
         before = lived_in(maildir, pop, dovecot.endpoint, count, lambda: dovecot.own("joe"))
     assert len(before) == 2 * count and len(set(before[:count])) == count
+    copied = ["joe"]
+    if count < MANY:
+        copy(folder, f"maildir:{maildir}", "files", "--uidl-format", form)
+        copied.append("files")
     move(maildir, folder, "joe", "%m" if "save" in more else form)    # saved ids need no format
-    pserv = start("pserv", {"pserv": {"mailboxdir": folder / "spool"}, "server": {"main": {"address": "127.0.0.1:0"}}})
-    assert told_by_pserv(pop, pserv) == before
+    pserv = serve(start, folder)
+    assert [told_by_pserv(pop, pserv, name) for name in copied] == [before] * len(copied)
 
 
-@pytest.mark.parametrize("count", [12])
-def test_a_maildir_of_courier(start: Callable[..., Daemon], pop: Pop, folder: Path, count: int) -> None:
+def test_a_maildir_of_courier(start: Callable[..., Daemon], pop: Pop, folder: Path) -> None:
     maildir = made(folder / "joe")
     with Courier({"joe": maildir}) as courier:
-        before = lived_in(maildir, pop, courier.endpoint, count, lambda: None)
-    assert len(before) == 2 * count and before[0].startswith(b"UID")
+        before = lived_in(maildir, pop, courier.endpoint, 12, lambda: None)
+        copy(folder, f"pop3://{courier.endpoint}", "wire")
+    assert len(before) == 24 and before[0].startswith(b"UID")
+    copy(folder, f"courier:{maildir}", "files")
     move(maildir, folder, "joe")
-    pserv = start("pserv", {"pserv": {"mailboxdir": folder / "spool"}, "server": {"main": {"address": "127.0.0.1:0"}}})
-    assert told_by_pserv(pop, pserv) == before
+    pserv = serve(start, folder)
+    assert [told_by_pserv(pop, pserv, name) for name in ("joe", "files", "wire")] == [before] * 3
 
 
 def made(maildir: Path) -> Path:
