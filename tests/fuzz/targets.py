@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from tests.fuzz import files, modules, protocols
+from tests.fuzz import files, maildirs, modules, protocols
 
 Target = Callable[[bytes], None]
 
@@ -14,6 +14,6 @@ TARGETS: Mapping[str, Target] = {target.__name__: target for target in (
     files.file_names, files.line_ends, files.stuffing, files.cdb_file, files.passwd_file, files.master_file,
     files.user_record, files.stored_password, files.ini_file, files.edited_ini_file, files.told_changes,
     files.size_list, files.uid_list, files.values, files.capability_list, files.state_file,
-    files.text_of_users, files.log_word,
+    files.text_of_users, files.log_word, maildirs.dovecot_list, maildirs.courier_list,
     modules.dovecot_line, modules.program_answer, modules.http_headers,
     modules.token, modules.token_parts, modules.token_explained, modules.key_set)}

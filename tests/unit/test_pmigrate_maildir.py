@@ -58,7 +58,7 @@ def test_what_dovecot_gave(box: Path, text: str, form: str, uids: list[str]) -> 
 
 @pytest.mark.parametrize("text", [
     "2 V1 N2\n", "3 N2\n", "\n", f"{V3}5 1.a\n", f"{V3}x :1.a\n", f"{V3}5 :\n", f"{V3}5 w3 :1.a\n", f"{V3}5 :cur/1.a\n",
-    "1 12\n5 1.a\n"])
+    f"{V3}5 ::1.a\n", "1 12\n5 1.a\n"])
 def test_a_damaged_list_moves_nothing_with_wrong_ids(box: Path, text: str) -> None:
     put(box, "cur/1.a")
     (box / "dovecot-uidlist").write_text(text)

@@ -19,8 +19,8 @@ from popular.tools.pmigrate.source import SourceError
 COURIER_LIST = "courierpop3dsizelist"
 
 _HEAD = re.compile(r"/([0-9]{1,9}) [0-9]{1,20}(?: [0-9]{1,20})?", re.ASCII)
-_LINE = re.compile(r"(.+) ([0-9]{1,18}) ([0-9]{1,20})(?::([0-9]{1,20}))?(?::[0-9]+)?", re.ASCII)
-_LINE_0 = re.compile(r"(.+) ([0-9]{1,18})()()", re.ASCII)
+_LINE = re.compile(r"([^:].*) ([0-9]{1,18}) ([0-9]{1,20})(?::([0-9]{1,20}))?(?::[0-9]+)?", re.ASCII)
+_LINE_0 = re.compile(r"([^:].*) ([0-9]{1,18})()()", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
 _PLAIN = re.compile(rb"[^!#-&(-*,-~]")    # all that Courier writes in another way
 

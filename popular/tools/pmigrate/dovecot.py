@@ -25,8 +25,8 @@ _SECONDS = 20              # for doveconf
 _VERSION_1 = re.compile(r"1 ([0-9]{1,10}) [0-9]{1,10}", re.ASCII)
 _VERSION_3 = re.compile(r"3(?= )(?: +[A-Z][^ ]*)* *", re.ASCII)
 _VALIDITY = re.compile(r" V([0-9]{1,10})(?= |\Z)", re.ASCII)
-_LINE_1 = re.compile(r"([0-9]{1,10}) +()([^/]+)", re.ASCII)
-_LINE_3 = re.compile(r"([0-9]{1,10}) +((?:[A-Z][^ ]* +)*):([^/]+)", re.ASCII)
+_LINE_1 = re.compile(r"([0-9]{1,10}) +()([^/:][^/]*)", re.ASCII)
+_LINE_3 = re.compile(r"([0-9]{1,10}) +((?:[A-Z][^ ]* +)*):([^/:][^/]*)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
