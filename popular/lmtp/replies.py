@@ -42,6 +42,7 @@ class Replies:
 
     LOOKUP_FAILED = LmtpReply(451, "4.3.0", "the user database does not answer, please try again later")
     STORE_FAILED = LmtpReply(451, "4.3.0", "the mailbox cannot take mail now, please try again later")
+    MOVING = LmtpReply(451, "4.2.1", "the mailbox is being moved, please try again later")
     NO_SPACE = LmtpReply(452, "4.3.1", "no space left, please try again later")
     OVER_QUOTA_YET = LmtpReply(452, "4.2.2", "the mailbox is full")
     TOO_MANY_RECIPIENTS = LmtpReply(452, "4.5.3", "too many recipients")

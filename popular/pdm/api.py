@@ -18,7 +18,7 @@ from enum import Enum
 
 from popular.errors import PdmError
 
-__all__ = ["API", "CHALLENGES", "PROVEN", "UNKNOWN",
+__all__ = ["API", "CHALLENGES", "HELD", "PROVEN", "UNKNOWN",
            "Answer", "CannotFind", "Found", "NoConsent", "Outcome", "PdmError", "PdmModule", "Request"]
 
 MISSING = ("", "empty", "create", "refuse")    # what becomes of a user without mailbox
@@ -28,6 +28,8 @@ API = (1, 2)
 
 # As `Request.mechanism`: the password is a proof that fits a stored password, see popular.pdm.proofs.
 CHALLENGES = frozenset(("SCRAM-SHA-1", "SCRAM-SHA-256", "CRAM-MD5", "APOP"))
+
+HELD = "none"    # in place of the backend that a mailbox moves from: meanwhile nobody gets in
 
 PROVEN = "EXTERNAL"    # as `Request.mechanism`: who the user is has been proven already, and the password is empty
 
@@ -85,7 +87,7 @@ class Found:
     sessions: int = 0                      # the most at once; 0: any number
     quota: int | None = None               # of the mailbox, in units of 1024*1024 octets; 0: none; None: not said
     maxnum: int | None = None              # messages that the mailbox may hold, likewise
-    # API 1.2: `backend` is the one that the mailbox still moves from; `mailbox` and the limits are those of the new one
+    # API 1.2: `backend` is the one that the mailbox still moves from, or HELD; all else is that of the new one
     is_moving: bool = False
     label: str = field(default="", compare=False)    # of the password that was right, if there are several; for the log
 

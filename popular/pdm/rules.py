@@ -12,7 +12,8 @@
     missing     empty, create or refuse, instead of pserv's own setting for users without a mailbox
     quota       how much the mailbox may hold, in units of 1024*1024 octets; for deliveries, as is the next
     maxnum      how many messages it may hold
-    from        the id of the backend that the mailbox still moves from, and which serves the user until it has
+    from        the id of the backend that the mailbox still moves from, and which serves the user until it has;
+                none: nobody gets in meanwhile
 
 The first five decide about a login (LoginRules); the others are part of the place (Found).
 Used in the process that asks.  Raises ValueError for values that cannot be used: a rule that cannot be read must not

@@ -7,6 +7,7 @@ Runs in the children of plmtpd, once for each RCPT.  What the database modules s
     unknown         no module knows the user: 550, the mail goes back to its sender
     failed          the first module that might know the user cannot tell: 451, the MTA tries again; not even a later
                     module counts, as the user may have another mailbox there
+    moving          the record says that the mailbox still moves from another backend: 451
     elsewhere       the record names another backend, or has no mailbox: 550, since trying again would not help
 """
 
@@ -82,6 +83,8 @@ class RecipientFinder:
         found = step.answer.found
         if step.answer.outcome is not Outcome.OK or found is None:
             raise _deferred(address, f"database module {step.module}: {step.answer.why}", Replies.LOOKUP_FAILED)
+        if found.is_moving:
+            raise _deferred(address, f"the mailbox still moves from backend {found.backend}", Replies.MOVING)
         here = self._config.backends
         if not found.mailbox or here and found.backend not in here:
             raise _unknown(address, f"the mail is on backend {found.backend}, not here", Replies.ELSEWHERE)

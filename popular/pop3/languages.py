@@ -81,6 +81,8 @@ GERMAN: Mapping[str, str] = {
         "Der Zugriff auf dieses Postfach ist nicht erlaubt worden, oder nicht mehr",
     "this mechanism has no initial response": "dieses Verfahren hat keine erste Antwort im Befehl",
     "the final message does not belong to the first": "die letzte Mitteilung passt nicht zur ersten",
+    "The mailbox is being moved, please try again in a few minutes":
+        "Das Postfach wird gerade verlegt, bitte versuchen Sie es in einigen Minuten noch einmal",
     "the proof is not base64": "der Beweis ist nicht in base64",
     "too many errors": "zu viele Fehler",
     "Too many failed logins, please try again later":

@@ -21,7 +21,7 @@ from popular.pproxy import messages
 from popular.pproxy.backends.link import BackendLink, BackendRefused, Unanswered
 from popular.pproxy.limits.delay import LoginDelay
 from popular.pproxy.objects import Backend, ProxyConfig, Vserv
-from popular.pproxy.backends.routing import NoRoute, Route, find_route
+from popular.pproxy.backends.routing import MailboxHeld, NoRoute, Route, find_route
 from popular.pproxy.backends.visit import Visit
 from popular.sasl.mechanism import Credentials
 from popular.statefile.counters import ProxyOutcome
@@ -32,6 +32,7 @@ _EMPTY_MAILBOX = "0 messages (0 octets)"
 REFUSAL = "Authentication failed"
 _TOO_SOON = "Logins to this mailbox must be further apart"
 _NO_CONSENT = "The owner of this mailbox has not allowed access to it, or has withdrawn that"
+_HELD = "The mailbox is being moved, please try again in a few minutes"
 BROKEN = "Temporary problem, please try again later"
 
 
@@ -133,6 +134,9 @@ class LoginAttempt:
             return find_route(self.config.backends, found, credentials.password, credentials.mechanism)
         except NoRoute as why:
             self.slot.count("logins_failed")
+            if isinstance(why, MailboxHeld):
+                self.log.note(messages.MAILBOX_HELD, **who, client=self.client)
+                raise LoginRefused(_HELD, code="IN-USE", why=str(why)) from why
             self.log.note(messages.ROUTE_UNUSABLE, **who, why=str(why), client=self.client)
             raise LoginRefused(BROKEN, code="SYS/TEMP", why=str(why)) from why
 

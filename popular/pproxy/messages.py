@@ -24,6 +24,10 @@ ROUTE_UNUSABLE = Message(
     0x0245, ADM, "route_unusable", "user namespace pdm why client",
     "The user is authenticated, but their record names a backend or mailbox that cannot be used.  Fix the "
     "record, or configure the backend.")
+MAILBOX_HELD = Message(
+    0x025E, INF, "mailbox_held", "user namespace pdm client",
+    "The user is authenticated, but `from` of their record is none, because their mailbox is being moved.  Nothing to "
+    "do, unless that lasts.")
 MAILBOX_EMPTY = Message(
     0x0246, INF, "mailbox_empty", "backend mailbox client",
     "The mail check found no mail: the proxy shows an empty mailbox.  Nothing to do.")

@@ -114,7 +114,7 @@ def test_a_user_without_mailbox(rundir: Path, spool: Path, users: Callable[..., 
 
 
 def test_the_former_server_serves_who_still_moves(start: Callable[..., Daemon], users: Callable[..., str]) -> None:
-    args = users(("user", "[from]"), [("joe", "old"), ("zoe", "")])
+    args = users(("user", "[from]"), [("joe", "old"), ("zoe", ""), ("max", "none")])
     with FakeBackend(POP3) as old:
         proxy = start("pproxy", {
             "pproxy": {"authdelay": 0, "softfail": "off"}, "vserv": {"main": {"address": "127.0.0.1:0"}},
@@ -127,6 +127,9 @@ def test_the_former_server_serves_who_still_moves(start: Callable[..., Daemon], 
             client.ok("QUIT")
         with PopClient(proxy.endpoint()) as client:
             assert client.login("zoe", "main").startswith(b"-ERR [SYS/TEMP]"), "served by the store, which is away"
+        with PopClient(proxy.endpoint()) as client:
+            assert client.login("max", "main").startswith(b"-ERR [IN-USE] The mailbox is being moved")
+        assert "user='max' namespace='default' pdm='users' client='" in proxy.log_lines("mailbox_held")[0]
         [reply] = tell(proxy, "user find joe")
         assert reply.lines[1].startswith("default users route backend='old' protocol='pop3'")
         old.result()

@@ -120,6 +120,12 @@ def test_the_record_has_the_last_word_about_quota(spool: Path, quota: int | None
     assert session_of(spool, Frame(), found, quota=Quota(0, 3)).recipient(Sender(""), JOE) == answer
 
 
+def test_mail_for_a_mailbox_that_moves_must_wait(spool: Path) -> None:
+    Mailbox(str(spool), "joe").create()
+    found = Found("old", mailbox="joe", is_moving=True)
+    assert session_of(spool, Frame(), found).recipient(Sender(""), JOE) == Replies.MOVING
+
+
 @pytest.mark.parametrize("why, answer", [
     (MailboxError("/x", errno.ENOSPC), Replies.NO_SPACE), (MailboxError("/x", errno.EIO), Replies.STORE_FAILED),
     (StoreError("x"), Replies.STORE_FAILED)])

@@ -13,7 +13,7 @@ from popular.control.answer import ControlAnswer
 from popular.errors import PopularError
 from popular.log.line import value
 from popular.names import is_mailbox
-from popular.pdm.api import Found, Outcome
+from popular.pdm.api import HELD, Found, Outcome
 from popular.pdm.chain import Chain, Step
 from popular.pproxy.objects import PROTOCOLS, Backend, ProxyConfig
 
@@ -36,6 +36,10 @@ class _Knowing(Protocol):
 
 class NoRoute(PopularError):
     """An authenticated user's record cannot be used; the text says why."""
+
+
+class MailboxHeld(NoRoute):
+    """The mailbox is being moved, and nobody gets in meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ def find_route(backends: Mapping[str, Backend], found: Found, given: bytes | Non
     None: nobody logs in.
     """
     backend = backends.get(found.backend)
+    if found.is_moving and found.backend == HELD:
+        raise MailboxHeld("the mailbox is held while it is moved")
     if backend is None:
         raise NoRoute(f"no backend {found.backend!r} is configured")
     protocol = found.protocol or backend.protocol
