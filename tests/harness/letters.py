@@ -7,7 +7,7 @@ from pathlib import Path
 
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
-from popular.tools.pmigrate.source import Message, SourceError
+from popular.tools.pmigrate.source import SourceMessage, SourceError
 
 RECEIVED = 1_700_000_000
 
@@ -17,16 +17,16 @@ class Letters:
 
     title = "letters"
 
-    def __init__(self, *letters: tuple[Message, bytes | SourceError]) -> None:
+    def __init__(self, *letters: tuple[SourceMessage, bytes | SourceError]) -> None:
         self.letters = [*letters]
         self.opened: list[str] = []
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[SourceMessage]:
         """Yield the messages."""
         yield from [message for message, _ in self.letters]
 
     @contextmanager
-    def open(self, message: Message) -> Iterator[io.BytesIO]:
+    def open(self, message: SourceMessage) -> Iterator[io.BytesIO]:
         """Give a reader of a message."""
         self.opened.append(message.place)
         octets = dict((letter.place, octets) for letter, octets in self.letters)[message.place]
@@ -44,11 +44,11 @@ class Letters:
 
 def letter(number: int, uid: str | None, text: bytes | SourceError | None = None, *, is_read: bool = False,
            received: int | None = None, name: str | None = None,
-           path: str | None = None) -> tuple[Message, bytes | SourceError]:
+           path: str | None = None) -> tuple[SourceMessage, bytes | SourceError]:
     """Return a message; by default they come one after the other, each a second later."""
     octets = b"Subject: %d\r\n\r\ntext\r\n" % number if text is None else text
     size = len(octets) if isinstance(octets, bytes) else 0
-    return Message(str(number), uid, size, received or RECEIVED + number, is_read, name, path), octets
+    return SourceMessage(str(number), uid, size, received or RECEIVED + number, is_read, name, path), octets
 
 
 def shown(root: Path | str, name: str) -> list[tuple[str, bytes]]:

@@ -16,9 +16,9 @@ from popular.pdm.records import RECORD_FIELDS
 from popular.pdm.rules import RULES
 from popular.statefile.layout import BACKEND_STATES, DELIVERY, FAILURES, PROXY, SERVER, STATES
 from popular.tools import poauth
-from popular.tools.pmigrate.job import Command, Verdict
+from popular.tools.pmigrate.job import MoveCommand, MoveVerdict
 from popular.tools.pmigrate.mbox import QUOTINGS, UIDLS
-from popular.tools.pmigrate.pop3 import PORTS
+from popular.tools.pmigrate.pop3 import POP3_PORTS
 from popular.tools.pstatus.top.keys import KEYS as KEYS_OF_TOP
 from scripts.generate import CONFIGURED, arguments_of, catalogue, schema_of
 from tests.harness.house import typed
@@ -44,8 +44,8 @@ OTHER_WORDS = {
 OTHER_OPTIONS = {"nodeamon"}
 # Pages that others bring.
 FOREIGN = {
-    "cron(8)", "crypt(3)", "fcntl(2)", "ldap.conf(5)", "link(2)", "listen(2)", "renameat2(2)", "sd_listen_fds(3)", "sd_notify(3)",
-    "shutdown(2)"}
+    "cron(8)", "crypt(3)", "fcntl(2)", "ldap.conf(5)", "link(2)", "listen(2)", "renameat2(2)", "sd_listen_fds(3)",
+    "sd_notify(3)", "shutdown(2)"}
 # Paths that are none of ours.
 OTHER_PATHS = {"/dev/log", "/dev/null", "/etc/pam.d", "/etc/postfix/master.cf",
                "/etc/ssl/certs/ca-certificates.crt", "/etc/systemd/system", "/run/mysqld/mysqld.sock",
@@ -97,7 +97,7 @@ def names() -> set[str]:
     known |= {word.lower() for key in KEYS_OF_TOP for word in re.findall(r"\w+", key.shown)}
     known |= {*RECORD_FIELDS, *RULES}
     known |= {*poauth.COMMANDS, *poauth.CONSENT_STATES}
-    known |= {*QUOTINGS, *UIDLS, *(word.value for word in [*Command, *Verdict]), *PORTS}    # of pmigrate
+    known |= {*QUOTINGS, *UIDLS, *(word.value for word in [*MoveCommand, *MoveVerdict]), *POP3_PORTS}    # of pmigrate
     known |= {"rate", "top"}    # a column of the live view, the extra for it
     known |= {"file", "mail", "syslog", "stderr", "times"}    # kinds and places of logs
     return known

@@ -15,7 +15,7 @@ from tests.harness.certificates import Authority
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.dovecot import Dovecot, NoDovecot, find_dovecot
 from tests.harness.dovecot_config import VERSIONS, configure
-from tests.harness.fake_backend import Expect, FakeBackend, Say
+from tests.harness.fake_backend import Expect, FakeBackend, Say, Step
 from tests.harness.letters import shown
 from tests.harness.needs import lacking, need_program
 from tests.harness.ports import free_port
@@ -201,7 +201,8 @@ def test_a_list_with_a_broken_mailbox(spool: Path, tmp_path: Path) -> None:
     for number in range(6):
         (tmp_path / str(number)).write_bytes(b"no mbox\n" if number == 3 else MBOX)
     (tmp_path / "list").write_text("# all\n" + "\n".join([*lines, "mbox:/x"]) + "\n")
-    words = ["-d", spool, "-j", "2", "--wait", "0", "--list", tmp_path / "list", "--report", tmp_path / "report"]
+    words: list[str | bytes | Path] = ["-d", spool, "-j", "2", "--wait", "0", "--list", tmp_path / "list",
+                                       "--report", tmp_path / "report"]
     done = run_tool("pmigrate", "copy", *words)
     broken = f"m/3: {tmp_path}/3: no line `From SENDER DATE` at octet 0"
     assert done.returncode == 1
@@ -264,12 +265,13 @@ def test_a_list_with_passwords_is_for_its_owner_only(tmp_path: Path, migrate) ->
 def test_a_large_message_takes_no_memory(spool: Path, request: pytest.FixtureRequest) -> None:
     mebibytes = 1024 if request.config.getoption("--long") else 48
     block = (b"x" * 1022 + b"\r\n") * 1024
-    steps = [Say(b"+OK\r\n"), Expect(b"CAPA\r\n"), Say(b"-ERR\r\n"), Expect(b"USER joe\r\n"), Say(b"+OK\r\n"),
-             Expect(b"PASS \r\n"), Say(b"+OK\r\n"), Expect(b"LIST\r\n"), Say(b"+OK\r\n1 5\r\n.\r\n"),
-             Expect(b"UIDL\r\n"), Say(b"+OK\r\n1 a\r\n.\r\n"), Expect(b"LAST\r\n"), Say(b"-ERR\r\n"),
-             Expect(b"RETR 1\r\n"), Say(b"+OK\r\n"),
-             *[Say(block)] * mebibytes, Say(b".\r\n"), Expect(b"RSET\r\n"), Say(b"+OK\r\n"), Expect(b"QUIT\r\n"),
-             Say(b"+OK\r\n")]
+    steps: list[Step] = [
+        Say(b"+OK\r\n"), Expect(b"CAPA\r\n"), Say(b"-ERR\r\n"), Expect(b"USER joe\r\n"), Say(b"+OK\r\n"),
+        Expect(b"PASS \r\n"), Say(b"+OK\r\n"), Expect(b"LIST\r\n"), Say(b"+OK\r\n1 5\r\n.\r\n"),
+        Expect(b"UIDL\r\n"), Say(b"+OK\r\n1 a\r\n.\r\n"), Expect(b"LAST\r\n"), Say(b"-ERR\r\n"),
+        Expect(b"RETR 1\r\n"), Say(b"+OK\r\n"),
+        *[Say(block)] * mebibytes, Say(b".\r\n"), Expect(b"RSET\r\n"), Say(b"+OK\r\n"), Expect(b"QUIT\r\n"),
+        Say(b"+OK\r\n")]
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (160 << 20, 160 << 20))

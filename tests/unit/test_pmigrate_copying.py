@@ -9,10 +9,10 @@ import pytest
 from popular.errors import StoreError
 from popular.store.mailbox import Mailbox
 from popular.tools.pmigrate import spool
-from popular.tools.pmigrate.copying import Tally, copy, date_of, rehearse
+from popular.tools.pmigrate.copying import Tally, copy, date_of, foretell
 from popular.tools.pmigrate.source import Cut, SourceError
 from popular.tools.pmigrate.spool import Spool, known_uids
-from popular.tools.pmigrate.verify import Kept, verify
+from popular.tools.pmigrate.compare import KeptMailbox, compare
 from popular.unix.rights import own_rights
 from tests.harness.letters import RECEIVED, Letters, letter, shown
 
@@ -178,7 +178,7 @@ def test_a_rehearsal_changes_nothing(mailbox: Mailbox, move) -> None:
     source = Letters(letter(1, "a"), letter(2, None))
     for known in (frozenset(), frozenset("a")):
         tally = Tally()
-        rehearse(source, known_uids(mailbox, own_rights()), tally)
+        foretell(source, known_uids(mailbox, own_rights()), tally)
         assert (tally.found, tally.brought, tally.octets) == (2, 2 - len(known), 40 - 20 * len(known))
         if not known:
             assert sorted(os.listdir(mailbox.path)) == ["cur", "new", "tmp"] and source.opened == []
@@ -226,8 +226,8 @@ def test_the_date_of_a_message(head: bytes, moment: int) -> None:
 def test_verify(mailbox: Mailbox, move) -> None:
     def compared() -> Tally:
         tally = Tally()
-        kept = Kept(mailbox, own_rights())
-        verify(source, kept, spool.brought_uids(mailbox), tally)
+        kept = KeptMailbox(mailbox, own_rights())
+        compare(source, kept, spool.brought_uids(mailbox), tally)
         return tally
 
     source = Letters(*[letter(number, f"u{number}") for number in range(1, 7)], letter(7, None))

@@ -16,7 +16,7 @@ from popular.store.maildrop import MaildirMaildrop
 from popular.store.sizelist import SIZES_NAME
 from popular.store.uidlist import UIDS_NAME
 from popular.tools.pmigrate.inplace import inplace
-from popular.tools.pmigrate.job import Result, Verdict
+from popular.tools.pmigrate.job import MoveResult, MoveVerdict
 from popular.tools.pmigrate.main import run
 from popular.tools.pmigrate.maildir import MaildirSource
 from popular.unix.rights import find_rights, own_rights
@@ -56,7 +56,7 @@ def box(place: Path) -> Path:
     return path
 
 
-def move(box: Path, spool: Path, name: str = "j/joe", *, user: str = "", is_dry: bool = False) -> Result:
+def move(box: Path, spool: Path, name: str = "j/joe", *, user: str = "", is_dry: bool = False) -> MoveResult:
     owner = find_rights(user, None) if user else own_rights()
     return inplace(MaildirSource(str(box), form="%u"), Mailbox(str(spool), name), owner, gives=bool(user),
                    is_dry=is_dry)
@@ -73,7 +73,7 @@ def uids(spool: Path, name: str = "j/joe") -> list[str]:
 def test_one_rename_and_two_lists(box: Path, spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = tree(box)
     result = move(box, spool)
-    assert (result.verdict, result.found, result.brought, result.octets) == (Verdict.DONE, 4, 4, 40)
+    assert (result.verdict, result.found, result.brought, result.octets) == (MoveVerdict.DONE, 4, 4, 40)
     assert "1 messages have no UIDL of Dovecot yet" in result.remarks[0]
     assert not box.exists() and box.parent.exists()
     assert tree(spool / "j/joe") == sorted([*before, UIDS_NAME, SIZES_NAME])
@@ -88,7 +88,7 @@ def test_one_rename_and_two_lists(box: Path, spool: Path, monkeypatch: pytest.Mo
 
 
 def test_where_it_is(box: Path) -> None:
-    assert move(box, box.parent.parent, "joe/Maildir").verdict is Verdict.DONE
+    assert move(box, box.parent.parent, "joe/Maildir").verdict is MoveVerdict.DONE
     assert uids(box.parent.parent, "joe/Maildir") == UIDS
     (box / "new/1700000000.5_6").write_bytes(b"text\r\n")    # POPular has delivered; then once more
     assert move(box, box.parent.parent, "joe/Maildir").found == 5

@@ -11,26 +11,26 @@ import pytest
 from popular.errors import StoreError
 from popular.tools.pmigrate import moving
 from popular.tools.pmigrate.apart import run_apart
-from popular.tools.pmigrate.crew import Crew, Gate
-from popular.tools.pmigrate.job import Command, Job, Options, Result, Verdict, jobs_of
+from popular.tools.pmigrate.crew import Crew, ServerGate
+from popular.tools.pmigrate.job import MoveCommand, MoveJob, MoveOptions, MoveResult, MoveVerdict, jobs_of
 from popular.tools.pmigrate.moving import Mover
 from popular.tools.pmigrate.opening import open_source
 from popular.tools.pmigrate.source import Cut, SourceError
-from popular.tools.pmigrate.uidlformat import Identity, uidl_of
+from popular.tools.pmigrate.uidlformat import DovecotIdentity, uidl_of
 from tests.harness.letters import Letters, letter, shown
 
-DEFAULT = Job("", "", "all", "pass")
+DEFAULT = MoveJob("", "", "all", "pass")
 
 
 @pytest.mark.parametrize("line, wanted", [
-    ("mbox:/a\tx/joe\n", Job("mbox:/a", "x/joe", "all", "pass")),
-    ("mbox:/with blank\tx/joe\tjoe smith\ta b\r\n", Job("mbox:/with blank", "x/joe", "joe smith", "a b")),
-    ("pop3s://h   x/joe  joe pw", Job("pop3s://h", "x/joe", "joe", "pw")),
-    ("pop3s://h\tx/joe\t\tpw", Job("pop3s://h", "x/joe", "all", "pw")),
+    ("mbox:/a\tx/joe\n", MoveJob("mbox:/a", "x/joe", "all", "pass")),
+    ("mbox:/with blank\tx/joe\tjoe smith\ta b\r\n", MoveJob("mbox:/with blank", "x/joe", "joe smith", "a b")),
+    ("pop3s://h   x/joe  joe pw", MoveJob("pop3s://h", "x/joe", "joe", "pw")),
+    ("pop3s://h\tx/joe\t\tpw", MoveJob("pop3s://h", "x/joe", "all", "pw")),
     ("", None), ("  \n", None), ("# x y", None),
     ("mbox:/a", "line 1: must be SOURCE MAILBOX"), ("a b c d e", "line 1: must be"), ("\tx\n", "line 1: must be"),
     ("x" * 20000 + " y", "line 1: must be")])
-def test_lines_of_a_list(line: str, wanted: Job | str | None) -> None:
+def test_lines_of_a_list(line: str, wanted: MoveJob | str | None) -> None:
     found = list(jobs_of([line], DEFAULT))
     if isinstance(wanted, str):
         assert isinstance(found[0], StoreError) and str(found[0]).startswith(wanted)
@@ -42,7 +42,7 @@ def test_lines_of_a_list(line: str, wanted: Job | str | None) -> None:
 @pytest.mark.parametrize("source, server", [
     ("pop3s://joe@h:995", "h:995"), ("xpop://h/m", "h"), ("mbox:/x", ""), ("pop3://[::1]:110", "[::1]:110")])
 def test_the_server_of_a_job(source: str, server: str) -> None:
-    assert Job(source, "x").server == server
+    assert MoveJob(source, "x").server == server
 
 
 @pytest.mark.parametrize("word, text", [
@@ -52,7 +52,7 @@ def test_the_server_of_a_job(source: str, server: str) -> None:
     ("pop3://h:1:2", "must be pop3://HOST"), ("pop3://1.2.3/", "an IPv4 address")])
 def test_words_that_name_no_source(word: str, text: str) -> None:
     with pytest.raises(SourceError, match=text):
-        open_source(Job(word, "x"), Options(Command.COPY, "/pop"))
+        open_source(MoveJob(word, "x"), MoveOptions(MoveCommand.COPY, "/pop"))
 
 
 @pytest.mark.parametrize("form, uidl", [
@@ -60,56 +60,57 @@ def test_words_that_name_no_source(word: str, text: str) -> None:
     ("%g", "abc"), ("100%%%u", "100%255"), ("%{uid | hex(8)}%{uidvalidity | hex(8)}", "000000ff00001000"),
     ("%{guid}", "abc"), ("%{uid|hex}-%{ filename }", "ff-1.2.h"), ("%08X{uid}", "000000ff"), ("fixed", "fixed")])
 def test_formats_of_dovecot(form: str, uidl: str) -> None:
-    assert uidl_of(form, Identity(255, 4096, "abc", "1.2.h")) == uidl
+    assert uidl_of(form, DovecotIdentity(255, 4096, "abc", "1.2.h")) == uidl
 
 
 @pytest.mark.parametrize("form", ["%m", "%x", "%", "%{md5}", "%{uid | upper}", "%{hdr}", "%08"])
 def test_formats_of_dovecot_that_are_not_known(form: str) -> None:
     with pytest.raises(SourceError, match="cannot be told here"):
-        uidl_of(form, Identity(255, 4096, "abc", "1.2.h"))
+        uidl_of(form, DovecotIdentity(255, 4096, "abc", "1.2.h"))
 
 
 def test_a_crew_does_each_job_once() -> None:
     done: list[tuple[str, int]] = []
-    crew = Crew(lambda job: Result(Verdict.DONE, found=os.getpid()), 3, Gate(0, 0),
+    crew = Crew(lambda job: MoveResult(MoveVerdict.DONE, found=os.getpid()), 3, ServerGate(0, 0),
                 lambda job, result: done.append((job.mailbox, result.found)))
-    crew.run(Job("mbox:/x", str(number)) for number in range(50))
+    crew.run(MoveJob("mbox:/x", str(number)) for number in range(50))
     assert sorted(int(name) for name, _ in done) == [*range(50)]
     assert os.getpid() not in {pid for _, pid in done} and len({pid for _, pid in done}) <= 3
 
 
 def test_a_process_that_dies_costs_one_mailbox() -> None:
-    def work(job: Job) -> Result:
+    def work(job: MoveJob) -> MoveResult:
         if job.mailbox == "3":
             os.kill(os.getpid(), signal.SIGKILL)
-        return Result(Verdict.DONE)
+        return MoveResult(MoveVerdict.DONE)
 
-    done: dict[str, Result] = {}
-    Crew(work, 2, Gate(0, 0), lambda job, result: done.update({job.mailbox: result})).run(
-        Job("mbox:/x", str(number)) for number in range(8))
+    done: dict[str, MoveResult] = {}
+    Crew(work, 2, ServerGate(0, 0), lambda job, result: done.update({job.mailbox: result})).run(
+        MoveJob("mbox:/x", str(number)) for number in range(8))
     assert len(done) == 8
-    assert {name for name, result in done.items() if result.verdict is Verdict.FAILED} == {"3"}
+    assert {name for name, result in done.items() if result.verdict is MoveVerdict.FAILED} == {"3"}
     assert done["3"].remarks == ("its process ended with -9",)
 
 
 def test_an_interrupted_crew_leaves_nobody() -> None:
-    def jobs() -> Iterator[Job]:
-        yield Job("mbox:/x", "1")
+    def jobs() -> Iterator[MoveJob]:
+        yield MoveJob("mbox:/x", "1")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Crew(lambda job: Result(Verdict.DONE), 2, Gate(0, 0), lambda job, result: None).run(jobs())
+        Crew(lambda job: MoveResult(MoveVerdict.DONE), 2, ServerGate(0, 0), lambda job, result: None).run(jobs())
     with pytest.raises(KeyboardInterrupt):
-        Crew(lambda job: Result(Verdict.DONE), 2, Gate(0, 0), interrupted).run(iter([Job("mbox:/x", "1")]))
+        Crew(lambda job: MoveResult(MoveVerdict.DONE), 2, ServerGate(0, 0), interrupted).run(
+            iter([MoveJob("mbox:/x", "1")]))
 
 
-def interrupted(job: Job, result: Result) -> None:
+def interrupted(job: MoveJob, result: MoveResult) -> None:
     raise KeyboardInterrupt
 
 
 def test_the_limits_for_a_server() -> None:
     now = itertools.count(10.0, 0.25)
-    gate = Gate(2, 2.0, lambda: next(now))
+    gate = ServerGate(2, 2.0, lambda: next(now))
     assert gate.delay("h") == 0.0
     gate.enter("h")
     assert [gate.delay("h"), gate.delay("other"), gate.delay("")] == [0.25, 0.0, 0.0]
@@ -123,15 +124,15 @@ def test_the_limits_for_a_server() -> None:
 
 
 def test_a_crew_obeys_the_limits(tmp_path: Path) -> None:
-    def work(job: Job) -> Result:
+    def work(job: MoveJob) -> MoveResult:
         Path(tmp_path, job.mailbox).touch()
         at_once = len(os.listdir(tmp_path))
         os.unlink(tmp_path / job.mailbox)
-        return Result(Verdict.DONE, found=at_once)
+        return MoveResult(MoveVerdict.DONE, found=at_once)
 
     most: list[int] = []
-    Crew(work, 4, Gate(1, 1000.0), lambda job, result: most.append(result.found)).run(
-        Job("pop3://h", str(number)) for number in range(20))
+    Crew(work, 4, ServerGate(1, 1000.0), lambda job, result: most.append(result.found)).run(
+        MoveJob("pop3://h", str(number)) for number in range(20))
     assert most == [1] * 20
 
 
@@ -139,7 +140,7 @@ def test_attempts_go_on_while_something_comes(tmp_path: Path, monkeypatch: pytes
     letters = [letter(number, f"u{number}") for number in range(4)]
     pauses: list[float] = []
 
-    def opened(job: Job, options: Options) -> Letters:
+    def opened(job: MoveJob, options: MoveOptions) -> Letters:
         """Return a source that is cut after one more message."""
         there = len(shown(tmp_path, "joe")) if (tmp_path / "joe/new").exists() else 0
         rest = [(message, Cut("away") if index == there + 1 else octets)
@@ -147,17 +148,17 @@ def test_attempts_go_on_while_something_comes(tmp_path: Path, monkeypatch: pytes
         return Letters(*rest)
 
     monkeypatch.setattr(moving, "open_source", opened)
-    mover = Mover(Options(Command.COPY, str(tmp_path), wait=1.5), pauses.append)
-    result = mover.move(Job("x", "joe"))
-    assert (result.verdict, result.brought, result.remarks) == (Verdict.DONE, 4, ("a remark",))
+    mover = Mover(MoveOptions(MoveCommand.COPY, str(tmp_path), wait=1.5), pauses.append)
+    result = mover.move(MoveJob("x", "joe"))
+    assert (result.verdict, result.brought, result.remarks) == (MoveVerdict.DONE, 4, ("a remark",))
     assert pauses == [1.0, 1.0, 1.0]
 
 
 def test_attempts_end_when_nothing_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(moving, "open_source", lambda job, options: Letters(letter(1, "a", Cut("away"))))
-    result = Mover(Options(Command.COPY, str(tmp_path), wait=100.0), pauses.append).move(Job("x", "joe"))
-    assert (result.verdict, result.remarks) == (Verdict.FAILED, ("away",))
+    result = Mover(MoveOptions(MoveCommand.COPY, str(tmp_path), wait=100.0), pauses.append).move(MoveJob("x", "joe"))
+    assert (result.verdict, result.remarks) == (MoveVerdict.FAILED, ("away",))
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0]
 
 
@@ -168,11 +169,11 @@ def test_what_is_asked_apart() -> None:
     def fail() -> str:
         raise KeyError("x")
 
-    assert run_apart(lambda: f"{os.getpid()}") not in ("", f"{os.getpid()}")
     def die() -> str:
         os.kill(os.getpid(), signal.SIGKILL)
         return ""
 
+    assert run_apart(lambda: f"{os.getpid()}") not in ("", f"{os.getpid()}")
     with pytest.raises(StoreError, match="no such user"):
         run_apart(refuse)
     with pytest.raises(StoreError, match=r"KeyError in test_pmigrate_jobs.py:\d+"):

@@ -7,7 +7,7 @@ import pytest
 
 from popular.tools.pmigrate import dovecot
 from popular.tools.pmigrate.maildir import MaildirSource
-from popular.tools.pmigrate.source import Message, SourceError
+from popular.tools.pmigrate.source import SourceMessage, SourceError
 
 V3 = "3 V1275660208 N25022 G3085f01b7f11094c501100008c4a11c1\n"
 VALIDITY = "4c0907b0"    # 1275660208
@@ -145,9 +145,9 @@ def test_what_is_known_of_a_message(box: Path) -> None:
     (box / "dovecot-uidlist").write_text(f"{V3}5 W9 :1.a,W=7\n9 W22 :2.b\n11 :3.c\n")
     source = MaildirSource(str(box), form="%u")
     assert list(source.messages()) == [
-        Message("cur/1.a,W=7:2,FS", "5", 7, 1_700_000_000, True, "1.a,W=7:2,FS", f"{box}/cur/1.a,W=7:2,FS"),
-        Message("new/2.b", "9", 22, 1_700_000_001, False, "2.b", f"{box}/new/2.b"),
-        Message("new/3.c", "11", None, 1_700_000_002, False, "3.c", f"{box}/new/3.c")]
+        SourceMessage("cur/1.a,W=7:2,FS", "5", 7, 1_700_000_000, True, "1.a,W=7:2,FS", f"{box}/cur/1.a,W=7:2,FS"),
+        SourceMessage("new/2.b", "9", 22, 1_700_000_001, False, "2.b", f"{box}/new/2.b"),
+        SourceMessage("new/3.c", "11", None, 1_700_000_002, False, "3.c", f"{box}/new/3.c")]
 
 
 def test_what_is_not_moved_is_told(box: Path) -> None:

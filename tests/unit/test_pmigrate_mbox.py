@@ -11,7 +11,7 @@ import pytest
 
 from popular.store.lineends import BLOCK, wire_blocks
 from popular.tools.pmigrate.mbox import Mbox
-from popular.tools.pmigrate.source import Message, SourceError
+from popular.tools.pmigrate.source import SourceMessage, SourceError
 
 FROM = b"From joe@example.com Mon Jan  5 10:00:00 2026\n"
 HOLD = ("import fcntl, sys; file = open(sys.argv[1], 'r+'); fcntl.lockf(file, fcntl.LOCK_EX); "
@@ -19,9 +19,9 @@ HOLD = ("import fcntl, sys; file = open(sys.argv[1], 'r+'); fcntl.lockf(file, fc
 
 
 @pytest.fixture
-def mailbox(tmp_path: Path) -> Callable[..., list[tuple[Message, bytes]]]:
+def mailbox(tmp_path: Path) -> Callable[..., list[tuple[SourceMessage, bytes]]]:
     """Return messages and octets of an mbox with this content."""
-    def read(content: bytes, **more: str) -> list[tuple[Message, bytes]]:
+    def read(content: bytes, **more: str) -> list[tuple[SourceMessage, bytes]]:
         path = tmp_path / "mbox"
         path.write_bytes(content)
         source = Mbox(str(path), 0.0, **more)
@@ -33,7 +33,7 @@ def mailbox(tmp_path: Path) -> Callable[..., list[tuple[Message, bytes]]]:
     return read
 
 
-def octets_of(source: Mbox, message: Message) -> bytes:
+def octets_of(source: Mbox, message: SourceMessage) -> bytes:
     with source.open(message) as octets:
         return b"".join(wire_blocks(octets))
 

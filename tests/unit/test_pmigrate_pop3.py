@@ -7,11 +7,11 @@ import pytest
 
 from popular.store.lineends import BLOCK, wire_blocks
 from popular.tools.pmigrate import pop3
-from popular.tools.pmigrate.pop3 import Login, Pop3Source, Server
+from popular.tools.pmigrate.pop3 import Pop3Login, Pop3Source, Pop3Server
 from popular.tools.pmigrate.source import Cut, SourceError
 from tests.harness.fake_backend import Close, Expect, FakeBackend, HalfClose, ReadToEnd, Reset, Say, Step
 
-LOGIN = Login("joe", "secret")
+LOGIN = Pop3Login("joe", "secret")
 AT_LOGIN: list[Step] = [Say(b"+OK hello\r\n"), Expect(b"CAPA\r\n"), Say(b"+OK\r\nUSER\r\nUIDL\r\n.\r\n"),
                         Expect(b"USER joe\r\n"), Say(b"+OK\r\n"), Expect(b"PASS secret\r\n"), Say(b"+OK\r\n")]
 AT_END: list[Step] = [Expect(b"RSET\r\n"), Say(b"+OK\r\n"), Expect(b"QUIT\r\n"), Say(b"+OK\r\n"), ReadToEnd()]
@@ -22,8 +22,9 @@ def asked(*pairs: tuple[bytes, bytes]) -> list[Step]:
     return [step for line, answer in pairs for step in (Expect(line + b"\r\n"), Say(answer))]
 
 
-def source_of(fake: FakeBackend, scheme: str = "pop3", login: Login | None = LOGIN, mailbox: str = "") -> Pop3Source:
-    return Pop3Source(Server(scheme, fake.endpoint, 10.0, is_cleartext=True), login, mailbox)
+def source_of(fake: FakeBackend, scheme: str = "pop3", login: Pop3Login | None = LOGIN,
+              mailbox: str = "") -> Pop3Source:
+    return Pop3Source(Pop3Server(scheme, fake.endpoint, 10.0, is_cleartext=True), login, mailbox)
 
 
 def test_a_session() -> None:
@@ -110,11 +111,11 @@ def test_nobody_there() -> None:
 
 def test_no_password_without_tls() -> None:
     with FakeBackend(AT_LOGIN) as fake, pytest.raises(SourceError, match="no password is sent; --cleartext"):
-        Pop3Source(Server("pop3", fake.endpoint), LOGIN)
+        Pop3Source(Pop3Server("pop3", fake.endpoint), LOGIN)
 
 
-@pytest.mark.parametrize("login", [Login("joe\r\nDELE 1", "x"), Login("joe", "a\nb"), Login("j\0e", "x")])
-def test_a_login_that_would_be_more_lines(login: Login) -> None:
+@pytest.mark.parametrize("login", [Pop3Login("joe\r\nDELE 1", "x"), Pop3Login("joe", "a\nb"), Pop3Login("j\0e", "x")])
+def test_a_login_that_would_be_more_lines(login: Pop3Login) -> None:
     with FakeBackend(AT_LOGIN) as fake, pytest.raises(SourceError, match="one line each"):
         source_of(fake, login=login)
 

@@ -13,8 +13,8 @@ from typing import BinaryIO
 from popular.errors import StoreError
 from popular.store.filename import MAX_UID
 from popular.store.lineends import ByteSource, wire_blocks
-from popular.tools.pmigrate.reading import Meter, Read
-from popular.tools.pmigrate.source import MAX_MESSAGES, Cut, Message, Source, SourceError
+from popular.tools.pmigrate.reading import Meter, Measured
+from popular.tools.pmigrate.source import MAX_MESSAGES, Cut, SourceMessage, MailSource, SourceError
 from popular.tools.pmigrate.target import Draft, Incoming, Target
 from popular.tools.printing import harmless
 
@@ -44,7 +44,7 @@ class Identities:
         self._remark = remark
         self._taken: set[str] = set()
 
-    def told(self, message: Message) -> str | None:
+    def told(self, message: SourceMessage) -> str | None:
         """Return the id that the source tells, or None if a client cannot have told two messages apart by it."""
         uid = message.uid
         if uid is None:
@@ -58,7 +58,7 @@ class Identities:
         self._taken.add(uid)
         return uid
 
-    def made(self, read: Read) -> str:
+    def made(self, read: Measured) -> str:
         """Return an id for a message without: the same in each run, and another one for each further copy of it."""
         uid, turn = read.digest, 1
         while uid in self._taken:
@@ -73,17 +73,17 @@ class Identities:
         return frozenset(self._taken)
 
 
-def rehearse(source: Source, known: Set[str], tally: Tally) -> None:
+def foretell(source: MailSource, known: Set[str], tally: Tally) -> None:
     """Count what would be brought to a target where these unique ids are known."""
     tally.remarks.clear()
-    messages = listed(source, Identities(tally.remarks.append))
+    messages = listed_messages(source, Identities(tally.remarks.append))
     coming = [message for uid, message in messages if uid not in known]
     tally.found, tally.brought = len(messages), len(coming)
     tally.octets = sum(message.size or 0 for message in coming)
     tally.remarks.extend(source.remarks())
 
 
-def copy(source: Source, target: Target, tally: Tally, *, removes: bool = False) -> None:
+def copy(source: MailSource, target: Target, tally: Tally, *, removes: bool = False) -> None:
     """Bring what the target does not have; with `removes`, remove what was brought and the source no longer has.
 
     A message that cannot be read is told in the remarks and left out; messages are never removed then.
@@ -91,7 +91,7 @@ def copy(source: Source, target: Target, tally: Tally, *, removes: bool = False)
     tally.remarks.clear()    # an earlier attempt has told the same
     tally.failed = 0
     identities = Identities(tally.remarks.append)
-    messages = listed(source, identities)
+    messages = listed_messages(source, identities)
     tally.found = len(messages)
     target.begin(messages)
     try:
@@ -107,9 +107,9 @@ def copy(source: Source, target: Target, tally: Tally, *, removes: bool = False)
     tally.remarks.extend(source.remarks())
 
 
-def listed(source: Source, identities: Identities) -> list[tuple[str | None, Message]]:
+def listed_messages(source: MailSource, identities: Identities) -> list[tuple[str | None, SourceMessage]]:
     """Return all messages of a source with their ids as told; raises SourceError if there are too many."""
-    found: list[tuple[str | None, Message]] = []
+    found: list[tuple[str | None, SourceMessage]] = []
     for message in source.messages():
         if len(found) == MAX_MESSAGES:
             raise SourceError(f"there are more than {MAX_MESSAGES} messages")
@@ -117,7 +117,7 @@ def listed(source: Source, identities: Identities) -> list[tuple[str | None, Mes
     return found
 
 
-def read_through(source: Source, message: Message) -> Read:
+def read_through(source: MailSource, message: SourceMessage) -> Measured:
     """Return what is known of a message after it was read, with the line ends that a client gets."""
     meter = Meter()
     with source.open(message) as octets:
@@ -126,8 +126,8 @@ def read_through(source: Source, message: Message) -> Read:
     return meter.result()
 
 
-def _bring(source: Source, target: Target, identities: Identities, tally: Tally, index: int, uid: str | None,
-           message: Message) -> None:
+def _bring(source: MailSource, target: Target, identities: Identities, tally: Tally, index: int, uid: str | None,
+           message: SourceMessage) -> None:
     """Bring one message, or tell why it cannot be read.  Raises Cut and StoreError."""
     if uid is not None and target.link(Incoming(message, uid, message.size or 0, message.received or 0, index)):
         tally.brought += 1
@@ -157,7 +157,7 @@ def _bring(source: Source, target: Target, identities: Identities, tally: Tally,
     tally.octets += read.size
 
 
-def _pour(source: Source, message: Message, draft: Draft, *, as_it_is: bool) -> Read:
+def _pour(source: MailSource, message: SourceMessage, draft: Draft, *, as_it_is: bool) -> Measured:
     """Write a message to a draft, with the line ends that a client gets unless `as_it_is`; return what is known."""
     meter = Meter()
     with source.open(message) as octets:

@@ -11,15 +11,15 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 
-from popular.tools.pmigrate.job import Job, Result, Verdict
+from popular.tools.pmigrate.job import MoveJob, MoveResult, MoveVerdict
 
 _WINDOW = 1000    # jobs that are held to find one whose server is free
 
-Work = Callable[[Job], Result]
-Done = Callable[[Job, Result], None]
+Work = Callable[[MoveJob], MoveResult]
+Done = Callable[[MoveJob, MoveResult], None]
 
 
-class Gate:
+class ServerGate:
     """What one server is asked to bear: connections at once, and new ones in a second."""
 
     def __init__(self, connections: int, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -51,7 +51,7 @@ class _Worker:
     """One process."""
 
     def __init__(self, work: Work, others: "list[_Worker]") -> None:
-        self.job: Job | None = None
+        self.job: MoveJob | None = None
         context = get_context("fork")
         self.pipe, theirs = context.Pipe()
         self._process: ForkProcess = context.Process(target=_serve, args=(
@@ -73,7 +73,8 @@ class _Worker:
         return f"its process ended with {self._process.exitcode}"
 
 
-def _serve(work: Work, pipe: "Connection[Result, Job]", not_ours: "list[Connection[Job, Result]]") -> None:
+def _serve(work: Work, pipe: "Connection[MoveResult, MoveJob]",
+           not_ours: "list[Connection[MoveJob, MoveResult]]") -> None:
     """Do one job after the other, until the other end is closed."""
     for other in not_ours:    # or nobody sees that the first process has died
         other.close()
@@ -84,7 +85,7 @@ def _serve(work: Work, pipe: "Connection[Result, Job]", not_ours: "list[Connecti
         pass
 
 
-def run_alone(work: Work, jobs: Iterator[Job], gate: Gate, done: Done) -> None:
+def run_alone(work: Work, jobs: Iterator[MoveJob], gate: ServerGate, done: Done) -> None:
     """Do all jobs in this process."""
     for job in jobs:
         time.sleep(gate.delay(job.server) or 0.0)
@@ -97,16 +98,16 @@ def run_alone(work: Work, jobs: Iterator[Job], gate: Gate, done: Done) -> None:
 class Crew:
     """Processes that do jobs at the same time."""
 
-    def __init__(self, work: Work, number: int, gate: Gate, done: Done) -> None:
+    def __init__(self, work: Work, number: int, gate: ServerGate, done: Done) -> None:
         """Start processes as they are needed, at most `number`; `done` is called here for each job that has ended."""
         self._work = work
         self._number = number
         self._gate = gate
         self._done = done
         self._workers: list[_Worker] = []
-        self._waiting: deque[Job] = deque()
+        self._waiting: deque[MoveJob] = deque()
 
-    def run(self, jobs: Iterator[Job]) -> None:
+    def run(self, jobs: Iterator[MoveJob]) -> None:
         """Do all jobs; an exception, such as KeyboardInterrupt, ends the processes at once."""
         try:
             while self._fill(jobs) or any(worker.job for worker in self._workers):
@@ -116,7 +117,7 @@ class Crew:
             raise
         self._end(at_once=False)
 
-    def _fill(self, jobs: Iterator[Job]) -> bool:
+    def _fill(self, jobs: Iterator[MoveJob]) -> bool:
         """Hold some jobs; tell whether there are any."""
         while len(self._waiting) < _WINDOW and (job := next(jobs, None)) is not None:
             self._waiting.append(job)
@@ -135,7 +136,7 @@ class Crew:
                 self._begin(job)
         return min(delays, default=None)
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: MoveJob) -> None:
         worker = next((each for each in self._workers if each.job is None), None)
         if worker is None:
             worker = _Worker(self._work, self._workers)
@@ -158,7 +159,7 @@ class Crew:
             try:
                 result = worker.pipe.recv()
             except (EOFError, OSError):
-                result = Result(Verdict.FAILED, remarks=(worker.why,))
+                result = MoveResult(MoveVerdict.FAILED, remarks=(worker.why,))
                 self._workers.remove(worker)
                 worker.end(at_once=True)
             self._gate.leave(job.server)

@@ -15,8 +15,8 @@ from typing import IO
 
 from popular.store.lineends import BLOCK, ByteSource
 from popular.tools.pmigrate.reading import BlockReader
-from popular.tools.pmigrate.source import MAX_MESSAGES, Message, SourceError
-from popular.tools.pmigrate.uidlformat import Identity, uidl_of
+from popular.tools.pmigrate.source import MAX_MESSAGES, SourceMessage, SourceError
+from popular.tools.pmigrate.uidlformat import DovecotIdentity, uidl_of
 from popular.tools.printing import harmless
 
 _FIELDS = ("uid", "guid", "pop3.uidl", "pop3.order", "size.virtual", "date.received.unixtime", "flags")
@@ -30,7 +30,7 @@ _VALIDITY = re.compile(r"\buidvalidity=([0-9]{1,10})\b", re.ASCII)
 class _Row:
     """What doveadm tells of a message."""
 
-    message: Message
+    message: SourceMessage
     uid: int
     order: int    # by POP3, 0: after those that have one
 
@@ -40,7 +40,7 @@ class _Row:
 
 
 class Doveadm:
-    """A user's INBOX; see `source.Source`."""
+    """A user's INBOX; see `source.MailSource`."""
 
     def __init__(self, user: str, config: str = "") -> None:
         """Read of `user` by Dovecot's configuration, that of the file `config` if one is named."""
@@ -50,7 +50,7 @@ class Doveadm:
         self._sizes: dict[str, int] = {}
         self._stream: _Stream | None = None
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[SourceMessage]:
         """Yield the messages in the order of POP3."""
         form = "".join(_printed(["doveconf", *self._config, "-f", "protocol=pop3", "-h", "pop3_uidl_format"])).strip()
         status = "".join(self._printed("flow", "mailbox", "status", "uidvalidity", "INBOX"))
@@ -64,7 +64,7 @@ class Doveadm:
             yield row.message
 
     @contextmanager
-    def open(self, message: Message) -> Iterator[ByteSource]:
+    def open(self, message: SourceMessage) -> Iterator[ByteSource]:
         """Give a reader of a message."""
         if self._stream is None or not self._stream.reach(message.place):
             self._hang_up()
@@ -89,9 +89,9 @@ class Doveadm:
         if len(words) != len(_FIELDS):
             raise SourceError(f"{self.title}: doveadm gives a line that is not known")
         uid, guid, told, order, size, received, flags = words
-        message = Message(uid, told or None, int(size), int(received), "\\Seen" in flags.split())
+        message = SourceMessage(uid, told or None, int(size), int(received), "\\Seen" in flags.split())
         if not told:
-            message = replace(message, uid=uidl_of(form, Identity(int(uid), validity, guid)))
+            message = replace(message, uid=uidl_of(form, DovecotIdentity(int(uid), validity, guid)))
         return _Row(message, int(uid), int(order or 0))
 
     def _command(self, form: str, *words: str) -> list[str]:

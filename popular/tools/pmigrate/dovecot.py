@@ -16,7 +16,7 @@ from functools import cache
 
 from popular.tools.pmigrate.remembered import Remembered, bare_name
 from popular.tools.pmigrate.source import SourceError
-from popular.tools.pmigrate.uidlformat import Identity, uidl_of
+from popular.tools.pmigrate.uidlformat import DovecotIdentity, uidl_of
 
 DOVECOT_LIST = "dovecot-uidlist"
 
@@ -55,11 +55,11 @@ def dovecot_uids(text: str, keys: Iterable[str], find_form: Callable[[], str]) -
     for row in sorted(rows, key=lambda row: row.rank):
         fixed = row.extensions.get("P")
         if fixed is None:
-            fixed = uidl_of(find_form(), Identity(row.uid, validity, row.extensions.get("G", row.key), row.key))
+            fixed = uidl_of(find_form(), DovecotIdentity(row.uid, validity, row.extensions.get("G", row.key), row.key))
         uids[row.key] = fixed or row.key
     unlisted = sorted(set(keys) - uids.keys())
     if unlisted and _needs_no_uid(find_form()):
-        uids.update((key, uidl_of(find_form(), Identity(0, validity, key, key))) for key in unlisted)
+        uids.update((key, uidl_of(find_form(), DovecotIdentity(0, validity, key, key))) for key in unlisted)
     return Remembered("Dovecot", uids, {row.key: int(size) for row in rows
                                         if (size := row.extensions.get("W", "")).isdigit()})
 
@@ -84,7 +84,7 @@ def configured_format(config: str) -> str:
 def _needs_no_uid(form: str) -> bool:
     """Tell whether UIDLs of this form depend neither on the UID nor on the UIDVALIDITY, which may not exist yet."""
     try:
-        first, second = (uidl_of(form, Identity(number, number, "guid", "name")) for number in (1, 2))
+        first, second = (uidl_of(form, DovecotIdentity(number, number, "guid", "name")) for number in (1, 2))
     except SourceError:
         return False
     return first == second

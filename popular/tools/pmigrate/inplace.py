@@ -25,10 +25,10 @@ from popular.store.folders import make_folder, sync_folder
 from popular.store.mailbox import Mailbox
 from popular.store.sizelist import SizeList
 from popular.store.uidlist import UIDS_NAME, give_uids
-from popular.tools.pmigrate.copying import Identities, listed
-from popular.tools.pmigrate.job import Result, Verdict
+from popular.tools.pmigrate.copying import Identities, listed_messages
+from popular.tools.pmigrate.job import MoveResult, MoveVerdict
 from popular.tools.pmigrate.maildir import MaildirSource, check_readable
-from popular.tools.pmigrate.source import Message, Source, SourceError
+from popular.tools.pmigrate.source import SourceMessage, MailSource, SourceError
 from popular.unix.rights import Rights, acting_as, rights_of_owner
 
 _FOLDERS = ("tmp", "cur", "new")
@@ -42,7 +42,7 @@ class _Plan:
     mailbox: Mailbox
     owner: Rights            # that it is to have
     former: Rights           # that it has
-    messages: list[Message]
+    messages: list[SourceMessage]
     wanted: list[tuple[str, str]] = field(default_factory=list)    # UIDLs and bases, in order
     remarks: list[str] = field(default_factory=list)
 
@@ -60,7 +60,7 @@ class _Plan:
             return False
 
 
-def inplace(source: Source, mailbox: Mailbox, owner: Rights, *, gives: bool, is_dry: bool) -> Result:
+def inplace(source: MailSource, mailbox: Mailbox, owner: Rights, *, gives: bool, is_dry: bool) -> MoveResult:
     """Make a Maildir the mailbox, which must not exist or be the Maildir itself; return what was done.
 
     All must belong to `owner`; with `gives` it is given to them by who has it.  With `is_dry`, nothing is changed.
@@ -70,7 +70,7 @@ def inplace(source: Source, mailbox: Mailbox, owner: Rights, *, gives: bool, is_
     path = source.path.rstrip("/")
     if not os.path.lexists(path) and os.path.lexists(f"{mailbox.path}/{UIDS_NAME}"):
         _sync(path, mailbox)
-        return Result(Verdict.DONE, remarks=("was moved by an earlier run",))
+        return MoveResult(MoveVerdict.DONE, remarks=("was moved by an earlier run",))
     plan = _planned(source, path, mailbox, owner, gives=gives)
     plan.remarks.extend(source.remarks())
     octets = sum(message.size or 0 for message in plan.messages)
@@ -79,13 +79,13 @@ def inplace(source: Source, mailbox: Mailbox, owner: Rights, *, gives: bool, is_
         _give(plan)
         _rename(plan)
         _keep_sizes(plan)
-    return Result(Verdict.DONE, len(plan.messages), len(plan.wanted), octets, remarks=tuple(plan.remarks))
+    return MoveResult(MoveVerdict.DONE, len(plan.messages), len(plan.wanted), octets, remarks=tuple(plan.remarks))
 
 
 def _planned(source: MaildirSource, path: str, mailbox: Mailbox, owner: Rights, *, gives: bool) -> _Plan:
     """Check everything; return what is to be done."""
     remarks: list[str] = []
-    told = listed(source, Identities(remarks.append))
+    told = listed_messages(source, Identities(remarks.append))
     messages = [message for _, message in told]
     plan = _Plan(path, mailbox, owner, rights_of_owner(os.stat(path)), messages, remarks=remarks)
     _check_place(plan)
@@ -223,5 +223,5 @@ def _keep_sizes(plan: _Plan) -> None:
             sizes.save()
 
 
-def _without_size(messages: Sequence[Message]) -> Iterator[Message]:
+def _without_size(messages: Sequence[SourceMessage]) -> Iterator[SourceMessage]:
     return (message for message in messages if message.size is not None and size_of(message.name or "") is None)

@@ -11,13 +11,13 @@ from enum import Enum
 from popular.addresses import Endpoint
 from popular.errors import StoreError
 
-MAX_LINE = 16384    # characters of a list's line
+_MAX_LINE = 16384    # characters of a list's line
 
 _SERVER = re.compile(r"[a-z0-9]+://([^/]*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class MoveJob:
     """One mailbox to be moved: two words of the command line, or a line of a list."""
 
     source: str           # `maildir:PATH`, `pop3s://HOST`
@@ -32,7 +32,7 @@ class Job:
         return "" if found is None else found[1].rpartition("@")[2]
 
 
-class Command(Enum):
+class MoveCommand(Enum):
     """What is done with each mailbox."""
 
     COPY = "copy"
@@ -41,10 +41,10 @@ class Command(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class MoveOptions:
     """How it is done."""
 
-    command: Command
+    command: MoveCommand
     mailboxdir: str
     owner: str | None = None     # of the mailboxes; None: that of the spool
     to: Endpoint | str | None = None    # an LMTP server in place of the spool, or the path of its socket
@@ -68,7 +68,7 @@ class Options:
     backends: tuple[str, ...] = ()
 
 
-class Verdict(Enum):
+class MoveVerdict(Enum):
     """What has become of a mailbox."""
 
     DONE = "done"
@@ -77,10 +77,10 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class MoveResult:
     """What was done with one mailbox."""
 
-    verdict: Verdict
+    verdict: MoveVerdict
     found: int = 0                   # messages of the source
     brought: int = 0                 # of those, which were written to the target now
     octets: int = 0                  # of those that were written
@@ -88,7 +88,7 @@ class Result:
     remarks: tuple[str, ...] = ()    # what people should know, one line each: what differs, what was not moved
 
 
-def jobs_of(lines: Iterable[str], default: Job) -> Iterator[Job | StoreError]:
+def jobs_of(lines: Iterable[str], default: MoveJob) -> Iterator[MoveJob | StoreError]:
     """Yield a job for each line of a list, or what is wrong with it; empty lines and those with # are skipped.
 
     Words are separated by tabs or, in a line without tabs, by blanks.  What a line does not tell is that of `default`.
@@ -98,8 +98,8 @@ def jobs_of(lines: Iterable[str], default: Job) -> Iterator[Job | StoreError]:
         if not text.strip() or text.startswith("#"):
             continue
         words = text.split("\t") if "\t" in text else text.split()
-        if len(text) > MAX_LINE or not 2 <= len(words) <= 4 or not (words[0] and words[1]):
+        if len(text) > _MAX_LINE or not 2 <= len(words) <= 4 or not (words[0] and words[1]):
             yield StoreError(f"line {number}: must be SOURCE MAILBOX [USER [PASSWORD]]")
             continue
         user, password = (*words[2:], "", "")[:2]
-        yield Job(words[0], words[1], user or default.user, password or default.password)
+        yield MoveJob(words[0], words[1], user or default.user, password or default.password)

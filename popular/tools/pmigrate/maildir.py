@@ -20,7 +20,7 @@ from popular.store.lineends import ByteSource
 from popular.tools.pmigrate.courier import COURIER_LIST, courier_uids
 from popular.tools.pmigrate.dovecot import DOVECOT_LIST, configured_format, dovecot_uids
 from popular.tools.pmigrate.remembered import Remembered, bare_name
-from popular.tools.pmigrate.source import Message, SourceError
+from popular.tools.pmigrate.source import SourceMessage, SourceError
 from popular.unix.rights import acting_as, rights_of_owner
 
 MAILDIR_KINDS = ("maildir", "dovecot", "courier", "qmail")    # the first: whichever list is there
@@ -42,7 +42,7 @@ class _File:
 
 
 class MaildirSource:
-    """A Maildir; see `source.Source`."""
+    """A Maildir; see `source.MailSource`."""
 
     def __init__(self, path: str, kind: str = MAILDIR_KINDS[0], form: str = "", config: str = "") -> None:
         """Read `path` as `kind`, one of MAILDIR_KINDS.
@@ -57,7 +57,7 @@ class MaildirSource:
         self._config = config
         self._remarks: list[str] = []
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[SourceMessage]:
         """Yield the messages in the order of POP3, those without a UIDL last."""
         with self._acting():
             found = list(self._found())
@@ -73,17 +73,17 @@ class MaildirSource:
         with acting_as(owner):
             yield
 
-    def _found(self) -> Iterator[Message]:
+    def _found(self) -> Iterator[SourceMessage]:
         """Yield the messages."""
         self._remarks.clear()
         files, twins = self._files()
         remembered = self._remembered(files)
-        listed = [key for key in remembered.uids if key in files]
+        listed_messages = [key for key in remembered.uids if key in files]
         unlisted = sorted(files.keys() - remembered.uids.keys(), key=rank_of)
         if unlisted:
             self._remarks.append(f"{len(unlisted)} messages have no UIDL of {remembered.program} yet: their names are "
                                  "their UIDLs")
-        for key in [*listed, *unlisted]:
+        for key in [*listed_messages, *unlisted]:
             name = files[key].name
             yield from self._message(files[key], remembered.uids.get(key) or uid_of(name), remembered.sizes.get(key))
         for twin in twins:
@@ -91,7 +91,7 @@ class MaildirSource:
             yield from self._message(twin, None, None)
 
     @contextmanager
-    def open(self, message: Message) -> Iterator[ByteSource]:
+    def open(self, message: SourceMessage) -> Iterator[ByteSource]:
         """Give a reader of a message, wherever it is now."""
         check_readable(message)
         with self._acting():
@@ -109,7 +109,7 @@ class MaildirSource:
     def close(self) -> None:
         """Do nothing, since nothing is held open."""
 
-    def _message(self, file: _File, uid: str | None, size: int | None) -> Iterator[Message]:
+    def _message(self, file: _File, uid: str | None, size: int | None) -> Iterator[SourceMessage]:
         """Yield a message unless it is gone."""
         path = f"{self.path}/{file.place}"
         told = size_of(file.name)
@@ -119,7 +119,7 @@ class MaildirSource:
             return
         except OSError as why:
             raise SourceError(f"{path}: {why.strerror}") from why
-        yield Message(file.place, uid, size if told is None else told, received, file.is_read, file.name, path)
+        yield SourceMessage(file.place, uid, size if told is None else told, received, file.is_read, file.name, path)
 
     def _files(self) -> tuple[dict[str, _File], list[_File]]:
         """Return the files by key, and those whose key another one has.  Raises SourceError."""
@@ -180,7 +180,7 @@ class MaildirSource:
             raise SourceError(f"{self.path}/{name}: more than {_MAX_LIST} octets")
         return os.fsdecode(text)
 
-    def _opened(self, message: Message) -> io.FileIO:
+    def _opened(self, message: SourceMessage) -> io.FileIO:
         """Open a message.  Raises SourceError."""
         try:
             return io.FileIO(f"{self.path}/{message.place}", opener=_without_following)
@@ -189,7 +189,7 @@ class MaildirSource:
         except OSError as why:
             raise SourceError(f"{message.place}: {why.strerror}") from why
 
-    def _moved(self, message: Message) -> io.FileIO:
+    def _moved(self, message: SourceMessage) -> io.FileIO:
         """Open a message that another program has moved.  Raises SourceError."""
         found = self._files()[0].get(bare_name(message.name or ""))
         try:
@@ -224,7 +224,7 @@ class _Reader:
             raise SourceError(f"{self._place}: {why.strerror}") from why
 
 
-def check_readable(message: Message) -> None:
+def check_readable(message: SourceMessage) -> None:
     """Raise SourceError for a message that Dovecot has compressed."""
     if _COMPRESSED in message.place.partition(":2,")[2]:
         raise SourceError(f"{message.place}: compressed by Dovecot: let it be read by doveadm:USER or pop3://HOST")

@@ -29,8 +29,8 @@ from popular.errors import StoreError
 from popular.paths import CONFDIR, SPOOLDIR
 from popular.stderr import complain_as
 from popular.tools.pclean.screen import Screen
-from popular.tools.pmigrate.crew import Crew, Gate, processors, run_alone
-from popular.tools.pmigrate.job import Command, Job, Options, jobs_of
+from popular.tools.pmigrate.crew import Crew, ServerGate, processors, run_alone
+from popular.tools.pmigrate.job import MoveCommand, MoveJob, MoveOptions, jobs_of
 from popular.tools.pmigrate.mbox import QUOTINGS, UIDLS
 from popular.tools.pmigrate.moving import Mover
 from popular.tools.pmigrate.report import Report
@@ -63,13 +63,13 @@ def run(argv: Sequence[str]) -> int:
     arguments = parser.parse_intermixed_args(argv)    # options may stand before and behind SOURCE
     if (arguments.list is None) is (arguments.mailbox is None):
         parser.error("give either SOURCE and MAILBOX or --list")
-    command = Command(arguments.command)
+    command = MoveCommand(arguments.command)
     if arguments.no_verify:
         _complain("WARNING: certificates are not verified, so anybody in between can read passwords and mail")
     try:
         with ExitStack() as stack:
-            default = Job(arguments.source or "", arguments.mailbox or "", arguments.user,
-                          _password(arguments.passwordfile))
+            default = MoveJob(arguments.source or "", arguments.mailbox or "", arguments.user,
+                              _password(arguments.passwordfile))
             lines = None if arguments.list is None else stack.enter_context(_opened(arguments.list))
             file = None if arguments.report is None else stack.enter_context(_created(arguments.report))
             report = Report(command, Screen(), file, is_brief=lines is not None, is_dry=arguments.dry_run)
@@ -82,10 +82,10 @@ def run(argv: Sequence[str]) -> int:
     return os.EX_OK if report.is_clean else _INCOMPLETE
 
 
-def _work(arguments: argparse.Namespace, jobs: Iterator[Job], report: Report) -> None:
+def _work(arguments: argparse.Namespace, jobs: Iterator[MoveJob], report: Report) -> None:
     """Do all jobs, alone or with others."""
     mover = Mover(options_of(arguments))
-    gate = Gate(arguments.connections, arguments.rate)
+    gate = ServerGate(arguments.connections, arguments.rate)
     try:
         if arguments.jobs == 1:
             run_alone(mover.move, jobs, gate, report.add)
@@ -97,7 +97,7 @@ def _work(arguments: argparse.Namespace, jobs: Iterator[Job], report: Report) ->
         raise Unusable(os.EX_CANTCREAT, f"{why.filename or arguments.report}: {why.strerror}") from why
 
 
-def _listed(lines: TextIO, default: Job, report: Report) -> Iterator[Job]:
+def _listed(lines: TextIO, default: MoveJob, report: Report) -> Iterator[MoveJob]:
     """Yield the jobs of a list; what is wrong with lines goes to the report.  Raises Unusable."""
     status = os.fstat(lines.fileno())
     is_open_to_others = stat.S_ISREG(status.st_mode) and bool(status.st_mode & 0o077)
@@ -141,10 +141,10 @@ def _password(path: str | None) -> str:
     return text.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
 
 
-def options_of(arguments: argparse.Namespace) -> Options:
+def options_of(arguments: argparse.Namespace) -> MoveOptions:
     """Return how the work is to be done."""
-    return Options(
-        Command(arguments.command), os.path.abspath(arguments.mailboxdir), arguments.owner, arguments.to,
+    return MoveOptions(
+        MoveCommand(arguments.command), os.path.abspath(arguments.mailboxdir), arguments.owner, arguments.to,
         arguments.state, arguments.dry_run, arguments.delete_gone, arguments.link, arguments.quoting, arguments.uidls,
         arguments.uidl_format, arguments.pop3, arguments.login, arguments.timeout, arguments.wait, arguments.cafile,
         not arguments.no_verify, arguments.cleartext, arguments.dovecot, arguments.config, arguments.namespace,
@@ -159,7 +159,7 @@ def make_parser() -> Parser:
         description="Move mailboxes of other servers to POPular, with the ids by which clients know their mail.",
         epilog="Exit code: 0 everything was done and nothing differs; 1 some mailboxes failed or differ; 64 wrong "
                "usage; 66 a named file cannot be read; 73 the report cannot be written.")
-    parser.add_argument("command", choices=[command.value for command in Command], metavar="COMMAND",
+    parser.add_argument("command", choices=[command.value for command in MoveCommand], metavar="COMMAND",
                         help="copy: bring what the mailbox does not have yet; inplace: a Maildir becomes the mailbox "
                              "where it is; verify: compare both (required)")
     parser.add_argument("source", nargs="?", metavar="SOURCE",

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from popular.store.lineends import BLOCK, ByteSource
 from popular.tools.pmigrate.reading import BlockReader
-from popular.tools.pmigrate.source import Message, SourceError
+from popular.tools.pmigrate.source import SourceMessage, SourceError
 
 QUOTINGS = ("none", "mboxo", "mboxrd")
 UIDLS = ("x-uidl", "dovecot")    # those of the header X-UIDL, else of Dovecot; those of Dovecot only
@@ -52,7 +52,7 @@ class _Span:
 
 
 class Mbox:
-    """A file of messages; see `source.Source`."""
+    """A file of messages; see `source.MailSource`."""
 
     def __init__(self, path: str, patience: float, quoting: str = QUOTINGS[0], uidls: str = UIDLS[0]) -> None:
         """Open and lock the file, waiting for at most `patience` seconds.
@@ -77,7 +77,7 @@ class Mbox:
             self.close()
             raise
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[SourceMessage]:
         """Yield the messages in the order of the file."""
         validity = None
         for number, (received, span) in enumerate(self._split(), 1):
@@ -88,11 +88,11 @@ class Mbox:
                 if "x-imap" in header:    # the pseudo message of c-client
                     continue
             self._spans[str(number)] = span
-            yield Message(str(number), self._uid_of(header, validity), received=received,
-                          is_read="R" in header.get("status", ""))
+            yield SourceMessage(str(number), self._uid_of(header, validity), received=received,
+                                is_read="R" in header.get("status", ""))
 
     @contextmanager
-    def open(self, message: Message) -> Iterator[ByteSource]:
+    def open(self, message: SourceMessage) -> Iterator[ByteSource]:
         """Give a reader of a message."""
         yield BlockReader(self._text(self._spans[message.place]))
 

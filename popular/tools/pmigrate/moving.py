@@ -11,13 +11,13 @@ from contextlib import closing
 from popular.errors import PopularError, StoreError
 from popular.store.mailbox import Mailbox
 from popular.tools.pmigrate.apart import run_apart
-from popular.tools.pmigrate.copying import Tally, copy, rehearse
+from popular.tools.pmigrate.copying import Tally, copy, foretell
 from popular.tools.pmigrate.inplace import inplace
-from popular.tools.pmigrate.job import Command, Job, Options, Result, Verdict
+from popular.tools.pmigrate.job import MoveCommand, MoveJob, MoveOptions, MoveResult, MoveVerdict
 from popular.tools.pmigrate.opening import open_source
-from popular.tools.pmigrate.source import Cut, Source
+from popular.tools.pmigrate.source import Cut, MailSource
 from popular.tools.pmigrate.spool import Spool, brought_uids, known_uids
-from popular.tools.pmigrate.verify import Kept, verify
+from popular.tools.pmigrate.compare import KeptMailbox, compare
 from popular.unix.rights import Rights, acting_as, find_rights, own_rights, rights_of_owner
 
 _LONGEST_PAUSE = 60.0    # seconds between two attempts
@@ -26,12 +26,12 @@ _LONGEST_PAUSE = 60.0    # seconds between two attempts
 class Mover:
     """Does with mailboxes what the options say."""
 
-    def __init__(self, options: Options, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, options: MoveOptions, sleep: Callable[[float], None] = time.sleep) -> None:
         """Pauses between two attempts are made by `sleep`, in seconds."""
         self._options = options
         self._sleep = sleep
 
-    def move(self, job: Job) -> Result:
+    def move(self, job: MoveJob) -> MoveResult:
         """Do it with one mailbox; whatever fails is told in the result."""
         tally = Tally()
         try:
@@ -39,14 +39,14 @@ class Mover:
             self._patiently(lambda: self._attempt(job, mailbox, tally), tally)
         except (PopularError, OSError) as why:
             text = f"{why.filename or 'the system'}: {why.strerror}" if isinstance(why, OSError) else str(why)
-            return self._result(tally, Verdict.FAILED, "; ".join(text.splitlines()))
+            return self._result(tally, MoveVerdict.FAILED, "; ".join(text.splitlines()))
         if not tally.failed:
-            return self._result(tally, Verdict.DONE)
-        is_verify = self._options.command is Command.VERIFY
-        return self._result(tally, Verdict.DIFFERS if is_verify else Verdict.FAILED)
+            return self._result(tally, MoveVerdict.DONE)
+        is_verify = self._options.command is MoveCommand.VERIFY
+        return self._result(tally, MoveVerdict.DIFFERS if is_verify else MoveVerdict.FAILED)
 
-    def _result(self, tally: Tally, verdict: Verdict, *more: str) -> Result:
-        return Result(verdict, tally.found, tally.brought, tally.octets, tally.removed, (*tally.remarks, *more))
+    def _result(self, tally: Tally, verdict: MoveVerdict, *more: str) -> MoveResult:
+        return MoveResult(verdict, tally.found, tally.brought, tally.octets, tally.removed, (*tally.remarks, *more))
 
     def _patiently(self, attempt: Callable[[], None], tally: Tally) -> None:
         """Repeat what was cut until nothing has come for a time; raises what it raises then."""
@@ -64,46 +64,46 @@ class Mover:
             waited += pause
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _attempt(self, job: Job, name: str, tally: Tally) -> None:
+    def _attempt(self, job: MoveJob, name: str, tally: Tally) -> None:
         """Try once."""
         options = self._options
         with closing(open_source(job, options)) as source:
             match options.command:
-                case Command.COPY:
+                case MoveCommand.COPY:
                     self._copy(source, name, tally)
-                case Command.VERIFY:
+                case MoveCommand.VERIFY:
                     self._verify(job, source, name, tally)
-                case Command.INPLACE:
+                case MoveCommand.INPLACE:
                     done = inplace(source, Mailbox(options.mailboxdir, name), self._owner(),
                                    gives=options.owner is not None, is_dry=options.is_dry)
                     tally.found, tally.brought, tally.octets = done.found, done.brought, done.octets
-                    tally.failed = done.verdict is not Verdict.DONE
+                    tally.failed = done.verdict is not MoveVerdict.DONE
                     tally.remarks.extend(done.remarks)
 
-    def _copy(self, source: Source, name: str, tally: Tally) -> None:
+    def _copy(self, source: MailSource, name: str, tally: Tally) -> None:
         """Bring what is not there."""
         options, owner = self._options, self._owner()
         mailbox = Mailbox(options.mailboxdir, name)
         if options.is_dry:
-            rehearse(source, known_uids(mailbox, owner), tally)
+            foretell(source, known_uids(mailbox, owner), tally)
             return
         with acting_as(owner):
             mailbox.create()
         with closing(Spool(mailbox, owner, links=options.links)) as target:
             copy(source, target, tally, removes=options.removes)
 
-    def _verify(self, job: Job, source: Source, name: str, tally: Tally) -> None:
+    def _verify(self, job: MoveJob, source: MailSource, name: str, tally: Tally) -> None:
         """Compare source and target."""
         if self._options.pop3:
-            server = Job(self._options.pop3, name, job.user, job.password)
+            server = MoveJob(self._options.pop3, name, job.user, job.password)
             with closing(open_source(server, self._options)) as other:
-                verify(source, other, frozenset(), tally)
+                compare(source, other, frozenset(), tally)
             return
         mailbox, owner = Mailbox(self._options.mailboxdir, name), self._owner()
-        target = Kept(mailbox, owner)
+        target = KeptMailbox(mailbox, owner)
         with acting_as(owner):
             brought = brought_uids(mailbox)
-        verify(source, target, brought, tally)
+        compare(source, target, brought, tally)
 
     def _owner(self) -> Rights:
         """Return the rights with which the spool is written."""
@@ -117,7 +117,7 @@ class Mover:
         except KeyError as why:
             raise StoreError(str(why.args[0])) from None
 
-    def _mailbox_of(self, job: Job) -> str:
+    def _mailbox_of(self, job: MoveJob) -> str:
         """Return the name of the mailbox that a job means; the user's is asked of pproxy's database modules."""
         kind, colon, user = job.mailbox.partition(":")
         if not colon or kind != "user":
@@ -125,7 +125,7 @@ class Mover:
         return run_apart(lambda: _find(user, self._options))
 
 
-def _find(user: str, options: Options) -> str:
+def _find(user: str, options: MoveOptions) -> str:
     """Return a user's mailbox; this process has pproxy's rights afterwards.  Raises StoreError."""
     from popular.tools.pdeliver_user import Undeliverable, UserToFind, find_place    # loads pproxy's settings
 

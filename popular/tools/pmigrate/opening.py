@@ -8,16 +8,16 @@ from urllib.parse import unquote
 
 from popular.addresses import Endpoint, parse_endpoint
 from popular.tools.pmigrate.doveadm import Doveadm
-from popular.tools.pmigrate.job import Job, Options
+from popular.tools.pmigrate.job import MoveJob, MoveOptions
 from popular.tools.pmigrate.maildir import MaildirSource
 from popular.tools.pmigrate.mbox import Mbox
-from popular.tools.pmigrate.pop3 import PORTS, Login, Pop3Source, Server
-from popular.tools.pmigrate.source import Source, SourceError
+from popular.tools.pmigrate.pop3 import POP3_PORTS, Pop3Login, Pop3Source, Pop3Server
+from popular.tools.pmigrate.source import MailSource, SourceError
 
 _URL = re.compile(r"(pop3s?|xpop)://(?:([^@/]*)@)?(\[[^]/]*\]|[^:/\[\]]*)(?::([0-9]{1,5}))?(?:/(.*))?")
 
 
-def open_source(job: Job, options: Options) -> Source:
+def open_source(job: MoveJob, options: MoveOptions) -> MailSource:
     """Return the source of a job, connected or locked; `close` must follow."""
     kind, colon, rest = job.source.partition(":")
     if rest.startswith("//"):
@@ -34,7 +34,7 @@ def open_source(job: Job, options: Options) -> Source:
                       "doveadm:USER, pop3://HOST, pop3s://HOST or xpop://HOST/MAILBOX")
 
 
-def _open_server(word: str, job: Job, options: Options) -> Source:
+def _open_server(word: str, job: MoveJob, options: MoveOptions) -> MailSource:
     """Return a mailbox on a POP3 server."""
     found = _URL.fullmatch(word)
     if found is None or not found[3]:
@@ -43,13 +43,13 @@ def _open_server(word: str, job: Job, options: Options) -> Source:
     if bool(mailbox) is not (scheme == "xpop"):
         raise SourceError(f"{word}: {'no mailbox' if scheme == 'xpop' else 'a mailbox'} is named behind the host")
     try:
-        endpoint: Endpoint = parse_endpoint(f"{host}:{port or PORTS[scheme]}")
+        endpoint: Endpoint = parse_endpoint(f"{host}:{port or POP3_PORTS[scheme]}")
     except ValueError as why:
         raise SourceError(f"{word}: must be {why}") from None
-    server = Server(scheme, endpoint, options.timeout, options.cafile, options.is_verified, options.is_cleartext)
+    server = Pop3Server(scheme, endpoint, options.timeout, options.cafile, options.is_verified, options.is_cleartext)
     if scheme == "xpop":
         return Pop3Source(server, None, mailbox)
     name = unquote(user, errors="surrogateescape") or job.user
     if not name:
         raise SourceError(f"{word}: needs a user: --user, or the third word of the list's line")
-    return Pop3Source(server, Login(options.login.replace("%u", name), job.password))
+    return Pop3Source(server, Pop3Login(options.login.replace("%u", name), job.password))

@@ -19,10 +19,10 @@ from popular.addresses import Endpoint
 from popular.pop3.xpop import preamble_lines
 from popular.store.lineends import BLOCK, ByteSource
 from popular.tools.pmigrate.reading import BlockReader
-from popular.tools.pmigrate.source import MAX_MESSAGES, Cut, Message, SourceError
+from popular.tools.pmigrate.source import MAX_MESSAGES, Cut, SourceMessage, SourceError
 from popular.tools.printing import harmless
 
-PORTS = {"pop3": 110, "pop3s": 995, "xpop": 1110}    # by the word before ://
+POP3_PORTS = {"pop3": 110, "pop3s": 995, "xpop": 1110}    # by the word before ://
 
 _MAX_LINE = 1024     # octets of an answer's line, with its end
 _MAX_CAPA = 200      # lines of CAPA
@@ -31,10 +31,10 @@ _LISTED = re.compile(r"([0-9]{1,9}) +(\S+)(?: .*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class Pop3Server:
     """A POP3 server and how to speak to it."""
 
-    scheme: str             # a key of PORTS
+    scheme: str             # a key of POP3_PORTS
     endpoint: Endpoint
     timeout: float = 60.0   # seconds without an octet
     cafile: str = ""        # authorities that its certificate may come from; empty: those of the system
@@ -46,7 +46,7 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class Pop3Login:
     """Whose mailbox is wanted."""
 
     user: str
@@ -54,9 +54,9 @@ class Login:
 
 
 class Pop3Source:
-    """A mailbox that is reached by POP3; see `source.Source`."""
+    """A mailbox that is reached by POP3; see `source.MailSource`."""
 
-    def __init__(self, server: Server, login: Login | None, mailbox: str = "") -> None:
+    def __init__(self, server: Pop3Server, login: Pop3Login | None, mailbox: str = "") -> None:
         """Log in at once; with XPOP, `mailbox` takes the place of a login."""
         self.title = f"{server}/{mailbox}" if login is None else f"{harmless(login.user)} at {server}"
         self._remarks: list[str] = []
@@ -68,7 +68,7 @@ class Pop3Source:
             self._talk.hang_up()
             raise
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[SourceMessage]:
         """Yield the messages as LIST has them, with their ids by UIDL, and read those that LAST tells."""
         sizes = [(number, int(word)) for number, word in self._listed("LIST") if word.isdigit()]
         try:
@@ -78,10 +78,10 @@ class Pop3Source:
             uids = {}
         last = self._last()
         for number, size in sizes:
-            yield Message(str(number), uids.get(number), size, is_read=number <= last)
+            yield SourceMessage(str(number), uids.get(number), size, is_read=number <= last)
 
     @contextmanager
-    def open(self, message: Message) -> Iterator[ByteSource]:
+    def open(self, message: SourceMessage) -> Iterator[ByteSource]:
         """Give a reader of a message while it comes in."""
         self._talk.say(f"RETR {message.place}")
         yield BlockReader(self._talk.text())
@@ -99,7 +99,7 @@ class Pop3Source:
             pass
         self._talk.hang_up()
 
-    def _log_in(self, server: Server, login: Login) -> None:
+    def _log_in(self, server: Pop3Server, login: Pop3Login) -> None:
         """Begin TLS if the server offers it, and log in."""
         if any(char in f"{login.user}{login.password}" for char in "\r\n\0"):
             raise SourceError("user and password must be one line each")
@@ -142,7 +142,7 @@ class Refused(SourceError):
 class _Conversation:
     """Commands, and answers of bounded length."""
 
-    def __init__(self, server: Server, preamble: bytes) -> None:
+    def __init__(self, server: Pop3Server, preamble: bytes) -> None:
         """Connect, and read the greeting; `preamble` is sent before it."""
         self._server = server
         self._is_open = True    # nothing is left of an answer

@@ -28,7 +28,7 @@ class BlockReader:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class Measured:
     """What is known of a message after it was read."""
 
     size: int      # octets on the wire
@@ -36,7 +36,7 @@ class Read:
     head: bytes    # how it begins, up to HEAD octets
 
 
-HEAD = 1 << 16    # octets of a message in which its date is looked for
+MAX_HEAD = 1 << 16    # octets of a message in which its date is looked for
 
 
 class Meter:
@@ -51,9 +51,9 @@ class Meter:
         """Take note of a block."""
         self._size += len(block)
         self._hash.update(block)
-        if len(self._head) < HEAD:
-            self._head += block[:HEAD - len(self._head)]
+        if len(self._head) < MAX_HEAD:
+            self._head += block[:MAX_HEAD - len(self._head)]
 
-    def result(self) -> Read:
+    def result(self) -> Measured:
         """Return what was noted."""
-        return Read(self._size, self._hash.hexdigest(), self._head)
+        return Measured(self._size, self._hash.hexdigest(), self._head)

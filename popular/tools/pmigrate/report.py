@@ -7,30 +7,31 @@ from collections import Counter
 from typing import TextIO
 
 from popular.tools.pclean.screen import Screen
-from popular.tools.pmigrate.job import Command, Job, Result, Verdict
+from popular.tools.pmigrate.job import MoveCommand, MoveJob, MoveResult, MoveVerdict
 from popular.tools.printing import harmless
 
 
 class Report:
     """The lines, on standard output and in a file."""
 
-    def __init__(self, command: Command, screen: Screen, file: TextIO | None, *, is_brief: bool, is_dry: bool) -> None:
+    def __init__(self, command: MoveCommand, screen: Screen, file: TextIO | None, *, is_brief: bool,
+                 is_dry: bool) -> None:
         """`is_brief`: standard output gets only mailboxes of which there is something to tell."""
         self._command = command
         self._screen = screen
         self._file = file
         self._is_brief = is_brief
         self._is_dry = is_dry
-        self._verdicts: Counter[Verdict] = Counter()
+        self._verdicts: Counter[MoveVerdict] = Counter()
         self._brought = 0
         self._octets = 0
 
     @property
     def is_clean(self) -> bool:
         """Tell whether all mailboxes were done."""
-        return set(self._verdicts) <= {Verdict.DONE}
+        return set(self._verdicts) <= {MoveVerdict.DONE}
 
-    def add(self, job: Job, result: Result) -> None:
+    def add(self, job: MoveJob, result: MoveResult) -> None:
         """Tell what has become of a mailbox."""
         self._verdicts[result.verdict] += 1
         self._brought += result.brought
@@ -41,31 +42,31 @@ class Report:
         if self._file is not None:
             self._file.write("".join(f"{line}\n" for line in lines))
             self._file.flush()
-        if result.verdict is not Verdict.DONE or result.remarks or not self._is_brief:
+        if result.verdict is not MoveVerdict.DONE or result.remarks or not self._is_brief:
             for line in lines:
                 self._screen.line(line)
         self._screen.progress(self._verdicts.total(), name)
 
     def refuse(self, what: str) -> None:
         """Tell of a line of the list that names no mailbox."""
-        self._verdicts[Verdict.FAILED] += 1
+        self._verdicts[MoveVerdict.FAILED] += 1
         if self._file is not None:
             self._file.write(f"{what}\n")
         self._screen.line(what)
 
     def end(self) -> None:
         """Tell the sum."""
-        parts = [f"{count} {verdict.value}" for verdict in Verdict if (count := self._verdicts[verdict])]
+        parts = [f"{count} {verdict.value}" for verdict in MoveVerdict if (count := self._verdicts[verdict])]
         text = f"{_number(self._verdicts.total(), 'mailbox', 'mailboxes')}: {', '.join(parts) or 'nothing to do'}"
-        if self._command is not Command.VERIFY:
+        if self._command is not MoveCommand.VERIFY:
             text += f"; {self._coming(self._brought, self._octets)}"
         if self._file is not None:
             self._file.write(f"{text}\n")
         self._screen.line(text)
 
-    def _counts(self, result: Result) -> str:
+    def _counts(self, result: MoveResult) -> str:
         counts = [_number(result.found, "message", "messages")]
-        if self._command is not Command.VERIFY:
+        if self._command is not MoveCommand.VERIFY:
             counts.append(self._coming(result.brought, result.octets))
         if result.removed:
             counts.append(f"{result.removed} removed")

@@ -23,7 +23,7 @@ class Cut(SourceError):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class SourceMessage:
     """One message of a source."""
 
     place: str                    # how the source finds it: a path, a number; for people in reports, too
@@ -35,7 +35,7 @@ class Message:
     path: str | None = None       # of a file that holds this message and nothing else: can be linked
 
 
-class Source(Protocol):
+class MailSource(Protocol):
     """The messages of one mailbox, as a POP3 client of the old server sees them.
 
     It may change while it is read; a message that is gone meanwhile raises SourceError in `open` or while it is read.
@@ -47,11 +47,11 @@ class Source(Protocol):
         """What this is, for people: `Maildir of Dovecot at /var/mail/joe`."""
         ...
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[SourceMessage]:
         """Yield the messages in the order of POP3; raises SourceError."""
         ...
 
-    def open(self, message: Message) -> AbstractContextManager[ByteSource]:
+    def open(self, message: SourceMessage) -> AbstractContextManager[ByteSource]:
         """Return a reader of a message's octets, whose lines may end in LF or CRLF; raises SourceError.
 
         Only one message is open at a time.

@@ -26,7 +26,7 @@ from popular.store.listing import StoredMessage, list_messages
 from popular.store.mailbox import Mailbox
 from popular.store.uidlist import give_uids, given_uids
 from popular.tools.pmigrate.ledger import LEDGER_NAME, Ledger, read_ledger
-from popular.tools.pmigrate.source import Message
+from popular.tools.pmigrate.source import SourceMessage
 from popular.tools.pmigrate.target import Draft, Incoming
 from popular.unix.rights import Rights, acting_as
 
@@ -94,7 +94,7 @@ class Spool:
         """Tell whether a message has been brought, even if a client has removed it since, or is there anyway."""
         return uid in self._ledger.uids or uid in self._there
 
-    def begin(self, messages: Sequence[tuple[str | None, Message]]) -> None:
+    def begin(self, messages: Sequence[tuple[str | None, SourceMessage]]) -> None:
         """Decide whether names alone can tell unique ids and order; if not, list what came without that before."""
         there = [uid for uid, _ in messages if uid is not None and uid in self._there]
         listed = set(self._given.values())
@@ -105,7 +105,7 @@ class Spool:
                                                if uid not in listed])
             self._ledger.add(uid for uid in there if uid not in self._ledger.uids)
 
-    def keeps_octets(self, message: Message, uid: str | None) -> bool:
+    def keeps_octets(self, message: SourceMessage, uid: str | None) -> bool:
         """Tell whether the file of a message is taken as it is, with its name and line ends."""
         name = message.name
         return name is not None and not is_ours(name) and self._is_free(base_of(name), uid)
@@ -256,7 +256,7 @@ def brought_uids(mailbox: Mailbox) -> frozenset[str]:
         raise StoreError(f"{mailbox.path}/{LEDGER_NAME}: {why.strerror}") from why
 
 
-def _tell_themselves(messages: Sequence[tuple[str | None, Message]]) -> bool:
+def _tell_themselves(messages: Sequence[tuple[str | None, SourceMessage]]) -> bool:
     """Tell whether each message has a name, or an id of our form as its name, and all are in order."""
     names: list[str] = []
     for uid, message in messages:

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from popular.tools.pmigrate.source import Message
+from popular.tools.pmigrate.source import SourceMessage
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
     """A message that was written to a draft."""
 
-    message: Message
+    message: SourceMessage
     uid: str         # that it has, or is given if the source has none
     size: int        # octets on the wire
     received: int    # UNIX time
@@ -45,11 +45,11 @@ class Target(Protocol):
         """Tell whether a message has been brought, even if a client has removed it since, or is there anyway."""
         ...
 
-    def begin(self, messages: Sequence[tuple[str | None, Message]]) -> None:
+    def begin(self, messages: Sequence[tuple[str | None, SourceMessage]]) -> None:
         """Take note of all messages of the source, in order, before the first is brought."""
         ...
 
-    def keeps_octets(self, message: Message, uid: str | None) -> bool:
+    def keeps_octets(self, message: SourceMessage, uid: str | None) -> bool:
         """Tell whether the file of a message is taken as it is, with its name and line ends."""
         ...
 

@@ -16,7 +16,7 @@ _PART = re.compile(f"{_LONG}|{_SHORT}|(?P<percent>%%)|(?P<other>%)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class DovecotIdentity:
     """What Dovecot knows a message by."""
 
     uid: int
@@ -25,7 +25,7 @@ class Identity:
     filename: str = ""    # of a Maildir, up to the flags
 
 
-def uidl_of(form: str, identity: Identity) -> str:
+def uidl_of(form: str, identity: DovecotIdentity) -> str:
     """Return the unique id of a message by a format such as `%08Xu%08Xv` or `%{uid | hex(8)}`; raises SourceError."""
     def value(found: re.Match[str]) -> str:
         if found["percent"]:

@@ -11,13 +11,13 @@ from popular.errors import StoreError
 from popular.store.lineends import ByteSource
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
-from popular.tools.pmigrate.copying import Identities, Tally, listed, read_through
-from popular.tools.pmigrate.source import Cut, Message, Source, SourceError
+from popular.tools.pmigrate.copying import Identities, Tally, listed_messages, read_through
+from popular.tools.pmigrate.source import Cut, SourceMessage, MailSource, SourceError
 from popular.unix.rights import Rights, acting_as
 
 
-class Kept:
-    """A mailbox of POPular as pserv shows it, read with the rights of its owner; see `source.Source`."""
+class KeptMailbox:
+    """A mailbox of POPular as pserv shows it, read with the rights of its owner; see `source.MailSource`."""
 
     def __init__(self, mailbox: Mailbox, owner: Rights) -> None:
         """List the mailbox; raises MailboxError."""
@@ -26,13 +26,13 @@ class Kept:
         with acting_as(owner):
             self._maildrop = MaildirMaildrop(mailbox, master=True)
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[SourceMessage]:
         """Yield the messages in the order of POP3."""
         for index, entry in enumerate(self._maildrop.entries):
-            yield Message(str(index + 1), entry.uid, entry.size)
+            yield SourceMessage(str(index + 1), entry.uid, entry.size)
 
     @contextmanager
-    def open(self, message: Message) -> Iterator[ByteSource]:
+    def open(self, message: SourceMessage) -> Iterator[ByteSource]:
         """Give a reader of a message."""
         try:
             with acting_as(self._owner):
@@ -50,20 +50,20 @@ class Kept:
         """Do nothing, since nothing is held open."""
 
 
-def verify(source: Source, target: Source, brought: Set[str], tally: Tally) -> None:
+def compare(source: MailSource, target: MailSource, brought: Set[str], tally: Tally) -> None:
     """Compare all messages; count and tell in the remarks those that differ.
 
     `brought` are the unique ids that were brought to the target: others may have come there since.
     """
     tally.remarks.clear()
     tally.failed = 0
-    there: dict[str, tuple[int, Message]] = {}
+    there: dict[str, tuple[int, SourceMessage]] = {}
     for index, message in enumerate(target.messages()):
         there[message.uid or ""] = index, message
     identities = Identities(tally.remarks.append)
     last = -1
     is_in_order = True
-    for told, message in listed(source, identities):
+    for told, message in listed_messages(source, identities):
         tally.found += 1
         try:
             read = read_through(source, message)
