@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -196,6 +197,31 @@ def test_from_pserv(start: Callable[..., Daemon], make_mailbox, spool: Path, tmp
     assert missing.returncode == 1 and "b/nobody: failed, 0 messages" in missing.stdout
 
 
+def test_onto_another_host(start: Callable[..., Daemon], spool: Path, tmp_path: Path, rundir: Path, migrate) -> None:
+    (tmp_path / "users").write_text("joe:{PLAIN}x:store::3/2d/joe\n")
+    plmtpd = start("plmtpd", {
+        "plmtpd": {"mailboxdir": spool, "backends": "store", "takeover": "127.0.0.1"},
+        "pdm": {"users": {"module": "passwd", "args": tmp_path / "users"}},
+        "server": {"main": {"address": "127.0.0.1:0"}, "local": {"address": f"unix:{rundir}/lmtp"}}})
+    (tmp_path / "box").write_bytes(MBOX)
+    source = f"mbox:{tmp_path / 'box'}"
+    words = ["--to", f"lmtp:{plmtpd.endpoint('main')}", "--state", tmp_path / "state", source]
+    assert "5 messages, 5 would be brought" in migrate("copy", *words, "--dry-run", "a/max").stdout
+    done = migrate("copy", *words, "a/max")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "a/max: done, 5 messages, 5 brought (220 octets)")
+    assert migrate("copy", *words, "a/max").stdout.startswith("a/max: done, 5 messages, 0 brought (")
+    assert migrate("copy", *words, "user:joe").returncode == 0
+    shutil.rmtree(tmp_path / "state")    # so everything is sent again
+    assert migrate("copy", *words, "a/max").returncode == 0
+    for name in ("a/max", "3/2d/joe"):
+        assert migrate("verify", source, name).stdout == f"{name}: done, 5 messages\n1 mailbox: 1 done\n"
+        assert len(os.listdir(spool / name / "cur")) == 1
+    refused = migrate("copy", "--to", f"lmtp:unix:{rundir}/lmtp", "--state", tmp_path / "other", source, "a/max")
+    assert refused.returncode == 1 and "does not let this host take over mail" in refused.stdout
+    unknown = migrate("copy", *words, "user:nobody")
+    assert unknown.returncode == 1 and "user:nobody: user:nobody: LMTP: 550 " in unknown.stdout
+
+
 def test_a_list_with_a_broken_mailbox(spool: Path, tmp_path: Path) -> None:
     lines = [f"mbox:{tmp_path}/{number}\tm/{number}" for number in range(6)]
     for number in range(6):
@@ -243,6 +269,9 @@ def test_a_rehearsal(spool: Path, tmp_path: Path, migrate) -> None:
     (["copy", "mbox:/x", "a", "--list", "/x"], 64, "give either"), (["move", "mbox:/x", "a"], 64, "invalid choice"),
     (["copy", "mbox:/x", "a", "-j", "0"], 64, "must be a number from 1 to 1000"),
     (["copy", "mbox:/x", "a", "--to", "smtp:x"], 64, "must be lmtp:"),
+    (["copy", "mbox:/x", "a", "--to", "lmtp:h:24"], 64, "--to needs --state"),
+    (["copy", "mbox:/x", "a", "--to", "lmtp:h:24", "--state", "/x", "--link"], 64, "without --delete-gone and --link"),
+    (["verify", "mbox:/x", "a", "--to", "lmtp:h:24", "--state", "/x"], 64, "--to is for copy"),
     (["copy", "--list", "/does/not/exist"], 66, "/does/not/exist: No such file"),
     (["copy", "mbox:/x", "a", "--passwordfile", "/does/not/exist"], 66, "/does/not/exist: No such file"),
     (["copy", "mbox:/x", "a", "--passwordfile", "/etc/passwd"], 66, "other users can read it"),

@@ -15,7 +15,7 @@ from popular.store.filename import MAX_UID
 from popular.store.lineends import ByteSource, wire_blocks
 from popular.tools.pmigrate.reading import Meter, Measured
 from popular.tools.pmigrate.source import MAX_MESSAGES, Cut, SourceMessage, MailSource, SourceError
-from popular.tools.pmigrate.target import Draft, Incoming, Target
+from popular.tools.pmigrate.target import MoveDraft, Incoming, Target
 from popular.tools.printing import harmless
 
 _UID = re.compile(r"[\x21-\x7e]{1,%d}" % MAX_UID)
@@ -157,7 +157,7 @@ def _bring(source: MailSource, target: Target, identities: Identities, tally: Ta
     tally.octets += read.size
 
 
-def _pour(source: MailSource, message: SourceMessage, draft: Draft, *, as_it_is: bool) -> Measured:
+def _pour(source: MailSource, message: SourceMessage, draft: MoveDraft, *, as_it_is: bool) -> Measured:
     """Write a message to a draft, with the line ends that a client gets unless `as_it_is`; return what is known."""
     meter = Meter()
     with source.open(message) as octets:

@@ -12,7 +12,6 @@ Exit codes:
     66  a file that is named cannot be read
     70  an unexpected error
     73  the report cannot be written
-   130  interrupted
 """
 
 import argparse
@@ -64,6 +63,10 @@ def run(argv: Sequence[str]) -> int:
     if (arguments.list is None) is (arguments.mailbox is None):
         parser.error("give either SOURCE and MAILBOX or --list")
     command = MoveCommand(arguments.command)
+    if arguments.to and (command is not MoveCommand.COPY or arguments.delete_gone or arguments.link):
+        parser.error("--to is for copy, without --delete-gone and --link")
+    if arguments.to and not arguments.state:
+        parser.error("--to needs --state")
     if arguments.no_verify:
         _complain("WARNING: certificates are not verified, so anybody in between can read passwords and mail")
     try:

@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 
+from popular.addresses import Endpoint
 from popular.errors import PopularError, StoreError
 from popular.store.mailbox import Mailbox
 from popular.tools.pmigrate.apart import run_apart
 from popular.tools.pmigrate.copying import Tally, copy, foretell
 from popular.tools.pmigrate.inplace import inplace
 from popular.tools.pmigrate.job import MoveCommand, MoveJob, MoveOptions, MoveResult, MoveVerdict
+from popular.tools.pmigrate.ledger import read_ledger
 from popular.tools.pmigrate.opening import open_source
+from popular.tools.pmigrate.remote import Remote, note_of
 from popular.tools.pmigrate.source import Cut, MailSource
 from popular.tools.pmigrate.spool import Spool, brought_uids, known_uids
 from popular.tools.pmigrate.compare import KeptMailbox, compare
@@ -82,8 +85,11 @@ class Mover:
 
     def _copy(self, source: MailSource, name: str, tally: Tally) -> None:
         """Bring what is not there."""
-        options, owner = self._options, self._owner()
-        mailbox = Mailbox(options.mailboxdir, name)
+        options = self._options
+        if options.to is not None:
+            self._send(source, options.to, name, tally)
+            return
+        owner, mailbox = self._owner(), Mailbox(options.mailboxdir, name)
         if options.is_dry:
             foretell(source, known_uids(mailbox, owner), tally)
             return
@@ -91,6 +97,16 @@ class Mover:
             mailbox.create()
         with closing(Spool(mailbox, owner, links=options.links)) as target:
             copy(source, target, tally, removes=options.removes)
+
+    def _send(self, source: MailSource, place: Endpoint | str, name: str, tally: Tally) -> None:
+        """Bring what is not there to another host."""
+        options = self._options
+        if options.is_dry:
+            foretell(source, read_ledger(note_of(options.state, name)), tally)
+            return
+        os.makedirs(options.state, 0o700, exist_ok=True)
+        with closing(Remote(place, options.timeout, name, options.state)) as target:
+            copy(source, target, tally)
 
     def _verify(self, job: MoveJob, source: MailSource, name: str, tally: Tally) -> None:
         """Compare source and target."""
@@ -120,7 +136,7 @@ class Mover:
     def _mailbox_of(self, job: MoveJob) -> str:
         """Return the name of the mailbox that a job means; the user's is asked of pproxy's database modules."""
         kind, colon, user = job.mailbox.partition(":")
-        if not colon or kind != "user":
+        if not colon or kind != "user" or self._options.to is not None:    # the other host knows where a user's is
             return job.mailbox
         return run_apart(lambda: _find(user, self._options))
 

@@ -73,7 +73,7 @@ class Pop3Source:
         sizes = [(number, int(word)) for number, word in self._listed("LIST") if word.isdigit()]
         try:
             uids = dict(self._listed("UIDL"))
-        except Refused as why:
+        except RefusedByServer as why:
             self._remarks.append(f"the server tells no unique ids: {why}")
             uids = {}
         last = self._last()
@@ -130,12 +130,12 @@ class Pop3Source:
         """Return the highest number of a message that was read, or 0 if the server does not tell."""
         try:
             words = self._talk.say("LAST").split()
-        except Refused:
+        except RefusedByServer:
             return 0
         return int(words[0]) if words and words[0].isdigit() and len(words[0]) < 10 else 0
 
 
-class Refused(SourceError):
+class RefusedByServer(SourceError):
     """The server says -ERR, and will again."""
 
 
@@ -176,7 +176,7 @@ class _Conversation:
         self.is_encrypted = True
 
     def say(self, line: str) -> str:
-        """Send a command; return what is behind +OK, or a bare +.  Raises Refused and Cut."""
+        """Send a command; return what is behind +OK, or a bare +.  Raises RefusedByServer and Cut."""
         if not self._is_open:
             raise Cut(f"{self._server}: an answer was not read to its end")
         self._send(f"{line}\r\n".encode("utf-8", "surrogateescape"))
@@ -186,7 +186,7 @@ class _Conversation:
         """Return what CAPA tells, in capitals: words by the first of their line."""
         try:
             self.say("CAPA")
-        except Refused:
+        except RefusedByServer:
             return {"USER": ""}
         told = [line.upper().partition(" ") for line in self.lines(_MAX_CAPA)]
         return {word: rest for word, _, rest in told}
@@ -229,7 +229,7 @@ class _Conversation:
         if line.startswith("+"):
             return line.removeprefix("+OK").removeprefix("+").strip()
         text = line.removeprefix("-ERR").strip()
-        kind = Cut if text.upper().startswith(_PASSING) else Refused
+        kind = Cut if text.upper().startswith(_PASSING) else RefusedByServer
         raise kind(f"{self._server}: {harmless(text) or 'refuses without a reason'}")
 
     def _line(self) -> str:

@@ -27,7 +27,7 @@ from popular.store.mailbox import Mailbox
 from popular.store.uidlist import give_uids, given_uids
 from popular.tools.pmigrate.ledger import LEDGER_NAME, Ledger, read_ledger
 from popular.tools.pmigrate.source import SourceMessage
-from popular.tools.pmigrate.target import Draft, Incoming
+from popular.tools.pmigrate.target import MoveDraft, Incoming
 from popular.unix.rights import Rights, acting_as
 
 BATCH_MESSAGES = 500
@@ -115,7 +115,7 @@ class Spool:
         with self._acting():
             return SpoolDraft(f"{self._mailbox.tmp}/pmigrate.{os.getpid()}.{time.time_ns()}")
 
-    def keep(self, draft: Draft, incoming: Incoming) -> None:
+    def keep(self, draft: MoveDraft, incoming: Incoming) -> None:
         """Take over a draft; its message may come into the mailbox with the next `commit` only."""
         assert isinstance(draft, SpoolDraft)
         with self._acting():

@@ -21,7 +21,7 @@ class Incoming:
     index: int       # in the order of the source
 
 
-class Draft(Protocol):
+class MoveDraft(Protocol):
     """A file for one message."""
 
     @property
@@ -53,11 +53,11 @@ class Target(Protocol):
         """Tell whether the file of a message is taken as it is, with its name and line ends."""
         ...
 
-    def draft(self) -> Draft:
+    def draft(self) -> MoveDraft:
         """Return a new draft."""
         ...
 
-    def keep(self, draft: Draft, incoming: Incoming) -> None:
+    def keep(self, draft: MoveDraft, incoming: Incoming) -> None:
         """Take over a draft; its message may come into the mailbox with the next `commit` only."""
         ...
 
