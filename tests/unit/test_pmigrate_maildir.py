@@ -1,13 +1,19 @@
 """Maildirs of other servers as sources: each message with the UIDL that its server has given, in its order."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from popular.store.mailbox import Mailbox
+from popular.store.maildrop import MaildirMaildrop
 from popular.tools.pmigrate import dovecot
+from popular.tools.pmigrate.copying import Tally, copy
 from popular.tools.pmigrate.maildir import MaildirSource
-from popular.tools.pmigrate.source import SourceMessage, SourceError
+from popular.tools.pmigrate.source import SourceError, SourceMessage
+from popular.tools.pmigrate.spool import Spool
+from popular.unix.rights import own_rights
 
 V3 = "3 V1275660208 N25022 G3085f01b7f11094c501100008c4a11c1\n"
 VALIDITY = "4c0907b0"    # 1275660208
@@ -148,6 +154,29 @@ def test_what_is_known_of_a_message(box: Path) -> None:
         SourceMessage("cur/1.a,W=7:2,FS", "5", 7, 1_700_000_000, True, "1.a,W=7:2,FS", f"{box}/cur/1.a,W=7:2,FS"),
         SourceMessage("new/2.b", "9", 22, 1_700_000_001, False, "2.b", f"{box}/new/2.b"),
         SourceMessage("new/3.c", "11", None, 1_700_000_002, False, "3.c", f"{box}/new/3.c")]
+
+
+@pytest.mark.parametrize("first", [f"{V3}5 :1.a\n", "", None], ids=["some", "none", "no-list"])
+def test_a_message_that_its_server_lists_only_after_it_was_copied_comes_once(
+        box: Path, spool: Path, first: str | None) -> None:
+    """A client knows it by the id that the server gave at last, unless it has removed it."""
+    mailbox = Mailbox(str(spool), "joe")
+    mailbox.create()
+
+    def copied(*, removes: bool = False) -> list[str]:
+        with closing(Spool(mailbox, own_rights())) as target:
+            copy(MaildirSource(str(box), "dovecot", "%u"), target, Tally(), removes=removes)
+        return list(MaildirMaildrop(mailbox).entries.uids)
+
+    put(box, "cur/1.a:2,S", "new/2.b", "new/3.c")
+    if first is not None:
+        (box / "dovecot-uidlist").write_text(first)
+    known = "5" if first else "1.a"
+    assert copied() == copied() == [known, "2.b", "3.c"]
+    (spool / "joe/new/3.c").unlink()
+    put(box, "new/4.d", "new/6.f")
+    (box / "dovecot-uidlist").write_text(f"{V3}5 :1.a\n9 :2.b\n10 :3.c\n11 :4.d\n")
+    assert copied() == copied(removes=True) == ["5", "9", "11", "6.f"]
 
 
 def test_what_is_not_moved_is_told(box: Path) -> None:

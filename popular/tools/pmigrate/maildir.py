@@ -2,8 +2,8 @@
 
 Part of pmigrate.  The folders are listed before the list of UIDLs is read: a server lists a message after it has come,
 so a message that is found without a UIDL has not been shown to a client by then.  Its name, which no message has twice,
-is its UIDL then.  Files stay as they are, and keep their names.  Everything is read with the rights of the Maildir's
-owner, so a link in it leads root nowhere.
+is its UIDL then, unless a later run finds another one.  Files stay as they are, and keep their names.  Everything is
+read with the rights of the Maildir's owner, so a link in it leads root nowhere.
 """
 
 import io
@@ -85,10 +85,11 @@ class MaildirSource:
                                  "their UIDLs")
         for key in [*listed_messages, *unlisted]:
             name = files[key].name
-            yield from self._message(files[key], remembered.uids.get(key) or uid_of(name), remembered.sizes.get(key))
+            uid = remembered.uids.get(key)
+            yield from self._message(files[key], uid or uid_of(name), remembered.sizes.get(key), uid is not None)
         for twin in twins:
             self._remarks.append(f"{twin.place}: another message has this name, too")
-            yield from self._message(twin, None, None)
+            yield from self._message(twin, None, None, False)
 
     @contextmanager
     def open(self, message: SourceMessage) -> Iterator[ByteSource]:
@@ -109,7 +110,7 @@ class MaildirSource:
     def close(self) -> None:
         """Do nothing, since nothing is held open."""
 
-    def _message(self, file: _File, uid: str | None, size: int | None) -> Iterator[SourceMessage]:
+    def _message(self, file: _File, uid: str | None, size: int | None, is_given: bool) -> Iterator[SourceMessage]:
         """Yield a message unless it is gone."""
         path = f"{self.path}/{file.place}"
         told = size_of(file.name)
@@ -119,7 +120,8 @@ class MaildirSource:
             return
         except OSError as why:
             raise SourceError(f"{path}: {why.strerror}") from why
-        yield SourceMessage(file.place, uid, size if told is None else told, received, file.is_read, file.name, path)
+        yield SourceMessage(file.place, uid, size if told is None else told, received, file.is_read, file.name, path,
+                            is_given)
 
     def _files(self) -> tuple[dict[str, _File], list[_File]]:
         """Return the files by key, and those whose key another one has.  Raises SourceError."""

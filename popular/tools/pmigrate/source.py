@@ -33,6 +33,7 @@ class SourceMessage:
     is_read: bool = False         # goes to cur/
     name: str | None = None       # of a Maildir file: kept with all flags; None: it gets a name of our form
     path: str | None = None       # of a file that holds this message and nothing else: can be linked
+    is_given: bool = True         # by the server; else the UIDL is made of `name`, and the server may give another
 
 
 class MailSource(Protocol):

@@ -46,6 +46,11 @@ class _Kept:
     incoming: Incoming
     name: str
 
+    @property
+    def tells_itself(self) -> bool:
+        """Tell whether its id is that of its name, and may still become another, so it must not be listed."""
+        return not self.incoming.message.is_given and uid_of(self.name) == self.incoming.uid
+
 
 class SpoolDraft:
     """A file in tmp/."""
@@ -96,14 +101,28 @@ class Spool:
 
     def begin(self, messages: Sequence[tuple[str | None, SourceMessage]]) -> None:
         """Decide whether names alone can tell unique ids and order; if not, list what came without that before."""
-        there = [uid for uid, _ in messages if uid is not None and uid in self._there]
+        gone = [uid for uid, message in messages if uid is not None and not self._recognizes(uid, message)]
+        there = [(uid, message) for uid, message in messages if uid is not None and uid in self._there]
         listed = set(self._given.values())
         self._is_bare = not listed and _tell_themselves(messages)
         with self._acting():
             if not self._is_bare:
-                give_uids(self._mailbox.path, [(uid, base_of(self._there[uid].name)) for uid in there
-                                               if uid not in listed])
-            self._ledger.add(uid for uid in there if uid not in self._ledger.uids)
+                give_uids(self._mailbox.path, [(uid, base_of(self._there[uid].name)) for uid, message in there
+                                               if uid not in listed and message.is_given])
+            self._ledger.add(uid for uid in [*gone, *(uid for uid, _ in there)] if uid not in self._ledger.uids)
+
+    def _recognizes(self, uid: str, message: SourceMessage) -> bool:
+        """Have a message known by the id that its server has given by now, if it was brought when it had none.
+
+        False: it was brought, and a client has removed it.
+        """
+        former = uid_of(message.name or "")
+        if uid == former or self.has(uid) or not self.has(former) or message.name is None:
+            return True
+        found = self._there.pop(former, None)
+        if found is not None:
+            self._there[uid] = found
+        return found is not None
 
     def keeps_octets(self, message: SourceMessage, uid: str | None) -> bool:
         """Tell whether the file of a message is taken as it is, with its name and line ends."""
@@ -204,8 +223,10 @@ class Spool:
         """List the unique ids of the batch; return the names, of which an earlier run may have listed others."""
         if self._is_bare:
             return [kept.name for kept in self._batch]
-        bases = give_uids(self._mailbox.path, [(kept.incoming.uid, base_of(kept.name)) for kept in self._batch])
-        return [with_base(kept.name, base) for kept, base in zip(self._batch, bases, strict=True)]
+        listed = [kept for kept in self._batch if not kept.tells_itself]
+        bases = give_uids(self._mailbox.path, [(kept.incoming.uid, base_of(kept.name)) for kept in listed])
+        named = {kept.incoming.uid: base for kept, base in zip(listed, bases, strict=True)}
+        return [with_base(kept.name, named.get(kept.incoming.uid, base_of(kept.name))) for kept in self._batch]
 
     def _publish(self, kept: _Kept, name: str) -> None:
         """Give a message its name; a linked file keeps its other ones."""
