@@ -233,7 +233,7 @@ def test_verify(mailbox: Mailbox, move) -> None:
     source = Letters(*[letter(number, f"u{number}") for number in range(1, 7)], letter(7, None))
     move(source)
     Path(mailbox.new, "1600000000.5_3").write_bytes(b"x\r\n")
-    assert (compared().failed, compared().remarks) == (0, ["1 messages came to the mailbox by another way", "a remark"])
+    assert (compared().failed, compared().remarks) == (0, ["1 more came to the mailbox by another way", "a remark"])
     first, second, third, *_ = names(mailbox)[1:]
     os.unlink(f"{mailbox.new}/{first}")
     with open(f"{mailbox.new}/{second}", "r+b") as file:

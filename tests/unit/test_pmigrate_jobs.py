@@ -138,6 +138,7 @@ def test_a_crew_obeys_the_limits(tmp_path: Path) -> None:
 
 def test_attempts_go_on_while_something_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     letters = [letter(number, f"u{number}") for number in range(4)]
+    shows: list[str] = []
     pauses: list[float] = []
 
     def opened(job: MoveJob, options: MoveOptions) -> Letters:
@@ -148,16 +149,18 @@ def test_attempts_go_on_while_something_comes(tmp_path: Path, monkeypatch: pytes
         return Letters(*rest)
 
     monkeypatch.setattr(moving, "open_source", opened)
-    mover = Mover(MoveOptions(MoveCommand.COPY, str(tmp_path), wait=1.5), pauses.append)
+    mover = Mover(MoveOptions(MoveCommand.COPY, str(tmp_path), wait=1.5), shows.append, pauses.append)
     result = mover.move(MoveJob("x", "joe"))
     assert (result.verdict, result.brought, result.remarks) == (MoveVerdict.DONE, 4, ("a remark",))
     assert pauses == [1.0, 1.0, 1.0]
+    assert shows[-1] == "4 of 4 messages, joe"
 
 
 def test_attempts_end_when_nothing_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(moving, "open_source", lambda job, options: Letters(letter(1, "a", Cut("away"))))
-    result = Mover(MoveOptions(MoveCommand.COPY, str(tmp_path), wait=100.0), pauses.append).move(MoveJob("x", "joe"))
+    mover = Mover(MoveOptions(MoveCommand.COPY, str(tmp_path), wait=100.0), sleep=pauses.append)
+    result = mover.move(MoveJob("x", "joe"))
     assert (result.verdict, result.remarks) == (MoveVerdict.FAILED, ("away",))
     assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0]
 

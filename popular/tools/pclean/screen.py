@@ -1,4 +1,4 @@
-"""What pclean shows to people: lines on standard output, and its progress on a terminal.  Raises nothing."""
+"""What pclean and pmigrate show: lines on standard output, and their progress on a terminal.  Raises nothing."""
 
 import os
 import sys
@@ -27,13 +27,17 @@ class Screen:
 
     def progress(self, count: int, mailbox: str) -> None:
         """Show from time to time how many mailboxes are done, and the last one."""
+        self.show(f"{count} mailboxes, at {mailbox}")
+
+    def show(self, text: str) -> None:
+        """Show a text of printable ASCII as the progress, unless another one was shown a moment ago."""
         if not self._has_terminal:
             return
         now = time.monotonic()
         if now - self._shown_at >= INTERVAL:
             self._shown_at = now
             self._is_dirty = True
-            _write(self._err, f"\r\x1b[K{f'{count} mailboxes, at {mailbox}'[:self._width() - 1]}")
+            _write(self._err, f"\r\x1b[K{text[:self._width() - 1]}")
 
     def clear(self) -> None:
         """Remove the progress."""

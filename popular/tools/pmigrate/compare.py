@@ -55,16 +55,16 @@ def compare(source: MailSource, target: MailSource, brought: Set[str], tally: Ta
 
     `brought` are the unique ids that were brought to the target: others may have come there since.
     """
-    tally.remarks.clear()
-    tally.failed = 0
+    tally.begin()
     there: dict[str, tuple[int, SourceMessage]] = {}
     for index, message in enumerate(target.messages()):
         there[message.uid or ""] = index, message
     identities = Identities(tally.remarks.append)
     last = -1
     is_in_order = True
-    for told, message in listed_messages(source, identities):
-        tally.found += 1
+    messages = listed_messages(source, identities)
+    tally.found = len(messages)
+    for told, message in messages:
         try:
             read = read_through(source, message)
             uid = told or identities.made(read)
@@ -85,6 +85,7 @@ def compare(source: MailSource, target: MailSource, brought: Set[str], tally: Ta
         if why:
             tally.failed += 1
             tally.remarks.append(f"message {message.place}, {uid}: {why}")
+        tally.step()
     if not is_in_order:
         tally.failed += 1
         tally.remarks.append("the messages are in another order")
@@ -93,5 +94,5 @@ def compare(source: MailSource, target: MailSource, brought: Set[str], tally: Ta
         tally.remarks.append(f"{uid}: is no longer in the source")
     came = len(there.keys() - brought)
     if came:
-        tally.remarks.append(f"{came} messages came to the mailbox by another way")
+        tally.remarks.append(f"{came} more came to the mailbox by another way")
     tally.remarks.extend(source.remarks())

@@ -34,7 +34,19 @@ class Tally:
     octets: int = 0
     removed: int = 0
     failed: int = 0    # messages
+    passed: int = 0    # messages that were looked at in this attempt
+    on_step: Callable[[], None] = lambda: None    # called after each
     remarks: list[str] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """Forget what an earlier attempt has found, and will be found again."""
+        self.remarks.clear()
+        self.failed = self.passed = 0
+
+    def step(self) -> None:
+        """Count a message that was looked at."""
+        self.passed += 1
+        self.on_step()
 
 
 class Identities:
@@ -75,7 +87,7 @@ class Identities:
 
 def foretell(source: MailSource, known: Set[str], tally: Tally) -> None:
     """Count what would be brought to a target where these unique ids are known."""
-    tally.remarks.clear()
+    tally.begin()
     messages = listed_messages(source, Identities(tally.remarks.append))
     coming = [message for uid, message in messages if uid not in known]
     tally.found, tally.brought = len(messages), len(coming)
@@ -88,8 +100,7 @@ def copy(source: MailSource, target: Target, tally: Tally, *, removes: bool = Fa
 
     A message that cannot be read is told in the remarks and left out; messages are never removed then.
     """
-    tally.remarks.clear()    # an earlier attempt has told the same
-    tally.failed = 0
+    tally.begin()
     identities = Identities(tally.remarks.append)
     messages = listed_messages(source, identities)
     tally.found = len(messages)
@@ -98,6 +109,7 @@ def copy(source: MailSource, target: Target, tally: Tally, *, removes: bool = Fa
         for index, (uid, message) in enumerate(messages, 1):
             if uid is None or not target.has(uid):
                 _bring(source, target, identities, tally, index, uid, message)
+            tally.step()
     except (SourceError, StoreError):
         target.commit()
         raise

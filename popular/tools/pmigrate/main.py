@@ -75,9 +75,10 @@ def run(argv: Sequence[str]) -> int:
                               _password(arguments.passwordfile))
             lines = None if arguments.list is None else stack.enter_context(_opened(arguments.list))
             file = None if arguments.report is None else stack.enter_context(_created(arguments.report))
-            report = Report(command, Screen(), file, is_brief=lines is not None, is_dry=arguments.dry_run)
+            screen = Screen()
+            report = Report(command, screen, file, is_brief=lines is not None, is_dry=arguments.dry_run)
             jobs = iter([default]) if lines is None else _listed(lines, default, report)
-            _work(arguments, jobs, report)
+            _work(arguments, jobs, screen, report)
             report.end()
     except Unusable as why:
         _complain(str(why))
@@ -85,19 +86,20 @@ def run(argv: Sequence[str]) -> int:
     return os.EX_OK if report.is_clean else _INCOMPLETE
 
 
-def _work(arguments: argparse.Namespace, jobs: Iterator[MoveJob], report: Report) -> None:
-    """Do all jobs, alone or with others."""
-    mover = Mover(options_of(arguments))
-    gate = ServerGate(arguments.connections, arguments.rate)
+def _work(arguments: argparse.Namespace, jobs: Iterator[MoveJob], screen: Screen, report: Report) -> None:
+    """Do all jobs, alone or with other processes; raises Unusable if the report cannot be written."""
+    options, gate = options_of(arguments), ServerGate(arguments.connections, arguments.rate)
     try:
-        if arguments.jobs == 1:
-            run_alone(mover.move, jobs, gate, report.add)
+        if arguments.jobs == 1 or arguments.list is None:
+            run_alone(Mover(options, screen.show).move, jobs, gate, report.add)
         else:
-            Crew(mover.move, arguments.jobs, gate, report.add).run(jobs)
+            Crew(Mover(options).move, arguments.jobs, gate, report.add).run(jobs)
     except OSError as why:
         if isinstance(why, BrokenPipeError):
             raise
         raise Unusable(os.EX_CANTCREAT, f"{why.filename or arguments.report}: {why.strerror}") from why
+    finally:
+        screen.clear()
 
 
 def _listed(lines: TextIO, default: MoveJob, report: Report) -> Iterator[MoveJob]:

@@ -21,6 +21,7 @@ from popular.tools.pmigrate.remote import Remote, note_of
 from popular.tools.pmigrate.source import Cut, MailSource
 from popular.tools.pmigrate.spool import Spool, brought_uids, known_uids
 from popular.tools.pmigrate.compare import KeptMailbox, compare
+from popular.tools.printing import harmless
 from popular.unix.rights import Rights, acting_as, find_rights, own_rights, rights_of_owner
 
 _LONGEST_PAUSE = 60.0    # seconds between two attempts
@@ -29,14 +30,17 @@ _LONGEST_PAUSE = 60.0    # seconds between two attempts
 class Mover:
     """Does with mailboxes what the options say."""
 
-    def __init__(self, options: MoveOptions, sleep: Callable[[float], None] = time.sleep) -> None:
-        """Pauses between two attempts are made by `sleep`, in seconds."""
+    def __init__(self, options: MoveOptions, show: Callable[[str], None] = lambda text: None,
+                 sleep: Callable[[float], None] = time.sleep) -> None:
+        """The progress goes to `show` after each message; `sleep` makes pauses between two attempts, in seconds."""
         self._options = options
+        self._show = show
         self._sleep = sleep
 
     def move(self, job: MoveJob) -> MoveResult:
         """Do it with one mailbox; whatever fails is told in the result."""
-        tally = Tally()
+        name, tally = harmless(job.mailbox), Tally()
+        tally.on_step = lambda: self._show(f"{tally.passed} of {tally.found} messages, {name}")
         try:
             mailbox = self._mailbox_of(job)
             self._patiently(lambda: self._attempt(job, mailbox, tally), tally)

@@ -44,7 +44,6 @@ class Remote:
 
     def __init__(self, place: Endpoint | str, timeout: float, mailbox: str, state: str) -> None:
         """Connect to an address or a socket; `mailbox` may be `user:NAME`, `state` is the folder for notes."""
-        self._mailbox = mailbox
         self._recipient = recipient_of(mailbox)
         self._waiting: list[str] = []    # ids to be noted
         try:
@@ -90,7 +89,7 @@ class Remote:
                 self._lmtp.sock.sendall(block)
             self._prove(250, *self._lmtp.getreply())
         except OSError as why:    # also those of smtplib
-            raise Cut(f"{self._mailbox}: LMTP: {harmless(str(why))}") from why
+            raise Cut(f"LMTP: {harmless(str(why))}") from why
         draft.forget()
         self._waiting.append(incoming.uid)
         if len(self._waiting) >= _NOTED_AT_ONCE:
@@ -105,7 +104,7 @@ class Remote:
         try:
             self._ledger.add(self._waiting)
         except OSError as why:
-            raise StoreError(f"{self._mailbox}: cannot be noted: {why.strerror}") from why
+            raise StoreError(f"cannot be noted: {why.strerror}") from why
         self._waiting.clear()
 
     def remove(self, uids: Iterable[str]) -> int:
@@ -127,7 +126,7 @@ class Remote:
         """Raise StoreError for a refusal, Cut for one that does not last."""
         if code != wanted:
             kind = Cut if 400 <= code < 500 or code == -1 else StoreError
-            raise kind(f"{self._mailbox}: LMTP: {code} {harmless(text.decode('utf-8', 'replace'))}")
+            raise kind(f"LMTP: {code} {harmless(text.decode('utf-8', 'replace'))}")
 
 
 def recipient_of(mailbox: str) -> str:
