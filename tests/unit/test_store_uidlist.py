@@ -14,7 +14,7 @@ from popular.store.expire import Ages, Cleaning, IdleHand, WorkingHand
 from popular.store.filename import base_of, new_name
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
-from popular.store.quota import Usage, usage_of
+from popular.store.quota import usage_of
 from popular.store.uidlist import MAX_UID_LINES, MAX_UID_OCTETS, UIDS_NAME, give_uids, given_uids
 
 HEAD = "popular-uidls 1\n"
@@ -343,4 +343,5 @@ def test_pclean_reports_a_list_that_it_cannot_read_and_cleans_the_rest(box: Path
 def test_quotas_do_not_need_the_list(box: Path) -> None:
     os.mkfifo(box / UIDS_NAME)
     put(box, "new/1.5_6,U")
-    assert usage_of(Mailbox(str(box.parent), box.name)) == Usage(6, 1)
+    usage = usage_of(Mailbox(str(box.parent), box.name))
+    assert (usage.octets, usage.number) == (6, 1)
