@@ -6,7 +6,7 @@ It knows no users and checks no passwords: other modules do.  It gives what ppro
 `auth = xoauth2` or `oauthbearer`, for the login that the other module has told.  The tool poauth asks the owners of
 mailboxes for their consent, and stores it; `popular.pdm.gateway` has all keys.
 
-Tokens are refreshed when they are about to expire, by one worker at a time.
+Tokens are refreshed when they are about to expire, or when a backend has refused one, by one worker at a time.
 """
 
 from typing import cast
@@ -55,9 +55,9 @@ class Module(PdmModule):
         """Know nobody."""
         return None
 
-    def token(self, user: str, backend: str, deadline: float) -> str:
+    def token(self, user: str, backend: str, deadline: float, refused: str) -> str:
         """Return an access token, from the store or fresh."""
         if backend not in self.backends:
             raise NoConsent(f"backend {backend!a} is not among backends=")
         assert self._gateway is not None, "open was not called"
-        return self._gateway.token(user, deadline)
+        return self._gateway.token(user, deadline, refused)

@@ -192,11 +192,13 @@ class PdmModule:
         """
         raise CannotFind
 
-    def token(self, user: str, backend: str, deadline: float) -> str:
+    def token(self, user: str, backend: str, deadline: float, refused: str) -> str:
         """Return an access token with which `user` can log in at the backend with the id `backend`.
 
         Optional, since API 1.2: asked if `gives_tokens` is true, whatever `namespaces` says, once the login has been
         allowed.  `user` is Found.user, the name at that backend.  Due at `deadline`, in seconds of time.monotonic().
+        `refused` is a token that the backend has just refused, empty if there was none: another one is tried once, the
+        same one means that there is no better one.
         Raises NoConsent if there is no token for this user, PdmError if there is none at the moment, for example
         because the provider does not answer; both with a text for the log.
         """

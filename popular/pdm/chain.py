@@ -113,19 +113,21 @@ class Chain:
         return frozenset(name for runner in self._asked_for(namespace) if not runner.module.names_masters
                          for name in runner.module.mechanisms)
 
-    def token(self, user: str, backend: str, deadline: float = float("inf")) -> str:
+    def token(self, user: str, backend: str, deadline: float = float("inf"), refused: bytes = b"") -> bytes:
         """Return the access token with which `user` can log in at a backend, from the first module that has one.
 
-        `deadline` is in seconds of time.monotonic().  If there is none, raises NoConsent; but PdmError if a module has
-        failed, which has been logged, or no module gives tokens.  The texts are for the log.
+        `deadline` is in seconds of time.monotonic().  `refused` is a token that the backend has just refused; it is
+        returned again if there is no other one.
+        If there is none, raises NoConsent; but PdmError if a module has failed, which has been logged, or no module
+        gives tokens.  The texts are for the log.
         """
-        request = Request(user, b"", "", "pop3", "", deadline)
+        request = Request(user, refused, "", "pop3", "", deadline)
         whys: dict[Outcome, list[str]] = {Outcome.FAILED: [], Outcome.DENIED: []}
         for runner in self._runners:
             if runner.module.gives_tokens:
                 answer = runner.token(request, backend)
                 if answer.outcome is Outcome.OK:
-                    return answer.proof.decode("ascii")
+                    return answer.proof
                 whys[answer.outcome].append(f"{runner.module.ident}: {answer.why}")
         if whys[Outcome.FAILED] or not whys[Outcome.DENIED]:
             raise PdmError("; ".join(whys[Outcome.FAILED]) or "no module gives tokens")

@@ -156,9 +156,9 @@ class RemoteModule:
             raise PdmError(answer.why)
         return answer.found
 
-    def token(self, user: str, backend: str, deadline: float) -> str:
+    def token(self, user: str, backend: str, deadline: float, refused: str) -> str:
         """Have a worker get an access token; raises NoConsent and PdmError."""
-        request = Request(user, b"", "", "pop3", "", deadline)
+        request = Request(user, refused.encode("latin-1"), "", "pop3", "", deadline)
         answer = self._ask(QuestionKind.TOKEN, request, Found(backend))
         if answer.outcome is not Outcome.OK:
             raise NoConsent(answer.why) if answer.outcome is Outcome.DENIED else PdmError(answer.why)

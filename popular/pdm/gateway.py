@@ -9,7 +9,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, cast
 
 from popular.pdm import records
@@ -25,6 +25,7 @@ EARLY_SECONDS = 300.0       # before it expires, a token is refreshed; until the
 USABLE_SECONDS = 30.0       # a token must still be valid for, so that the login comes in time
 LEAST_SECONDS = 1.0         # that must be left to ask a provider: an answer that comes too late is lost
 REFUSED_SECONDS = 600.0     # after a refusal the provider is not asked again
+FRESH_SECONDS = 60.0        # a token that is refused at this age or earlier is not replaced: another would not help
 LONGEST_PAUSE = 60.0      # between two questions if it is down, unless it wants more
 
 # With their packages.
@@ -147,10 +148,17 @@ class Gateway:
         """Close the store."""
         self.store.close()
 
-    def token(self, user: str, deadline: float) -> str:
-        """Return an access token for a user, fresh if necessary, until `deadline` (time.monotonic)."""
+    def token(self, user: str, deadline: float, refused: str = "") -> str:
+        """Return an access token for a user, fresh if necessary, until `deadline` (time.monotonic).
+
+        If a backend has `refused` the one that is stored, it is not used any more, unless it is fresh itself.
+        """
         while True:
             kept = self._kept(user)
+            if refused and kept.access == refused:
+                if 0 <= time.time() - max(kept.granted, kept.refreshed) < FRESH_SECONDS:
+                    return refused
+                kept = replace(kept, access="")
             if found := self._ready(kept):
                 return found
             if (claim := self._claim(kept)) is not None:

@@ -34,7 +34,7 @@ class Question:
     module: str       # its id
     digest: int       # of its code and arguments: another module may have the id by now
     request: Request
-    identity: Found | None = None    # with AUTH; with TOKEN, the backend
+    identity: Found | None = None    # with AUTH; with TOKEN, the backend (and a token that it refused is the password)
 
     def packed(self) -> bytes:
         """Return the packet."""

@@ -52,8 +52,8 @@ class Asked(Protocol):
     def find(self, user: str, namespace: str) -> Found | None:
         """Look up a user without a password; raises CannotFind if that is not possible."""
 
-    def token(self, user: str, backend: str, deadline: float) -> str:
-        """Return an access token; raises NoConsent, and PdmError."""
+    def token(self, user: str, backend: str, deadline: float, refused: str) -> str:
+        """Return an access token, another one than that which was refused; raises NoConsent, and PdmError."""
 
 
 class OutputCatcher(Protocol):
@@ -118,10 +118,13 @@ class ModuleRunner:
         return Answer(Outcome.FAILED, why=f"invalid answer: {fault}") if fault else answer
 
     def token(self, request: Request, backend: str) -> Answer:
-        """Return OK with the access token of a user as its `proof`, DENIED if there is none, or FAILED."""
+        """Return OK with the access token of a user as its `proof`, DENIED if there is none, or FAILED.
+
+        The password of `request` is a token that the backend has refused, if any.
+        """
         answer = self._judge_token(request, backend)
         if self._output is not None:
-            self._output.log(self.module.ident, answer.proof)
+            self._output.log(self.module.ident, request.password, answer.proof)
         return answer
 
     def close(self) -> None:
@@ -165,7 +168,7 @@ class ModuleRunner:
         """Return the module's answer, checked; any error is logged and counts as FAILED."""
         until, limit = self._limits(request.deadline)
         try:
-            token = limited(limit, self._put_token, request.user, backend, until)
+            token = limited(limit, self._put_token, request, backend, until)
         except NoConsent as why:
             return Answer(Outcome.DENIED, why=str(why))
         except TimeUp:
@@ -200,9 +203,9 @@ class ModuleRunner:
         self._open()
         return self.module.find(request.user, request.namespace)
 
-    def _put_token(self, user: str, backend: str, deadline: float) -> str:
+    def _put_token(self, request: Request, backend: str, deadline: float) -> str:
         self._open()
-        return self.module.token(user, backend, deadline)
+        return self.module.token(request.user, backend, deadline, request.password.decode("latin-1"))
 
     def _open(self) -> None:
         if self._opened_by != os.getpid():

@@ -4,6 +4,7 @@ Runs in the children of pproxy.  The answer to PASS is sent here if the client g
 backend's, whoever asked for the password answers.
 """
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -269,10 +270,8 @@ class LoginAttempt:
         language = spoken_on(self.wire)
         if language:
             route = replace(route, language=language)
-        if route.lacks_token:
-            route = self.with_token(route)
         try:
-            link = visit.connect(route)
+            link = self.connect_by_token(route, visit) if route.lacks_token else visit.connect(route)
         except BackendRefused as why:
             self.slot.count("backend_refused")
             is_guess = why.is_guess and not route.is_vouched
@@ -295,20 +294,39 @@ class LoginAttempt:
         self.outcome = ProxyOutcome.RELAYED
         return link
 
-    def with_token(self, route: Route) -> Route:
-        """Return the route with the access token that the backend wants.
+    def connect_by_token(self, route: Route, visit: Visit) -> BackendLink:
+        """Log in with an access token, and with another one if the backend refuses the first: it may be void by now.
 
-        Raises LoginRefused if the owner does not allow it, and BackendError if there is none at the moment.
+        Raises what `visit.connect` and `with_token` do.
+        """
+        until = math.inf if self.wire.deadline is None else self.wire.deadline
+        first = self.with_token(route)
+        try:
+            return visit.connect(first)
+        except BackendRefused as why:
+            if not why.is_guess or time.monotonic() >= until:
+                raise
+            second = self.with_token(route, until, first.password)
+            if second.password == first.password:    # there is no better one
+                raise
+            self.log.note(messages.TOKEN_REFUSED, **self.where(route), answer=str(why))
+        return visit.connect(second)
+
+    def with_token(self, route: Route, until: float = math.inf, refused: bytes = b"") -> Route:
+        """Return the route with the access token that the backend wants, after it has `refused` another one.
+
+        `until`, by time.monotonic(), limits the time for it, as pdmtimeout does.  Raises LoginRefused if the owner does
+        not allow it, and BackendError if there is none at the moment.
         """
         try:
-            token = self.session.child.lend(self.chain.token, route.user, route.backend.ident)
+            token = self.session.child.lend(self.chain.token, route.user, route.backend.ident, until, refused)
         except NoConsent as why:
             self.slot.count("backend_refused")
             self.log.note(messages.BACKEND_REFUSED, **self.where(route), answer=f"no token: {why}")
             raise LoginRefused(_NO_CONSENT, code="AUTH", why=str(why)) from None
         except PdmError as why:
             raise BackendError(f"no token for it: {why}") from None
-        return replace(route, password=token.encode("ascii"))
+        return replace(route, password=token)
 
     def out_of_reach(self, route: Route, why: BackendError) -> Empty:
         """Show the empty mailbox instead of the backend, or raise LoginRefused, depending on `softfail`.

@@ -152,6 +152,10 @@ BACKEND_UP = Message(
 REPLICA_USED = Message(
     0x026D, ADM, "replica_used", "backend replica mailbox why client",
     "A session was sent to the replica of its backend.  If the backend is not drained, repair it.")
+TOKEN_REFUSED = Message(
+    0x026F, INF, "token_refused", "backend mailbox client answer",
+    "A backend refused an access token that was valid by its age, and the login is tried once more with a fresh one: "
+    "the provider may have revoked it.  Nothing to do; if that is refused, too, backend_refused follows.")
 CLIENT_NAMED = Message(
     0x0256, INF, "client_named", "client proxy id tls certificate authority",
     "A proxy that is trusted has told whom it serves: by a PROXY header, or by XCLIENT.  `id` is its own id of the "

@@ -148,7 +148,7 @@ def _go_on(proxy: ProxyConfig, chain: Chain, step: Step, request: Request, login
             yield Finding(f"token {word} why={value(str(why))}", is_good=False)
             return
         yield Finding("token ok")
-        route = replace(route, password=token.encode("ascii"))
+        route = replace(route, password=token)
     yield from _ask_backend(route, Endpoint(login.client, 0))
 
 

@@ -44,7 +44,7 @@ def store_of(module: Any) -> Any:
     return module._gateway.store
 
 
-def token(module: Any, user: str = JOE, seconds: float = 10.0) -> str:
-    """Return what the module gives within so many seconds."""
-    found: str = module.token(user, "store", time.monotonic() + seconds)
+def token(module: Any, user: str = JOE, seconds: float = 10.0, refused: str = "") -> str:
+    """Return what the module gives within so many seconds, after a backend has `refused` a token."""
+    found: str = module.token(user, "store", time.monotonic() + seconds, refused)
     return found

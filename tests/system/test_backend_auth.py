@@ -34,7 +34,7 @@ class Module(PdmModule):
     API = (1, 2)
     gives_tokens = True
 
-    def token(self, user, backend, deadline):
+    def token(self, user, backend, deadline, refused):
         if user == "ben":
             raise NoConsent("invalid_grant")
         if user == "carla":

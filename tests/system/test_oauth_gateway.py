@@ -70,6 +70,11 @@ class Gateway:
         with closing(sqlite3.connect(self._store)) as database, database:
             database.execute("UPDATE grants SET until = 0, retry = 0")
 
+    def age(self) -> None:
+        """Let some minutes pass for the stored tokens."""
+        with closing(sqlite3.connect(self._store)) as database, database:
+            database.execute("UPDATE grants SET granted = granted - 120, refreshed = refreshed - 120")
+
     def login(self, user: str = "joe", password: str = "pw") -> bytes:
         """Return the proxy's answer."""
         with PopClient(self.daemon.endpoint()) as client:
@@ -117,6 +122,32 @@ def test_a_day_of_a_mailbox(gateway: Gateway) -> None:
     assert "gate: " in gateway.daemon.report() and "invalid_grant: Token has been expired or revoked." in (
         gateway.daemon.report())
     gateway.grant(JOE)
+    assert gateway.login() == IN
+
+
+def test_a_token_that_was_revoked_early(gateway: Gateway) -> None:
+    """The client does not notice, unless the owner has withdrawn the consent, too."""
+    server = gateway.server
+    assert gateway.login() == IN
+    gateway.age()
+    server.owners.clear()
+    asked, given = len(server.asked), len(server.given)
+    assert gateway.login() == IN and gateway.mail.logins[-1] == server.given[given]
+    [line] = gateway.daemon.log_lines("token_refused")
+    assert f"backend='store' mailbox='{JOE}'" in line and "answer='-ERR [AUTH] Logon failure" in line
+    assert gateway.login() == IN and len(server.asked) == asked + 1
+
+    server.owners.clear()
+    assert gateway.login().startswith(b"-ERR [AUTH] Logon failure"), "a fresh one is not replaced"
+    gateway.age()
+    server.consents.clear()
+    assert gateway.login() == NO_CONSENT and len(server.asked) == asked + 2
+    gateway.grant(JOE)
+    gateway.age()
+    server.owners.clear()
+    server.next = [error("temporarily_unavailable", 503)]
+    assert gateway.login().startswith(b"+OK 0 messages"), "softfail"
+    gateway.expire()
     assert gateway.login() == IN
 
 

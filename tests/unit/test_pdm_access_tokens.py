@@ -32,12 +32,12 @@ class Giver(PdmModule):
         self.told, self.namespaces = told, frozenset(namespaces)
         self.asked: list[tuple[str, str, float]] = []
 
-    def token(self, user: str, backend: str, deadline: float) -> str:
+    def token(self, user: str, backend: str, deadline: float, refused: str) -> str:
         self.asked.append((user, backend, deadline))
         if isinstance(self.told, Exception):
             raise self.told
         if self.told == "question":
-            return f"{user}@{backend}"
+            return f"{user}@{backend}/{refused}"
         return self.told    # type: ignore[return-value]
 
 
@@ -62,7 +62,7 @@ def test_the_first_module_with_a_token_is_the_one(told: list[object], token: str
 
     chain = Chain([PdmModule("users", []), *(Giver(f"m{number}", one) for number, one in enumerate(told))], 10, note)
     if isinstance(token, str):
-        assert chain.token("joe@example.org", "store", time.monotonic() + 5) == token
+        assert chain.token("joe@example.org", "store", time.monotonic() + 5) == token.encode()
     else:
         with pytest.raises(type(token)) as caught:
             chain.token("joe@example.org", "store")
@@ -99,7 +99,8 @@ def test_pdm_workers_get_tokens(is_cached: bool, cache: AnswerCache) -> None:
     with working(job):
         gate, never, down = (Chain([one], 10, lambda message, **fields: None) for one in asked)
         deadline = time.monotonic() + 10
-        assert gate.token("joe@example.org", "store", deadline) == "joe@example.org@store"
+        assert gate.token("joe@example.org", "store", deadline) == b"joe@example.org@store/"
+        assert gate.token("joe", "store", deadline, TOKEN.encode()) == f"joe@store/{TOKEN}".encode()
         with pytest.raises(NoConsent, match="never: never granted"):
             never.token("joe", "store", deadline)
         with pytest.raises(PdmError, match="down: down") as caught:

@@ -71,6 +71,38 @@ def test_a_token_is_got_once_and_refreshed_before_it_expires(load: Load, server:
     assert kept is not None and kept.generation == 3 and kept.trouble == ""
 
 
+def test_a_token_that_a_backend_refuses_is_replaced_once(load: Load, server: AuthServer,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load()
+    grant(module, server, seconds=3600)
+    first = token(module)
+    assert token(module, refused=first) == first and not server.asked, "a fresh one: another would not help"
+    later(monkeypatch, module, 61)
+    assert token(module) == first and token(module, refused="older") == first and not server.asked
+    second = token(module, refused=first)
+    assert [second] == server.given and token(module) == second
+    assert token(module, refused=first) == second, "another session has had it replaced"
+    assert token(module, refused=second) == second and len(server.asked) == 1
+    later(monkeypatch, module, 122)
+    server.consents.clear()
+    for _ in range(2):
+        with pytest.raises(NoConsent, match="invalid_grant"):
+            token(module, refused=second)
+    assert len(server.asked) == 2
+
+
+def test_a_refused_token_does_not_stand_in_for_a_fresh_one(load: Load, server: AuthServer,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load()
+    grant(module, server, seconds=3600)
+    later(monkeypatch, module, 61)
+    server.next = [error("temporarily_unavailable", 503)]
+    for _ in range(2):
+        with pytest.raises(PdmError, match="temporarily_unavailable"):
+            token(module, refused=f"first-of-{JOE}")
+    assert len(server.asked) == 1 and token(module) == f"first-of-{JOE}", "others may try it"
+
+
 def test_tokens_are_for_the_user_and_backend(load: Load, server: AuthServer) -> None:
     module = load()
     grant(module, server, seconds=3600)
@@ -80,7 +112,7 @@ def test_tokens_are_for_the_user_and_backend(load: Load, server: AuthServer) -> 
         with pytest.raises(NoConsent, match="no consent was given for user"):
             token(module, user)
     with pytest.raises(NoConsent, match="backend 'other' is not among backends="):
-        module.token(JOE, "other", time.monotonic() + 9)
+        module.token(JOE, "other", time.monotonic() + 9, "")
     with pytest.raises(NoConsent):    # another module's users, though the store is the same
         token(load(ident="other"))
     assert not server.asked

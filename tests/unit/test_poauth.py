@@ -86,7 +86,7 @@ def token(words: list[str], user: str = JOE) -> str:
     module = make_module("poauth", *words, ident="gate")
     module.open()
     try:
-        found: str = module.token(user, "store", time.monotonic() + 10)
+        found: str = module.token(user, "store", time.monotonic() + 10, "")
         return found
     finally:
         module.close()
