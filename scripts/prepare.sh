@@ -39,6 +39,10 @@ missing() {
     command -v getmail >/dev/null || echo getmail6
     command -v curl >/dev/null || echo curl
     perl -MNet::POP3 -e 1 2>/dev/null || echo perl
+    perl -MAuthen::SASL -e 1 2>/dev/null || echo libauthen-sasl-perl
+    perl -MAuthen::SCRAM -e 1 2>/dev/null || echo libauthen-scram-perl
+    perl -MIO::Socket::SSL -e 1 2>/dev/null || echo libio-socket-ssl-perl
+    command -v mutt >/dev/null || echo mutt
     command -v mandoc >/dev/null || echo mandoc
     command -v groff >/dev/null || echo groff
     command -v ip >/dev/null || echo iproute2

@@ -1,31 +1,19 @@
 """Logins at a real Dovecot by SASL, APOP, a master account and access tokens (`auth`, `masteruser` of backends)."""
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs
 
 import pytest
 
-from popular.addresses import Endpoint
 from tests.harness.certificates import Authority
 from tests.harness.daemon import Daemon
-from tests.harness.dovecot import Dovecot, NoDovecot, find_dovecot
-from tests.harness.dovecot_config import configure
-from tests.harness.needs import lacking
+from tests.harness.dovecot import Dovecot
 from tests.harness.popclient import PopClient
+from tests.harness.tokendovecot import MASTER, MASTER_PASSWORD, Introspection, strict_dovecot
 
 TOKEN = "a-token-of-anna"
 LONG = "a-token-of-anna-" + "x" * 900    # does not fit into the command
 LOGINS = ("plain", "scram", "apop", "xoauth2", "oauthbearer")
-MORE = """
-auth_mechanisms = plain scram-sha-256 scram-sha-1 apop xoauth2 oauthbearer
-auth_master_user_separator = *
-{passdb_of_masters}
-{tokens}
-"""
 MODULE = '''
 from popular.pdm.api import NoConsent, PdmError, PdmModule
 
@@ -43,39 +31,10 @@ class Module(PdmModule):
 '''
 
 
-class Introspection(BaseHTTPRequestHandler):
-    """Knows the tokens of anna (RFC 7662)."""
-
-    def do_POST(self) -> None:
-        """Answer one question."""
-        body = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-        is_hers = body.get("token", [""])[0] in (TOKEN, LONG)
-        answer = json.dumps({"active": is_hers, **({"username": "anna"} if is_hers else {})}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *words: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture(scope="module")
 def folder(module_rundir: Path) -> Path:
     """A folder that Dovecot can enter when root starts it."""
     return module_rundir
-
-
-@pytest.fixture(scope="module")
-def introspection() -> Iterator[Endpoint]:
-    """The server that Dovecot asks about tokens."""
-    with HTTPServer(("127.0.0.1", 0), Introspection) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield Endpoint("127.0.0.1", server.server_port)
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -85,21 +44,12 @@ def authority(folder: Path) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def dovecot(folder: Path, authority: Authority, introspection: Endpoint) -> Iterator[Dovecot]:
+def dovecot(folder: Path, authority: Authority) -> Iterator[Dovecot]:
     """A Dovecot that demands TLS; anna has a message."""
-    pair = authority.sign("127.0.0.1")
-    try:
-        language = find_dovecot().language
-        url = f"http://{introspection}/introspect"
-        (folder / "masters").write_text("admin:master secret\n")
-        (folder / "oauth2").write_text(f"introspection_mode = post\nintrospection_url = {url}\nusername_attribute = "
-                                       "username\nactive_attribute = active\nactive_value = true\n")
-        more = configure(MORE, language, masters=folder / "masters", oauth2=folder / "oauth2", introspection=url)
-        server = Dovecot.start(folder / "dovecot", {"anna": "inner secret", "ben": "x"}, pair,
-                               more.replace("{", "{{").replace("}", "}}"))
-    except NoDovecot as why:
-        lacking(f"a Dovecot to use ({why})")
-    with server:
+    users = {"anna": "inner secret", "ben": "x"}
+    mechanisms = "plain scram-sha-256 scram-sha-1 apop xoauth2 oauthbearer"
+    with (Introspection({TOKEN: "anna", LONG: "anna"}) as tokens,
+          strict_dovecot(folder, authority, users, tokens, mechanisms) as server):
         (server.maildir("anna") / "new" / "1.test").write_bytes(b"Subject: x\n\nx\n")
         server.own("anna")
         yield server
@@ -112,10 +62,10 @@ def pproxy(folder: Path, authority: Authority, dovecot: Dovecot) -> Iterator[Dae
     modules.mkdir()
     (modules / "pdm_tokens.py").write_text(MODULE)
     (folder / "token").write_text(TOKEN)
-    (folder / "master.secret").write_text("master secret\n")
+    (folder / "master.secret").write_text(f"{MASTER_PASSWORD}\n")
     (folder / "master.secret").chmod(0o600)
     common = {"protocol": "pop3", "address": dovecot.endpoint, "tls": "starttls", "cafile": authority.cafile}
-    master = {"masteruser": "admin", "masterpasswordfile": folder / "master.secret"}
+    master = {"masteruser": MASTER, "masterpasswordfile": folder / "master.secret"}
     (folder / "wrong.secret").write_text("wrong\n")
     (folder / "wrong.secret").chmod(0o600)
     backends = {how: {**common, "auth": how} for how in LOGINS}
