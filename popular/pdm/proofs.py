@@ -123,9 +123,12 @@ def judge(mechanism: str, shown: bytes, forms: Sequence[tuple[str, str]]) -> Jud
             continue
         fits = True
         digest, challenge = match.groups()
-        made = (hmac("md5", secret, challenge) if mechanism == "CRAM-MD5" else
-                hashlib.md5(challenge + secret, usedforsecurity=False).digest())
-        if compare_digest(made.hex().encode(), digest):
+        if mechanism == "CRAM-MD5":
+            made = [hmac("md5", secret, challenge)]
+        else:    # clients that know UTF8 USER prepare the password (RFC 6856 section 2.2)
+            made = [hashlib.md5(challenge + each, usedforsecurity=False).digest()
+                    for each in dict.fromkeys((secret, prepared(secret)))]
+        if any(compare_digest(one.hex().encode(), digest) for one in made):
             return Judgement(True, label)
     return _wrong(mechanism, fits)
 

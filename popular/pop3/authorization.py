@@ -142,7 +142,8 @@ class AuthorizationState(SpeakingState):
         name, _, digest = argument.rpartition(b" ")
         if not _DIGEST.fullmatch(digest):
             raise CommandRefused("APOP needs a user name and a digest")
-        raise Leave(Credentials(user_name(name.strip()), digest + b" " + self._timestamp.encode(), "APOP", how="APOP"))
+        user = user_name(self._prepared(name.strip()))
+        raise Leave(Credentials(user, digest + b" " + self._timestamp.encode(), "APOP", how="APOP"))
 
     @command("CAPA")
     def capa(self) -> None:

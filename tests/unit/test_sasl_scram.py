@@ -1,6 +1,7 @@
 """SCRAM and CRAM-MD5: the examples of their RFCs, from the first message to the stored password; what is refused."""
 
 import base64
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -175,6 +176,14 @@ def test_rfc_2195_cram_md5() -> None:
 def test_digests(mechanism: str, shown: bytes, stored: str, why: str) -> None:
     judgement = proofs.judge(mechanism, shown, [("", stored)])
     assert (judgement.is_right, judgement.why) == (not why, why)
+
+
+def test_apop_takes_a_password_that_the_client_has_prepared() -> None:
+    """With UTF8 USER the client prepares it (RFC 6856 section 2.2); others take it as it was typed."""
+    stamp = b"<1@x>"
+    for password, is_right in (("pa\u0308ss", True), ("p\u00e4ss", True), ("pass", False)):
+        shown = hashlib.md5(stamp + password.encode()).hexdigest().encode() + b" " + stamp
+        assert proofs.judge("APOP", shown, [("", "{CLEAR}pa\u0308ss")]).is_right is is_right
 
 
 @pytest.mark.parametrize(("mechanism", "password"), [

@@ -46,5 +46,14 @@ def test_user_and_pass(data: bytes, said: bytes, result: Credentials | None) -> 
     assert conversation.result == result
 
 
+def test_apop() -> None:
+    digest = b"0" * 32
+    conversation = Conversation(_serve)
+    assert conversation.exchange(b"APOP j\xf6rg %b\r\nAPOP %b %b\r\n" % (digest, "jo\u0308rg".encode(), digest)) == (
+        b"-ERR not UTF-8, or with characters that may not be used\r\n")
+    assert conversation.result == Credentials("j\u00f6rg", digest + b" <1@x>", "APOP", how="APOP")
+
+
 def _serve(wire: Wire) -> object:
-    return Dialogue(wire, maxerrors=25).run(AuthorizationState(wire, ("USER",), prepare=prepared_strictly))
+    return Dialogue(wire, maxerrors=25).run(
+        AuthorizationState(wire, ("USER",), prepare=prepared_strictly, timestamp="<1@x>"))

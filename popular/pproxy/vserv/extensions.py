@@ -17,8 +17,8 @@ from popular.pproxy.limits.levels import Levels
 
 EXTENSION_ROWS = (
     Setting("utf8user", Bool(), False,
-            "on: what USER and PASS say must be UTF-8 and is made uniform by SASLprep; databases must have it so.  "
-            "CAPA tells UTF8 USER.  off: names and passwords are taken as they come."),
+            "on: what USER, PASS and APOP say must be UTF-8 and is made uniform by SASLprep; databases must have it "
+            "so.  CAPA tells UTF8 USER.  off: names and passwords are taken as they come."),
     Setting("implementation", Bool(), False, "on: CAPA names POPular already before the login."),
     Setting("expire", capability.Expiry(), None,
             "After how many days mail may be removed, at the earliest, or never: what CAPA tells as EXPIRE before the "
