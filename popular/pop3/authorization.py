@@ -50,20 +50,23 @@ class AuthorizationState(SpeakingState):
 
     def __init__(self, wire: Wire, caps: Sequence[str] = capability.AUTHORIZATION, *,
                  offers_tls: bool = False, needs_tls: bool = False, mechanisms: Sequence[str] = (),
+                 has_more_in_tls: bool = False,
                  begin: Callable[[str], Mechanism] | None = None, timestamp: str = "",
                  read_xclient: "Callable[[bytes], ClientOrigin] | None" = None,
                  prepare: Callable[[bytes], bytes] | None = None) -> None:
         """Answer CAPA with `caps`; `offers_tls`: STLS exists; `needs_tls`: no password is accepted before STLS.
 
-        AUTH exists if there are `mechanisms`, which `begin` makes by their names, APOP if the greeting had a
-        `timestamp`, and XCLIENT with `read_xclient`, which understands its argument.  LANG and UTF8 exist if `caps`
-        tells them.  `prepare` makes what USER and PASS say uniform, or raises ValueError.
+        AUTH exists if there are `mechanisms`, which `begin` makes by their names, or will be after STLS
+        (`has_more_in_tls`), APOP if the greeting had a `timestamp`, and XCLIENT with `read_xclient`, which understands
+        its argument.  LANG and UTF8 exist if `caps` tells them.  `prepare` makes what USER, PASS and APOP say uniform,
+        or raises ValueError.
         """
         self._wire = wire
         self._caps = caps
         self._offers_tls = offers_tls
         self._needs_tls = needs_tls
         self._mechanisms = mechanisms
+        self._has_more_in_tls = has_more_in_tls
         self._begin = begin
         self._timestamp = timestamp
         self._read_xclient = read_xclient
@@ -118,18 +121,18 @@ class AuthorizationState(SpeakingState):
             raise CommandRefused("not UTF-8, or with characters that may not be used") from None
 
     @command("AUTH", (0, 2), secret=True, maxline=MAX_SASL_LINE, usage="needs a mechanism",
-             when=lambda state: state._mechanisms)
+             when=lambda state: state._mechanisms or state._has_more_in_tls)
     def auth(self, name: bytes = b"", initial: bytes | None = None) -> None:
         """Leave with what an exchange of the mechanism has shown.
 
         Without a name, list the mechanisms, which is older than CAPA and still done by some clients.
         """
-        if not name:
+        if not name and self._mechanisms:
             self._wire.send(capability.render(self._mechanisms, self._wire.said(capability.HEAD)))
             return
         wanted = name.decode("ascii", "replace").upper()
         if self._begin is None or wanted not in self._mechanisms:
-            raise CommandRefused("no such mechanism without TLS" if self._needs_tls else "no such mechanism")
+            raise CommandRefused("no such mechanism without TLS" if self._has_more_in_tls else "no such mechanism")
         exchange = SaslExchange(self._wire, self._begin(wanted))
         credentials = exchange.run(initial)
         self.exchange = exchange

@@ -152,6 +152,11 @@ BACKEND_UP = Message(
 REPLICA_USED = Message(
     0x026D, ADM, "replica_used", "backend replica mailbox why client",
     "A session was sent to the replica of its backend.  If the backend is not drained, repair it.")
+CERTIFICATE_UNNAMED = Message(
+    0x026E, ERR, "certificate_unnamed", "client vserv wanted",
+    "A client has shown a certificate of an authority in `clientca`, but it does not have exactly one name of the kind "
+    "in `certificateuser`, so EXTERNAL is not offered to it.  Give it another certificate, or check certificateuser.  "
+    "Limited by `peerlines`.")
 TOKEN_REFUSED = Message(
     0x026F, INF, "token_refused", "backend mailbox client answer",
     "A backend refused an access token that was valid by its age, and the login is tried once more with a fresh one: "

@@ -14,7 +14,7 @@ from popular.addresses import Endpoint
 from popular.config.store import Config
 from popular.daemon.admin.sessions import totals_of
 from popular.daemon.child.session import Session
-from popular.daemon.tls import IMPLICIT
+from popular.daemon.tls import IMPLICIT, Tls
 from popular.errors import Gone, LoginRefused
 from popular.log.writer import Log
 from popular.net.relay import relay
@@ -87,7 +87,7 @@ class ProxySession:
             self.limit_login()
             self.session.enter("greeting")
             if self.vserv.tls is not None and self.vserv.tls.mode == IMPLICIT:
-                self.session.start_tls(self.vserv.tls)
+                self.start_tls(self.vserv.tls)
             if not self.session.connection.is_greeted:
                 self.greet()
             self.wire.await_input()
@@ -193,6 +193,8 @@ class ProxySession:
                              or self.vserv.plaintextauth == "local" and self.session.is_local)
             self.mechanisms = () if offer is None else offer.names(
                 needs_tls=needs_tls, is_certified=bool(self.vserv.certificateuser) and bool(self.certified_user()))
+            has_more_in_tls = (offer is not None and needs_tls and offers_tls
+                               and bool(offer.names(needs_tls=False, is_certified=False)))
             caps = self.vserv.login_caps or capability.before_login(
                 self.with_delay(self.vserv.extensions.caps), offers_tls=offers_tls, needs_tls=needs_tls,
                 mechanisms=self.mechanisms)
@@ -201,7 +203,7 @@ class ProxySession:
                 caps = (*caps, "XCLIENT")
             state = AuthorizationState(
                 self.wire, caps, offers_tls=offers_tls, needs_tls=needs_tls, mechanisms=self.mechanisms,
-                begin=self.begin_exchange, timestamp=self.timestamp,
+                has_more_in_tls=has_more_in_tls, begin=self.begin_exchange, timestamp=self.timestamp,
                 read_xclient=proxies.read_xclient if proxies else None, prepare=self.vserv.extensions.prepare)
             self.wire.maxline = max(self.config.maxline, MAX_SASL_LINE if self.mechanisms else 0,
                                     proxies.maxline if proxies else 0)
@@ -214,7 +216,15 @@ class ProxySession:
                 self.exchange = state.exchange
                 return found if isinstance(found, Credentials) else None
             assert self.vserv.tls is not None    # else STLS does not exist
-            self.session.start_tls(self.vserv.tls)
+            self.start_tls(self.vserv.tls)
+
+    def start_tls(self, tls: Tls) -> None:
+        """Do the handshake; log a certificate with which nobody can log in."""
+        self.session.start_tls(tls)
+        stream, kind = self.session.stream, self.vserv.certificateuser
+        if kind and stream is not None and stream.has_certificate and not stream.certified(kind):
+            self.session.note_peer(messages.CERTIFICATE_UNNAMED, client=self.client, vserv=self.vserv.ident,
+                                   wanted=kind)
 
     def with_delay(self, caps: tuple[str, ...]) -> tuple[str, ...]:
         """Return `caps` with LOGIN-DELAY, if this client has to obey it."""

@@ -42,6 +42,7 @@ _VSERVS = {
     "guarded": {"saslmechanisms": "SCRAM-SHA-256", "maxfailures": "2"},
     "certified": {"saslmechanisms": f"{_ALL}, EXTERNAL", "tls": "starttls", "certificateuser": "cn",
                   "userformat": "lower strip=example.org"},
+    "mailed": {"saslmechanisms": "PLAIN, EXTERNAL", "tls": "starttls", "certificateuser": "email"},
 }
 TOKEN = "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="
 _MODULE = f"""
@@ -68,7 +69,8 @@ def daemon(authority: Authority) -> Iterator[Daemon]:
     (folder / "pdm_bearer.py").write_text(_MODULE)
     pair = authority.sign(NAME)
     tls = {"certificate": pair.certificate, "key": pair.key}
-    _VSERVS["certified"]["clientca"] = authority.cafile
+    for name in ("certified", "mailed"):
+        _VSERVS[name]["clientca"] = authority.cafile
     try:
         with Daemon.start("pproxy", {
             "pproxy": {"authdelay": 0, "exempt": "none", "maxfailures": 0, "maxerrors": 100, "sidprefix": "px",
@@ -222,6 +224,30 @@ def test_certificates(daemon: Daemon, authority: Authority) -> None:
             client.ok("STLS")
             client.sock = context.wrap_socket(client.sock)
             assert client.command(words).startswith(answer), (name, words)
+
+
+def test_a_certificate_without_the_wanted_name_is_logged(daemon: Daemon, authority: Authority) -> None:
+    pair = authority.sign("somebody")
+    context = context_of(authority)
+    context.load_cert_chain(pair.certificate, pair.key)
+    with connected(daemon, "mailed") as client:
+        client.ok("STLS")
+        client.sock = context.wrap_socket(client.sock)
+        assert client.err("AUTH EXTERNAL =") == b"no such mechanism"
+    assert " ERR 026e certificate_unnamed client='127.0.0.1:" in daemon.log_lines("wanted='email'")[-1]
+    with connected(daemon, "mailed") as client:
+        client.ok("STLS")
+        client.sock = context_of(authority).wrap_socket(client.sock)
+        client.ok("CAPA")
+    assert len(daemon.log_lines("certificate_unnamed")) == 1, "who has none is not logged"
+
+
+def test_auth_in_clear_is_told_that_it_needs_tls(daemon: Daemon) -> None:
+    for vserv, answer in (("strict", b"no such mechanism without TLS"), ("none", b"unknown command")):
+        with connected(daemon, vserv) as client:
+            assert "SASL" not in dict(line.decode().partition(" ")[::2] for line in client.multi("CAPA"))
+            for words in ("AUTH PLAIN", f"AUTH PLAIN {encoded(b'x').decode()}", "AUTH", "AUTH X"):
+                assert client.err(words) == answer, (vserv, words)
 
 
 def test_another_spelling_of_the_own_name_is_no_master_user(daemon: Daemon, authority: Authority) -> None:

@@ -75,6 +75,11 @@ class TlsStream:
         cipher = self._tls.cipher()
         return cipher[0] if cipher else ""
 
+    @property
+    def has_certificate(self) -> bool:
+        """Tell whether the peer has shown a certificate, which was verified."""
+        return bool(self._tls.getpeercert())
+
     def certified(self, kind: str) -> str:
         """Return the name that the peer's certificate has, which was verified: its only one of this kind, or nothing.
 
