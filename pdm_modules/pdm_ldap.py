@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from popular.pdm import records
-from popular.pdm.api import PROVEN, UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
+from popular.pdm.api import CHALLENGES, PROVEN, UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
 from popular.pdm.directory import LdapEntry, LdapLink, LdapUri, escape
 from popular.pdm.drivers import driver
 from popular.pdm.options import Bool, Choice, File, Options, Setting, String, Time, Values, secret, secret_rows
@@ -31,7 +31,7 @@ FIELDS = (
     Setting("user", String(), None, "The user's name as the directory spells it, for example %{uid}.  The marks in "
             "the patterns below are then filled from it, not from what the client sent."),
     Setting("password", String(), None, "The stored password or hash, for example %{userPassword}; one of several "
-            "values must match.  Without it, the directory checks the password."),
+            "values must match.  Without it, the directory checks the password, which SCRAM and CRAM-MD5 do not show."),
     Setting("backend", String(), None, "The id of the user's backend.", required=True),
     Setting("protocol", String(), None, "cxpop, xpop or pop3; without it, the backend's own."),
     Setting("mailbox", String(), None, "The mailbox, for cxpop and xpop."),
@@ -91,6 +91,8 @@ class Module(PdmModule):
         self.patterns = {row.name: Pattern(text, with_names=True) for row in FIELDS
                          if (text := values.optional_text(row.name)) is not None}
         _prove(values, self.base, self.filter, self.patterns)
+        if "password" in self.patterns:    # or the directory would have to check the proof
+            self.mechanisms = CHALLENGES | {PROVEN}
         backend = self.patterns["backend"]
         self.backends = (backend.fill("", ""),) if backend.is_constant else ()
         self._attributes = sorted(set().union(*(pattern.names for pattern in self.patterns.values()))) or ["1.1"]
@@ -169,7 +171,7 @@ class Module(PdmModule):
         texts = [pattern.fill(request.user, request.namespace, {name: value})
                  for value in entry.values.get(name, [""])]
         answers = [records.answer_to(request, self._record(request, entry, text)) for text in texts]
-        return min(answers, key=lambda answer: _ORDER.index(answer.outcome))
+        return min(answers, key=lambda answer: (_ORDER.index(answer.outcome), not answer.proof))
 
     def _bound(self, request: Request, entry: LdapEntry) -> Answer:
         """Let the directory check the password; raises PdmError and ValueError."""
@@ -198,7 +200,7 @@ class Module(PdmModule):
             elif key == "mailbox" and fields[key] and pattern.mailbox(user, namespace, values) is None:
                 raise ValueError(f"{fields[key]!a} cannot be a mailbox")
         if "buser" in fields and "bpass" not in fields:
-            fields["bpass"] = request.password.decode("utf-8", "surrogateescape")
+            fields["bpass"] = "" if request.mechanism else request.password.decode("utf-8", "surrogateescape")
         return records.record_of({**fields, "password": stored})
 
 

@@ -40,5 +40,13 @@ class ScramClient:
         """What the server must say in the end."""
         return b"v=" + base64.b64encode(self.signature)
 
+    def shown(self, public: bytes) -> bytes:
+        """Return what a server asks a database about this client; `public` is `ITERATIONS,SALT` (popular.pdm.proofs).
+        """
+        iterations, _, salt = public.partition(b",")
+        server_first = b"r=%bserver,s=%b,i=%b" % (self.nonce.encode(), salt, iterations)
+        bare, _, proof = self.final(server_first).rpartition(b",p=")
+        return b",".join((public, proof, self.first.removeprefix(self.header.encode()), server_first, bare))
+
     def _hmac(self, key: bytes, text: bytes) -> bytes:
         return hmac.new(key, text, self.algorithm).digest()

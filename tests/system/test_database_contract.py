@@ -19,11 +19,13 @@ import pytest
 from popular.errors import PdmError
 from popular.paths import pdm_dir
 from popular.pdm.api import PROVEN, Answer, Found, Outcome, Request
+from popular.pdm.proofs import ScramSecret
 from popular.pdm.runner import ModuleRunner
 from tests.harness.databases import Database, UserRow, crowd, kinds, launched, module_of
 from tests.harness.databases.files import FileDatabase
 from tests.harness.databases.promises import LACKS, WITHOUT_USERS, Promise
 from tests.harness.pdm import make_module, make_request
+from tests.harness.scramclient import ScramClient
 from tests.harness.system import descriptors_of, wait_for
 from tests.meta.test_layers import HEAVY
 
@@ -37,6 +39,9 @@ OTHER_JOE = UserRow("joe", "other", mailbox="o/joe", namespace="example.com")
 BACKEND_USER = UserRow("ann@example.org", "ann's secret", backend="old", protocol="pop3", mailbox="", buser="ann",
                        bpass="p:w'%\\ ü")
 WITH_PHONE = UserRow("eve", "eve's secret", passwords=(("laptop", "of the laptop"), ("my phone", "of the phone")))
+SCRAM_USER = UserRow("sue", "sue's secret", form=ScramSecret.made(
+    "SCRAM-SHA-256", b"sue's secret", b"salt of sue", 4096).stored)
+CLEAR_USER = UserRow("cleo", "cleo's secret", form="{PLAIN}cleo's secret")
 DISABLED = UserRow("dan", "dan's secret", disabled="has not paid")
 ODD = [UserRow(name, f"odd {name}", mailbox=f"odd/{number}") for number, name in enumerate((
     "o'neil", 'quo"te', "per%cent", "back\\slash", "two words", "jöe", "a+b@example.org", "a_b", "*", "(x)", "$1",
@@ -95,8 +100,9 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A database with users."""
     with launched(request.param[1]) as (server, _):
         special = {Promise.PLACES: BACKEND_USER, Promise.PASSWORDS: WITH_PHONE, Promise.DISABLED: DISABLED,
-                   Promise.NAMESPACES: OTHER_JOE}
-        server.add(JOE, *(row for promise, row in special.items() if promise not in server.lacks))
+                   Promise.NAMESPACES: OTHER_JOE, Promise.SECRETS: SCRAM_USER}
+        rows = [row for promise, row in special.items() if promise not in server.lacks]
+        server.add(JOE, *rows, *[CLEAR_USER] * (SCRAM_USER in rows))
         yield server
 
 
@@ -165,6 +171,19 @@ def test_one_of_several_passwords(asker: Asker, having: Having) -> None:
         answer = asker.ask(WITH_PHONE, password)
         assert answer.outcome is Outcome.OK and answer.found is not None and answer.found.label == label
     assert asker.ask(WITH_PHONE, "laptop").outcome is Outcome.DENIED
+
+
+@pytest.mark.parametrize("row", [SCRAM_USER, CLEAR_USER], ids=["secret", "clear"])
+def test_a_client_shows_by_scram_that_it_knows_the_password(asker: Asker, having: Having, row: UserRow) -> None:
+    having(Promise.SECRETS)
+    salt = asker.ask(row, b"", mechanism="SCRAM-SHA-256")
+    assert salt.outcome is Outcome.DENIED and bool(salt.proof) is (row is SCRAM_USER)
+    for password, outcome in ((row.password, Outcome.OK), ("wrong", Outcome.DENIED)):
+        client = ScramClient(row.user, password)
+        answer = asker.ask(row, client.shown(salt.proof or b"4096,c2FsdA=="), mechanism="SCRAM-SHA-256")
+        assert answer.outcome is outcome and asker.is_place(answer, row)
+        assert (answer.proof == client.signature) is (outcome is Outcome.OK), "the server proves itself, too"
+    assert asker.ask(row).outcome is Outcome.OK and asker.log == []
 
 
 def test_a_disabled_user(asker: Asker, having: Having) -> None:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import pytest
 
 from popular.errors import PdmError
 from popular.pdm import libcrypt
-from popular.pdm.api import Answer, Found, Outcome
+from popular.pdm.api import PROVEN, Answer, Found, Outcome
+from popular.pdm.proofs import ScramSecret
 from popular.pdm.timelimit import TimeUp, limited
 from tests.harness.acting_directory import EXTENDED, acting, directory, message
 from tests.harness.certificates import Authority
@@ -26,6 +28,7 @@ from tests.harness.markdown import code_blocks
 from tests.harness.needs import need_module
 from tests.harness.pdm import make_module, make_request
 from tests.harness.ports import free_port
+from tests.harness.scramclient import ScramClient
 from tests.harness.system import wait_for
 
 PEOPLE = f"ou=people,{SUFFIX}"
@@ -66,6 +69,7 @@ def fill(manager: Any) -> None:
     person("crypt", userPassword="{CRYPT}" + libcrypt.crypt(b"secret", "$6$salt$"))
     person("several", userPassword=(ssha("first"), ssha("secret")))
     person("clear", userPassword="secret")
+    person("scram", userPassword=(ssha("first"), ScramSecret.made("SCRAM-SHA-256", b"secret", b"salt", 4096).stored))
     person("none")
     person("ruled", userPassword=ssha("secret"), title="has not paid", o=("192.0.2.0/24", "127.0.0.0/8"),
            carLicense=("phone:{PLAIN}phone", "laptop:{PLAIN}laptop"))
@@ -132,6 +136,20 @@ def test_passwords_in_clear_are_compared_if_that_is_said(load):
     module = load(password="{PLAIN}%{userPassword}")
     assert module.check(make_request("clear")).outcome is Outcome.OK
     assert module.check(make_request("clear", "wrong")).outcome is Outcome.DENIED
+
+
+def test_a_client_shows_by_scram_that_it_knows_a_stored_password(load):
+    """Not where the directory checks passwords; and no backend is sent the proof as a password."""
+    assert load().mechanisms == {PROVEN}
+    module = load(password="%{userPassword}", protocol="pop3", mailbox=None, buser="%{uid}")
+    request = replace(make_request("scram", b""), mechanism="SCRAM-SHA-256")
+    salt = module.check(request)
+    assert salt.outcome is Outcome.DENIED and salt.proof.startswith(b"4096,")
+    for password, outcome in (("secret", Outcome.OK), ("wrong", Outcome.DENIED)):
+        client = ScramClient("scram", password)
+        answer = module.check(replace(request, password=client.shown(salt.proof)))
+        assert answer.outcome is outcome and answer.found.user == "scram" and answer.found.password == b""
+        assert (answer.proof == client.signature) is (outcome is Outcome.OK)
 
 
 def test_searches_and_binds_have_a_connection_each(slapd, load):

@@ -34,6 +34,12 @@ class UserRow:
     namespace: str = "default"
     passwords: tuple[tuple[str, str], ...] = ()    # more passwords, after their labels
     disabled: str = ""                             # why the user cannot log in
+    form: str = ""                                 # in which the password is stored; empty: a hash
+
+    @property
+    def stored(self) -> str:
+        """Return what is stored of the password."""
+        return self.form or salted(self.password)
 
     def rules(self) -> dict[str, str]:
         """Return the values that are stored besides password and place."""

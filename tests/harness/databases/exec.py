@@ -10,7 +10,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from demo.accounts import salted
 from tests.harness.daemon import ROOT
 from tests.harness.databases import UserRow
 from tests.harness.databases.promises import LACKS
@@ -53,7 +52,7 @@ class Program:
         with self._users.open("a") as file:
             for row in rows:
                 file.write(json.dumps({
-                    "user": row.user, "namespace": row.namespace, "password": salted(row.password),
+                    "user": row.user, "namespace": row.namespace, "password": row.stored,
                     "backend": row.backend, "protocol": row.protocol, "mailbox": row.mailbox, "buser": row.buser,
                     "bpass": row.bpass, **row.rules()}) + "\n")
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from demo.accounts import TABLE, salted
+from demo.accounts import TABLE
 from popular.tools import plmdb, pmakecdb
 from tests.harness.databases import Launch, UserRow, module_of
 from tests.harness.databases.promises import LACKS
@@ -60,7 +60,7 @@ def _sqlite(path: Path, rows: Iterable[UserRow]) -> list[str]:
         for column in UserRow("", "").rules():
             database.execute(f"ALTER TABLE users ADD COLUMN {column} TEXT")
         database.executemany("INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (
-            (row.user, row.namespace, salted(row.password), row.backend, row.protocol, row.mailbox, row.buser,
+            (row.user, row.namespace, row.stored, row.backend, row.protocol, row.mailbox, row.buser,
              row.bpass, *row.rules().values()) for row in rows))
     return [str(path)]
 
@@ -85,7 +85,7 @@ def dovecot_line(row: UserRow) -> str:
         fields |= {"host": row.backend, "destuser": row.buser, "pass": row.bpass}
     words = [f"{name}={text.replace(' ', '')}" for name, text in fields.items() if text]
     words += ["proxy=y"] * (row.protocol == "pop3") + ["nologin=y"] * bool(row.disabled)
-    return f"{salted(row.password)}::::::{' '.join(words)}"
+    return f"{row.stored}::::::{' '.join(words)}"
 
 
 class WithoutServer:
@@ -154,7 +154,7 @@ class FileDatabase(WithoutServer):
 
 def _record(row: UserRow) -> str:
     login = f":{row.buser}:{row.bpass}" if row.buser else ""
-    return f"{salted(row.password)}:{row.backend}:{row.protocol}:{row.mailbox}{login}"
+    return f"{row.stored}:{row.backend}:{row.protocol}:{row.mailbox}{login}"
 
 
 LAUNCHES: Mapping[str, Launch] = {kind: partial(FileDatabase, kind) for kind in WRITERS}

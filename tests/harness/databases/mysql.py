@@ -46,7 +46,7 @@ class MariaDb(KeptServer):
         """Add users."""
         with closing(self.admin()) as connection, connection.cursor() as cursor:
             cursor.executemany(_INSERT, [
-                (salted(row.password), row.user, row.backend, row.protocol, row.mailbox, row.buser, row.bpass,
+                (row.stored, row.user, row.backend, row.protocol, row.mailbox, row.buser, row.bpass,
                  row.namespace, *row.rules().values()) for row in rows])
 
     def start(self) -> None:

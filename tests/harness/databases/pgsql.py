@@ -67,7 +67,7 @@ class Postgres(KeptServer):
         """Add users."""
         with closing(self.admin()) as connection, connection.cursor().copy(_COPY) as copy:
             for row in rows:
-                copy.write_row((salted(row.password), row.user, row.backend, row.protocol, row.mailbox, row.buser,
+                copy.write_row((row.stored, row.user, row.backend, row.protocol, row.mailbox, row.buser,
                                 row.bpass, row.namespace, *row.rules().values()))
 
     def start(self) -> None:

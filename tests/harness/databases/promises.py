@@ -13,6 +13,7 @@ class Promise(Enum):
     NAMESPACES = auto()     # the same name in two namespaces is two users
     PASSWORDS = auto()      # a user can have several passwords, with labels
     DISABLED = auto()       # a user can be disabled, with a reason
+    SECRETS = auto()        # passwords in clear and secrets of SCRAM are stored
     FIND = auto()           # users are found without a password
     COLONS = auto()         # names can have colons
     QUOTES = auto()         # names can have quotes and backslashes
@@ -50,7 +51,11 @@ _PASSWD_FILE: Lacks = {
 LACKS: Mapping[str, Lacks] = {
     "pgsql": _SERVER,
     "mysql": _SERVER,
-    "ldap": {**_SERVER, Promise.CONNECTIONS: "it has two: one to search, one to check passwords"},
+    "ldap": {
+        **_SERVER,
+        Promise.CONNECTIONS: "it has two: one to search, one to check passwords",
+        Promise.SECRETS: "the directory checks passwords; tests/system/test_pdm_ldap.py has it compare them",
+    },
     "redis": _SERVER,
     "redis_sentinel": {**_SERVER, Promise.CONNECTIONS: "Sentinel and server have some between them"},
     "redis_cluster": {**_SERVER, Promise.CONNECTIONS: "the nodes have some between them, and the module several"},
@@ -60,9 +65,11 @@ LACKS: Mapping[str, Lacks] = {
         Promise.FIND: "the dialect always needs a password",
         Promise.PASSWORDS: "the service checks passwords",
         Promise.DISABLED: "the service refuses whom it likes",
+        Promise.SECRETS: "the service checks passwords",
     },
     "exec": {
         **_SERVER,
+        Promise.SECRETS: "the program always gets the password",
         Promise.DRIVER: "it needs none",
     },
     "dovecot_socket": {
@@ -73,6 +80,7 @@ LACKS: Mapping[str, Lacks] = {
         Promise.QUOTES: "Dovecot 2.3 puts a backslash before them when it looks a name up",
         Promise.FIND: "Dovecot tells its clients nothing without a password",
         Promise.QUICK: "Dovecot holds back refusals for half a second",
+        Promise.SECRETS: "Dovecot checks passwords",
     },
     "pam": {
         **_FILE,
@@ -80,6 +88,7 @@ LACKS: Mapping[str, Lacks] = {
         Promise.NAMESPACES: "PAM is asked for the name only",
         Promise.PASSWORDS: "PAM checks passwords",
         Promise.DISABLED: "PAM gives no reason of its own",
+        Promise.SECRETS: "PAM checks passwords",
         Promise.FIND: "PAM tells nothing without a password",
         Promise.WAITING: "PAM cannot be interrupted; tests/system/test_pdm_pam.py ends its worker",
         Promise.DAMAGE: "what is behind PAM is not the module's",
@@ -89,6 +98,7 @@ LACKS: Mapping[str, Lacks] = {
     "dovecot_file": {
         **_FILE, **_PASSWD_FILE,
         Promise.DAMAGE: "any text is a passwd-file, with users or without",
+        Promise.SECRETS: "a line may leave the password to another server",
     },
     "passwd": {**_RECORD, Promise.DRIVER: "it needs none"},
     "cdb": {**_RECORD, Promise.DRIVER: "it needs none"},

@@ -6,7 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from demo.accounts import salted
 from tests.harness.databases import UserRow
 from tests.harness.databases.keeper import Keeper, connections_to
 from tests.harness.databases.promises import LACKS
@@ -166,7 +165,7 @@ def key_of(row: UserRow) -> str:
 
 def _fields_of(row: UserRow) -> dict[str, str]:
     """Return a user's hash."""
-    return {"password": salted(row.password), "backend": row.backend, "protocol": row.protocol,
+    return {"password": row.stored, "backend": row.backend, "protocol": row.protocol,
             "mailbox": row.mailbox, "buser": row.buser, "bpass": row.bpass, **row.rules()}
 
 
