@@ -168,7 +168,10 @@ def client_forget(context: CommandContext, given: CommandArguments) -> Result:
     """Forget one client; what else is counted stays."""
     address, user = _address(given), given.word("user")
     names = _names_of(context, user) if user else []
-    return Result("forgotten", effect=lambda master: _forgive(master, address, names or [("", "")]))
+    text = "forgotten"
+    if not user:
+        text += f"; for a user who has logged in there before: client forget {address} USER"
+    return Result(text, effect=lambda master: _forgive(master, address, names or [("", "")]))
 
 
 def _address(given: CommandArguments) -> str:

@@ -145,7 +145,8 @@ def test_an_administrator_helps_who_is_locked_out(daemon: Daemon, pop: Pop) -> N
     found = shown(HERE, XENIA)
     assert (found["main"], found["known"], found["password"], found["user_known_here"]) == (
         "served", "yes", "not-checked", "yes")
-    tell(daemon, f"client forget {HERE}")
+    [reply] = tell(daemon, f"client forget {HERE}")
+    assert reply.text == f"forgotten; for a user who has logged in there before: client forget {HERE} USER"
     assert pop(daemon.endpoint(), source=HERE).login(XENIA, PASSWORD) == UNCHECKED, "their own tries are over there"
     tell(daemon, f"client forget {HERE} {XENIA}")
     assert pop(daemon.endpoint(), source=HERE).login(XENIA, PASSWORD).startswith(EMPTY)
