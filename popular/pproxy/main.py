@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import closing
 from functools import partial
 from typing import cast
 
@@ -50,8 +51,7 @@ def attempt(config: Config, findings: Findings, deep: bool) -> None:
         findings.faults.append(Mistake(place("pproxy", "smtpafterpopfile"), why))
     findings.faults += gather(partial(why_no_policy, terms) for terms in set(policies_of(config).values())
                               if terms.noncefile)    # else that is told
-    if why := sound(lambda: why_not_shared(config), ""):
-        findings.faults.append(Mistake(place("pproxy", "sharewith"), why))
+    sound(partial(try_sharing, config, findings), None)
     findings.faults += gather(partial(shut_out, item) for item in config.items("vserv"))
     findings.warnings += gather(partial(not_offered, item, config) for item in config.items("vserv"))
     findings.warnings += gather(partial(without_tokens, item, config) for item in config.items("backend"))
@@ -128,19 +128,27 @@ def why_not_recorded(config: Config) -> str:
     return f"{needed}: user {own_rights().user!r} cannot write to it: {why}" if why else ""
 
 
-def why_not_shared(config: Config) -> str:
-    """Return why counts cannot be shared, whether the server answers or not; empty: they can be, or need not be."""
+def try_sharing(config: Config, findings: Findings) -> None:
+    """Ask the server of `sharewith`; one that does not answer is no fault, as limits then hold for this proxy alone."""
+    where = place("pproxy", "sharewith")
     try:
         values = shared_values(config.variables)
-        if values is not None:
-            from popular.pproxy.limits.exchange import ProxyExchange    # here, as most do not need it
+        if values is None:
+            return
+        from popular.pproxy.limits.exchange import ProxyExchange    # here, as most do not need it
 
-            ProxyExchange(values).open()
+        exchange = ProxyExchange(values)
+        exchange.open()
     except PdmError as why:
-        return str(why)
+        findings.faults.append(Mistake(where, str(why)))
+        return
     except ConfigError:    # which `check` reports
-        pass
-    return ""
+        return
+    with closing(exchange):
+        try:
+            exchange.probe()
+        except PdmError as why:
+            findings.warnings.append(Mistake(where, f"the server does not answer: {why}"))
 
 
 def resolve_backends(config: Config, mistakes: list[Mistake]) -> Config:

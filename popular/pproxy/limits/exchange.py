@@ -75,6 +75,11 @@ class ProxyExchange:
                      if isinstance(name, bytes) and isinstance(packet, bytes)}
         return Exchanged(counts_of, [place for place in places if place], found, len(entries) < ENTRIES)
 
+    def probe(self) -> None:
+        """Ask the server something, and change nothing."""
+        self.open()
+        self._servers.ask(time.monotonic() + PATIENCE, lambda client: client.exists(self._proxies))
+
     def leave(self, member: bytes) -> None:
         """Take our counts back, as there are no sessions here any more."""
         if self._is_open:
