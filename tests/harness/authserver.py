@@ -1,6 +1,7 @@
 """An OAuth authorization server for tests, over HTTPS: tokens, consent by code and by device, revocation.
 
-It checks what RFC 6749, 7009, 7636 and 8628 have a server check.  One thread for each connection; `close` ends them.
+It checks what RFC 6749, 7009, 7636 and 8628 have a server check, and can be told to answer wrongly; `authlibserver` is
+one that others have written.  One thread for each connection; `close` ends them.
 """
 
 import json
@@ -188,7 +189,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         assert self.headers["Content-Type"] == "application/x-www-form-urlencoded"
         form = {name: value for name, [value] in parse_qs(body, strict_parsing=True).items()}
-        reply = self.server_of_tests.answer(self.path, form, self.headers.get("Authorization", ""))
+        self._reply(self.server_of_tests.answer(self.path, form, self.headers.get("Authorization", "")))
+
+    def _reply(self, reply: Reply) -> None:
         if reply.body is None:
             self.close_connection = True
             return
@@ -199,6 +202,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(octets)))
         self.end_headers()
         self.wfile.write(octets)
+
+    def do_GET(self) -> None:
+        self._reply(self.server_of_tests.answer(self.path, {}, ""))
 
     def log_message(self, format: str, *args: object) -> None:
         """Log nothing."""
