@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from popular.addresses import Endpoint
-from popular.pdm.api import Found
+from popular.pdm.api import Answer, Found, Outcome
+from popular.pdm.chain import Step
 from popular.pproxy.backends.backendlogin import Account, BackendLogin
 from popular.pproxy.objects import Backend
-from popular.pproxy.backends.routing import NoRoute, find_route
+from popular.pproxy.backends.routing import NoRoute, find_route, step_line
 
 
 def backend(protocol: str) -> Backend:
@@ -82,3 +83,11 @@ def test_only_a_token_of_the_client_is_passed_on(how: str, mechanism: str, passw
     backends = {"pop3": replace(BACKENDS["pop3"], login=BackendLogin(how))}
     route = find_route(backends, Found("pop3", user="joe"), b"token", mechanism)
     assert (route.password, route.lacks_token) == (password, not password)
+
+
+@pytest.mark.parametrize(("found", "told"), [
+    (Found("store", "", "joe"), ""), (Found("store", "", "joe", quota=0), " quota=0"),
+    (Found("store", "", "joe", quota=500, maxnum=9), " quota=500 maxnum=9")])
+def test_what_a_module_found_is_shown_with_its_quota(found: Found, told: str) -> None:
+    assert step_line(Step("users", "sqlite", Answer(Outcome.OK, found)), "found") == (
+        f"users found module='sqlite' backend='store' protocol='' mailbox='joe' user=''{told}")

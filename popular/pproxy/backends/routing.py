@@ -157,6 +157,8 @@ def step_line(step: Step, word: str) -> str:
     if found is not None:
         head += (f" backend={value(found.backend)} protocol={value(found.protocol)} mailbox={value(found.mailbox)} "
                  f"user={value(found.user)}")
+        head += "".join(f" {name}={limit}" for name, limit in (("quota", found.quota), ("maxnum", found.maxnum))
+                        if limit is not None)
     return f"{head} why={value(step.answer.why)}" if step.answer.why else head
 
 
