@@ -191,7 +191,7 @@ WORDS = [*(name for option in DELIVERY_OPTIONS for name in option.names), "joe",
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=6))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_what_is_read_without_argparse_is_what_argparse_reads(words: list[str]) -> None:
     usual = pdeliver_options._read_usual(words)
     if usual is not None:
