@@ -14,7 +14,7 @@ from popular.store.lineends import MailForm
 from popular.store.mailbox import Mailbox
 from popular.store.quota import Quota, Usage, usage_of
 
-MAX_TEXT = 65536    # octets of the file
+MAX_WARNING = 65536    # octets of the file
 
 _TEXT = """\
 Subject: Your mailbox is {percent} % full
@@ -45,9 +45,9 @@ def warn_of_quota(mailbox: Mailbox, quota: Quota, before: Usage, levels: Sequenc
     text = _TEXT
     if path:
         with open(path, "rb") as file:
-            octets = file.read(MAX_TEXT + 1)
-        if len(octets) > MAX_TEXT:
-            raise ValueError(f"{path}: more than {MAX_TEXT} octets")
+            octets = file.read(MAX_WARNING + 1)
+        if len(octets) > MAX_WARNING:
+            raise ValueError(f"{path}: more than {MAX_WARNING} octets")
         text = octets.decode("utf-8")
     deliver(mailbox, io.BytesIO(warning(text, mailbox.name, quota, after)), MailForm.LF)
     return percent

@@ -1,4 +1,4 @@
-"""Log messages of pdeliver (02b0 to 02bf)."""
+"""Log messages of pdeliver (02b0 to 02b6)."""
 
 from popular.log.message import ADM, BUG, ERR, INF, Message
 

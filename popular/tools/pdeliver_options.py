@@ -68,7 +68,7 @@ def mail_form(text: str) -> str:
     return text
 
 
-def levels(text: str) -> tuple[int, ...]:
+def warning_levels(text: str) -> tuple[int, ...]:
     """Read levels in percent, separated by commas; raises ValueError."""
     words = text.split(",")
     if not all(word.isascii() and word.isdigit() and len(word) <= 3 and 0 < int(word) <= 100 for word in words):
@@ -109,7 +109,7 @@ DELIVERY_OPTIONS = (
     Option(("--delivered-to",), "begin the mail with a Delivered-To header that has this address (default: no such "
            "header)", None, "ADDRESS", header_address),
     Option(("--warn",), "levels of the quota in percent, such as 80,95: when the mail takes the mailbox to one, "
-           "deliver a warning, too (default: none)", (), "LEVELS", levels),
+           "deliver a warning, too (default: none)", (), "LEVELS", warning_levels),
     Option(("--warning",), "with --warn: file with the text of the warning (default: a short one in English)", "",
            "FILE"),
 )

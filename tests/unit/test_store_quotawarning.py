@@ -7,7 +7,7 @@ import pytest
 
 from popular.store.mailbox import Mailbox
 from popular.store.quota import Quota, Usage
-from popular.store.quotawarning import MAX_TEXT, warn_of_quota, warning
+from popular.store.quotawarning import MAX_WARNING, warn_of_quota, warning
 
 MIB = 1024 * 1024
 
@@ -73,7 +73,7 @@ def test_a_text_of_ones_own_keeps_its_headers_and_letters(mailbox: Mailbox, tmp_
 
 @pytest.mark.parametrize("text", [
     b"", b"\n\nx", b"Subject: x", b"Dear user\n\nx", b"Subject: x\n y\n\nx", b"A\xc3: x\n\n", b"Subject: \xff\n\n",
-    b"Subject: x\n\n" + b"x" * MAX_TEXT])
+    b"Subject: x\n\n" + b"x" * MAX_WARNING])
 def test_a_text_that_is_no_message_is_refused(mailbox: Mailbox, tmp_path: Path, text: bytes) -> None:
     (tmp_path / "text").write_bytes(text)
     hold(mailbox, 100)
