@@ -11,9 +11,10 @@ python=${PYTHON:-python3}
 
 folder=$(mktemp -d) || exit 1
 mkdir "$folder/share"
+style=console_output_style=classic    # nobody knows how much is left
 others=
 for number in 2 3; do
-    "$python" -m pytest -p no:cacheprovider "--share=$folder/share" >"$folder/$number" 2>&1 &
+    "$python" -m pytest -o "$style" -p no:cacheprovider "--share=$folder/share" >"$folder/$number" 2>&1 &
     others="$others $!"
 done
 # shellcheck disable=SC2064,SC2086  # the processes that there are now
@@ -21,7 +22,7 @@ trap "kill $others 2>/dev/null; rm -rf '$folder'" EXIT
 trap 'exit 130' INT TERM
 
 code=0
-"$python" -m pytest "--share=$folder/share" || code=$?
+"$python" -m pytest -o "$style" "--share=$folder/share" || code=$?
 for process in $others; do wait "$process" || code=$?; done
 cat "$folder/2" "$folder/3"
 "$python" -m pytest "--shared=$folder/share" tests/meta/test_catalogue.py || code=$?

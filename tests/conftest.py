@@ -27,13 +27,14 @@ from tests.harness.daemon import Daemon, Settings
 from tests.harness.needs import is_ci
 from tests.harness.nursery import Nursery
 from tests.harness.popclient import PopClient
-from tests.harness.shares import LAST, note, noted, run_share
+from tests.harness.shares import LAST, Share, note, noted
 from tests.harness.system import adopt_orphans, children_of, descriptors_of, end_process, is_alive, reap, wait_for
 
 LIMIT_SECONDS = 120
 ENDING_SECONDS = 2.0    # for a process that has been told to end, on a busy machine
 DAEMONS = pytest.StashKey[list[Daemon]]()
 SEEN = pytest.StashKey[Seen]()
+SHARE = "share"    # the name of the plugin
 IS_FULL = pytest.StashKey[bool]()
 
 
@@ -53,6 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.stash[SEEN] = Seen()
+    if folder := config.getoption("--share"):
+        config.pluginmanager.register(Share(folder), SHARE)
     settings.register_profile("patient", deadline=None, derandomize=is_ci(),
                               suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("patient")
@@ -65,18 +68,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     names = ("keyword", "markexpr", "deselect", "lf", "ignore", "ignore_glob")
     options = [config.getoption(name, None) for name in names]
     config.stash[IS_FULL] = is_full_run(config.args, options, {item.path for item in items}, Path(__file__).parent)
-    if config.getoption("--share"):
-        items[:] = [item for item in items if item.path.name != LAST]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
     """Run a share of the tests, if it is to be no more than that."""
-    folder: Path | None = session.config.getoption("--share")
-    if folder is None or session.testsfailed or session.config.option.collectonly:
+    share: Share | None = session.config.pluginmanager.get_plugin(SHARE)
+    if share is None or session.testsfailed or session.config.option.collectonly:
         return None    # pytest does it
-    run_share(session, folder)
-    note(session.config.stash[SEEN], folder)
+    share.run(session)
+    note(session.config.stash[SEEN], share.folder)
     return True
 
 

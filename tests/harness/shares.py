@@ -28,26 +28,63 @@ SLOW = {"test_package.py": 90, "test_database_contract.py": 90, "test_smoke.py":
         "test_statefile_load.py": 30, "test_clients.py": 30, "test_crash.py": 30, "test_soak.py": 30}
 
 
-def portions(items: Iterable[pytest.Item]) -> list[tuple[str, list[pytest.Item]]]:
-    """Return the tests of each file, or of files that belong together, with a name for them; the slowest first."""
-    found: dict[str, list[pytest.Item]] = {}
-    for item in items:
-        name = "in the checkout" if item.path.name in IN_CHECKOUT else str(item.path).replace(os.sep, "+")
-        found.setdefault(name, []).append(item)
-    return sorted(found.items(), key=lambda one: -max(SLOW.get(item.path.name, 0) for item in one[1]))
+class Share:
+    """The plugin of one run; as no file is imported before the run has taken it, each is imported once."""
+
+    def __init__(self, folder: Path) -> None:
+        """The folder is that of all runs."""
+        self.folder = folder
+        self._files: list[pytest.Module] = []
+        self._is_listing = True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> pytest.CollectReport | None:
+        """Put a file on the list instead of importing it."""
+        if not (self._is_listing and isinstance(collector, pytest.Module)):
+            return None
+        if collector.path.name != LAST:
+            self._files.append(collector)
+        return pytest.CollectReport(collector.nodeid, "passed", None, [])
+
+    def run(self, session: pytest.Session) -> None:
+        """Run what no other run has taken, until nothing is left; raises what ends a session early."""
+        self._is_listing = False
+        rest = Rest.from_parent(session, name="rest")
+        for name, files in portions(self._files):
+            if not take(self.folder / name):
+                continue
+            items = tests_in(session, files)
+            session.testscollected += len(items)
+            for item, following in zip(items, [*items[1:], rest]):
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+                if session.shouldfail:
+                    raise session.Failed(session.shouldfail)
+                if session.shouldstop:
+                    raise session.Interrupted(session.shouldstop)
 
 
-def run_share(session: pytest.Session, folder: Path) -> None:
-    """Run what no other run has taken, until nothing is left; raises what ends a session early."""
-    for name, items in portions(session.items):
-        if not take(folder / name):
-            continue
-        for item, following in zip(items, [*items[1:], None]):
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-            if session.shouldfail:
-                raise session.Failed(session.shouldfail)
-            if session.shouldstop:
-                raise session.Interrupted(session.shouldstop)
+class Rest(pytest.Item):
+    """What follows the last test of a file, in no file: the fixtures of the session stay."""
+
+    def runtest(self) -> None:
+        """Be no test."""
+        raise NotImplementedError
+
+
+def portions(files: Iterable[pytest.Module]) -> list[tuple[str, list[pytest.Module]]]:
+    """Return each file, or files that belong together, with a name for them; the slowest first."""
+    found: dict[str, list[pytest.Module]] = {}
+    for file in files:
+        name = "in the checkout" if file.path.name in IN_CHECKOUT else str(file.path).replace(os.sep, "+")
+        found.setdefault(name, []).append(file)
+    return sorted(found.items(), key=lambda one: -max(SLOW.get(file.path.name, 0) for file in one[1]))
+
+
+def tests_in(session: pytest.Session, files: Iterable[pytest.Module]) -> list[pytest.Item]:
+    """Return the tests of some files, as pytest would have collected them."""
+    items = [item for file in files for item in session.genitems(file)]
+    session.config.hook.pytest_collection_modifyitems(session=session, config=session.config, items=items)
+    return items
 
 
 def take(mark: Path) -> bool:

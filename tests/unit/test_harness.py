@@ -1,6 +1,7 @@
 """The parts of the harness that need no daemon."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from popular.addresses import Endpoint
-from tests.harness.daemon import ini_text
+from tests.harness.daemon import ROOT, ini_text
 from tests.harness.catalogue import Seen
 from tests.harness.mail import crlf
 from tests.harness.shares import IN_CHECKOUT, SLOW, note, noted, portions, take
@@ -98,15 +99,52 @@ def test_a_port_that_resets_for_ever_is_told(monkeypatch):
 
 
 def test_a_share_is_a_file_or_those_that_build_in_the_checkout():
-    """The slow ones come first, and each file stays in one piece and in order."""
+    """The slow ones come first."""
     paths = [Path("/unit/test_a.py"), Path("/system/test_a.py"), *(Path("/system", name) for name in IN_CHECKOUT),
              Path("/system/test_soak.py")]
-    items = [SimpleNamespace(path=path, number=number) for path in paths for number in range(2)]
-    found = portions(items)
+    found = portions(SimpleNamespace(path=path) for path in paths)
     assert [name for name, _ in found] == ["in the checkout", "+system+test_soak.py", "+unit+test_a.py",
                                            "+system+test_a.py"]
-    assert [(item.path, item.number) for item in found[2][1]] == [(paths[0], 0), (paths[0], 1)]
-    assert len(found[0][1]) == 2 * len(IN_CHECKOUT)
+    assert [file.path for file in found[2][1]] == [paths[0]]
+    assert len(found[0][1]) == len(IN_CHECKOUT)
+
+
+SHARING = """
+import os, pytest
+from pathlib import Path
+from tests.harness.shares import Share
+
+@pytest.fixture(scope="session", autouse=True)
+def of_the_session():
+    print("begin")
+    yield
+    print("end")
+
+def pytest_configure(config):
+    config.pluginmanager.register(Share(Path("share")), "share")
+
+def pytest_runtestloop(session):
+    session.config.pluginmanager.get_plugin("share").run(session)
+    return True
+"""
+
+
+def test_a_run_imports_what_it_takes_and_keeps_the_fixtures_of_the_session(tmp_path):
+    files = {"a": "print('import a')\ndef test_1(): print('test 1')\ndef test_2(): print('test 2')\n",
+             "b": "print('import b')\ndef test_3(): print('test 3')\n", "taken": "raise RuntimeError\n"}
+    for name, text in files.items():
+        (tmp_path / f"test_{name}.py").write_text(text)
+    (tmp_path / "conftest.py").write_text(SHARING)
+    share = tmp_path / "share"
+    share.mkdir()
+    (share / str(tmp_path / "test_taken.py").replace(os.sep, "+")).touch()
+    done = subprocess.run([sys.executable, "-m", "pytest", "-qs", "-p", "no:cacheprovider", "--rootdir", tmp_path, "."],
+                          cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+                          timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"(?:begin|end|import \w|test \d)$", done.stdout.replace(".", ""), re.MULTILINE) == [
+        "import a", "begin", "test 1", "test 2", "import b", "test 3", "end"]
+    assert "3 passed" in done.stdout and len(list(share.iterdir())) == len(files)
 
 
 def test_files_of_shares_exist():
