@@ -1,7 +1,6 @@
 """Starting the daemons of the demo, delivering its mail, and ending everything."""
 
 import os
-import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,8 +10,9 @@ from demo.databases import make_users, passwords_elsewhere
 from demo.letters import LETTERS, letter
 from demo.site import Site
 from popular.addresses import Endpoint
-from tests.harness.daemon import ROOT, Daemon
+from tests.harness.daemon import Daemon
 from tests.harness.dovecot import Dovecot, NoDovecot
+from tests.harness.tools import run_octets
 
 
 class MailSystem:
@@ -83,5 +83,7 @@ class MailSystem:
         return len(LETTERS)
 
     def _deliver(self, spool: Path, mailbox: str, message: bytes, log: str = "") -> None:
-        subprocess.run([sys.executable, str(ROOT / "bin/pdeliver"), "--create", "-m", str(spool),
-                        "-l", log or str(self.site.log("pdeliver")), mailbox], input=message, check=True, timeout=30)
+        done = run_octets("pdeliver", "--create", "-m", spool, "-l", log or self.site.log("pdeliver"), mailbox,
+                          stdin=message)
+        sys.stderr.write(done.stderr.decode())
+        done.check_returncode()

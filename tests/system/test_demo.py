@@ -12,7 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from demo.databases import DEFAULT, names
+from demo.__main__ import show
+from demo.databases import names
+from demo.screen import Screen
+from demo.servers import Missing
+from demo.service import MailSystem
+from demo.site import Site
 from tests.harness.daemon import ROOT
 from tests.harness.needs import lacking
 from tests.harness.system import all_pids, children_of, is_alive, title_of, wait_for
@@ -44,9 +49,24 @@ def run_once(folder: Path, *options: str) -> str:
     return result.stdout
 
 
+def play(folder: Path, database: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """Do here what the demo does, so that the nursery starts its daemons; returns what is shown."""
+    folder.mkdir()
+    try:
+        with MailSystem(Site(folder), database) as system:
+            show(system, Screen())
+    except Missing as why:
+        lacking(str(why))
+    return capsys.readouterr().out
+
+
 @pytest.mark.parametrize("database", names())
-def test_every_kind_of_session_is_shown(folder, database):
-    shown = run_once(folder, *([] if database == DEFAULT else ["--database", database]))
+def test_every_kind_of_session_is_shown(folder, database, capsys):
+    assert_sessions_are_shown(play(folder, database, capsys))
+
+
+def assert_sessions_are_shown(shown: str) -> None:
+    """Fail unless there is one session of each kind, with its lines in the log."""
     sessions = shown.split("\n── ")[1:]
     assert len(sessions) == 5
     empty, stored, elsewhere, refused, master = sessions
@@ -57,40 +77,33 @@ def test_every_kind_of_session_is_shown(folder, database):
     assert "master=1" in master and "S: +OK" in master and "On disk now: 2 new, 0 read." in master
 
 
-def test_it_stays_up_until_it_is_told_to_end(folder):
+def test_it_stays_up_until_it_is_told_to_end_and_has_the_folder_for_itself(folder):
     with demo(folder) as running:
         wait_for(lambda: any(masters(folder)), 5.0)
+        second = subprocess.run(command(folder, "--once"), cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=30)
+        assert second.returncode != 0
+        assert "in use" in second.stderr
         running.send_signal(signal.SIGINT)
         assert running.wait(30) == 0
     assert masters(folder) == []
 
 
-def test_it_runs_again_after_it_was_killed(folder):
-    with demo(folder) as running:
+def test_it_runs_again_after_it_or_its_daemons_were_killed(folder):
+    """The server of a database ends with it."""
+    with demo(folder, "--database", "redis") as running:
         pids = masters(folder)
         assert len(pids) >= 3    # the POP3 backend may be one more
+        servers = [pid for pid in children_of(running.pid) if "redis-server" in title_of(pid)]
+        assert len(servers) == 1
         running.kill()
         running.wait()
-        wait_for(lambda: not any(is_alive(pid) for pid in pids), 15.0, "the end of the daemons")
-    assert "login_refused" in run_once(folder)
-
-
-def test_it_runs_again_after_its_daemons_were_killed(folder):
+        wait_for(lambda: not any(is_alive(pid) for pid in pids + servers), 15.0, "the end of daemons and server")
     with demo(folder) as running:
         for pid in masters(folder):
             os.kill(pid, signal.SIGKILL)
         running.send_signal(signal.SIGTERM)
         running.wait(30)
-    assert "login_refused" in run_once(folder)
-
-
-def test_a_second_one_is_told_that_the_folder_is_in_use(folder):
-    with demo(folder) as running:
-        second = subprocess.run(command(folder, "--once"), cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=30)
-        assert second.returncode != 0
-        assert "in use" in second.stderr
-        running.send_signal(signal.SIGINT)
-        running.wait(30)
+    assert_sessions_are_shown(run_once(folder))
 
 
 _WITHOUT = "import runpy, sys; sys.modules[sys.argv.pop(1)] = None; runpy.run_module('demo', run_name='__main__')"
@@ -101,15 +114,6 @@ def test_a_missing_driver_is_told(folder):
                             cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=30)
     assert result.returncode == os.EX_UNAVAILABLE
     assert result.stderr == "DB=lmdb needs what is not installed here: .venv/bin/pip install -e '.[lmdb]'\n"
-
-
-def test_a_database_server_ends_with_the_demo(folder):
-    with demo(folder, "--database", "redis") as running:
-        servers = [pid for pid in children_of(running.pid) if "redis-server" in title_of(pid)]
-        assert len(servers) == 1
-        running.kill()
-        running.wait()
-        wait_for(lambda: not is_alive(servers[0]), 15.0, "the end of the server")
 
 
 @contextmanager
