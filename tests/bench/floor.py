@@ -59,7 +59,7 @@ def start_proxy(folder: Path, store: Store, owner: Owner, maxuse: int, *, is_c: 
     """Start pcheckd, pserv and the smallest proxy before them; raises CannotStart."""
     command: Command = [sys.executable, "-I", "-S", SOURCES / "floor_proxy.py"]
     if is_c:
-        command = compiled(folder, "floor_proxy")
+        command = compiled(store, "floor_proxy")
     floor = Floor()
     try:
         checks = floor.add_daemon("pcheckd", folder, store, owner, maxuse)
@@ -78,18 +78,20 @@ def start_direct(folder: Path, store: Store, *, has_proxy: bool) -> Floor:
     """Start the smallest server, and where wanted a proxy before it that knows no POP3; raises CannotStart."""
     floor = Floor()
     try:
-        server = floor.add(folder, "direct", compiled(folder, "floor_direct"), store.spool, _SPARE)
+        server = floor.add(folder, "direct", compiled(store, "floor_direct"), store.spool, _SPARE)
         if has_proxy:
-            floor.add(folder, "proxy", compiled(folder, "floor_proxy"), 0, server.port, 1, _SPARE)
+            floor.add(folder, "proxy", compiled(store, "floor_proxy"), 0, server.port, 1, _SPARE)
     except BaseException:
         floor.close()
         raise
     return floor
 
 
-def compiled(folder: Path, name: str) -> Command:
-    """Compile one of the programs in C into `folder`; returns its command; raises CannotStart."""
-    program = folder / name
+def compiled(store: Store, name: str) -> Command:
+    """Compile one of the programs in C, once for each store; returns its command; raises CannotStart."""
+    program = store.folder / name
+    if program.exists():
+        return [program]
     for link in (["-static"], []):
         done = subprocess.run([need("cc"), *_FLAGS, *link, "-o", program, SOURCES / f"{name}.c", SOURCES / _COMMON],
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

@@ -134,8 +134,8 @@ class Generator:
                 "times": self.times.dump()}
 
     def _begin(self, slot: Slot) -> None:
-        """Open the next session of a slot, unless the time is over."""
-        while (now := time.monotonic_ns()) < self._deadline and self.failed.total() < MAX_FAILURES:
+        """Open the next session of a slot, unless the time is over; the first one, however late it is."""
+        while ((now := time.monotonic_ns()) < self._deadline or not slot.begun) and self.failed.total() < MAX_FAILURES:
             sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             if self._sources is not None:
                 sock.setsockopt(socket.IPPROTO_IP, _LATE_PORT, 1)

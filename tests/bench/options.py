@@ -38,7 +38,7 @@ class Options:
 FULL = Options()
 QUICK = Options(rounds=1, seconds=1.0, concurrency=(16,), resting=200,
                 population=Population(bulk=64, mail=300, empty=500, big=10_000))
-SMOKE = Options(rounds=1, seconds=0.3, concurrency=(4,), resting=10, is_strict=True,
+SMOKE = Options(rounds=1, seconds=0.1, concurrency=(4,), resting=10, is_strict=True,
                 contenders=("popular-classic", "popular-pooled-passwd"),
                 population=Population(users=2_000, empty=40, mail=20, bulk=4, big=300))
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.bench import lookups
-from tests.bench.contenders import CONTENDERS, Contender, lacks
+from tests.bench.contenders import CONTENDERS, lacks
 from tests.bench.databases import write_users
 from tests.bench.growth_results import Growth
 from tests.bench.kinds import KINDS
 from tests.bench.load import Plan, run_load
+from tests.bench.options import SMOKE
 from tests.bench.popular_chain import Shape
 from tests.bench.population import (
     BIG_MESSAGE,
@@ -39,8 +40,8 @@ from tests.harness.system import all_pids, children_of, is_alive, reap, wait_for
 
 SMALL = Population(users=50, empty=2, mail=2, bulk=1, big=0)
 AT_ONCE = 40        # sessions: more than there are spare children at first
-FLOORS = pytest.mark.parametrize("floor", [each for each in CONTENDERS if each.name.startswith("floor-")],
-                                 ids=lambda floor: floor.name)
+OTHERS = [each for each in CONTENDERS if each.name not in SMOKE.contenders]    # than those in a run without rivals
+SECONDS = 0.05      # in which sessions are begun; each takes what it takes
 
 
 @pytest.mark.limit(300)
@@ -83,77 +84,64 @@ def test_a_growth_run_without_rivals(rundir):
     assert users_of(folder) == [] and list(folder.iterdir()) == []
 
 
+@pytest.fixture(scope="module")
+def store(module_rundir):
+    """Mailboxes of a few users, and what TLS needs."""
+    made = build(module_rundir, SMALL, mail_owner(), has_dovecot=True)
+    certify(made, mail_owner())
+    return made
+
+
 @pytest.mark.limit(120)
-@pytest.mark.parametrize("contender", CONTENDERS, ids=lambda contender: contender.name)
-def test_contenders_start_count_and_end(contender, rundir):
+@pytest.mark.parametrize("contender", OTHERS, ids=lambda contender: contender.name)
+def test_contenders_start_work_count_and_end(contender, store, rundir):
     missing = lacks(contender)
     if missing:
         pytest.skip(missing)
     rundir.chmod(0o755)
-    store = build(rundir, SMALL, mail_owner(), has_dovecot=True)
-    certify(store, mail_owner())
     shape = Shape(has_tls=bool(contender.tls))
     with Ward.start(contender.name, rundir / "c", store, mail_owner(), shape=shape) as ward:
         assert ward.cpu() > 0
         assert sum(ward.memory().values()) > 1 << 17
         below = children_of(ward.process.pid)
         assert below
-        if not contender.workloads:     # it can do all of them
-            turn = measure_sessions("mail", ward, Setting(store, SMALL, 1, 0, 0.2, 1, 0))
-            assert turn.sessions > 0 and turn.failures == {}
+        for workload in contender.workloads or ("mail",):    # without a list it can do all of them
+            scripts = scripts_of("rest" if workload == "idle" else workload, SMALL)
+            load = run_load(Plan(ward.endpoints, scripts, 4, SECONDS))
+            assert load.failed == {} and load.sessions > 0, workload
+        if contender.name.startswith("floor-"):
+            assert_everyone_has_a_child_and_no_octet_is_changed(ward)
         assert (ward.tls is not None) is shape.has_tls and ward.tls not in ward.endpoints
         for workload in contender.tls:
-            turn = WORKLOADS[workload].measure(ward, Setting(store, SMALL, 2, 0, 0.2, 1, 0))
+            turn = WORKLOADS[workload].measure(ward, Setting(store, SMALL, 2, 0, SECONDS, 1, 0))
             assert turn.sessions > 0 and turn.failures == {}, workload
     assert [pid for pid in below if is_alive(pid)] == []
     assert users_of(rundir) == []
 
 
-@pytest.fixture
-def store(rundir):
-    """Mailboxes of a few users."""
-    rundir.chmod(0o755)
-    return build(rundir, SMALL, mail_owner(), has_dovecot=False)
-
-
-@pytest.mark.limit(120)
-@FLOORS
-def test_a_floor_can_do_its_workloads(floor: Contender, store, rundir):
-    if missing := lacks(floor):
-        pytest.skip(missing)
-    with Ward.start(floor.name, rundir / "c", store, mail_owner()) as ward:
-        for workload in floor.workloads:
-            scripts = scripts_of("rest" if workload == "idle" else workload, SMALL)
-            load = run_load(Plan(ward.endpoints, scripts, 4, 0.2))
-            assert load.failed == {} and load.sessions > 0, workload
-
-
-@pytest.mark.limit(120)
-@FLOORS
-def test_a_floor_has_a_child_for_everyone_and_changes_no_octet(floor: Contender, store, rundir):
-    if missing := lacks(floor):
-        pytest.skip(missing)
-    with Ward.start(floor.name, rundir / "c", store, mail_owner()) as ward:
-        clients = [poplib.POP3(ward.endpoint.host, ward.endpoint.port, timeout=20) for _ in range(AT_ONCE)]
-        for client in clients:
-            client.user(SMALL.bulk_users()[0])
-            client.pass_(PASSWORD)
-            assert client.stat() == (BULK_MESSAGES, BULK_MESSAGES * BIG_MESSAGE)
-        for number in (1, BULK_MESSAGES):
-            text = b"".join(line + b"\r\n" for line in clients[0].retr(number)[1])
-            assert text == attachment_message(BIG_MESSAGE)
-        for client in clients:
-            client.quit()
+def assert_everyone_has_a_child_and_no_octet_is_changed(ward: Ward) -> None:
+    """Fail if one of many sessions at once waits, or a message comes through otherwise than it lies in the store."""
+    clients = [poplib.POP3(ward.endpoint.host, ward.endpoint.port, timeout=20) for _ in range(AT_ONCE)]
+    for client in clients:
+        client.user(SMALL.bulk_users()[0])
+        client.pass_(PASSWORD)
+        assert client.stat() == (BULK_MESSAGES, BULK_MESSAGES * BIG_MESSAGE)
+    for number in (1, BULK_MESSAGES):
+        text = b"".join(line + b"\r\n" for line in clients[0].retr(number)[1])
+        assert text == attachment_message(BIG_MESSAGE)
+    for client in clients:
+        client.quit()
 
 
 @pytest.mark.limit(120)
 def test_a_proxy_of_many_parts(store, rundir):
+    rundir.chmod(0o755)
     people = [person_of(name, "cxpop")._replace(backend=backend_of(2)) for name in SMALL.all_users()]
     write_users("cdb", store.users("cdb", "cxpop"), people)
     shape = Shape(vservs=3, backends=3, module="cdb")
     with Ward.start("popular-pooled", rundir / "c", store, mail_owner(), shape=shape) as ward:
         assert len(set(ward.endpoints)) == 3
-        turn = measure_sessions("mail", ward, Setting(store, SMALL, 1, 0, 0.2, 1, 0))
+        turn = measure_sessions("mail", ward, Setting(store, SMALL, 1, 0, SECONDS, 1, 0))
         assert turn.sessions > 0 and turn.failures == {}
         assert ward.start_seconds > 0
         assert 1 << 20 < ward.master_memory().pss < sum(ward.memory().values())

@@ -30,7 +30,7 @@ from tests.bench.tls import client_context, tickets
 from tests.bench.tlsload import OverTls
 from tests.bench.ward import Ward
 
-WARM_UP = 0.25              # of a turn's length, at least WARM_UP_SECONDS
+WARM_UP = 0.25              # of a turn's length, at least WARM_UP_SECONDS or that length
 WARM_UP_SECONDS = 0.2
 REFUSED_SECONDS = 3.0       # at least, where everyone waits a second or two before he refuses
 MAX_SHARE = 0.5             # of all cores for the load generator, then it is called the bottleneck
@@ -103,11 +103,16 @@ def measure_tls(workload: str, ward: Ward, setting: Setting) -> Turn:
 def measure_plan(workload: str, ward: Ward, setting: Setting, warming: Sequence[Script], plan: Plan) -> Turn:
     """Do what is planned and count what the sessions cost; play `warming` before that, if there is any."""
     if warming:
-        run_load(replace(plan, scripts=warming, seconds=max(WARM_UP_SECONDS, WARM_UP * setting.seconds)))
+        run_load(replace(plan, scripts=warming, seconds=warm_up_seconds(setting.seconds)))
     before = ward.settled_cpu()
     load = run_load(plan)
     cpu = ward.settled_cpu() - before
     return turn_of(workload, ward.name, setting, load, cpu)
+
+
+def warm_up_seconds(seconds: float) -> float:
+    """Return how long a turn is warmed up."""
+    return max(min(seconds, WARM_UP_SECONDS), WARM_UP * seconds)
 
 
 def turn_of(workload: str, name: str, setting: Setting, load: LoadResult, cpu: float) -> Turn:

@@ -72,6 +72,11 @@ def test_good_sessions_are_counted():
     assert len(result.cpu) == 2 and result.seconds >= 1.0
 
 
+def test_as_many_sessions_as_there_are_at_once_begin_however_late_it_is():
+    result = play(GOOD, seconds=0.0)
+    assert (result.sessions, result.in_time, result.failed) == (2, 0, {})
+
+
 def test_sessions_go_to_all_addresses_in_turn():
     with Server(GOOD) as first, Server(GOOD) as second:
         result = run_load(Plan([first.endpoint, second.endpoint], [SCRIPT], 3, 0.1, processes=3))
