@@ -75,10 +75,18 @@ def debian_root() -> Iterator[DebianRoot]:
     cached = _cached()
     folder = Path(tempfile.mkdtemp(prefix="copy-", dir=cached.parent))
     try:
-        subprocess.run(["cp", "-a", "--reflink=auto", f"{cached}/.", str(folder)], check=True, timeout=120)
+        _copy(cached, folder)
         yield DebianRoot(folder)
     finally:
         shutil.rmtree(folder)
+
+
+def _copy(system: Path, folder: Path) -> None:
+    """Copy a system, but for the files of /usr: these get another name, because dpkg and Python replace files there."""
+    for part in system.iterdir():
+        how = "--link" if part.name == "usr" else "--reflink=auto"
+        subprocess.run(["cp", "-a", how, str(part), str(folder)], check=True, timeout=120)
+    shutil.copystat(system, folder)
 
 
 def build_package(folder: Path) -> Path:

@@ -128,6 +128,17 @@ def assert_rights_are_few(root: DebianRoot) -> None:
     assert {"no_capabilities = on", "empty_bounding_set = on", "process_limit = on"} <= set(shown)
 
 
+def assert_the_proxy_may_do_little(root: DebianRoot) -> None:
+    """Fail if the proxy's user can do what belongs to pop, or cannot do its own work."""
+    tries = {"ls /pop": True, "rm /run/popular/pserv.ctrl": True, "mv /var/log/popular/pserv /var/log/popular/x": True,
+             "pcontrol --program=pserv --command=version": True, "cat /etc/popular/users": False,
+             "pcontrol --program=pproxy --command='set pdmdir /tmp'": True,
+             "pcontrol --program=pproxy --command=reload": False}
+    for words, fails in tries.items():
+        root.run("setpriv", "--reuid=pproxy", "--regid=pproxy", "--init-groups", "sh", "-c",
+                 f"! {words}" if fails else words)
+
+
 def become_old(root: DebianRoot) -> None:
     """Have the system as it was when pop ran all daemons."""
     for name in reversed(DAEMONS):
@@ -241,28 +252,17 @@ def test_an_upgrade_that_does_not_work_leaves_the_daemons_running(package, remak
     root.run("dpkg", "--purge", "popular")
 
 
-def test_a_port_that_another_server_has_does_not_break_the_installation(package, root):
+def test_a_port_that_another_server_has_does_not_break_the_installation_and_rights_are_few(package, root):
+    """The proxy cannot read mail, and no process has a right of root."""
     with socket.create_server((POP3.host, POP3.port)):
         assert "not started or not upgraded, for the reasons above: pproxy" in root.install(package)
         assert root.run("/etc/init.d/pproxy", "status", code=3)
     root.run("/etc/init.d/pproxy", "start")
-    pids(root)
-    root.run("dpkg", "--purge", "popular")
-
-
-def test_the_proxy_cannot_read_mail_and_no_process_has_a_right_of_root(package, root):
-    root.install(package)
     add_user(root, "joe", "geheim")
     pop, pproxy = uid_of(root, "pop"), uid_of(root, "pproxy")
     assert pop != pproxy and owners(root) == {"pcheckd": pop, "pserv": pop, "pproxy": pproxy}
-    tries = {"ls /pop": True, "rm /run/popular/pserv.ctrl": True, "mv /var/log/popular/pserv /var/log/popular/x": True,
-             "pcontrol --program=pserv --command=version": True, "cat /etc/popular/users": False,
-             "pcontrol --program=pproxy --command='set pdmdir /tmp'": True,
-             "pcontrol --program=pproxy --command=reload": False}
     assert_rights_are_few(root)
-    for words, fails in tries.items():
-        root.run("setpriv", "--reuid=pproxy", "--regid=pproxy", "--init-groups", "sh", "-c",
-                 f"! {words}" if fails else words)
+    assert_the_proxy_may_do_little(root)
     root.run("dpkg", "--purge", "popular")
 
 
