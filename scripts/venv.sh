@@ -65,7 +65,18 @@ packages_with() {
         "$1" -c 'import sys; sys.base_prefix == "/usr" and print("python%d.%d-dev" % sys.version_info[:2])'
 }
 
-get() { "$venv/bin/python" -m pip install -q --disable-pip-version-check -e "$1"; }
+pip_install() { "$venv/bin/python" -m pip install -q --disable-pip-version-check "$@"; }
+
+get() { pip_install -e "$1"; }
+
+# What an extra like .[db] requires, without building POPular once more.
+get_requirement() {
+    pip_install "$("$venv/bin/python" -c '
+import configparser, sys
+setup = configparser.ConfigParser()
+setup.read("setup.cfg")
+print(setup["options.extras_require"][sys.argv[1].strip(".[]")])' "$1")"
+}
 
 get_db_module() { get_compiled '.[db]' db.h libdb-dev; }
 
@@ -90,7 +101,7 @@ get_compiled() {
         fi
     fi
     if [ -z "$why" ]; then
-        get "$1" && return
+        get_requirement "$1" && return
         why="pip could not build it"
     fi
     say "the tests that need $1 will be skipped: $why"
