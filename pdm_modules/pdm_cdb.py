@@ -10,9 +10,10 @@ seen at the next login.  A damaged file is FAILED.
 
 import os
 
-from popular.pdm import cdbfile, records
+from popular.pdm import records
 from popular.pdm.api import PdmError
 from popular.pdm.bases import FileModule
+from popular.pdm.databases import cdbfile
 
 
 class Module(FileModule):

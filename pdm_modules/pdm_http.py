@@ -30,7 +30,7 @@ from typing import ClassVar, cast
 
 from popular.pdm import records
 from popular.pdm.api import UNKNOWN, Answer, Outcome, PdmModule, Request
-from popular.pdm.httpclient import HttpClient, HttpServer, Urls
+from popular.pdm.databases.httpclient import HttpClient, HttpServer, Urls
 from popular.pdm.options import Addresses, File, Id, Options, Setting, String, Time, Values, secret, secret_rows
 
 MAX_VALUE = 4096    # octets of one header's value

@@ -22,7 +22,7 @@ from dataclasses import replace
 
 from popular.pdm import records
 from popular.pdm.api import CHALLENGES, PROVEN, UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
-from popular.pdm.directory import LdapEntry, LdapLink, LdapUri, escape
+from popular.pdm.databases.directory import LdapEntry, LdapLink, LdapUri, escape
 from popular.pdm.drivers import driver
 from popular.pdm.options import Bool, Choice, File, Options, Setting, String, Time, Values, secret, secret_rows
 from popular.pdm.pattern import Pattern

@@ -2,7 +2,7 @@
 
     mysql hosts=HOST[:PORT],… database=NAME user=NAME passwordfile=FILE [KEY=VALUE …]
 
-OPTIONS lists all keys; `popular.pdm.sql` explains the query.  Without `query`:
+OPTIONS lists all keys; `popular.pdm.databases.sql` explains the query.  Without `query`:
 
     SELECT * FROM users WHERE user = :user AND namespace = :namespace
 
@@ -16,8 +16,8 @@ from contextlib import suppress
 from typing import Any
 
 from popular.addresses import Endpoint
-from popular.pdm import sql
 from popular.pdm.api import PdmError
+from popular.pdm.databases import sql
 from popular.pdm.drivers import driver
 from popular.pdm.options import secret
 

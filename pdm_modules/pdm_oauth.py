@@ -28,14 +28,14 @@ from urllib.parse import quote, urlencode
 
 from popular.pdm import records
 from popular.pdm.api import PROVEN, UNKNOWN, Answer, Found, Outcome, PdmError, PdmModule, Request
+from popular.pdm.databases.httpclient import HttpClient, HttpReply, HttpServer, Urls, server_of
 from popular.pdm.drivers import driver
-from popular.pdm.httpclient import HttpClient, HttpReply, HttpServer, Urls, server_of
-from popular.pdm.jwks import ALGORITHMS, KeyRing, PublicKey, keys_of
+from popular.pdm.oauth.jwks import ALGORITHMS, KeyRing, PublicKey, keys_of
+from popular.pdm.oauth.tokens import (
+    Demands, TokenRefused, claims_of, excerpt, header_of, is_signed, moment_of, read_object, token_text)
 from popular.pdm.options import (Bool, Choice, File, Id, Options, Setting, String, Time, Values, secret,
                                  secret_rows)
 from popular.pdm.pattern import Pattern
-from popular.pdm.tokens import (Demands, TokenRefused, claims_of, excerpt, header_of, is_signed, moment_of,
-                                read_object, token_text)
 
 MAX_DOCUMENT = 1 << 17    # octets of a set of keys, and of any other answer
 MIN_PASSWORD = 32         # octets of a password that may be a token which is not signed

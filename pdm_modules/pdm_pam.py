@@ -51,7 +51,7 @@ class Module(PdmModule):
 
     def open(self) -> None:
         """Load the library; raises PdmError, also if there is no such service."""
-        from popular.pdm import libpam    # here, because the master must not load it
+        from popular.pdm.databases import libpam    # here, because the master must not load it
 
         self.libpam = libpam
         self.pam = libpam.Pam(self.options.text("service"), self.options.optional_text("confdir") or "")

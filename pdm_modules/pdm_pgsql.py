@@ -2,7 +2,7 @@
 
     pgsql hosts=HOST[:PORT],… database=NAME user=NAME passwordfile=FILE [KEY=VALUE …]
 
-OPTIONS lists all keys; `popular.pdm.sql` explains the query.  Without `query`:
+OPTIONS lists all keys; `popular.pdm.databases.sql` explains the query.  Without `query`:
 
     SELECT * FROM users WHERE "user" = :user AND namespace = :namespace
 
@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from popular.addresses import Endpoint
-from popular.pdm import sql
+from popular.pdm.databases import sql
 from popular.pdm.drivers import driver
 from popular.pdm.options import secret
 

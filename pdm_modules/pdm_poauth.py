@@ -4,7 +4,7 @@
 
 It knows no users and checks no passwords: other modules do.  It gives what pproxy logs in with at a backend that has
 `auth = xoauth2` or `oauthbearer`, for the login that the other module has told.  The tool poauth asks the owners of
-mailboxes for their consent, and stores it; `popular.pdm.gateway` has all keys.
+mailboxes for their consent, and stores it; `popular.pdm.oauth.gateway` has all keys.
 
 Tokens are refreshed when they are about to expire, or when a backend has refused one, by one worker at a time.
 """
@@ -12,7 +12,7 @@ Tokens are refreshed when they are about to expire, or when a backend has refuse
 from typing import cast
 
 from popular.pdm.api import Found, NoConsent, PdmModule
-from popular.pdm.gateway import GATEWAY_OPTIONS, Gateway, prove_gateway, provider_of
+from popular.pdm.oauth.gateway import GATEWAY_OPTIONS, Gateway, prove_gateway, provider_of
 from popular.pdm.options import Values
 
 OPTIONS = GATEWAY_OPTIONS

@@ -19,9 +19,9 @@ from typing import Any
 from popular.pdm import records
 from popular.pdm.api import Request
 from popular.pdm.bases import RecordModule
+from popular.pdm.databases.redisservers import ROWS, RedisServers
 from popular.pdm.options import Options, Setting, String
 from popular.pdm.pattern import Pattern
-from popular.pdm.redisservers import ROWS, RedisServers
 
 OPTIONS = Options(
     *ROWS,

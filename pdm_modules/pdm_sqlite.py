@@ -2,7 +2,7 @@
 
     sqlite FILE [QUERY]
 
-`popular.pdm.sql` explains the parameters and columns of QUERY.  Without it:
+`popular.pdm.databases.sql` explains the parameters and columns of QUERY.  Without it:
 
     SELECT * FROM users WHERE user = :user AND namespace = :namespace
 
@@ -16,9 +16,10 @@ import sqlite3
 import time
 
 from popular.paths import sqlite_uri
-from popular.pdm import records, sql
+from popular.pdm import records
 from popular.pdm.api import PdmError, Request
 from popular.pdm.bases import RecordModule
+from popular.pdm.databases import sql
 
 USAGE = "sqlite FILE [QUERY]"
 QUERY = "SELECT * FROM users WHERE user = :user AND namespace = :namespace"

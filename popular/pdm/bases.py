@@ -1,6 +1,6 @@
 """Base classes of modules whose databases have a record of each user, as `popular.pdm.records` describes.
 
-A `RecordModule` only says how the record is found: sqlite, redis and, by `popular.pdm.sql`, pgsql and mysql.
+A `RecordModule` only says how the record is found: sqlite, redis and, by `popular.pdm.databases.sql`, pgsql and mysql.
 A `FileModule` has one file with the raw records of users under their names: passwd, cdb, db and lmdb.
 
 Runs in the process that asks.

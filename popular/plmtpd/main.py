@@ -10,7 +10,7 @@ from popular.daemon.start.starter import main as start
 from popular.daemon.start.trial import try_spool, why_not
 from popular.daemon.tls import try_certificates
 from popular.errors import Findings, Mistake
-from popular.pdm.configured import why_not_asked
+from popular.pdm.asking.configured import why_not_asked
 from popular.plmtpd.spec import SPEC
 
 

@@ -15,8 +15,8 @@ from popular.config.store import Config, Item
 from popular.daemon.tls import IMPLICIT, STARTTLS, Tls, tls_rows
 from popular.net.unixsocket import SocketAccess
 from popular.networks import Networks
-from popular.pdm.configured import PDM
-from popular.pdm.userformat import NameForm, UserFormat
+from popular.pdm.asking.configured import PDM
+from popular.pdm.asking.userformat import NameForm, UserFormat
 from popular.plmtpd.kinds import Mode
 from popular.store.quota import Quota
 

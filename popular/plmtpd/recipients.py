@@ -20,7 +20,7 @@ from popular.lmtp.replies import LmtpReply, Replies
 from popular.log.message import Message
 from popular.names import is_mailbox
 from popular.pdm.api import Found, Outcome
-from popular.pdm.chain import Chain
+from popular.pdm.asking.chain import Chain
 from popular.plmtpd import messages
 from popular.plmtpd.objects import LmtpConfig, LmtpServer
 from popular.store.mailbox import Mailbox

@@ -21,7 +21,7 @@ from popular.lmtp.replies import LmtpReply, Replies
 from popular.log.trace import places
 from popular.log.writer import Log
 from popular.networks import ClientAddress
-from popular.pdm.chain import Chain
+from popular.pdm.asking.chain import Chain
 from popular.plmtpd import messages
 from popular.plmtpd.objects import LmtpConfig, LmtpServer
 from popular.plmtpd.recipients import RecipientPlace, RecipientFinder, RecipientRefused

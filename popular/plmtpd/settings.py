@@ -10,7 +10,7 @@ from popular.config.netkinds import NetworkList
 from popular.config.setting import Schema, Setting
 from popular.daemon.settings import CONFINEMENT_ROWS, METRICS_ROWS, POOL_ROWS, process_rows
 from popular.paths import SPOOLDIR
-from popular.pdm.configured import PDM_ROWS
+from popular.pdm.asking.configured import PDM_ROWS
 from popular.plmtpd.kinds import IdList, Percents
 from popular.plmtpd.objects import CLASSES
 

@@ -19,9 +19,9 @@ from popular.daemon.spec import DaemonSpec, Job, Listen, metrics_listens
 from popular.daemon.tls import Tls, load_tls, note_ending
 from popular.errors import Mistake
 from popular.log.writer import Log
-from popular.pdm.chain import Chain
-from popular.pdm.configured import configured_module, module_mistakes
-from popular.pdm.output import ModuleOutput
+from popular.pdm.asking.chain import Chain
+from popular.pdm.asking.configured import configured_module, module_mistakes
+from popular.pdm.asking.output import ModuleOutput
 from popular.plmtpd.commands import commands
 from popular.plmtpd.messages import SHUTDOWN_DELIVERY
 from popular.plmtpd.objects import LmtpConfig, lmtp_config, socket_access

@@ -13,7 +13,7 @@ from popular.config.store import Config, Item, Values, gather
 from popular.daemon.settings import pool_mistakes
 from popular.daemon.tls import OFF, STARTTLS
 from popular.errors import ConfigError, Mistake
-from popular.pdm.configured import module_mistakes
+from popular.pdm.asking.configured import module_mistakes
 from popular.pproxy.limits.configured import denied_by_file, shared_values
 from popular.pproxy.objects import TOKEN_LOGINS, records_clients, sid_prefix, unusable
 from popular.pproxy.policy.configured import policy_mistakes

@@ -15,7 +15,7 @@ from popular.daemon.child.session import Connection, Session, new_sid, note_limi
 from popular.daemon.spec import Listener
 from popular.daemon.tls import IMPLICIT, Tls
 from popular.log.writer import Log
-from popular.pdm.chain import Chain
+from popular.pdm.asking.chain import Chain
 from popular.pdm.secrets import DRIVERS
 from popular.pproxy.limits.clients import AreTooMany, ClientCounts, count_in, keys_counted
 from popular.pproxy.limits.guesses import LoginGuard

@@ -15,15 +15,15 @@ from popular.daemon.messages import NULL_BYTE_IN_INPUT
 from popular.errors import BackendError, CommandRefused, LoginRefused, NulByte, PdmError
 from popular.mailcheck.packet import MailState
 from popular.pdm.api import Found, NoConsent, Outcome, Request
-from popular.pdm.chain import CachedAnswer, Chain, Step, Verdict
+from popular.pdm.asking.chain import CachedAnswer, Chain, Step, Verdict
 from popular.pop3.exchange import SaslExchange
 from popular.pop3.languages import spoken_on
 from popular.pproxy import messages
 from popular.pproxy.backends.link import BackendLink, BackendRefused, Unanswered
-from popular.pproxy.limits.delay import LoginDelay
-from popular.pproxy.objects import Backend, ProxyConfig, Vserv
 from popular.pproxy.backends.routing import MailboxHeld, NoRoute, Route, find_route
 from popular.pproxy.backends.visit import Visit
+from popular.pproxy.limits.delay import LoginDelay
+from popular.pproxy.objects import Backend, ProxyConfig, Vserv
 from popular.sasl.mechanism import Credentials
 from popular.statefile.counters import ProxyOutcome
 from popular.statefile.layout import CountedBy

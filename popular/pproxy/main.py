@@ -15,15 +15,15 @@ from popular.daemon.tls import OFF, try_certificates
 from popular.errors import ConfigError, Findings, Mistake, PdmError, StartError
 from popular.net.listen import resolve
 from popular.pdm.api import CHALLENGES, PROVEN
-from popular.pdm.chain import Chain
-from popular.pdm.configured import configured_module, why_not_asked
+from popular.pdm.asking.chain import Chain
+from popular.pdm.asking.configured import configured_module, why_not_asked
 from popular.pproxy.limits.configured import shared_values
-from popular.pproxy.vserv.offer import DEFAULT_MECHANISMS, MECHANISMS
 from popular.pproxy.objects import TOKEN_LOGINS, records_clients
 from popular.pproxy.policy.configured import policies_of
 from popular.pproxy.policy.terms import PolicyTerms
 from popular.pproxy.settings import SCHEMA
 from popular.pproxy.spec import SPEC
+from popular.pproxy.vserv.offer import DEFAULT_MECHANISMS, MECHANISMS
 from popular.unix.rights import own_rights
 
 

@@ -22,15 +22,15 @@ from popular.daemon.tls import IMPLICIT, OFF, STARTTLS, Tls, tls_rows, want_read
 from popular.errors import ConfigError, Mistake, PdmError, StartError
 from popular.net.wire import Wire
 from popular.networks import Networks
-from popular.pdm.configured import PDM
-from popular.pdm.userformat import NameForm, UserFormat
+from popular.pdm.asking.configured import PDM
+from popular.pdm.asking.userformat import NameForm, UserFormat
 from popular.pproxy.backends.health import HealthTerms
-from popular.pproxy.limits.configured import client_limits
 from popular.pproxy.limits.clients import ClientLimits
+from popular.pproxy.limits.configured import client_limits
 from popular.pproxy.limits.levels import Levels
+from popular.pproxy.policy.terms import PolicyUrl
 from popular.pproxy.vserv.extensions import EXTENSION_ROWS, Extensions, extensions_of, promised
 from popular.pproxy.vserv.offer import DEFAULT_MECHANISMS, MechanismList, Offer, Separator
-from popular.pproxy.policy.terms import PolicyUrl
 
 if TYPE_CHECKING:
     from popular.net.tls.stream import TlsStream

@@ -14,8 +14,8 @@ from popular.mailcheck.packet import MAX_DATAGRAM, MailState, mail_answer
 from popular.net.listen import bind_tcp, bind_udp, bound_endpoint
 from popular.pdm import records
 from popular.pdm.api import Request
+from popular.pdm.asking.chain import Chain
 from popular.pdm.bases import RecordModule
-from popular.pdm.chain import Chain
 from popular.pop3 import capability
 from popular.pproxy.backends.health import HealthTerms
 from popular.pproxy.objects import Backend, ProxyConfig, Vserv

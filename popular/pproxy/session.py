@@ -18,7 +18,7 @@ from popular.daemon.tls import IMPLICIT, Tls
 from popular.errors import Gone, LoginRefused
 from popular.log.writer import Log
 from popular.net.relay import relay
-from popular.pdm.chain import Chain
+from popular.pdm.asking.chain import Chain
 from popular.pop3 import capability
 from popular.pop3.authorization import AuthorizationState, Named, StartTls
 from popular.pop3.dialogue import Dialogue

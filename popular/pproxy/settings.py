@@ -9,7 +9,7 @@ from popular.config.setting import Schema, Setting
 from popular.daemon.settings import CONFINEMENT_ROWS, METRICS_ROWS, POOL_ROWS, SESSIONLIMIT, process_rows
 from popular.networks import Networks, PrefixLengths
 from popular.paths import CAPADIR, SMTPFILE
-from popular.pdm.configured import PDM_ROWS
+from popular.pdm.asking.configured import PDM_ROWS
 from popular.pproxy.objects import CLASSES
 from popular.pproxy.policy.terms import POLICY_ROWS
 

@@ -18,10 +18,10 @@ from popular.daemon.spec import DaemonSpec, Job, Listen, metrics_listens
 from popular.daemon.tls import load_tls, note_ending
 from popular.log.writer import Log
 from popular.paths import RINGSOCKET
-from popular.pdm.chain import Chain
-from popular.pdm.configured import configured_module
-from popular.pdm.output import ModuleOutput
-from popular.pdm.runner import Asked
+from popular.pdm.asking.chain import Chain
+from popular.pdm.asking.configured import configured_module
+from popular.pdm.asking.output import ModuleOutput
+from popular.pdm.asking.runner import Asked
 from popular.pdm.secrets import DRIVERS
 from popular.pproxy.check import check
 from popular.pproxy.commands import commands

@@ -14,8 +14,8 @@ from popular.config.store import Config, Item, default_config
 from popular.errors import PdmError, PopularError
 from popular.names import is_mailbox
 from popular.pdm.api import Found, Outcome
-from popular.pdm.chain import Chain
-from popular.pdm.configured import configured_module
+from popular.pdm.asking.chain import Chain
+from popular.pdm.asking.configured import configured_module
 from popular.pproxy.objects import name_asked
 from popular.pproxy.settings import SCHEMA
 from popular.unix.rights import drop, find_rights

@@ -28,9 +28,10 @@ from functools import partial
 from typing import BinaryIO
 
 from popular.config.parser import Parser
-from popular.pdm import cdbfile, records
+from popular.pdm import records
 from popular.pdm.api import Answer, Outcome
-from popular.pdm.validation import fault_of
+from popular.pdm.asking.validation import fault_of
+from popular.pdm.databases import cdbfile
 from popular.stderr import complain_as
 from popular.store.folders import sync_folder
 from popular.tools.printing import main_of_secrets

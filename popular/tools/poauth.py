@@ -34,12 +34,12 @@ from popular.config.store import Config, default_config
 from popular.errors import ConfigError, Mistake, PdmError, PopularError
 from popular.log.line import value
 from popular.paths import CONFDIR
-from popular.pdm.configured import configured_module
+from popular.pdm.asking.configured import configured_module
 from popular.pdm.drivers import driver
-from popular.pdm.gateway import GATEWAY_DRIVERS, Gateway, name_of
-from popular.pdm.keyfile import MAX_STORE_KEYS, KeyFile, new_key, write_keys
-from popular.pdm.oauthclient import PENDING, SLOW_DOWN, OAuthClient, Tokens, ProviderTrouble
-from popular.pdm.tokenstore import Consent
+from popular.pdm.oauth.gateway import GATEWAY_DRIVERS, Gateway, name_of
+from popular.pdm.oauth.keyfile import MAX_STORE_KEYS, KeyFile, new_key, write_keys
+from popular.pdm.oauth.oauthclient import PENDING, SLOW_DOWN, OAuthClient, Tokens, ProviderTrouble
+from popular.pdm.oauth.tokenstore import Consent
 from popular.pproxy.settings import SCHEMA
 from popular.stderr import complain_as
 from popular.tools.printing import main_of_secrets

@@ -43,8 +43,8 @@ from popular.log.message import Message
 from popular.names import is_id
 from popular.paths import CONFDIR, pdm_dir
 from popular.pdm.api import Outcome, PdmModule, Request
-from popular.pdm.chain import Chain, Verdict
-from popular.pdm.loader import load_module
+from popular.pdm.asking.chain import Chain, Verdict
+from popular.pdm.asking.loader import load_module
 from popular.stderr import complain_as
 from popular.tools.printing import main_of
 from popular.version import VERSION

@@ -21,12 +21,12 @@ from popular.log.line import value
 from popular.mailcheck.client import ask_pcheckd
 from popular.mailcheck.packet import MailState
 from popular.pdm.api import NoConsent, Outcome, Request
-from popular.pdm.chain import Chain, Step
-from popular.pdm.configured import configured_module
+from popular.pdm.asking.chain import Chain, Step
+from popular.pdm.asking.configured import configured_module
 from popular.pproxy.backends.link import BackendLink
+from popular.pproxy.backends.routing import NoRoute, Route, find_route, route_remarks, step_line
 from popular.pproxy.main import resolve_backends
 from popular.pproxy.objects import ProxyConfig, name_asked, proxy_config
-from popular.pproxy.backends.routing import NoRoute, Route, find_route, route_remarks, step_line
 from popular.pproxy.settings import SCHEMA
 from popular.unix.rights import drop, find_rights
 

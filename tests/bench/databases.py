@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from demo.accounts import TABLE
-from popular.pdm import cdbfile
+from popular.pdm.databases import cdbfile
 
 NAMESPACE = "default"
 

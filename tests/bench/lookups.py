@@ -20,9 +20,9 @@ from tempfile import TemporaryDirectory
 from popular.log.sink import FileSink
 from popular.log.writer import Log
 from popular.pdm.api import Outcome
-from popular.pdm.cache import AnswerCache, CachedModule, Lifetimes
-from popular.pdm.channel import Channel, RemoteModule
-from popular.pdm.runner import Asked
+from popular.pdm.asking.cache import AnswerCache, CachedModule, Lifetimes
+from popular.pdm.asking.channel import Channel, RemoteModule
+from popular.pdm.asking.runner import Asked
 from popular.pproxy.modules.worker import WorkerJob
 from tests.harness.databases import CROWD_PASSWORD, Database, Launch, crowd, kinds, launched, module_of, name_of
 from tests.harness.databases.files import WRITERS, Write

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from popular.pdm import cdbfile
+from popular.pdm.databases import cdbfile
 from popular.tools import plmdb
 from tests.faults.inject import Fault
 from tests.faults.scene import CODE, LEFT, LOST, TORN, Scene, Seen, is_dead, may_leave

@@ -20,7 +20,8 @@ from popular.errors import ConfigError, PdmError, StoreError
 from popular.log.line import MAX_VALUE, word
 from popular.net.stuffing import stuffed, stuffed_file
 from popular.net.transport import FilePart
-from popular.pdm import cdbfile, records, secrets
+from popular.pdm import records, secrets
+from popular.pdm.databases import cdbfile
 from popular.pop3.capability import parse_list, render
 from popular.pproxy.settings import SCHEMA
 from popular.statefile.layout import FIXED, MAGIC, PROXY, Layout

@@ -9,10 +9,10 @@ from pdm_modules import pdm_dovecot, pdm_exec, pdm_http
 from popular.errors import PdmError
 from popular.pdm import records
 from popular.pdm.api import Outcome
-from popular.pdm.jwks import ALGORITHMS, keys_of
-from popular.pdm.tokens import (Demands, TokenRefused, claims_of, decoded, header_of, is_signed, moment_of,
-                                read_object, token_text)
-from popular.pdm.validation import fault_of
+from popular.pdm.asking.validation import fault_of
+from popular.pdm.oauth.jwks import ALGORITHMS, keys_of
+from popular.pdm.oauth.tokens import (
+    Demands, TokenRefused, claims_of, decoded, header_of, is_signed, moment_of, read_object, token_text)
 from tests.harness.pdm import make_request
 
 REQUEST = make_request("joe", b"secret", ip="192.0.2.7")

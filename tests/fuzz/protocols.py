@@ -25,8 +25,8 @@ from popular.pop3.response import parse_response
 from popular.pop3.transaction import TransactionState
 from popular.pop3.xclient import build_xclient, parse_xclient
 from popular.pop3.xpop import preamble_lines, read_preamble
-from popular.pproxy.vserv.offer import DEFAULT_MECHANISMS, MECHANISMS, Offer
 from popular.pproxy.spec import SPEC as PPROXY
+from popular.pproxy.vserv.offer import DEFAULT_MECHANISMS, MECHANISMS, Offer
 from popular.pserv.spec import SPEC as PSERV
 from popular.sasl.mechanism import Credentials, Mechanism
 from tests.fuzz.stream import MemoryStream

@@ -8,8 +8,8 @@ from typing import Any
 
 from popular.paths import pdm_dir
 from popular.pdm.api import PdmModule, Request
-from popular.pdm.channel import Channel
-from popular.pdm.loader import load_module
+from popular.pdm.asking.channel import Channel
+from popular.pdm.asking.loader import load_module
 from popular.pproxy.modules.worker import WorkerJob
 
 

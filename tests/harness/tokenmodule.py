@@ -6,8 +6,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from popular.pdm.keyfile import new_key, write_keys
-from popular.pdm.oauthclient import Tokens
+from popular.pdm.oauth.keyfile import new_key, write_keys
+from popular.pdm.oauth.oauthclient import Tokens
 from tests.harness.authserver import SECRET, AuthServer
 from tests.harness.pdm import make_module
 

@@ -26,11 +26,11 @@ LAYERS = {
     "tools": 6,
 }
 EXCEPTIONS = {("popular.store.maildrop", "popular.pop3.maildrop")}
-FOR_PDMS = {"popular.pdm.api", "popular.pdm.bases", "popular.pdm.secrets", "popular.pdm.records", "popular.pdm.cdbfile",
-            "popular.pdm.options", "popular.pdm.drivers", "popular.pdm.pattern", "popular.pdm.sql",
-            "popular.pdm.timelimit", "popular.paths", "popular.addresses", "popular.pdm.directory",
-            "popular.pdm.libpam", "popular.pdm.httpclient", "popular.pdm.jwks", "popular.pdm.tokens",
-            "popular.pdm.redisservers", "popular.pdm.gateway"}
+FOR_PDMS = {"popular.paths", "popular.addresses",
+            *(f"popular.pdm.{name}" for name in (
+                "api", "bases", "drivers", "options", "pattern", "records", "secrets", "timelimit", "databases.cdbfile",
+                "databases.directory", "databases.httpclient", "databases.libpam", "databases.redisservers",
+                "databases.sql", "oauth.gateway", "oauth.jwks", "oauth.tokens"))}
 
 HEAVY = {"threading", "logging", "argparse", "configobj", "subprocess", "tempfile", "concurrent", "asyncio",
          "multiprocessing", "daemon", "setproctitle"}

@@ -15,7 +15,7 @@ from popular.mailcheck import packet
 from popular.mailcheck.packet import MailState
 from popular.net import ringpacket
 from popular.net.ringpacket import RingAnswer, RingRequest, Verb
-from popular.pdm.configured import configured_module
+from popular.pdm.asking.configured import configured_module
 from popular.pop3.response import parse_response
 from popular.pop3.xpop import Preamble, preamble_lines, read_preamble
 from popular.pproxy.settings import SCHEMA

@@ -19,8 +19,8 @@ import pytest
 from popular.errors import PdmError
 from popular.paths import pdm_dir
 from popular.pdm.api import PROVEN, Answer, Found, Outcome, Request
+from popular.pdm.asking.runner import ModuleRunner
 from popular.pdm.proofs import ScramSecret
-from popular.pdm.runner import ModuleRunner
 from tests.harness.databases import Database, UserRow, crowd, kinds, launched, module_of
 from tests.harness.databases.files import FileDatabase
 from tests.harness.databases.promises import LACKS, WITHOUT_USERS, Promise
@@ -342,7 +342,7 @@ def test_probe_asks_the_server_and_leaves_nothing_open(database: Database) -> No
 
 _LOADING = """
 import json, sys
-from popular.pdm.loader import load_module
+from popular.pdm.asking.loader import load_module
 module = load_module(sys.argv[1], "users", sys.argv[2], sys.argv[3:])
 print(json.dumps([module.describe(), sorted(sys.modules)]))
 """

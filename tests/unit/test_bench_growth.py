@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from popular.pdm.api import Outcome, Request
-from popular.pdm.loader import load_module
+from popular.pdm.asking.loader import load_module
 from tests.bench.__main__ import load, publish
 from tests.bench.databases import MODULES
 from tests.bench.foreground import CannotStart

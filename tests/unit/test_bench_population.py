@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from popular.pdm.api import Found, Outcome, Request
-from popular.pdm.loader import load_module
+from popular.pdm.asking.loader import load_module
 from popular.store.filename import size_of
 from tests.bench.databases import MODULES, Person, write_users
 from tests.bench.options import FULL, QUICK, SMOKE, read_options

@@ -18,9 +18,9 @@ from popular.errors import Findings
 from popular.pcheckd.settings import SCHEMA as PCHECKD
 from popular.pproxy.commands import commands
 from popular.pproxy.settings import SCHEMA
+from popular.proc.watch import Watch
 from popular.pserv.commands import commands as pserv_commands
 from popular.pserv.settings import SCHEMA as PSERV
-from popular.proc.watch import Watch
 from popular.ringd.settings import SCHEMA as RINGD
 from popular.unix.descriptors import MastersOwn
 from popular.unix.rights import Peer, Rights

@@ -12,7 +12,7 @@ from demo.journal import shorten
 from demo.letters import LETTERS, letter
 from demo.servers import SERVERS, Missing
 from popular.pdm.api import Answer, Found, Outcome, Request
-from popular.pdm.loader import load_module
+from popular.pdm.asking.loader import load_module
 from popular.pdm.secrets import verify
 from tests.harness.daemon import ROOT
 from tests.harness.needs import need_module

@@ -10,7 +10,7 @@ import pytest
 
 from popular.net.tls.context import KeyPair
 from popular.pdm.api import Answer, NoConsent, Outcome
-from popular.pdm.oauthclient import PENDING, ProviderTrouble
+from popular.pdm.oauth.oauthclient import PENDING, ProviderTrouble
 from tests.harness.authserver import CLIENT, SECRET
 from tests.harness.certificates import Authority
 from tests.harness.needs import need_module

@@ -9,10 +9,10 @@ from popular.log.message import Message
 from popular.log.sink import FileSink
 from popular.log.writer import Log
 from popular.pdm.api import NoConsent, PdmError, PdmModule
-from popular.pdm.cache import AnswerCache, CachedModule, Lifetimes
-from popular.pdm.chain import Chain
-from popular.pdm.channel import Channel
-from popular.pdm.runner import Asked
+from popular.pdm.asking.cache import AnswerCache, CachedModule, Lifetimes
+from popular.pdm.asking.chain import Chain
+from popular.pdm.asking.channel import Channel
+from popular.pdm.asking.runner import Asked
 from popular.pproxy.modules.remote import stand_ins
 from popular.pproxy.modules.worker import WorkerJob
 from tests.harness.pdm import working

@@ -10,7 +10,7 @@ from popular.errors import PdmError
 from popular.paths import pdm_dir
 from popular.pdm import libcrypt
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome
-from popular.pdm.chain import Chain
+from popular.pdm.asking.chain import Chain
 from popular.pdm.proofs import ScramSecret
 from tests.harness.needs import need_module
 from tests.harness.pdm import make_module, make_request

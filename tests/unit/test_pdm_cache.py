@@ -13,10 +13,10 @@ import pytest
 
 from popular.errors import PdmError
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmModule, Request
-from popular.pdm.cache import BUCKET, ANSWER_SIZE, AnswerCache, CachedModule, Lifetimes
-from popular.pdm.chain import CachedAnswer
-from popular.pdm.channel import Channel
-from popular.pdm.question import Question, pack_answer
+from popular.pdm.asking.cache import BUCKET, ANSWER_SIZE, AnswerCache, CachedModule, Lifetimes
+from popular.pdm.asking.chain import CachedAnswer
+from popular.pdm.asking.channel import Channel
+from popular.pdm.asking.question import Question, pack_answer
 
 REQUEST = Request("joe\udcff", b"\xffsecret\0", "2001:db8::1", "pop3", "org", vserv="main")
 PLACE = Found("store", "pop3", "m/joe", "joe@store", b"credential at the backend", verified=True, softfail=True,

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from popular.errors import PdmError
-from popular.pdm import cdbfile
 from popular.pdm.api import Outcome
+from popular.pdm.databases import cdbfile
 from popular.tools import pmakecdb
 from tests.harness.pdm import make_module, make_request
 

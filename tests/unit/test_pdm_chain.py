@@ -12,8 +12,8 @@ from popular.errors import PdmError
 from popular.log.message import Message
 from popular.pdm import messages, secrets
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmModule
-from popular.pdm.chain import Chain, Verdict
-from popular.pdm.runner import ModuleRunner
+from popular.pdm.asking.chain import Chain, Verdict
+from popular.pdm.asking.runner import ModuleRunner
 from tests.harness.pdm import make_request
 
 PLACE = Found("store1", "cxpop", "3/2d/joe")
@@ -344,7 +344,7 @@ def test_a_module_is_told_the_deadline(notes):
 
 
 def test_a_slow_answer_is_noted(notes, monkeypatch):
-    monkeypatch.setattr("popular.pdm.runner.SLOW_SECONDS", -1.0)
+    monkeypatch.setattr("popular.pdm.asking.runner.SLOW_SECONDS", -1.0)
     asked([Fake("ok")], notes)
     assert notes[0][0] == messages.PDM_SLOW.name and notes[0][1]["seconds"] >= 0
 

@@ -11,8 +11,8 @@ import pytest
 
 from popular.errors import PdmError
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome, PdmModule, Request
-from popular.pdm.channel import Channel, RemoteModule
-from popular.pdm.question import MAX_PACKET, QuestionKind, Question, pack_answer, unpack_answer
+from popular.pdm.asking.channel import Channel, RemoteModule
+from popular.pdm.asking.question import MAX_PACKET, QuestionKind, Question, pack_answer, unpack_answer
 
 EVERYTHING = Found("store", "pop3", "m/joe", "joe\udcff", b"\xff\0\n\"", True, False, True, "phone")
 REQUEST = Request("j\udce9oe\"\n", b"\xffsecret\0", "2001:db8::1", "pop3", "org", 12.5, "main", "XOAUTH2")

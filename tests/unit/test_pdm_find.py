@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from popular.pdm.api import API, CannotFind, Found, Outcome, PdmError, PdmModule
-from popular.pdm.chain import Chain
+from popular.pdm.asking.chain import Chain
 from tests.harness.daemon import ROOT
 from tests.harness.pdm import make_module, make_request
 

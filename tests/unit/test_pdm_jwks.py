@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from popular.errors import PdmError
-from popular.pdm.jwks import FAULT_PAUSE, FETCH_PAUSE, STALE_KEYS, KeyRing, PublicKey, keys_of
-from popular.pdm.tokens import TokenRefused, claims_of, header_of
+from popular.pdm.oauth.jwks import FAULT_PAUSE, FETCH_PAUSE, STALE_KEYS, KeyRing, PublicKey, keys_of
+from popular.pdm.oauth.tokens import TokenRefused, claims_of, header_of
 from tests.harness.needs import need_module
 
 need_module("joserfc")

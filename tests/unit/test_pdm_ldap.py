@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from popular.errors import PdmError
 from popular.pdm.api import UNKNOWN
-from popular.pdm.directory import LdapUri, escape
+from popular.pdm.databases.directory import LdapUri, escape
 from tests.harness.pdm import make_module, make_request
 
 WORDS = {"uri": "ldaps://ldap1.example.org,ldaps://ldap2.example.org", "base": "ou=people,dc=example,dc=org",

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from popular.errors import PdmError
-from popular.pdm import loader
-from popular.pdm.loader import load_module
+from popular.pdm.asking import loader
+from popular.pdm.asking.loader import load_module
 
 GOOD = """
 from __future__ import annotations

@@ -8,8 +8,8 @@ import pytest
 from popular.log.message import Message
 from popular.pdm import records, secrets
 from popular.pdm.api import PROVEN, UNKNOWN, Answer, Found, Outcome, PdmModule, Request
-from popular.pdm.cache import AnswerCache, Lifetimes
-from popular.pdm.chain import Chain
+from popular.pdm.asking.cache import AnswerCache, Lifetimes
+from popular.pdm.asking.chain import Chain
 from tests.harness.pdm import make_module, make_request
 
 PLACE = Found("store1", "cxpop", "3/2d/joe")

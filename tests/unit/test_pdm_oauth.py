@@ -9,7 +9,7 @@ import pytest
 
 from popular.errors import PdmError
 from popular.pdm.api import PROVEN, UNKNOWN, Answer, Found, Outcome
-from popular.pdm.jwks import FAULT_PAUSE
+from popular.pdm.oauth.jwks import FAULT_PAUSE
 from tests.harness.needs import need_module
 from tests.harness.pdm import make_module, make_request
 

@@ -8,7 +8,8 @@ import pytest
 
 from popular.net.tls.context import KeyPair
 from popular.pdm.api import NoConsent, PdmError
-from popular.pdm.oauthclient import PENDING, SLOW_DOWN, AppCredentials, OAuthClient, Provider, ProviderTrouble, Url
+from popular.pdm.oauth.oauthclient import (
+    PENDING, SLOW_DOWN, AppCredentials, OAuthClient, Provider, ProviderTrouble, Url)
 from tests.harness.authserver import CLIENT, SCOPE, SECRET, AuthServer, Reply, error
 from tests.harness.certificates import Authority
 from tests.harness.needs import need_module

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from popular.pdm import output
-from popular.pdm.output import lines_of
+from popular.pdm.asking import output
+from popular.pdm.asking.output import lines_of
 
 SECRET = "sésame 'ö\\".encode()
 
@@ -36,7 +36,7 @@ def test_of_an_output_that_was_cut_the_last_line_is_dropped(monkeypatch: pytest.
 SCRIPT = """
 import os, subprocess, sys
 from popular.log.writer import Log
-from popular.pdm.output import ModuleOutput
+from popular.pdm.asking.output import ModuleOutput
 
 caught = ModuleOutput(Log.open("pproxy", sys.argv[1]))
 caught.catch()

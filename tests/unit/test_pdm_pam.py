@@ -10,7 +10,7 @@ import pytest
 
 from popular.errors import PdmError
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome
-from popular.pdm.libpam import PamAnswer
+from popular.pdm.databases.libpam import PamAnswer
 from tests.harness.daemon import ROOT
 from tests.harness.markdown import code_blocks
 from tests.harness.needs import need_pam

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from popular.net.tls.context import KeyPair
-from popular.pdm import gateway
 from popular.pdm.api import UNKNOWN, NoConsent, PdmError
-from popular.pdm.oauthclient import Tokens
+from popular.pdm.oauth import gateway
+from popular.pdm.oauth.oauthclient import Tokens
 from popular.pdm.timelimit import TimeUp
 from tests.harness.authserver import AuthServer, Reply, error
 from tests.harness.certificates import Authority

@@ -8,7 +8,7 @@ import pytest
 
 from popular.errors import PdmError
 from popular.pdm.api import UNKNOWN, Answer, Found, Outcome
-from popular.pdm.chain import Chain
+from popular.pdm.asking.chain import Chain
 from tests.harness.pdm import make_module, make_request
 
 NAMES = [f"user{number}@example.org" for number in range(10_000)]

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from popular.pdm.api import Answer, Found, Outcome, Request
-from popular.pdm.question import pack_answer, unpack_answer
+from popular.pdm.asking.question import pack_answer, unpack_answer
+from popular.pdm.asking.validation import fault_of
 from popular.pdm.records import accepted, answer_to, record_of
 from popular.pdm.rules import MAX_PASSWORDS
-from popular.pdm.validation import fault_of
 from tests.harness.pdm import make_request
 
 VALUES = {"password": "{PLAIN}secret", "backend": "store", "mailbox": "joe"}

@@ -7,9 +7,9 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.errors import PdmError
-from popular.pdm import sql
 from popular.pdm.api import UNKNOWN, Found, Outcome
-from popular.pdm.chain import Chain
+from popular.pdm.asking.chain import Chain
+from popular.pdm.databases import sql
 from tests.harness.pdm import make_request
 
 

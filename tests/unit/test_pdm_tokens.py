@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from popular.pdm.tokens import (MAX_HEADER, MAX_TOKEN, Demands, TokenHeader, TokenRefused, claims_of, decoded,
-                                excerpt, header_of, is_signed, moment_of, read_object, token_text)
+from popular.pdm.oauth.tokens import (
+    MAX_HEADER, MAX_TOKEN, Demands, TokenHeader, TokenRefused, claims_of, decoded, excerpt, header_of, is_signed,
+    moment_of, read_object, token_text)
 from tests.harness.needs import need_module
 
 need_module("joserfc")

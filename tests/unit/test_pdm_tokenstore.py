@@ -9,8 +9,8 @@ import pytest
 
 from popular.net.tls.context import KeyPair
 from popular.pdm.api import PdmError
-from popular.pdm.keyfile import new_key, write_keys
-from popular.pdm.oauthclient import Tokens
+from popular.pdm.oauth.keyfile import new_key, write_keys
+from popular.pdm.oauth.oauthclient import Tokens
 from tests.harness.authserver import SECRET, AuthServer
 from tests.harness.certificates import Authority
 from tests.harness.needs import need_module

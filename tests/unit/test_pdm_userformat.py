@@ -2,7 +2,7 @@
 
 import pytest
 
-from popular.pdm.userformat import NameForm, UserFormat
+from popular.pdm.asking.userformat import NameForm, UserFormat
 
 ALL = "lower separators=%# detail=+ swap=old.example:new.example strip=example.org domain=Example.net"
 

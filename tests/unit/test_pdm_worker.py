@@ -9,8 +9,8 @@ import pytest
 from popular.log.sink import FileSink
 from popular.log.writer import Log
 from popular.pdm.api import Answer, Found, Outcome, PdmModule, Request
-from popular.pdm.channel import Channel
-from popular.pdm.question import MAX_PACKET, QuestionKind, Question, unpack_answer
+from popular.pdm.asking.channel import Channel
+from popular.pdm.asking.question import MAX_PACKET, QuestionKind, Question, unpack_answer
 from popular.pproxy.modules.worker import WorkerJob
 from tests.harness.pdm import make_request, working
 

@@ -16,7 +16,7 @@ from popular.lmtp.replies import LmtpReply, Replies
 from popular.log.message import Message
 from popular.networks import Networks
 from popular.pdm.api import Answer, Found, Outcome
-from popular.pdm.chain import Step
+from popular.pdm.asking.chain import Step
 from popular.plmtpd.objects import LmtpConfig, LmtpServer
 from popular.plmtpd.session import LmtpSession, reply_to
 from popular.store import deliver, folders

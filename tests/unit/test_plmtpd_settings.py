@@ -8,9 +8,9 @@ from popular.addresses import Endpoint
 from popular.config.kinds import Kind
 from popular.config.store import Config, default_config, with_item, with_variable
 from popular.daemon.spec import Listen
-from popular.networks import ClientAddress
 from popular.net.unixsocket import SocketAccess
-from popular.pdm.userformat import UserFormat
+from popular.networks import ClientAddress
+from popular.pdm.asking.userformat import UserFormat
 from popular.plmtpd.kinds import IdList, Mode, Percents
 from popular.plmtpd.objects import lmtp_config
 from popular.plmtpd.settings import SCHEMA

@@ -9,8 +9,8 @@ import pytest
 from popular.errors import BackendError
 from popular.net.wire import Wire
 from popular.pop3.response import Response
-from popular.pproxy.backends.link import BackendRefused, Unanswered
 from popular.pproxy.backends.backendlogin import Account, BackendLogin
+from popular.pproxy.backends.link import BackendRefused, Unanswered
 from tests.harness.fake_backend import Close, Expect, FakeBackend, Say, Step
 
 MASTER = Account("admin", b"master secret")

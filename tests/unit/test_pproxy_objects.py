@@ -10,11 +10,11 @@ from popular.config.store import FROM_COMMAND, Config, default_config, with_fact
 from popular.errors import ConfigError, Mistake
 from popular.pop3 import capability
 from popular.pproxy.backends.health import HealthTerms
+from popular.pproxy.check import check
 from popular.pproxy.limits.levels import Levels
 from popular.pproxy.main import prepare, resolve_backends
 from popular.pproxy.objects import proxy_config, sid_prefix
 from popular.pproxy.settings import SCHEMA
-from popular.pproxy.check import check
 from popular.pproxy.spec import listens
 
 VSERV = {"address": "127.0.0.1:0, [::1]:0", "namespace": "example.org"}

@@ -13,7 +13,7 @@ import pytest
 from popular.config.store import FROM_COMMAND, Config, default_config, with_item, with_variable
 from popular.log.sink import FileSink
 from popular.log.writer import Log
-from popular.pdm.httpclient import HttpReply, server_of
+from popular.pdm.databases.httpclient import HttpReply, server_of
 from popular.pproxy.main import why_no_policy
 from popular.pproxy.policy.configured import policies_of, policy_mistakes
 from popular.pproxy.policy.question import POLICY_MARK, LoginResult, PolicyAnswer, PolicyQuestion

@@ -6,10 +6,10 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.pdm.api import Answer, Found, Outcome
-from popular.pdm.chain import Step
+from popular.pdm.asking.chain import Step
 from popular.pproxy.backends.backendlogin import Account, BackendLogin
-from popular.pproxy.objects import Backend
 from popular.pproxy.backends.routing import NoRoute, find_route, step_line
+from popular.pproxy.objects import Backend
 
 
 def backend(protocol: str) -> Backend:

@@ -12,8 +12,8 @@ from popular.daemon.child.door import Door, Passed
 from popular.daemon.spec import Listen, Listener
 from popular.net.listen import bind_tcp, bound_endpoint
 from popular.networks import Networks
-from popular.pproxy.vserv.proxied import Proxies
 from popular.pproxy.screen.process import ClientScreen, Keys, Terms, is_handshake
+from popular.pproxy.vserv.proxied import Proxies
 from popular.statefile.layout import PROXY, CountedBy, LimitState
 from popular.statefile.writer import StateFile
 from tests.harness.system import wait_for

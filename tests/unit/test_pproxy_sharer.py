@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from popular.errors import PdmError
-from popular.pproxy.limits.delay import LoginDelay
 from popular.pproxy.limits.clients import ClientLimits, keys_counted
+from popular.pproxy.limits.delay import LoginDelay
 from popular.pproxy.limits.exchange import ENTRIES, Exchanged, StreamPlace
 from popular.pproxy.limits.inspection import client_line
 from popular.pproxy.limits.packets import Batch, Counts

@@ -13,11 +13,11 @@ from popular.log.sink import FileSink
 from popular.log.writer import Log
 from popular.pdm import proofs, records, secrets
 from popular.pdm.api import Answer, Outcome, Request
-from popular.pdm.cache import AnswerCache, CachedModule, Lifetimes
-from popular.pdm.chain import Chain, Verdict
-from popular.pdm.channel import Channel
+from popular.pdm.asking.cache import AnswerCache, CachedModule, Lifetimes
+from popular.pdm.asking.chain import Chain, Verdict
+from popular.pdm.asking.channel import Channel
+from popular.pdm.asking.question import MAX_PACKET, Question, QuestionKind
 from popular.pdm.proofs import ScramSecret
-from popular.pdm.question import MAX_PACKET, Question, QuestionKind
 from popular.pproxy.modules.worker import WorkerJob
 from popular.pproxy.vserv.salts import made_up_salt
 from popular.sasl import scram

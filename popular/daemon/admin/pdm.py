@@ -10,7 +10,7 @@ from popular.control.grammar import CommandArguments, CommandSet, join_words
 from popular.daemon.admin import objectcommands
 from popular.daemon.admin.context import CommandContext, Commands, Result, Steered
 from popular.errors import UsageError
-from popular.pdm.configured import describe
+from popular.pdm.asking.configured import describe
 
 commands: Commands = CommandSet()
 

@@ -22,8 +22,8 @@ from popular.net.dial import dial
 from popular.net.wire import Wire
 from popular.pop3.response import Response, parse_response
 from popular.pop3.xpop import preamble_lines
-from popular.pproxy.objects import Backend
 from popular.pproxy.backends.routing import Route
+from popular.pproxy.objects import Backend
 
 if TYPE_CHECKING:
     from popular.pproxy.backends.announce import Announcement

@@ -14,7 +14,7 @@ from popular.errors import PopularError
 from popular.log.line import value
 from popular.names import is_mailbox
 from popular.pdm.api import HELD, Found, Outcome
-from popular.pdm.chain import Chain, Step
+from popular.pdm.asking.chain import Chain, Step
 from popular.pproxy.objects import PROTOCOLS, Backend, ProxyConfig
 
 _WORDS = {Outcome.OK: "found", Outcome.UNKNOWN: "unknown", Outcome.FAILED: "cannot-tell", Outcome.DENIED: "denied"}

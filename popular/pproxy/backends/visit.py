@@ -13,8 +13,8 @@ from popular.errors import BackendError, MailcheckError, NoMailbox
 from popular.mailcheck.client import ask_pcheckd
 from popular.mailcheck.packet import MailState
 from popular.pproxy import messages
-from popular.pproxy.backends.link import BackendLink
 from popular.pproxy.backends.health import ServiceHealth
+from popular.pproxy.backends.link import BackendLink
 from popular.pproxy.backends.routing import Route
 from popular.statefile.layout import LOGIN_ROOM, OF_CHECKS, OF_LOGINS, SESSION_ROOM, BackendState, SessionState
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from popular.config.store import Values
-from popular.pdm.redisservers import RedisServers
+from popular.pdm.databases.redisservers import RedisServers
 
 ENTRIES = 200             # of the stream that are read at once
 STREAM_LENGTH = 4096      # entries that are kept, about

@@ -11,8 +11,8 @@ from _blake2 import blake2b    # hashlib would load OpenSSL, and every fork copy
 from dataclasses import replace
 
 from popular.config.store import Values
+from popular.pdm.databases.redisservers import ROWS, RedisServers
 from popular.pdm.options import Id, Options, Setting, Time
-from popular.pdm.redisservers import ROWS, RedisServers
 from popular.pproxy.limits.clients import DELAY_KEYS, RATE_KEYS, ClientCounts
 from popular.pproxy.limits.events import EventPipe, SharedLevels
 from popular.pproxy.limits.guesses import FAILURE_KEYS, KNOWN_KEYS, Guesses

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from popular.errors import PdmError
-from popular.pdm.runner import reason
+from popular.pdm.asking.runner import reason
 from popular.pproxy.limits.events import EVENT_SIZE
 from popular.pproxy.limits.exchange import Exchanged, StreamPlace
 from popular.pproxy.limits.packets import MAX_AGE, MEMBER_SIZE, Batch, Counts

@@ -11,9 +11,9 @@ from popular.config.store import Config
 from popular.errors import ConfigError, Mistake
 from popular.log.writer import Log
 from popular.pdm.api import PdmModule
-from popular.pdm.cache import AnswerCache, CachedModule, Lifetimes
-from popular.pdm.channel import Channel, RemoteModule
-from popular.pdm.runner import Asked
+from popular.pdm.asking.cache import AnswerCache, CachedModule, Lifetimes
+from popular.pdm.asking.channel import Channel, RemoteModule
+from popular.pdm.asking.runner import Asked
 from popular.pproxy.modules.worker import WorkerJob
 from popular.pproxy.policy.terms import PolicyTerms
 

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 
 from popular.log.writer import Log
 from popular.pdm.api import CHALLENGES, Answer, Outcome, PdmModule
-from popular.pdm.cache import AnswerCache
-from popular.pdm.channel import Channel
-from popular.pdm.output import ModuleOutput
-from popular.pdm.question import MAX_PACKET, QuestionKind, Question, pack_answer
-from popular.pdm.runner import ModuleRunner
+from popular.pdm.asking.cache import AnswerCache
+from popular.pdm.asking.channel import Channel
+from popular.pdm.asking.output import ModuleOutput
+from popular.pdm.asking.question import MAX_PACKET, QuestionKind, Question, pack_answer
+from popular.pdm.asking.runner import ModuleRunner
 from popular.pproxy.policy.question import POLICY_MARK
 from popular.proc.child import Child, ChildState
 from popular.unix.signals import IGNORED, set_handler

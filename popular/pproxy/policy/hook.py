@@ -11,8 +11,8 @@ from functools import partial
 from popular.daemon.child.session import Session
 from popular.errors import LoginRefused, PdmError
 from popular.pdm.api import Outcome
-from popular.pdm.chain import Chain
-from popular.pdm.channel import Channel
+from popular.pdm.asking.chain import Chain
+from popular.pdm.asking.channel import Channel
 from popular.pop3.exchange import SaslExchange
 from popular.pproxy.backends.link import BackendLink
 from popular.pproxy.login import REFUSAL, Empty, LoginAttempt

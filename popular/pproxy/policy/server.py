@@ -14,9 +14,9 @@ from typing import Any
 from popular.errors import PdmError
 from popular.log.once import OnceAMinute
 from popular.log.writer import Log
-from popular.pdm.httpclient import HttpClient, HttpReply, server_of
+from popular.pdm.asking.runner import reason
+from popular.pdm.databases.httpclient import HttpClient, HttpReply, server_of
 from popular.pdm.options import read_secret
-from popular.pdm.runner import reason
 from popular.pproxy.backends.health import HealthTerms, ServiceHealth
 from popular.pproxy.messages import POLICY_FAILED
 from popular.pproxy.policy.question import PolicyAnswer, PolicyQuestion

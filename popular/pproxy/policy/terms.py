@@ -21,7 +21,7 @@ class PolicyUrl:
         """Return the URL as it is written; the word `none` is the empty text."""
         if text.strip() == _NONE:
             return ""
-        from popular.pdm.httpclient import server_of    # here, because few configurations have a URL
+        from popular.pdm.databases.httpclient import server_of    # here, because few configurations have a URL
 
         return server_of(text, self.wanted).url
 

@@ -12,6 +12,7 @@ from popular.addresses import Endpoint
 from popular.errors import PopularError, StoreError
 from popular.store.mailbox import Mailbox
 from popular.tools.pmigrate.apart import run_apart
+from popular.tools.pmigrate.compare import KeptMailbox, compare
 from popular.tools.pmigrate.copying import Tally, copy, foretell
 from popular.tools.pmigrate.inplace import inplace
 from popular.tools.pmigrate.job import MoveCommand, MoveJob, MoveOptions, MoveResult, MoveVerdict
@@ -20,7 +21,6 @@ from popular.tools.pmigrate.opening import open_source
 from popular.tools.pmigrate.remote import Remote, note_of
 from popular.tools.pmigrate.source import Cut, MailSource
 from popular.tools.pmigrate.spool import Spool, brought_uids, known_uids
-from popular.tools.pmigrate.compare import KeptMailbox, compare
 from popular.tools.printing import harmless
 from popular.unix.rights import Rights, acting_as, find_rights, own_rights, rights_of_owner
 

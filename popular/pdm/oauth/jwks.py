@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from popular.errors import PdmError
-from popular.pdm.tokens import TokenHeader, TokenRefused, decoded, excerpt
+from popular.pdm.oauth.tokens import TokenHeader, TokenRefused, decoded, excerpt
 
 MAX_KEYS = 100
 MIN_RSA, MAX_RSA = 2048, 8192    # bits

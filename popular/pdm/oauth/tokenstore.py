@@ -22,8 +22,8 @@ from popular.paths import sqlite_uri
 from popular.pdm import records
 from popular.pdm.api import PdmError
 from popular.pdm.drivers import driver
-from popular.pdm.keyfile import KeyFile, WrongKey
-from popular.pdm.oauthclient import Tokens
+from popular.pdm.oauth.keyfile import KeyFile, WrongKey
+from popular.pdm.oauth.oauthclient import Tokens
 
 LOCK_SECONDS = 1.0    # to wait for somebody who writes
 

@@ -14,12 +14,12 @@ from typing import ClassVar, cast
 
 from popular.pdm import records
 from popular.pdm.api import NoConsent, PdmError
-from popular.pdm.httpclient import HttpServer
-from popular.pdm.keyfile import KeyFile
-from popular.pdm.oauthclient import (
+from popular.pdm.databases.httpclient import HttpServer
+from popular.pdm.oauth.keyfile import KeyFile
+from popular.pdm.oauth.oauthclient import (
     MAX_SECONDS, MAX_WAIT, AppCredentials, OAuthClient, Provider, ProviderTrouble, Tokens, Url)
+from popular.pdm.oauth.tokenstore import Claim, Consent, TokenStore
 from popular.pdm.options import Choice, File, Id, Options, Setting, String, Time, Values, secret, secret_rows
-from popular.pdm.tokenstore import Claim, Consent, TokenStore
 
 EARLY_SECONDS = 300.0       # before it expires, a token is refreshed; until then it is used if that fails
 USABLE_SECONDS = 30.0       # a token must still be valid for, so that the login comes in time

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qs, quote_plus, urlencode, urlsplit
 
 from popular.pdm.api import NoConsent, PdmError
-from popular.pdm.httpclient import HTTP_SUCCESS, HttpClient, HttpReply, HttpServer, server_of
+from popular.pdm.databases.httpclient import HTTP_SUCCESS, HttpClient, HttpReply, HttpServer, server_of
 
 MAX_EXPLANATION = 300             # characters of a provider's explanation that are repeated
 MAX_WAIT = 3600.0          # seconds of Retry-After that are believed

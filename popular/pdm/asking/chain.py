@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from popular.errors import PdmError
 from popular.pdm import secrets
 from popular.pdm.api import PROVEN, UNKNOWN, Answer, CannotFind, Found, NoConsent, Outcome, Request
-from popular.pdm.runner import Asked, ModuleRunner, OutputCatcher
+from popular.pdm.asking.runner import Asked, ModuleRunner, OutputCatcher
 
 _NOWHERE = Found("nowhere", user="nobody")    # where the mail of nobody is
 

@@ -13,8 +13,8 @@ from typing import Protocol
 from popular.errors import PdmError
 from popular.pdm import messages
 from popular.pdm.api import UNKNOWN, Answer, CannotFind, Found, NoConsent, Outcome, Request
+from popular.pdm.asking.validation import fault_of, fault_of_token
 from popular.pdm.timelimit import TimeUp, limited
-from popular.pdm.validation import fault_of, fault_of_token
 from popular.unix.signals import is_interruption
 
 SLOW_SECONDS = 1.0    # an answer that takes longer is noted

@@ -16,7 +16,7 @@ import time
 
 from popular.errors import PdmError
 from popular.pdm.api import UNKNOWN, Answer, Found, NoConsent, Outcome, PdmModule, Request
-from popular.pdm.question import MAX_PACKET, QuestionKind, Question, unpack_answer
+from popular.pdm.asking.question import MAX_PACKET, QuestionKind, Question, unpack_answer
 
 FIND_SECONDS = 10.0    # for a question without a login
 

@@ -13,9 +13,9 @@ from popular.config.store import Config, Item
 from popular.errors import Mistake, PdmError
 from popular.paths import pdm_dir
 from popular.pdm.api import PdmModule
-from popular.pdm.chain import Chain
-from popular.pdm.loader import load_module
-from popular.pdm.runner import reason
+from popular.pdm.asking.chain import Chain
+from popular.pdm.asking.loader import load_module
+from popular.pdm.asking.runner import reason
 from popular.pdm.timelimit import TimeUp, limited
 from popular.unix.signals import is_interruption
 

@@ -22,10 +22,10 @@ from mmap import PROT_READ, mmap
 
 from popular.errors import PdmError
 from popular.pdm.api import CHALLENGES, Answer, Outcome, PdmModule, Request
-from popular.pdm.chain import CachedAnswer
-from popular.pdm.channel import Channel, RemoteModule
-from popular.pdm.question import pack_answer, unpack_answer
-from popular.pdm.runner import Asked, reason
+from popular.pdm.asking.chain import CachedAnswer
+from popular.pdm.asking.channel import Channel, RemoteModule
+from popular.pdm.asking.question import pack_answer, unpack_answer
+from popular.pdm.asking.runner import Asked, reason
 from popular.pdm.secrets import compare_digest
 
 ANSWER_SIZE = 512    # octets

@@ -1,0 +1,1 @@
+"""OAuth: checking the tokens of clients, and getting those that backends want."""
