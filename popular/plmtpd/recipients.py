@@ -24,7 +24,7 @@ from popular.pdm.asking.chain import Chain
 from popular.plmtpd import messages
 from popular.plmtpd.objects import LmtpConfig, LmtpServer
 from popular.store.mailbox import Mailbox
-from popular.store.quota import Quota, usage_of
+from popular.store.quota import Quota, Usage, usage_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class RecipientPlace:
     recipient: Recipient
     mailbox: Mailbox
     quota: Quota
+    held: Usage | None = None    # by the mailbox, before the message; None: it has no quota
 
 
 class RecipientRefused(PopularError):
@@ -68,11 +69,10 @@ class RecipientFinder:
         try:
             mailbox = Mailbox(self._config.mailboxdir, found.mailbox)
             self._have(mailbox, recipient, is_made=missing == "create" or takeover is not None)
-            if quota.is_set and takeover is None:
-                self._prove_room(mailbox, quota)
+            held = self._proved_room(mailbox, quota) if quota.is_set and takeover is None else None
         except StoreError as why:
             raise _deferred(recipient.address, str(why), Replies.STORE_FAILED) from why
-        return RecipientPlace(recipient, mailbox, quota)
+        return RecipientPlace(recipient, mailbox, quota, held)
 
     def _ask(self, address: str) -> Found:
         """Ask the modules in order; raises RecipientRefused."""
@@ -104,14 +104,15 @@ class RecipientFinder:
             mailbox.create()
             self._session.log.note(messages.RECIPIENT_MADE, mailbox=mailbox.name, recipient=recipient.address)
 
-    def _prove_room(self, mailbox: Mailbox, quota: Quota) -> None:
-        """Raise RecipientRefused if a mailbox is full; StoreError if it cannot be listed."""
+    def _proved_room(self, mailbox: Mailbox, quota: Quota) -> Usage:
+        """Return what a mailbox holds; raises RecipientRefused if it is full, StoreError if it cannot be listed."""
         held = usage_of(mailbox)
         if quota.is_reached(held):
             reply = Replies.OVER_QUOTA if self._config.overquota == "refuse" else Replies.OVER_QUOTA_YET
             raise RecipientRefused(
                 reply, messages.RECIPIENT_FULL, "over_quota", mailbox=mailbox.name, size=held.octets,
                 number=held.number, quota=quota.octets, maxnum=quota.number)
+        return held
 
 
 def _unknown(address: str, why: str, reply: LmtpReply) -> RecipientRefused:

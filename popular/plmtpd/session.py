@@ -29,6 +29,8 @@ from popular.statefile.counters import DeliveryOutcome
 from popular.statefile.reader import Row
 from popular.store.deliver import Delivered, MailDelivery, Destination
 from popular.store.lineends import CrlfText
+from popular.store.messages import QUOTA_NOT_WARNED, QUOTA_WARNED
+from popular.store.quotawarning import warn_of_quota
 from popular.unix.signals import set_mask
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGPWR)
@@ -47,6 +49,7 @@ class LmtpSession:
         self.finder = RecipientFinder(config, session, server, chain)
         self.places: list[RecipientPlace] = []          # of the recipients that were accepted
         self.delivery: MailDelivery | None = None
+        self.reached: list[RecipientPlace] = []    # with a quota, where the message was delivered
         self.crlf = CrlfText()
         self.header = HeaderText(drops_return_path=False)
         self.octets = 0             # of its text so far
@@ -161,7 +164,10 @@ class LmtpSession:
         return [reply] * len(self.places)
 
     def reset(self) -> None:
-        """Forget the message."""
+        """Forget the message, after warning users whose mailbox it has filled up."""
+        for place in self.reached:
+            self.warn(place)
+        self.reached = []
         self.let_go()
         if self.places:
             self.places = []
@@ -182,6 +188,8 @@ class LmtpSession:
         if isinstance(result, Delivered):
             self.delivered += 1
             self.slot.count("delivered")
+            if place.held is not None and all(place.mailbox.name != each.mailbox.name for each in self.reached):
+                self.reached.append(place)
             self.session.log.note(
                 messages.MESSAGE_DELIVERED, **self.where, recipient=place.recipient.address,
                 mailbox=place.mailbox.name, size=result.size, name=result.name, message=self.header.message_id or "-")
@@ -194,6 +202,19 @@ class LmtpSession:
         self.session.log.note(messages.MESSAGE_FAILED, **self.where, recipient=place.recipient.address,
                               mailbox=place.mailbox.name, why=str(result))
         return reply_to(result)
+
+    def warn(self, place: RecipientPlace) -> None:
+        """Deliver a warning if the message has taken the mailbox to a level of its quota; log what became of it."""
+        config = self.config
+        if not config.quotawarning or place.held is None:
+            return
+        try:
+            percent = warn_of_quota(place.mailbox, place.quota, place.held, config.quotawarning, config.quotamessage)
+        except Exception as why:    # the mail is delivered, and its answer was sent
+            self.session.log.note(QUOTA_NOT_WARNED, mailbox=place.mailbox.name, why=str(why) or type(why).__name__)
+            return
+        if percent:
+            self.session.log.note(QUOTA_WARNED, mailbox=place.mailbox.name, percent=percent)
 
 
 def reply_to(why: StoreError) -> LmtpReply:

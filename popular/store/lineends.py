@@ -151,7 +151,7 @@ def _blocks(source: ByteSource) -> Iterator[bytes]:
 
 def _with_crlf(block: bytes, after_cr: bool) -> bytes:
     """Return the block with every LF as CRLF; `after_cr`: the previous block ended in CR."""
-    if b"\n" not in block:
+    if block.count(b"\n") == block.count(b"\r\n") + (after_cr and block.startswith(b"\n")):    # the usual text
         return block
     ended = block.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     return ended[1:] if after_cr and block.startswith(b"\n") else ended

@@ -126,6 +126,28 @@ def test_mail_for_a_mailbox_that_moves_must_wait(spool: Path) -> None:
     assert session_of(spool, Frame(), found).recipient(Sender(""), JOE) == Replies.MOVING
 
 
+def test_a_user_whose_mailbox_fills_up_is_warned_once(spool: Path, tmp_path: Path) -> None:
+    mailbox = Mailbox(str(spool), "joe")
+    mailbox.create()
+    Path(mailbox.new, "1500000000.1_10").touch()
+    frame = Frame()
+    for text, note in (("", "quota_not_warned"), ("Subject: {percent} % full\n\n", "quota_warned"), ("x", "ready")):
+        (tmp_path / "text").write_text(text)
+        session = session_of(spool, frame, quota=Quota(0, 4), quotawarning=(50,), quotamessage=str(tmp_path / "text"))
+        for _ in range(2):    # the same mailbox
+            assert session.recipient(Sender(""), JOE) == Replies.RECIPIENT_OK
+        session.begin(Sender(""))
+        session.write(b"x")
+        session.finish(1)
+        frame.notes.clear()
+        session.reset()
+        assert frame.notes == [note, *(["ready"] if note != "ready" else [])]
+        if note == "quota_not_warned":
+            [delivered] = [path for path in spool.glob("joe/new/*") if path.name != "1500000000.1_10"]
+            delivered.unlink()
+    assert sum(b"Subject: 50 % full" in path.read_bytes() for path in spool.glob("joe/new/*")) == 1
+
+
 @pytest.mark.parametrize("why, answer", [
     (MailboxError("/x", errno.ENOSPC), Replies.NO_SPACE), (MailboxError("/x", errno.EIO), Replies.STORE_FAILED),
     (StoreError("x"), Replies.STORE_FAILED)])
