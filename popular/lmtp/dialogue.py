@@ -106,6 +106,8 @@ class LmtpDialogue:
             handler = _COMMANDS.get(word.upper())
             if _CONTROL.search(line):
                 raise Refused(Replies.BAD_LINE)
+            if handler is None and word.upper() in _HTTP:
+                raise Gone("HTTP instead of LMTP")
             if handler is None:
                 raise Refused(Replies.NOT_IMPLEMENTED if word.upper() in _KNOWN else Replies.UNKNOWN_COMMAND)
             if self._terms.trace is not None:
@@ -306,4 +308,6 @@ _COMMANDS: Mapping[bytes, Callable[[LmtpDialogue, bytes], None]] = MappingProxyT
     b"DATA": LmtpDialogue._data, b"BDAT": LmtpDialogue._bdat, b"RSET": LmtpDialogue._rset,
     b"NOOP": LmtpDialogue._noop, b"VRFY": LmtpDialogue._vrfy, b"QUIT": LmtpDialogue._quit,
     b"STARTTLS": LmtpDialogue._starttls, b"HELO": LmtpDialogue._hello, b"EHLO": LmtpDialogue._hello})
+# From a browser that some page has led here; the body of such a request could hold commands.
+_HTTP = frozenset((b"GET", b"POST", b"PUT", b"HEAD", b"PATCH", b"OPTIONS", b"CONNECT"))
 _KNOWN = frozenset((b"EXPN", b"HELP", b"TURN", b"AUTH", b"SEND", b"SOML", b"SAML"))

@@ -209,6 +209,12 @@ def test_bdat_without_a_size_ends_the_session() -> None:
     assert isinstance(session.conversation.error, Gone)
 
 
+def test_a_browser_is_not_listened_to() -> None:
+    session = played(b"POST / HTTP/1.1\r\nHost: x\r\n\r\n" + BEGIN + b"DATA\r\nx\r\n.\r\n")
+    assert session.lines == [] and session.box.wanted == []
+    assert str(session.conversation.error) == "HTTP instead of LMTP"
+
+
 def test_a_text_has_a_limit_of_time() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
