@@ -65,6 +65,7 @@ missing() {
     has_postfix_sqlite || echo postfix-sqlite
     has_exim || echo $exim
     has_courier || echo $courier
+    command -v swaks >/dev/null || echo swaks
     command -v mariadbd >/dev/null || [ -x /usr/sbin/mariadbd ] || echo mariadb-server-core
     command -v mariadb >/dev/null || echo mariadb-client-core
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql

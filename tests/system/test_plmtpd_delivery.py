@@ -268,3 +268,14 @@ def test_the_load_generator_of_postfix(daemon: Daemon, spool: Path) -> None:
     subprocess.run([program, "-L", "-m", "20", "-s", "2", "-d", "-l", "5000", "-f", SENDER, "-t", "joe",
                     f"unix:{daemon.endpoint('main').host}"], check=True, timeout=60, stdin=subprocess.DEVNULL)
     assert len(mail(spool, "j/joe")) == 20
+
+
+@pytest.mark.parametrize("more", [(), ("--pipeline",)], ids=["alone", "pipelined"])
+def test_swaks(daemon: Daemon, spool: Path, more: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [need_program("swaks"), "--protocol", "LMTP", "--socket", daemon.endpoint("main").host, "--helo", "mta",
+         "--from", SENDER, "--to", "joe,jane,nobody", "--body", ".\n..\nbody", *more],
+        capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, check=False)
+    assert done.stdout.count("250 2.0.0 delivered") == 2 and "550 5.1.1" in done.stdout, done.stdout + done.stderr
+    [text], [other] = mail(spool, "j/joe"), mail(spool, "j/jane")
+    assert text == other and b"\r\n\r\n.\r\n..\r\nbody\r\n" in text
