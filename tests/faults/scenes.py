@@ -137,6 +137,42 @@ class FullMailbox(Delivery):
         self.put(f"joe/cur/{OLD}.2_3", b"old")
 
 
+class Lmtp(MailScene):
+    """plmtpd delivers a message to three mailboxes; each answer is about one of them."""
+
+    name = "plmtpd, three recipients"
+    marker = BEGIN
+    stdin = STORED + b".\r\nQUIT\r\n"
+    mailboxes = ("joe", "jane", "jim")
+
+    def prepare(self) -> None:
+        super().prepare()
+        for name in self.mailboxes:
+            Mailbox(str(self.spool), name).create()
+
+    def program(self) -> list[str]:
+        return [sys.executable, "-m", "tests.faults.lmtp", str(self.spool), *self.mailboxes]
+
+    def check(self, code: int, output: bytes, fault: Fault | None) -> Seen:
+        seen = Seen()
+        envelope, _, text = output.partition(b"\r\n354 ")
+        answers = [line[:9] for line in envelope.splitlines() if line[4:9] == b"2.1.5" or line[:1] in (b"4", b"5")]
+        refused = {name for name, answer in zip(self.mailboxes, answers) if answer != b"250 2.1.5"}
+        named = [name for name in self.mailboxes if name not in refused]
+        results = dict(zip(named, (line[:3] for line in text.splitlines()[1:])))
+        for name in self.mailboxes:
+            found = self.mail(seen, name)
+            seen.unless(all(octets == STORED for octets in found.values()), TORN)
+            seen.unless(len(found) <= 1, DOUBLED)
+            seen.unless(results.get(name) != b"250" or len(found) == 1, LOST)
+            could_not_say = name in named and name not in results or fault is not None and fault.call == "unlink"
+            seen.unless(results.get(name) == b"250" or not found or could_not_say, CODE)
+        seen.unless(fault is not None or list(results.values()) == [b"250"] * 3, CODE)
+        seen.unless(code in (0, 71) or is_dead(code, fault), CODE)
+        seen.unless(not seen.left or may_leave(fault) or code != 0, LEFT)
+        return seen
+
+
 class Quit(MailScene):
     """Messages are read, others deleted, then comes QUIT."""
 
@@ -236,4 +272,4 @@ class Removal(Expiry):
 
 
 SCENES: tuple[type[Scene], ...] = (
-    ShellOfDelivery, Creation, Quit, Expiry, Removal, *DATABASES, Delivery, FullMailbox)
+    ShellOfDelivery, Creation, Lmtp, Quit, Expiry, Removal, *DATABASES, Delivery, FullMailbox)

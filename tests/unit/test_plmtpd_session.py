@@ -4,59 +4,20 @@ import errno
 import os
 import signal
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from popular.addresses import Endpoint
 from popular.errors import MailboxError, StoreError
 from popular.lmtp.grammar import Recipient, Sender
 from popular.lmtp.replies import LmtpReply, Replies
-from popular.log.message import Message
-from popular.networks import Networks
-from popular.pdm.api import Answer, Found, Outcome
-from popular.pdm.asking.chain import Step
-from popular.plmtpd.objects import LmtpConfig, LmtpServer
-from popular.plmtpd.session import LmtpSession, reply_to
+from popular.pdm.api import Found
+from popular.plmtpd.session import reply_to
 from popular.store import deliver, folders
 from popular.store.mailbox import Mailbox
 from popular.store.quota import Quota
+from tests.harness.lmtpsession import LmtpFrame, session_of
 
 JOE = Recipient("joe", "joe")
-JOES = Found("store1", mailbox="joe")
-
-
-class Frame:
-    """What a session needs of its child: it notes what happens."""
-
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.counts: list[str] = []
-        self.peer = Endpoint("192.0.2.1", 1000)
-        self.connection = SimpleNamespace(local=Endpoint("192.0.2.2", 24))
-        self.log = SimpleNamespace(note=self.note)
-        slot = SimpleNamespace(count=lambda name, by=1: self.counts.append(name), call_user=lambda name: None)
-        self.child = SimpleNamespace(slot=slot, lend=lambda call, *given: call(*given))
-
-    def note(self, message: Message, /, **fields: object) -> None:
-        self.notes.append(message.name)
-
-    def enter(self, state: str) -> None:
-        self.notes.append(state)
-
-
-def session_of(spool: Path, frame: Frame, found: Found = JOES, **changes: Any) -> LmtpSession:
-    """Return a session with one user."""
-    given: dict[str, Any] = {
-        "mailboxdir": str(spool), "missing": "refuse", "backends": frozenset(), "maxsize": 0, "maxrecipients": 100,
-        "idletimeout": 20.0, "datatimeout": 20.0, "maxerrors": 20, "overquota": "defer", "quota": Quota(),
-        "returnpath": False, "deliveredto": False, "quotawarning": (), "quotamessage": "", "takeover": Networks(),
-        "servers": {}, **changes}
-    step = Step("users", "passwd", Answer(Outcome.OK, found))
-    chain: Any = SimpleNamespace(place=lambda user, namespace: step)
-    session: Any = frame
-    return LmtpSession(LmtpConfig(**given), session, LmtpServer("main"), chain)
 
 
 def test_signals_that_end_a_child_wait_until_the_answers_were_sent(spool: Path,
@@ -64,7 +25,7 @@ def test_signals_that_end_a_child_wait_until_the_answers_were_sent(spool: Path,
     Mailbox(str(spool), "joe").create()
     arrived: list[int] = []
     former = signal.signal(signal.SIGTERM, lambda number, frame: arrived.append(number))
-    session = session_of(spool, Frame())
+    session = session_of(spool, LmtpFrame())
     try:
         assert session.recipient(Sender(""), JOE) == Replies.RECIPIENT_OK
         session.begin(Sender(""))
@@ -87,7 +48,7 @@ def test_signals_that_end_a_child_wait_until_the_answers_were_sent(spool: Path,
 
 def test_what_happens_is_logged_and_counted(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Mailbox(str(spool), "joe").create()
-    frame = Frame()
+    frame = LmtpFrame()
     session = session_of(spool, frame, deliveredto=True, returnpath=True)
 
     def fail(path: str) -> None:
@@ -117,20 +78,20 @@ def test_the_record_has_the_last_word_about_quota(spool: Path, quota: int | None
     for number in range(2):
         Path(mailbox.new, f"1500000000.{number}_{1 << 20}").touch()
     found = Found("store1", mailbox="joe", quota=quota, maxnum=maxnum)
-    assert session_of(spool, Frame(), found, quota=Quota(0, 3)).recipient(Sender(""), JOE) == answer
+    assert session_of(spool, LmtpFrame(), found, quota=Quota(0, 3)).recipient(Sender(""), JOE) == answer
 
 
 def test_mail_for_a_mailbox_that_moves_must_wait(spool: Path) -> None:
     Mailbox(str(spool), "joe").create()
     found = Found("old", mailbox="joe", is_moving=True)
-    assert session_of(spool, Frame(), found).recipient(Sender(""), JOE) == Replies.MOVING
+    assert session_of(spool, LmtpFrame(), found).recipient(Sender(""), JOE) == Replies.MOVING
 
 
 def test_a_user_whose_mailbox_fills_up_is_warned_once(spool: Path, tmp_path: Path) -> None:
     mailbox = Mailbox(str(spool), "joe")
     mailbox.create()
     Path(mailbox.new, "1500000000.1_10").touch()
-    frame = Frame()
+    frame = LmtpFrame()
     for text, note in (("", "quota_not_warned"), ("Subject: {percent} % full\n\n", "quota_warned"), ("x", "ready")):
         (tmp_path / "text").write_text(text)
         session = session_of(spool, frame, quota=Quota(0, 4), quotawarning=(50,), quotamessage=str(tmp_path / "text"))
@@ -158,7 +119,7 @@ def test_answers_for_what_a_disk_says(why: StoreError, answer: LmtpReply) -> Non
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_told(spool: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     Mailbox(str(spool), "joe").create()
-    session = session_of(spool, Frame())
+    session = session_of(spool, LmtpFrame())
     session.recipient(Sender(""), JOE)
     session.begin(Sender(""))
 
