@@ -124,13 +124,14 @@ class LmtpSession:
         head = return_path(sender) if config.returnpath else b""
         self.octets, self.is_complete = 0, False
         self.crlf = CrlfText()
-        self.header = HeaderText(drops_return_path=config.returnpath)
+        is_new = all(place.recipient.takeover is None for place in self.places)    # else it stays as it was
+        self.header = HeaderText(drops_return_path=config.returnpath and is_new)
         self.delivery = MailDelivery([self.destination(place, head) for place in self.places])
 
     def destination(self, place: RecipientPlace, head: bytes) -> Destination:
         """Return where a recipient's message goes, with what is put before its text."""
         takeover = place.recipient.takeover
-        if takeover is not None:    # it stays as it was
+        if takeover is not None:
             return Destination(place.mailbox, b"", takeover.uidl, takeover.received, takeover.is_read)
         return Destination(place.mailbox, head + delivered_to(place.recipient) if self.config.deliveredto else head)
 

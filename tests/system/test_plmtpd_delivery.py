@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import smtplib
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
+from tests.harness.certificates import Authority, context_of
 from tests.harness.control import tell
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.lmtpclient import LmtpClient
@@ -242,6 +244,30 @@ def test_a_child_that_retires_finishes_its_message_and_takes_no_other(daemon: Da
     assert len(mail(spool, "j/joe")) == len(mail(spool, "j/jane")) == 1
 
 
+# TLS
+
+def test_tls_when_the_client_asks_for_it_and_from_the_first_octet(
+        daemon: Daemon, spool: Path, authority: Authority) -> None:
+    pair = authority.sign("localhost")
+    context = context_of(authority)
+    for mode in ("starttls", "implicit"):
+        tell(daemon, f"server add {mode} 127.0.0.1:0 tls={mode} certificate={pair.certificate} key={pair.key}")
+        port = int(tell(daemon, "server list")[0].lines[-1].split()[1].rpartition(":")[2])
+        with socket.create_connection(("localhost", port), 30) as bare:
+            client = smtplib.LMTP(local_hostname="mta.example.org", timeout=30)
+            client.sock = bare if mode == "starttls" else context.wrap_socket(bare, server_hostname="localhost")
+            client._host = "localhost"
+            assert client.getreply()[0] == 220
+            if mode == "starttls":
+                assert client.starttls(context=context)[0] == 220
+                client.ehlo()
+                assert not client.has_extn("starttls")
+            assert client.sendmail(SENDER, ["joe"], TEXT) == {}
+            client.quit()
+        tell(daemon, f"server remove {mode}")
+    assert mail(spool, "j/joe") == [stored()] * 2
+
+
 # Mail of another store
 
 def test_mail_is_taken_over_with_id_time_and_place(daemon: Daemon, spool: Path) -> None:
@@ -254,6 +280,13 @@ def test_mail_is_taken_over_with_id_time_and_place(daemon: Daemon, spool: Path) 
     assert maildrop.last_read() == 1
     maildrop.close()
     assert sorted(path.name.split(".")[0] for path in spool.glob("n/none/*/*_*")) == ["1500000000", "1500000001"]
+
+
+def test_a_text_that_is_taken_over_stays_as_it_was(daemon: Daemon, spool: Path) -> None:
+    text = b"Return-Path: <old@example.org>\r\n" + TEXT
+    with mta(daemon, "net") as client:
+        assert client.mail(["<> XMAILBOX=j/joe XRECEIVED=1500000000"], text) == [DELIVERED]
+    assert mail(spool, "j/joe") == [text]
 
 
 def test_others_cannot_take_over(daemon: Daemon, spool: Path) -> None:
