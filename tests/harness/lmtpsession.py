@@ -6,6 +6,7 @@ from typing import Any
 
 from popular.addresses import Endpoint
 from popular.log.message import Message
+from popular.log.writer import Log
 from popular.networks import Networks
 from popular.pdm.api import Answer, Found, Outcome
 from popular.pdm.chain import Step
@@ -19,7 +20,9 @@ JOES = Found("store1", mailbox="joe")
 class LmtpFrame:
     """What a session needs of its child: it notes what happens."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Log | None = None) -> None:
+        """Begin; lines also go to `log`, if there is one."""
+        self.lines = log
         self.notes: list[str] = []
         self.counts: list[str] = []
         self.peer = Endpoint("192.0.2.1", 1000)
@@ -37,6 +40,8 @@ class LmtpFrame:
 
     def note(self, message: Message, /, **fields: object) -> None:
         self.notes.append(message.name)
+        if self.lines is not None:
+            self.lines.note(message, **fields)
 
     def enter(self, state: str) -> None:
         self.notes.append(state)

@@ -256,7 +256,7 @@ def test_tls_when_the_client_asks_for_it_and_from_the_first_octet(
         with socket.create_connection(("localhost", port), 30) as bare:
             client = smtplib.LMTP(local_hostname="mta.example.org", timeout=30)
             client.sock = bare if mode == "starttls" else context.wrap_socket(bare, server_hostname="localhost")
-            client._host = "localhost"
+            setattr(client, "_host", "localhost")    # for STARTTLS
             assert client.getreply()[0] == 220
             if mode == "starttls":
                 assert client.starttls(context=context)[0] == 220

@@ -10,6 +10,7 @@ import pytest
 from popular.errors import MailboxError, StoreError
 from popular.lmtp.grammar import Recipient, Sender
 from popular.lmtp.replies import LmtpReply, Replies
+from popular.log.writer import Log
 from popular.pdm.api import Found
 from popular.plmtpd.session import reply_to
 from popular.store import deliver, folders
@@ -46,9 +47,10 @@ def test_signals_that_end_a_child_wait_until_the_answers_were_sent(spool: Path,
         signal.signal(signal.SIGTERM, former)
 
 
-def test_what_happens_is_logged_and_counted(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_happens_is_logged_and_counted(spool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Mailbox(str(spool), "joe").create()
-    frame = LmtpFrame()
+    log = Log.open("plmtpd", str(tmp_path / "log"))
+    frame = LmtpFrame(log)
     session = session_of(spool, frame, deliveredto=True, returnpath=True)
 
     def fail(path: str) -> None:
@@ -66,6 +68,8 @@ def test_what_happens_is_logged_and_counted(spool: Path, monkeypatch: pytest.Mon
     assert frame.counts == ["delivered", "accepted", "accepted_octets", "deferred"]
     [path] = spool.glob("joe/new/*")
     assert path.read_bytes() == b"Return-Path: <a@b>\r\nDelivered-To: joe\r\nx\r\n"
+    os.close(log.fileno())
+    assert "type='MemoryError' trace='test_plmtpd_session.py:" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("quota, maxnum, answer", [
