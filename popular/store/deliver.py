@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 from popular.errors import MailboxError, StoreError
-from popular.store.draft import MAX_TRIES, Draft, now
+from popular.store.draft import MAX_TRIES, MailDraft, now
 from popular.store.folders import add_name, is_link_refused, make_folder, sync_folder
 from popular.store.lineends import ByteSource, message_blocks
 from popular.store.mailbox import Mailbox
@@ -182,7 +182,7 @@ class MailDelivery:
         """Yield the courses on which nothing has failed yet; none for a mailbox that was given before."""
         return (course for course in self._courses if course.failure is None and course.twin is None)
 
-    def _find_carrier(self, former: Draft | None) -> None:
+    def _find_carrier(self, former: MailDraft | None) -> None:
         """Begin in the tmp/ of the first mailbox that can take the text; go on with that of the former file."""
         self._carrier = None
         for course in self._open():
@@ -250,7 +250,7 @@ class _Course:
         self.mailbox = destination.mailbox
         self.device = 0
         self.twin: _Course | None = None      # the same mailbox, given before
-        self.draft: Draft | None = None      # its own file
+        self.draft: MailDraft | None = None      # its own file
         self.name = ""                        # in new/
         self.size = 0
         self.is_old = False                   # it was there already
@@ -275,13 +275,13 @@ class _Course:
         return self is carrier or (self.device == carrier.device
                                    and self.destination.head == carrier.destination.head)
 
-    def make_draft(self, former: Draft | None) -> None:
+    def make_draft(self, former: MailDraft | None) -> None:
         """Begin a file of its own, with the text of the former one; raises StoreError and OSError."""
-        self.draft = Draft(self.mailbox, self.destination.head)
+        self.draft = MailDraft(self.mailbox, self.destination.head)
         if former is not None:
             self.draft.copy(former)
 
-    def has_copy(self, other: Draft) -> bool:
+    def has_copy(self, other: MailDraft) -> bool:
         """Make a file of its own with the text of another one; return whether that went well."""
         try:
             self.make_draft(other)
@@ -300,7 +300,7 @@ class _Course:
             self.fail(why)
         return self.failure is None
 
-    def publish(self, draft: Draft, add: Callable[[str, str], object]) -> None:
+    def publish(self, draft: MailDraft, add: Callable[[str, str], object]) -> None:
         """Give a file a name that no message has or had; raises OSError, and StoreError for the list of unique ids."""
         self.size = draft.size
         if self.destination.is_taken_over:
@@ -318,7 +318,7 @@ class _Course:
             return
         raise FileExistsError(errno.EEXIST, "no name is free")
 
-    def _publish_again(self, draft: Draft, add: Callable[[str, str], object]) -> None:
+    def _publish_again(self, draft: MailDraft, add: Callable[[str, str], object]) -> None:
         """Do that for a message that another store had, unless an earlier attempt has succeeded.
 
         Its name has the whole present time in microseconds, since the time of its delivery may be that of many.

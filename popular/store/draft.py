@@ -14,7 +14,7 @@ from popular.store.mailbox import Mailbox
 MAX_TRIES = 100    # names tried
 
 
-class Draft:
+class MailDraft:
     """A file in tmp/ with the text of a mail."""
 
     def __init__(self, mailbox: Mailbox, head: bytes) -> None:
@@ -33,7 +33,7 @@ class Draft:
             rest = rest[count:]
         self.size += len(block)
 
-    def copy(self, other: "Draft") -> None:
+    def copy(self, other: "MailDraft") -> None:
         """Add the text of another file, without its head; raises OSError."""
         with open(other.path, "rb", buffering=0) as source:
             source.seek(len(other._head))
