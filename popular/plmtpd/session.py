@@ -27,7 +27,7 @@ from popular.plmtpd.objects import LmtpConfig, LmtpServer
 from popular.plmtpd.recipients import RecipientPlace, RecipientFinder, RecipientRefused
 from popular.statefile.counters import DeliveryOutcome
 from popular.statefile.reader import Row
-from popular.store.deliver import Delivered, MailDelivery, Destination
+from popular.store.deliver import Delivered, Destination, MailDelivery
 from popular.store.lineends import CrlfText
 from popular.store.messages import QUOTA_NOT_WARNED, QUOTA_WARNED
 from popular.store.quotawarning import warn_of_quota
@@ -47,9 +47,9 @@ class LmtpSession:
         self.slot = session.child.slot
         self.where = {"peer": str(session.peer), "server": server.ident}
         self.finder = RecipientFinder(config, session, server, chain)
-        self.places: list[RecipientPlace] = []          # of the recipients that were accepted
+        self.places: list[RecipientPlace] = []     # of the recipients that were accepted
+        self.reached: list[RecipientPlace] = []    # those with a quota who have got the message
         self.delivery: MailDelivery | None = None
-        self.reached: list[RecipientPlace] = []    # with a quota, where the message was delivered
         self.crlf = CrlfText()
         self.header = HeaderText(drops_return_path=False)
         self.octets = 0             # of its text so far
@@ -112,6 +112,8 @@ class LmtpSession:
             self.slot.count(why.counter)
             self.session.log.note(why.message, **self.where, **why.fields)
             return why.reply
+        if recipient.takeover is not None and any(place.mailbox.name == each.mailbox.name for each in self.places):
+            return Replies.TOO_MANY_RECIPIENTS    # a message has one unique id in a mailbox
         if not self.places:
             self.slot.call_user(place.mailbox.name)
         self.places.append(place)

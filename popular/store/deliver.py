@@ -250,7 +250,7 @@ class _Course:
         self.mailbox = destination.mailbox
         self.device = 0
         self.twin: _Course | None = None      # the same mailbox, given before
-        self.draft: MailDraft | None = None      # its own file
+        self.draft: MailDraft | None = None   # its own file
         self.name = ""                        # in new/
         self.size = 0
         self.is_old = False                   # it was there already

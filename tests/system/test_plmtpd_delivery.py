@@ -150,6 +150,24 @@ def test_a_large_message_is_refused_for_all_and_the_session_goes_on(daemon: Daem
     daemon.wait_log("message_refused")
 
 
+def test_memory_has_a_limit_whatever_the_size(daemon: Daemon, spool: Path) -> None:
+    tell(daemon, "set maxsize 0")
+    tell(daemon, "sync")
+    try:
+        with mta(daemon) as client:
+            pid = begun(client, daemon, spool)
+            for _ in range(400):
+                client.send(b"x" * 65536)
+            peak = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line[:5] == "VmHWM")
+            client.send(b"\r\n.\r\n")
+            client.want(250, 250)
+    finally:
+        tell(daemon, f"set maxsize {MAXSIZE}")
+        tell(daemon, "sync")
+    assert int(peak.split()[1]) < 40_000
+    assert len(mail(spool, "j/joe")[0]) > 400 * 65536
+
+
 def test_a_full_mailbox(daemon: Daemon, spool: Path) -> None:
     tell(daemon, "set maxnum 1")
     try:
@@ -287,6 +305,12 @@ def test_a_text_that_is_taken_over_stays_as_it_was(daemon: Daemon, spool: Path) 
     with mta(daemon, "net") as client:
         assert client.mail(["<> XMAILBOX=j/joe XRECEIVED=1500000000"], text) == [DELIVERED]
     assert mail(spool, "j/joe") == [text]
+
+
+def test_a_message_has_one_id_in_a_mailbox(daemon: Daemon, spool: Path) -> None:
+    with mta(daemon, "net") as client:
+        assert client.begin(["<joe> XMAILBOX=j/joe XUIDL=a", "<joe> XMAILBOX=j/joe XUIDL=b"]) == [
+            "250 2.1.5", "452 4.5.3"]
 
 
 def test_others_cannot_take_over(daemon: Daemon, spool: Path) -> None:
