@@ -1,10 +1,13 @@
 """The grammar of LMTP's commands, and the table of replies."""
 
+import re
+
 import pytest
 
 from popular.lmtp.grammar import (
     Chunk, Recipient, Refused, Sender, Takeover, parse_chunk, parse_recipient, parse_sender)
 from popular.lmtp.replies import LmtpReply, Replies
+from tests.harness.daemon import ROOT
 
 ANYBODY = Sender("")
 UTF8 = Sender("", has_utf8=True)
@@ -136,3 +139,10 @@ def test_replies_have_codes_that_fit(name: str) -> None:
 
 def test_two_replies_are_never_the_same() -> None:
     assert len(set(TABLE.values())) == len(TABLE)
+
+
+def test_the_man_page_names_answers_that_exist() -> None:
+    page = (ROOT / "man/src/popular-protocols.7.in").read_text()
+    named = set(re.findall(r"^\.B ([2-5][0-9]{2}) ([0-9.]+)$", page, re.MULTILINE))
+    assert len(named) > 10
+    assert named <= {(str(reply.code), reply.status) for reply in TABLE.values()}
