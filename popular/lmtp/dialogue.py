@@ -86,6 +86,7 @@ class LmtpDialogue:
         self._recipients = 0               # accepted
         self._octets = 0                   # of the text so far
         self._has_text = False             # chunks of it have come
+        self._due = 0.0                    # when all of it must have come, by time.monotonic()
         self._is_over = False
         wire.takes_nul = True
 
@@ -186,7 +187,7 @@ class LmtpDialogue:
             raise Refused(Replies.NO_RECIPIENTS)
         self._say(Replies.GO_ON)
         self._flush()
-        self._receiver.begin(self._sender)
+        self._begin(self._sender)
         dots = DotText()
         rest: bytes | None = None
         with self._limited():
@@ -206,8 +207,10 @@ class LmtpDialogue:
             raise Gone("BDAT without a size") from None
         is_wanted = self._sender is not None and bool(self._recipients)
         if self._sender is not None and is_wanted and not self._has_text:
-            self._receiver.begin(self._sender)
+            self._begin(self._sender)
             self._has_text = True
+        elif not is_wanted:
+            self._due = time.monotonic() + self._terms.texttimeout
         with self._limited():
             self._read_chunk(chunk, is_wanted)
         if not is_wanted:
@@ -227,9 +230,14 @@ class LmtpDialogue:
             if is_wanted:
                 self._take(block)
 
+    def _begin(self, sender: Sender) -> None:
+        """Begin a text, whose time is that of all its chunks."""
+        self._due = time.monotonic() + self._terms.texttimeout
+        self._receiver.begin(sender)
+
     def _limited(self) -> "_TimeLimit":
-        """Return a context in which the text must come within its time."""
-        return _TimeLimit(self._wire, self._terms.texttimeout)
+        """Return a context in which nothing is waited for after the text is due."""
+        return _TimeLimit(self._wire, self._due)
 
     def _take(self, block: bytes) -> None:
         """Pass octets of the text to the receiver, unless it is too large."""
@@ -292,12 +300,12 @@ class LmtpDialogue:
 class _TimeLimit:
     """A limit of time on a wire; raises Gone when it is over."""
 
-    def __init__(self, wire: Wire, seconds: float) -> None:
+    def __init__(self, wire: Wire, due: float) -> None:
         self._wire = wire
-        self._seconds = seconds
+        self._due = due
 
     def __enter__(self) -> None:
-        self._wire.deadline = time.monotonic() + self._seconds
+        self._wire.deadline = self._due
 
     def __exit__(self, *error: object) -> None:
         self._wire.deadline = None

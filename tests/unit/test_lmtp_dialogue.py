@@ -3,11 +3,13 @@
 import socket
 import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from popular.errors import Gone
+from popular.lmtp import dialogue
 from popular.lmtp.dialogue import LmtpDialogue, LmtpTerms
 from popular.lmtp.grammar import Recipient, Sender
 from popular.lmtp.replies import LmtpReply, Replies
@@ -225,6 +227,18 @@ def test_a_text_has_a_limit_of_time() -> None:
             LmtpDialogue(Wire(theirs, idle=60.0), box, LmtpTerms("foo.edu", texttimeout=0.05)).run()
         assert time.monotonic() - began < 30
         assert box.mails == [] and box.began == 1
+
+
+def test_the_limit_of_time_is_that_of_all_chunks_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter((time.monotonic() - 700, time.monotonic(), time.monotonic()))
+    monkeypatch.setattr(dialogue, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(BEGIN + b"BDAT 2\r\nxxBDAT 2\r\nx")
+        with pytest.raises(Gone, match="timeout"):
+            LmtpDialogue(Wire(theirs, idle=60.0), Box(), LmtpTerms("foo.edu")).run()
+        ours.setblocking(False)
+        assert ours.recv(4096).endswith(b"250 2.0.0 chunk taken\r\n")
 
 
 # Ends
