@@ -259,8 +259,11 @@ class _Course:
     def look(self, known: "dict[tuple[int, int], _Course]") -> None:
         """Find out whether the mailbox exists, and whether it is one of the `known`, to which it is added."""
         try:
-            self.mailbox.check()
-            status = os.stat(self.mailbox.new)
+            try:
+                status = os.stat(self.mailbox.new)
+            except OSError:
+                self.mailbox.check()
+                status = os.stat(self.mailbox.new)
         except StoreError as why:
             self.failure = why
         except OSError as why:
