@@ -159,6 +159,21 @@ def test_a_lock_that_nobody_holds_any_more(tmp_path: Path) -> None:
     assert not lock.exists()
 
 
+def test_a_long_header(mailbox) -> None:
+    text = b"A: " + b"x" * 300_000 + b"\nX-UIDL: u\n\nbody\n"
+    assert [(message.uid, octets) for message, octets in mailbox(FROM + text + b"\n" + FROM + b"\ny\n")] == [
+        ("u", text.replace(b"\n", b"\r\n")), (None, b"\r\ny\r\n")]
+
+
+def test_a_file_that_becomes_shorter_while_it_is_searched(tmp_path: Path) -> None:
+    path = tmp_path / "mbox"
+    path.write_bytes(FROM + b"\n" + b"x" * 100_000)
+    source = Mbox(str(path), 0.0)
+    os.truncate(path, len(FROM) + 8)
+    assert len(list(source.messages())) == 1
+    source.close()
+
+
 def test_a_file_that_becomes_shorter(tmp_path: Path) -> None:
     path = tmp_path / "mbox"
     path.write_bytes(FROM + b"A: 1\n\nlong enough\n")

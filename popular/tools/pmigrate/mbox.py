@@ -23,6 +23,7 @@ QUOTINGS = ("none", "mboxo", "mboxrd")
 UIDLS = ("x-uidl", "dovecot")    # those of the header X-UIDL, else of Dovecot; those of Dovecot only
 
 _MAX_HEADER = 1 << 20      # octets of a header that are searched and held
+_FIRST = 8192              # octets that are read at first, as most messages are short
 _MAX_FROM = 1024           # octets of a line From
 _STALE = 600.0             # seconds after which nobody holds a PATH.lock any more
 _LOCK_INTERVAL = 0.5       # seconds between two attempts to lock
@@ -163,7 +164,7 @@ class Mbox:
 
     def _body_of(self, start: int) -> int:
         """Return where the body of a message begins, or the message ends."""
-        head = self._at(start, _MAX_HEADER)
+        head = self._head(start)
         if head.startswith((b"\n", b"\r\n")):
             return start + head.index(b"\n") + 1
         blank = _BLANK.search(head)
@@ -175,6 +176,15 @@ class Mbox:
                 return start + place
             place = text.find(_SEPARATOR, place + 1)
         return start + size
+
+    def _head(self, start: int) -> bytes:
+        """Return the beginning of a message with its header, or so much of that as is searched."""
+        octets = _FIRST
+        while True:
+            head = self._at(start, octets)
+            if len(head) < octets or octets == _MAX_HEADER or head.startswith((b"\n", b"\r\n")) or _BLANK.search(head):
+                return head
+            octets = min(octets * 16, _MAX_HEADER)
 
     def _end_of(self, start: int, body: int) -> tuple[int, int]:
         """Return the end of a message, and where the next line From is, or the end of the file."""
@@ -192,13 +202,15 @@ class Mbox:
 
     def _next_from(self, place: int) -> int:
         """Return where the next line From is behind the line end at or behind `place`, or the end of the file."""
+        octets = _FIRST
         while place < self._size:
-            block = self._at(place, BLOCK)
+            block = self._at(place, octets)
             found = block.find(_SEPARATOR)
             if found < 0:
-                if place + len(block) >= self._size:
+                if len(block) < octets:
                     break
                 place += len(block) - len(_SEPARATOR) + 1
+                octets = BLOCK
                 continue
             place += found + 1
             if _FROM.match(self._at(place, _MAX_FROM)):
