@@ -58,6 +58,12 @@ def test_ids_order_times_and_places(mailbox: Mailbox, move) -> None:
     assert (tally.found, tally.brought, tally.octets, tally.failed, tally.remarks) == (3, 3, 46, 0, ["a remark"])
 
 
+@pytest.mark.parametrize("received", [-5, 1, 253370764800])
+def test_a_date_that_cannot_be_so_is_not_believed(mailbox: Mailbox, move, received: int) -> None:
+    move(Letters(letter(1, "a", b"Date: Mon, 5 Jan 2026 10:00:00 +0100\r\n\r\n", received=received)))
+    assert names(mailbox)[0].startswith("1767603600.")
+
+
 def test_a_second_run_brings_what_is_new(mailbox: Mailbox, move) -> None:
     source = Letters(letter(1, "a"), letter(2, "b"))
     move(source)
@@ -192,6 +198,19 @@ def test_batches(mailbox: Mailbox, move, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(spool, "BATCH_MESSAGES", 4)
     move(Letters(*[letter(number, f"u{number}") for number in range(10)]))
     assert synced == [mailbox.new] * 3
+
+
+def test_a_full_disk(mailbox: Mailbox, move, monkeypatch: pytest.MonkeyPatch) -> None:
+    move(Letters(letter(1, "a")))
+
+    def make(path: str, flags: int) -> int:
+        os.close(os.open(path, flags, 0o600))
+        return os.open("/dev/full", os.O_RDWR)
+
+    monkeypatch.setattr(spool, "_make", make)
+    with pytest.raises(StoreError, match="message 2: No space left on device"):
+        move(Letters(letter(1, "a"), letter(2, "b", b"x" * 100_000), letter(3, "c")))
+    assert [uid for uid, _ in shown(mailbox.root, "joe")] == ["a"]
 
 
 def test_two_runs_at_once(mailbox: Mailbox) -> None:

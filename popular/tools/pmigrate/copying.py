@@ -6,6 +6,7 @@ Part of pmigrate.  Raises SourceError, and Cut when another attempt may bring mo
 import re
 import time
 from collections.abc import Callable, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import mktime_tz, parsedate_tz
 from typing import BinaryIO
@@ -111,7 +112,8 @@ def copy(source: MailSource, target: Target, tally: Tally, *, removes: bool = Fa
                 _bring(source, target, identities, tally, index, uid, message)
             tally.step()
     except (SourceError, StoreError):
-        target.commit()
+        with suppress(StoreError):    # what is brought already need not be brought again
+            target.commit()
         raise
     target.commit()
     if removes and not tally.failed:
@@ -151,7 +153,7 @@ def _bring(source: MailSource, target: Target, identities: Identities, tally: Ta
         if target.has(uid):
             draft.forget()
             return
-        target.keep(draft, Incoming(message, uid, read.size, message.received or date_of(read.head), index))
+        target.keep(draft, Incoming(message, uid, read.size, _received(message, read.head), index))
     except OSError as why:
         draft.forget()
         raise StoreError(f"message {message.place}: {why.strerror}") from why
@@ -206,9 +208,19 @@ def date_of(head: bytes, now: Callable[[], float] = time.time) -> int:
     dates = [value for name, _, value in fields if name.strip().lower() == "date"]
     for text in [*received, *(dates if len(dates) == 1 else [])]:
         moment = _moment(text)
-        if moment is not None and _EARLIEST <= moment <= now() + _A_DAY:
+        if moment is not None and _is_plausible(moment, now()):
             return moment
     return int(now())
+
+
+def _received(message: SourceMessage, head: bytes) -> int:
+    """Return when a message was received, as the source says, unless it cannot be so."""
+    told = message.received
+    return told if told is not None and _is_plausible(told, time.time()) else date_of(head)
+
+
+def _is_plausible(moment: int, now: float) -> bool:
+    return _EARLIEST <= moment <= now + _A_DAY
 
 
 def _moment(text: str) -> int | None:

@@ -36,7 +36,10 @@ class RemoteDraft:
 
     def forget(self) -> None:
         """Remove it."""
-        self.file.close()
+        try:
+            self.file.close()
+        except OSError:    # what was not written yet is not missed
+            pass
 
 
 class Remote:

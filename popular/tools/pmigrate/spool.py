@@ -55,14 +55,19 @@ class _Kept:
 class SpoolDraft:
     """A file in tmp/."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, owner: Rights) -> None:
         self.path = path
+        self._owner = owner
         self.file: BinaryIO = open(path, "x+b", opener=_make)
 
     def forget(self) -> None:
         """Remove it."""
-        self.file.close()
-        _forget(self.path)
+        try:
+            self.file.close()
+        except OSError:    # what was not written yet is not missed
+            pass
+        with acting_as(self._owner):
+            _forget(self.path)
 
 
 class Spool:
@@ -132,7 +137,7 @@ class Spool:
     def draft(self) -> SpoolDraft:
         """Return a new draft."""
         with self._acting():
-            return SpoolDraft(f"{self._mailbox.tmp}/pmigrate.{os.getpid()}.{time.time_ns()}")
+            return SpoolDraft(f"{self._mailbox.tmp}/pmigrate.{os.getpid()}.{time.time_ns()}", self._owner)
 
     def keep(self, draft: MoveDraft, incoming: Incoming) -> None:
         """Take over a draft; its message may come into the mailbox with the next `commit` only."""
