@@ -21,7 +21,7 @@ from popular.paths import pdm_dir
 from popular.pdm.api import PROVEN, Answer, Found, Outcome, Request
 from popular.pdm.asking.runner import ModuleRunner
 from popular.pdm.proofs import ScramSecret
-from tests.harness.databases import Database, UserRow, crowd, kinds, launched, module_of
+from tests.harness.databases import HOSTILE, Database, UserRow, crowd, kinds, launched, module_of
 from tests.harness.databases.files import FileDatabase
 from tests.harness.databases.promises import LACKS, WITHOUT_USERS, Promise
 from tests.harness.pdm import make_module, make_request
@@ -46,15 +46,6 @@ DISABLED = UserRow("dan", "dan's secret", disabled="has not paid")
 ODD = [UserRow(name, f"odd {name}", mailbox=f"odd/{number}") for number, name in enumerate((
     "o'neil", 'quo"te', "per%cent", "back\\slash", "two words", "jöe", "a+b@example.org", "a_b", "*", "(x)", "$1",
     ":user"))]
-HOSTILE = (
-    "", " ", "nobody", "jo", "joe ", " joe", "joe@", "JOE'", "%", "_oe", "j%", "?", "joe\n", "joe\t", "joe\0", "\0",
-    "x" * 10_000, "joe" + "\0" * 3, "j\udcf6e", "\udcff\udcfe", "\ud800", "jo\u0308e", "😀", "\u202ejoe",
-    "' OR '1'='1", "' OR 1=1 --", "'; DROP TABLE users; --", "\\' OR 1=1 #", '" OR ""="', "joe'/*", "*/", "$$",
-    "$1 OR true", "%s", "%(user)s", ":namespace", "{user}", "joe) OR (1=1", "*)(uid=*", "joe)(|(uid=*", "\\2a", "\\00",
-    "j*e", "jo?", "../joe", "/etc/passwd", "joe:x", "users:joe", "joe\r\nQUIT", "joe\r\nGET x", "`id`", "$(id)",
-    "${joe}", "|id", "joe&user=ann", "joe%00", "joe#", "joe;", "<joe>", '{"user":"joe"}', "\x1b[2J", "\x7f",
-)
-
 
 Having = Callable[[Promise], None]
 

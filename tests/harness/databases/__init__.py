@@ -49,6 +49,16 @@ class UserRow:
 
 CROWD_PASSWORD = "secret"
 
+# Names that no database has, some of which say something in a language of databases.
+HOSTILE = (
+    "", " ", "nobody", "jo", "joe ", " joe", "joe@", "JOE'", "%", "_oe", "j%", "?", "joe\n", "joe\t", "joe\0", "\0",
+    "x" * 10_000, "joe" + "\0" * 3, "j\udcf6e", "\udcff\udcfe", "\ud800", "jo\u0308e", "😀", "\u202ejoe",
+    "' OR '1'='1", "' OR 1=1 --", "'; DROP TABLE users; --", "\\' OR 1=1 #", '" OR ""="', "joe'/*", "*/", "$$",
+    "$1 OR true", "%s", "%(user)s", ":namespace", "{user}", "joe) OR (1=1", "*)(uid=*", "joe)(|(uid=*", "\\2a", "\\00",
+    "j*e", "jo?", "../joe", "/etc/passwd", "joe:x", "users:joe", "joe\r\nQUIT", "joe\r\nGET x", "`id`", "$(id)",
+    "${joe}", "|id", "joe&user=ann", "joe%00", "joe#", "joe;", "<joe>", '{"user":"joe"}', "\x1b[2J", "\x7f",
+)
+
 
 def name_of(number: int) -> str:
     """Return the name of a user in the crowd."""
