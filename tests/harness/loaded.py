@@ -1,7 +1,7 @@
 """The daemons with a system load that the test writes: `loadavg` in the folder LC_LOAD, read all the time.
 
-`loaded_pproxy.py` and `loaded_pserv.py` are the programs; of the environment only what is for the locale goes over to
-a master as a test has chosen it.
+`loaded_pproxy.py`, `loaded_pserv.py` and `loaded_plmtpd.py` are the programs; of the environment only what is for the
+locale goes over to a master as a test has chosen it.
 """
 
 import os

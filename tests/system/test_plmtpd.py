@@ -2,25 +2,31 @@
 
 import grp
 import os
+import re
 import socket
 import stat
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from popular.addresses import Endpoint
 from tests.harness.control import refused, tell
-from tests.harness.daemon import Daemon, StartFailed
+from tests.harness.daemon import ROOT, Daemon, StartFailed, ini_text
+from tests.harness.loaded import set_load, start_loaded
+from tests.harness.pstatus import pstatus, status
 from tests.harness.system import wait_for
 
+OPTIONS = ["--user", "root", "--group", "root"] if os.geteuid() == 0 else []
 GROUPS = sorted({*os.getgroups(), *([grp.getgrnam("daemon").gr_gid] if os.geteuid() == 0 else [])} - {os.getegid()})
 
 
-def settings(folder: Path, **keys: object) -> dict[str, dict[str, object]]:
+def settings(folder: Path, variables: dict[str, object] = {}, **keys: object) -> dict[str, dict[str, object]]:
     """Return settings for a daemon below `folder` with a server on a Unix socket, and one on a port."""
     (folder / "spool").mkdir(exist_ok=True)
-    return {"plmtpd": {"mailboxdir": folder / "spool", "minspare": 1, "maxspare": 2},
+    return {"plmtpd": {"mailboxdir": folder / "spool", "minspare": 1, "maxspare": 2, **variables},
             "server": {"main": {"address": f"unix:{folder}/lmtp", **keys}, "net": {"address": "127.0.0.1:0"}}}
 
 
@@ -56,6 +62,60 @@ def test_a_session_on_each_kind_of_listener(daemon: Daemon, owner: str, peer: st
     assert talk(daemon.endpoint(owner)) == [b"220", b"221"]
     [line, *_] = daemon.wait_log(f"server='{owner}'")
     assert f" peer='{peer}" in line and "outcome='quit'" in line
+
+
+def test_what_pstatus_and_metrics_tell(daemon: Daemon) -> None:
+    with connect(daemon.endpoint("main")) as sock, sock.makefile("rb") as file:
+        assert file.readline()[:3] == b"220"
+        found = status(daemon)
+        [session] = [slot for slot in found["slots"] if slot["state"] == "greeting"]
+        assert (session["server"], session["client"]) == ("main", "unix")
+        [reply] = tell(daemon, "session list")
+        assert [line for line in reply.lines if "client='unix' server='main' " in line]
+        metrics = pstatus("-R", daemon.rundir, "-p", "plmtpd", "--metrics").stdout
+        assert 'popular_sessions_active{program="plmtpd",state="greeting"} 1\n' in metrics
+        assert 'popular_recipients_total{program="plmtpd",result="delivered"}' in metrics
+        assert "pdm_workers" not in metrics and "children" in pstatus("-R", daemon.rundir, "-p", "plmtpd").stdout
+
+
+def test_a_session_that_is_cut_off_is_summed_up(daemon: Daemon) -> None:
+    with connect(daemon.endpoint("net")) as sock, sock.makefile("rb") as file:
+        assert file.readline()[:3] == b"220"
+        tell(daemon, "session kill server=net")
+        assert file.read() == b""
+    [line] = daemon.wait_log("outcome='cut off: ")
+    assert " delivery_closed " in line and " accepted='unknown' " in line and " server='net' " in line
+
+
+def test_children_have_walls(daemon: Daemon) -> None:
+    [reply] = tell(daemon, "show confinement")
+    walls = dict(each.split(" = ", 1) for each in reply.lines)
+    assert walls["no_new_privileges"] == "on" and "own_mailbox" not in walls
+    [line] = daemon.wait_log(" walls_")
+    for pid in daemon.children():
+        text = Path(f"/proc/{pid}/status").read_text()
+        state = dict(re.findall(r"^(NoNewPrivs|Seccomp):\t(\d)$", text, re.MULTILINE))
+        assert state == {"NoNewPrivs": "1", "Seccomp": "2"} or " walls_missing " in line
+
+
+def test_at_load_state_max_clients_are_told_so_in_their_protocol(start: Callable[..., Daemon], rundir: Path) -> None:
+    set_load(rundir, 50)
+    daemon = start_loaded(start, rundir, "plmtpd", settings(rundir, {"maxlocalload": 1}))
+    daemon.wait_log("load_state state='MAX'")
+    with connect(daemon.endpoint("main")) as sock, sock.makefile("rb") as file:
+        assert file.read() == b"421 4.3.2 system load too high, please try again later\r\n"
+
+
+def test_the_check_tells_what_a_start_would(tmp_path: Path) -> None:
+    (tmp_path / "lmtp").write_text("precious")
+    config = tmp_path / "plmtpd.conf"
+    config.write_text(ini_text({**settings(tmp_path), "pdm": {"users": {"module": "nosuch"}}}))
+    words = (ROOT / "bin/plmtpd", "--check-config", "-c", config, "-r", tmp_path, "-l", tmp_path / "log", *OPTIONS)
+    done = subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 78
+    assert "[pdm] users: " in done.stderr
+    assert f"cannot listen on unix:{tmp_path}/lmtp: something other than a socket has this name" in done.stderr
+    assert (tmp_path / "lmtp").read_text() == "precious"
 
 
 def test_the_socket_is_for_the_group_only(daemon: Daemon) -> None:
@@ -104,6 +164,7 @@ def test_a_stale_socket_is_replaced_and_the_own_one_removed_at_the_end(tmp_path:
             Daemon.start("plmtpd", settings(tmp_path), tmp_path, name="other")
         assert talk(daemon.endpoint("main")) == [b"220", b"221"]
         assert daemon.stop() == 0
+        assert daemon.log_lines(" 0300 shutdown_delivery command=")
     assert not path.exists()
 
 

@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +70,36 @@ def test_an_address_may_be_spelled_in_another_way(monkeypatch: pytest.MonkeyPatc
     [found] = given_sockets("pproxy", [wanted(sock, "main", "0:0::1")], environment("main"), mistakes).values()
     found.close()
     assert mistakes == []
+
+
+def test_a_unix_socket_is_found_beside_a_port(monkeypatch: pytest.MonkeyPatch, stack: ExitStack,
+                                              tmp_path: Path) -> None:
+    port, sock, other = listening(stack), *(stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(2))
+    for each, name in ((sock, "lmtp"), (other, "other")):
+        each.bind(str(tmp_path / name))
+        each.listen()
+    listens = [wanted(port, "main"), Listen("unix", "main", Endpoint(str(tmp_path / "lmtp"), 0), 50)]
+    hand_over(monkeypatch, sock, port, other)
+    mistakes: list[Mistake] = []
+    found = given_sockets("plmtpd", listens, environment("main", "main", "main"), mistakes)
+    assert {listen.endpoint: given.getsockname() for listen, given in found.items()} == {
+        listens[0].endpoint: port.getsockname(), listens[1].endpoint: str(tmp_path / "lmtp")}
+    assert [str(mistake).partition(": it is ")[2] for mistake in mistakes] == [
+        f"unix:{tmp_path}/other, not an address from the configuration: no further one"]
+    for given_one in found.values():
+        assert not given_one.getblocking()
+        given_one.close()
+
+
+def test_a_unix_socket_is_not_taken_for_a_port(monkeypatch: pytest.MonkeyPatch, stack: ExitStack,
+                                               tmp_path: Path) -> None:
+    sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+    sock.bind(str(tmp_path / "lmtp"))
+    sock.listen()
+    hand_over(monkeypatch, sock)
+    mistakes: list[Mistake] = []
+    assert given_sockets("pserv", [wanted(listening(stack), "main")], environment("main"), mistakes) == {}
+    assert str(mistakes[0]).endswith("it is a socket: Unix, stream, listening, not a listening TCP socket")
 
 
 @pytest.mark.parametrize(("variables", "wrong"), [
