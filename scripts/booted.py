@@ -136,12 +136,13 @@ def main() -> None:
     are_running()
     with session():
         pass
-    for name in ("pclean", "ringd"):
+    for name in ("pclean", "ringd", "plmtpd"):
         run("systemctl", "start", name)
     expect(told("ringd", "ActiveState"), "active", "ringd")
     expect(rights(Path("/proc") / told("ringd", "MainPID")), {"Prm", "Eff", "Bnd"}, "rights of ringd")
     masters = [told(name, "MainPID") for name in DAEMONS]
-    run("systemctl", "stop", *DAEMONS, "ringd")
+    expect(told("plmtpd", "ActiveState"), "active", "plmtpd")
+    run("systemctl", "stop", *DAEMONS, "ringd", "plmtpd")
     expect([pid for pid in masters if Path("/proc", pid).exists()], [], "masters that are left")
     expect(run("systemctl", "list-units", "--failed", "--plain", "--no-legend", "p*", "ringd*"), "", "failed units")
 

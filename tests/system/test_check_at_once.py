@@ -72,6 +72,8 @@ tls = starttls
     pytest.param("pserv", "", "there is no [server]: no port is open until control commands add a server", id="pserv"),
     pytest.param("pserv", "[server]\n[[main]]\naddress = 127.0.0.1:0\nenabled = off\n",
                  "every [server] is off: no port is open until control commands add a server", id="disabled"),
+    pytest.param("plmtpd", "", "there is no [server]: no port is open until control commands add a server",
+                 id="plmtpd"),
 ])
 def test_a_daemon_on_which_nobody_can_call_says_so(folder: Path, program: str, text: str, told: str) -> None:
     text = ini_text({program: settings(folder, program)[program]}) + text

@@ -42,9 +42,9 @@ def settings(folder: Path, program: str = "pproxy", **variables: object) -> Text
     own: dict[str, object] = {"rundir": folder / "run", "logfile": folder / f"log/{program}", **variables}
     if IS_ROOT and "user" not in own:
         own["user"] = "root"
-    if program == "pserv":
+    if program in ("pserv", "plmtpd"):
         own.setdefault("mailboxdir", folder / "spool")
-        return {"pserv": own, "server": {"main": {"address": "127.0.0.1:0"}}}
+        return {program: own, "server": {"main": {"address": "127.0.0.1:0"}}}
     return {"pproxy": own, "vserv": {"main": {"address": "127.0.0.1:0"}},
             "backend": {"store": {"protocol": "xpop", "address": "127.0.0.1:1"}},
             "pdm": {"users": {"module": "passwd", "args": folder / "users"}}}

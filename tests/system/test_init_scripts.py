@@ -24,6 +24,9 @@ def settings_of(program: str, spool: Path) -> Settings:
     table: dict[str, Settings] = {
         "pproxy": {"pproxy": {"minspare": 1, "maxspare": 2}, "vserv": {"main": {"address": PORT}}},
         "pserv": {"pserv": {"mailboxdir": spool, "minspare": 1, "maxspare": 2}, "server": {"main": {"address": PORT}}},
+        "plmtpd": {"plmtpd": {"mailboxdir": spool, "minspare": 1, "maxspare": 2},
+                   "server": {"main": {"address": f"unix:{spool.parent}/lmtp"}},
+                   "pdm": {"all": {"module": "any", "args": "store %u"}}},
         "pcheckd": {"pcheckd": {"mailboxdir": spool, "host": "127.0.0.1", "port": 0}},
         "ringd": {"ringd": {"user": pwd.getpwuid(os.geteuid()).pw_name}},
     }
@@ -92,7 +95,7 @@ def test_a_day_of_pproxy(make_host, family, shell):
 
 
 @pytest.mark.parametrize("program, family, shell", [
-    ("pserv", "debian", "bash"), ("pcheckd", "redhat", "dash")])
+    ("pserv", "debian", "bash"), ("pcheckd", "redhat", "dash"), ("plmtpd", "redhat", "bash")])
 def test_the_servers_start_upgrade_and_stop(make_host, program, family, shell):
     host = make_host(program, family, shell)
     host.ok(program, "start")

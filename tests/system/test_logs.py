@@ -73,14 +73,14 @@ def syslogd(rundir: Path) -> Iterator[Syslogd]:
 def settings(program: str, spool: Path, **variables: object) -> dict[str, dict[str, object]]:
     """Return what one of the daemons needs at least."""
     match program:
-        case "pserv":
-            return {"pserv": {"mailboxdir": spool, **variables}, "server": {"main": {"address": "127.0.0.1:0"}}}
+        case "pserv" | "plmtpd":
+            return {program: {"mailboxdir": spool, **variables}, "server": {"main": {"address": "127.0.0.1:0"}}}
         case "pcheckd":
             return {"pcheckd": {"mailboxdir": spool, "host": "127.0.0.1", "port": 0, **variables}}
     return {"pproxy": {"sidprefix": "px", **variables}, "vserv": {"main": {"address": "127.0.0.1:0"}}}
 
 
-DAEMONS = pytest.mark.parametrize("program", ["pproxy", "pserv", "pcheckd"])
+DAEMONS = pytest.mark.parametrize("program", ["pproxy", "pserv", "plmtpd", "pcheckd"])
 
 
 def visit(daemon: Daemon, pop: Pop) -> None:
