@@ -75,10 +75,14 @@ def _sockets(kind: str) -> Iterator[tuple[str, str, int]]:
 
 def _unix_sockets() -> Iterator[tuple[str, str]]:
     """Yield inode and path of each Unix socket that waits for peers."""
-    with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as table:
-        for words in (line.rstrip("\n").split(maxsplit=7) for line in table):
-            if len(words) == 8 and words[3] == _UNIX_LISTENS:
-                yield words[6], words[7]
+    try:
+        with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as table:
+            lines = table.read().splitlines()
+    except OSError:
+        return
+    for words in (line.split(maxsplit=7) for line in lines):
+        if len(words) == 8 and words[3] == _UNIX_LISTENS:
+            yield words[6], words[7]
 
 
 def _host(digits: str) -> str:

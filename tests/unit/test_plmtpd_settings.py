@@ -15,7 +15,6 @@ from popular.plmtpd.kinds import IdList, Mode, Percents
 from popular.plmtpd.objects import lmtp_config
 from popular.plmtpd.settings import SCHEMA
 from popular.plmtpd.spec import check, listens
-from popular.store.quota import Quota
 
 
 @pytest.fixture
@@ -45,8 +44,9 @@ def test_what_holds_without_settings(make: Make) -> None:
     assert (found.missing, found.backends, found.maxsize, found.maxrecipients) == (
         "refuse", frozenset(), 52_428_800, 100)
     assert (found.idletimeout, found.datatimeout) == (300.0, 600.0)
-    assert (found.maxerrors, found.overquota, found.quota, found.returnpath, found.deliveredto) == (
-        25, "defer", Quota(), True, False)
+    assert (found.maxerrors, found.overquota, found.returnpath, found.deliveredto) == (
+        25, "defer", True, False)
+    assert not found.quota.is_set
     assert (found.quotawarning, found.quotamessage, bool(found.takeover)) == ((), "", False)
     assert found.servers["main"].takeover is False and found.servers["main"].tls is None
 
@@ -60,8 +60,9 @@ def test_what_children_get(make: Make) -> None:
     assert (found.missing, found.backends, found.maxsize, found.maxrecipients) == (
         "create", frozenset(("store1", "store2")), 0, 7)
     assert (found.idletimeout, found.datatimeout) == (60.0, 120.0)
-    assert (found.maxerrors, found.overquota, found.quota, found.returnpath, found.deliveredto) == (
-        3, "refuse", Quota(2 * 1024 * 1024, 5), False, True)
+    assert (found.maxerrors, found.overquota, found.returnpath, found.deliveredto) == (
+        3, "refuse", False, True)
+    assert (found.quota.octets, found.quota.number) == (2 * 1024 * 1024, 5)
     assert (found.quotawarning, found.quotamessage) == ((80, 95), "/etc/popular/full")
     assert ClientAddress.of("192.0.2.7") in found.takeover and ClientAddress.of("192.0.3.7") not in found.takeover
     server = found.servers["main"]
