@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
+from tests.harness.certificates import Authority, context_of
 from tests.harness.control import refused, tell
 from tests.harness.daemon import ROOT, Daemon, StartFailed, ini_text
 from tests.harness.loaded import set_load, start_loaded
@@ -23,10 +24,10 @@ OPTIONS = ["--user", "root", "--group", "root"] if os.geteuid() == 0 else []
 GROUPS = sorted({*os.getgroups(), *([grp.getgrnam("daemon").gr_gid] if os.geteuid() == 0 else [])} - {os.getegid()})
 
 
-def settings(folder: Path, variables: dict[str, object] = {}, **keys: object) -> dict[str, dict[str, object]]:
+def settings(folder: Path, variables: dict[str, object] | None = None, **keys: object) -> dict[str, dict[str, object]]:
     """Return settings for a daemon below `folder` with a server on a Unix socket, and one on a port."""
     (folder / "spool").mkdir(exist_ok=True)
-    return {"plmtpd": {"mailboxdir": folder / "spool", "minspare": 1, "maxspare": 2, **variables},
+    return {"plmtpd": {"mailboxdir": folder / "spool", "minspare": 1, "maxspare": 2, **(variables or {})},
             "server": {"main": {"address": f"unix:{folder}/lmtp", **keys}, "net": {"address": "127.0.0.1:0"}}}
 
 
@@ -188,3 +189,24 @@ def test_an_upgrade_keeps_the_socket(tmp_path: Path) -> None:
 def test_the_socket_gets_its_group(tmp_path: Path) -> None:
     with Daemon.start("plmtpd", settings(tmp_path, socketgroup=grp.getgrgid(GROUPS[0]).gr_name), tmp_path):
         assert (tmp_path / "lmtp").stat().st_gid == GROUPS[0]
+
+
+def test_tls_on_both_kinds_of_listener(tmp_path: Path, authority: Authority) -> None:
+    pair = authority.sign("127.0.0.1")
+    files: dict[str, object] = {"certificate": pair.certificate, "key": pair.key}
+    texts = settings(tmp_path, None, tls="implicit", **files)
+    texts["server"]["net"] = {"address": "127.0.0.1:0", "tls": "starttls", **files}
+    trusting = context_of(authority)
+    with Daemon.start("plmtpd", texts, tmp_path) as daemon:
+        with connect(daemon.endpoint("main")) as sock, trusting.wrap_socket(sock) as secure:
+            assert secure.recv(3) == b"220"
+        with connect(daemon.endpoint("net")) as sock:
+            assert sock.recv(1024)[:3] == b"220"
+            sock.sendall(b"LHLO mx\r\n")
+            assert b"STARTTLS\r\n" in sock.recv(1024)
+            sock.sendall(b"STARTTLS\r\n")
+            assert sock.recv(1024)[:3] == b"220"
+            with trusting.wrap_socket(sock) as secure:
+                secure.sendall(b"QUIT\r\n")
+                assert secure.recv(3) == b"221"
+        assert len(tell(daemon, "show certificates")[0].lines) == 2
