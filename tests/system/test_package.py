@@ -139,6 +139,20 @@ def assert_the_proxy_may_do_little(root: DebianRoot) -> None:
                  f"! {words}" if fails else words)
 
 
+def assert_the_mail_server_alone_reaches_plmtpd(root: DebianRoot) -> None:
+    """Start plmtpd for a mail server of the group mail, which is another user than pop."""
+    path = root.path / "etc/popular/plmtpd.conf"
+    path.write_text(path.read_text().replace("/lmtp\n", "/lmtp\n    socketgroup = mail\n"))
+    root.run("/etc/init.d/plmtpd", "start")
+    assert root.run("stat", "-c", "%U %G %a", "/run/popular/lmtp").split() == ["pop", "mail", "660"]
+    call = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/popular/lmtp'); print(s.recv(3).decode())"
+    for group, code in (("mail", 0), ("nogroup", 1)):
+        said = root.run("setpriv", "--reuid=nobody", f"--regid={group}", "--clear-groups", "python3", "-c", call,
+                        code=code)
+        assert ("220" in said) is (code == 0)
+    root.run("setpriv", "--reuid=nobody", "--regid=mail", "--clear-groups", "sh", "-c", "! ls /run/popular")
+
+
 def become_old(root: DebianRoot) -> None:
     """Have the system as it was when pop ran all daemons."""
     for name in reversed(DAEMONS):
@@ -261,6 +275,7 @@ def test_a_port_that_another_server_has_does_not_break_the_installation_and_righ
     add_user(root, "joe", "geheim")
     pop, pproxy = uid_of(root, "pop"), uid_of(root, "pproxy")
     assert pop != pproxy and owners(root) == {"pcheckd": pop, "pserv": pop, "pproxy": pproxy}
+    assert_the_mail_server_alone_reaches_plmtpd(root)
     assert_rights_are_few(root)
     assert_the_proxy_may_do_little(root)
     root.run("dpkg", "--purge", "popular")
