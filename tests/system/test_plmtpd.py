@@ -18,8 +18,10 @@ from tests.harness.control import refused, tell
 from tests.harness.daemon import ROOT, Daemon, StartFailed, ini_text
 from tests.harness.loaded import set_load, start_loaded
 from tests.harness.pstatus import pstatus, status
+from tests.harness.ptyscreen import Terminal
 from tests.harness.system import wait_for
 
+PSTATUS = (sys.executable, str(ROOT / "bin/pstatus"))
 OPTIONS = ["--user", "root", "--group", "root"] if os.geteuid() == 0 else []
 GROUPS = sorted({*os.getgroups(), *([grp.getgrnam("daemon").gr_gid] if os.geteuid() == 0 else [])} - {os.getegid()})
 
@@ -77,6 +79,16 @@ def test_what_pstatus_and_metrics_tell(daemon: Daemon) -> None:
         assert 'popular_sessions_active{program="plmtpd",state="greeting"} 1\n' in metrics
         assert 'popular_recipients_total{program="plmtpd",result="delivered"}' in metrics
         assert "pdm_workers" not in metrics and "children" in pstatus("-R", daemon.rundir, "-p", "plmtpd").stdout
+
+
+def test_the_live_view(daemon: Daemon) -> None:
+    command = [*PSTATUS, "--top", "-l", "100ms", "-p", "plmtpd", "-R", str(daemon.rundir)]
+    with connect(daemon.endpoint("main")) as sock, sock.makefile("rb") as file:
+        assert file.readline()[:3] == b"220"
+        with Terminal(command) as terminal:
+            terminal.wait_text(f"master {daemon.pid}", "1 sessions by slot", "greeting", "unix")
+            terminal.type("q")
+            assert terminal.wait() == 0
 
 
 def test_a_session_that_is_cut_off_is_summed_up(daemon: Daemon) -> None:
