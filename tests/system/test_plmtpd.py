@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
+from popular.unix import landlock
 from tests.harness.certificates import Authority, context_of
 from tests.harness.control import refused, tell
 from tests.harness.daemon import ROOT, Daemon, StartFailed, ini_text
+from tests.harness.lmtpclient import LmtpClient
 from tests.harness.loaded import set_load, start_loaded
 from tests.harness.pstatus import pstatus, status
 from tests.harness.ptyscreen import Terminal
@@ -222,3 +224,32 @@ def test_tls_on_both_kinds_of_listener(tmp_path: Path, authority: Authority) -> 
                 secure.sendall(b"QUIT\r\n")
                 assert secure.recv(3) == b"221"
         assert len(tell(daemon, "show certificates")[0].lines) == 2
+
+
+WAITING = '''
+import os
+from popular.pdm.api import UNKNOWN, Found, PdmModule
+
+class Module(PdmModule):
+    API = (1, 1)
+    blocking = True
+
+    def check(self, request):
+        return UNKNOWN
+
+    def find(self, user, namespace):
+        try:
+            os.execv("/bin/true", ["true"])
+        except PermissionError:
+            return Found("store", "xpop", user)
+'''
+
+
+@pytest.mark.skipif(landlock.abi() < landlock.LEAST_ABI, reason="the kernel lacks this wall, which the daemon tells")
+def test_a_module_that_waits_is_asked_in_the_child_where_it_can_start_nothing(tmp_path: Path) -> None:
+    (tmp_path / "pdm_waiting.py").write_text(WAITING)
+    texts = settings(tmp_path, {"pdmdir": tmp_path, "missing": "create"})
+    texts["pdm"] = {"users": {"module": "waiting"}}
+    with Daemon.start("plmtpd", texts, tmp_path) as daemon, LmtpClient(daemon.endpoint("main")) as client:
+        assert client.mail(["joe"], b"Subject: one\r\n\r\ntext\r\n") == ["250 2.0.0"]
+    assert len([*(tmp_path / "spool/joe/new").iterdir()]) == 1
