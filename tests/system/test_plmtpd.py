@@ -183,7 +183,7 @@ def test_a_stale_socket_is_replaced_and_the_own_one_removed_at_the_end(tmp_path:
     assert not path.exists()
 
 
-def test_an_upgrade_keeps_the_socket(tmp_path: Path) -> None:
+def test_an_upgrade_keeps_the_socket_and_a_reload_moves_it(tmp_path: Path) -> None:
     path = tmp_path / "lmtp"
     with Daemon.start("plmtpd", settings(tmp_path, socketmode="0600"), tmp_path) as daemon:
         number = path.stat().st_ino
@@ -196,7 +196,11 @@ def test_an_upgrade_keeps_the_socket(tmp_path: Path) -> None:
         daemon.wait()
         assert talk(daemon.endpoint("main")) == [b"220", b"221"]
         assert path.stat().st_ino == number
-    wait_for(lambda: not path.exists(), 10.0, "the end of the socket")
+        moved = tmp_path / "moved"
+        daemon.config.write_text(daemon.config.read_text().replace(f"unix:{path}", f"unix:{moved}"))
+        tell(daemon, "reload")
+        assert not path.exists() and talk(Endpoint(str(moved), 0)) == [b"220", b"221"]
+    wait_for(lambda: not moved.exists(), 10.0, "the end of the socket")
 
 
 @pytest.mark.skipif(not GROUPS, reason="the user of the tests has one group only")
