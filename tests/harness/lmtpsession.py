@@ -9,7 +9,7 @@ from popular.log.message import Message
 from popular.log.writer import Log
 from popular.networks import Networks
 from popular.pdm.api import Answer, Found, Outcome
-from popular.pdm.chain import Step
+from popular.pdm.asking.chain import Step
 from popular.plmtpd.objects import LmtpConfig, LmtpServer
 from popular.plmtpd.session import LmtpSession
 from popular.store.quota import Quota
