@@ -77,12 +77,16 @@ class RecipientFinder:
     def _ask(self, address: str) -> Found:
         """Ask the modules in order; raises RecipientRefused."""
         user = self._server.userformat.applied(address)
-        step = self._session.child.lend(self._chain.place, user, self._server.namespace)
-        if step is None:
+        child = self._session.child
+        steps = child.lend(self._chain.place, user, self._server.namespace)
+        for step in steps:
+            child.slot.count_question(step.module, step.seconds, has_failed=step.answer.outcome is Outcome.FAILED)
+        if not steps or steps[-1].answer.outcome is Outcome.UNKNOWN:
             raise _unknown(address, f"no such user in namespace {self._server.namespace}", Replies.UNKNOWN_USER)
-        found = step.answer.found
-        if step.answer.outcome is not Outcome.OK or found is None:
-            raise _deferred(address, f"database module {step.module}: {step.answer.why}", Replies.LOOKUP_FAILED)
+        answer = steps[-1].answer
+        found = answer.found
+        if answer.outcome is not Outcome.OK or found is None:
+            raise _deferred(address, f"database module {steps[-1].module}: {answer.why}", Replies.LOOKUP_FAILED)
         if found.is_moving:
             raise _deferred(address, f"the mailbox still moves from backend {found.backend}", Replies.MOVING)
         here = self._config.backends

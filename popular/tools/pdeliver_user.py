@@ -74,21 +74,17 @@ def _namespace(config: Config) -> str:
 
 
 def _ask(config: Config, user: str, namespace: str) -> Found:
-    """Ask the modules in order.  Raises Undeliverable, and PdmError for one that cannot be loaded.
-
-    If a module before the first that knows the user cannot tell, this is not the time to deliver: the user may have
-    another mailbox there.
-    """
+    """Ask the modules in order.  Raises Undeliverable, and PdmError for one that cannot be loaded, or cannot tell."""
     modules = [configured_module(item, config) for item in config.items("pdm")]
     chain = Chain(modules, config.variables.seconds("pdmtimeout"), lambda message, **fields: None)
-    steps = chain.find(user, namespace)
+    steps = chain.place(user, namespace)
     chain.close()
-    for step in steps:
-        if step.answer.outcome is Outcome.FAILED:
-            raise PdmError(f"database module {step.module}: {step.answer.why}")
-        if step.answer.found is not None:
-            return step.answer.found
-    raise Undeliverable(os.EX_NOUSER, f"no such user in namespace {namespace}")
+    if not steps or steps[-1].answer.outcome is Outcome.UNKNOWN:
+        raise Undeliverable(os.EX_NOUSER, f"no such user in namespace {namespace}")
+    answer = steps[-1].answer
+    if answer.found is None:
+        raise PdmError(f"database module {steps[-1].module}: {answer.why}")
+    return answer.found
 
 
 def _only_store(config: Config) -> frozenset[str]:

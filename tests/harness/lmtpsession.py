@@ -32,7 +32,7 @@ class LmtpFrame:
         self.connection = SimpleNamespace(local=Endpoint("192.0.2.2", 24))
         self.log = SimpleNamespace(note=self.note)
         slot = SimpleNamespace(count=lambda name, by=1: self.counts.append(name), call_user=lambda name: None,
-                               end=lambda: None)
+                               end=lambda: None, count_question=lambda *given, **known: None)
         self.child = SimpleNamespace(slot=slot, lend=lambda call, *given: call(*given), retiring=False)
 
     def totals(self) -> dict[str, object]:
@@ -55,8 +55,8 @@ def session_of(spool: Path, frame: LmtpFrame, found: Found | None = JOES, **chan
         "returnpath": False, "deliveredto": False, "quotawarning": (), "quotamessage": "", "takeover": Networks(),
         "servers": {}, **changes}
 
-    def place(user: str, namespace: str) -> Step:
-        return Step("users", "passwd", Answer(Outcome.OK, found or Found("store1", mailbox=user)))
+    def place(user: str, namespace: str) -> list[Step]:
+        return [Step("users", "passwd", Answer(Outcome.OK, found or Found("store1", mailbox=user)))]
 
     chain: Any = SimpleNamespace(place=place)
     session: Any = frame

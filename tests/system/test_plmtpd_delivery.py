@@ -1,6 +1,7 @@
 """plmtpd takes mail as an MTA brings it: real sessions over a Unix socket and TCP, with mailboxes on disk."""
 
 import os
+import re
 import shutil
 import signal
 import smtplib
@@ -18,6 +19,7 @@ from tests.harness.control import tell
 from tests.harness.daemon import Daemon, Settings
 from tests.harness.lmtpclient import LmtpClient
 from tests.harness.needs import need_program
+from tests.harness.pstatus import pstatus
 from tests.harness.system import wait_for
 
 TEXT = b"Message-ID: <1@example.org>\r\nSubject: x\r\n\r\ntext\r\n"
@@ -88,6 +90,9 @@ def test_a_mail_for_several(daemon: Daemon, spool: Path, owner: str) -> None:
     [line] = [each for each in daemon.wait_log("message_delivered", 3) if "mailbox='j/jane'" in each][-1:]
     assert "message='<1@example.org>'" in line and f"server='{owner}'" in line and "recipient='jane'" in line
     assert f"name='{next(spool.glob('j/jane/new/*')).name}'" in line
+    metrics = pstatus("-R", daemon.rundir, "-p", "plmtpd", "--metrics").stdout
+    [asked] = re.findall(r'^popular_pdm_questions_total\{program="plmtpd",pdm="users"\} (\d+)$', metrics, re.MULTILINE)
+    assert int(asked) >= 3
 
 
 def test_the_client_of_the_standard_library(daemon: Daemon, spool: Path) -> None:

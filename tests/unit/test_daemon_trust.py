@@ -38,7 +38,7 @@ class FakeMaster:
         self.watch = Watch(MastersOwn())
         self.log = SimpleNamespace(note=lambda *args, **facts: None)
         self.listeners: list[object] = []
-        self.sessions, self.job, self.walls = None, SimpleNamespace(workers=None), None
+        self.sessions, self.job, self.walls = None, SimpleNamespace(forget_answers=lambda: None), None
         self.control = Control(cast(Any, self), cast(Any, words), cast(Any, None), cast(Any, None))
         self.control._changes = cast(Any, self)
 

@@ -96,17 +96,22 @@ class Chain:
         return [Step(runner.module.ident, runner.module.name, runner.locate(request))
                 for runner in self._asked_for(namespace)]
 
-    def place(self, user: str, namespace: str) -> Step | None:
-        """Return the answer where a user's mail is, from the first module that knows them or cannot tell; never raises.
+    def place(self, user: str, namespace: str) -> list[Step]:
+        """Ask where a user's mail is, up to the first module that knows them or cannot tell; never raises.
 
-        None: no module knows the user.
+        The last answer is the one that counts: the user may have another mailbox in a database that cannot tell now.
         """
         request = Request(user, b"", "", "pop3", namespace)
+        steps: list[Step] = []
+        began = time.monotonic()
         for runner in self._asked_for(namespace):
             answer = runner.locate(request)
+            ended = time.monotonic()
+            steps.append(Step(runner.module.ident, runner.module.name, answer, seconds=ended - began))
             if answer.outcome is not Outcome.UNKNOWN:
-                return Step(runner.module.ident, runner.module.name, answer)
-        return None
+                break
+            began = ended
+        return steps
 
     def mechanisms(self, namespace: str) -> frozenset[str]:
         """Return what the modules of a namespace can check besides passwords of users."""
