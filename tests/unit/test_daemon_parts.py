@@ -122,6 +122,16 @@ def test_a_port_in_use_is_not_waited_for_without_reason(bound, monkeypatch):
             launch.bind_all([Listen("tcp", "a", Endpoint("127.0.0.1", holder.getsockname()[1]), 5)], 0.0)
 
 
+def test_others_reach_a_socket_in_a_new_run_folder(tmp_path):
+    """Postfix is neither the service user nor in their group."""
+    path, mask = tmp_path / "run", os.umask(0o027)
+    try:
+        launch.make_rundir(str(path), own_rights())
+    finally:
+        os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o751
+
+
 def test_a_folder_that_exists_is_left_as_it_is(tmp_path):
     tmp_path.chmod(0o711)
     launch.make_rundir(str(tmp_path), own_rights())

@@ -64,17 +64,21 @@ def check_library(rights: Rights) -> None:
 
 
 def make_rundir(path: str, rights: Rights) -> None:
-    """Make the run folder if it is missing, owned by the service user."""
+    """Make the run folder if it is missing, owned by the service user.
+
+    Others may reach a socket in it that is opened to them (plmtpd), but not list it.
+    """
     try:
-        os.mkdir(path, 0o755)
+        os.mkdir(path, 0o750)
     except FileExistsError:
         return
     except OSError as why:
         raise StartError(f"cannot make the run folder {path}: {why.strerror}") from why
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     if os.geteuid() == 0:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         os.fchown(fd, rights.uid, rights.gid)
-        os.close(fd)
+    os.fchmod(fd, 0o751)
+    os.close(fd)
 
 
 def claim_pidfile(path: str, rights: Rights) -> PidFile:
