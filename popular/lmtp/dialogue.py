@@ -66,7 +66,7 @@ class LmtpTerms:
     texttimeout: float = 600.0  # seconds that a whole text may take
     takes_over: bool = False    # XTAKEOVER
     start_tls: Callable[[], None] | None = None    # does the handshake; None: STARTTLS is not offered
-    is_ending: Callable[[], bool] = lambda: False  # whether to end the session before another message
+    is_ending: Callable[[], bool] = lambda: False  # whether to take no further message
     trace: Callable[[str], None] | None = None     # gets each command
 
 
@@ -87,6 +87,7 @@ class LmtpDialogue:
         self._octets = 0                   # of the text so far
         self._has_text = False             # chunks of it have come
         self._due = 0.0                    # when all of it must have come, by time.monotonic()
+        self._has_served = False           # a message has been dealt with
         self._is_over = False
         wire.takes_nul = True
 
@@ -161,12 +162,21 @@ class LmtpDialogue:
     def _mail(self, argument: bytes) -> None:
         if not self._is_known or self._sender is not None:
             raise Refused(Replies.BAD_SEQUENCE)
-        if self._terms.is_ending():
-            self._say(Replies.ENDING)
-            self._is_over = True
+        if self._ends():
             return
         self._sender = parse_sender(argument, self._terms.maxsize)
         self._say(Replies.SENDER_OK)
+
+    def _ends(self) -> bool:
+        """End the session before another message, if that is wanted; tell whether.
+
+        The first message is taken in any case: if a new connection is turned away, Postfix defers the message for
+        minutes, with others for the same server; if an old one is, it connects again at once.
+        """
+        if self._has_served and self._terms.is_ending():
+            self._say(Replies.ENDING)
+            self._is_over = True
+        return self._is_over
 
     def _rcpt(self, argument: bytes) -> None:
         if self._sender is None or self._has_text:
@@ -257,12 +267,14 @@ class LmtpDialogue:
             self._say(reply)
         self._flush()    # before the receiver lets go
         self._reset()
+        self._has_served = True
 
     def _rset(self, argument: bytes) -> None:
         if argument.strip():
             raise Refused(Replies.BAD_SYNTAX)
         self._reset()
-        self._say(Replies.OK)
+        if not self._ends():    # by RSET Postfix tries whether an old connection is usable
+            self._say(Replies.OK)
 
     def _noop(self, argument: bytes) -> None:
         self._say(Replies.OK)
