@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,9 @@ args = /etc/popular/users
 """
 LIST = "curl -sS --user joe:secret pop3://{address}/"
 READ = LIST + "1"
+USERS = "".join(f"{name}:{{PLAIN}}secret:store1:cxpop:{mailbox}\n" for name, mailbox in (
+    ("joe", "3/2d/joe"), ("info", "3/2d/joe"), ("ann.lee", "a/07/ann.lee"), ("sue", "s/sue"), ("jörg", "j/joerg")))
+STOP = "kill $(cat /run/popular/plmtpd.pid)\nwhile [ -e /run/popular/plmtpd.pid ]; do sleep 0.05; done"
 
 pytestmark = [pytest.mark.limit(180),
               pytest.mark.skipif(os.geteuid() != 0, reason="only root can make machines")]
@@ -80,18 +84,10 @@ def deliver(machine: Machine) -> None:
     machine.type("runuser -u pop -- /opt/popular/bin/pdeliver --create 3/2d/joe </tmp/letter")
 
 
-def send(machine: Machine, *recipients: str) -> str:
-    """Bring the letter to the MTA on a machine by SMTP; returns what curl complains about."""
-    (machine.root / "tmp/letter").write_text(LETTER)
-    to = " ".join(f"--mail-rcpt {recipient}" for recipient in recipients)
-    return machine.type(f"curl -sS --crlf smtp://127.0.0.1 --mail-from ann@example.net {to} --upload-file /tmp/letter"
-                        " || echo refused")
-
-
-def is_delivered(machine: Machine, mailbox: str, count: int = 1) -> bool:
-    """Tell whether so many mails lie in a mailbox, unread."""
-    folder = machine.root / "pop" / mailbox / "new"
-    return folder.is_dir() and len(os.listdir(folder)) == count
+def mails(machine: Machine, name: str = "3/2d/joe") -> list[bytes]:
+    """Return the mails of a mailbox that nobody has read, in no order."""
+    folder = machine.root / "pop" / name / "new"
+    return [path.read_bytes() for path in folder.iterdir()] if folder.is_dir() else []
 
 
 def is_logged(machine: Machine, log: str, *words: str) -> bool:
@@ -100,38 +96,162 @@ def is_logged(machine: Machine, log: str, *words: str) -> bool:
     return path.exists() and any(all(word in line for word in words) for line in path.read_text().splitlines())
 
 
-def receives_mail(machine: Machine, log: str, deferred: str) -> None:
-    """Prove that the MTA on a machine delivers, refuses and tries again; `deferred` tells the last in its log."""
-    assert send(machine, "joe@example.org", "info@example.org") == ""
-    wait_for(lambda: is_delivered(machine, "3/2d/joe", 2), 15.0, "the delivery of two mails")
-    shown = machine.type(READ.format(address="127.0.0.1"))
+@dataclass(frozen=True, slots=True)
+class Mta:
+    """An MTA at work on a machine, with plmtpd, whose recipients are those of USERS."""
+
+    machine: Machine
+    log: str
+    deferred: str     # tells in its log that a mail stays in the queue
+    bounced: str      # that it went back
+    submit: str       # the program that takes a mail from users of the machine
+    retry: str        # brings the whole queue on its way
+    queue: str        # shows it
+
+    def send(self, letter: str, *recipients: str, sender: str = "ann@example.net", source: str = "127.0.0.1") -> str:
+        """Bring it a letter by SMTP; returns what curl complains about."""
+        (self.machine.root / "tmp/letter").write_text(letter)
+        to = " ".join(f"--mail-rcpt {recipient}" for recipient in recipients)
+        return self.machine.type(f"curl -sS --crlf --interface {source} smtp://127.0.0.1 --mail-from {sender} {to} "
+                                 "--upload-file /tmp/letter || echo refused")
+
+    def control(self, *commands: str) -> None:
+        """Tell plmtpd something that new sessions see."""
+        self.machine.type("pcontrol --program=plmtpd --quiet "
+                          + " ".join(f"--command='{command}'" for command in (*commands, "sync")))
+
+    def wait_logged(self, *words: str) -> None:
+        """Wait for a line of its log with all these words."""
+        wait_for(lambda: is_logged(self.machine, self.log, *words), 30.0, f"{words} in its log")
+
+    def wait_mails(self, count: int, name: str = "3/2d/joe") -> list[bytes]:
+        """Wait until so many mails lie in a mailbox, unread; return them."""
+        wait_for(lambda: len(mails(self.machine, name)) == count, 30.0, f"{count} mails in {name}")
+        return mails(self.machine, name)
+
+    def empty(self) -> None:
+        """Remove the mail of Joe."""
+        self.machine.type("rm -f /pop/3/2d/joe/new/*")
+
+
+def mail_host(machine: Machine, example: str) -> None:
+    """Start what takes mail and serves it, with the plmtpd of an example, which also listens at a port."""
+    store(machine)
+    proxy(machine, vserv="namespace = example.org\nuserformat = lower strip=example.org detail=+\n")
+    folder = machine.root / "etc/popular"
+    (folder / "users").write_text(USERS)
+    config = (EXAMPLES / example / "plmtpd.conf").read_text()
+    assert "\n    address = unix:/run/popular/lmtp\n" in config and "\n    #address = 10.0.0.5:24\n" in config
+    (folder / "plmtpd.conf").write_text(config.replace("popular/lmtp\n", "popular/lmtp, 127.0.0.1:24\n"))
+    machine.type("plmtpd")
+
+
+def receives_mail(mta: Mta) -> None:
+    """Prove that an MTA delivers to one and to several, bounces, and keeps a mail while the mailbox is out of order."""
+    assert mta.send(LETTER, "joe@example.org", "Ann.Lee+lists@example.org") == ""
+    mta.wait_mails(1)
+    mta.wait_mails(1, "a/07/ann.lee")
+    shown = mta.machine.type(READ.format(address="127.0.0.1"))
     head, body = LETTER.replace("\n", "\r\n").split("\r\n\r\n", 1)
     assert head + "\r\n" in shown and shown.endswith("\r\n\r\n" + body)    # the MTA adds lines to the head
     assert "return-path: <ann@example.net>\r\n" in shown.lower()
-    assert "refused" in send(machine, "stranger@example.org")
-    machine.type("install -d -o root -m 700 /pop/a")    # as a disk that is out of order
-    assert send(machine, "ann.lee@example.org") == ""
-    wait_for(lambda: is_logged(machine, log, "ann.lee", deferred), 15.0, "the word that a mail was kept")
+    mta.machine.type(f"{mta.submit} -f joe@example.org stranger@example.org <tmp/letter")
+    mta.wait_logged("stranger@example.org", mta.bounced)
+    [bounce] = mta.wait_mails(1)    # the other has been read
+    assert b"stranger@example.org" in bounce
+    mta.machine.type("install -d -o root -m 700 /pop/s")    # as a disk that is out of order
+    assert mta.send(LETTER, "sue@example.org") == ""
+    mta.wait_logged("sue", mta.deferred)
+
+
+def waits_for_plmtpd(mta: Mta) -> None:
+    """Prove that mail waits in the queue for room, for the database and for plmtpd, and goes back if that says so."""
+    mta.empty()
+    assert mta.send(LETTER, "joe@example.org") == ""
+    mta.wait_mails(1)
+    mta.control("set maxnum 1")
+    assert mta.send(LETTER, "info@example.org") == ""
+    mta.wait_logged("info@example.org", mta.deferred)
+    mta.control("set overquota refuse")
+    mta.machine.type(mta.retry)
+    mta.wait_logged("info@example.org", mta.bounced)
+    users = mta.machine.root / "etc/popular/users"
+    users.rename(users.with_suffix(".away"))
+    mta.control("set maxnum 0", "set maxsize 20000", "reload")
+    assert mta.send(LETTER, "joe+2@example.org") == ""
+    mta.wait_logged("joe+2@example.org", mta.deferred)
+    users.with_suffix(".away").rename(users)
+    mta.control("reload")
+    mta.machine.type(mta.retry)
+    mta.wait_mails(2)
+    assert mta.send(LETTER + "x" * 70 * 300 + "\n", "joe+3@example.org") == ""
+    mta.wait_logged("joe+3@example.org", mta.bounced)
+    mta.control("set maxsize 52428800")
+
+
+def outlasts_changes_of_plmtpd(mta: Mta, count: int = 30) -> None:
+    """Prove that a queue is delivered once while plmtpd is away, comes, is replaced and restarted."""
+    mta.empty()
+    mta.machine.type(STOP)
+    mta.machine.type(f"smtp-source -m {count} -s 2 -l 2000 -f ann@example.net -t joe+4@example.org 127.0.0.1:25")
+    mta.wait_logged("joe+4@example.org", mta.deferred)
+    mta.machine.type(f"plmtpd\n{mta.retry}\npcontrol --program=plmtpd --quiet --command=upgrade\n{STOP}\nplmtpd")
+    mta.machine.wait(f"{{ {mta.retry}; sleep 0.5; ! {mta.queue} | grep -q 'joe[+]4@'; }}")
+    mta.wait_mails(count)
+
+
+def takes_large_mail(mta: Mta) -> None:
+    """Prove that 20 MB arrive as they were sent."""
+    mta.empty()
+    text = ("".join(map(chr, range(35, 107))) + "\n") * 280_000
+    assert mta.send("Subject: large\n\n" + text, "joe@example.org") == ""
+    [mail] = mta.wait_mails(1)
+    assert mail.endswith(text.replace("\n", "\r\n").encode())
+
+
+def started_for_each(mta: Mta) -> None:
+    """Prove that an MTA delivers by pdeliver."""
+    mta.empty()
+    assert mta.send(LETTER, "joe@example.org", "info@example.org") == ""
+    mta.wait_mails(2)
+    assert mta.send(LETTER, "sue@example.org") == ""
+    mta.wait_logged("sue@example.org", mta.deferred, "popular")
 
 
 def test_postfix_delivers(boot: Boot) -> None:
     need_program("postfix")
     mx = boot("mx")
-    store(mx)
-    proxy(mx)
+    mail_host(mx, "postfix")
+    example = (EXAMPLES / "postfix/main.cf").read_text()
     folder = mx.root / "etc/postfix"
     (folder / "main.cf").write_text(
         "compatibility_level = 3.6\nmyhostname = mx.example.org\nmydestination = localhost\nalias_maps =\n"
-        "inet_interfaces = loopback-only\nmaillog_file = /var/log/postfix.log\n"
-        + (EXAMPLES / "postfix/main.cf").read_text())
+        "inet_interfaces = loopback-only\nmynetworks = 127.0.0.1/32\nmaillog_file = /var/log/postfix.log\n" + example)
     master = Path("/usr/share/postfix/master.cf.dist").read_text() + (EXAMPLES / "postfix/master.cf").read_text()
     (folder / "master.cf").write_text(master)
-    shutil.copy(EXAMPLES / "postfix/popular-mailboxes", folder)
+    unlock = "postconf -F lmtp/unix/chroot=n"
+    assert f":  {unlock}\n" in example
     assert "warning" not in mx.type(
         "install -d /var/spool/postfix\ninstall -d -o postfix -g postfix /var/lib/postfix\n"
-        "postconf -F '*/*/chroot=n'\npostmap /etc/postfix/popular-mailboxes\npostfix check\npostconf -n")
+        f"postconf -F '*/*/chroot=n' lmtp/unix/chroot=y\n{unlock}\npostfix check\npostconf -n")
     mx.type("postfix start")
-    receives_mail(mx, "var/log/postfix.log", "status=deferred")
+    mta = Mta(mx, "var/log/postfix.log", "status=deferred", "status=bounced", "/usr/sbin/sendmail", "postqueue -f",
+              "postqueue -p")
+    receives_mail(mta)
+    assert "refused" in mta.send(LETTER, "stranger@example.org", source="127.0.0.2")
+    waits_for_plmtpd(mta)
+    outlasts_changes_of_plmtpd(mta)
+    mta.empty()
+    letter = "Subject: Käse\n\nGrüße\n"
+    assert mta.send(letter, "jörg@example.org", sender="käthe@example.net", source="127.0.0.2") == ""
+    [mail] = mta.wait_mails(1, "j/joerg")
+    assert mail.endswith(letter.replace("\n", "\r\n").encode())
+    assert mail.startswith("Return-Path: <käthe@example.net>\r\n".encode())
+    mx.type("postconf -e virtual_transport=lmtp:inet:127.0.0.1:24\npostfix reload")
+    takes_large_mail(mta)
+    assert "#virtual_transport = popular\n#popular_destination_recipient_limit = 1\n" in example
+    mx.type("postconf -e virtual_transport=popular popular_destination_recipient_limit=1\npostfix reload")
+    started_for_each(mta)
     mx.type("postfix stop")
 
 
@@ -139,24 +259,40 @@ def test_exim_delivers(boot: Boot) -> None:
     if not EXIM.exists():
         lacking("Exim")
     mx = boot("mx")
-    store(mx)
-    proxy(mx)
     shutil.copy(EXIM, mx.root / "tmp/exim4")
     folder = mx.root / "etc/exim4"
     folder.mkdir(exist_ok=True)
-    shutil.copy(EXAMPLES / "exim/popular-mailboxes", folder)
+    (folder / "popular-mailboxes").write_text((EXAMPLES / "exim/popular-mailboxes").read_text() + "sue: s/sue\n")
+    router = (EXAMPLES / "exim/popular-router").read_text()
+    (folder / "router").write_text(router)
     (folder / "exim4.conf").write_text(
         "exim_path = /opt/exim/exim4\nprimary_hostname = mx.example.org\ndomainlist local_domains = example.org\n"
         "log_file_path = /var/log/exim4/%slog\nacl_smtp_rcpt = rcpt\n"
-        "begin acl\nrcpt:\naccept domains = +local_domains\n verify = recipient\ndeny\n"
-        f"begin routers\n.include {EXAMPLES}/exim/popular-router\n"
+        "begin acl\nrcpt:\naccept domains = +local_domains\n verify = recipient/callout=30s,defer_ok\ndeny\n"
+        "begin routers\n.include /etc/exim4/router\n"
         f"begin transports\n.include {EXAMPLES}/exim/popular-transport\n"
         "begin retry\n* * F,2h,15m\n")
     mx.type("getent passwd Debian-exim || useradd --system --user-group Debian-exim\n"
             "install -d -o Debian-exim -g Debian-exim /var/spool/exim4 /var/log/exim4\n"
             "mkdir /opt/exim\nmount -t tmpfs none /opt/exim\n"
-            "install -m 4755 /tmp/exim4 /opt/exim/exim4\n/opt/exim/exim4 -bV\n/opt/exim/exim4 -bd")
-    receives_mail(mx, "var/log/exim4/mainlog", " == ")
+            "install -m 4755 /tmp/exim4 /opt/exim/exim4\n/opt/exim/exim4 -bV")
+    mail_host(mx, "exim")
+    start = "/opt/exim/exim4 -bd -oP /run/exim.pid"
+    again = f"kill $(cat /run/exim.pid)\nwhile kill -0 $(cat /run/exim.pid) 2>/dev/null; do sleep 0.05; done\n{start}"
+    mx.type(start)
+    mta = Mta(mx, "var/log/exim4/mainlog", " == ", " ** ", "/opt/exim/exim4", "/opt/exim/exim4 -qff",
+              "/opt/exim/exim4 -bp")
+    receives_mail(mta)
+    waits_for_plmtpd(mta)
+    outlasts_changes_of_plmtpd(mta)
+    (folder / "router").write_text(router.replace("popular_lmtp\n", "popular_lmtp_tcp\n"))
+    mx.type(again)
+    assert "refused" in mta.send(LETTER, "stranger@example.org")
+    takes_large_mail(mta)
+    (folder / "router").write_text(router.replace("popular_lmtp\n", "popular_pdeliver\n").replace("# local", "  local"))
+    mx.type(again)
+    assert "refused" in mta.send(LETTER, "stranger@example.org")
+    started_for_each(mta)
 
 
 def test_haproxy_balances_between_two_proxies(boot: Boot) -> None:
