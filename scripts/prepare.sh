@@ -34,6 +34,7 @@ has_postfix_sqlite() {
 
 missing() {
     [ -x /usr/lib/dovecot/pop3 ] || [ -x /usr/libexec/dovecot/pop3 ] || echo dovecot-pop3d
+    [ -x /usr/lib/dovecot/lmtp ] || [ -x /usr/libexec/dovecot/lmtp ] || echo dovecot-lmtpd
     command -v fetchmail >/dev/null || echo fetchmail
     command -v mpop >/dev/null || echo mpop
     command -v getmail >/dev/null || echo getmail6
@@ -100,7 +101,7 @@ has_courier() { [ -x "/$courier_program" ] || [ -x "$courier_folder/$courier_pro
 
 services_of() {
     case $1 in
-    dovecot-pop3d) echo dovecot.service dovecot.socket ;;
+    dovecot-pop3d | dovecot-lmtpd) echo dovecot.service dovecot.socket ;;
     logrotate) echo logrotate.timer ;;
     postfix | haproxy | keepalived | fail2ban | prometheus | postgresql | nginx | redis-server | valkey-server | slapd) echo "$1.service" ;;
     esac

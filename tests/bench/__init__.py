@@ -18,6 +18,7 @@
     kinds         what can grow, and what is measured at each step of it
     growth        the growth run: everyone anew at each step
     lookups       what a look-up costs in each database module; a program of its own
+    delivery      what a delivery costs in pdeliver, plmtpd and Dovecot; a program of its own
     results, growth_results        the figures of a run, as JSON
     report, tls_report, growth_report, plots, svg, machine    what is printed and drawn
 

@@ -7,6 +7,7 @@ policy=/usr/sbin/policy-rc.d
 
 missing() {
     [ -x /usr/lib/dovecot/pop3 ] || [ -x /usr/libexec/dovecot/pop3 ] || echo dovecot-pop3d
+    [ -x /usr/lib/dovecot/lmtp ] || [ -x /usr/libexec/dovecot/lmtp ] || echo dovecot-lmtpd
     [ -x /usr/sbin/nginx ] || echo nginx-light
     [ -e /usr/lib/nginx/modules/ngx_mail_module.so ] || echo libnginx-mod-mail
     [ -x /usr/sbin/haproxy ] || echo haproxy

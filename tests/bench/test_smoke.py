@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 
-from tests.bench import lookups
+from tests.bench import delivery, lookups
 from tests.bench.contenders import CONTENDERS, lacks
+from tests.bench.cputime import make_meter
 from tests.bench.databases import write_users
 from tests.bench.growth_results import Growth
 from tests.bench.kinds import KINDS
@@ -36,6 +38,8 @@ from tests.bench.workloads import WORKLOADS, Setting, measure_sessions
 from tests.harness.control import greeting
 from tests.harness.daemon import ROOT
 from tests.harness.databases import kinds
+from tests.harness.dovecot import NoDovecot
+from tests.harness.needs import lacking
 from tests.harness.system import all_pids, children_of, is_alive, reap, wait_for
 
 SMALL = Population(users=50, empty=2, mail=2, bulk=1, big=0)
@@ -67,6 +71,18 @@ def test_look_ups_are_measured():
 def test_look_ups_in_files_are_measured(kind):
     figures = lookups.measure_file(kind, 100, 0.05)
     assert figures.known.wall >= figures.known.own > 0 and (figures.unknown is None) is (kind == "route")
+
+
+@pytest.mark.parametrize("name", delivery.CONTENDERS)
+def test_deliveries_are_measured(name):
+    """Each message is found again, or there are no figures."""
+    kind, meter = delivery.Kind(2, 3, "disk"), make_meter(use_groups=False)
+    try:
+        turn = delivery.measure(name, kind, Path(gettempdir()), 0.1, meter)
+    except NoDovecot as why:
+        lacking(str(why))
+    assert turn.cost > 0 and turn.rate > 0
+    assert "| 0.5 | 2,000 |" in delivery.table({(name, each): [delivery.Turn(0.5, 2000.0)] for each in delivery.KINDS})
 
 
 @pytest.mark.limit(120)
