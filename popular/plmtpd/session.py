@@ -27,10 +27,10 @@ from popular.plmtpd.objects import LmtpConfig, LmtpServer
 from popular.plmtpd.recipients import RecipientPlace, RecipientFinder, RecipientRefused
 from popular.statefile.counters import DeliveryOutcome
 from popular.statefile.reader import Row
-from popular.store.deliver import Delivered, Destination, MailDelivery
+from popular.store.delivery.deliver import Delivered, Destination, MailDelivery
+from popular.store.delivery.messages import QUOTA_NOT_WARNED, QUOTA_WARNED
+from popular.store.delivery.quotawarning import warn_of_quota
 from popular.store.lineends import CrlfText
-from popular.store.messages import QUOTA_NOT_WARNED, QUOTA_WARNED
-from popular.store.quotawarning import warn_of_quota
 from popular.unix.signals import set_mask
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGPWR)

@@ -98,7 +98,7 @@ class Commit:
         return found
 
     def _mark_departure(self) -> None:
-        """Show `store.deliver` that a message leaves new/."""
+        """Show `store.delivery.deliver` that a message leaves new/."""
         try:
             self._mailbox.mark_departure()
         except OSError as why:

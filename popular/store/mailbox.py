@@ -73,13 +73,13 @@ class Mailbox:
             past = time.time() - 2
             for folder in (self.tmp, self.cur, self.new):    # new/ last: with it the mailbox exists
                 if make_name(folder):
-                    os.utime(folder, (past, past))    # nothing has come or gone, see `store.deliver`
+                    os.utime(folder, (past, past))    # nothing has come or gone, see `store.delivery.deliver`
             sync_name(self.new)
         except OSError as why:
             raise MailboxError(folder, why.errno or errno.EIO) from why
 
     def mark_departure(self) -> None:
-        """Touch cur/, as any move out of new/ does; this shows `store.deliver` that names may have been used.
+        """Touch cur/, as any move out of new/ does; this shows `store.delivery.deliver` that names may have been used.
 
         To be called before a message is removed from new/.  Raises OSError.
         """

@@ -136,7 +136,7 @@ def _forget(path: str) -> None:
 
 
 def _touch(cur: str) -> None:
-    """Touch cur/: the new name has changed the mailbox's folder, and `store.deliver` expects a later change of cur/.
+    """Touch cur/: the new name has changed the mailbox's folder, and a delivery expects a later change of cur/.
 
     The clock of folders lags, so both might get the same time; one microsecond more shows even in a float.
     """

@@ -29,7 +29,7 @@ from types import TracebackType
 from popular.errors import MailboxError, StartError, StoreError
 from popular.log.writer import Log
 from popular.names import is_mailbox
-from popular.store.deliver import deliver
+from popular.store.delivery.deliver import deliver
 from popular.store.lineends import ByteSource
 from popular.store.mailbox import Mailbox
 from popular.store.quota import Quota, Usage, usage_of
@@ -182,8 +182,8 @@ def _head(arguments: Arguments) -> bytes:
 
 def _warn(arguments: Arguments, mailbox: Mailbox, quota: Quota, before: Usage, log: Log) -> None:
     """Deliver a warning if the mail has taken the mailbox to a level of its quota; log what became of it."""
-    from popular.store.messages import QUOTA_NOT_WARNED, QUOTA_WARNED    # most mails pass no level
-    from popular.store.quotawarning import warn_of_quota
+    from popular.store.delivery.messages import QUOTA_NOT_WARNED, QUOTA_WARNED    # most mails pass no level
+    from popular.store.delivery.quotawarning import warn_of_quota
 
     try:
         percent = warn_of_quota(mailbox, quota, before, arguments.warn, arguments.warning)

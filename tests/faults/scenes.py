@@ -11,7 +11,7 @@ import time
 from io import BytesIO
 from pathlib import Path
 
-from popular.store.deliver import deliver
+from popular.store.delivery.deliver import deliver
 from popular.store.lineends import MailForm
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop

@@ -13,7 +13,8 @@ from popular.lmtp.replies import LmtpReply, Replies
 from popular.log.writer import Log
 from popular.pdm.api import Found
 from popular.plmtpd.session import reply_to
-from popular.store import deliver, folders
+from popular.store import folders
+from popular.store.delivery import deliver
 from popular.store.mailbox import Mailbox
 from popular.store.quota import Quota
 from tests.harness.lmtpsession import LmtpFrame, session_of

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from popular.errors import MailboxError, StoreError
-from popular.store import deliver as module
-from popular.store.deliver import deliver
+from popular.store.delivery import deliver as module
+from popular.store.delivery.deliver import deliver
 from popular.store.filename import is_ours, size_of
 from popular.store.lineends import BLOCK, MailForm
 from popular.store.mailbox import Mailbox

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from popular.errors import MailboxError, StoreError
-from popular.store import deliver as module
-from popular.store.deliver import Delivered, MailDelivery, Destination, deliver
+from popular.store.delivery import deliver as module
+from popular.store.delivery.deliver import Delivered, MailDelivery, Destination, deliver
 from popular.store.lineends import MailForm
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop

@@ -164,7 +164,7 @@ def test_nothing_is_touched_where_nothing_is_old(box: Path) -> None:
 
 
 def test_a_name_that_leaves_new_is_never_used_again(box: Path) -> None:
-    """pdeliver tells by the time of cur/ that it must not take the short form of a name (store.deliver)."""
+    """pdeliver tells by the time of cur/ that it must not take the short form of a name (store.delivery.deliver)."""
     (box / "cur").rmdir()
     put(box, f"new/{ours(999 * DAY)}")
     clean(box)

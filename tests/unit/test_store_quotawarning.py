@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from popular.store.delivery.quotawarning import MAX_WARNING, warn_of_quota, warning
 from popular.store.mailbox import Mailbox
 from popular.store.quota import Quota, Usage
-from popular.store.quotawarning import MAX_WARNING, warn_of_quota, warning
 
 MIB = 1024 * 1024
 

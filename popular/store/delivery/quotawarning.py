@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Sequence
 
-from popular.store.deliver import deliver
+from popular.store.delivery.deliver import deliver
 from popular.store.lineends import MailForm
 from popular.store.mailbox import Mailbox
 from popular.store.quota import Quota, Usage, usage_of

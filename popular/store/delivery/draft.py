@@ -1,6 +1,6 @@
 """Drafts: files in tmp/ of a mailbox, in which a mail is written before it gets its name in new/ (spec 9.1).
 
-Used in pdeliver and in the children of plmtpd, by `store.deliver`.
+Used in pdeliver and in the children of plmtpd, by `store.delivery.deliver`.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""MailDelivery of one mail into mailboxes (spec 9.1): into each of them whole and on disk, or not at all.
+"""Delivery of one mail into mailboxes (spec 9.1): into each of them whole and on disk, or not at all.
 
 Used in pdeliver and in the children of plmtpd.  Raises StoreError; MailboxError where a folder is at fault.
 
@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 from popular.errors import MailboxError, StoreError
-from popular.store.draft import MAX_TRIES, MailDraft, now
+from popular.store.delivery.draft import MAX_TRIES, MailDraft, now
 from popular.store.folders import add_name, is_link_refused, make_folder, sync_folder
 from popular.store.lineends import ByteSource, message_blocks
 from popular.store.mailbox import Mailbox

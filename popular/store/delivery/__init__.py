@@ -1,0 +1,1 @@
+"""Delivering mail into mailboxes, and what deliverers log."""
