@@ -58,6 +58,7 @@ class Replies:
     BAD_SEQUENCE = LmtpReply(503, "5.5.1", "not now: commands in a wrong order")
     NO_RECIPIENTS = LmtpReply(503, "5.5.1", "no valid recipients")
     UNKNOWN_USER = LmtpReply(550, "5.1.1", "no such user here")
+    TO_BE_REMOVED = LmtpReply(550, "5.2.1", "the mailbox is marked for removal")
     NO_MAILBOX = LmtpReply(550, "5.1.1", "the user has no mailbox")
     NOT_UTF8 = LmtpReply(550, "5.6.7", "the address needs SMTPUTF8")
     ELSEWHERE = LmtpReply(550, "5.1.2", "the mail of this user is on another host")

@@ -25,6 +25,7 @@ from popular.plmtpd import messages
 from popular.plmtpd.objects import LmtpConfig, LmtpServer
 from popular.store.mailbox import Mailbox
 from popular.store.quota import Quota, Usage, usage_of
+from popular.store.removal import marked_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,8 @@ class RecipientFinder:
 
     def _have(self, mailbox: Mailbox, recipient: Recipient, *, is_made: bool) -> None:
         """Make sure that a mailbox exists; raises RecipientRefused and StoreError."""
+        if recipient.takeover is not None and marked_at(mailbox.path) is not None:    # read mail would go with it
+            raise _unknown(recipient.address, "the mailbox is marked for removal", Replies.TO_BE_REMOVED)
         try:
             mailbox.check()
         except MailboxError as why:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from popular.errors import MailboxError, StoreError
-from popular.lmtp.grammar import Recipient, Sender
+from popular.lmtp.grammar import Recipient, Sender, Takeover
 from popular.lmtp.replies import LmtpReply, Replies
 from popular.log.writer import Log
 from popular.pdm.api import Found
@@ -84,6 +84,15 @@ def test_the_record_has_the_last_word_about_quota(spool: Path, quota: int | None
         Path(mailbox.new, f"1500000000.{number}_{1 << 20}").touch()
     found = Found("store1", mailbox="joe", quota=quota, maxnum=maxnum)
     assert session_of(spool, LmtpFrame(), found, quota=Quota(0, 3)).recipient(Sender(""), JOE) == answer
+
+
+def test_a_mailbox_that_is_to_be_removed_takes_over_nothing(spool: Path) -> None:
+    Mailbox(str(spool), "joe").create()
+    (spool / "joe/.removed").touch()
+    session = session_of(spool, LmtpFrame())
+    taken = Recipient("joe", "joe", Takeover("uidl"))
+    assert session.recipient(Sender(""), taken) == Replies.TO_BE_REMOVED
+    assert session.recipient(Sender(""), JOE) == Replies.RECIPIENT_OK
 
 
 def test_mail_for_a_mailbox_that_moves_must_wait(spool: Path) -> None:
