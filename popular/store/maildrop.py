@@ -16,7 +16,7 @@ from popular.pop3.maildrop import Entries
 from popular.store.commit import MAX_TROUBLES, Commit, Trouble
 from popular.store.filename import is_ours, size_of, tells_size
 from popular.store.lineends import CrlfReader, wire_size
-from popular.store.listing import PlainListing, StoredMessage, Whereabouts, list_messages
+from popular.store.listing import Messages, PlainListing, StoredMessage, Whereabouts, list_messages
 from popular.store.mailbox import Mailbox
 from popular.store.sizelist import SIZES_NAME, SizeList
 from popular.store.uidlist import given_uids
@@ -50,6 +50,11 @@ class MaildirMaildrop:
             sizes, self._messages = self._sized(self._messages)
             self.entries = Entries(sizes, [message.uid for message in self._messages])
             self._keep_list()
+
+    @property
+    def messages(self) -> Messages:
+        """The messages as they were listed, in the order of `entries`."""
+        return self._messages
 
     def open(self, index: int) -> BinaryIO:
         """Return a reader of the message's wire octets, unbuffered; the entry is corrected if its size is wrong.

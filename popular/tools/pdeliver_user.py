@@ -20,7 +20,7 @@ from popular.pproxy.objects import name_asked
 from popular.pproxy.settings import SCHEMA
 from popular.unix.rights import drop, find_rights
 
-_MAIL_STORES = ("cxpop", "xpop")    # protocols of backends whose mailboxes we can write
+MAIL_STORES = ("cxpop", "xpop")    # protocols of backends whose mailboxes we can write
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +41,30 @@ class Undeliverable(PopularError):
         self.code = code
 
 
-def find_place(question: UserToFind) -> Found:
-    """Return the place of the user's mail, a mailbox of a backend that is here; raises Undeliverable."""
+def find_place(question: UserToFind, *, may_move: bool = False) -> Found:
+    """Return the place of the user's mail, a mailbox of a backend that is here; raises Undeliverable.
+
+    `may_move`: the mailbox may still move here from another backend, which is the one that is told then.
+    """
+    config, found = ask_configured(question)
+    if may_move and found.is_moving and is_mailbox(found.mailbox):
+        return found
+    _prove_here(config, found, frozenset(question.backends) or _only_store(config))
+    return found
+
+
+def ask_configured(question: UserToFind) -> tuple[Config, Found]:
+    """Return pproxy's configuration, and what its modules say about the user; raises Undeliverable."""
     try:
         config = read_ini(os.path.abspath(question.config), SCHEMA, default_config(SCHEMA))
         _become_proxy(config)
         namespace = question.namespace or _namespace(config)
-        found = _ask(config, name_asked(config, question.user, namespace), namespace)
-        here = frozenset(question.backends) or _only_store(config)
+        return config, _ask(config, name_asked(config, question.user, namespace), namespace)
     except (PopularError, KeyError) as why:
         if isinstance(why, Undeliverable):
             raise
         text = str(why.args[0] if isinstance(why, KeyError) else why)
         raise Undeliverable(os.EX_TEMPFAIL, "; ".join(text.splitlines())) from None
-    _prove_here(config, found, here)
-    return found
 
 
 def _become_proxy(config: Config) -> None:
@@ -89,7 +98,7 @@ def _ask(config: Config, user: str, namespace: str) -> Found:
 
 def _only_store(config: Config) -> frozenset[str]:
     """Return the id of the only backend with mailboxes; raises Undeliverable."""
-    stores = [item.ident for item in config.items("backend") if item.values.text("protocol") in _MAIL_STORES]
+    stores = [item.ident for item in config.items("backend") if item.values.text("protocol") in MAIL_STORES]
     if len(stores) > 1:
         raise Undeliverable(os.EX_TEMPFAIL, f"there are several backends: give -b and one of {', '.join(stores)}")
     return frozenset(stores)
@@ -103,7 +112,7 @@ def _prove_here(config: Config, found: Found, here: frozenset[str]) -> None:
     if backend is None:
         raise Undeliverable(os.EX_TEMPFAIL, f"no backend {found.backend!r} is configured")
     protocol = found.protocol or backend.values.text("protocol")
-    if protocol not in _MAIL_STORES:
+    if protocol not in MAIL_STORES:
         raise Undeliverable(os.EX_UNAVAILABLE, f"the mail is on backend {found.backend}, which speaks {protocol}")
     if found.backend not in here:
         raise Undeliverable(os.EX_UNAVAILABLE, f"the mail is on backend {found.backend}, not here")

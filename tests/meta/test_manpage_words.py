@@ -16,6 +16,7 @@ from popular.pdm.records import RECORD_FIELDS
 from popular.pdm.rules import RULES
 from popular.statefile.layout import BACKEND_STATES, DELIVERY, FAILURES, PROXY, SERVER, STATES
 from popular.tools import poauth
+from popular.tools.pmigrate.handover import SwitchStep
 from popular.tools.pmigrate.job import MoveCommand, MoveVerdict
 from popular.tools.pmigrate.mbox import QUOTINGS, UIDLS
 from popular.tools.pmigrate.pop3 import POP3_PORTS
@@ -97,6 +98,7 @@ def names() -> set[str]:
     known |= {word.lower() for key in KEYS_OF_TOP for word in re.findall(r"\w+", key.shown)}
     known |= {*RECORD_FIELDS, *RULES}
     known |= {*poauth.COMMANDS, *poauth.CONSENT_STATES}
+    known |= {step.value for step in SwitchStep}
     known |= {*QUOTINGS, *UIDLS, *(word.value for word in [*MoveCommand, *MoveVerdict]), *POP3_PORTS}    # of pmigrate
     known |= {"rate", "top"}    # a column of the live view, the extra for it
     known |= {"file", "mail", "syslog", "stderr", "times"}    # kinds and places of logs

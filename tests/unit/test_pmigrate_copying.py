@@ -242,6 +242,16 @@ def test_the_date_of_a_message(head: bytes, moment: int) -> None:
     assert date_of(head, lambda: 1_800_000_000.0) == moment
 
 
+def test_a_mailbox_of_ours_as_source(mailbox: Mailbox) -> None:
+    for folder, name in [("new", "1700000002.5_3"), ("cur", "1700000003.M1P2.host:2,"), ("cur", "x:2,S")]:
+        Path(mailbox.path, folder, name).write_bytes(b"x\r\n")
+        os.utime(Path(mailbox.path, folder, name), (RECEIVED, RECEIVED))
+    found = [(message.uid, message.size, message.received, message.is_read)
+             for message in KeptMailbox(mailbox, own_rights()).messages()]
+    assert found == [("1700000002.5_3", 3, 1700000002, False), ("1700000003.M1P2.host", 3, RECEIVED, False),
+                     ("x", 3, RECEIVED, True)]
+
+
 def test_verify(mailbox: Mailbox, move) -> None:
     def compared() -> Tally:
         tally = Tally()

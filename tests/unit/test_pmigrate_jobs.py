@@ -47,6 +47,7 @@ def test_the_server_of_a_job(source: str, server: str) -> None:
 
 @pytest.mark.parametrize("word, text", [
     ("mbox", "must be maildir:PATH"), ("tar:/x", "must be maildir:PATH"), ("mbox:", "must be maildir:PATH"),
+    ("popular:x", "needs --to"),
     ("pop3:///x", "must be pop3://HOST"), ("imap://h", "must be pop3://HOST"), ("pop3://h:99999", "the port from 0"),
     ("pop3://h/mailbox", "a mailbox is named"), ("xpop://h", "no mailbox is named"), ("pop3s://h", "needs a user"),
     ("pop3://h:1:2", "must be pop3://HOST"), ("pop3://1.2.3/", "an IPv4 address")])

@@ -3,12 +3,15 @@
 Part of pmigrate.  Raises SourceError and StoreError.
 """
 
+import os
 from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from typing import cast
 
 from popular.errors import StoreError
+from popular.store.filename import time_of
 from popular.store.lineends import ByteSource
+from popular.store.listing import StoredMessage
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
 from popular.tools.pmigrate.copying import Identities, Tally, listed_messages, read_through
@@ -22,14 +25,29 @@ class KeptMailbox:
     def __init__(self, mailbox: Mailbox, owner: Rights) -> None:
         """List the mailbox; raises MailboxError."""
         self.title = f"mailbox {mailbox.name}"
+        self._mailbox = mailbox
         self._owner = owner
         with acting_as(owner):
             self._maildrop = MaildirMaildrop(mailbox, master=True)
 
     def messages(self) -> Iterator[SourceMessage]:
         """Yield the messages in the order of POP3."""
+        stored = self._maildrop.messages
         for index, entry in enumerate(self._maildrop.entries):
-            yield SourceMessage(str(index + 1), entry.uid, entry.size)
+            message = stored[index]
+            yield SourceMessage(str(index + 1), entry.uid, entry.size, self._received(message), message.was_read)
+
+    def _received(self, message: StoredMessage) -> int | None:
+        """Return when a message was delivered, by its name or its file; None if that has moved."""
+        delivered = time_of(message.name)
+        if delivered is not None:
+            return delivered
+        try:
+            with acting_as(self._owner):
+                return int(os.stat(f"{self._mailbox.path}/{'new' if message.is_new else 'cur'}/{message.name}",
+                                   follow_symlinks=False).st_mtime)
+        except OSError:
+            return None
 
     @contextmanager
     def open(self, message: SourceMessage) -> Iterator[ByteSource]:
@@ -50,10 +68,10 @@ class KeptMailbox:
         """Do nothing, since nothing is held open."""
 
 
-def compare(source: MailSource, target: MailSource, brought: Set[str], tally: Tally) -> None:
+def compare(source: MailSource, target: MailSource, brought: Set[str], tally: Tally, *, alone: bool = False) -> None:
     """Compare all messages; count and tell in the remarks those that differ.
 
-    `brought` are the unique ids that were brought to the target: others may have come there since.
+    `brought` are the unique ids that were brought to the target: others may have come there since, unless `alone`.
     """
     tally.begin()
     there: dict[str, tuple[int, SourceMessage]] = {}
@@ -94,5 +112,6 @@ def compare(source: MailSource, target: MailSource, brought: Set[str], tally: Ta
         tally.remarks.append(f"{uid}: is no longer in the source")
     came = len(there.keys() - brought)
     if came:
+        tally.failed += came if alone else 0
         tally.remarks.append(f"{came} more came to the mailbox by another way")
     tally.remarks.extend(source.remarks())

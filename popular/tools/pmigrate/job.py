@@ -38,6 +38,7 @@ class MoveCommand(Enum):
     COPY = "copy"
     INPLACE = "inplace"
     VERIFY = "verify"
+    MOVE = "move"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class MoveOptions:
     quoting: str = "none"        # of lines From in an mbox
     uidls: str = "x-uidl"        # that clients of an mbox know
     uidlformat: str = ""         # pop3_uidl_format of Dovecot for a Maildir; empty: that of the Dovecot here
-    pop3: str = ""               # for verify, the server that is asked in place of the spool
+    pop3: str = ""               # for verify, the server that is asked in place of the spool; for move with `to`, too
     login: str = "%u"            # how the name of a user is sent
     timeout: float = 60.0        # seconds without an octet
     wait: float = 300.0          # seconds without progress, after which attempts end
@@ -63,6 +64,10 @@ class MoveOptions:
     is_verified: bool = True     # certificates
     is_cleartext: bool = False   # passwords may be sent without TLS
     dovecot: str = ""            # its configuration, for `doveadm:USER`; empty: the default
+    switch: tuple[str, ...] = ()    # for move: the site's command
+    settle: float = 10.0         # seconds after which everything knows that a mailbox is held
+    statefile: str = ""          # of the pserv that has mailboxes of `popular:`
+    store: str = ""              # for the command, the backend that the mailbox moves to
     config: str = ""             # of pproxy, for `user:NAME`
     namespace: str = ""
     backends: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """pmigrate: move mailboxes of other servers to POPular, each message with its unique id (UIDL).
 
-    pmigrate copy | inplace | verify [OPTION]... SOURCE MAILBOX
-    pmigrate copy | inplace | verify [OPTION]... --list FILE
+    pmigrate copy | inplace | verify | move [OPTION]... SOURCE MAILBOX
+    pmigrate copy | inplace | verify | move [OPTION]... --list FILE
 
 Runs in its own process, with more for -j; nothing else imports it.  Whatever ends it, the same command continues.
 Exit codes:
@@ -16,6 +16,7 @@ Exit codes:
 
 import argparse
 import os
+import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -25,10 +26,11 @@ from typing import TextIO
 from popular.addresses import Endpoint, parse_endpoint
 from popular.config.parser import Parser
 from popular.errors import StoreError
-from popular.paths import CONFDIR, SPOOLDIR
+from popular.paths import CONFDIR, RUNDIR, SPOOLDIR
 from popular.stderr import complain_as
 from popular.tools.pclean.screen import Screen
 from popular.tools.pmigrate.crew import Crew, ServerGate, processors, run_alone
+from popular.tools.pmigrate.handover import OnDemandMover
 from popular.tools.pmigrate.job import MoveCommand, MoveJob, MoveOptions, jobs_of
 from popular.tools.pmigrate.mbox import QUOTINGS, UIDLS
 from popular.tools.pmigrate.moving import Mover
@@ -63,10 +65,7 @@ def run(argv: Sequence[str]) -> int:
     if (arguments.list is None) is (arguments.mailbox is None):
         parser.error("give either SOURCE and MAILBOX or --list")
     command = MoveCommand(arguments.command)
-    if arguments.to and (command is not MoveCommand.COPY or arguments.delete_gone or arguments.link):
-        parser.error("--to is for copy, without --delete-gone and --link")
-    if arguments.to and not arguments.state:
-        parser.error("--to needs --state")
+    _prove_sense(parser, arguments, command)
     if arguments.no_verify:
         _complain("WARNING: certificates are not verified, so anybody in between can read passwords and mail")
     try:
@@ -86,14 +85,29 @@ def run(argv: Sequence[str]) -> int:
     return os.EX_OK if report.is_clean else _INCOMPLETE
 
 
+def _prove_sense(parser: Parser, arguments: argparse.Namespace, command: MoveCommand) -> None:
+    """Prove that the options fit together; a mistake ends the program."""
+    moves = command is MoveCommand.MOVE
+    if arguments.to and (command not in (MoveCommand.COPY, MoveCommand.MOVE) or arguments.delete_gone
+                         or arguments.link):
+        parser.error("--to is for copy and move, without --delete-gone and --link")
+    if (arguments.to or moves) and not arguments.state:
+        parser.error(f"{'move' if moves else '--to'} needs --state")
+    if moves is not bool(arguments.switch):
+        parser.error("move needs --switch" if moves else "--switch is for move")
+    if moves and arguments.to and not arguments.pop3.startswith("xpop://"):
+        parser.error("move with --to needs --pop3 xpop://HOST[:PORT]")
+
+
 def _work(arguments: argparse.Namespace, jobs: Iterator[MoveJob], screen: Screen, report: Report) -> None:
     """Do all jobs, alone or with other processes; raises Unusable if the report cannot be written."""
-    options, gate = options_of(arguments), ServerGate(arguments.connections, arguments.rate)
+    options, mover = options_of(arguments), OnDemandMover if arguments.switch else Mover
+    gate = ServerGate(arguments.connections, arguments.rate)
     try:
         if arguments.jobs == 1 or arguments.list is None:
-            run_alone(Mover(options, screen.show).move, jobs, gate, report.add)
+            run_alone(mover(options, screen.show).move, jobs, gate, report.add)
         else:
-            Crew(Mover(options).move, arguments.jobs, gate, report.add).run(jobs)
+            Crew(mover(options).move, arguments.jobs, gate, report.add).run(jobs)
     except OSError as why:
         if isinstance(why, BrokenPipeError):
             raise
@@ -152,24 +166,25 @@ def options_of(arguments: argparse.Namespace) -> MoveOptions:
         MoveCommand(arguments.command), os.path.abspath(arguments.mailboxdir), arguments.owner, arguments.to,
         arguments.state, arguments.dry_run, arguments.delete_gone, arguments.link, arguments.quoting, arguments.uidls,
         arguments.uidl_format, arguments.pop3, arguments.login, arguments.timeout, arguments.wait, arguments.cafile,
-        not arguments.no_verify, arguments.cleartext, arguments.dovecot, arguments.config, arguments.namespace,
-        tuple(arguments.backend))
+        not arguments.no_verify, arguments.cleartext, arguments.dovecot, tuple(arguments.switch), arguments.settle,
+        arguments.statefile, "", arguments.config, arguments.namespace, tuple(arguments.backend))
 
 
 def make_parser() -> Parser:
     """Return the parser of the options."""
     parser = Parser(
         prog="pmigrate", allow_abbrev=False, add_help=False,
-        usage="pmigrate {copy | inplace | verify} [OPTION]... {SOURCE MAILBOX | --list FILE}",
+        usage="pmigrate {copy | inplace | verify | move} [OPTION]... {SOURCE MAILBOX | --list FILE}",
         description="Move mailboxes of other servers to POPular, with the ids by which clients know their mail.",
         epilog="Exit code: 0 everything was done and nothing differs; 1 some mailboxes failed or differ; 64 wrong "
                "usage; 66 a named file cannot be read; 73 the report cannot be written.")
     parser.add_argument("command", choices=[command.value for command in MoveCommand], metavar="COMMAND",
                         help="copy: bring what the mailbox does not have yet; inplace: a Maildir becomes the mailbox "
-                             "where it is; verify: compare both (required)")
+                             "where it is; verify: compare both; move: all of a mailbox in use, by --switch (required)")
     parser.add_argument("source", nargs="?", metavar="SOURCE",
                         help="maildir:PATH, or dovecot:, courier: or qmail:PATH to say whose it is; mbox:PATH, "
-                             "doveadm:USER, pop3://HOST[:PORT], pop3s://HOST[:PORT] or xpop://HOST[:PORT]/MAILBOX")
+                             "doveadm:USER, popular:MAILBOX, pop3://HOST[:PORT], pop3s://HOST[:PORT] or "
+                             "xpop://HOST[:PORT]/MAILBOX")
     parser.add_argument("mailbox", nargs="?", metavar="MAILBOX", help="a mailbox below DIR, or user:NAME")
     _add_options_of_work(parser)
     _add_options_of_servers(parser)
@@ -182,14 +197,16 @@ def _add_options_of_work(parser: Parser) -> None:
     """Add the options that say what is done, and where."""
     parser.add_argument("--list", metavar="FILE",
                         help="lines with SOURCE, MAILBOX and perhaps user and password; - is standard input")
-    parser.add_argument("-j", "--jobs", type=_number(1, 1000), default=processors(), metavar="N",
+    parser.add_argument("-j", "--jobs", type=number(1, 1000), default=processors(), metavar="N",
                         help="mailboxes at once (default the number of processors)")
     parser.add_argument("-d", "--mailboxdir", default=SPOOLDIR, metavar="DIR",
                         help=f"the spool (default {SPOOLDIR})")
     parser.add_argument("--owner", metavar="USER[:GROUP]", help="whose the mailboxes are (default the owner of DIR)")
-    parser.add_argument("--to", type=_place, metavar="lmtp:PLACE",
-                        help="with copy: send to plmtpd at HOST:PORT or unix:PATH, in place of writing to DIR")
-    parser.add_argument("--state", default="", metavar="DIR", help="with --to: where what was sent is remembered")
+    parser.add_argument("--to", type=lmtp_place, metavar="lmtp:PLACE",
+                        help="with copy and move: send to plmtpd at HOST:PORT or unix:PATH, in place of writing to DIR")
+    parser.add_argument("--state", default="", metavar="DIR",
+                        help="with --to and move: where it is remembered what was done")
+    add_switch_options(parser)
     parser.add_argument("--link", action="store_true", help="with copy: link files of a Maildir in place of copying")
     parser.add_argument("--delete-gone", action="store_true",
                         help="with copy: remove what was brought earlier and the source no longer has")
@@ -219,22 +236,48 @@ def _add_options_of_servers(parser: Parser) -> None:
     parser.add_argument("--login", default="%u", metavar="FORMAT",
                         help="how users log in; %%u is the name, as in %%u*master (default %%u)")
     parser.add_argument("--pop3", default="", metavar="SERVER",
-                        help="with verify: ask pop3://HOST[:PORT] or pop3s://HOST[:PORT] in place of the files in DIR")
+                        help="with verify: ask pop3://HOST[:PORT] or pop3s://HOST[:PORT] in place of the files in DIR; "
+                             "with move and --to: xpop://HOST[:PORT], the pserv there")
     parser.add_argument("--cafile", default="", metavar="FILE",
                         help="the authorities of servers' certificates (default those of the system)")
     parser.add_argument("--no-verify", action="store_true", help="do not verify servers' certificates")
     parser.add_argument("--cleartext", action="store_true", help="send passwords to servers that offer no TLS")
-    parser.add_argument("--connections", type=_number(0, 1000), default=0, metavar="N",
+    parser.add_argument("--connections", type=number(0, 1000), default=0, metavar="N",
                         help="at once to one server; 0 is no limit (default 0)")
-    parser.add_argument("--rate", type=_number(0, 1000), default=0, metavar="N",
+    parser.add_argument("--rate", type=number(0, 1000), default=0, metavar="N",
                         help="new connections to one server in a second; 0 is no limit (default 0)")
-    parser.add_argument("--timeout", type=_number(1, 86400), default=60, metavar="SECONDS",
-                        help="wait for an answer of a server (default 60)")
-    parser.add_argument("--wait", type=_number(0, 86400), default=300, metavar="SECONDS",
-                        help="go on trying while a mailbox is locked or its server away (default 300)")
+    parser.add_argument("--timeout", type=number(1, 86400), default=60, metavar="SECONDS",
+                        help="wait for an answer of a server, and for the command (default 60)")
+    parser.add_argument("--wait", type=number(0, 86400), default=300, metavar="SECONDS",
+                        help="go on trying while a mailbox is locked or its server away, and wait for sessions "
+                             "(default 300)")
 
 
-def _number(least: int, most: int) -> "partial[int]":
+def add_switch_options(parser: Parser) -> None:
+    """Add the options with which a mailbox in use is moved."""
+    parser.add_argument("--switch", type=_command, default=(), metavar="COMMAND",
+                        help="what changes the database when a mailbox moves: run as COMMAND hold, done or undo, with "
+                             "user and mailbox behind it")
+    parser.add_argument("--settle", type=number(0, 86400), default=10, metavar="SECONDS",
+                        help="wait after COMMAND hold, until everything knows of it (default 10)")
+    parser.add_argument("--statefile", default=f"{RUNDIR}/pserv.state", metavar="FILE",
+                        help="the state file of the pserv here, which tells of sessions "
+                             f"(default {RUNDIR}/pserv.state)")
+
+
+def _command(text: str) -> tuple[str, ...]:
+    """Read a command; raises ArgumentTypeError."""
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as why:
+        raise argparse.ArgumentTypeError(str(why).lower()) from None
+    if not words:
+        raise argparse.ArgumentTypeError("must be a command")
+    return words
+
+
+def number(least: int, most: int) -> "partial[int]":
+    """Return a type of options: a number in these limits."""
     return partial(_read_number, least, most)
 
 
@@ -245,7 +288,7 @@ def _read_number(least: int, most: int, text: str) -> int:
     return int(text)
 
 
-def _place(text: str) -> Endpoint | str:
+def lmtp_place(text: str) -> Endpoint | str:
     """Read the address of an LMTP server; raises ArgumentTypeError."""
     kind, _, rest = text.partition(":")
     if kind == "lmtp" and rest.startswith("unix:/"):

@@ -5,19 +5,22 @@ Part of pmigrate; runs in each of its processes.  Raises nothing but what is a b
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import closing
+from dataclasses import replace
 
 from popular.addresses import Endpoint
 from popular.errors import PopularError, StoreError
 from popular.store.mailbox import Mailbox
+from popular.store.removal import MARKER, marked_at
 from popular.tools.pmigrate.apart import run_apart
 from popular.tools.pmigrate.compare import KeptMailbox, compare
 from popular.tools.pmigrate.copying import Tally, copy, foretell
 from popular.tools.pmigrate.inplace import inplace
 from popular.tools.pmigrate.job import MoveCommand, MoveJob, MoveOptions, MoveResult, MoveVerdict
 from popular.tools.pmigrate.ledger import read_ledger
-from popular.tools.pmigrate.opening import open_source
+from popular.tools.pmigrate.opening import open_server, open_source
+from popular.tools.pmigrate.pop3 import Pop3Source
 from popular.tools.pmigrate.remote import Remote, note_of
 from popular.tools.pmigrate.source import Cut, MailSource
 from popular.tools.pmigrate.spool import Spool, brought_uids, known_uids
@@ -42,11 +45,10 @@ class Mover:
         name, tally = harmless(job.mailbox), Tally()
         tally.on_step = lambda: self._show(f"{tally.passed} of {tally.found} messages, {name}")
         try:
-            mailbox = self._mailbox_of(job)
+            mailbox = self.mailbox_of(job)
             self._patiently(lambda: self._attempt(job, mailbox, tally), tally)
         except (PopularError, OSError) as why:
-            text = f"{why.filename or 'the system'}: {why.strerror}" if isinstance(why, OSError) else str(why)
-            return self._result(tally, MoveVerdict.FAILED, "; ".join(text.splitlines()))
+            return self._result(tally, MoveVerdict.FAILED, why_failed(why))
         if not tally.failed:
             return self._result(tally, MoveVerdict.DONE)
         is_verify = self._options.command is MoveCommand.VERIFY
@@ -77,7 +79,7 @@ class Mover:
         with closing(open_source(job, options)) as source:
             match options.command:
                 case MoveCommand.COPY:
-                    self._copy(source, name, tally)
+                    self._copy(job, source, name, tally)
                 case MoveCommand.VERIFY:
                     self._verify(job, source, name, tally)
                 case MoveCommand.INPLACE:
@@ -87,37 +89,50 @@ class Mover:
                     tally.failed = done.verdict is not MoveVerdict.DONE
                     tally.remarks.extend(done.remarks)
 
-    def _copy(self, source: MailSource, name: str, tally: Tally) -> None:
+    def _copy(self, job: MoveJob, source: MailSource, name: str, tally: Tally) -> None:
         """Bring what is not there."""
         options = self._options
         if options.to is not None:
-            self._send(source, options.to, name, tally)
+            self._send(job, source, options.to, name, tally)
             return
         owner, mailbox = self._owner(), Mailbox(options.mailboxdir, name)
         if options.is_dry:
             foretell(source, known_uids(mailbox, owner), tally)
             return
         with acting_as(owner):
+            if marked_at(mailbox.path) is not None:    # read mail that comes there would go with it
+                raise StoreError(f"{mailbox.path} is marked for removal: first remove {MARKER} there")
             mailbox.create()
         with closing(Spool(mailbox, owner, links=options.links)) as target:
             copy(source, target, tally, removes=options.removes)
 
-    def _send(self, source: MailSource, place: Endpoint | str, name: str, tally: Tally) -> None:
+    def _send(self, job: MoveJob, source: MailSource, place: Endpoint | str, name: str, tally: Tally) -> None:
         """Bring what is not there to another host."""
         options = self._options
         if options.is_dry:
             foretell(source, read_ledger(note_of(options.state, name)), tally)
             return
         os.makedirs(options.state, 0o700, exist_ok=True)
-        with closing(Remote(place, options.timeout, name, options.state)) as target:
-            copy(source, target, tally)
+
+        def remove(uids: Set[str]) -> int:
+            with closing(self._other_side(job, name)) as other:
+                return other.remove(uids)
+
+        with closing(Remote(place, options.timeout, name, options.state, remove)) as target:
+            copy(source, target, tally, removes=options.removes)
+
+    def _other_side(self, job: MoveJob, name: str) -> Pop3Source:
+        """Return the mailbox at the server that is asked in place of the spool."""
+        server = self._options.pop3
+        return open_server(replace(job, source=f"{server}/{name}" if server.startswith("xpop:") else server),
+                           self._options)
 
     def _verify(self, job: MoveJob, source: MailSource, name: str, tally: Tally) -> None:
         """Compare source and target."""
         if self._options.pop3:
-            server = MoveJob(self._options.pop3, name, job.user, job.password)
-            with closing(open_source(server, self._options)) as other:
-                compare(source, other, frozenset(), tally)
+            brought = read_ledger(note_of(self._options.state, name)) if self._options.to else frozenset()
+            with closing(self._other_side(job, name)) as other:
+                compare(source, other, brought, tally, alone=bool(self._options.store))
             return
         mailbox, owner = Mailbox(self._options.mailboxdir, name), self._owner()
         target = KeptMailbox(mailbox, owner)
@@ -137,12 +152,21 @@ class Mover:
         except KeyError as why:
             raise StoreError(str(why.args[0])) from None
 
-    def _mailbox_of(self, job: MoveJob) -> str:
-        """Return the name of the mailbox that a job means; the user's is asked of pproxy's database modules."""
+    def mailbox_of(self, job: MoveJob) -> str:
+        """Return the name of the mailbox that a job means; the user's is asked of pproxy's database modules.
+
+        Raises StoreError.
+        """
         kind, colon, user = job.mailbox.partition(":")
         if not colon or kind != "user" or self._options.to is not None:    # the other host knows where a user's is
             return job.mailbox
         return run_apart(lambda: _find(user, self._options))
+
+
+def why_failed(why: BaseException, separator: str = "; ") -> str:
+    """Return the lines of an error in one."""
+    text = f"{why.filename or 'the system'}: {why.strerror}" if isinstance(why, OSError) else str(why)
+    return separator.join(text.splitlines())
 
 
 def _find(user: str, options: MoveOptions) -> str:
@@ -150,6 +174,6 @@ def _find(user: str, options: MoveOptions) -> str:
     from popular.tools.pdeliver_user import Undeliverable, UserToFind, find_place    # loads pproxy's settings
 
     try:
-        return find_place(UserToFind(options.config, user, options.namespace, options.backends)).mailbox
+        return find_place(UserToFind(options.config, user, options.namespace, options.backends), may_move=True).mailbox
     except Undeliverable as why:
         raise StoreError(f"user {user!a}: {why}") from None

@@ -3,16 +3,21 @@
 Part of pmigrate.  Raises SourceError.
 """
 
+import os
 import re
 from urllib.parse import unquote
 
 from popular.addresses import Endpoint, parse_endpoint
+from popular.errors import StoreError
+from popular.store.mailbox import Mailbox
+from popular.tools.pmigrate.compare import KeptMailbox
 from popular.tools.pmigrate.doveadm import Doveadm
 from popular.tools.pmigrate.job import MoveJob, MoveOptions
 from popular.tools.pmigrate.maildir import MaildirSource
 from popular.tools.pmigrate.mbox import Mbox
 from popular.tools.pmigrate.pop3 import POP3_PORTS, Pop3Login, Pop3Source, Pop3Server
 from popular.tools.pmigrate.source import MailSource, SourceError
+from popular.unix.rights import own_rights, rights_of_owner
 
 _URL = re.compile(r"(pop3s?|xpop)://(?:([^@/]*)@)?(\[[^]/]*\]|[^:/\[\]]*)(?::([0-9]{1,5}))?(?:/(.*))?")
 
@@ -21,7 +26,7 @@ def open_source(job: MoveJob, options: MoveOptions) -> MailSource:
     """Return the source of a job, connected or locked; `close` must follow."""
     kind, colon, rest = job.source.partition(":")
     if rest.startswith("//"):
-        return _open_server(job.source, job, options)
+        return open_server(job, options)
     if colon and rest:
         match kind:
             case "maildir" | "dovecot" | "courier" | "qmail":
@@ -30,12 +35,28 @@ def open_source(job: MoveJob, options: MoveOptions) -> MailSource:
                 return Mbox(rest, options.wait, options.quoting, options.uidls)
             case "doveadm":
                 return Doveadm(rest, options.dovecot)
+            case "popular":
+                return _open_kept(rest, options)
     raise SourceError(f"{job.source}: must be maildir:PATH, dovecot:PATH, courier:PATH, qmail:PATH, mbox:PATH, "
-                      "doveadm:USER, pop3://HOST, pop3s://HOST or xpop://HOST/MAILBOX")
+                      "doveadm:USER, popular:MAILBOX, pop3://HOST, pop3s://HOST or xpop://HOST/MAILBOX")
 
 
-def _open_server(word: str, job: MoveJob, options: MoveOptions) -> MailSource:
-    """Return a mailbox on a POP3 server."""
+def _open_kept(name: str, options: MoveOptions) -> MailSource:
+    """Return a mailbox of this host's spool."""
+    if options.to is None:
+        raise SourceError(f"popular:{name}: needs --to, the plmtpd of another host")
+    try:
+        owner = rights_of_owner(os.stat(options.mailboxdir)) if os.geteuid() == 0 else own_rights()
+        return KeptMailbox(Mailbox(options.mailboxdir, name), owner)
+    except OSError as why:
+        raise SourceError(f"{why.filename}: {why.strerror}") from why
+    except StoreError as why:
+        raise SourceError(str(why)) from why
+
+
+def open_server(job: MoveJob, options: MoveOptions) -> Pop3Source:
+    """Return a mailbox on a POP3 server, connected; `close` must follow."""
+    word = job.source
     found = _URL.fullmatch(word)
     if found is None or not found[3]:
         raise SourceError(f"{word}: must be pop3://HOST[:PORT], pop3s://HOST[:PORT] or xpop://HOST[:PORT]/MAILBOX")

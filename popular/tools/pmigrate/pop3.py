@@ -1,8 +1,8 @@
 """A mailbox of any POP3 server, or of pserv by XPOP, as a source of pmigrate.
 
-Part of pmigrate.  Nothing is deleted there, and RSET comes before QUIT.  The standard library's client is not used:
-it holds each answer in memory, and loses its socket if the greeting is a refusal.  Raises SourceError; Cut where the
-server is busy or has gone.
+Part of pmigrate.  As a source, nothing is deleted there, and RSET comes before QUIT.  The standard library's client is
+not used: it holds each answer in memory, and loses its socket if the greeting is a refusal.  Raises SourceError; Cut
+where the server is busy or has gone.
 """
 
 import base64
@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -85,6 +85,15 @@ class Pop3Source:
         """Give a reader of a message while it comes in."""
         self._talk.say(f"RETR {message.place}")
         yield BlockReader(self._talk.text())
+
+    def remove(self, uids: Set[str]) -> int:
+        """Delete messages by their unique ids; return how many were there.  Nothing can be read afterwards."""
+        numbers = [number for number, uid in self._listed("UIDL") if uid in uids]
+        for number in numbers:
+            self._talk.say(f"DELE {number}")
+        self._talk.say("QUIT")
+        self._talk.hang_up()
+        return len(numbers)
 
     def remarks(self) -> Sequence[str]:
         """Return what the server cannot do."""

@@ -10,7 +10,7 @@ import os
 import re
 import smtplib
 import tempfile
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import BinaryIO
 from urllib.parse import quote
 
@@ -45,9 +45,14 @@ class RemoteDraft:
 class Remote:
     """A mailbox at plmtpd; see `target.Target`."""
 
-    def __init__(self, place: Endpoint | str, timeout: float, mailbox: str, state: str) -> None:
-        """Connect to an address or a socket; `mailbox` may be `user:NAME`, `state` is the folder for notes."""
+    def __init__(self, place: Endpoint | str, timeout: float, mailbox: str, state: str,
+                 remove: Callable[[Set[str]], int]) -> None:
+        """Connect to an address or a socket; `mailbox` may be `user:NAME`, `state` is the folder for notes.
+
+        `remove` removes messages there by their unique ids, which LMTP cannot.
+        """
         self._recipient = recipient_of(mailbox)
+        self._remove = remove
         self._waiting: list[str] = []    # ids to be noted
         try:
             self._ledger = Ledger(note_of(state, mailbox))
@@ -68,7 +73,13 @@ class Remote:
         return uid in self._ledger.uids or uid in self._waiting
 
     def begin(self, messages: Sequence[tuple[str | None, SourceMessage]]) -> None:
-        """Do nothing: the server lists messages in the order in which they come."""
+        """Have the mailbox made; the server lists messages in the order in which they come."""
+        try:
+            self._say("MAIL", "FROM:<>", 250)
+            self._say("RCPT", f"{self._recipient} XRECEIVED=0", 250)    # a parameter, so that it is made
+            self._say("RSET", "", 250)
+        except OSError as why:
+            raise Cut(f"LMTP: {harmless(str(why))}") from why
 
     def keeps_octets(self, message: SourceMessage, uid: str | None) -> bool:
         """Return False: the server names the files."""
@@ -111,8 +122,9 @@ class Remote:
         self._waiting.clear()
 
     def remove(self, uids: Iterable[str]) -> int:
-        """Never called: see `main`."""
-        raise AssertionError("LMTP removes nothing")
+        """Remove messages that were brought; return how many were there."""
+        gone = frozenset(uids)
+        return self._remove(gone) if gone else 0
 
     def close(self) -> None:
         """Say goodbye, and close."""
