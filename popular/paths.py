@@ -12,6 +12,7 @@ LOGDIR = "/var/log/popular"
 RUNDIR = "/var/run/popular"
 RINGSOCKET = "ringd.sock"    # in the run folder
 SPOOLDIR = "/pop"
+MOVEDIR = "/var/lib/popular/pmove"    # what pmove notes
 SMTPFILE = "/var/lib/popular/smtpafterpop/clients.db"    # our choice: the original path is unknown
 
 

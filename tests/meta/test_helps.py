@@ -10,7 +10,7 @@ DAEMONS = ("pproxy", "pserv", "plmtpd", "pcheckd", "ringd")
 
 
 @pytest.mark.parametrize("program", [*DAEMONS, "pcheck", "pclean", "pcontrol", "pdeliver", "plmdb", "pmailbox",
-                                     "pmakecdb", "pmigrate", "poauth", "ppasswd", "pstatus", "ptestpdm"])
+                                     "pmakecdb", "pmigrate", "pmove", "poauth", "ppasswd", "pstatus", "ptestpdm"])
 def test_the_first_line_says_what_a_program_is_for(program: str) -> None:
     first, empty, usage, *_ = help_of(program).splitlines()
     assert re.fullmatch(rf"{program} - [A-Z].{{20,100}}\.", first)

@@ -183,6 +183,7 @@ def test_paths_that_pages_name_are_those_that_programs_use(page: Path) -> None:
 def known_paths() -> set[str]:
     """Return the paths that the tables have, and the folders above them."""
     found = {*OTHER_PATHS, *MADE_BY_HAND, paths.CONFDIR, paths.CAPADIR, paths.LOGDIR, paths.RUNDIR, paths.SPOOLDIR,
+             paths.MOVEDIR,
              f"{paths.CONFDIR}/masterauth.conf", f"{paths.RUNDIR}/ringd.sock"}
     for program in [*CONFIGURED, "pdeliver"]:
         found |= {f"{paths.CONFDIR}/{program}.conf", f"{paths.LOGDIR}/{program}"}
