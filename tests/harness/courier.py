@@ -27,6 +27,7 @@ _PROGRAM = "usr/lib/courier/courier/courierpop3d"
 class _Program:
     """The server, and where its libraries are."""
 
+    root: Path
     path: Path
     libraries: str
 
@@ -34,11 +35,11 @@ class _Program:
 class Courier:
     """A listener whose sessions are served one after the other."""
 
-    def __init__(self, maildirs: Mapping[str, Path]) -> None:
-        """Serve these users; ends the test if Courier is missing."""
+    def __init__(self, maildirs: Mapping[str, Path], port: int = 0) -> None:
+        """Serve these users, at any free port for 0; ends the test if Courier is missing."""
         self._program = _find()
         self._maildirs = maildirs
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
@@ -94,10 +95,14 @@ class Courier:
         return None
 
 
+def courier_folder() -> Path:
+    """Return where Courier is installed, or was unpacked by scripts/prepare.sh; ends the test if it is missing."""
+    return _find().root
+
+
 def _find() -> _Program:
-    """Return Courier's server, installed or unpacked by scripts/prepare.sh."""
     for root in (Path("/"), _UNPACKED):
         if (root / _PROGRAM).exists():
             found = [str(path.parent) for path in (root / "usr/lib").rglob("libcourierauth.so.0")]
-            return _Program(root / _PROGRAM, ":".join(found))
+            return _Program(root, root / _PROGRAM, ":".join(found))
     return lacking("Courier's POP3 server")

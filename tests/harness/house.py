@@ -27,8 +27,10 @@ class Answer:
     output: str    # standard output and error
 
 
-def typed(folder: Path, commands: Sequence[str], seconds: float = 100.0) -> list[Answer]:
+def typed(folder: Path, commands: Sequence[str], paths: Sequence[Path] = (), seconds: float = 100.0) -> list[Answer]:
     """Type the commands and return what each did; `folder` is for our own needs, and stays as empty as it was.
+
+    Of this machine, the folders `paths` are there, too.
 
     Skips the test, with CI=true fails it, where no such machine can be had.  Raises AssertionError when the shell ended
     before the last command.
@@ -44,7 +46,7 @@ def typed(folder: Path, commands: Sequence[str], seconds: float = 100.0) -> list
     python = {str(Path(path).resolve()) for path in (sys.prefix, sys.base_prefix) if path != "/usr"}
     done = subprocess.run(
         ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "sh", str(ROOT / "tests/harness/house.sh"),
-         str(new), str(script), *sorted({str(ROOT), str(folder), *python})],
+         str(new), str(script), *sorted({str(ROOT), str(folder), *python, *map(str, paths)})],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=seconds, env=_environment(),
         cwd="/")
     new.rmdir()
