@@ -81,8 +81,8 @@ class MaildirSource:
         listed_messages = [key for key in remembered.uids if key in files]
         unlisted = sorted(files.keys() - remembered.uids.keys(), key=rank_of)
         if unlisted:
-            self._remarks.append(f"{len(unlisted)} messages have no UIDL of {remembered.program} yet: their names are "
-                                 "their UIDLs")
+            self._remarks.append(f"without a UIDL of {remembered.program} yet, so that the name is the UIDL: "
+                                 f"{len(unlisted)}")
         for key in [*listed_messages, *unlisted]:
             name = files[key].name
             uid = remembered.uids.get(key)
