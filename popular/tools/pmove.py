@@ -35,8 +35,8 @@ from popular.tools.pmigrate.handover import OnDemandMover, SwitchNote
 from popular.tools.pmigrate.job import MoveCommand, MoveJob, MoveOptions, MoveResult, MoveVerdict
 from popular.tools.pmigrate.main import add_switch_options, lmtp_place, number
 from popular.tools.pmigrate.moving import Mover, why_failed
-from popular.tools.pmigrate.remote import note_of
 from popular.tools.pmigrate.report import Report
+from popular.tools.pmigrate.targets.remote import note_of
 from popular.tools.printing import main_of
 from popular.unix.rights import acting_as, own_rights, rights_of_owner
 from popular.version import VERSION
@@ -169,7 +169,7 @@ def _place(arguments: argparse.Namespace) -> _Place:
 def _ask(arguments: argparse.Namespace) -> str:
     """Return the lines of a place; this process has pproxy's rights afterwards.  Raises PopularError."""
     from popular.names import is_mailbox
-    from popular.tools.pdeliver_user import MAIL_STORES, UserToFind, ask_configured    # load pproxy's settings
+    from popular.tools.pdeliver.user import MAIL_STORES, UserToFind, ask_configured    # load pproxy's settings
 
     config, found = ask_configured(UserToFind(arguments.config, arguments.user, arguments.namespace, ()))
     backends = {item.ident: item.values for item in config.items("backend")}

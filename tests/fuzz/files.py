@@ -32,7 +32,8 @@ from popular.store.filename import (
 from popular.store.lineends import MAIL_FORMS, CrlfReader, message_blocks, wire_size
 from popular.store.listing import list_messages
 from popular.store.mailbox import Mailbox
-from popular.tools import pmakecdb, ptestpdm
+from popular.tools import pmakecdb
+from popular.tools.ptestpdm import main as ptestpdm
 
 KINDS: tuple[Kind, ...] = (
     Bool(), Int(-5, 500), Float(0.0, 9.5), String(40), Id(), Time(0, 86400), Addresses(), Lines(80))

@@ -3,10 +3,10 @@
 import contextlib
 import os
 
-from popular.tools.pmigrate.courier import courier_uids
-from popular.tools.pmigrate.dovecot import dovecot_uids
-from popular.tools.pmigrate.remembered import Remembered
-from popular.tools.pmigrate.source import SourceError
+from popular.tools.pmigrate.sources.courier import courier_uids
+from popular.tools.pmigrate.sources.dovecot import dovecot_uids
+from popular.tools.pmigrate.sources.remembered import Remembered
+from popular.tools.pmigrate.sources.source import SourceError
 
 _NAMES = ("1.a", "2.b,S=5", "3.c")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
-from popular.tools.pmigrate.source import SourceMessage, SourceError
+from popular.tools.pmigrate.sources.source import SourceMessage, SourceError
 
 RECEIVED = 1_700_000_000
 

@@ -18,8 +18,8 @@ from popular.statefile.layout import BACKEND_STATES, DELIVERY, FAILURES, PROXY, 
 from popular.tools import poauth
 from popular.tools.pmigrate.handover import SwitchStep
 from popular.tools.pmigrate.job import MoveCommand, MoveVerdict
-from popular.tools.pmigrate.mbox import QUOTINGS, UIDLS
-from popular.tools.pmigrate.pop3 import POP3_PORTS
+from popular.tools.pmigrate.sources.mbox import QUOTINGS, UIDLS
+from popular.tools.pmigrate.sources.pop3 import POP3_PORTS
 from popular.tools.pstatus.top.keys import KEYS as KEYS_OF_TOP
 from scripts.generate import CONFIGURED, arguments_of, catalogue, schema_of
 from tests.harness.house import typed

@@ -33,7 +33,7 @@ RANGES = {
     "popular.pproxy.messages": range(0x0240, 0x0280),
     "popular.pserv.messages": range(0x0280, 0x02a0),
     "popular.pcheckd.messages": range(0x02a0, 0x02b0),
-    "popular.tools.pdeliver_messages": range(0x02b0, 0x02b7),
+    "popular.tools.pdeliver.messages": range(0x02b0, 0x02b7),
     "popular.store.delivery.messages": range(0x02b7, 0x02c0),
     "popular.pdm.messages": (0x0260, *range(0x02c0, 0x02e0)),
     "popular.ringd.messages": range(0x02e0, 0x02f0),

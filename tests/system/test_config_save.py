@@ -16,7 +16,7 @@ from popular.config.kinds import MAX_TEXT
 from popular.config.store import default_config
 from popular.errors import UsageError
 from popular.pproxy.settings import SCHEMA
-from popular.tools import pcontrol_save
+from popular.tools.pcontrol import save as pcontrol_save
 from popular.unix.rights import Peer
 from tests.harness.control import refused, tell, variable
 from tests.harness.daemon import Daemon

@@ -14,8 +14,8 @@ import pytest
 from popular.addresses import Endpoint
 from popular.store.mailbox import Mailbox
 from popular.tools.pmigrate.inplace import inplace
-from popular.tools.pmigrate.maildir import MaildirSource
 from popular.tools.pmigrate.main import run
+from popular.tools.pmigrate.sources.maildir import MaildirSource
 from popular.unix.rights import own_rights
 from tests.harness.clients import CLIENTS, Account, PASSWORD as CLIENT_PASSWORD
 from tests.harness.courier import PASSWORD, Courier

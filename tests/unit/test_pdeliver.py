@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from popular.store.mailbox import Mailbox
-from popular.tools import pdeliver, pdeliver_options
-from popular.tools.pdeliver_options import DELIVERY_OPTIONS, make_parser, read_command_line
+from popular.tools.pdeliver import main as pdeliver, options as pdeliver_options
+from popular.tools.pdeliver.options import DELIVERY_OPTIONS, make_parser, read_command_line
 
 MAIL = b"Subject: x\n\ntext\n"
 STORED = b"Subject: x\r\n\r\ntext\r\n"

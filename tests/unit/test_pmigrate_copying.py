@@ -8,11 +8,11 @@ import pytest
 
 from popular.errors import StoreError
 from popular.store.mailbox import Mailbox
-from popular.tools.pmigrate import spool
 from popular.tools.pmigrate.compare import KeptMailbox, compare
 from popular.tools.pmigrate.copying import Tally, copy, date_of, foretell
-from popular.tools.pmigrate.source import Cut, SourceError
-from popular.tools.pmigrate.spool import Spool, known_uids
+from popular.tools.pmigrate.sources.source import Cut, SourceError
+from popular.tools.pmigrate.targets import spool
+from popular.tools.pmigrate.targets.spool import Spool, known_uids
 from popular.unix.rights import own_rights
 from tests.harness.letters import RECEIVED, Letters, letter, shown
 

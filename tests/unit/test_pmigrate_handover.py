@@ -15,8 +15,8 @@ from popular.tools.pmigrate import handover, moving
 from popular.tools.pmigrate.copying import Tally, copy
 from popular.tools.pmigrate.handover import OnDemandMover, Switch, SwitchNote, SwitchStep, sessions_with
 from popular.tools.pmigrate.job import MoveCommand, MoveJob, MoveOptions, MoveResult, MoveVerdict
-from popular.tools.pmigrate.source import MailSource, SourceError
-from popular.tools.pmigrate.target import Target
+from popular.tools.pmigrate.sources.source import MailSource, SourceError
+from popular.tools.pmigrate.targets.target import Target
 from tests.harness.letters import Letters, letter, shown
 from tests.unit.test_pmigrate_kill import apart
 

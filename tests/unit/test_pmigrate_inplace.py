@@ -17,8 +17,8 @@ from popular.store.sizelist import SIZES_NAME
 from popular.store.uidlist import UIDS_NAME
 from popular.tools.pmigrate.inplace import inplace
 from popular.tools.pmigrate.job import MoveResult, MoveVerdict
-from popular.tools.pmigrate.maildir import MaildirSource
 from popular.tools.pmigrate.main import run
+from popular.tools.pmigrate.sources.maildir import MaildirSource
 from popular.unix.rights import find_rights, own_rights
 
 TEXT = b"Subject: x\n\ntext\n"

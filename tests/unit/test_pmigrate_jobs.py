@@ -15,8 +15,8 @@ from popular.tools.pmigrate.crew import Crew, ServerGate
 from popular.tools.pmigrate.job import MoveCommand, MoveJob, MoveOptions, MoveResult, MoveVerdict, jobs_of
 from popular.tools.pmigrate.moving import Mover
 from popular.tools.pmigrate.opening import open_source
-from popular.tools.pmigrate.source import Cut, SourceError
-from popular.tools.pmigrate.uidlformat import DovecotIdentity, uidl_of
+from popular.tools.pmigrate.sources.source import Cut, SourceError
+from popular.tools.pmigrate.sources.uidlformat import DovecotIdentity, uidl_of
 from tests.harness.letters import Letters, letter, shown
 
 DEFAULT = MoveJob("", "", "all", "pass")

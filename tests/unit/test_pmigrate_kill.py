@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from popular.store.mailbox import Mailbox
-from popular.tools.pmigrate import spool
 from popular.tools.pmigrate.copying import Tally, copy
-from popular.tools.pmigrate.spool import Spool
+from popular.tools.pmigrate.targets import spool
+from popular.tools.pmigrate.targets.spool import Spool
 from popular.unix.rights import own_rights
 from tests.harness.letters import RECEIVED, Letters, letter, shown
 

@@ -8,11 +8,11 @@ import pytest
 
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
-from popular.tools.pmigrate import dovecot
 from popular.tools.pmigrate.copying import Tally, copy
-from popular.tools.pmigrate.maildir import MaildirSource
-from popular.tools.pmigrate.source import SourceError, SourceMessage
-from popular.tools.pmigrate.spool import Spool
+from popular.tools.pmigrate.sources import dovecot
+from popular.tools.pmigrate.sources.maildir import MaildirSource
+from popular.tools.pmigrate.sources.source import SourceError, SourceMessage
+from popular.tools.pmigrate.targets.spool import Spool
 from popular.unix.rights import own_rights
 
 V3 = "3 V1275660208 N25022 G3085f01b7f11094c501100008c4a11c1\n"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from popular.store.lineends import BLOCK, wire_blocks
-from popular.tools.pmigrate.mbox import Mbox
-from popular.tools.pmigrate.source import SourceMessage, SourceError
+from popular.tools.pmigrate.sources.mbox import Mbox
+from popular.tools.pmigrate.sources.source import SourceMessage, SourceError
 
 FROM = b"From joe@example.com Mon Jan  5 10:00:00 2026\n"
 HOLD = ("import fcntl, sys; file = open(sys.argv[1], 'r+'); fcntl.lockf(file, fcntl.LOCK_EX); "

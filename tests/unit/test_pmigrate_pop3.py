@@ -6,9 +6,9 @@ from contextlib import closing
 import pytest
 
 from popular.store.lineends import BLOCK, wire_blocks
-from popular.tools.pmigrate import pop3
-from popular.tools.pmigrate.pop3 import Pop3Login, Pop3Source, Pop3Server
-from popular.tools.pmigrate.source import Cut, SourceError
+from popular.tools.pmigrate.sources import pop3
+from popular.tools.pmigrate.sources.pop3 import Pop3Login, Pop3Source, Pop3Server
+from popular.tools.pmigrate.sources.source import Cut, SourceError
 from tests.harness.fake_backend import Close, Expect, FakeBackend, HalfClose, ReadToEnd, Reset, Say, Step
 
 LOGIN = Pop3Login("joe", "secret")

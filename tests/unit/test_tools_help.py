@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from popular.tools import pcheck, pcontrol, ptestpdm
+from popular.tools import pcheck
+from popular.tools.pcontrol import main as pcontrol
+from popular.tools.ptestpdm import main as ptestpdm
 
 from popular.tools.pstatus import main as pstatus
 

@@ -15,7 +15,7 @@ from popular.store.listing import StoredMessage
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
 from popular.tools.pmigrate.copying import Identities, Tally, listed_messages, read_through
-from popular.tools.pmigrate.source import Cut, SourceMessage, MailSource, SourceError
+from popular.tools.pmigrate.sources.source import Cut, SourceMessage, MailSource, SourceError
 from popular.unix.rights import Rights, acting_as
 
 

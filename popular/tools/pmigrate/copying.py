@@ -15,8 +15,8 @@ from popular.errors import StoreError
 from popular.store.filename import MAX_UID
 from popular.store.lineends import ByteSource, wire_blocks
 from popular.tools.pmigrate.reading import Meter, Measured
-from popular.tools.pmigrate.source import MAX_MESSAGES, Cut, SourceMessage, MailSource, SourceError
-from popular.tools.pmigrate.target import MoveDraft, Incoming, Target
+from popular.tools.pmigrate.sources.source import MAX_MESSAGES, Cut, SourceMessage, MailSource, SourceError
+from popular.tools.pmigrate.targets.target import MoveDraft, Incoming, Target
 from popular.tools.printing import harmless
 
 _UID = re.compile(r"[\x21-\x7e]{1,%d}" % MAX_UID)

@@ -29,7 +29,7 @@ from popular.errors import PopularError, StoreError
 from popular.store.folders import sync_folder
 from popular.tools.pmigrate.job import MoveCommand, MoveJob, MoveOptions, MoveResult, MoveVerdict
 from popular.tools.pmigrate.moving import Mover, why_failed
-from popular.tools.pmigrate.remote import note_of
+from popular.tools.pmigrate.targets.remote import note_of
 from popular.tools.printing import harmless
 from popular.tools.pstatus.snapshot import take
 

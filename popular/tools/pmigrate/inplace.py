@@ -27,8 +27,8 @@ from popular.store.sizelist import SizeList
 from popular.store.uidlist import UIDS_NAME, give_uids
 from popular.tools.pmigrate.copying import Identities, listed_messages
 from popular.tools.pmigrate.job import MoveResult, MoveVerdict
-from popular.tools.pmigrate.maildir import MaildirSource, check_readable
-from popular.tools.pmigrate.source import SourceMessage, MailSource, SourceError
+from popular.tools.pmigrate.sources.maildir import MaildirSource, check_readable
+from popular.tools.pmigrate.sources.source import SourceMessage, MailSource, SourceError
 from popular.unix.rights import Rights, acting_as, rights_of_owner
 
 _FOLDERS = ("tmp", "cur", "new")

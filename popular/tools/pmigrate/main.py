@@ -32,9 +32,9 @@ from popular.tools.pclean.screen import Screen
 from popular.tools.pmigrate.crew import Crew, ServerGate, processors, run_alone
 from popular.tools.pmigrate.handover import OnDemandMover
 from popular.tools.pmigrate.job import MoveCommand, MoveJob, MoveOptions, jobs_of
-from popular.tools.pmigrate.mbox import QUOTINGS, UIDLS
 from popular.tools.pmigrate.moving import Mover
 from popular.tools.pmigrate.report import Report
+from popular.tools.pmigrate.sources.mbox import QUOTINGS, UIDLS
 from popular.tools.printing import main_of
 from popular.version import VERSION
 

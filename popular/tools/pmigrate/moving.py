@@ -18,12 +18,12 @@ from popular.tools.pmigrate.compare import KeptMailbox, compare
 from popular.tools.pmigrate.copying import Tally, copy, foretell
 from popular.tools.pmigrate.inplace import inplace
 from popular.tools.pmigrate.job import MoveCommand, MoveJob, MoveOptions, MoveResult, MoveVerdict
-from popular.tools.pmigrate.ledger import read_ledger
 from popular.tools.pmigrate.opening import open_server, open_source
-from popular.tools.pmigrate.pop3 import Pop3Source
-from popular.tools.pmigrate.remote import Remote, note_of
-from popular.tools.pmigrate.source import Cut, MailSource
-from popular.tools.pmigrate.spool import Spool, brought_uids, known_uids
+from popular.tools.pmigrate.sources.pop3 import Pop3Source
+from popular.tools.pmigrate.sources.source import Cut, MailSource
+from popular.tools.pmigrate.targets.ledger import read_ledger
+from popular.tools.pmigrate.targets.remote import Remote, note_of
+from popular.tools.pmigrate.targets.spool import Spool, brought_uids, known_uids
 from popular.tools.printing import harmless
 from popular.unix.rights import Rights, acting_as, find_rights, own_rights, rights_of_owner
 
@@ -171,7 +171,7 @@ def why_failed(why: BaseException, separator: str = "; ") -> str:
 
 def _find(user: str, options: MoveOptions) -> str:
     """Return a user's mailbox; this process has pproxy's rights afterwards.  Raises StoreError."""
-    from popular.tools.pdeliver_user import Undeliverable, UserToFind, find_place    # loads pproxy's settings
+    from popular.tools.pdeliver.user import Undeliverable, UserToFind, find_place    # loads pproxy's settings
 
     try:
         return find_place(UserToFind(options.config, user, options.namespace, options.backends), may_move=True).mailbox

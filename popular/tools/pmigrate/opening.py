@@ -11,12 +11,12 @@ from popular.addresses import Endpoint, parse_endpoint
 from popular.errors import StoreError
 from popular.store.mailbox import Mailbox
 from popular.tools.pmigrate.compare import KeptMailbox
-from popular.tools.pmigrate.doveadm import Doveadm
 from popular.tools.pmigrate.job import MoveJob, MoveOptions
-from popular.tools.pmigrate.maildir import MaildirSource
-from popular.tools.pmigrate.mbox import Mbox
-from popular.tools.pmigrate.pop3 import POP3_PORTS, Pop3Login, Pop3Source, Pop3Server
-from popular.tools.pmigrate.source import MailSource, SourceError
+from popular.tools.pmigrate.sources.doveadm import Doveadm
+from popular.tools.pmigrate.sources.maildir import MaildirSource
+from popular.tools.pmigrate.sources.mbox import Mbox
+from popular.tools.pmigrate.sources.pop3 import POP3_PORTS, Pop3Login, Pop3Source, Pop3Server
+from popular.tools.pmigrate.sources.source import MailSource, SourceError
 from popular.unix.rights import own_rights, rights_of_owner
 
 _URL = re.compile(r"(pop3s?|xpop)://(?:([^@/]*)@)?(\[[^]/]*\]|[^:/\[\]]*)(?::([0-9]{1,5}))?(?:/(.*))?")

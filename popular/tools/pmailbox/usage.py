@@ -13,7 +13,7 @@ from popular.pdm.api import Found
 from popular.stderr import complain
 from popular.store.mailbox import Mailbox
 from popular.store.quota import Quota, usage_of
-from popular.tools.pdeliver_user import Undeliverable, UserToFind, find_place
+from popular.tools.pdeliver.user import Undeliverable, UserToFind, find_place
 
 
 def print_usage(arguments: argparse.Namespace, names: Iterable[str]) -> int:

@@ -17,10 +17,10 @@ from popular.errors import MailboxError
 from popular.store.filename import rank_of, size_of, uid_of
 from popular.store.folders import names_in
 from popular.store.lineends import ByteSource
-from popular.tools.pmigrate.courier import COURIER_LIST, courier_uids
-from popular.tools.pmigrate.dovecot import DOVECOT_LIST, configured_format, dovecot_uids
-from popular.tools.pmigrate.remembered import Remembered, bare_name
-from popular.tools.pmigrate.source import SourceMessage, SourceError
+from popular.tools.pmigrate.sources.courier import COURIER_LIST, courier_uids
+from popular.tools.pmigrate.sources.dovecot import DOVECOT_LIST, configured_format, dovecot_uids
+from popular.tools.pmigrate.sources.remembered import Remembered, bare_name
+from popular.tools.pmigrate.sources.source import SourceMessage, SourceError
 from popular.unix.rights import acting_as, rights_of_owner
 
 MAILDIR_KINDS = ("maildir", "dovecot", "courier", "qmail")    # the first: whichever list is there

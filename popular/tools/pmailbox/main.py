@@ -41,7 +41,7 @@ def run(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     names = users(arguments.name or ["-"])
     if arguments.usage:
-        from popular.tools.pmailbox_usage import print_usage    # only this needs pproxy's settings
+        from popular.tools.pmailbox.usage import print_usage    # only this needs pproxy's settings
 
         return print_usage(arguments, names)
     if arguments.user:

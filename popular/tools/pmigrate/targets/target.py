@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from popular.tools.pmigrate.source import SourceMessage
+from popular.tools.pmigrate.sources.source import SourceMessage
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ The UIDL is `UIDn-UIDV`, without UIDV `UIDn`, and without N the name.  Raises So
 import os
 import re
 
-from popular.tools.pmigrate.remembered import Remembered, bare_name
-from popular.tools.pmigrate.source import SourceError
+from popular.tools.pmigrate.sources.remembered import Remembered, bare_name
+from popular.tools.pmigrate.sources.source import SourceError
 
 COURIER_LIST = "courierpop3dsizelist"
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from popular.tools.pmigrate.remembered import Remembered, bare_name
-from popular.tools.pmigrate.source import SourceError
-from popular.tools.pmigrate.uidlformat import DovecotIdentity, uidl_of
+from popular.tools.pmigrate.sources.remembered import Remembered, bare_name
+from popular.tools.pmigrate.sources.source import SourceError
+from popular.tools.pmigrate.sources.uidlformat import DovecotIdentity, uidl_of
 
 DOVECOT_LIST = "dovecot-uidlist"
 

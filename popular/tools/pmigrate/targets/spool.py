@@ -25,9 +25,9 @@ from popular.store.folders import add_name, sync_folder
 from popular.store.listing import StoredMessage, list_messages
 from popular.store.mailbox import Mailbox
 from popular.store.uidlist import give_uids, given_uids
-from popular.tools.pmigrate.ledger import LEDGER_NAME, Ledger, read_ledger
-from popular.tools.pmigrate.source import SourceMessage
-from popular.tools.pmigrate.target import MoveDraft, Incoming
+from popular.tools.pmigrate.sources.source import SourceMessage
+from popular.tools.pmigrate.targets.ledger import LEDGER_NAME, Ledger, read_ledger
+from popular.tools.pmigrate.targets.target import MoveDraft, Incoming
 from popular.unix.rights import Rights, acting_as
 
 BATCH_MESSAGES = 500

@@ -33,8 +33,8 @@ from popular.store.delivery.deliver import deliver
 from popular.store.lineends import ByteSource
 from popular.store.mailbox import Mailbox
 from popular.store.quota import Quota, Usage, usage_of
-from popular.tools import pdeliver_messages as M
-from popular.tools.pdeliver_options import Arguments, make_parser, read_command_line
+from popular.tools.pdeliver import messages as M
+from popular.tools.pdeliver.options import Arguments, make_parser, read_command_line
 from popular.unix.signals import IGNORED, SignalPipe, get_handler, set_handler
 
 _OVER_QUOTA = 1    # exit code, as in the original
@@ -87,7 +87,7 @@ def _find_user(arguments: Arguments) -> int:
     if sys.flags.no_site:    # what the shell wants, and what database modules need is found by site only
         import site
         site.main()
-    from popular.tools.pdeliver_user import Undeliverable, UserToFind, find_place    # most mails need no database
+    from popular.tools.pdeliver.user import Undeliverable, UserToFind, find_place    # most mails need no database
 
     try:
         found = find_place(UserToFind(arguments.config, arguments.user, arguments.namespace, arguments.backend))

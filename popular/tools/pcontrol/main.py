@@ -16,7 +16,7 @@ from popular.control.client import ControlClient, NoDaemon, Reply, default_path
 from popular.control.grammar import MAX_COMMAND_LINE
 from popular.paths import RUNDIR
 from popular.stderr import INTERRUPTED, complain
-from popular.tools.pcontrol_console import Console, carry_out
+from popular.tools.pcontrol.console import Console, carry_out
 from popular.version import VERSION
 
 _PROGRAMS = ("pproxy", "pserv", "plmtpd")    # tried in this order

@@ -95,7 +95,7 @@ class Console:
 def carry_out(client: ControlClient, line: str) -> Reply:
     """Let the daemon run a command, or run here what it may not do; raises NoDaemon, ValueError."""
     if line.split() == ["config", "save"]:
-        from popular.tools.pcontrol_save import save_config    # loads the INI reader, which few commands need
+        from popular.tools.pcontrol.save import save_config    # loads the INI reader, which few commands need
 
         return save_config(client)
     return client.ask(line)

@@ -6,7 +6,7 @@ Part of pmigrate.  Raises SourceError for what is not known.
 import re
 from dataclasses import dataclass
 
-from popular.tools.pmigrate.source import SourceError
+from popular.tools.pmigrate.sources.source import SourceError
 
 _KEYS = {"u": "uid", "v": "uidvalidity", "g": "guid", "f": "filename", "m": "md5"}
 _SHORT = r"%(?P<zero>0?)(?P<width>[0-9]{0,2})(?P<hex>X?)(?P<key>[a-zA-Z])"

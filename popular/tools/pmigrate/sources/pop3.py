@@ -19,7 +19,7 @@ from popular.addresses import Endpoint
 from popular.pop3.xpop import preamble_lines
 from popular.store.lineends import BLOCK, ByteSource
 from popular.tools.pmigrate.reading import BlockReader
-from popular.tools.pmigrate.source import MAX_MESSAGES, Cut, SourceMessage, SourceError
+from popular.tools.pmigrate.sources.source import MAX_MESSAGES, Cut, SourceMessage, SourceError
 from popular.tools.printing import harmless
 
 POP3_PORTS = {"pop3": 110, "pop3s": 995, "xpop": 1110}    # by the word before ://

@@ -17,9 +17,9 @@ from urllib.parse import quote
 from popular.addresses import Endpoint
 from popular.errors import StoreError
 from popular.net.stuffing import stuffed
-from popular.tools.pmigrate.ledger import Ledger
-from popular.tools.pmigrate.source import Cut, SourceMessage
-from popular.tools.pmigrate.target import MoveDraft, Incoming
+from popular.tools.pmigrate.sources.source import Cut, SourceMessage
+from popular.tools.pmigrate.targets.ledger import Ledger
+from popular.tools.pmigrate.targets.target import MoveDraft, Incoming
 from popular.tools.printing import harmless
 
 _NOTED_AT_ONCE = 100    # messages

@@ -3,7 +3,7 @@
     ptestpdm [--debug] [-d DIR] [--mechanism NAME] COMMAND-FILE DATA-FILE
     ptestpdm [--debug] [-d DIR] [--mechanism NAME] -c FILE [-n NAMESPACE] [--client IP] [--backend] USER
 
-The second form tries one login with the configuration of pproxy, and asks for the password; see ptestpdm_login.
+The second form tries one login with the configuration of pproxy, and asks for the password; see login.py.
 The first form:
 
 COMMAND-FILE has lines `ID MODULE-NAME [ARGS]...`, split into words as in a shell; DATA-FILE has lines
@@ -97,7 +97,7 @@ def run(argv: Sequence[str]) -> int:
 
 def run_login(arguments: argparse.Namespace) -> int:
     """Try one login as pproxy would, and print each step; return the exit code."""
-    from popular.tools.ptestpdm_login import Login, try_login    # imported here: it loads all of pproxy
+    from popular.tools.ptestpdm.login import Login, try_login    # imported here: it loads all of pproxy
 
     client = arguments.client or "127.0.0.1"
     login = Login(arguments.config, arguments.words[0], arguments.namespace or "", client, arguments.dir or "",

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from popular.store.lineends import BLOCK, ByteSource
 from popular.tools.pmigrate.reading import BlockReader
-from popular.tools.pmigrate.source import SourceMessage, SourceError
+from popular.tools.pmigrate.sources.source import SourceMessage, SourceError
 
 QUOTINGS = ("none", "mboxo", "mboxrd")
 UIDLS = ("x-uidl", "dovecot")    # those of the header X-UIDL, else of Dovecot; those of Dovecot only

@@ -15,8 +15,8 @@ from typing import IO
 
 from popular.store.lineends import BLOCK, ByteSource
 from popular.tools.pmigrate.reading import BlockReader
-from popular.tools.pmigrate.source import MAX_MESSAGES, SourceMessage, SourceError
-from popular.tools.pmigrate.uidlformat import DovecotIdentity, uidl_of
+from popular.tools.pmigrate.sources.source import MAX_MESSAGES, SourceMessage, SourceError
+from popular.tools.pmigrate.sources.uidlformat import DovecotIdentity, uidl_of
 from popular.tools.printing import harmless
 
 _FIELDS = ("uid", "guid", "pop3.uidl", "pop3.order", "size.virtual", "date.received.unixtime", "flags")

@@ -1,0 +1,1 @@
+"""pcontrol: sends control commands to a daemon."""

@@ -1,0 +1,1 @@
+"""pdeliver: delivers one mail into a mailbox."""

@@ -1,0 +1,1 @@
+"""pmailbox: which mailbox a user has, and what it holds."""

@@ -1,0 +1,1 @@
+"""Where mailboxes go: the spool, and plmtpd on another host."""

@@ -1,0 +1,1 @@
+"""ptestpdm: asks the database modules, and shows how a login goes."""
