@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from popular.net.proxyheader import ClientOrigin
     from popular.net.tls.stream import TlsStream
 
-_APOLOGY = b"-ERR [SYS/TEMP] internal error, please try again later\r\n"
-
 
 @dataclass(frozen=True, slots=True)
 class Connection:
@@ -63,7 +61,7 @@ class Session:
         self.is_secure = bool(self.tls)      # the client's password is under TLS, ours or that of a proxy
         self.stream: "TlsStream | None" = None    # that of TLS
         self.hides_input = False             # input of the peer may hold a password and is not logged
-        self.apology = _APOLOGY              # what the peer is told after an error of ours
+        self.apology = b""    # what the peer is told after an error of ours, where it does not speak POP3
         self._state = ""
         self._entered = self.started
         self._id = sid
@@ -157,7 +155,7 @@ class Session:
             elif isinstance(error, ProxyHeader):
                 self.note_peer(PROXY_HEADER, peer=str(self.peer), owner=self.connection.owner)
             elif error is not None and not isinstance(error, Gone) and self._may_answer():
-                self.wire.send(self.apology)
+                self._apologize()
         except Gone:
             pass    # the peer has gone
         finally:
@@ -168,6 +166,13 @@ class Session:
             self.log.sid = "-"
             return True
         return False    # the id stays in the log, for the line about the error
+
+    def _apologize(self) -> None:
+        """Tell the peer of an error of ours."""
+        if self.apology:
+            self.wire.send(self.apology)
+        else:
+            self.wire.reply(False, "internal error, please try again later", "SYS/TEMP")
 
     def _may_answer(self) -> bool:
         return self.is_talking and not self.wire.is_unfinished
