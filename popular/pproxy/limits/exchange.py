@@ -78,7 +78,7 @@ class ProxyExchange:
     def probe(self) -> None:
         """Ask the server something, and change nothing."""
         self.open()
-        self._servers.ask(time.monotonic() + PATIENCE, lambda client: client.exists(self._proxies))
+        self._servers.ask(time.monotonic() + PATIENCE, lambda client: client.hgetall(self._proxies))
 
     def leave(self, member: bytes) -> None:
         """Take our counts back, as there are no sessions here any more."""
