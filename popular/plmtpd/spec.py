@@ -60,10 +60,14 @@ class LmtpJob(AcceptJob):
     """The work of a child of plmtpd."""
 
     def __init__(self, delivery: Delivery, maxuse: int, tls: Mapping[str, Tls] = MappingProxyType({}),
-                 written: tuple[str, ...] = ()) -> None:
-        """Take what all children share, and the TLS of servers; database modules write to the folders `written`."""
+                 written: tuple[str, ...] = (), *, asks_servers: bool = False) -> None:
+        """Take what all children share, and the TLS of servers.
+
+        Database modules write to the folders `written`, and some ask servers.
+        """
         super().__init__(maxuse, delivery.serve, tls, overloaded=_OVERLOADED)
         self.written = written
+        self.asks_servers = asks_servers
 
 
 def check(config: Config) -> list[Mistake]:
@@ -118,7 +122,7 @@ def make_job(config: Config, log: Log, former: Job | None) -> LmtpJob:
     prefix = os.uname().nodename.partition(".")[0][:_MAX_SIDPREFIX]
     written = tuple(sorted({folder for module in modules for folder in module.writes}))
     return LmtpJob(Delivery(lmtp_config(config, tls), chain, log, prefix), config.variables.integer("maxuse"), tls,
-                   written)
+                   written, asks_servers=any(module.blocking for module in modules))
 
 
 def policy(config: Config, job: Job) -> Policy:
@@ -128,8 +132,9 @@ def policy(config: Config, job: Job) -> Policy:
     """
     values = config.variables
     kept = values.text("rundir"), os.path.dirname(values.text("logfile"))
-    written = job.written if isinstance(job, LmtpJob) else ()
-    return Policy(writable=(*around(kept), values.text("mailboxdir"), *written), keeps_databases=bool(written))
+    written, asks_servers = (job.written, job.asks_servers) if isinstance(job, LmtpJob) else ((), False)
+    return Policy(writable=(*around(kept), values.text("mailboxdir"), *written), keeps_databases=bool(written),
+                  asks_servers=asks_servers)
 
 
 SPEC = DaemonSpec(

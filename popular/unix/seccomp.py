@@ -6,7 +6,7 @@ that tries one has an exception, and the log says why nobody could log in.  Rais
 
 import errno
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 # For no worker, nor for programs that its modules start: other processes, and the kernel itself.
@@ -79,6 +79,8 @@ ARGUMENT_RULES = (
     ArgumentRule("mmap", 3, (0x21,), "has"),             # MAP_SHARED, MAP_ANONYMOUS: memory without a limit
     ArgumentRule("socket", 0, (1, 2, 10), "not", "unsupported"),    # AF_UNIX, AF_INET, AF_INET6
 )
+# For children that ask servers: libraries of databases make their sockets block, or not, by F_SETFL.
+SERVER_RULES = tuple(replace(rule, values=(8, 10, 15)) if rule.call == "fcntl" else rule for rule in ARGUMENT_RULES)
 
 _LOAD, _EQUAL, _AT_LEAST, _ABOVE, _BITS, _AND, _RETURN = 0x20, 0x15, 0x35, 0x25, 0x45, 0x54, 0x06
 _ALLOW, _ERROR = 0x7fff0000, 0x00050000    # SECCOMP_RET_*

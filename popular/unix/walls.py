@@ -32,6 +32,7 @@ class Policy:
     writable: tuple[str, ...] = ()    # folders in which files may be made, changed and removed
     readable: tuple[str, ...] | None = None    # folders whose files may be read; None: all
     keeps_databases: bool = False     # SQLite and LMDB cut files to size, and give them a mode
+    asks_servers: bool = False        # of databases, with libraries that set flags of their sockets
     is_worker: bool = False           # asks databases by any driver, and may start programs
     is_filtered: bool = True          # by seccomp
     processes: int = 0                # and threads, of its user, with which it can start no more; 0: none
@@ -197,7 +198,8 @@ def _filter(policy: Policy) -> Callable[[], int]:
     machine = os.uname().machine
     refused = seccomp.WORKER if policy.is_worker else [
         *seccomp.CHILD, *(() if policy.keeps_databases else seccomp.FILES)]
-    octets = seccomp.program(machine, refused, () if policy.is_worker else seccomp.ARGUMENT_RULES) or b""
+    rules = () if policy.is_worker else seccomp.SERVER_RULES if policy.asks_servers else seccomp.ARGUMENT_RULES
+    octets = seccomp.program(machine, refused, rules) or b""
     instructions = _Program(len(octets) // 8, octets)
     return _bound("syscall", ctypes.c_long(_SECCOMP[machine]), ctypes.c_uint(_SET_MODE_FILTER),
                   ctypes.c_uint(_SPEC_ALLOW), ctypes.byref(instructions))

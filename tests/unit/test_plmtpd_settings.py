@@ -1,5 +1,6 @@
 """What can be configured in plmtpd, and what its children get of it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,14 @@ from popular.addresses import Endpoint
 from popular.config.kinds import Kind
 from popular.config.store import Config, default_config, with_item, with_variable
 from popular.daemon.spec import Listen
+from popular.log.writer import Log
 from popular.net.unixsocket import SocketAccess
 from popular.networks import ClientAddress
 from popular.pdm.asking.userformat import UserFormat
 from popular.plmtpd.kinds import IdList, Mode, Percents
 from popular.plmtpd.objects import lmtp_config
 from popular.plmtpd.settings import SCHEMA
-from popular.plmtpd.spec import check, listens
+from popular.plmtpd.spec import check, listens, make_job, policy
 
 
 @pytest.fixture
@@ -103,3 +105,17 @@ def test_kinds_show_what_they_have_read(kind: Kind, text: str, shown: str) -> No
 def test_mistakes_in_kinds(kind: Kind, text: str) -> None:
     with pytest.raises(ValueError, match="octal|percent|whole numbers|ids of"):
         kind.parse(text)
+
+
+@pytest.mark.parametrize("module, args, wanted", [
+    ("passwd", "/etc/popular/users", False),
+    ("ldap", "uri=ldap://127.0.0.1 base=dc=x filter=(uid=%u) backend=store", True)])
+def test_only_children_that_ask_servers_may_set_flags_of_descriptors(make: Make, module: str, args: str,
+                                                                     wanted: bool) -> None:
+    """libldap takes O_NONBLOCK off its socket when a handshake had to wait; the filter refused that."""
+    config = with_item(make({}), SCHEMA, "pdm", "users", {"module": module, "args": args}, "file")
+    log = Log.open("plmtpd", os.devnull)
+    try:
+        assert policy(config, make_job(config, log, None)).asks_servers is wanted
+    finally:
+        os.close(log.fileno())
