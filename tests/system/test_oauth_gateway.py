@@ -1,8 +1,6 @@
 """From USER and PASS to XOAUTH2: a proxy, its workers, poauth, a provider's servers for consent and mail."""
 
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -85,11 +83,9 @@ class Gateway:
 
 
 @pytest.fixture(scope="module")
-def gateway() -> Iterator[Gateway]:
-    folder = Path(tempfile.mkdtemp(prefix="popular-"))
+def gateway(module_rundir: Path) -> Iterator[Gateway]:
     with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder)
-        made = Gateway(folder, stack)
+        made = Gateway(module_rundir, stack)
         yield made
         report = made.daemon.report()
         assert not any(secret in report for secret in (SECRET, *made.server.given, *made.server.consents))

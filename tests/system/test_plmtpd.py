@@ -36,10 +36,9 @@ def settings(folder: Path, variables: dict[str, object] | None = None, **keys: o
 
 
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def daemon(module_rundir: Path) -> Iterator[Daemon]:
     """A running daemon."""
-    folder = tmp_path_factory.mktemp("plmtpd")
-    with Daemon.start("plmtpd", settings(folder), folder) as running:
+    with Daemon.start("plmtpd", settings(module_rundir), module_rundir) as running:
         yield running
         assert running.bugs() == []
 

@@ -32,9 +32,9 @@ USERS = "".join(f"{name}:{{PLAIN}}secret:{backend}:{protocol}:{mailbox}\n" for n
 
 
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def daemon(module_rundir: Path) -> Iterator[Daemon]:
     """A running daemon, with users in a file; one that cannot be read knows those of another domain."""
-    folder = tmp_path_factory.mktemp("plmtpd")
+    folder = module_rundir
     (folder / "users").write_text(USERS)
     (folder / "users").chmod(0o600)
     spool = folder / "spool"

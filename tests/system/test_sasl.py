@@ -2,9 +2,7 @@
 
 import base64
 import hashlib
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,10 +57,9 @@ class Module(PdmModule):
 
 
 @pytest.fixture(scope="module")
-def daemon(authority: Authority) -> Iterator[Daemon]:
+def daemon(authority: Authority, module_rundir: Path) -> Iterator[Daemon]:
     """A proxy with a virtual server for each case; its backend is disabled, so that all mailboxes are empty."""
-    folder = Path(tempfile.mkdtemp(prefix="popular-"))
-    folder.chmod(0o755)
+    folder = module_rundir
     users, masters = folder / "users", folder / "masters"
     users.write_text("".join(sorted(f"{name}:{form}:store:xpop:box\n" for name, form in _FORMS.items())))
     masters.write_text(f"{ADMIN}@*:*:{{PLAIN}}of the master\n")
@@ -71,23 +68,20 @@ def daemon(authority: Authority) -> Iterator[Daemon]:
     tls = {"certificate": pair.certificate, "key": pair.key}
     for name in ("certified", "mailed"):
         _VSERVS[name]["clientca"] = authority.cafile
-    try:
-        with Daemon.start("pproxy", {
-            "pproxy": {"authdelay": 0, "exempt": "none", "maxfailures": 0, "maxerrors": 100, "sidprefix": "px",
-                       "debug": "on", "pdmdir": folder},
-            "vserv": {name: {"address": "127.0.0.1:0", **values, **(tls if "tls" in values else {})}
-                      for name, values in _VSERVS.items()},
-            "backend": {"store": {"protocol": "xpop", "address": "127.0.0.1:1", "enabled": "off"}},
-            "pdm": {"users": {"module": "passwd", "args": users}, "masters": {"module": "master", "args": masters},
-                    "tokens": {"module": "bearer"}},
-        }, folder) as daemon:
-            yield daemon
-            log = "\n".join(daemon.log_lines())
-            for secret in (PASSWORD, "of the master", TOKEN, encoded(f"\0{CLEAR}\0{PASSWORD}".encode()).decode()):
-                assert secret not in log
-            assert not daemon.bugs()
-    finally:
-        shutil.rmtree(folder)
+    with Daemon.start("pproxy", {
+        "pproxy": {"authdelay": 0, "exempt": "none", "maxfailures": 0, "maxerrors": 100, "sidprefix": "px",
+                   "debug": "on", "pdmdir": folder},
+        "vserv": {name: {"address": "127.0.0.1:0", **values, **(tls if "tls" in values else {})}
+                  for name, values in _VSERVS.items()},
+        "backend": {"store": {"protocol": "xpop", "address": "127.0.0.1:1", "enabled": "off"}},
+        "pdm": {"users": {"module": "passwd", "args": users}, "masters": {"module": "master", "args": masters},
+                "tokens": {"module": "bearer"}},
+    }, folder) as daemon:
+        yield daemon
+        log = "\n".join(daemon.log_lines())
+        for secret in (PASSWORD, "of the master", TOKEN, encoded(f"\0{CLEAR}\0{PASSWORD}".encode()).decode()):
+            assert secret not in log
+        assert not daemon.bugs()
 
 
 def encoded(octets: bytes) -> bytes:

@@ -104,7 +104,7 @@ def test_the_run_folder_is_made(rundir):
     folder = rundir / "new"
     assert toy.run("-r", str(folder)).returncode == 0
     toy.pidfile = folder / "toy.pid"
-    assert folder.stat().st_mode & 0o777 == 0o750
+    assert folder.stat().st_mode & 0o777 == 0o751
     toy.stop()
 
 

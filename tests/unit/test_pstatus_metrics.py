@@ -100,7 +100,7 @@ def test_no_link_is_followed(run: Run, statefiles: list[StateFile], tmp_path: Pa
 
 
 @pytest.mark.parametrize(("spoil", "code", "why"), [
-    pytest.param(lambda folder: None, 1, "pserv.state: No such file or directory", id="none"),
+    pytest.param(lambda folder: None, 1, "plmtpd.state: No such file or directory", id="none"),
     pytest.param(lambda folder: (folder / "pproxy.state").write_text("x"), 65, "pproxy.state: not a state file",
                  id="no state file"),
     pytest.param(lambda folder: (folder / "pproxy.state").symlink_to("pproxy.state"), 1, "levels of symbolic links",
