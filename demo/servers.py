@@ -153,7 +153,8 @@ def _ldap(etc: Path, folder: Path, stack: ExitStack) -> str:
 
 
 def _redis(etc: Path, folder: Path, stack: ExitStack) -> str:
-    server = _program("redis-server", "redis", "redis-server", "redis")
+    name = "valkey-server" if shutil.which("valkey-server") else "redis-server"    # Debian 13 has both
+    server = _program(name, "redis", "redis-server", "redis")
     redis = module("redis", "redis", "redis-server", "redis")
     secret, port = _secret(etc), _free_port()
     config = private(folder / "redis.conf", f'bind 127.0.0.1\nport {port}\ndir "{folder}"\nsave ""\n'

@@ -93,7 +93,8 @@ def test_it_runs_again_after_it_or_its_daemons_were_killed(folder):
     with demo(folder, "--database", "redis") as running:
         pids = masters(folder)
         assert len(pids) >= 3    # the POP3 backend may be one more
-        servers = [pid for pid in children_of(running.pid) if "redis-server" in title_of(pid)]
+        servers = [pid for pid in children_of(running.pid)
+                   if title_of(pid).partition(" ")[0].endswith(("redis-server", "valkey-server"))]
         assert len(servers) == 1
         running.kill()
         running.wait()
