@@ -15,6 +15,7 @@ from typing import IO
 
 from popular.store.lineends import BLOCK, ByteSource
 from popular.tools.pmigrate.reading import BlockReader
+from popular.tools.pmigrate.sources.dovecot import configured_format
 from popular.tools.pmigrate.sources.source import MAX_MESSAGES, SourceMessage, SourceError
 from popular.tools.pmigrate.sources.uidlformat import DovecotIdentity, uidl_of
 from popular.tools.printing import harmless
@@ -46,13 +47,13 @@ class Doveadm:
         """Read of `user` by Dovecot's configuration, that of the file `config` if one is named."""
         self.title = f"INBOX of {harmless(user)} in Dovecot"
         self._user = user
-        self._config = ["-c", config] if config else []
+        self._config = config
         self._sizes: dict[str, int] = {}
         self._stream: _Stream | None = None
 
     def messages(self) -> Iterator[SourceMessage]:
         """Yield the messages in the order of POP3."""
-        form = "".join(_printed(["doveconf", *self._config, "-f", "protocol=pop3", "-h", "pop3_uidl_format"])).strip()
+        form = configured_format(self._config)
         status = "".join(self._printed("flow", "mailbox", "status", "uidvalidity", "INBOX"))
         validity = _VALIDITY.search(status)
         if validity is None:
@@ -97,10 +98,15 @@ class Doveadm:
     def _command(self, form: str, *words: str) -> list[str]:
         """Return the words of a command that prints in `form`."""
         verb = 2 if words[0] == "mailbox" else 1
-        return ["doveadm", *self._config, "-f", form, *words[:verb], "-u", self._user, *words[verb:]]
+        config = ["-c", self._config] if self._config else []
+        return ["doveadm", *config, "-f", form, *words[:verb], "-u", self._user, *words[verb:]]
 
     def _printed(self, form: str, *words: str) -> Iterator[str]:
-        return _printed(self._command(form, *words))
+        """Yield the lines that a command prints; raises SourceError if it fails."""
+        with closing(_Running(self._command(form, *words))) as running:
+            while line := running.pipe.readline(_MAX_LINE):
+                yield line.rstrip(b"\n").decode("utf-8", "surrogateescape")
+            running.prove_success()
 
     def _hang_up(self) -> None:
         if self._stream is not None:
@@ -173,11 +179,3 @@ class _Stream:
     def close(self) -> None:
         """End the program."""
         self._running.close()
-
-
-def _printed(command: list[str]) -> Iterator[str]:
-    """Yield the lines that a program prints; raises SourceError if it fails."""
-    with closing(_Running(command)) as running:
-        while line := running.pipe.readline(_MAX_LINE):
-            yield line.rstrip(b"\n").decode("utf-8", "surrogateescape")
-        running.prove_success()
