@@ -16,6 +16,8 @@
     workloads     one measured turn of each workload; datagrams, resting and big do the special ones
     turns         round robin: who is measured when
     kinds         what can grow, and what is measured at each step of it
+    interpreters  other Pythons for our contenders, each with an environment of its own
+    pairs         the paired run: two of POPular side by side, sessions in turns
     growth        the growth run: everyone anew at each step
     lookups       what a look-up costs in each database module; a program of its own
     delivery      what a delivery costs in pdeliver, plmtpd and Dovecot; a program of its own

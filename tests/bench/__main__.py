@@ -14,11 +14,14 @@ from typing import NoReturn
 from tests.bench.growth import grow
 from tests.bench.growth_report import growth_plots, growth_report
 from tests.bench.growth_results import Growth
-from tests.bench.options import read_options
+from tests.bench.options import Options, read_options
+from tests.bench.pairs import Pairs, report_pairs, run_pairs
 from tests.bench.plots import plots
 from tests.bench.report import report
 from tests.bench.results import Run
 from tests.bench.turns import run
+
+Result = Run | Growth | Pairs
 
 
 def main() -> int:
@@ -28,10 +31,10 @@ def main() -> int:
         publish(load(shown.read_text()), options.output)
         return 0
     signal.signal(signal.SIGTERM, _end)
-    result: Run | Growth = Growth() if options.growth else Run()
+    result: Result = Growth() if options.growth else Pairs() if options.pair else Run()
     code = 0
     try:
-        grow(options, result, say) if isinstance(result, Growth) else run(options, result, say)
+        _measure(options, result)
     except KeyboardInterrupt:
         say("interrupted: the table holds what was measured so far")
         code = 130
@@ -42,16 +45,30 @@ def main() -> int:
     return code or int(options.is_strict and result.has_failures)
 
 
-def load(text: str) -> Run | Growth:
-    """Read the JSON of either kind of run."""
-    return Growth.load(text) if "points" in json.loads(text) else Run.load(text)
+def _measure(options: Options, result: Result) -> None:
+    """Do the run of the kind of `result`, which gets the figures."""
+    match result:
+        case Growth():
+            grow(options, result, say)
+        case Pairs():
+            run_pairs(options, result, say)
+        case Run():
+            run(options, result, say)
 
 
-def publish(result: Run | Growth, folder: Path) -> None:
+def load(text: str) -> Result:
+    """Read the JSON of any kind of run."""
+    raw = json.loads(text)
+    return Growth.load(text) if "points" in raw else Pairs.load(raw) if "pairs" in raw else Run.load(text)
+
+
+def publish(result: Result, folder: Path) -> None:
     """Print the tables, and write everything into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(result, Growth):
         name, text, pictures = "growth", growth_report(result), growth_plots(result)
+    elif isinstance(result, Pairs):
+        name, text, pictures = "pairs", report_pairs(result), iter(())
     else:
         name, text, pictures = "benchmark", report(result), plots(result)
     print(text)

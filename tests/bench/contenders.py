@@ -11,6 +11,7 @@ from typing import Protocol
 
 from popular.addresses import Endpoint
 from tests.bench import dovecot, floor, peers, popular_chain
+from tests.bench.interpreters import MARK
 from tests.bench.popular_chain import Shape
 from tests.bench.population import Store
 
@@ -136,8 +137,10 @@ CONTENDERS: tuple[Contender, ...] = (
 
 
 def contender(name: str) -> Contender:
-    """Return the contender with this name; raises KeyError."""
-    return {each.name: each for each in CONTENDERS}[name]
+    """Return the contender with this name, under another Python if it ends with `@` and a version; raises KeyError."""
+    plain, _, version = name.partition(MARK)
+    found = {each.name: each for each in CONTENDERS}[plain]
+    return replace(found, name=name, about=f"{found.about}; Python {version}") if version else found
 
 
 def lacks(wanted: Contender) -> str:

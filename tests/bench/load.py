@@ -33,7 +33,7 @@ MAX_FAILURES = 200         # of one process, then it gives up
 _TICK = 0.25               # seconds between two looks at the clock while nothing happens
 _START = 0.02              # seconds for all processes to come up
 _LATE_PORT = getattr(socket, "IP_BIND_ADDRESS_NO_PORT", 24)
-_END = b"\r\n.\r\n"
+END = b"\r\n.\r\n"         # of an answer with many lines
 _SOURCES = 200             # client addresses of each process, so that ports do not run out
 
 T = TypeVar("T")
@@ -178,8 +178,8 @@ class Generator:
                 return self._fail(slot, f"{_word(command)} was answered {bytes(buffer[:min(count, 60)])!r}")
             return self._fail(slot, "an answer began with too little")
         if is_multi:
-            is_whole = buffer.endswith(_END, 0, count) or (
-                count < len(_END) and (slot.tail + buffer[:count]).endswith(_END))
+            is_whole = buffer.endswith(END, 0, count) or (
+                count < len(END) and (slot.tail + buffer[:count]).endswith(END))
         else:
             is_whole = buffer[count - 1] == 10
         if not is_whole:

@@ -9,7 +9,10 @@ from typing import TypeVar
 
 from tests.bench.contenders import CONTENDERS
 from tests.bench.databases import MODULES
+from tests.bench.interpreters import MARK, version_of
+from tests.bench.popular_chain import Shape
 from tests.bench.population import Population
+from tests.bench.scripts import SERIAL
 from tests.bench.workloads import WORKLOADS
 from tests.harness.daemon import ROOT
 
@@ -31,6 +34,8 @@ class Options:
     use_groups: bool = True
     growth: Mapping[str, tuple[int, ...]] = field(default_factory=dict)    # what grows → its steps, or nothing
     modules: tuple[str, ...] = MODULES                                     # that are measured with growing databases
+    pythons: Mapping[str, str] = field(default_factory=dict)               # version → interpreter
+    pair: Shape | None = None                                              # what the second of two is started with
     is_strict: bool = False                                                # a failed session makes the run a failure
     output: Path = ROOT / "build/bench"
 
@@ -41,6 +46,10 @@ QUICK = Options(rounds=1, seconds=1.0, concurrency=(16,), resting=200,
 SMOKE = Options(rounds=1, seconds=0.1, concurrency=(4,), resting=10, is_strict=True,
                 contenders=("popular-classic", "popular-pooled-passwd"),
                 population=Population(users=2_000, empty=40, mail=20, bulk=4, big=300))
+
+PAIR = Options(rounds=20, seconds=0.5, workloads=("empty", "mail", "bulk"),
+               contenders=("popular-classic", "popular-pooled"),
+               population=Population(users=2_000, empty=500, mail=300, bulk=16, big=0))
 
 # The same for growth runs; `concurrency` is that of the sessions where something else grows.
 GROWTH = Options(rounds=2, seconds=1.5, concurrency=(16,), population=Population(bulk=0, big=0), growth={
@@ -53,7 +62,8 @@ SMOKE_GROWTH = replace(
     GROWTH, rounds=1, seconds=0.1, concurrency=(4,), is_strict=True, contenders=("popular-pooled",), modules=("cdb",),
     population=Population(users=200, empty=40, mail=20, bulk=0, big=0), growth={
         "concurrency": (1, 4), "users": (50, 500), "messages": (0, 10), "vservs": (1, 5), "backends": (1, 5)})
-NO_GROWTH = ("workloads", "users", "messages", "resting")      # choices that mean nothing to a growth run
+NO_GROWTH = ("workloads", "users", "messages", "resting", "python")    # choices that mean nothing to a growth run
+NO_PAIR = ("quick", "smoke", "growth", "concurrency", "processes", "messages", "resting")    # and to a paired run
 
 
 def read_options(argv: Sequence[str]) -> tuple[Options, Path | None]:
@@ -66,6 +76,12 @@ def read_options(argv: Sequence[str]) -> tuple[Options, Path | None]:
     preset.add_argument("--smoke", action="store_true", help="POPular alone, in a minute: does the benchmark work?")
     parser.add_argument("--growth", metavar="NAME,…", nargs="?", const=",".join(GROWTH.growth), help=(
         f"measure instead how cost grows with {', '.join(GROWTH.growth)}, or with some of them"))
+    parser.add_argument("--pair", metavar="TREE", type=Path, help=(
+        "measure instead what our daemons of another checkout cost in proportion to these, sessions in turns"))
+    parser.add_argument("--pair-setting", metavar="'NAME = VALUE'", action="append", help=(
+        "the same with a variable of pproxy; several are possible, also with --pair"))
+    parser.add_argument("--python", metavar="PATH", action="append", help=(
+        "also measure ours under this interpreter, as `NAME@VERSION`; both of a pair run under it"))
     parser.add_argument("--workloads", metavar="NAME,…", help=f"some of {', '.join(WORKLOADS)}")
     parser.add_argument("--contenders", metavar="NAME,…",
                         help=f"some of {', '.join(each.name for each in CONTENDERS)}; a name with * at its end is many")
@@ -83,6 +99,8 @@ def read_options(argv: Sequence[str]) -> tuple[Options, Path | None]:
     full, quick, smoke = (FULL, QUICK, SMOKE) if chosen.growth is None else (GROWTH, QUICK_GROWTH, SMOKE_GROWTH)
     options = smoke if chosen.smoke else quick if chosen.quick else full
     try:
+        if chosen.pair or chosen.pair_setting:
+            options = _paired(chosen)
         return _with_choices(options, chosen), chosen.show
     except ValueError as why:
         parser.error(str(why))
@@ -95,11 +113,17 @@ def _with_choices(options: Options, chosen: argparse.Namespace) -> Options:
         population = replace(population, users=_positive(chosen.users, "--users"))
     if chosen.messages is not None:
         population = replace(population, big=chosen.messages)
-    changes: dict[str, object] = {"population": population}
+    pythons = {version_of(path): path for path in chosen.python or ()}
+    others = tuple(f"{each.name}{MARK}{version}" for version in pythons for each in CONTENDERS if each.is_ours)
+    changes: dict[str, object] = {"population": population, "pythons": pythons}
     if chosen.workloads:
-        changes["workloads"] = _names(chosen.workloads, list(WORKLOADS))
-    if chosen.contenders:
-        changes["contenders"] = _names(chosen.contenders, [each.name for each in CONTENDERS])
+        changes["workloads"] = _names(chosen.workloads, SERIAL if options.pair else list(WORKLOADS))
+    if options.pair:
+        changes["contenders"] = _pairs(chosen.contenders, options.contenders, pythons)
+    elif chosen.contenders:
+        changes["contenders"] = _names(chosen.contenders, [*(each.name for each in CONTENDERS), *others])
+    elif pythons:
+        changes["contenders"] = (*options.contenders, *others)
     if chosen.growth is not None:
         changes["growth"] = _growth(options.growth, chosen)
     elif chosen.concurrency:
@@ -112,6 +136,23 @@ def _with_choices(options: Options, chosen: argparse.Namespace) -> Options:
     if chosen.output:
         changes["output"] = chosen.output.absolute()
     return replace(options, **changes)  # type: ignore[arg-type]
+
+
+def _paired(chosen: argparse.Namespace) -> Options:
+    """Return the preset of a paired run with what the second of two has; raises ValueError."""
+    for name in NO_PAIR:
+        if getattr(chosen, name) not in (None, False):
+            raise ValueError(f"--{name} means nothing to --pair")
+    tree = chosen.pair.absolute() if chosen.pair else ROOT
+    if not (tree / "bin/pproxy").exists():
+        raise ValueError(f"{tree} is no checkout: it has no bin/pproxy")
+    return replace(PAIR, pair=Shape(tree=str(tree), settings="\n".join(chosen.pair_setting or ())))
+
+
+def _pairs(words: str | None, preset: Sequence[str], pythons: Mapping[str, str]) -> tuple[str, ...]:
+    """Return which contenders are measured in pairs, under each of `pythons` if there are any; raises ValueError."""
+    names = _names(words, [each.name for each in CONTENDERS if each.is_ours]) if words else tuple(preset)
+    return tuple(f"{name}{MARK}{version}" for version in pythons for name in names) or names
 
 
 def _growth(preset: Mapping[str, tuple[int, ...]], chosen: argparse.Namespace) -> Mapping[str, tuple[int, ...]]:

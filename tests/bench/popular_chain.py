@@ -29,12 +29,15 @@ _SPARES = {True: (8, 32), False: (16, 64)}      # minspare and maxspare, with a 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What there is in the configuration of a contender beside what is always there; only pproxy has more than TLS."""
+    """How a contender differs from its plain form; of those that are not POPular from end to end, only in TLS."""
 
     vservs: int = 1         # each with a port of its own
     backends: int = 1       # `population.backend_of` names them; all are the same pserv
     module: str = ""        # the database module; the contender's own when empty
     has_tls: bool = False   # on a port of its own, with the certificate of the store
+    settings: str = ""      # more lines for pproxy's variables
+    python: str = sys.executable
+    tree: str = str(ROOT)   # the checkout whose daemons run
 
 
 class Refused(Exception):
@@ -48,14 +51,15 @@ class PopularChain:
         """Start them; raises CannotStart."""
         self._daemons: list[Daemon] = []
         self._reloads = 0
-        words = words_of(folder, owner, maxuse)
+        self._shape = shape
+        words = words_of(folder, owner, maxuse, shape)
         try:
             pcheckd = self._start("pcheckd", folder, {**words, "spool": store.spool})
             pserv = self._start("pserv", folder, {**words, "spool": store.spool})
             begun = time.monotonic()
             self._proxy = self._start("pproxy", folder, {
-                **words, "backend": BACKEND, "protocol": "cxpop", "address": pserv.endpoint(),
-                "check_line": _check_line(pcheckd), "module": shape.module,
+                **words, "more_variables": shape.settings, "backend": BACKEND, "protocol": "cxpop",
+                "address": pserv.endpoint(), "check_line": _check_line(pcheckd), "module": shape.module,
                 "users": store.users(shape.module, "cxpop"), "more_vservs": _vservs(shape, store),
                 "more_backends": _backends(shape.backends, pserv, pcheckd)})
             self.start_seconds = time.monotonic() - begun
@@ -95,7 +99,7 @@ class PopularChain:
         return weight_of(self._proxy.pid)
 
     def _start(self, program: str, folder: Path, words: dict[str, object]) -> Daemon:
-        self._daemons.append(start_daemon(program, folder, words))
+        self._daemons.append(start_daemon(program, folder, words, self._shape))
         return self._daemons[-1]
 
     def close(self) -> None:
@@ -114,7 +118,7 @@ class ProxyBeforeDovecot:
             self._proxy = start_daemon("pproxy", folder, {
                 **words_of(folder, owner, maxuse), "backend": BACKEND, "protocol": "pop3", "check_line": "",
                 "address": self._server.endpoint, "module": "sqlite", "users": store.users("sqlite", "pop3"),
-                "more_vservs": "", "more_backends": ""})
+                "more_variables": "", "more_vservs": "", "more_backends": ""})
         except StartFailed as why:
             self._server.close()
             raise CannotStart(str(why)) from None
@@ -131,9 +135,10 @@ class ProxyBeforeDovecot:
         self._server.close()
 
 
-def start_daemon(program: str, folder: Path, words: dict[str, object]) -> Daemon:
+def start_daemon(program: str, folder: Path, words: dict[str, object], shape: Shape = Shape()) -> Daemon:
     """Start one daemon with its configuration filled in; raises StartFailed."""
-    return Daemon.start(program, (CONFIGS / f"{program}.ini").read_text().format_map(words), folder, seconds=30.0)
+    return Daemon.start(program, (CONFIGS / f"{program}.ini").read_text().format_map(words), folder, seconds=30.0,
+                        root=Path(shape.tree), python=shape.python, env={"PYTHONPATH": shape.tree})
 
 
 def _vservs(shape: Shape, store: Store) -> str:
@@ -155,17 +160,18 @@ def _check_line(pcheckd: Daemon) -> str:
     return f"checkport = {pcheckd.endpoint().port}"
 
 
-def words_of(folder: Path, owner: Owner, maxuse: int) -> dict[str, object]:
+def words_of(folder: Path, owner: Owner, maxuse: int, shape: Shape = Shape()) -> dict[str, object]:
     """Return what all three configurations are filled in with."""
     minspare, maxspare = _SPARES[maxuse == 1]
     user, group = names_of(owner)
-    user_lines = f"user = {user}\ngroup = {group}\n" if os.geteuid() == 0 and _is_open_to_all() else ""
+    user_lines = f"user = {user}\ngroup = {group}\n" if os.geteuid() == 0 and _is_open_to_all(shape) else ""
     if user_lines:
         os.chown(folder, *owner)
     return {"minspare": minspare, "maxspare": maxspare, "maxuse": maxuse, "user_lines": user_lines}
 
 
-def _is_open_to_all() -> bool:
-    """Tell whether an ordinary user can read this Python and this checkout; else root's daemons stay root."""
-    paths = [Path(sys.prefix), Path(sys.base_prefix), ROOT]
+def _is_open_to_all(shape: Shape) -> bool:
+    """Tell whether an ordinary user can read the Python and the checkout; else root's daemons stay root."""
+    python = Path(shape.python).absolute()
+    paths = [python.parents[1], python.resolve().parents[1], Path(shape.tree)]    # of an environment, and what it is of
     return all(folder.stat().st_mode & 0o001 for path in paths for folder in (path, *path.parents))

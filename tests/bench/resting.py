@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle, islice
 
+from tests.bench.load import BUFFER, END
 from tests.bench.results import Turn
 from tests.bench.scripts import Script, Step
 from tests.bench.ward import Ward
@@ -20,6 +21,7 @@ _SECONDS = 10.0          # for one answer
 _MAX_FAILED = 5          # sessions that do not come to be, then no more are tried
 _SPARE_FILES = 100
 _WINDOW = 0.5            # seconds in which the CPU time at rest is counted
+_SHOWN = 100             # octets of a wrong answer
 _KIB = 1024
 
 
@@ -73,7 +75,7 @@ def cpu_at_rest(ward: Ward, seconds: float) -> float:
 
 
 def open_session(ward: Ward, script: Script, place: int) -> socket.socket:
-    """Play a script and leave the connection open; raises OSError."""
+    """Play a script, from one of many addresses, and leave the connection open; raises OSError."""
     source = (f"127.2.{place // 250 % 250 + 1}.{place % 250 + 1}", 0) if ward.endpoint.host.startswith("127.") else None
     sock = socket.create_connection((ward.endpoint.host, ward.endpoint.port), _SECONDS, source_address=source)
     try:
@@ -88,14 +90,14 @@ def open_session(ward: Ward, script: Script, place: int) -> socket.socket:
 def _play(sock: socket.socket, step: Step) -> None:
     if step.command:
         sock.sendall(step.command)
-    text = b""
-    while not text.endswith(b"\n"):
-        part = sock.recv(4096)
+    text = bytearray()
+    while not text.endswith(END if step.is_multi else b"\n"):
+        part = sock.recv(BUFFER)
         if not part:
             raise ConnectionError("closed")
         text += part
-    if not text.startswith(step.answer):
-        raise ConnectionError(f"{step.command!r} was answered {text!r}")
+    if not text.startswith(step.answer) or len(text) < step.least:
+        raise ConnectionError(f"{step.command!r} was answered {bytes(text[:_SHOWN])!r}, {len(text)} octets")
 
 
 def allow_files(count: int) -> None:

@@ -32,6 +32,7 @@ BULK = (Step(b"STAT\r\n", b"+OK %d " % BULK_MESSAGES),
         *(Step(b"RETR %d\r\n" % number, OK, True, BIG_MESSAGE) for number in range(1, BULK_MESSAGES + 1)), QUIT)
 REST = (Step(b"STAT\r\n", b"+OK 1 "),)
 
+SERIAL = ("empty", "mail", "mix", "bulk", "bulk-text")    # workloads whose sessions can also be played one by one
 MIX_EMPTY = 4               # sessions of an empty mailbox for one with mail
 
 

@@ -18,6 +18,7 @@ from tests.bench import dovecot, tls
 from tests.bench.big import BigFailed
 from tests.bench.contenders import contender, lacks
 from tests.bench.foreground import CannotStart
+from tests.bench.interpreters import python_for
 from tests.bench.machine import describe
 from tests.bench.options import Options
 from tests.bench.popular_chain import Shape
@@ -59,7 +60,8 @@ class Stage:
     def enter(self, stack: ExitStack, name: str, number: int, options: Options) -> Ward:
         """Start a contender, which ends with `stack`; raises CannotStart."""
         folder = self.folder / f"{'t' if self.has_tls else 'c'}{number}"
-        return stack.enter_context(Ward.start(name, folder, self.store, self.owner, shape=Shape(has_tls=self.has_tls),
+        shape = Shape(has_tls=self.has_tls, python=python_for(name, options.pythons))
+        return stack.enter_context(Ward.start(name, folder, self.store, self.owner, shape=shape,
                                               use_groups=options.use_groups))
 
 
