@@ -63,6 +63,8 @@ class Request:
 
     def until(self, deadline: float) -> "Request":
         """Return the same question with a deadline."""
+        if deadline == self.deadline:
+            return self
         return Request(self.user, self.password, self.ip, self.protocol, self.namespace, deadline, self.vserv,
                        self.mechanism, self.master)
 

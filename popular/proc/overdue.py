@@ -40,6 +40,10 @@ class Newcomers:
         if self.limit.ask_after > 0:
             _note(self._to_ask, pid, now + self.limit.ask_after)
 
+    def begun(self, pid: int) -> float:
+        """Return when the session of a child began, or 0 if it has none or has logged in."""
+        return self._begun.get(pid, 0.0)
+
     def forget(self, pid: int) -> None:
         """Note that a child no longer has a session, or that its session has logged in."""
         self._begun.pop(pid, None)

@@ -6,7 +6,7 @@ Raises nothing: if the system refuses processes or memory, the supervisor logs t
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from popular.log.message import Message
@@ -182,6 +182,19 @@ class Supervisor:
                 self._statefile.count_failure(number - FAILURES_FROM)
             elif number >= WISHES:
                 self._fulfil(number - WISHES)
+
+    def look(self, begun: Sequence[float]) -> None:
+        """Note which children are busy, instead of their reports: by slot, since when (monotonic), or 0."""
+        for record in self._table:
+            moment = begun[record.slot] if record.slot < len(begun) else 0.0
+            if record.state is ChildState.BOOTING or moment == self._newcomers.begun(record.pid):
+                continue
+            if moment:
+                self._table.note_state(record, ChildState.BUSY)
+                self._newcomers.begin(record.pid, moment)
+            else:
+                self._table.note_state(record, ChildState.IDLE)
+                self._newcomers.forget(record.pid)
 
     @staticmethod
     def _collect() -> Iterator[tuple[int, int]]:

@@ -256,6 +256,7 @@ def test_children_cannot_report_as_workers(workers: StartWorkers) -> None:
             for pid in (*pids, *children)]
     assert len(ends[0] & ends[1]) == 2, "the pipe that shows the master's death, and the workers' doorbell"
     assert {len(ends[0] & each) for each in ends[2:]} == {1}, "not the doorbell"
+    assert [pid for pid in (*pids, *children) if "popular-questions" in "".join(descriptors_of(pid).values())] == pids
 
 
 def test_a_child_cannot_cut_off_the_workers_for_good(workers: StartWorkers, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a PDM worker does with questions that have waited."""
 
+import os
 import socket
 import time
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from popular.log.writer import Log
 from popular.pdm.api import Answer, Found, Outcome, PdmModule, Request
 from popular.pdm.asking.channel import Channel
 from popular.pdm.asking.question import MAX_PACKET, QuestionKind, Question, unpack_answer
+from popular.pproxy.modules.clock import QuestionClock
 from popular.pproxy.modules.worker import WorkerJob
 from tests.harness.pdm import make_request, working
 
@@ -45,6 +47,20 @@ def answers_to(*waiting: tuple[str, float]) -> list[Outcome]:
                                 [theirs.fileno()])
         with working(job):
             return [unpack_answer(one.recv(MAX_PACKET)).outcome for one in ours]
+
+
+def test_the_master_sees_since_when_a_worker_has_had_its_question() -> None:
+    clock = QuestionClock()
+    try:
+        assert clock.read(4) == []
+        began = time.monotonic()
+        clock.start(2)
+        first, second, third = clock.read(4)
+        assert (first, second) == (0.0, 0.0) and began <= third <= time.monotonic()
+        clock.stop(2)
+        assert clock.read(4) == [0.0] * 3
+    finally:
+        os.close(clock.fileno())
 
 
 @pytest.mark.parametrize("waiting, outcomes", [

@@ -20,6 +20,8 @@ from popular.pdm.asking.question import MAX_PACKET, QuestionKind, Question, unpa
 
 FIND_SECONDS = 10.0    # for a question without a login
 
+AT_ONCE = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)    # computed once: flags of the library are slow
+
 _FD = struct.Struct("i")
 _RIGHTS = socket.CMSG_LEN(_FD.size)    # without the padding of CMSG_SPACE, in which a second descriptor would fit
 
@@ -63,7 +65,7 @@ class Channel:
             while True:
                 try:
                     # another process may have made the socket wait, as all have the same
-                    self.asks.sendmsg([packet], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                    self.asks.sendmsg([packet], rights, AT_ONCE)
                     break
                 except BlockingIOError:    # as many questions wait as the kernel has room for
                     _await(self.asks, select.POLLOUT, deadline)
@@ -79,7 +81,7 @@ class Channel:
     def tell(self, packet: bytes) -> bool:
         """Send what needs no answer, without waiting; return False if that is not possible now."""
         try:
-            self.asks.send(packet, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            self.asks.send(packet, AT_ONCE)
         except OSError:    # no room, or no workers any more
             return False
         return True
@@ -173,7 +175,8 @@ class RemoteModule:
 
 def _with_socket(packet: bytes, fd: int) -> tuple[bytes, socket.socket] | None:
     try:
-        sock = socket.socket(fileno=fd)
+        # without types, the library would ask the system for them
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, fd)
     except OSError:    # no socket: from a hostile child
         os.close(fd)
         return None

@@ -1,7 +1,8 @@
 """The pool of PDM workers (modules.worker): the master keeps some beside its children while a module needs them.
 
-The supervisor of children does the work, with a doorbell and slots of the workers' own.  A worker that takes much
-longer for a question than pdmtimeout allows is ended and replaced.
+The supervisor of children does the work, with a doorbell and slots of the workers' own.  The doorbell is for starts
+only: questions are seen by a clock (modules.clock).  A worker that takes much longer for a question than pdmtimeout
+allows is ended and replaced.
 
 Master only; raises nothing.
 """
@@ -16,6 +17,7 @@ from popular.daemon.confinement import most_processes
 from popular.daemon.master.loop import Master
 from popular.daemon.settings import SESSIONLIMIT
 from popular.pproxy.messages import CHANNEL_BROKEN, WORKER_OVERDUE
+from popular.pproxy.modules.clock import QuestionClock
 from popular.pproxy.modules.worker import WorkerJob
 from popular.proc.child import Child, Inheritance
 from popular.proc.helper import end_process
@@ -30,7 +32,7 @@ from popular.unix.walls import Policy
 MAX_WORKERS = 256
 
 _OVERDUE_SECONDS = 0.5    # that a worker gets in addition to pdmtimeout, twice
-_AGAIN = 0.5              # seconds; how often children are asked who has logged in, when the daemon ends
+_AGAIN = 0.5              # seconds; how often to look at busy workers, and ask who has logged in when the daemon ends
 _GOODBYE_SECONDS = 1.0    # that workers have at the daemon's end to close their connections
 
 
@@ -45,19 +47,22 @@ class WorkerPool:
         self._master = master
         self._job = job
         self._doorbell = Doorbell()
-        master.watch.register(self._doorbell.fileno(), lambda: None)    # `attend` reads it
+        master.watch.register(self._doorbell.fileno(), self._hurry)
         self._childrens = inheritance.doorbell
         workers_end = self._doorbell.childrens_end
         master.watch.keep(workers_end)    # a hostile child could have workers ended
         walls = inheritance.walls.like()
         walls.prepare(Policy(is_worker=True, processes=most_processes(SESSIONLIMIT)))
+        self._clock = QuestionClock()
+        master.watch.keep(self._clock.fileno())    # likewise
         self._inheritance = replace(inheritance, walls=walls, doorbell=self._doorbell,
                                     statefile=StateFile(PROXY, MAX_WORKERS),
-                                    masters_own=inheritance.masters_own.but(workers_end))
+                                    masters_own=inheritance.masters_own.but(workers_end, self._clock.fileno()))
         self._pool = Supervisor(_limits(0), self._inheritance, _no_work, overdue=WORKER_OVERDUE)
         self._size = 0
         self._has: tuple[object, ...] = ()    # what the workers were forked for
         self._next: float | None = 0.0        # monotonic: when `attend` is due; None: never
+        self._seen: tuple[tuple[object, ...], int, bool, list[float]] = ((), 0, False, [])    # by `attend`
         self._told = (0, 0)
         self._losses = 0
 
@@ -71,8 +76,12 @@ class WorkerPool:
         if job is None and not self._has and not self._pool.count:
             self._next = None
             return
-        self._pool.hear()
         wanted = () if job is None else (job.digests, job.timeout, job.cache, self._master.log_number)
+        seen = wanted, size, self._master.is_ending, self._clock.read(MAX_WORKERS)
+        if seen == self._seen and not self._is_due():    # for nearly every session, so this must be quick
+            return
+        self._seen = seen
+        self._pool.hear()
         if wanted != self._has or size != self._size:
             if job is None:
                 self._pool.adopt(_no_work, _limits(0))
@@ -82,7 +91,10 @@ class WorkerPool:
             if wanted != self._has:
                 self._pool.retire_old()
             self._has, self._size = wanted, size
+        self._pool.look(seen[-1])
         wait = self._pool.attend()
+        if self._pool.busy:    # they do not report the end of a question
+            wait = _AGAIN if wait is None else min(wait, _AGAIN)
         if self._master.is_ending and size:    # until the last session has logged in
             self._master.supervisor.ask_newcomers()
             wait = _AGAIN if wait is None else min(wait, _AGAIN)
@@ -93,7 +105,7 @@ class WorkerPool:
         """Note a dead process that is not one of the children."""
         self._pool.hear()
         self._pool.bury(pid, code)
-        self._next = 0.0
+        self._hurry()
         job = self._job()
         if job is not None:
             self._mend(job)
@@ -106,6 +118,12 @@ class WorkerPool:
         until = time.monotonic() + _GOODBYE_SECONDS
         for pid in self._pool.pids():
             end_process(pid, until - time.monotonic())
+
+    def _is_due(self) -> bool:
+        return self._next is not None and self._next <= time.monotonic()
+
+    def _hurry(self) -> None:
+        self._next = 0.0
 
     def _mend(self, job: WorkerJob) -> None:
         """Have a new channel if a child has shut down the old one, which all workers leave then."""
@@ -129,7 +147,7 @@ class WorkerPool:
             self._childrens.part()
             for sock in (*(listener.sock for listener in self._master.listeners), *own_sockets(self._master.job)):
                 sock.close()
-            return job.run(child)
+            return job.run(child, self._clock)
         return work
 
     def _tell(self) -> None:

@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING
 from popular.log.writer import Log
 from popular.pdm.api import CHALLENGES, Answer, Outcome, PdmModule
 from popular.pdm.asking.cache import AnswerCache
-from popular.pdm.asking.channel import Channel
+from popular.pdm.asking.channel import AT_ONCE, Channel
 from popular.pdm.asking.output import ModuleOutput
 from popular.pdm.asking.question import MAX_PACKET, QuestionKind, Question, pack_answer
 from popular.pdm.asking.runner import ModuleRunner
+from popular.pproxy.modules.clock import QuestionClock
 from popular.pproxy.policy.question import POLICY_MARK
-from popular.proc.child import Child, ChildState
+from popular.proc.child import Child
 from popular.unix.signals import IGNORED, set_handler
 
 if TYPE_CHECKING:
@@ -64,8 +65,10 @@ class WorkerJob:
         output = ModuleOutput(log)
         self._runners = {module.ident: ModuleRunner(module, timeout, _ignore, output, _GRACE) for module in modules}
 
-    def run(self, child: Child) -> int:
-        """Answer questions until it is time to leave; returns 0."""
+    def run(self, child: Child, clock: QuestionClock) -> int:
+        """Answer questions until it is time to leave, and keep the `clock` of this worker; returns 0."""
+        slot = child.slot.number
+        clock.stop(slot)    # of a worker that has died
         self.channel.become_worker()
         set_handler(signal.SIGXCPU, IGNORED)    # its processor time is that of many sessions
         child.title("pdm worker")
@@ -78,9 +81,9 @@ class WorkerJob:
             taken = questions.next()
             if taken is None:
                 break
-            child.report(ChildState.BUSY)
+            clock.start(slot)
             child.lend(self.serve, *taken)
-            child.report(ChildState.IDLE)
+            clock.stop(slot)
         for runner in self._runners.values():
             runner.close()
         if self.policies is not None:
@@ -100,7 +103,7 @@ class WorkerJob:
             if answer is None or reply is None:
                 return
             try:
-                reply.send(answer, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                reply.send(answer, AT_ONCE)
             except OSError:    # gone
                 pass
 
@@ -166,10 +169,11 @@ class _Questions:
 
     def next(self) -> tuple[bytes, socket.socket | None] | None:
         """Return a question, or None if it is time to leave."""
-        _, death = self._child.wake_fds
+        signals, death = self._child.wake_fds
         while True:
             ready = [fd for fd, _ in self._epoll.poll(self._patience(), _EVENTS)]
-            self._child.forget_alarms()
+            if signals in ready:
+                self._child.forget_alarms()
             if self._child.is_retired or self._until is not None and time.monotonic() >= self._until:
                 return None
             if death in ready:

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-POLICY_MARK = b"policy"    # a packet to a database module begins with a brace
+POLICY_MARK = b"policy"    # a packet to a database module begins with a bracket
 
 
 @dataclass(frozen=True, slots=True)
