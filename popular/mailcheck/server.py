@@ -69,13 +69,15 @@ class DatagramJob:
                 waiter.register(descriptor, select.EPOLLIN | select.EPOLLEXCLUSIVE)
             for descriptor in child.wake_fds:
                 waiter.register(descriptor, select.EPOLLIN)
-            is_last = False
-            while not is_last:
-                is_last = child.retiring
-                for descriptor, _ in waiter.poll(0 if is_last else None):
+            is_last = child.retiring
+            while True:
+                ready = [descriptor for descriptor, _ in waiter.poll(0 if is_last else None)]
+                for descriptor in ready:
                     if descriptor in ports:
                         self.serve_burst(ports[descriptor])
-        return 0
+                if is_last:
+                    return 0
+                is_last = any(descriptor not in ports for descriptor in ready) and child.retiring    # asks the system
 
     def serve_burst(self, port: AnsweringPort) -> None:
         """Answer what has arrived, `MAX_BURST` datagrams at most."""
