@@ -34,6 +34,10 @@ class MissingMaildrop(EmptyMaildrop):
 
     troubles: Sequence[Trouble] = ()
 
+    def places(self) -> tuple[str, ...]:
+        """Return no folders."""
+        return ()
+
 
 Served = MaildirMaildrop | MissingMaildrop
 
@@ -64,7 +68,7 @@ class ServSession:
             self.slot.count(ServerOutcome.REFUSED.counter)
             return
         try:
-            self.enclose(preamble, maildrop)
+            self.session.child.enclose(maildrop.places)    # all other mailboxes are given up
             self.serve(preamble, maildrop)
         finally:
             maildrop.close()
@@ -120,11 +124,6 @@ class ServSession:
             return MaildirMaildrop(mailbox, master=master, flags_own=self.config.seenflag)
         self.log.note(messages.MAILBOX_MISSING, mailbox=mailbox.name, path=why.path, why=str(why))
         return MissingMaildrop()
-
-    def enclose(self, preamble: Preamble, maildrop: Served) -> None:
-        """Give up all other mailboxes if this process serves no other session; raises OSError."""
-        is_there = isinstance(maildrop, MaildirMaildrop)
-        self.session.child.enclose(Mailbox(self.config.mailboxdir, preamble.mailbox).places() if is_there else ())
 
     def serve(self, preamble: Preamble, maildrop: Served) -> None:
         """Speak POP3 over the mailbox until the client leaves; raises Gone."""

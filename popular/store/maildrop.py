@@ -56,6 +56,10 @@ class MaildirMaildrop:
         """The messages as they were listed, in the order of `entries`."""
         return self._messages
 
+    def places(self) -> tuple[str, ...]:
+        """Return the folders that hold the mailbox, see `Mailbox.places`."""
+        return self._mailbox.places()
+
     def open(self, index: int) -> BinaryIO:
         """Return a reader of the message's wire octets, unbuffered; the entry is corrected if its size is wrong.
 

@@ -7,10 +7,10 @@ name now, whatever is renamed later.  Raises OSError.
 import ctypes
 import errno
 import os
+import stat
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import IntFlag
 
 from popular.unix.syscalls import failure, libc
 
@@ -24,8 +24,8 @@ _RULE = struct.Struct("=Qi")
 _PORT_RULE = struct.Struct("=QQ")
 
 
-class Access(IntFlag):
-    """What can be refused or granted below a folder; LANDLOCK_ACCESS_FS_*."""
+class Access:
+    """What can be refused or granted below a folder, in one number; LANDLOCK_ACCESS_FS_*."""
 
     EXECUTE = 1 << 0
     WRITE_FILE = 1 << 1
@@ -48,11 +48,11 @@ class Access(IntFlag):
 READING = Access.READ_FILE | Access.READ_DIR
 WRITING = (Access.WRITE_FILE | Access.TRUNCATE | Access.MAKE_REG | Access.MAKE_DIR | Access.REMOVE_FILE
            | Access.REMOVE_DIR | Access.REFER)
-NOTHING_ELSE = Access((1 << 16) - 1) & ~READING    # to refuse, unless granted: all but reading
+NOTHING_ELSE = (1 << 16) - 1 & ~READING    # to refuse, unless granted: all but reading
 
 _OF_A_FILE = Access.EXECUTE | Access.WRITE_FILE | Access.READ_FILE | Access.TRUNCATE | Access.IOCTL_DEV
 _BIND = 1 << 0             # of TCP ports, ABI 4
-_SIGNAL_AND_ABSTRACT = (1 << 1, 1 << 0)    # what leaves the domain, ABI 6
+_ABSTRACT, _SIGNAL = 1 << 0, 1 << 1    # what leaves the domain, ABI 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Grant:
     """What is allowed below a folder, or with a file."""
 
     path: str
-    access: Access
+    access: int    # of `Access`
 
 
 def abi() -> int:
@@ -68,26 +68,25 @@ def abi() -> int:
     return max(0, int(libc().syscall(_CREATE, None, ctypes.c_size_t(0), _ASK_VERSION)))
 
 
-def make_ruleset(version: int, handled: Access, grants: Iterable[Grant], *, ports: bool = False, signals: bool = False,
+def make_ruleset(version: int, handled: int, grants: Iterable[Grant], *, ports: bool = False, signals: bool = False,
                  abstract: bool = False) -> int:
     """Return a descriptor of a ruleset of what the kernel's `version` knows.
 
     `ports`: no TCP port may be bound, except one that the kernel chooses.  `signals`: none to processes outside.
     `abstract`: no connections to Unix sockets without a file outside.  Grants for paths that do not exist are left out.
     """
-    known = Access(NOTHING_ELSE | READING)
     for bit, since in ((Access.TRUNCATE, 3), (Access.IOCTL_DEV, 5)):
         if version < since:
-            known &= ~bit
-    scoped = sum(bit for bit, wanted in zip(_SIGNAL_AND_ABSTRACT, (signals, abstract), strict=True) if wanted)
-    attributes = _RULESET.pack(handled & known, _BIND if ports and version >= 4 else 0, scoped if version >= 6 else 0)
+            handled &= ~bit
+    scoped = signals * _SIGNAL | abstract * _ABSTRACT
+    attributes = _RULESET.pack(handled, _BIND if ports and version >= 4 else 0, scoped if version >= 6 else 0)
     call = libc().syscall
     ruleset = int(call(_CREATE, attributes, ctypes.c_size_t(8 if version < 4 else 16 if version < 6 else 24), 0))
     if ruleset < 0:
         raise failure()
     try:
         for grant in grants:
-            _add(call, ruleset, grant, handled & known)
+            _add(call, ruleset, grant, handled)
         if ports and version >= 4 and call(_ADD, ruleset, _PORT, _PORT_RULE.pack(_BIND, 0), 0) != 0:
             raise failure()
     except BaseException:
@@ -96,14 +95,14 @@ def make_ruleset(version: int, handled: Access, grants: Iterable[Grant], *, port
     return ruleset
 
 
-def _add(call: "ctypes._NamedFuncPointer", ruleset: int, grant: Grant, handled: Access) -> None:
+def _add(call: "ctypes._NamedFuncPointer", ruleset: int, grant: Grant, handled: int) -> None:
     access = grant.access & handled
     try:
         fd = os.open(grant.path, os.O_PATH | os.O_CLOEXEC)
     except OSError:    # not there, or not ours
         return
     try:
-        if not os.path.isdir(grant.path):
+        if not stat.S_ISDIR(os.fstat(fd).st_mode):
             access &= _OF_A_FILE
         if access and call(_ADD, ruleset, _BENEATH, _RULE.pack(access, fd), 0) != 0:
             if ctypes.get_errno() != errno.EBADFD:    # of a file system without files, where nothing is refused

@@ -7,12 +7,14 @@ every fork for a call or two.
 import ctypes
 import os
 import signal
+from functools import cache
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NO_NEW_PRIVS = 38
 
 
+@cache
 def libc() -> ctypes.CDLL:
     """Return the C library, whose functions keep errno for `failure`."""
     return ctypes.CDLL(None, use_errno=True)

@@ -68,7 +68,7 @@ class Walls:
         self._ruleset = -1
         self._enter: tuple[Callable[[], int], ...] = ()
         self._limit: tuple[Callable[[], int], ...] = ()
-        self._libraries: tuple[str, ...] = ()
+        self._libraries: tuple[Grant, ...] = ()
         self.policy = Policy()
 
     def like(self) -> "Walls":
@@ -95,7 +95,7 @@ class Walls:
             enter.append(_filter(policy))
         self._ruleset, self._limit, self._enter = ruleset, limit, tuple(enter)
         self.policy = policy
-        self._libraries = libraries() if policy.encloses else ()
+        self._libraries = tuple(Grant(path, READING) for path in libraries()) if policy.encloses else ()
         if former >= 0:
             self._own.remove(former)
             os.close(former)
@@ -112,16 +112,16 @@ class Walls:
             if step() != 0:
                 raise failure()
 
-    def enclose(self, folders: Iterable[str]) -> None:
+    def enclose(self, folders: Callable[[], Iterable[str]]) -> None:
         """Leave this process only the mailbox in `folders`, and what Python may still load; raises OSError.
 
-        Links to folders are followed now.  Does nothing if the policy does not say so, or the kernel has no Landlock.
+        Links to folders are followed now.  Does nothing, and asks for no folders, if the policy does not say so, or the
+        kernel has no Landlock.
         """
         if self._ruleset < 0 or not self.policy.encloses:
             return
         ruleset = landlock.make_ruleset(self.found.abi, NOTHING_ELSE | READING, [
-            *(Grant(path, WRITING | READING) for path in folders),
-            *(Grant(path, READING) for path in self._libraries)])
+            *[Grant(path, WRITING | READING) for path in folders()], *self._libraries])
         landlock.enter(ruleset)
         os.close(ruleset)
 

@@ -99,7 +99,7 @@ def test_a_process_reaches_its_own_mailbox_only(spool: Path) -> None:
     def work(walls: Walls) -> list[str]:
         before = tried(lambda: (spool / "ann/new/1.x").read_text())
         joe = Mailbox(str(spool), "joe")
-        walls.enclose(joe.places())
+        walls.enclose(joe.places)
         return before + tried(
             lambda: (spool / "ann/new/1.x").read_text(), lambda: os.listdir(spool / "ann/new"),
             lambda: os.unlink(spool / "ann/new/1.x"), lambda: Path("/etc/hostname").read_text(),
@@ -120,7 +120,7 @@ def test_only_a_process_of_one_session_is_enclosed(spool: Path, maxuse: int, tol
     config = with_fact(with_fact(default_config(pserv_settings.SCHEMA), "maxuse", maxuse), "mailboxdir", str(spool))
 
     def work(walls: Walls) -> list[object]:
-        walls.enclose(Mailbox(str(spool), "joe").places())
+        walls.enclose(Mailbox(str(spool), "joe").places)
         return [dict(walls_of(walls))["own_mailbox"], *tried(lambda: (spool / "ann/new/1.x").read_text())]
 
     assert in_walls(pserv.policy(config, AcceptJob(1, lambda connection, child: None)), work) == [told, happens]
