@@ -15,8 +15,6 @@ READ_BLOCK = 64 * 1024    # octets asked of the source at a time
 FILE_BLOCK = 128 * 1024   # octets read at a time of a file that the kernel sends; shorter ones are copied
 PART_LIMIT = 256 * 1024   # octets of one part of a file, or slightly more
 
-_HOPS = 8                 # dots of a block that are looked at one by one
-_DOT_LINE = re.compile(rb"\n\.")
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 
 
@@ -33,11 +31,8 @@ def stuffed(source: BinaryIO, limit_body_lines: int | None = None) -> Iterator[b
         blocks = _top(blocks, limit_body_lines)
     end = b"\r\n"    # the last two octets so far; at the start those of the +OK line
     for block in blocks:
-        stuffed_block = block.replace(b"\n.", b"\n..")
-        if end.endswith(b"\n") and block.startswith(b"."):
-            stuffed_block = b"." + stuffed_block
+        yield _doubled(block, end.endswith(b"\n"))
         end = (end + block[-2:])[-2:]
-        yield stuffed_block
     yield b".\r\n" if end == b"\r\n" else b"\r\n.\r\n"
 
 
@@ -46,55 +41,51 @@ def stuffed_file(fd: int, size: int) -> Iterator[bytes | FilePart]:
 
     The file is read once to find the dots, and its parts are read again when they are sent.  A process that can
     write to it in between could as well write another file into the mailbox.  `size` is the size in the file's
-    name; a file that ends there, within a block, is not read again to find its end.
+    name; a file that ends there is not read again to find its end.
     """
     end = b"\r\n"    # as in `stuffed`
     start = place = 0    # what is between has no dots to double and has not been yielded
-    while block := os.pread(fd, FILE_BLOCK, place):
-        dots = _dots(block, end.endswith(b"\n"))
+    while block := os.pread(fd, wanted := _wanted(size - place), place):
+        at_line_start = end.endswith(b"\n")
         # A block is copied up to its last dot: that is cheaper than many small parts.
-        copied = len(block) if len(block) < FILE_BLOCK else dots[-1] + 1 if dots else 0
+        copied = len(block) if len(block) < FILE_BLOCK else _behind_dots(block, at_line_start)
         if copied:
             if start < place:
                 yield FilePart(fd, start, place - start)
-            yield _doubled(block[:copied], dots)
+            yield _doubled(block[:copied], at_line_start)
             start = place + copied
         place += len(block)
         end = (end + block[-2:])[-2:]
         if place - start >= PART_LIMIT:
             yield FilePart(fd, start, place - start)
             start = place
-        if place == size and len(block) < FILE_BLOCK:
+        if place == size and len(block) < wanted:
             break
+        block = b""    # two at once would be so much memory that it went back to the kernel each time
     if start < place:
         yield FilePart(fd, start, place - start)
     yield b".\r\n" if end == b"\r\n" else b"\r\n.\r\n"
 
 
-def _dots(block: bytes, at_line_start: bool) -> list[int]:
-    """Return where lines begin with a dot: those in `block`, and its first octet if it is `at_line_start`.
+def _wanted(left: int) -> int:
+    """Return how many octets to read where so many should be left: at the end one more, which shows the end."""
+    return left + 1 if 0 <= left <= FILE_BLOCK else FILE_BLOCK
 
-    The first search runs at the speed of memory but stops at every dot; the second stops only at dots at line
-    starts and is several times slower.  Attachments have no dots, other texts have one in each line.
+
+def _behind_dots(block: bytes, at_line_start: bool) -> int:
+    """Return where `block` goes on behind the last dot that begins a line; 0 if no line begins with one.
+
+    The first search runs at the speed of memory, the others are twenty times slower.  Attachments have no dots at all.
     """
-    found = [0] if at_line_start and block.startswith(b".") else []
-    place = 0
-    for _ in range(_HOPS):
-        place = block.find(b".", place + 1)
-        if place < 0:
-            return found
-        if block[place - 1] == 10:
-            found.append(place)
-    found.extend(match.start() + 1 for match in _DOT_LINE.finditer(block, place))
-    return found
+    if b"." in block and b"\n." in block:
+        return block.rfind(b"\n.") + 2
+    return int(at_line_start and block.startswith(b"."))
 
 
-def _doubled(block: bytes, dots: list[int]) -> bytes:
-    """Return `block` with the dots at these places doubled."""
-    if not dots:
-        return block
-    edges = [0, *dots, len(block)]
-    return b".".join(block[start:end] for start, end in zip(edges, edges[1:]))
+def _doubled(block: bytes, at_line_start: bool) -> bytes:
+    """Return `block` with each dot doubled that begins a line; its first octet does if it is `at_line_start`."""
+    doubled = block.replace(b"\n.", b"\n..")
+    return b"." + doubled if at_line_start and block.startswith(b".") else doubled
 
 
 def _blocks(source: BinaryIO) -> Iterator[bytes]:

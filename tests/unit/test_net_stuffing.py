@@ -180,14 +180,12 @@ def test_whole_files(tmp_path: Path, message: bytes, wire: bytes, size: int, mon
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(message=MESSAGES, block=st.integers(1, 6), limit=st.integers(1, 20), hops=st.integers(1, 3),
-       told=st.integers(-3, 3))
-def test_a_file_is_sent_as_any_other_source(tmp_path: Path, message: bytes, block: int, limit: int, hops: int,
+@given(message=MESSAGES, block=st.integers(1, 6), limit=st.integers(1, 20), told=st.integers(-3, 3))
+def test_a_file_is_sent_as_any_other_source(tmp_path: Path, message: bytes, block: int, limit: int,
                                             told: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stuffing, "FILE_BLOCK", block)
         patch.setattr(stuffing, "PART_LIMIT", limit)
-        patch.setattr(stuffing, "_HOPS", hops)
         wire = from_file(tmp_path, message, len(message) + told)[0]
     assert wire == b"".join(stuffed(io.BytesIO(message)))
 
@@ -221,3 +219,6 @@ def test_a_file_that_ends_where_its_name_says_is_read_once(tmp_path: Path, monke
     monkeypatch.setattr(os, "pread", count)
     assert from_file(tmp_path, MESSAGE)[0] == MESSAGE + b".\r\n"
     assert reads == [0]
+    reads.clear()
+    assert from_file(tmp_path, LINE * 4096)[1] == [2 * BLOCK]
+    assert reads == [0, BLOCK, 0]    # the last one is that of `from_file`
