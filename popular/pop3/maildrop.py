@@ -38,8 +38,13 @@ class Entries:
 
     def correct(self, index: int, size: int) -> None:
         """Take note of the true size of a message."""
-        self.octets += size - self[index].size
+        self.octets += size - self.size(index)
         self._true[index] = size
+
+    def size(self, index: int) -> int:
+        """Return the size of one message."""
+        size = self._true.get(index)
+        return self._listed_size(index) if size is None else size
 
     def _listed_sizes(self) -> Sequence[int]:
         """Return the sizes as they were when the maildrop was opened."""
@@ -57,8 +62,7 @@ class Entries:
         return len(self._uids)
 
     def __getitem__(self, index: int) -> Entry:
-        size = self._true.get(index) if self._true else None
-        return Entry(self._listed_size(index) if size is None else size, self.uids[index])
+        return Entry(self.size(index), self.uids[index])
 
     def __iter__(self) -> Iterator[Entry]:
         return map(Entry, self.sizes, self.uids)

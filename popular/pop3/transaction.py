@@ -57,6 +57,7 @@ class TransactionState(SpeakingState):
         self._wire = wire
         self._maildrop = maildrop
         self._entries = maildrop.entries
+        self._count = len(maildrop.entries)      # deleted ones, too
         self._caps = caps
         self._before_update = before_update
         self._deleted: set[int] = set()
@@ -87,16 +88,16 @@ class TransactionState(SpeakingState):
     @command("STAT")
     def stat(self) -> None:
         """Answer with number and octets of the messages."""
-        self._wire.reply(True, f"{len(self._entries) - len(self._deleted)} {self._left_octets}")
+        self._wire.reply(True, f"{self._count - len(self._deleted)} {self._left_octets}")
 
     @command("LIST", (0, 1), usage="takes at most one message number")
     def list(self, number: bytes | None = None) -> None:
         """Answer with the octets of one message or of all."""
         if number is not None:
             index = self._index(number)
-            self._wire.reply(True, f"{index + 1} {self._entries[index].size}")
+            self._wire.reply(True, f"{index + 1} {self._entries.size(index)}")
             return
-        left = len(self._entries) - len(self._deleted)
+        left = self._count - len(self._deleted)
         self._answer(f"{left} messages ({self._left_octets} octets)", self._listing(self._entries.sizes))
 
     @command("UIDL", (0, 1), usage="takes at most one message number")
@@ -104,7 +105,7 @@ class TransactionState(SpeakingState):
         """Answer with the unique id of one message or of all."""
         if number is not None:
             index = self._index(number)
-            self._wire.reply(True, f"{index + 1} {self._entries[index].uid}")
+            self._wire.reply(True, f"{index + 1} {self._entries.uids[index]}")
             return
         self._answer("unique ids follow", self._listing(self._entries.uids))
 
@@ -112,11 +113,10 @@ class TransactionState(SpeakingState):
     def retr(self, number: bytes) -> None:
         """Send a message and mark it read."""
         index = self._index(number)
-        self._send_message(index, None)
+        self._octets += self._send_message(index, None)
         self._read.add(index)
         self._last = max(self._last, index + 1)
         self._retrieved += 1
-        self._octets += self._entries[index].size
 
     @command("TOP", (2, 2), usage="needs a message number and a number of lines")
     def top(self, number: bytes, count: bytes) -> None:
@@ -131,7 +131,7 @@ class TransactionState(SpeakingState):
         """Mark a message deleted; it is removed at QUIT."""
         index = self._index(number)
         self._deleted.add(index)
-        self._deleted_octets += self._entries[index].size
+        self._deleted_octets += self._entries.size(index)
         self._wire.reply(True, f"message {index + 1} deleted")
 
     @command("RSET")
@@ -140,7 +140,7 @@ class TransactionState(SpeakingState):
         self._deleted.clear()
         self._deleted_octets = 0
         self._last = 0
-        self._wire.reply(True, f"maildrop has {len(self._entries)} messages ({self._left_octets} octets)")
+        self._wire.reply(True, f"maildrop has {self._count} messages ({self._left_octets} octets)")
 
     @command("LAST", when=lambda state: state._has_last)
     def last(self) -> None:
@@ -186,8 +186,8 @@ class TransactionState(SpeakingState):
         if not _NUMBER.fullmatch(number):
             raise CommandRefused("not a message number")
         index = int(number) - 1
-        if index >= len(self._entries):
-            raise CommandRefused(f"no message {index + 1}, the mailbox has {len(self._entries)}")
+        if index >= self._count:
+            raise CommandRefused(f"no message {index + 1}, the mailbox has {self._count}")
         if index in self._deleted:
             raise CommandRefused(f"message {index + 1} is deleted")
         return index
@@ -205,17 +205,18 @@ class TransactionState(SpeakingState):
         """Send a multi-line answer, its first line in the same packet as what follows."""
         self._wire.send_parts(chain((f"+OK {self._wire.said(text)}\r\n".encode("ascii"),), parts))
 
-    def _send_message(self, index: int, body_lines: int | None) -> None:
-        """Answer with a message, or with its header and `body_lines` lines.
+    def _send_message(self, index: int, body_lines: int | None) -> int:
+        """Answer with a message, or with its header and `body_lines` lines; return the size of the message.
 
         Raises CommandRefused as long as nothing was sent.  After that only Gone is possible: an `-ERR`
         would become part of the message, and a final dot would make it look complete.
         """
         message = self._open(index)
-        text = f"{self._entries[index].size} octets" if body_lines is None else "top of message follows"
+        size = self._entries.size(index)
+        text = f"{size} octets" if body_lines is None else "top of message follows"
         try:
             try:
-                parts = self._parts(index, message, body_lines)
+                parts = _parts(message, size, body_lines)
                 first = next(parts)
             except (OSError, StoreError) as why:
                 raise self._cannot_read(index, why) from why
@@ -226,6 +227,7 @@ class TransactionState(SpeakingState):
                 raise Gone(f"message {index + 1} cannot be read to its end") from why
         finally:
             self._close(index, message)
+        return size
 
     def _close(self, index: int, message: BinaryIO) -> None:
         """Close a message; an error is only logged, since the client has everything that was read."""
@@ -233,12 +235,6 @@ class TransactionState(SpeakingState):
             message.close()
         except OSError as why:
             self._cannot_read(index, why)
-
-    def _parts(self, index: int, message: BinaryIO, body_lines: int | None) -> Iterator[bytes | FilePart]:
-        """Return the parts to be sent; a plain file that is sent whole is left to the kernel as far as possible."""
-        if body_lines is None and isinstance(message, FileIO):
-            return stuffed_file(message.fileno(), self._entries[index].size)
-        return stuffed(message, body_lines)
 
     def _open(self, index: int) -> BinaryIO:
         """Open a message; raises CommandRefused if it is gone or cannot be read."""
@@ -254,3 +250,10 @@ class TransactionState(SpeakingState):
         self._unreadable += 1
         self._read_error = f"message {index + 1}: {why}"
         return CommandRefused(f"message {index + 1} cannot be read now", code=code, is_own_fault=False)
+
+
+def _parts(message: BinaryIO, size: int, body_lines: int | None) -> Iterator[bytes | FilePart]:
+    """Return the parts to be sent; a plain file that is sent whole is left to the kernel as far as possible."""
+    if body_lines is None and isinstance(message, FileIO):
+        return stuffed_file(message.fileno(), size)
+    return stuffed(message, body_lines)

@@ -53,15 +53,18 @@ class Commit:
         for _, message in unusual:
             if message.leftover:
                 self._complete_move(message)
-        self._remove_all(removals)
-        self._move_all(moves)
+        if removals:
+            self._remove_all(removals)
+        if moves:
+            self._move_all(moves)
         for message in kept:
             if not (message.is_new or message.is_twin):
                 self._flag(message, f"{self._mailbox.cur}/{message.name}")
         for index, message in unusual:
             if message.is_twin and index not in deleted and message.inode not in moved:
                 self._part_twin(message)
-        self._sync(len(removals))
+        if self._moved or self._touched:
+            self._sync(len(removals))
         if self._failures:
             raise CommitError(len(self._failures), len(removals), self._failures[0])
 

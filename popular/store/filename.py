@@ -142,11 +142,13 @@ def sort_plain(names: list[str]) -> None:
     If all times have the same number of digits, names are compared as text, and by rank only within one second.  Ranks
     cost much more than text, which matters in mailboxes of 100,000 messages.
     """
+    if len(names) < 2:
+        return
     if len({name.index(".") for name in names}) > 1:
         names.sort(key=rank_of)
         return
     names.sort()
-    digits = names[0].index(".") if names else 0
+    digits = names[0].index(".")
     seconds = [name[:digits] for name in names]
     if len(set(seconds)) == len(names):
         return

@@ -12,6 +12,7 @@ is not for STAT.  Folders, links and other entries that are not regular files ar
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from itertools import chain, repeat
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -69,6 +70,10 @@ class PlainListing:
         """The sizes, in order of the names."""
         return [int(name.rpartition("_")[2]) for name in self.names]
 
+    def size(self, index: int) -> int:
+        """Return the size of one message."""
+        return int(self.names[index].rpartition("_")[2])
+
     def __len__(self) -> int:
         return len(self._names)
 
@@ -123,7 +128,7 @@ def list_messages(mailbox: Mailbox, known: RememberedTwins = _NothingRemembered(
     Raises MailboxError.
     """
     others = [] if strange is None else strange
-    new, cur = _in_both(mailbox, lambda folder: names_in(folder, others))
+    new, cur = _in_both(mailbox, partial(names_in, strange=others))
     names = new + cur
     octets = plain_octets(names)
     if octets is not None and not _have_common(new, cur):

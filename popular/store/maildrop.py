@@ -73,7 +73,7 @@ class MaildirMaildrop:
             file = self._checked(index, message.name, *opened)
         except OSError as why:
             raise StoreError(f"{message.name}: {why.strerror}") from why
-        return cast(BinaryIO, file if is_ours(message.name) else CrlfReader(file))
+        return file if is_ours(message.name) else cast(BinaryIO, CrlfReader(file))
 
     def last_read(self) -> int:
         """Return the highest number, counted from 1, of a message that an earlier session has read; 0 if none was."""
@@ -145,7 +145,7 @@ class MaildirMaildrop:
     def _checked(self, index: int, name: str, file: io.FileIO, status: os.stat_result) -> io.FileIO:
         """Return the file after the size in its entry was corrected; an error closes the file.  Raises OSError."""
         try:
-            announced, size = self.entries[index].size, self._true_size(name, file, status)
+            announced, size = self.entries.size(index), self._true_size(name, file, status)
         except BaseException:
             _close(file)
             raise
@@ -204,7 +204,7 @@ class _PlainEntries(Entries):
         return self._listing.sizes
 
     def _listed_size(self, index: int) -> int:
-        return size_of(self._listing.names[index]) or 0
+        return self._listing.size(index)
 
     @property
     def uids(self) -> list[str]:
@@ -222,15 +222,14 @@ def _close(file: io.FileIO) -> None:
         pass
 
 
-def _without_following(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-
-
 def _open(path: str) -> _Opened:
     """Open a regular file; no link, and no pipe, which could block.  Raises OSError."""
-    file = io.FileIO(path, opener=_without_following)
-    status = os.fstat(file.fileno())
-    if stat.S_ISREG(status.st_mode):
-        return file, status
-    file.close()
-    raise OSError(errno.EINVAL, "not a file")
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a file")
+        return io.FileIO(fd), status
+    except BaseException:
+        os.close(fd)
+        raise

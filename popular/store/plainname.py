@@ -27,5 +27,5 @@ def plain_octets(names: Sequence[str]) -> int | None:
     """
     import re    # not needed for each mail; `re` keeps the pattern
 
-    told = re.findall(_PLAIN, f"/{'/'.join(names)}/", re.ASCII)    # no name has a slash, so no match spans two
+    told = re.findall(_PLAIN, f"/{'/'.join(names)}/")    # no name has a slash, so no match spans two
     return sum(map(int, told)) if len(told) == len(names) else None
