@@ -1,13 +1,15 @@
 """Moving octets from one socket to another without copying them into this process (splice).
 
 Used by the relay in the children of pproxy.  A pipe takes two descriptors and counts against the kernel's limit for
-one user (by default 1,024 pipes of the usual size), so it is made when there is much to move and closed soon after.
-Passes on the OSError of the sockets, BlockingIOError among them.
+one user (fs.pipe-user-pages-soft, by default 64 MiB, which are 256 pipes), so it is made when there is much to move and
+closed soon after.  Passes on the OSError of the sockets, BlockingIOError among them.
 """
 
+import fcntl
 import os
 
-MOST = 1 << 20    # octets requested at a time; the pipe's size, usually 64 KiB, is the real limit
+SIZE = 256 * 1024    # octets in the pipe at most: four times the usual size, and less than half the calls
+MOST = 1 << 20       # octets requested at a time; the size is the real limit
 
 _FLAGS = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
@@ -18,9 +20,17 @@ class Pipe:
     __slots__ = ("held", "_out", "_in")
 
     def __init__(self) -> None:
-        """Make the pipe; raises OSError where the system has none left."""
+        """Make the pipe; raises OSError where the system has none left, or none of this size.
+
+        Beyond the user's limit a new pipe has two pages, and copying is cheaper.
+        """
         self.held = 0    # octets in the pipe
         self._out, self._in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, SIZE)
+        except OSError:
+            self.close()
+            raise
 
     def fill(self, source: int) -> int:
         """Take what descriptor `source` has, as far as there is room; return the count, 0 at the source's end."""

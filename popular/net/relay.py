@@ -23,7 +23,7 @@ from popular.net.idleness import LOOKS, Idleness
 from popular.net.pipe import Pipe
 from popular.net.transport import Stream
 
-_BLOCK = 64 * 1024    # most octets in flight per direction, also in the pipe unless the system's default differs
+_BLOCK = 64 * 1024    # most octets in flight per direction when they are copied; a pipe has room for `pipe.SIZE`
 BURST = 16            # blocks that one direction may move before the other has its turn
 MUCH = 16 * 1024      # octets received at once that suggest more will follow
 TELL_AFTER = 1.0      # seconds

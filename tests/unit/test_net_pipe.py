@@ -1,6 +1,7 @@
 """How the relay moves much: through a pipe in the kernel, which is there only while it is needed."""
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 
@@ -31,6 +32,10 @@ def no_pipe() -> Pipe:
     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
+def no_larger_pipe(fd: int, command: int, size: int) -> int:
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
 def refusing(to_pipe: bool) -> Callable[..., int]:
     """Return a splice that cannot be done with the sockets on one side of a pipe."""
     splice = os.splice
@@ -45,6 +50,7 @@ def refusing(to_pipe: bool) -> Callable[..., int]:
 
 @pytest.mark.parametrize(("owner", "name", "value"), [
     pytest.param(relay_module, "Pipe", no_pipe, id="no pipe left"),
+    pytest.param(fcntl, "fcntl", no_larger_pipe, id="no larger pipe left"),
     pytest.param(os, "splice", refusing(True), id="source cannot be spliced"),
     pytest.param(os, "splice", refusing(False), id="sink cannot be spliced"),
     pytest.param(relay_module, "BURST", 1, id="each block in turn"),
@@ -65,6 +71,14 @@ def test_every_way_to_move_much(middle: Middle, monkeypatch: pytest.MonkeyPatch,
     assert received == [up]
     middle.server.close()
     assert middle.end() == RelayEnd(len(up), len(down), "server closed")
+
+
+def test_a_pipe_that_cannot_be_as_large_as_it_should_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(fcntl, "fcntl", no_larger_pipe)
+    with pytest.raises(PermissionError):
+        Pipe()
+    assert os.listdir("/proc/self/fd") == before
 
 
 class CountedPipe(Pipe):
