@@ -17,7 +17,6 @@ MAX_LOG_LINE = 4000    # characters of a line with its LF; below PIPE_BUF, so a 
 CUT = "..."        # ends a value that did not fit
 SHORTEST = 4       # characters a value is cut to at most, however many fields there are
 _MAX_INT_BITS = 256
-_TEXT_ONLY = {str}
 
 # What each octet of a quoted value looks like: printable ASCII as it is, all else as \xNN.
 _OCTETS = tuple(
@@ -26,9 +25,8 @@ _OCTETS = tuple(
 
 def classic_line(event: Event) -> bytes:
     """Return the event as `date time host program pid sid level number name key=value …`, with LF."""
-    origin = f"{_stamp(int(event.when))} {event.host} {event.program} {event.pid}"
-    head = f"{origin} {event.sid} {event.message.label}"
-    return _plain_line(head, event.fields) or line(head, event.fields.items())
+    origin = f"{local_stamp(int(event.when))} {event.host} {event.program} {event.pid}"
+    return line(f"{origin} {event.sid} {event.message.label}", event.fields.items())
 
 
 def classic_text(event: Event) -> bytes:
@@ -36,29 +34,21 @@ def classic_text(event: Event) -> bytes:
     return line(f"{event.sid} {event.message.label}", event.fields.items())[:-1]
 
 
-def _plain_line(head: str, fields: Mapping[str, object]) -> bytes:
-    """Return what `line` does, but in a few calls, if all values are short texts without odd characters; else nothing.
-    """
-    values = tuple(fields.values())
-    if {*map(type, values)} != _TEXT_ONLY:
-        return b""
-    text = "".join(values)    # type: ignore[arg-type]
-    if len(text) > MAX_VALUE or not _is_harmless(text):
-        return b""
-    return f"{head}{_form(tuple(fields)) % values}\n".encode("ascii", "replace")
-
-
 def line(head: str, fields: Collection[tuple[str, object]], limit: int = MAX_VALUE) -> bytes:
     """Return `head` and the fields as `key=value` in one line that ends in LF, at most `MAX_LOG_LINE` long.
 
     Values are cut at `limit` characters, or all at a lower limit if the line would be too long, so no field is lost.
     """
-    parts = [head]
+    parts, texts = [head], []
     for name, thing in fields:
-        if type(thing) is str and len(thing) <= limit and _is_harmless(thing):
-            parts.append(f"{name}='{thing}'")    # as `value` has it, but without a call for nearly every field
+        if type(thing) is str:
+            parts.append(f"{name}='{thing}'")    # as `value` has it for nearly every text, but without a call
+            texts.append(thing)
         else:
             parts.append(f"{name}={value(thing, limit)}")
+    together = "".join(texts)
+    if len(together) > limit or not _is_harmless(together):    # then some are cut or escaped
+        parts = [head, *(f"{name}={value(thing, limit)}" for name, thing in fields)]
     text = " ".join(parts)
     if len(text) >= MAX_LOG_LINE and limit > SHORTEST:
         return line(head, fields, limit // 2)
@@ -79,6 +69,8 @@ def value(thing: object, limit: int = MAX_VALUE) -> str:
         return f"'{_escaped(octets_of(thing[:limit + 1], 'utf-8'), limit)}'"
     if type(thing) is float:
         return f"{thing:.3f}" if -1e15 < thing < 1e15 else f"{thing:.3e}"
+    if type(thing) is bool:
+        return "1" if thing else "0"
     if type(thing) is int:
         return str(thing) if thing.bit_length() <= _MAX_INT_BITS else hex(thing)[:limit]
     if type(thing) is dict:
@@ -133,13 +125,7 @@ def _escaped(octets: bytes, limit: int) -> str:
     return "".join(shown) + CUT
 
 
-@lru_cache(maxsize=256)
-def _form(names: tuple[str, ...]) -> str:
-    """Return the part of a line for fields with these names, and with short texts as values."""
-    return "".join([f" {name}='%s'" for name in names])
-
-
 @lru_cache(maxsize=1)
-def _stamp(second: int) -> str:
-    """Return date and local time; cached, because lines come in bursts within one second."""
-    return time.strftime("%Y%m%d %H%M%S", time.localtime(second))
+def local_stamp(second: int) -> str:
+    """Return date and local time as `YYYYMMDD HHMMSS`; cached, because lines come in bursts within one second."""
+    return "%d%02d%02d %02d%02d%02d" % time.localtime(second)[:6]
