@@ -43,7 +43,8 @@ class Networks:
     """A set of networks, IPv4 and IPv6."""
 
     text: str = ""    # as it was written
-    _numbers: Mapping[tuple[int, int], frozenset[int]] = field(default_factory=dict, repr=False)
+    # By the bits of the family and of the prefix; empty: there is no network, and whoever asks often need not ask.
+    numbers: Mapping[tuple[int, int], frozenset[int]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def read(cls, words: Iterable[str], text: str = "") -> "Networks":
@@ -60,20 +61,20 @@ class Networks:
         return cls(text, {key: frozenset(numbers) for key, numbers in found.items()})
 
     def __contains__(self, origin: ClientAddress) -> bool:
-        for (bits, length), numbers in self._numbers.items():
+        for (bits, length), numbers in self.numbers.items():
             if bits == origin.bits and origin.number >> bits - length in numbers:
                 return True
         return False
 
     def __or__(self, other: "Networks") -> "Networks":
         """Return the networks of both, without a text."""
-        numbers = dict(self._numbers)
-        for key, more in other._numbers.items():
+        numbers = dict(self.numbers)
+        for key, more in other.numbers.items():
             numbers[key] = numbers.get(key, frozenset()) | more
-        return Networks(_numbers=numbers)
+        return Networks(numbers=numbers)
 
     def __bool__(self) -> bool:
-        return bool(self._numbers)
+        return bool(self.numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ class PrefixLengths:
 
     def key(self, origin: ClientAddress) -> tuple[int, int, int]:
         """Return the words of the key for all addresses that share these bits with `origin`."""
-        return origin.network(self.ipv4 if origin.bits == _BITS[socket.AF_INET] else self.ipv6)
+        length = self.ipv4 if origin.bits == 32 else self.ipv6
+        return origin.bits, length, origin.number >> origin.bits - length
 
 
 def words_of(text: str) -> list[str]:

@@ -17,7 +17,7 @@ from popular.daemon.tls import IMPLICIT, Tls
 from popular.log.writer import Log
 from popular.pdm.asking.chain import Chain
 from popular.pdm.secrets import DRIVERS
-from popular.pproxy.limits.clients import AreTooMany, ClientCounts, count_in, keys_counted
+from popular.pproxy.limits.clients import AreTooMany, ClientCounts, keys_counted
 from popular.pproxy.limits.guesses import LoginGuard
 from popular.pproxy.login import LoginAttempt
 from popular.pproxy.messages import CLIENT_LIMITED
@@ -57,7 +57,7 @@ class ProxyService:
 
     def admit_client(self, owner: str, peer: Endpoint, child: Child) -> bool:
         """Tell whether a client may be served; count and log it if not."""
-        why = self.objection(owner, peer, count_in(child.slot))
+        why = self.objection(owner, peer, child.slot.are_too_many)
         if why:
             child.slot.count(f"client_{why}")
         return not why

@@ -137,6 +137,17 @@ class ChildSlot:
         for by in range(len(self._keys)):
             self._keys[by] = 0
 
+    def are_too_many(self, by: CountedBy, key: int, most: int) -> bool:
+        """Have this session counted under `key`, unless there are more than `most` (0: any number) with it: tell this.
+
+        It is counted first, so two that begin at the same moment see each other.
+        """
+        self._keys[by] = key
+        if not most or self.sessions_with(by, key) <= most:
+            return False
+        self.count_by_none()
+        return True
+
     @property
     def client_keys(self) -> tuple[int, int]:
         """The keys of the client's address and network under which the session is counted; 0: under none."""

@@ -11,7 +11,7 @@ from popular.addresses import Endpoint
 from popular.config.netkinds import NetworkList
 from popular.networks import ClientAddress, PrefixLengths
 from popular.pproxy.limits.clients import (
-    ADDRESS, ADDRESS_RATE, DENIED, GUESSES, NETWORK, NETWORK_RATE, STALL_SECONDS, ClientCounts, ClientLimits, count_in,
+    ADDRESS, ADDRESS_RATE, DENIED, GUESSES, NETWORK, NETWORK_RATE, STALL_SECONDS, ClientCounts, ClientLimits,
     keys_counted)
 from popular.pproxy.limits.guesses import CROWD
 from popular.pproxy.limits.inspection import client_line
@@ -144,7 +144,7 @@ def limits(**more: object) -> ClientLimits:
     ({"allow": "192.0.2.0/24"}, FAR, DENIED), ({"allow": "0.0.0.0/0", "deny": "192.0.2.1"}, HERE, DENIED),
     ({"exempt": "192.0.2.0/24", "deny": "192.0.2.1"}, HERE, DENIED), ({"allow": "0.0.0.0/0"}, "::1", DENIED)])
 def test_lists(slots: Callable[[int], ChildSlot], lists: dict[str, str], host: str, why: str) -> None:
-    assert ClientCounts().objection(limits(**lists), host, count_in(slots(0))) == why
+    assert ClientCounts().objection(limits(**lists), host, slots(0).are_too_many) == why
 
 
 @pytest.mark.parametrize("limit, others, why", [
@@ -156,13 +156,13 @@ def test_open_sessions(slots: Callable[[int], ChildSlot], limit: dict[str, objec
                        why: str) -> None:
     clients = ClientCounts()
     for number, host in enumerate(others, 1):
-        clients.objection(limits(**limit), host, count_in(slots(number)))
-    assert clients.objection(limits(**limit), HERE, count_in(slots(0))) == why
+        clients.objection(limits(**limit), host, slots(number).are_too_many)
+    assert clients.objection(limits(**limit), HERE, slots(0).are_too_many) == why
 
 
 def test_a_refused_connection_does_not_count(slots: Callable[[int], ChildSlot]) -> None:
     clients, limit = ClientCounts(), limits(addresssessions=5, networksessions=1)
-    assert [clients.objection(limit, host, count_in(slots(number)))
+    assert [clients.objection(limit, host, slots(number).are_too_many)
             for number, host in enumerate((NEAR, HERE, HERE, FAR))] == [
         "", NETWORK, NETWORK, ""]
 
@@ -171,7 +171,7 @@ def test_new_connections_in_a_minute(clock: list[float], slots: Callable[[int], 
     clients, limit, slot = ClientCounts(), limits(addressrate=3, networkrate=5), slots(0)
 
     def come(host: str, times: int) -> list[str]:
-        return [clients.objection(limit, host, count_in(slot)) for _ in range(times)]
+        return [clients.objection(limit, host, slot.are_too_many) for _ in range(times)]
 
     assert come(HERE, 4) == ["", "", "", ADDRESS_RATE]
     assert come(NEAR, 3) == ["", "", NETWORK_RATE]
@@ -276,7 +276,7 @@ def test_an_address_without_a_try_left_is_refused_at_once_unless_users_have_come
     if is_known:
         log_in(clients, HERE, "jane")
     guess(clients, HERE, times=MOST)
-    assert clients.objection(GUARDED, HERE, count_in(slots(0))) == why
+    assert clients.objection(GUARDED, HERE, slots(0).are_too_many) == why
 
 
 def test_who_has_no_limit(clock: list[float]) -> None:
@@ -321,5 +321,5 @@ def test_what_is_shown_of_a_client_is_what_happens(clock: list[float], slots: Ca
     for _ in range(events):
         assert not counts.objection(limits, HERE, lambda by, key, most: False)
     assert client_line(counts, limits, HERE, [HERE] * others + [FAR], "main", "") == shown
-    why = counts.objection(limits, HERE, count_in(slots(7)))
+    why = counts.objection(limits, HERE, slots(7).are_too_many)
     assert shown.startswith(f"refused why={why}" if why else "served")

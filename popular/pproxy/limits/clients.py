@@ -11,7 +11,7 @@ from popular.networks import Networks, ClientAddress, PrefixLengths
 from popular.pproxy.limits.guesses import Guesses, LoginGuard
 from popular.pproxy.limits.levels import Levels
 from popular.statefile.layout import CountedBy
-from popular.statefile.slot import ChildSlot, Elsewhere, MakeKey, session_key
+from popular.statefile.slot import Elsewhere, MakeKey, session_key
 
 STALL_SECONDS = 600.0    # for which a network counts as one that stalls
 RATE_KEYS = 1 << 16      # about how many addresses and networks are remembered
@@ -53,7 +53,9 @@ class ClientLimits:
 
     def is_denied(self, origin: ClientAddress) -> bool:
         """Tell whether the lists refuse a client."""
-        return origin in self.deny or origin in self.denied_by_file or bool(self.allow) and origin not in self.allow
+        return bool(self.deny.numbers and origin in self.deny
+                    or self.denied_by_file.numbers and origin in self.denied_by_file
+                    or self.allow.numbers and origin not in self.allow)
 
 
 class ClientCounts:
@@ -143,18 +145,3 @@ def keys_counted(limits: ClientLimits, host: str) -> tuple[int, int]:
     """Return the keys by which a client's connections are counted; 0, 0: they are not."""
     origin = ClientAddress.of(host)
     return (0, 0) if origin in limits.exempt else limits.keys(origin)
-
-
-def count_in(slot: ChildSlot) -> AreTooMany:
-    """Return the function by which a child counts the connection that it has just accepted.
-
-    It counts first and then looks, so two that begin at the same moment see each other.
-    """
-    def are_too_many(by: CountedBy, key: int, most: int) -> bool:
-        slot.count_by(by, key)
-        if not most or slot.sessions_with(by, key) <= most:
-            return False
-        slot.count_by_none()
-        return True
-
-    return are_too_many
