@@ -32,6 +32,7 @@ class ChildSlot:
                  names: Mapping[tuple[str, str], int], elsewhere: Elsewhere | None = None) -> None:
         """Take the place of `slot`; `columns` are the numbers of counters, `names` those of (class, id)."""
         self.number = slot
+        self._pid = os.getpid()
         self._memory = memory
         self._layout = layout
         self._record = Sequenced(memory, layout.slot_at(slot), SLOT_SIZE)
@@ -73,7 +74,7 @@ class ChildSlot:
         """Report that this child waits for a connection."""
         self._state = SessionState.IDLE
         self._entered = now = time.time()
-        self._record.write(SLOT, SEQUENCE_SIZE, os.getpid(), self._sessions, 0, 0, 0, SessionState.IDLE, 0, 0,
+        self._record.write(SLOT, SEQUENCE_SIZE, self._pid, self._sessions, 0, 0, 0, SessionState.IDLE, 0, 0,
                            now, now, 0.0, b"", b"", b"")
 
     def begin(self, client: Endpoint, owner: str, sid: str = "") -> None:
@@ -82,23 +83,31 @@ class ChildSlot:
         self._owner = self._names.get((self._kind.owner, owner), 0)
         self._bytes_in = self._bytes_out = 0
         self._entered = self._activity = now = time.time()
-        self._record.write(SLOT, SEQUENCE_SIZE, os.getpid(), self._sessions, self._owner, 0, client.port, self._state,
-                           0, 0, now, now, now, _octets(sid), _octets(client.host), b"")
-        self.count("sessions")
+        self._record.write(SLOT, SEQUENCE_SIZE, self._pid, self._sessions, self._owner, 0, client.port, self._state,
+                           0, 0, now, now, now, sid.encode("ascii", "replace"),
+                           client.host.encode("ascii", "replace"), b"")
+        self._row[self._columns["sessions"]] += 1
         self._row[COLUMNS + self._owner] += 1
 
     def enter(self, state: SessionState, bytes_in: int, bytes_out: int) -> None:
-        """Report a new state, with the octets that the client has sent and received so far."""
-        self._state = state
-        self._entered = time.time()
-        self._move(bytes_in, bytes_out, self._entered)
+        """Report a state, new or not, with the octets that the client has sent and received so far."""
+        now = time.time()
+        if state is not self._state:
+            self._state, self._entered = state, now
+        if bytes_in > self._bytes_in:
+            self._row[self._in_column] += bytes_in - self._bytes_in
+            self._bytes_in, self._activity = bytes_in, now
+        if bytes_out > self._bytes_out:
+            self._row[self._out_column] += bytes_out - self._bytes_out
+            self._bytes_out, self._activity = bytes_out, now
+        self._record.write(MOVING, MOVING_AT, state, self._bytes_in, self._bytes_out, self._activity, self._entered)
         if state is SessionState.CLOSING:
             self.count_by_none()
 
     def progress(self, bytes_in: int, bytes_out: int) -> None:
         """Report the octets so far; unchanged numbers are not written."""
         if bytes_in != self._bytes_in or bytes_out != self._bytes_out:
-            self._move(bytes_in, bytes_out, time.time())
+            self.enter(self._state, bytes_in, bytes_out)
 
     def call_session(self, sid: str) -> None:
         """Report the session id, once it is known."""
@@ -215,19 +224,6 @@ class ChildSlot:
 
     def _number_of(self, backend: str) -> int:
         return self._names.get((self._kind.others[0], backend), 0)
-
-    def _move(self, bytes_in: int, bytes_out: int, now: float) -> None:
-        """Write the moving part, and add its growth to the totals."""
-        if bytes_in > self._bytes_in:
-            self._row[self._in_column] += bytes_in - self._bytes_in
-            self._bytes_in = bytes_in
-            self._activity = now
-        if bytes_out > self._bytes_out:
-            self._row[self._out_column] += bytes_out - self._bytes_out
-            self._bytes_out = bytes_out
-            self._activity = now
-        self._record.write(MOVING, MOVING_AT, self._state, self._bytes_in, self._bytes_out, self._activity,
-                           self._entered)
 
 
 def session_key(*words: object) -> int:
