@@ -26,7 +26,7 @@ class Endpoint:
     port: int    # 0 to 65535; 0 lets the kernel choose when bound; 0 with a path
 
     def __str__(self) -> str:
-        if self.is_unix:
+        if not self.port and self.is_unix:
             return self.host if self.host == _UNIX else f"{_UNIX}:{self.host}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 

@@ -55,7 +55,7 @@ class LoginAttempt:
         self.wire = session.wire
         self.log = session.log
         self.slot = session.child.slot
-        self.client = str(session.peer)
+        self.client = session.client
         self.route: Route | None = None
         self.pdm = ""          # the module that named it
         self.verdict: Outcome | None = None    # of all modules
@@ -204,7 +204,8 @@ class LoginAttempt:
     @property
     def delay(self) -> LoginDelay | None:
         """What keeps logins to this mailbox apart; None: nothing does."""
-        return self.vserv.extensions.delay if self.mailbox and self.slot.client_keys[0] else None
+        delay = self.vserv.extensions.delay
+        return delay if delay is not None and self.mailbox and self.slot.client_keys[0] else None
 
     def count_session(self, route: Route) -> None:
         """Count the session of a user whose password is known to be right; raises LoginRefused if it is one too many.

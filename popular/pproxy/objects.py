@@ -169,9 +169,9 @@ class Vserv:
         """Tell whether a peer may say by XCLIENT whom it serves."""
         return self.proxies is not None and self.proxies.trusts(peer)
 
-    def banner_for(self, peer: Endpoint) -> str:
-        """Return the text of the greeting of a peer; proxies of Dovecot's make see there that they may say XCLIENT."""
-        return f"[XCLIENT] {self.banner}" if self.knows_xclient(peer) else self.banner
+    def banner_for(self, *, knows_xclient: bool) -> str:
+        """Return the text of the greeting; proxies of Dovecot's make see there that they may say XCLIENT."""
+        return f"[XCLIENT] {self.banner}" if knows_xclient else self.banner
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,6 @@ class ProxySession:
         self.wire = session.wire
         self.log = session.log
         self.slot = session.child.slot
-        self.client = str(session.peer)
         self.dialogue = Dialogue(self.wire, maxerrors=config.maxerrors, trace=session.trace,
                                  maxline=config.maxline)
         self.login: LoginAttempt | None = None    # the last attempt
@@ -79,7 +78,7 @@ class ProxySession:
 
     def run(self) -> None:
         """Serve the client; raises Gone if they leave or misbehave."""
-        self.log.note(messages.SESSION_START, client=self.client, vserv=self.vserv.ident)
+        self.log.note(messages.SESSION_START, client=self.session.client, vserv=self.vserv.ident)
         if self.session.origin is not None:
             self.note_named(self.session.origin)
         self.session.hides_input = True
@@ -109,7 +108,7 @@ class ProxySession:
 
     def greet(self) -> None:
         """Send the greeting, with what APOP needs if it is offered."""
-        text = self.vserv.banner_for(self.session.peer)
+        text = self.vserv.banner_for(knows_xclient=self.knows_xclient)
         if self.vserv.offer is not None and self.vserv.offer.has_apop:
             self.timestamp = self.stamp()
             text = f"{text} {self.timestamp}"
@@ -141,7 +140,7 @@ class ProxySession:
                 return mailbox
             except LoginRefused as why:
                 self.refuse(why, attempt)
-        self.log.note(messages.TOO_MANY_LOGINS, client=self.client, tries=self.config.maxauthtries)
+        self.log.note(messages.TOO_MANY_LOGINS, client=self.session.client, tries=self.config.maxauthtries)
         raise Gone("too many refused logins")
 
     def begin_attempt(self, credentials: Credentials) -> LoginAttempt:
@@ -223,7 +222,7 @@ class ProxySession:
         self.session.start_tls(tls)
         stream, kind = self.session.stream, self.vserv.certificateuser
         if kind and stream is not None and stream.has_certificate and not stream.certified(kind):
-            self.session.note_peer(messages.CERTIFICATE_UNNAMED, client=self.client, vserv=self.vserv.ident,
+            self.session.note_peer(messages.CERTIFICATE_UNNAMED, client=self.session.client, vserv=self.vserv.ident,
                                    wanted=kind)
 
     def with_delay(self, caps: tuple[str, ...]) -> tuple[str, ...]:
@@ -251,7 +250,6 @@ class ProxySession:
         self.knows_xclient = False
         self.wire.maxline = self.config.maxline
         self.session.call_client(origin.client, origin)
-        self.client = str(origin.client)
         self.note_named(origin)
         if self.judge is not None:
             is_served, self.guard = self.judge(self.vserv.ident, origin.client, self.session.child)
@@ -262,7 +260,7 @@ class ProxySession:
 
     def note_named(self, origin: "ClientOrigin") -> None:
         """Log whom a proxy serves."""
-        self.log.note(messages.CLIENT_NAMED, client=self.client, proxy=str(self.session.via), id=origin.ident,
+        self.log.note(messages.CLIENT_NAMED, client=self.session.client, proxy=str(self.session.via), id=origin.ident,
                       tls=origin.tls, certificate=origin.certificate, authority=origin.authority)
 
     def refuse_unchecked(self, user: str) -> NoReturn:
@@ -270,7 +268,7 @@ class ProxySession:
         self.outcome = ProxyOutcome.REFUSED
         self.slot.count("logins_unchecked")
         self.session.note_peer(messages.LOGIN_UNCHECKED, user=user, namespace=self.vserv.namespace,
-                               client=self.client)
+                               client=self.session.client)
         self.wire.reply(False, "Too many failed logins, please try again later", "SYS/TEMP")
         raise Gone("too many failed logins")
 
@@ -324,10 +322,9 @@ class ProxySession:
         outcome = login and login.outcome or self.outcome
         self.slot.count(outcome.counter)
         self.log.note(
-            messages.SESSION_END, client=self.client, vserv=self.vserv.ident, namespace=self.vserv.namespace,
+            messages.SESSION_END, client=self.session.client, vserv=self.vserv.ident, namespace=self.vserv.namespace,
             user=login.user if login else "", backend=route.backend.ident if route else "",
             protocol=route.protocol if route else "", outcome=outcome.text + self.end_reason, **self.session.totals())
-        self.slot.end()
 
 
 def sum_up(config: Config, log: Log, row: Row, how: str) -> None:

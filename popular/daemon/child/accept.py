@@ -44,18 +44,6 @@ Admit = Callable[[str, Endpoint, Child], bool]    # gets the listener's owner an
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
-    """A connection that may be served."""
-
-    owner: str
-    local: Endpoint | None    # None: the kernel knows it
-    sock: socket.socket
-    peer: Endpoint
-    is_greeted: bool = False
-    is_admitted: bool = False    # by the process that screens clients
-
-
-@dataclass(frozen=True, slots=True)
 class Admission:
     """Who is served."""
 
@@ -74,15 +62,12 @@ class AcceptJob:
         Without an `admission` all clients are.  `overloaded` is what a client is told at load state MAX.
         """
         self.tls = tls
+        # The owners of listeners on which nothing can be sent in clear text.
+        self.mute = frozenset(owner for owner, of_owner in tls.items() if of_owner.mode == IMPLICIT)
         self._overloaded = overloaded
         self.admission = admission
         self._maxuse = maxuse
         self._serve = serve
-
-    @property
-    def mute(self) -> frozenset[str]:
-        """The owners of listeners on which nothing can be sent in clear text."""
-        return frozenset(owner for owner, tls in self.tls.items() if tls.mode == IMPLICIT)
 
     @property
     def reads_files(self) -> bool:
@@ -102,13 +87,16 @@ class AcceptJob:
         gate = Gate(listeners, child, self.mute, self.admission, self._overloaded)
         child.when_retired = gate.close
         for number in range(1, self._maxuse + 1):
-            accepted = gate.next()
-            if accepted is None:
+            connection = gate.next(number)
+            if connection is None:
                 break
             child.report(ChildState.BUSY)
             if number == self._maxuse or child.retiring:    # accepts no more, so it must not hold the port
                 gate.close()
-            self._serve_one(accepted, number, child)
+            try:
+                self._serve(connection, child)
+            finally:
+                connection.sock.close()
             if number == self._maxuse or child.retiring:
                 break
             child.title("idle")
@@ -116,14 +104,6 @@ class AcceptJob:
             child.report(ChildState.IDLE)
         gate.close()
         return 0
-
-    def _serve_one(self, accepted: Accepted, number: int, child: Child) -> None:
-        try:
-            local = accepted.local or bound_endpoint(accepted.sock)
-            self._serve(Connection(accepted.sock, accepted.peer, local, accepted.owner, number, accepted.is_greeted,
-                                   accepted.is_admitted), child)
-        finally:
-            accepted.sock.close()
 
 
 def refuse(sock: socket.socket, answer: bytes = _OVERLOADED) -> None:
@@ -188,8 +168,8 @@ class Gate:
             self._epoll.register(self._door, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self._is_watching = False    # the listeners
 
-    def next(self) -> Accepted | None:
-        """Wait for a connection that may be served, and accept it; None when it is time to leave.
+    def next(self, number: int = 1) -> Connection | None:
+        """Wait for a connection that may be served, the child's `number`, and accept it; None when it is time to leave.
 
         While clients are screened, connections come only by the door.
 
@@ -201,11 +181,11 @@ class Gate:
             patience = self._watch()
             for fd, _ in self._epoll.poll(0 if is_last else patience, _EVENTS):    # one told to leave does not wait
                 if fd == self._door and self._admission is not None:
-                    accepted = self._take(self._admission)
+                    accepted = self._take(self._admission, number)
                     if accepted is not None:
                         return accepted
                 listener = self._listeners.get(fd)
-                accepted = None if listener is None else self._accept(listener)
+                accepted = None if listener is None else self._accept(listener, number)
                 if accepted is None:
                     continue
                 if self._child.slot.must_refuse:
@@ -241,7 +221,7 @@ class Gate:
             self._is_watching = not is_screened
         return _LOOK_AGAIN if is_screened else None
 
-    def _take(self, admission: Admission) -> Accepted | None:
+    def _take(self, admission: Admission, number: int) -> Connection | None:
         try:
             passed = admission.door.take()
             if passed is None:
@@ -253,16 +233,16 @@ class Gate:
         if not admission.count(passed.owner, passed.peer, self._child):
             sock.close()
             return None
-        return Accepted(passed.owner, None, sock, passed.peer, is_greeted=passed.owner not in self._mute,
-                        is_admitted=True)
+        return Connection(sock, passed.peer, bound_endpoint(sock), passed.owner, number,
+                          is_greeted=passed.owner not in self._mute, is_admitted=True)
 
-    def _end(self, accepted: Accepted, end: Callable[[socket.socket], None]) -> None:
+    def _end(self, accepted: Connection, end: Callable[[socket.socket], None]) -> None:
         if accepted.owner in self._mute:
             accepted.sock.close()
         else:
             end(accepted.sock)
 
-    def _accept(self, listener: Listener) -> Accepted | None:
+    def _accept(self, listener: Listener, number: int) -> Connection | None:
         try:
             fd, family, peer = accept_bare(listener.sock)
             sock = self._child.reserved.place_client(fd, family)
@@ -271,7 +251,8 @@ class Gate:
         except OSError as error:
             self._accept_failed(listener, error)
             return None
-        return Accepted(listener.owner, None if listener.endpoint.host in _ANY_HOST else listener.endpoint, sock, peer)
+        local = bound_endpoint(sock) if listener.endpoint.host in _ANY_HOST else listener.endpoint
+        return Connection(sock, peer, local, listener.owner, number)
 
     def _accept_failed(self, listener: Listener, error: OSError) -> None:
         if error.errno in _CLOSED:

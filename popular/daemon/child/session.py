@@ -16,6 +16,7 @@ from popular.daemon.messages import (
 from popular.daemon.tls import Tls
 from popular.errors import Gone, NulByte, ProxyHeader
 from popular.log.limit import Counted
+from popular.log.line import local_stamp
 from popular.log.message import Message
 from popular.log.writer import Log
 from popular.net.wire import LINGER_SECONDS, Wire
@@ -51,6 +52,7 @@ class Session:
         self.child = child
         self.log = log
         self.peer = connection.peer
+        self.client = str(self.peer)    # for log lines
         self.via = connection.via or connection.peer    # who has connected: a proxy, or the client
         self.origin = connection.origin      # what a proxy says of the client; None: there is none
         self.tls = self.origin.tls if self.origin else ""    # version of the client's TLS; empty: none
@@ -98,7 +100,7 @@ class Session:
 
     def call_client(self, client: Endpoint, origin: "ClientOrigin") -> None:
         """Go on with a client whom a proxy has named after the greeting; what it says counts from now on."""
-        self.peer, self.origin = client, origin
+        self.peer, self.client, self.origin = client, str(client), origin
         self.tls = origin.tls or self.tls
         self.is_secure = bool(self.tls)
         self.child.slot.call_client(client)
@@ -196,5 +198,5 @@ def new_sid(prefix: str, pid: int, number: int, now: float | None = None) -> str
 
     It is PREFIX-YYMMDDHHMMSS-PID in local time, followed by `.N` from a child's second session on (spec 5.1).
     """
-    stamp = time.strftime("%y%m%d%H%M%S", time.localtime(now))
-    return f"{prefix}-{stamp}-{pid}" + (f".{number}" if number > 1 else "")
+    stamp = local_stamp(int(time.time() if now is None else now))
+    return f"{prefix}-{stamp[2:8]}{stamp[9:]}-{pid}" + (f".{number}" if number > 1 else "")

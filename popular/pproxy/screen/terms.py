@@ -35,7 +35,8 @@ def screen_terms(config: ProxyConfig, clients: ClientCounts, mute: Container[str
         vserv = vservs.get(owner)
         if vserv is None:
             return None
-        return b"" if owner in mute else clean_line(f"+OK {vserv.banner_for(peer)}".encode()).encode() + b"\r\n"
+        banner = vserv.banner_for(knows_xclient=vserv.knows_xclient(peer))
+        return b"" if owner in mute else clean_line(f"+OK {banner}".encode()).encode() + b"\r\n"
 
     def refuse(owner: str, peer: Endpoint, why: str) -> None:
         headers[owner].refuse(peer, why, log, reports.count)
