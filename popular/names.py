@@ -11,6 +11,8 @@ MAX_RESPONSE = 510       # octets of a response line without CRLF (RFC 2449 sect
 MAX_ID = 64              # octets
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+_LETTERS_OF_SID = _LETTERS + ":"
+_LETTERS_OF_MAILBOX = _LETTERS + "+/=%"
 _UNPRINTABLE = bytes(octet if 0x20 <= octet <= 0x7e else 0 for octet in range(256))
 
 
@@ -21,7 +23,7 @@ def is_id(text: str) -> bool:
 
 def is_sid(text: str) -> bool:
     """Tell whether `text` is valid as a session id in an XPOP preamble."""
-    return _has_only(text, _LETTERS + ":", MAX_SID)
+    return _has_only(text, _LETTERS_OF_SID, MAX_SID)
 
 
 def is_mailbox(name: str) -> bool:
@@ -29,7 +31,7 @@ def is_mailbox(name: str) -> bool:
 
     Only `a-z A-Z 0-9 . _ - + / = %`, never `..`, no leading `/`, at most `MAX_MAILBOX` octets.
     """
-    return _has_only(name, _LETTERS + "+/=%", MAX_MAILBOX) and ".." not in name and name[0] != "/"
+    return _has_only(name, _LETTERS_OF_MAILBOX, MAX_MAILBOX) and ".." not in name and name[0] != "/"
 
 
 def clean_line(raw: bytes, limit: int = MAX_RESPONSE) -> str:

@@ -74,12 +74,13 @@ class Chain:
         """
         steps = self._ask(request, None) if not request.master else self._places(request)
         verdict = settle(steps)
-        identity = _denied_identity(steps)
-        if identity is None and request.master and request.mechanism and not request.password:
-            identity = _NOWHERE    # the salt of a master must not tell whether the user exists
-        if verdict.outcome is not Outcome.OK and identity is not None:
-            steps += self._ask(request, identity)
-            verdict = settle(steps)
+        if verdict.outcome is not Outcome.OK:
+            identity = _denied_identity(steps)
+            if identity is None and request.master and request.mechanism and not request.password:
+                identity = _NOWHERE    # the salt of a master must not tell whether the user exists
+            if identity is not None:
+                steps += self._ask(request, identity)
+                verdict = settle(steps)
         if verdict.user:
             verdict = self._named(request, verdict, name_of(verdict.user))
         if verdict.outcome is Outcome.UNKNOWN and not request.mechanism:
@@ -152,9 +153,10 @@ class Chain:
         """Ask the modules in order until one answers OK; with `identity`, ask the question of the second pass."""
         steps: list[Step] = []
         began = time.monotonic()
-        for runner in self._asked_for(request.namespace):
+        for runner in self._runners:
             module = runner.module
-            if (request.mechanism and request.mechanism not in module.mechanisms
+            if (module.namespaces and request.namespace not in module.namespaces
+                    or request.mechanism and request.mechanism not in module.mechanisms
                     or request.master and not module.names_masters):
                 continue
             answer = runner.answer(request, identity)
@@ -205,7 +207,9 @@ def settle(steps: Sequence[Step]) -> Verdict:
             if (answer := step.answer).outcome is outcome:
                 found = answer.found if outcome is Outcome.OK else None
                 user = answer.user if outcome is Outcome.OK else ""
-                proof = answer.proof or next((each.answer.proof for each in steps if each.answer.proof), b"")
+                proof = answer.proof
+                for each in steps:
+                    proof = proof or each.answer.proof
                 return Verdict(outcome, found, step.module, answer.why, user, tuple(steps), proof)
     return Verdict(Outcome.UNKNOWN, steps=tuple(steps))
 
