@@ -121,7 +121,7 @@ class Wire:
         if code:
             line = f"{line} [{code}]"
         if text:
-            line = f"{line} {self.said(text)}"
+            line = f"{line} {text if self.language is None else self.language(text)}"
         if not (line.isascii() and line.isprintable()) or len(line) > MAX_RESPONSE:
             line = clean_line(line.encode("utf-8", "replace"))
         self.send(line.encode("ascii") + b"\r\n", more=last)
@@ -302,18 +302,18 @@ class Wire:
         if self._before_wait is not None:
             self._before_wait(self.bytes_in, self.bytes_out)
         idleness: Idleness | None = None
-        while not self._poll_for(event, self._patience()):
+        while True:
+            seconds = self.idle / LOOKS    # until the limits are checked again
+            if self.deadline is not None:
+                seconds = min(seconds, self.deadline - time.monotonic())
+            if self._poll_for(event, seconds):
+                return
             if self.deadline is not None and time.monotonic() >= self.deadline:
                 raise Gone("timeout")
             if idleness is None:
                 idleness = Idleness(self.idle, self.idle / LOOKS, self.sock)
             if idleness.is_over():
                 raise Gone("timeout")
-
-    def _patience(self) -> float:
-        """Return the seconds to wait before the limits are checked again."""
-        seconds = self.idle / LOOKS
-        return seconds if self.deadline is None else min(seconds, self.deadline - time.monotonic())
 
     def _poll_for(self, event: int, seconds: float) -> bool:
         """Tell whether `event`, or an error that the next call will raise, came within `seconds`."""

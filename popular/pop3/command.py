@@ -79,7 +79,7 @@ class State:
     def __init_subclass__(cls) -> None:
         rows = {row.name: row for owner in reversed(cls.__mro__) for member in vars(owner).values()
                 if isinstance(row := getattr(member, _ROW, None), CommandRow)}
-        cls.COMMANDS = MappingProxyType(rows)
+        cls.COMMANDS = rows
 
     def find(self, word: bytes) -> CommandRow | None:
         """Return the row of the command `word`, in upper or lower case; None if it does not exist now."""
