@@ -58,12 +58,12 @@ def find(fd: int, key: bytes) -> bytes | None:
     Raises NotSorted for a large file, ValueError for a line that is too long, and OSError.
     """
     size = os.fstat(fd).st_size
-    return find_unsorted(fd, key) if size <= MAX_UNSORTED else find_sorted(fd, key, size)
+    return find_unsorted(fd, key, size) if size <= MAX_UNSORTED else find_sorted(fd, key, size)
 
 
-def find_unsorted(fd: int, key: bytes) -> bytes | None:
-    """Search a small file from beginning to end."""
-    text, entry = os.pread(fd, MAX_UNSORTED, 0), key + b":"
+def find_unsorted(fd: int, key: bytes, size: int) -> bytes | None:
+    """Search a small file of `size` octets from beginning to end."""
+    text, entry = os.pread(fd, size, 0), key + b":"    # not more, or memory for that would be mapped each time
     begin = 0 if text.startswith(entry) else text.find(b"\n" + entry) + 1
     if not text.startswith(entry, begin):
         return None

@@ -141,7 +141,7 @@ def passwd_file(data: bytes) -> None:
         return
     with file_with(text) as fd:
         with contextlib.suppress(ValueError):
-            plain = pdm_passwd.find_unsorted(fd, key)
+            plain = pdm_passwd.find_unsorted(fd, key, len(text))
             assert plain is None or b"\n" not in plain
             with contextlib.suppress(pdm_passwd.NotSorted):
                 assert pdm_passwd.find_sorted(fd, key, len(text)) in (plain, None)

@@ -201,7 +201,7 @@ def test_bisection_finds_what_a_linear_search_finds(source, open_bytes, names, o
     try:
         for name in {*names, *others, *(name + b"a" for name in names), *(name[:-1] or b"a" for name in names)}:
             if records.key_of(name.decode("utf-8", "surrogateescape")) is not None:
-                assert source.find_sorted(fd, name, len(text)) == source.find_unsorted(fd, name), name
+                assert source.find_sorted(fd, name, len(text)) == source.find_unsorted(fd, name, len(text)), name
     finally:
         source.BLOCK = block
 
