@@ -21,7 +21,7 @@ from popular.proc.pool import PoolLimits, decide
 from popular.proc.throttle import Throttle
 from popular.statefile.counters import CUT_OFF
 from popular.statefile.reader import Row
-from popular.unix.signals import HANDLED
+from popular.unix.signals import HANDLED, set_mask
 
 MAX_FORKS = 16      # in one turn, so that signals never wait long
 RUSH = 0.05         # seconds: if there are again too few idle children within this time,
@@ -31,6 +31,7 @@ SHORTEST_WAIT = 0.01    # seconds, against a busy loop
 MADE_WAY = "made way for new connections"    # why a session was ended
 
 _ASKED_TO_END = (os.EX_OK, -signal.SIGTERM, -signal.SIGINT)    # exit codes of a new child after a signal
+_REPORTED = {int(state): state for state in (ChildState.IDLE, ChildState.BUSY)}    # by its number on the doorbell
 _LOGGED_ITSELF = (os.EX_OK, os.EX_SOFTWARE)    # exit codes for which the master logs nothing
 
 
@@ -109,8 +110,8 @@ class Supervisor:
 
         Returns the seconds after which to call it again if nothing wakes the master; None: not needed.
         """
-        waits = self._end_overdue(), self._fill()
-        return min((wait for wait in waits if wait is not None), default=None)
+        overdue, fill = self._end_overdue(), self._fill()
+        return fill if overdue is None else overdue if fill is None else min(overdue, fill)
 
     def _fill(self) -> float | None:
         """Adjust the number of children; returns the same as `attend`."""
@@ -165,12 +166,13 @@ class Supervisor:
             record = self._table.get(pid)
             if record is None:
                 continue
-            if number in (ChildState.IDLE, ChildState.BUSY):
+            state = _REPORTED.get(number)
+            if state is not None:
                 if record.state is ChildState.BOOTING:
                     self.has_proved = True
                     self._throttle.succeeded()
-                self._table.note_state(record, ChildState(number))
-                if number == ChildState.BUSY:
+                self._table.note_state(record, state)
+                if state is ChildState.BUSY:
                     self._newcomers.begin(pid, now)
                 else:
                     self._newcomers.forget(pid)
@@ -291,7 +293,7 @@ class Supervisor:
         if slot is None:
             return False
         self._statefile.use(slot)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+        before = set_mask(signal.SIG_BLOCK, HANDLED)
         try:
             pid = os.fork()
             if pid == 0:
@@ -303,7 +305,7 @@ class Supervisor:
             self._note_no_fork(error)
             return False
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            set_mask(signal.SIG_SETMASK, before)
         return True
 
     def _note_no_fork(self, error: OSError | MemoryError) -> None:

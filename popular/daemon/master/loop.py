@@ -297,8 +297,10 @@ class Master:
 
     def _work(self, job: Job) -> Callable[[Child], int]:
         """Return a child's work: `job`, on the listeners that are open when it is forked."""
+        is_debugging = bool(self.config.variables.get("debugsession"))
+
         def work(child: Child) -> int:
-            self.log.debug_on = self.log.debug_on or bool(self.config.variables.get("debugsession"))
+            self.log.debug_on = self.log.debug_on or is_debugging
             return job.run(child, self._served())
         return work
 
