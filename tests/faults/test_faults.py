@@ -11,7 +11,7 @@ from tests.faults.inject import KILL, Fault, faults_of, run
 from tests.faults.scene import Scene
 from tests.faults.scenes import SCENES
 
-FAULTS = 6    # of each scene; the whole takes half a minute
+FAULTS = 4    # of each scene; the whole takes a quarter of a minute
 
 
 @pytest.mark.limit(180)    # on a busy machine

@@ -8,6 +8,8 @@ import pytest
 from tests.harness.system import descriptors_of, wait_for, zombies_of
 from tests.harness.toyclient import Client, idle_children, start_toy
 
+COUNT, LONG_COUNT = 600, 2000    # connections, one after the other
+
 
 def test_idle_children_are_kept_ready(start):
     toy = start_toy(start, minspare=3, maxspare=3)
@@ -65,11 +67,12 @@ def test_all_addresses_are_served(start):
 
 @pytest.mark.limit(240)
 @pytest.mark.parametrize("maxuse", [pytest.param(1, id="one session a child"), pytest.param(7, id="seven sessions")])
-def test_after_two_thousand_connections_nothing_is_left_over(start, maxuse):
+def test_after_many_connections_nothing_is_left_over(start, maxuse, pytestconfig):
+    count = LONG_COUNT if pytestconfig.getoption("--long") else COUNT
     toy = start_toy(start, maxuse=maxuse, maxsession=20)
     wait_for(lambda: len(idle_children(toy.pid)) == 4)
     before = descriptors_of(toy.pid)
-    for number in range(2000):
+    for number in range(count):
         client = Client(toy.endpoint())
         if number % 5 == 0:      # cut off with a reset, at whatever point that is
             client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -82,7 +82,7 @@ STRATEGIES = {schema.program: st.tuples(st.lists(words_of(schema), max_size=6), 
 
 @pytest.mark.parametrize(("schema", "commands"), [(PPROXY, pproxy_commands), (PSERV, pserv_commands)],
                          ids=["pproxy", "pserv"])
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_printed_state_loads_to_the_same_state(schema, commands, data):
     master = FakeMaster(schema, commands)

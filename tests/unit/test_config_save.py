@@ -202,7 +202,7 @@ def test_what_is_no_word_of_a_daemon(text: str) -> None:
 TEXTS = st.text("ab#'\"\\=[] %,;x1", max_size=12)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(st.sampled_from(["banner", "tlsciphers"]), TEXTS), TEXTS, st.booleans(),
        st.sampled_from(["main", "old", "new", "n-2"]))
 def test_whatever_is_saved_reads_back(tmp_path_factory, values, args, is_gone, ident) -> None:

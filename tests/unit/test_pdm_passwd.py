@@ -188,7 +188,7 @@ NAMES = st.binary(min_size=1, max_size=6).filter(lambda name: not set(b":\n\r\0"
 ALIKE = st.text("ab-.", min_size=1, max_size=5).map(str.encode)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.lists(NAMES | ALIKE, max_size=40, unique=True), others=st.lists(NAMES | ALIKE, max_size=6),
        fill=st.integers(0, 40), comments=st.lists(st.integers(0, 60), max_size=10), ends=st.booleans())
 def test_bisection_finds_what_a_linear_search_finds(source, open_bytes, names, others, fill, comments, ends):
@@ -220,7 +220,7 @@ def test_the_order_of_sort_is_the_order_that_is_searched(source, open_bytes, nam
         source.BLOCK = block
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=300), key=NAMES)
 def test_garbage_ends_in_an_answer_or_a_value_error(source, open_bytes, data, key):
     fd = open_bytes(data)
