@@ -13,8 +13,8 @@ from tests.harness.daemon import Daemon
 from tests.harness.pacedcrowd import end_crowd, start_crowd
 from tests.harness.system import wait_for
 
-RATE = 40.0                     # sessions a second of each of the two crowds
-ROUNDS, LONG_ROUNDS = 40, 200   # of five commands each
+RATE, LONG_RATE = 20.0, 40.0    # sessions a second of each of the two crowds
+ROUNDS, LONG_ROUNDS = 16, 200   # of five commands each
 
 START = re.compile(r" (\S+) INF 0241 session_start client='127\.0\.0\.1:(\d+)'")
 LOGIN = re.compile(r" (\S+) INF 0242 login user='joe' namespace='(\S+)' .* mailbox='(\S+)'")
@@ -56,7 +56,7 @@ def logins(proxy: Daemon) -> Counter[tuple[str, str, str]]:
 @pytest.mark.parametrize("maxuse", [1, 20], ids=["classic", "pooled"])
 def test_many_commands_while_sessions_come(start: Callable[..., Daemon], maxuse: int, spool: Path,
                                            make_mailbox: Callable[..., Path], pytestconfig: pytest.Config) -> None:
-    rounds = LONG_ROUNDS if pytestconfig.getoption("--long") else ROUNDS
+    rounds, rate = (LONG_ROUNDS, LONG_RATE) if pytestconfig.getoption("--long") else (ROUNDS, RATE)
     pcheckd = start("pcheckd", {"pcheckd": {"mailboxdir": spool, "host": "127.0.0.1", "port": 0}})
     for number in range(rounds):
         make_mailbox(f"n{number}/joe")
@@ -67,14 +67,14 @@ def test_many_commands_while_sessions_come(start: Callable[..., Daemon], maxuse:
         "backend": {"store": {"protocol": "cxpop", "address": "127.0.0.1:9", "checkport": pcheckd.endpoint().port}},
         "pdm": {"users": {"module": "any", "args": "store %n/%u"}},
     })
-    crowds = [start_crowd(proxy.endpoint("main"), RATE, "joe", "pw") for _ in range(2)]
+    crowds = [start_crowd(proxy.endpoint("main"), rate, "joe", "pw") for _ in range(2)]
     try:
         wait_for(lambda: len(proxy.log_lines("session_end")) > 20, 30.0, "sessions")
         with control(proxy) as client:
             storm(client, rounds)
     finally:
         seen = [session for crowd in crowds for session in end_crowd(crowd)]
-    assert len(seen) > 50
+    assert len(seen) > 20
     halves = Counter((port, banner, f"{banner}/joe") for port, banner in seen) - logins(proxy)
     assert not halves
-    assert len({banner for _, banner in seen}) > rounds // 20, "the changes came while sessions ran"
+    assert len({banner for _, banner in seen}) > max(2, rounds // 20), "the changes came while sessions ran"

@@ -26,8 +26,8 @@ GROUPS = (Replicated, ReplicatedCluster)     # likewise
 WORKERS = 2
 LINKS = 2        # connections that a worker may have and need not have at any moment
 SERVED = 12      # sessions of users who get in for one that is refused, where refusals take long
-RATE = 100       # sessions a second, if the machine can
-COUNT, LONG_COUNT = 6, 60    # sessions of each kind in each part
+RATE = 50        # sessions a second, if the machine can
+COUNT, LONG_COUNT = 4, 60    # sessions of each kind in each part
 ROUNDS = 20      # parts until everybody gets in again, on a busy machine
 TIMEOUT = 2.0    # seconds: pdmtimeout
 MARGIN = 1.5     # seconds beyond
@@ -68,7 +68,7 @@ def proxies_of(start: Callable[..., Daemon], rundir: Path) -> ProxiesOf:
         remote = " ".join(_quoted(word) for word in [*database.words(), "namespace=default"])
         return start("pproxy", {
             "pproxy": {"authdelay": 0, "maxauthtries": 1, "pdmtimeout": f"{round(TIMEOUT * 1000)}ms",
-                       "pdmworkers": WORKERS, **variables},
+                       "pdmworkers": WORKERS, "maxuse": 20, **variables},
             "vserv": {"main": {"address": "127.0.0.1:0"}, "local": {"address": "127.0.0.1:0", "namespace": "local"}},
             "backend": store(Endpoint("127.0.0.1", 1), enabled="off"),    # its users see an empty mailbox
             "pdm": {"remote": {"module": database.module, "args": remote},

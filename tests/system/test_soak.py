@@ -13,7 +13,7 @@ from tests.harness.popclient import PopClient
 from tests.harness.site import MailSite, record
 from tests.harness.system import descriptors_of, wait_for, zombies_of
 
-SESSIONS, LONG_SESSIONS = 600, 10_000
+SESSIONS, LONG_SESSIONS = 240, 10_000
 CROWDS = 4             # processes at once
 MAXSESSION = 30
 MESSAGE = b"Subject: one\r\n\r\n" + b"A line of an ordinary length, stuffed with nothing at all.\r\n" * 400
