@@ -5,11 +5,13 @@ All users have the password `PASSWORD` and the backend `store`; their records sa
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from popular.addresses import Endpoint
 from tests.harness.daemon import Daemon, Section
 from tests.harness.fake_backend import Close, Expect, FakeBackend, ReadLines, Say, Step
+from tests.harness.system import wait_for
 
 PASSWORD = "open sesame"
 CASPER = "casper"    # cxpop: a mail check first
@@ -38,6 +40,7 @@ GOODBYE: Sequence[Step] = (
 LOGINS: Mapping[str, Sequence[Step]] = {CASPER: XPOP_LOGIN, XENIA: XPOP_LOGIN, PAUL: POP3_LOGIN}
 
 StartProxy = Callable[..., Daemon]
+StartLasting = Callable[..., "Lasting"]
 StartOdd = Callable[..., Daemon]
 
 EMPTY = b"+OK 0 messages"    # what a user hears whose backend is out of reach
@@ -86,6 +89,28 @@ def start_proxy(start: Callable[..., Daemon], rundir: Path, backends: Mapping[st
         "backend": backends,
         "pdm": {"users": {"module": "passwd", "args": users}},
     }, options=options, name=name)
+
+
+@dataclass(slots=True)
+class Lasting:
+    """A proxy for many tests, each of which has another backend at the same address."""
+
+    daemon: Daemon
+    backend: Endpoint
+    known: int = 0    # lines of the log from before the test
+
+    def before(self, script: Sequence[Step] | Callable[[int], Sequence[Step]]) -> FakeBackend:
+        """Return the backend of a test, and forget what was logged until now."""
+        self.known = len(self.daemon.log_lines())
+        return FakeBackend(script, self.backend.host, self.backend.port)
+
+    def log_lines(self, word: str) -> list[str]:
+        """Return the new lines of the log that hold `word`."""
+        return [line for line in self.daemon.log_lines()[self.known:] if word in line]
+
+    def wait_log(self, word: str) -> list[str]:
+        """Wait for such lines; returns them."""
+        return wait_for(lambda: self.log_lines(word), what=f"{word!r} in the log")
 
 
 def start_odd(start: Callable[..., Daemon], folder: Path, deed: str, *, blocking: bool = False,

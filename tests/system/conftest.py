@@ -1,13 +1,16 @@
 """Fixtures of the tests with a proxy: pproxy alone, and a complete system."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.harness.daemon import Daemon
-from tests.harness.proxy import StartOdd, StartProxy, start_odd, start_proxy, store
+from tests.harness.daemon import Daemon, Settings
+from tests.harness.ports import free_endpoint
+from tests.harness.proxy import Lasting, StartLasting, StartOdd, StartProxy, start_odd, start_proxy, store
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,6 +22,26 @@ def _nursery(nursery: None) -> None:
 def proxy(start: Callable[..., Daemon], rundir: Path) -> StartProxy:
     """A function (backends, vserv=…, **variables) that starts a pproxy."""
     return partial(start_proxy, start, rundir)
+
+
+@pytest.fixture(scope="module")
+def lasting(module_rundir: Path) -> Iterator[StartLasting]:
+    """A function (name, **variables) that starts a pproxy for many tests, for fixtures of the module; never in a test.
+
+    It never takes its backend to be down, and its address is one that nobody else on this machine has.
+    """
+    backend = free_endpoint("127.0.0.77")
+    daemons: list[Daemon] = []
+    with ExitStack() as stack:
+        def start_one(program: str, settings: Settings, **more: Any) -> Daemon:
+            daemons.append(Daemon.start(program, settings, module_rundir, **more))
+            stack.callback(daemons[-1].close)
+            return daemons[-1]
+
+        yield lambda name, **variables: Lasting(
+            start_proxy(start_one, module_rundir, store(backend), name=name, downtries=0, **variables), backend)
+    bugs = [line for daemon in daemons for line in daemon.bugs()]
+    assert not bugs, f"bugs logged: {bugs}"
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from tests.harness.fake_backend import Close, Expect, FakeBackend, Hold, ReadLin
 from tests.harness.fake_pcheckd import FakePcheckd, Reply, always
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import (
-    CASPER, FIRST_LINE, GOODBYE, PASSWORD, PAUL, POP3_LOGIN, XENIA, StartProxy, script_for, store)
+    CASPER, FIRST_LINE, GOODBYE, PASSWORD, PAUL, POP3_LOGIN, XENIA, Lasting, StartLasting, StartProxy, script_for,
+    store)
 
 Pop = Callable[..., PopClient]
 
@@ -21,6 +22,19 @@ USER = Expect(b"USER paul@store\r\n")
 PASS = Expect(b"PASS s3 cret\r\n")
 OK = Say(b"+OK\r\n")
 UP_TO_PASS = (GREETING, USER, OK, PASS)
+
+
+@pytest.fixture(scope="module")
+def patient(lasting: StartLasting) -> Lasting:
+    """A proxy that waits for its backend."""
+    return lasting("patient")
+
+
+@pytest.fixture(scope="module")
+def impatient(lasting: StartLasting) -> dict[str, Lasting]:
+    """By `softfail`, proxies that do not wait for long."""
+    return {softfail: lasting(f"softfail-{softfail}", softfail=softfail, logintimeout="300ms")
+            for softfail in ("on", "off")}
 
 
 def answer_to_pass(line: bytes) -> Sequence[Step]:
@@ -40,11 +54,10 @@ def answer_to_pass(line: bytes) -> Sequence[Step]:
     pytest.param(b"-ERR \xff\xfb\x01telnet", b"-ERR ?telnet", id="iac"),
     pytest.param(b"-ERR one\rtwo", b"-ERR one?two", id="stray-cr"),
 ])
-def test_a_refusal_of_the_backend_is_passed_on_clean(proxy: StartProxy, pop: Pop, answer: bytes, seen: bytes) -> None:
+def test_a_refusal_of_the_backend_is_passed_on_clean(patient: Lasting, pop: Pop, answer: bytes, seen: bytes) -> None:
     scripts = [answer_to_pass(answer), script_for(PAUL)]
-    with FakeBackend(lambda number: scripts[number]) as fake:
-        daemon = proxy(store(fake))
-        client = pop(daemon.endpoint())
+    with patient.before(lambda number: scripts[number]) as fake:
+        client = pop(patient.daemon.endpoint())
         assert client.login(PAUL, PASSWORD) == seen
         fake.result(0)
         client.err("STAT")                              # still in AUTHORIZATION
@@ -54,21 +67,21 @@ def test_a_refusal_of_the_backend_is_passed_on_clean(proxy: StartProxy, pop: Pop
         assert client.command("STAT") == b"+OK 1 17"
         client.ok("QUIT")
         fake.result(1)
-        assert len(daemon.log_lines("backend_refused")) == 1
+        assert len(patient.log_lines("backend_refused")) == 1
 
 
 @pytest.mark.parametrize("line, seen", [
     pytest.param(b"+OK \x1b[2Jhello\xff", b"+OK ?[2Jhello?", id="terminal-codes"),
     pytest.param(b"+OK hello", b"+OK hello", id="plain"),
 ])
-def test_the_greeting_after_pass_is_passed_on_clean(proxy: StartProxy, pop: Pop, line: bytes, seen: bytes) -> None:
-    with FakeBackend(answer_to_pass(line)) as fake:
-        assert pop(proxy(store(fake)).endpoint()).login(PAUL, PASSWORD) == seen
+def test_the_greeting_after_pass_is_passed_on_clean(patient: Lasting, pop: Pop, line: bytes, seen: bytes) -> None:
+    with patient.before(answer_to_pass(line)):
+        assert pop(patient.daemon.endpoint()).login(PAUL, PASSWORD) == seen
 
 
-def test_a_refusal_at_user_is_a_refusal(proxy: StartProxy, pop: Pop) -> None:
-    with FakeBackend([GREETING, USER, Say(b"-ERR [SYS/TEMP] no such\r\n"), Close()]) as fake:
-        assert pop(proxy(store(fake)).endpoint()).login(PAUL, PASSWORD) == b"-ERR [SYS/TEMP] no such"
+def test_a_refusal_at_user_is_a_refusal(patient: Lasting, pop: Pop) -> None:
+    with patient.before([GREETING, USER, Say(b"-ERR [SYS/TEMP] no such\r\n"), Close()]):
+        assert pop(patient.daemon.endpoint()).login(PAUL, PASSWORD) == b"-ERR [SYS/TEMP] no such"
 
 
 @pytest.mark.parametrize(("answers", "why"), [
@@ -131,34 +144,35 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("user, script", BROKEN)
-def test_a_broken_backend_with_softfail_off(proxy: StartProxy, pop: Pop, user: str, script: Sequence[Step]) -> None:
-    with FakeBackend(script) as fake:
-        daemon = proxy(store(fake, logintimeout="300ms"), softfail="off")
-        client = pop(daemon.endpoint())
+def test_a_broken_backend_with_softfail_off(impatient: dict[str, Lasting], pop: Pop, user: str,
+                                            script: Sequence[Step]) -> None:
+    proxy = impatient["off"]
+    with proxy.before(script) as fake:
+        client = pop(proxy.daemon.endpoint())
         answer = client.login(user, PASSWORD)
         assert answer.startswith(b"-ERR [SYS/TEMP] ") and str(fake.endpoint.port).encode() not in answer
         client.ok(f"USER {user}")    # still in AUTHORIZATION
-        daemon.wait_log("backend_failed")
+        proxy.wait_log("backend_failed")
         fake.release()
 
 
 @pytest.mark.parametrize("user, script", [case for case in BROKEN if "after-pass" not in str(case.id)])
-def test_a_broken_backend_with_softfail_on(proxy: StartProxy, pop: Pop, user: str, script: Sequence[Step]) -> None:
-    with FakeBackend(script) as fake:
-        daemon = proxy(store(fake, logintimeout="300ms"))
-        client = pop(daemon.endpoint())
+def test_a_broken_backend_with_softfail_on(impatient: dict[str, Lasting], pop: Pop, user: str,
+                                           script: Sequence[Step]) -> None:
+    proxy = impatient["on"]
+    with proxy.before(script) as fake:
+        client = pop(proxy.daemon.endpoint())
         assert client.login(user, PASSWORD).startswith(b"+OK")
         assert client.command("STAT") == b"+OK 0 0"
         client.ok("QUIT")
-        daemon.wait_log("soft_failure")
+        proxy.wait_log("soft_failure")
         fake.release()
 
 
-def test_spec_1_5_nul_from_a_backend_is_logged(proxy: StartProxy, pop: Pop) -> None:
-    with FakeBackend([ReadLines(3), Say(b"+OK\0\r\n"), Close()]) as fake:
-        daemon = proxy(store(fake))
-        assert pop(daemon.endpoint()).login(XENIA, PASSWORD).startswith(b"+OK")
-        (line,) = daemon.wait_log(" ADM 0035 null_byte_in_input ")
+def test_spec_1_5_nul_from_a_backend_is_logged(patient: Lasting, pop: Pop) -> None:
+    with patient.before([ReadLines(3), Say(b"+OK\0\r\n"), Close()]):
+        assert pop(patient.daemon.endpoint()).login(XENIA, PASSWORD).startswith(b"+OK")
+        (line,) = patient.wait_log(" ADM 0035 null_byte_in_input ")
         assert r"ctx='backend' len=6 data='+OK\x00\x0d\x0a'" in line
 
 

@@ -19,7 +19,7 @@ from tests.harness.daemon import Daemon
 from tests.harness.fake_backend import Close, FakeBackend, Hold, ReadLines, Reset, Say, Step
 from tests.harness.fake_pcheckd import FakePcheckd, Reply, always
 from tests.harness.popclient import PopClient
-from tests.harness.proxy import PASSWORD, PAUL, XENIA, StartProxy, script_for, store
+from tests.harness.proxy import PASSWORD, PAUL, XENIA, Lasting, StartLasting, StartProxy, script_for, store
 from tests.harness.pstatus import status
 from tests.harness.system import wait_for
 
@@ -57,6 +57,13 @@ def open_proxy(start: Callable[..., Daemon]) -> StartOpen:
     return start_one
 
 
+@pytest.fixture(scope="module")
+def impatient(lasting: StartLasting) -> dict[str, Lasting]:
+    """By `softfail`, proxies that do not wait for long."""
+    return {softfail: lasting(f"softfail-{softfail}", softfail=softfail, logintimeout="300ms")
+            for softfail in ("on", "off")}
+
+
 SILENCES = [
     pytest.param([*UP_TO_PASS, Hold(), Close()], id="silent"),
     pytest.param([*UP_TO_PASS, Close()], id="closes"),
@@ -70,16 +77,16 @@ SILENCES = [
 
 @pytest.mark.parametrize("script", SILENCES)
 @pytest.mark.parametrize("softfail", ["on", "off"])
-def test_silence_after_the_password_is_no_yes(proxy: StartProxy, pop: Pop, script: Sequence[Step],
+def test_silence_after_the_password_is_no_yes(impatient: dict[str, Lasting], pop: Pop, script: Sequence[Step],
                                               softfail: str) -> None:
     """Also for a user whose password the database has checked: nobody knows what the backend would have said."""
-    with FakeBackend(script) as fake:
-        daemon = proxy(store(fake, logintimeout="300ms"), softfail=softfail)
-        client = pop(daemon.endpoint())
+    proxy = impatient[softfail]
+    with proxy.before(script) as fake:
+        client = pop(proxy.daemon.endpoint())
         assert client.login(PAUL, PASSWORD).startswith(b"-ERR [SYS/TEMP] ")
         client.err("STAT")
         client.ok(f"USER {PAUL}")
-        daemon.wait_log("backend_failed")
+        proxy.wait_log("backend_failed")
         fake.release()
 
 
