@@ -26,8 +26,10 @@ DEADLINE = 240.0    # seconds for both runs, side by side; 35 are usual
 HOST = "localhost"
 NOWHERE = Endpoint("127.0.0.1", 1)
 
-# Versions, kinds of ciphers, forward secrecy, what the server prefers and shows, known attacks.
-SECTIONS = ("-p", "-s", "-f", "-P", "-S", "-U")
+# Versions, kinds of ciphers, what the server shows, known attacks; with --long also forward secrecy and what the server
+# prefers, which test_tls_inspect.py asks for, too.
+SECTIONS = ("-p", "-s", "-S", "-U")
+LONG_SECTIONS = ("-f", "-P", *SECTIONS)
 FEW_SECTIONS = ("-p",)    # after STLS, as the same code does the handshake
 HARMLESS = frozenset(("OK", "INFO", "LOW", "DEBUG"))
 EXPECTED: Mapping[tuple[str, str], str] = {
@@ -58,14 +60,15 @@ class Finding:
 def test_nothing_is_worse_than_low(start: Callable[..., Daemon], rundir: Path, authority: Authority,
                                    pytestconfig: pytest.Config) -> None:
     need_program("testssl")
-    sections = SECTIONS if pytestconfig.getoption("--long") else FEW_SECTIONS
+    is_long = pytestconfig.getoption("--long")
+    first, second = (LONG_SECTIONS, LONG_SECTIONS) if is_long else (SECTIONS, FEW_SECTIONS)
     pairs = [authority.sign(HOST, kind=kind, days=90) for kind in ("ecdsa", "rsa")]
     tls = {"certificate": ", ".join(pair.certificate for pair in pairs), "key": ", ".join(pair.key for pair in pairs)}
     deadline = time.monotonic() + DEADLINE
     ports = {mode: start_proxy(start, rundir, store(NOWHERE), name=mode, vserv={"tls": mode, **tls}).endpoint().port
              for mode in ("implicit", "starttls")}
-    with running(rundir / "implicit.json", authority, *SECTIONS, f"{HOST}:{ports['implicit']}") as implicit, \
-            running(rundir / "starttls.json", authority, *sections, "-t", "pop3",
+    with running(rundir / "implicit.json", authority, *first, f"{HOST}:{ports['implicit']}") as implicit, \
+            running(rundir / "starttls.json", authority, *second, "-t", "pop3",
                     f"{HOST}:{ports['starttls']}") as starttls:
         reports = {mode: report_of(process, rundir / f"{mode}.json", deadline)
                    for mode, process in (("implicit", implicit), ("starttls", starttls))}
