@@ -21,7 +21,7 @@ from tests.harness.system import wait_for
 
 NOWHERE = Endpoint("127.0.0.1", 1)    # a port on which nobody listens
 LIFETIME = 1800                       # seconds, the default
-TRAFFIC = 200                         # sessions at once
+TRAFFIC = 80                          # sessions at once
 
 Pop = Callable[..., PopClient]
 

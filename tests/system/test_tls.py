@@ -284,7 +284,7 @@ def test_what_is_read_beside_certificates_at_hup_may_be_gone(
 
 
 def test_certificates_are_replaced_under_load(start: Start, rundir: Path, authority: Authority) -> None:
-    """Fifty new certificates, each fifth time a broken file, while clients come and go: no session fails."""
+    """Twenty new certificates, each fifth time a broken file, while clients come and go: no session fails."""
     pairs = [authority.sign(NAME, stem=f"swap{number}") for number in range(2)]
     used = rundir / "used.pem"
     used.write_text(both_of(pairs[0]))
@@ -310,7 +310,7 @@ def test_certificates_are_replaced_under_load(start: Start, rundir: Path, author
     for thread in threads:
         thread.start()
     try:
-        for number in range(50):
+        for number in range(20):
             fresh = used.with_suffix(".new")
             fresh.write_text("broken\n" if number % 5 == 4 else both_of(pairs[number % 2]))
             os.rename(fresh, used)
