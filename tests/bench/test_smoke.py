@@ -45,6 +45,9 @@ from tests.harness.system import all_pids, children_of, is_alive, reap, wait_for
 SMALL = Population(users=50, empty=2, mail=2, bulk=1, big=0)
 AT_ONCE = 40        # sessions: more than there are spare children at first
 OTHERS = [each for each in CONTENDERS if each.name not in SMOKE.contenders]    # than those in a run without rivals
+# Those whose code and configuration others have: tried with --long only.
+ALIKE = frozenset(("popular-classic-passwd", "popular-pooled", "pproxy-dovecot-classic", "floor-python-pooled",
+                   "floor-c-classic"))
 SECONDS = 0.05      # in which sessions are begun; each takes what it takes
 
 
@@ -85,15 +88,18 @@ def test_deliveries_are_measured(name):
     assert "| 0.5 | 2,000 |" in delivery.table({(name, each): [delivery.Turn(0.5, 2000.0)] for each in delivery.KINDS})
 
 
-@pytest.mark.limit(120)
-def test_a_growth_run_without_rivals(rundir):
+@pytest.mark.limit(240)
+def test_a_growth_run_without_rivals(rundir, pytestconfig):
+    """Backends, which grow as virtual servers do, with --long only."""
+    kinds = [kind for kind in KINDS if kind != "backends" or pytestconfig.getoption("--long")]
     output, folder = rundir / "out", folder_for_all(rundir)
-    done = subprocess.run([sys.executable, "-m", "tests.bench", "--growth", "--smoke", "--output", str(output)],
-                          cwd=ROOT, env={**os.environ, "TMPDIR": str(folder)}, stdout=subprocess.PIPE,
+    done = subprocess.run([sys.executable, "-m", "tests.bench", "--growth", ",".join(kinds), "--smoke", "--output",
+                           str(output)], cwd=ROOT, env={**os.environ, "TMPDIR": str(folder)}, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, check=False)
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
     growth = Growth.load((output / "growth.json").read_text())
-    assert {kind: sorted({point.step for point in growth.points if point.kind == kind}) for kind in KINDS} == {
+    assert list(growth.options["growth"]) == kinds
+    assert {kind: sorted({point.step for point in growth.points if point.kind == kind}) for kind in kinds} == {
         kind: list(steps) for kind, steps in growth.options["growth"].items()}
     assert all(value is not None for point in growth.points for name, value in point.figures.items() if name != "rate")
     assert (output / "growth-users-empty-cost.svg").exists()
@@ -110,7 +116,9 @@ def store(module_rundir):
 
 @pytest.mark.limit(120)
 @pytest.mark.parametrize("contender", OTHERS, ids=lambda contender: contender.name)
-def test_contenders_start_work_count_and_end(contender, store, rundir):
+def test_contenders_start_work_count_and_end(contender, store, rundir, pytestconfig):
+    if contender.name in ALIKE and not pytestconfig.getoption("--long"):
+        pytest.skip("takes --long")
     missing = lacks(contender)
     if missing:
         pytest.skip(missing)

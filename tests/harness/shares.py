@@ -23,10 +23,11 @@ IN_CHECKOUT = frozenset(("test_install.py", "test_package.py", "test_packaging.p
 
 # Files that take longest, which are begun first: seconds on two cores, with nothing else to do.
 SLOW = {"test_package.py": 90, "test_database_contract.py": 90, "test_smoke.py": 60, "test_upgrade.py": 60,
-        "test_database_faults.py": 60, "test_testssl.py": 60, "test_demo.py": 45, "test_init_scripts.py": 45,
-        "test_readme.py": 30, "test_upgrade_load.py": 30, "test_control_storm.py": 30, "test_tls_inspect.py": 30,
-        "test_pclean.py": 30, "test_statefile_load.py": 30, "test_clients.py": 30, "test_crash.py": 30,
-        "test_soak.py": 30, "test_tls.py": 20}
+        "test_moving_pages.py": 60, "test_database_faults.py": 60, "test_demo.py": 45, "test_init_scripts.py": 45,
+        "test_testssl.py": 40, "test_readme.py": 30, "test_upgrade_load.py": 30, "test_tls_inspect.py": 30,
+        "test_clients.py": 30, "test_limping_backends.py": 30, "test_sasl_clients.py": 30,
+        "test_pmigrate_maildirs.py": 30, "test_crash.py": 20, "test_statefile_load.py": 20, "test_pclean.py": 20,
+        "test_tls.py": 20}
 
 
 class Share:

@@ -101,9 +101,9 @@ def test_a_port_that_resets_for_ever_is_told(monkeypatch):
 def test_a_share_is_a_file_or_those_that_build_in_the_checkout():
     """The slow ones come first."""
     paths = [Path("/unit/test_a.py"), Path("/system/test_a.py"), *(Path("/system", name) for name in IN_CHECKOUT),
-             Path("/system/test_soak.py")]
+             Path("/system/test_tls.py")]
     found = portions(SimpleNamespace(path=path) for path in paths)
-    assert [name for name, _ in found] == ["in the checkout", "+system+test_soak.py", "+unit+test_a.py",
+    assert [name for name, _ in found] == ["in the checkout", "+system+test_tls.py", "+unit+test_a.py",
                                            "+system+test_a.py"]
     assert [file.path for file in found[2][1]] == [paths[0]]
     assert len(found[0][1]) == len(IN_CHECKOUT)
