@@ -162,6 +162,21 @@ def test_ptestpdm_goes_the_whole_way(gateway: Gateway) -> None:
     assert lines()[-1].startswith("backend ok")
 
 
+def test_ptestpdm_tries_another_token_too(gateway: Gateway) -> None:
+    def run() -> tuple[int, list[str]]:
+        config = gateway.folder / "pproxy.conf"
+        done = run_tool("ptestpdm", "-c", config, "--backend", "joe", stdin="pw\n")
+        return done.returncode, done.stdout.splitlines()
+    gateway.age()
+    gateway.server.owners.clear()
+    code, lines = run()
+    assert (code, lines[-4], lines[-2]) == (0, "token ok", "token ok")
+    assert lines[-3].startswith("backend refused why='-ERR [AUTH] Logon failure") and lines[-1].startswith("backend ok")
+    gateway.server.owners.clear()
+    code, lines = run()
+    assert (code, lines[-1]) == (1, "token failed why='there is no other one'"), "a fresh one is not replaced"
+
+
 def test_a_provider_that_is_down(gateway: Gateway) -> None:
     assert gateway.login("ann") == NO_CONSENT
     gateway.grant(ANN)

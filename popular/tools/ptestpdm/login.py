@@ -8,7 +8,7 @@ import getpass
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -23,7 +23,7 @@ from popular.mailcheck.packet import MailState
 from popular.pdm.api import NoConsent, Outcome, Request
 from popular.pdm.asking.chain import Chain, Step
 from popular.pdm.asking.configured import configured_module
-from popular.pproxy.backends.link import BackendLink
+from popular.pproxy.backends.link import BackendLink, BackendRefused
 from popular.pproxy.backends.routing import NoRoute, Route, find_route, route_remarks, step_line
 from popular.pproxy.main import resolve_backends
 from popular.pproxy.objects import ProxyConfig, name_asked, proxy_config
@@ -140,16 +140,8 @@ def _go_on(proxy: ProxyConfig, chain: Chain, step: Step, request: Request, login
         yield Finding(_mail_check(route))
     if not login.asks_backend:
         return
-    if route.lacks_token:
-        try:
-            token = chain.token(route.user, route.backend.ident)
-        except PdmError as why:
-            word = "refused" if isinstance(why, NoConsent) else "failed"
-            yield Finding(f"token {word} why={value(str(why))}", is_good=False)
-            return
-        yield Finding("token ok")
-        route = replace(route, password=token)
-    yield from _ask_backend(route, Endpoint(login.client, 0))
+    client = Endpoint(login.client, 0)
+    yield from _ask_with_token(chain, route, client) if route.lacks_token else _ask_backend(route, client)
 
 
 def _mail_check(route: Route) -> str:
@@ -162,16 +154,40 @@ def _mail_check(route: Route) -> str:
     return f"mailcheck address={value(str(backend.check))} {word}"
 
 
-def _ask_backend(route: Route, client: Endpoint) -> Iterator[Finding]:
-    """Log in at the backend for a client, and leave at once."""
+def _ask_with_token(chain: Chain, route: Route, client: Endpoint) -> Iterator[Finding]:
+    """Log in at the backend with an access token, and with another one if it refuses the first, as pproxy does."""
+    refused = b""
+    while True:
+        try:
+            token = chain.token(route.user, route.backend.ident, refused=refused)
+        except PdmError as why:
+            word = "refused" if isinstance(why, NoConsent) else "failed"
+            yield Finding(f"token {word} why={value(str(why))}", is_good=False)
+            return
+        if token == refused:
+            yield Finding("token failed why='there is no other one'", is_good=False)
+            return
+        yield Finding("token ok")
+        is_void = yield from _ask_backend(replace(route, password=token), client, is_last=bool(refused))
+        if not is_void:
+            return
+        refused = token
+
+
+def _ask_backend(route: Route, client: Endpoint, *, is_last: bool = True) -> Generator[Finding, None, bool]:
+    """Log in at the backend for a client, and leave at once; return whether another password is to be tried.
+
+    That is so if the backend refuses this one, and it `is_last` not.
+    """
     sid, complaints = f"ptestpdm-{os.getpid()}", list[str]()
     announce = route.backend.announce
     announcement = announce(client, route.backend.address, "", 0, sid, complaints.append) if announce else None
     try:
         link = BackendLink.open(route, sid, _place, announcement=announcement)
     except BackendError as why:
-        yield Finding(f"backend failed why={value(_masked(str(why), route))}", is_good=False)
-        return
+        is_void = not is_last and isinstance(why, BackendRefused) and why.is_guess
+        yield Finding(f"backend {'refused' if is_void else 'failed'} why={value(_masked(str(why), route))}", is_void)
+        return is_void
     finally:
         yield from (Finding(f"backend does not know the client why={value(why)}") for why in complaints)
     try:
@@ -181,6 +197,7 @@ def _ask_backend(route: Route, client: Endpoint) -> Iterator[Finding]:
     finally:
         link.close()
     yield Finding(f"backend ok answer={value(_masked(link.first_line.decode('latin-1'), route))}")
+    return False
 
 
 def _place(sock: socket.socket) -> socket.socket:
