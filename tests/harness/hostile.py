@@ -4,13 +4,15 @@
 
 Run as a process of its own until its standard input ends.  Opens so many connections from so many addresses of
 loopback, each address in a network of its own, and opens each again half a second after it was closed.  They take turns
-in what they do: nothing, an octet now and then, a line without end, NOOPs, a USER without PASS, and half a handshake if
-there is a port for TLS.  Prints `up` when each has been tried once, and at the end how often it connected.
+in what they do: nothing, an octet now and then, a line without end, NOOPs, a USER without PASS; and if there is a port
+for TLS, half a ClientHello there, a whole one and nothing more, and STLS and half a ClientHello at the first port.
+Prints `up` when each has been tried once, and at the end how often it connected.
 """
 
 import heapq
 import selectors
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -22,9 +24,9 @@ from popular.addresses import Endpoint
 AGAIN = 0.5         # seconds from the end of a connection to the next
 _DRIP = 5.0         # seconds from one octet to the next
 _AT_ONCE = 200      # connections opened in one turn
-_HELLO = bytes.fromhex("16030100c8010000c4")    # the first octets of a handshake
 
-KINDS = ("silent", "drip", "endless", "noop", "user", "handshake")
+IN_CLEAR = ("silent", "drip", "endless", "noop", "user")
+WITH_TLS = (*IN_CLEAR, "half", "hello", "stls")
 
 
 def start_hostile(endpoint: Endpoint, connections: int, addresses: int,
@@ -56,6 +58,10 @@ class Crowd:
 
     def __init__(self, port: int, addresses: int, tls: int) -> None:
         self._port, self._addresses, self._tls = port, addresses, tls
+        self._kinds = WITH_TLS if tls else IN_CLEAR
+        hello = client_hello()
+        self._says = {"drip": b"U", "endless": b"X" * 4096, "noop": b"NOOP\r\n", "user": b"USER joe\r\n",
+                      "half": hello[:len(hello) // 2], "hello": hello, "stls": b"STLS\r\n"}
         self._selector = selectors.DefaultSelector()
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -68,13 +74,13 @@ class Crowd:
 
     def open(self, number: int) -> None:
         """Open connection `number`; when it ends it is opened again."""
-        kind = KINDS[number % (len(KINDS) if self._tls else len(KINDS) - 1)]
+        kind = self._kinds[number % len(self._kinds)]
         source = number % self._addresses
         sock = socket.socket()
         sock.setblocking(False)
         try:
             sock.bind((f"127.{1 + source // 250}.{1 + source % 250}.1", 0))
-            sock.connect_ex(("127.0.0.1", self._tls if kind == "handshake" else self._port))
+            sock.connect_ex(("127.0.0.1", self._tls if kind in ("half", "hello") else self._port))
         except OSError:    # no port is left
             self._close(sock, number)
             return
@@ -117,10 +123,8 @@ class Crowd:
         """Send what belongs to the kind, and go on later where it does."""
         if sock.fileno() < 0:
             return
-        data = {"drip": b"U", "endless": b"X" * 4096, "noop": b"NOOP\r\n", "user": b"USER joe\r\n",
-                "handshake": _HELLO}.get(kind, b"")
         try:
-            sock.send(data)
+            sock.send(self._says.get(kind, b""))
         except BlockingIOError:
             pass
         except OSError:
@@ -128,6 +132,8 @@ class Crowd:
             return
         if kind in ("drip", "endless", "noop"):
             self.at(time.monotonic() + (_DRIP if kind == "drip" else 1.0), lambda: self._act(sock, kind, number))
+        elif kind == "stls":
+            self.at(time.monotonic() + 1.0, lambda: self._act(sock, "half", number))
 
     def _end(self, sock: socket.socket, number: int) -> None:
         if sock.fileno() >= 0:
@@ -137,6 +143,16 @@ class Crowd:
     def _close(self, sock: socket.socket, number: int) -> None:
         sock.close()
         self.at(time.monotonic() + AGAIN, lambda: self.open(number))
+
+
+def client_hello() -> bytes:
+    """Return how a handshake begins."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    try:
+        ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="mail.example.org").do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    return outgoing.read()
 
 
 def main(port: int, connections: int, addresses: int, tls: int = 0) -> int:

@@ -12,14 +12,14 @@ from popular.daemon.child.door import Door, Passed
 from popular.daemon.spec import Listen, Listener
 from popular.net.listen import bind_tcp, bound_endpoint
 from popular.networks import Networks
-from popular.pproxy.screen.process import ClientScreen, Keys, Terms, is_handshake
+from popular.pproxy.screen.process import ClientScreen, Keys, Terms, has_hello
 from popular.pproxy.vserv.proxied import Proxies
 from popular.statefile.layout import PROXY, CountedBy, LimitState
 from popular.statefile.writer import StateFile
 from tests.harness.system import wait_for
 
 CLIENT = Endpoint("2001:db8::1", 50123)
-HELLO = bytes.fromhex("1603010005") + b"hello"
+HELLO = bytes.fromhex("1603010009 01000005") + b"hello"
 
 
 @pytest.fixture
@@ -59,11 +59,19 @@ def test_what_is_no_connection_is_none(door: Door, packet: bytes) -> None:
     assert door.take() is None
 
 
-@pytest.mark.parametrize("data, is_one", [
-    (HELLO, True), (HELLO + b"more", True), (HELLO[:-1], False), (HELLO[:4], False), (b"", False),
-    (b"USER joe\r\n", False), (b"\x16\x03\x01\xff\xff" + bytes(16_384), True), (b"\x16\x03\x01\xff\xff", False)])
-def test_a_whole_record_of_a_handshake(data: bytes, is_one: bool) -> None:
-    assert is_handshake(data) is is_one
+def record(data: bytes) -> bytes:
+    """Return a record of a handshake."""
+    return b"\x16\3\1" + len(data).to_bytes(2, "big") + data
+
+
+@pytest.mark.parametrize("data, found", [
+    (HELLO, True), (HELLO + b"more", True), (b"", False), *((HELLO[:size], False) for size in range(1, len(HELLO))),
+    (record(b"\1\0") + record(b"\0\5hel") + record(b"lo"), True), (record(b"\1") + record(b"\0\0"), False),
+    (record(b"\1\0\4\0" + bytes(1024)), True), (record(b"\1\0\4\0" + bytes(1023)), False),
+    (record(b"\2\0\0\0"), None), (record(b"") * 9, None), (record(b"\1") + b"USER joe\r\n", None),
+    (b"USER joe\r\n", None), (b"\x15\3\1\0\2", None)])
+def test_a_whole_hello(data: bytes, found: bool | None) -> None:
+    assert has_hello(data) is found
 
 
 # The screen

@@ -1,7 +1,7 @@
 """The process that accepts connections while the pool is full, and holds each until its client has said something.
 
 A helper of pproxy's master, beside the children.  It greets clients, looks at what they send without reading it, and
-passes a connection through the door to an idle child once there is a whole line, or the first record of a TLS
+passes a connection through the door to an idle child once there is a whole line, or the ClientHello of a TLS
 handshake.  So clients that are silent, slow or endless hold a place in its table, and no child.  While the pool is
 full, a connection is passed only if its network has not stalled before, and the master is asked to end a session that
 has not logged in (`proc.supervisor`).  Raises OSError if the system refuses the little that it needs.
@@ -37,9 +37,12 @@ _AT_ONCE = 64            # connections accepted in one turn
 _EVENTS = 256
 _LOOK = 0.05             # seconds between looks at the state file, and at most until a wish is repeated
 _CANDIDATES = 1024       # looked at to choose the next
-_HANDSHAKE = 0x16        # the type of a TLS record
+_HANDSHAKE = b"\x16"     # the type of a TLS record
 _RECORD_HEAD = 5         # octets before its content
-_MAX_RECORD = 16_389     # octets of a record, with its head
+_MOST_RECORDS = 8        # in which a ClientHello may come
+_HELLO = b"\1"           # the type of a message of a handshake
+_HELLO_HEAD = 4          # octets before its content
+_MAX_HELLO = 16_389      # octets looked at: a record, with its head, has no more
 _WAKING = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 
 Keys = tuple[int, int]    # of the address and of the network of a client
@@ -246,14 +249,14 @@ class ClientScreen:
             return
         if held.proxies is not None and not self._read_header(held, held.proxies):
             return
-        limit = _MAX_RECORD if held.is_tls else self._terms.maxline + 2
+        limit = _MAX_HELLO if held.is_tls else self._terms.maxline + 2
         try:
             data = held.sock.recv(limit + held.header, socket.MSG_PEEK)[held.header:]
         except BlockingIOError:
             return
         except OSError:
             data = b""
-        enough = is_handshake(data) if held.is_tls else b"\n" in data
+        enough = has_hello(data) if held.is_tls else b"\n" in data
         if held.is_check:
             if enough or self._is_gone(held.sock):
                 self._end_check(held)
@@ -261,7 +264,7 @@ class ClientScreen:
             (self._stalled if self._terms.has_stalled(held.keys[1]) else self._ready)[fd] = held
         elif not data and held.header and not self._is_gone(held.sock):
             return    # only the header is there
-        elif not data or len(data) >= limit or held.is_tls and data[0] != _HANDSHAKE:
+        elif not data or len(data) >= limit or enough is None:
             self._drop(held)
 
     def _end_check(self, held: _Held) -> None:
@@ -356,10 +359,25 @@ def _send_away(sock: socket.socket, *, is_tls: bool) -> None:
         turn_away(sock)
 
 
-def is_handshake(data: bytes) -> bool:
-    """Tell whether `data` begins with a whole record of a TLS handshake."""
-    return (len(data) >= _RECORD_HEAD and data[0] == _HANDSHAKE
-            and len(data) >= min(_MAX_RECORD, _RECORD_HEAD + int.from_bytes(data[3:5], "big")))
+def has_hello(data: bytes) -> bool | None:
+    """Tell whether `data` begins with a whole ClientHello, in one TLS record or in several (RFC 8446 section 5.1).
+
+    None: it is not the beginning of one.
+    """
+    hello = b""
+    for _ in range(_MOST_RECORDS):
+        head, data = data[:_RECORD_HEAD], data[_RECORD_HEAD:]
+        if head[:1] != _HANDSHAKE[:len(head)]:
+            return None
+        size = int.from_bytes(head[3:], "big")
+        hello, data = hello + data[:size], data[size:]
+        if hello[:1] != _HELLO[:len(hello)]:
+            return None
+        if len(hello) >= _HELLO_HEAD + int.from_bytes(hello[1:_HELLO_HEAD], "big"):
+            return True
+        if not data:
+            return False
+    return None
 
 
 def raise_limit() -> int:
