@@ -114,7 +114,7 @@ def test_what_a_child_counts_counts_for_all(clock: list[float]) -> None:
         os._exit(0)
     assert os.waitpid(child, 0) == (child, 0)
     assert levels.level(5, 60.0) == 1.0
-    levels.clear()
+    levels.forget(5)
     assert levels.level(5, 60.0) == 0.0
 
 

@@ -66,10 +66,6 @@ class Levels:
         if zero_at:
             _ENTRY.pack_into(self._memory, at, 0, 0.0)
 
-    def clear(self) -> None:
-        """Set all levels to zero."""
-        self._memory[:] = bytes(len(self._memory))
-
     def _find(self, key: int) -> tuple[int, float]:
         """Return where `key` is, or would be, and when its level is zero; 0.0: it is not there."""
         start = key % self._places * _PLACE.size
