@@ -85,9 +85,10 @@ def changed(config: Config, schema: Schema, changes: tuple[Change, ...]) -> Conf
 
 
 def holds(path: str, schema: Schema) -> bool:
-    """Tell whether a file is an INI file of this program and not empty; raises ConfigError."""
-    config = read_ini(path, schema, default_config(schema))
-    return config != default_config(schema)
+    """Tell whether a file is an INI file of this program, with one section at least; raises ConfigError and OSError."""
+    read_ini(path, schema, default_config(schema))    # so its sections are those of this program
+    with open(path, encoding="utf-8-sig") as file:
+        return any(line.lstrip().startswith("[") for line in file)
 
 
 def want_good_file(told: Told, schema: Schema) -> None:
