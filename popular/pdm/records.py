@@ -6,7 +6,7 @@
 HASH is in a form that `popular.pdm.secrets` knows, PROTOCOL may be empty for the backend's own, and
 PASS, being the last field, may hold colons.  In the passwd text the user's name stands before the
 record; in cdb and db the name is the key and the record the value.  Octets that are not UTF-8 are
-kept unchanged.
+kept unchanged.  {BACKEND} in place of HASH leaves the check of the password to a backend that speaks pop3.
 
 Runs in the process that asks.  Raises ValueError for arguments and records that cannot be used; its
 text never holds a hash or password.
@@ -34,6 +34,7 @@ RECORD_FIELDS = ("password", "backend", "protocol", "mailbox", "buser", "bpass")
 WRONG_PASSWORD = "wrong password"    # why a password is refused, if no rule says more
 
 _ONLY_OTHERS = "*"    # stands for a missing hash
+_BY_BACKEND = "{BACKEND}"
 _NOBODY = Request("-popular-check-", b"", "127.0.0.1", "pop3", "default")
 
 _KEY = re.compile(rb"[^#:\n\r\0][^:\n\r\0]*")    # a name that a database can have
@@ -48,6 +49,7 @@ class Record:
     found: Found                       # the place of the mail, valid once the password was checked
     others: tuple[tuple[str, str], ...] = field(default=(), repr=False)    # labels and hashes of more passwords
     rules: LoginRules = NO_RULES
+    is_backends: bool = False    # the backend checks the password
 
 
 def file_argument(args: Sequence[str], usage: str, what: str = "a file") -> str:
@@ -133,6 +135,10 @@ def make_record(fields: Sequence[str]) -> Record:
     stored, backend, protocol, mailbox, user, password = [*fields, "", ""][:6]
     if not stored:
         raise ValueError("the record has no password")
+    if stored.upper() == _BY_BACKEND:
+        if protocol not in ("", "pop3") or password:
+            raise ValueError(f"{_BY_BACKEND} is for the protocol pop3, and with no password for the backend")
+        return Record("", Found(backend, "pop3", mailbox, user, verified=False), is_backends=True)
     return Record(stored, Found(backend, protocol, mailbox, user, password.encode("utf-8", "surrogateescape"),
                                 verified=True))
 
@@ -146,8 +152,12 @@ def record_of(values: Mapping[str, str]) -> Record:
     stored, *rest = (values.get(name, "") for name in RECORD_FIELDS)
     record = make_record([stored or others and _ONLY_OTHERS or "", *rest])
     place = place_rules(values)
+    if record.is_backends:
+        if others:
+            raise ValueError(f"{_BY_BACKEND} is for the only password of a user")
+        place["protocol"] = "pop3"    # also where the mailbox moves from: no other protocol checks passwords
     found = replace(record.found, **place) if place else record.found
-    return Record(stored, found, others, login_rules(values))
+    return replace(record, found=found, others=others, rules=login_rules(values))
 
 
 def answer_to(request: Request, record: Record) -> Answer:
@@ -159,6 +169,8 @@ def answer_to(request: Request, record: Record) -> Answer:
         return accepted(request, record)
     if request.mechanism:
         return _answer_to_proof(request, record)
+    if record.is_backends:
+        return accepted(request, record)
     try:
         if record.stored and secrets.verify(record.stored, request.password):
             return accepted(request, record)
@@ -198,9 +210,10 @@ def accepted(request: Request, record: Record, label: str = "") -> Answer:
 def place_of(record: Record, request: Request) -> Found:
     """Return the place of the mail; a server that it moves from gets the client's name, unless the record has one.
 
-    With the name it gets the password, if that is what the client has sent.
+    So does a backend that checks the password.  With the name it gets the password, if that is what the client has
+    sent.
     """
     found = record.found
-    if not found.is_moving or found.user:
+    if not record.is_backends and (found.user or not found.is_moving):
         return found
-    return replace(found, user=request.user, password=b"" if request.mechanism else request.password)
+    return replace(found, user=found.user or request.user, password=b"" if request.mechanism else request.password)
