@@ -193,6 +193,7 @@ MISTAKES = [
     pytest.param("[vserv]\n[[main]\naddress = a:1\n", "line 2: '[[main]' has unequal brackets; write [[main]]",
                  id="bracket-of-an-object"),
     pytest.param("[]\n", "line 1: '[]' is not [SECTION], nor [[ID]] inside a section", id="no-name"),
+    pytest.param("[vserv]\n[[ ]]\n", "line 2: '[[ ]]' is not [SECTION], nor [[ID]] inside a section", id="no-id"),
     pytest.param("[[main]]\naddress = a:1\n", "line 1: [[main]] stands before any section; write [vserv] above it",
                  id="object-without-class"),
     pytest.param("[pproxy]\ngreeting = \"a\n",

@@ -88,7 +88,7 @@ class Scan:
         found = self._reader._sectionmarker.match(line)
         name = _unquoted(found[3]) if found else line.partition("#")[0].strip("[] \t")
         depth = line.replace(" ", "").replace("\t", "").partition(name[:1] or "]")[0].count("[")
-        if not name:
+        if not name.strip("[] \t"):
             self._report(number, f"{quoted(line)} is not [SECTION], nor [[ID]] inside a section")
             return
         if not found or found[4].count("]") != depth:
