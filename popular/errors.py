@@ -2,7 +2,7 @@
 
     PopularError
      ├ UsageError    wrong words from an administrator       exit 64, or `-ERR usage: …`
-     ├ ConfigError   wrong settings, all mistakes at once    exit 78
+     ├ ConfigError   wrong settings, in config.mistakes      exit 78
      ├ StartError    the system refuses a port, file, right  exit 69
      ├ CommandRefused  a POP3 command is refused, the session goes on
      ├ LoginRefused  a login is refused, the client may try again
@@ -34,55 +34,6 @@ class PopularError(Exception):
 
 class UsageError(PopularError):
     """The words are not a valid command line or control command (EX_USAGE, 64)."""
-
-
-class Mistake:
-    """One mistake in a configuration, in the administrator's terms.
-
-    `where`: "/etc/popular/pproxy.conf: line 7: [vserv] main"; "[vserv] main: address"; may be empty.
-    `what`: "unknown key 'adress'; did you mean 'address'?"
-    """
-
-    __slots__ = ("where", "what")
-
-    def __init__(self, where: str, what: str) -> None:
-        self.where = where
-        self.what = what
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Mistake) and (self.where, self.what) == (other.where, other.what)
-
-    def __hash__(self) -> int:
-        return hash((self.where, self.what))
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}" if self.where else self.what
-
-
-class Findings:
-    """The problems that a starter found before it took anything (daemon.start.trial)."""
-
-    __slots__ = ("mistakes", "faults", "warnings", "remarks", "refused")
-
-    def __init__(self, mistakes: list[Mistake] | None = None) -> None:
-        self.mistakes: list[Mistake] = mistakes or []    # the daemon does not start
-        self.faults: list[Mistake] = []      # it starts, but cannot serve those who log in
-        self.warnings: list[Mistake] = []    # it starts and obeys the settings, which look wrong
-        self.remarks: list[Mistake] = []     # warnings that the master itself logs
-        self.refused: list[Mistake] = []     # the system lacks something: a folder, a right, a port
-
-    @property
-    def lists(self) -> tuple[list[Mistake], ...]:
-        """All lists, in this order."""
-        return self.mistakes, self.faults, self.warnings, self.remarks, self.refused
-
-
-class ConfigError(PopularError):
-    """A configuration that cannot be used; carries every mistake, not only the first (EX_CONFIG, 78)."""
-
-    def __init__(self, mistakes: "list[Mistake] | tuple[Mistake, ...]") -> None:
-        super().__init__("\n".join(str(mistake) for mistake in mistakes))
-        self.mistakes = tuple(mistakes)
 
 
 class StartError(PopularError):

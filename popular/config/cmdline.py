@@ -13,10 +13,11 @@ from typing import Any
 
 from popular.config.ini.file import Reading, examine_ini
 from popular.config.kinds import Bool, Choice, Dir, File
+from popular.config.mistakes import Mistake
 from popular.config.parser import Parser
 from popular.config.setting import Schema, Setting, place
 from popular.config.store import Config, Source, Values, default_config, with_variable
-from popular.errors import Mistake, UsageError
+from popular.errors import UsageError
 from popular.paths import CONFDIR
 from popular.version import VERSION
 

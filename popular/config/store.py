@@ -15,8 +15,9 @@ from typing import NoReturn, TypeVar
 
 from popular.addresses import Endpoint
 from popular.config.kinds import Id
+from popular.config.mistakes import ConfigError, Mistake
 from popular.config.setting import ObjectClass, Schema, Setting, did_you_mean, quoted
-from popular.errors import ConfigError, Mistake, PopularError, UsageError
+from popular.errors import PopularError, UsageError
 from popular.names import is_id
 
 FROM_FILE = "file"          # origin of objects from the INI file

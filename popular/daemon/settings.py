@@ -1,10 +1,10 @@
 """Settings that every daemon has; each program combines them with its own rows (lean: no side effects)."""
 
 from popular.config.kinds import Address, Bool, Choice, File, Id, Int, String, Time
+from popular.config.mistakes import Mistake
 from popular.config.setting import Setting, place
 from popular.config.store import Config
 from popular.daemon.logs import log_rows
-from popular.errors import Mistake
 from popular.log.limit import FROM_ONE
 from popular.paths import RUNDIR
 from popular.proc.pool import PoolLimits

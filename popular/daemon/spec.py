@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from popular.addresses import Endpoint
+from popular.config.mistakes import Mistake
 from popular.config.setting import Schema
 from popular.config.store import Config
 from popular.daemon.admin.context import Commands
 from popular.daemon.master.attendant import HelperPool
 from popular.daemon.master.limits import LoadSource
 from popular.daemon.signals import SIGNALS, SignalRow
-from popular.errors import Mistake
 from popular.log.message import Message
 from popular.log.writer import Log
 from popular.net.unixsocket import SocketAccess

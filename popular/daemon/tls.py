@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from popular.config.kinds import Choice, Files, String
+from popular.config.mistakes import ConfigError, Findings, Mistake
 from popular.config.setting import Setting, place
 from popular.config.store import Item, WrongValue
 from popular.daemon.messages import CERTIFICATE_ENDS, CERTIFICATE_KEPT
-from popular.errors import ConfigError, Findings, Mistake, StartError
+from popular.errors import StartError
 from popular.log.writer import Log
 from popular.net.wire import Wire
 from popular.unix.rights import own_rights
@@ -108,8 +109,8 @@ def try_certificates(cls: str, items: Sequence[Item], findings: Findings) -> Non
         except StartError as why:
             findings.mistakes.append(_mistake(cls, item, why))
             continue
-        findings.remarks += [Mistake(place(cls, item.ident, "certificate"), f"certificate {each.path} {when}")
-                             for each in certificates if (when := _when(each))]
+        findings.remarks.extend(Mistake(place(cls, item.ident, "certificate"), f"certificate {each.path} {when}")
+                                for each in certificates if (when := _when(each)))
 
 
 def _when(certificate: "Certificate") -> str:

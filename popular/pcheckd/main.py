@@ -5,11 +5,12 @@ import sys
 from popular.addresses import Endpoint
 from popular.config.cmdline import conf_path
 from popular.config.ini.file import value_in
+from popular.config.mistakes import Findings, Mistake
 from popular.config.setting import place
 from popular.config.store import Config, WrongValue, sound, with_variable
 from popular.daemon.start.starter import main as start
 from popular.daemon.start.trial import try_spool
-from popular.errors import Findings, Mistake, StartError, UsageError
+from popular.errors import StartError, UsageError
 from popular.net.listen import resolve
 from popular.pcheckd.settings import SCHEMA
 from popular.pcheckd.spec import SPEC

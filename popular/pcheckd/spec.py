@@ -8,12 +8,13 @@ import signal
 from collections.abc import Callable
 
 from popular.addresses import Endpoint
+from popular.config.mistakes import Mistake
 from popular.config.setting import place, quoted
 from popular.config.store import Config
 from popular.daemon.messages import START
 from popular.daemon.signals import UPGRADE, SignalRow
 from popular.daemon.spec import DaemonSpec, Job, Listen
-from popular.errors import MailboxError, Mistake
+from popular.errors import MailboxError
 from popular.log.writer import Log
 from popular.mailcheck.packet import MailState
 from popular.mailcheck.server import DatagramJob, Trace

@@ -4,12 +4,12 @@ import os
 import sys
 from functools import partial
 
+from popular.config.mistakes import Findings, Mistake
 from popular.config.setting import place
 from popular.config.store import Config, sound
 from popular.daemon.start.starter import main as start
 from popular.daemon.start.trial import try_spool, why_not
 from popular.daemon.tls import try_certificates
-from popular.errors import Findings, Mistake
 from popular.pdm.asking.configured import why_not_asked
 from popular.plmtpd.spec import SPEC
 

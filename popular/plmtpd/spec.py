@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 
+from popular.config.mistakes import Mistake
 from popular.config.setting import place, quoted
 from popular.config.store import Config, Item, gather
 from popular.daemon.child.accept import AcceptJob, tls_of
@@ -17,7 +18,6 @@ from popular.daemon.messages import START
 from popular.daemon.settings import pool_limits, pool_mistakes
 from popular.daemon.spec import DaemonSpec, Job, Listen, metrics_listens
 from popular.daemon.tls import Tls, load_tls, note_ending
-from popular.errors import Mistake
 from popular.log.writer import Log
 from popular.pdm.asking.chain import Chain
 from popular.pdm.asking.configured import configured_module, module_mistakes

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from popular.addresses import is_ip
+from popular.config.mistakes import ConfigError, Mistake
 from popular.config.setting import place, quoted
 from popular.config.store import Config, Item, Values, gather
 from popular.daemon.settings import pool_mistakes
 from popular.daemon.tls import OFF, STARTTLS
-from popular.errors import ConfigError, Mistake
 from popular.pdm.asking.configured import module_mistakes
 from popular.pproxy.limits.configured import denied_by_file, shared_values
 from popular.pproxy.objects import TOKEN_LOGINS, records_clients, sid_prefix, unusable

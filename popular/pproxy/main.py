@@ -6,13 +6,14 @@ from contextlib import closing
 from functools import partial
 from typing import cast
 
+from popular.config.mistakes import ConfigError, Findings, Mistake
 from popular.config.setting import place
 from popular.config.store import Config, Item, WrongValue, gather, sound, with_item
 from popular.daemon.admin.capa import read_lists
 from popular.daemon.start.starter import main as start
 from popular.daemon.start.trial import why_not
 from popular.daemon.tls import OFF, try_certificates
-from popular.errors import ConfigError, Findings, Mistake, PdmError, StartError
+from popular.errors import PdmError, StartError
 from popular.net.listen import resolve
 from popular.pdm.api import CHALLENGES, PROVEN
 from popular.pdm.asking.chain import Chain
@@ -49,12 +50,12 @@ def attempt(config: Config, findings: Findings, deep: bool) -> None:
             findings.faults.append(Mistake(place("pdm", item.ident), f"module {item.values.text('module')}: {why}"))
     if why := sound(lambda: why_not_recorded(config), ""):
         findings.faults.append(Mistake(place("pproxy", "smtpafterpopfile"), why))
-    findings.faults += gather(partial(why_no_policy, terms) for terms in set(policies_of(config).values())
-                              if terms.noncefile)    # else that is told
+    findings.faults.extend(gather(partial(why_no_policy, terms) for terms in set(policies_of(config).values())
+                                  if terms.noncefile))    # else that is told
     sound(partial(try_sharing, config, findings), None)
-    findings.faults += gather(partial(shut_out, item) for item in config.items("vserv"))
-    findings.warnings += gather(partial(not_offered, item, config) for item in config.items("vserv"))
-    findings.warnings += gather(partial(without_tokens, item, config) for item in config.items("backend"))
+    findings.faults.extend(gather(partial(shut_out, item) for item in config.items("vserv")))
+    findings.warnings.extend(gather(partial(not_offered, item, config) for item in config.items("vserv")))
+    findings.warnings.extend(gather(partial(without_tokens, item, config) for item in config.items("backend")))
     for cls in ("backend", "pdm"):
         if config.items("vserv") and not config.items(cls):
             path = config.source.path if config.source else ""

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, cast
 
 from popular.addresses import Endpoint
 from popular.config.kinds import Address, Addresses, Bool, Choice, File, Id, Int, String, Time
+from popular.config.mistakes import ConfigError, Mistake
 from popular.config.netkinds import NetworkList
 from popular.config.setting import ObjectClass, Setting, place
 from popular.config.store import Config, Item, Values
 from popular.daemon.admin.capa import CAPA, list_of
 from popular.daemon.settings import SESSIONLIMIT
 from popular.daemon.tls import IMPLICIT, OFF, STARTTLS, Tls, tls_rows, want_readable
-from popular.errors import ConfigError, Mistake, PdmError, StartError
+from popular.errors import PdmError, StartError
 from popular.net.wire import Wire
 from popular.networks import Networks
 from popular.pdm.asking.configured import PDM

@@ -2,12 +2,12 @@
 
 import sys
 
+from popular.config.mistakes import Findings, Mistake
 from popular.config.store import Config, sound
 from popular.daemon.admin.capa import read_lists
 from popular.daemon.start.starter import main as start
 from popular.daemon.start.trial import try_spool
 from popular.daemon.tls import try_certificates
-from popular.errors import Findings, Mistake
 from popular.pserv.settings import SCHEMA
 from popular.pserv.spec import SPEC
 

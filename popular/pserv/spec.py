@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from functools import partial
 
+from popular.config.mistakes import ConfigError, Mistake
 from popular.config.setting import place, quoted
 from popular.config.store import Config, Item, gather
 from popular.daemon.admin.capa import list_of
@@ -16,7 +17,6 @@ from popular.daemon.messages import START
 from popular.daemon.settings import pool_limits, pool_mistakes
 from popular.daemon.spec import DaemonSpec, Job, Listen, metrics_listens
 from popular.daemon.tls import load_tls, note_ending
-from popular.errors import ConfigError, Mistake
 from popular.log.writer import Log
 from popular.proc.child import Child
 from popular.pserv.commands import commands

@@ -5,11 +5,11 @@ Read by the starter and run in ringd itself, which has no children.
 
 import os
 
+from popular.config.mistakes import Mistake
 from popular.config.setting import place
 from popular.config.store import Config
 from popular.daemon.master.single import SingleProcessSpec
 from popular.daemon.messages import START
-from popular.errors import Mistake
 from popular.log.writer import Log
 from popular.net.listen import bind_tcp
 from popular.paths import RINGSOCKET

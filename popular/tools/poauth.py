@@ -28,10 +28,11 @@ from functools import partial
 from typing import Any
 
 from popular.config.ini.file import read_ini
+from popular.config.mistakes import ConfigError, Mistake
 from popular.config.parser import Parser
 from popular.config.setting import place
 from popular.config.store import Config, default_config
-from popular.errors import ConfigError, Mistake, PdmError, PopularError
+from popular.errors import PdmError, PopularError
 from popular.log.line import value
 from popular.paths import CONFDIR
 from popular.pdm.asking.configured import configured_module

@@ -15,8 +15,9 @@ from popular.config.ini.file import read_ini
 from popular.config.ini.text import quote, render_ini, unquote
 from popular.config.kinds import Addresses, Bool, Float, Id, Int, Kind, String, Time
 from popular.config.lines import Lines
+from popular.config.mistakes import ConfigError
 from popular.config.store import default_config, with_variable
-from popular.errors import ConfigError, PdmError, StoreError
+from popular.errors import PdmError, StoreError
 from popular.log.line import MAX_VALUE, word
 from popular.net.stuffing import stuffed, stuffed_file
 from popular.net.transport import FilePart

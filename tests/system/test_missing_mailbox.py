@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from popular.config.cmdline import read_config
-from popular.errors import Mistake
+from popular.config.mistakes import Mistake
 from popular.pcheckd import main as pcheckd
 from popular.pcheckd.settings import SCHEMA
 from tests.harness.metrics import scrape, where

@@ -3,8 +3,9 @@
 import pytest
 
 from popular.addresses import Endpoint
+from popular.config.mistakes import ConfigError
 from popular.config.store import FROM_COMMAND, FROM_FILE, with_item
-from popular.errors import ConfigError, UsageError
+from popular.errors import UsageError
 from popular.pproxy.commands import commands
 from popular.pproxy.settings import SCHEMA
 from popular.pserv.commands import commands as pserv_commands

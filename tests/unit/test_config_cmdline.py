@@ -7,9 +7,9 @@ import pytest
 
 from popular.config.cmdline import Startup, conf_path, metavar, read_config
 from popular.config.kinds import Bool, Dir, File, Float, Int, String
+from popular.config.mistakes import ConfigError
 from popular.config.setting import ObjectClass, Schema, Setting
 from popular.config.store import default_config
-from popular.errors import ConfigError
 from popular.version import VERSION
 
 SCHEMA = Schema("pproxy", (

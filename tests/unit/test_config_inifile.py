@@ -12,9 +12,9 @@ from popular.config.ini import file as inifile
 from popular.config.ini.file import MAX_BYTES, examine_ini, read_ini
 from popular.config.ini.text import quote, render_ini, unquote
 from popular.config.kinds import Address, Addresses, Bool, Choice, Dir, File, Float, Id, Int, String, Time
+from popular.config.mistakes import ConfigError
 from popular.config.setting import ObjectClass, Schema, Setting
 from popular.config.store import FROM_FILE, Config, Item, Values, WrongValue, default_config, with_fact, with_item
-from popular.errors import ConfigError
 
 SCHEMA = Schema("pproxy", (
     Setting("pid", Int(0), 0, "Process id.", readonly=True),

@@ -6,11 +6,12 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.config.kinds import Address, Addresses, Bool, Dir, Float, Id, Int, String, Time
+from popular.config.mistakes import ConfigError
 from popular.config.setting import ObjectClass, Schema, Setting
 from popular.config.store import (
     FROM_COMMAND, FROM_FILE, Config, Values, default_config, dump, load, with_fact, with_item, with_variable,
     without_item)
-from popular.errors import ConfigError, UsageError
+from popular.errors import UsageError
 
 SCHEMA = Schema("pproxy", (
     Setting("pid", Int(0), 0, "Process id.", readonly=True),

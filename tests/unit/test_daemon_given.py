@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
+from popular.config.mistakes import Mistake
 from popular.daemon.spec import Listen
 from popular.daemon.start import activation as given
 from popular.daemon.start.activation import given_sockets
-from popular.errors import Mistake
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from typing import Any, cast
 import pytest
 
 from popular.config.kinds import Dir, File, Files
+from popular.config.mistakes import Findings
 from popular.config.setting import Schema, Setting
 from popular.config.store import Config, Source, default_config, with_item, with_variable
 from popular.control.answer import ControlAnswer
 from popular.daemon.admin.control import Control
 from popular.daemon.start.trial import try_as, try_trust
-from popular.errors import Findings
 from popular.pcheckd.settings import SCHEMA as PCHECKD
 from popular.pproxy.commands import commands
 from popular.pproxy.settings import SCHEMA

@@ -5,8 +5,8 @@ import errno
 import pytest
 
 from popular import errors
-from popular.errors import (
-    CommandRefused, ConfigError, Gone, Leave, LoginRefused, MailboxError, Mistake, NulByte, PopularError, StoreError)
+from popular.config.mistakes import ConfigError, Mistake
+from popular.errors import CommandRefused, Gone, Leave, LoginRefused, MailboxError, NulByte, PopularError, StoreError
 from popular.pop3.response import code_for
 
 

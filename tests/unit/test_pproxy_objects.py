@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
+from popular.config.mistakes import ConfigError, Mistake
 from popular.config.store import FROM_COMMAND, Config, default_config, with_fact, with_item, with_variable
-from popular.errors import ConfigError, Mistake
 from popular.pop3 import capability
 from popular.pproxy.backends.health import HealthTerms
 from popular.pproxy.check import check

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
+from popular.config.mistakes import ConfigError
 from popular.config.store import Config, default_config, with_item, with_variable
-from popular.errors import ConfigError
 from popular.pop3 import capability
 from popular.pserv import spec
 from popular.pserv.objects import serv_config

@@ -15,9 +15,9 @@ from configobj import ConfigObj, ConfigObjError
 from popular.config.ini.scan import Block, Scan
 from popular.config.ini.text import unquote
 from popular.config.kinds import Dir, File, Files
+from popular.config.mistakes import ConfigError, Mistake
 from popular.config.setting import ObjectClass, Schema, Setting, place, quoted
 from popular.config.store import FROM_FILE, WRONG, Config, Item, Source, Values
-from popular.errors import ConfigError, Mistake
 
 MAX_BYTES = 8 << 20      # of a file
 MAX_LINE = 20_000        # characters: a file name of quotes only, each of them escaped, still fits

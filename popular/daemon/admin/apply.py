@@ -9,11 +9,12 @@ import gc
 import time
 from dataclasses import replace
 
+from popular.config.mistakes import ConfigError
 from popular.config.store import Config
 from popular.control.answer import ControlAnswer
 from popular.daemon.master.listeners import Exchange
 from popular.daemon.master.loop import Master
-from popular.errors import ConfigError, StartError
+from popular.errors import StartError
 from popular.proc.supervisor import Supervisor
 
 SETTLE_SECONDS = 0.05     # without a command, before idle children are replaced

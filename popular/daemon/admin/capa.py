@@ -11,11 +11,12 @@ import stat
 from functools import partial
 
 from popular.config.lines import Lines
+from popular.config.mistakes import ConfigError, Mistake
 from popular.config.setting import ObjectClass, Schema, Setting, did_you_mean, place, quoted
 from popular.config.store import FROM_COMMAND, FROM_FILE, Config, Item, sound, unknown_item, with_item, without_item
 from popular.control.grammar import CommandSet, CommandArguments
 from popular.daemon.admin.context import CommandContext, Commands, Result
-from popular.errors import ConfigError, Mistake, UsageError
+from popular.errors import UsageError
 from popular.pop3.capability import MAXLEN_CAPA, parse_list
 
 CAPA = ObjectClass("capa", "Capability lists. One that is named elsewhere and does not stand here is read from the "

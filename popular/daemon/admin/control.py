@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from popular.addresses import Endpoint
+from popular.config.mistakes import ConfigError
 from popular.config.store import Config
 from popular.control.answer import WARNING, ControlAnswer, Later
 from popular.control.grammar import Command, CommandArguments, join_words, split_words
@@ -26,7 +27,7 @@ from popular.daemon.messages import (
     RELOADED)
 from popular.daemon.tls import kept
 from popular.daemon.upgrade.rerun import Origin
-from popular.errors import ConfigError, PopularError, UsageError
+from popular.errors import PopularError, UsageError
 from popular.log.message import Message
 from popular.log.once import OnceAMinute
 from popular.log.trace import places

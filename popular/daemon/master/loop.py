@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from popular.config.mistakes import ConfigError
 from popular.config.store import Config
 from popular.control.answer import Later
 from popular.daemon.admin.sessions import LiveSessions
@@ -29,7 +30,7 @@ from popular.daemon.messages import (
 from popular.daemon.settings import load_limit
 from popular.daemon.spec import METRICS, DaemonSpec, Job, Listener
 from popular.daemon.tls import kept
-from popular.errors import ConfigError, PdmError, StartError, UsageError
+from popular.errors import PdmError, StartError, UsageError
 from popular.log.message import Message
 from popular.log.trace import places
 from popular.net.ringclient import RingClient

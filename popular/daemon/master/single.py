@@ -13,13 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from popular.config.mistakes import Mistake
 from popular.config.setting import Schema
 from popular.config.store import Config
 from popular.daemon.master.heartbeat import Heartbeat
 from popular.daemon.messages import COMMAND, LEFT_MAIN_LOOP, LOG_NOT_REOPENED, LOG_REOPENED
 from popular.daemon.signals import SignalRow
 from popular.daemon.spec import Listen
-from popular.errors import Mistake, StartError
+from popular.errors import StartError
 from popular.log.message import Message
 from popular.log.trace import places
 from popular.log.writer import Log

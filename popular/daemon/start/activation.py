@@ -10,9 +10,10 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from popular.addresses import Endpoint
+from popular.config.mistakes import Mistake
 from popular.config.setting import quoted
 from popular.daemon.spec import Listen
-from popular.errors import Mistake, StartError, UsageError
+from popular.errors import StartError, UsageError
 from popular.net.listen import bound_endpoint, prepare_tcp
 from popular.net.ringpacket import canonical
 

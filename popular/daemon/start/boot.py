@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from popular.config.mistakes import ConfigError
 from popular.config.store import Config, load, with_fact
 from popular.daemon.admin.control import Control
 from popular.daemon.child.accept import tls_of
@@ -31,7 +32,7 @@ from popular.daemon.tls import CertificateWatch
 from popular.daemon.upgrade.new_master import OldMaster
 from popular.daemon.upgrade.old_master import Upgrade
 from popular.daemon.upgrade.rerun import Origin
-from popular.errors import ConfigError, PdmError, PopularError, StartError
+from popular.errors import PdmError, PopularError, StartError
 from popular.log.once import OnceAMinute
 from popular.log.sink import FileSink
 from popular.log.writer import Log

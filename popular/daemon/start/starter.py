@@ -18,6 +18,7 @@ from daemon.daemon import DaemonError
 
 from popular.config.cmdline import Startup, conf_path, read_config
 from popular.config.ini.text import render_ini
+from popular.config.mistakes import ConfigError, Findings, Mistake
 from popular.config.setting import place
 from popular.config.store import Config, dump, gather, load, sound
 from popular.daemon.admin.reload import RESULT
@@ -33,7 +34,7 @@ from popular.daemon.start.launch import (
     LEAVING, bind_all, check_library, claim_pidfile, exec_master, limit_children, make_rundir, search_path)
 from popular.daemon.start.trial import (
     nothing_listens, try_as, try_files, try_folders, try_ports, try_trust, unused_values)
-from popular.errors import ConfigError, Findings, Mistake, PopularError, StartError, UsageError
+from popular.errors import PopularError, StartError, UsageError
 from popular.log.writer import Log
 from popular.stderr import INTERRUPTED, complain
 from popular.unix.descriptors import ReservedDescriptors
@@ -112,7 +113,7 @@ def _complete(spec: Startable, startup: Startup, prepare: _Prepare | None,
         findings.refused.append(Mistake("", str(why)))
         rights = own_rights()    # for trying the rest
     try_as(rights, work, findings)
-    findings.warnings += gather([lambda: unused_values(spec.schema, startup, config)])
+    findings.warnings.extend(gather([lambda: unused_values(spec.schema, startup, config)]))
     _find_places(findings, startup)
     if not startup.check:
         if mistakes:
@@ -120,7 +121,7 @@ def _complete(spec: Startable, startup: Startup, prepare: _Prepare | None,
         if findings.refused:
             raise StartError("\n".join(map(str, findings.refused)))
     if not mistakes:
-        findings.warnings += nothing_listens(spec, startup, config)
+        findings.warnings.extend(nothing_listens(spec, startup, config))
     return config, rights, given, findings
 
 

@@ -17,6 +17,7 @@ from functools import partial
 from typing import NoReturn
 
 from popular.config.cmdline import Startup
+from popular.config.mistakes import Findings, Mistake
 from popular.config.setting import Schema, place, similar
 from popular.config.store import WRONG, Config, Values
 from popular.control.place import MAX_PATH, Place
@@ -27,7 +28,7 @@ from popular.daemon.spec import METRICS, Listen, Startable
 from popular.daemon.start.activation import ActivatedSockets
 from popular.daemon.start.launch import from_ringd
 from popular.daemon.tls import OFF, ONLY_WITH_TLS
-from popular.errors import Findings, Mistake, StartError
+from popular.errors import StartError
 from popular.log.trace import places
 from popular.net.holder import can_look_into, holders, who_has
 from popular.net.listen import try_bind

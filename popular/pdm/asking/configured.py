@@ -8,9 +8,10 @@ import shlex
 from collections.abc import Sequence
 
 from popular.config.kinds import MAX_TEXT, Dir, Id, String, Time
+from popular.config.mistakes import Mistake
 from popular.config.setting import ObjectClass, Setting, did_you_mean, place, quoted
 from popular.config.store import Config, Item
-from popular.errors import Mistake, PdmError
+from popular.errors import PdmError
 from popular.paths import pdm_dir
 from popular.pdm.api import PdmModule
 from popular.pdm.asking.chain import Chain

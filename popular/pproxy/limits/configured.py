@@ -4,9 +4,9 @@ import os
 from functools import lru_cache
 from typing import Any, cast
 
+from popular.config.mistakes import ConfigError, Mistake
 from popular.config.setting import place
 from popular.config.store import Values
-from popular.errors import ConfigError, Mistake
 from popular.networks import Networks, file_words
 from popular.pproxy.limits.clients import ClientLimits
 from popular.statefile.slot import MakeKey, session_key

@@ -6,9 +6,9 @@ Imported in the master once a database module that waits or a policy server is c
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from popular.config.mistakes import ConfigError, Mistake
 from popular.config.setting import place
 from popular.config.store import Config
-from popular.errors import ConfigError, Mistake
 from popular.log.writer import Log
 from popular.pdm.api import PdmModule
 from popular.pdm.asking.cache import AnswerCache, CachedModule, Lifetimes

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
+from popular.config.mistakes import Mistake
 from popular.config.setting import place, quoted
 from popular.config.store import Config
-from popular.errors import Mistake
 from popular.pproxy.objects import layered
 from popular.pproxy.policy.terms import PolicyTerms, policy_of
 

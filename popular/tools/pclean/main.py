@@ -28,9 +28,10 @@ from functools import partial
 
 from popular.config.cmdline import conf_path, read_config
 from popular.config.ini.text import render_ini
+from popular.config.mistakes import ConfigError, Mistake
 from popular.config.setting import place, quoted
 from popular.config.store import Config, Values, gather
-from popular.errors import ConfigError, Mistake, StartError, StoreError
+from popular.errors import StartError, StoreError
 from popular.log.writer import Log
 from popular.smtpafterpop.clients import Clients, ClientsError
 from popular.tools.pclean import messages as M

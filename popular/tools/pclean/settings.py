@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from popular.config.kinds import Bool, Choice, Dir, File, Id, Int, String, Time
+from popular.config.mistakes import Mistake
 from popular.config.setting import ObjectClass, Schema, Setting, place
 from popular.config.store import Config, Item
-from popular.errors import Mistake
 from popular.paths import LOGDIR, SMTPFILE, SPOOLDIR
 from popular.store.expire import Ages
 from popular.store.quota import Quota

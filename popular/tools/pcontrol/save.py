@@ -14,9 +14,10 @@ from dataclasses import replace
 
 from popular.config.changes import Told, changes_from
 from popular.config.ini.save import OLD, holds, save, want_good_file
+from popular.config.mistakes import ConfigError
 from popular.config.setting import Schema
 from popular.control.client import ControlClient, Reply
-from popular.errors import ConfigError, PopularError, UsageError
+from popular.errors import PopularError, UsageError
 from popular.plmtpd.settings import SCHEMA as PLMTPD
 from popular.pproxy.settings import SCHEMA as PPROXY
 from popular.pserv.settings import SCHEMA as PSERV

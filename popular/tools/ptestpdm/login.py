@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 
 from popular.addresses import Endpoint
 from popular.config.ini.file import read_ini
+from popular.config.mistakes import ConfigError, Mistake
 from popular.config.store import Config, default_config, with_fact
 from popular.daemon.admin.capa import read_lists
-from popular.errors import BackendError, ConfigError, Gone, MailcheckError, Mistake, PdmError, UsageError
+from popular.errors import BackendError, Gone, MailcheckError, PdmError, UsageError
 from popular.log.line import value
 from popular.mailcheck.client import ask_pcheckd
 from popular.mailcheck.packet import MailState

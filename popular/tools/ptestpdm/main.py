@@ -37,8 +37,9 @@ from dataclasses import replace
 from functools import partial
 
 from popular.addresses import is_ip
+from popular.config.mistakes import ConfigError
 from popular.config.parser import Parser
-from popular.errors import ConfigError, PdmError, PopularError, UsageError
+from popular.errors import PdmError, PopularError, UsageError
 from popular.log.message import Message
 from popular.names import is_id
 from popular.paths import CONFDIR, pdm_dir
