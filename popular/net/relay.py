@@ -1,7 +1,7 @@
 """Bytes both ways between a client and its backend, untouched, until one side ends.
 
-Used in the children of pproxy once the backend has accepted the login.  Knows no POP3 and does
-not change, add or lose a byte (NUL is allowed too, because the server sends mail).  Raises nothing for
+Used in the children of pproxy once the backend has accepted the login, and, for many pairs at once (net.pairs), in
+its relay processes.  Knows no POP3 and does not change, add or lose a byte (NUL is allowed too, because the server sends mail).  Raises nothing for
 what peers do; the result says how it ended.
 
 Back-pressure: each direction holds one block and reads no more until that block has been sent, so
@@ -16,7 +16,7 @@ import errno
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from popular.net.idleness import LOOKS, Idleness
@@ -57,42 +57,84 @@ def relay(client: Stream, server: Stream, *, to_server: bytes = b"", to_client: 
     for sock in (client, server):
         if isinstance(sock, socket.socket) and sock.gettimeout() != 0:
             sock.setblocking(False)
-    up = _Flow(client, server, to_server, "client", "server")
-    down = _Flow(server, client, to_client, "server", "client")
+    pair = Pair(client, server, to_server, to_client)
+    report = _Report(pair, progress)
     try:
-        reason = _run(up, down, idle, _Report(up, down, progress))
+        while not pair.is_over:
+            if not _move(pair, idle, report):
+                pair.reason = "idle"
+                break
     finally:
-        up.drop_pipe()
-        down.drop_pipe()
-    return RelayEnd(up.moved, down.moved, reason)
+        pair.drop_pipes()
+    return pair.result
 
 
-def _run(up: "_Flow", down: "_Flow", idle: float, report: "_Report") -> str:
-    """Move bytes until the end; return the reason for it."""
-    first_end = ""
-    # A lost client ends the way down; what they had sent by then still goes up.
-    while down.reading or down.held or (down.lost_sink and (up.reading or up.held)):
-        if not _move(up, down, idle, report):
-            return "idle"
-        first_end = first_end or up.end or down.end
-    return first_end
+class Pair:
+    """A client and its backend, with what is on its way between them; whoever waits for both calls `act`."""
+
+    __slots__ = ("up", "down", "reason")
+
+    def __init__(self, client: Stream, server: Stream, to_server: bytes = b"", to_client: bytes = b"") -> None:
+        """Take both, which must not block, and what was read from them before."""
+        self.up = _Flow(client, server, to_server, "client", "server")
+        self.down = _Flow(server, client, to_client, "server", "client")
+        self.reason = ""    # the first end of a side; empty: there was none
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether nothing is left to do: a lost client ends the way down; what they had sent still goes up."""
+        up, down = self.up, self.down
+        return not (down.reading or down.held or (down.lost_sink and (up.reading or up.held)))
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """The octets delivered to the server and to the client."""
+        return self.up.moved, self.down.moved
+
+    @property
+    def result(self) -> RelayEnd:
+        """What was moved so far, and why the relay ended."""
+        return RelayEnd(self.up.moved, self.down.moved, self.reason)
+
+    def act(self, readable: Container[int], writable: Container[int]) -> bool:
+        """Move what these descriptors, which are ready, have or take; tell whether anything happened."""
+        happened = False
+        for flow in (self.up, self.down):
+            if flow.held:
+                happened |= flow.sink in writable and flow.push()
+            elif flow.reading:
+                happened |= flow.source in readable and flow.receive()
+        if self.up.lost_source and not self.down.lost_sink:
+            self.down.cut()    # a client that was reset takes nothing more
+        self.reason = self.reason or self.up.end or self.down.end
+        return happened
+
+    def drop_pipes(self) -> None:
+        """Close the pipes, and lose what they hold."""
+        self.up.drop_pipe()
+        self.down.drop_pipe()
+
+    def rest(self) -> None:
+        """Close pipes that are empty."""
+        for flow in (self.up, self.down):
+            if not flow.held:
+                flow.drop_pipe()
 
 
 class _Report:
     """When to report the progress."""
 
-    __slots__ = ("_up", "_down", "_tell", "_told", "_due")
+    __slots__ = ("_pair", "_tell", "_told", "_due")
 
-    def __init__(self, up: "_Flow", down: "_Flow", tell: Progress | None) -> None:
-        self._up = up
-        self._down = down
+    def __init__(self, pair: Pair, tell: Progress | None) -> None:
+        self._pair = pair
         self._tell = tell
         self._told = (0, 0)
         self._due = 0.0    # time.monotonic()
 
     def wait(self, now: float, until: float) -> float:
         """Report what is due; return `until`, or the time of the next report if that is earlier."""
-        moved = self._up.moved, self._down.moved
+        moved = self._pair.moved
         if self._tell is None or moved == self._told:
             return until
         if now >= self._due:
@@ -224,37 +266,34 @@ class _Flow:
             pass    # the sink is lost as well; its flow will report it
 
 
-def _move(up: _Flow, down: _Flow, idle: float, report: _Report) -> bool:
+def _move(pair: Pair, idle: float, report: _Report) -> bool:
     """Wait for something to happen and do it; False when both sides are idle for `idle` seconds."""
     now = time.monotonic()
     look = now + idle / LOOKS
     rest = now + KEEP_PIPE
     idleness: Idleness | None = None
-    while not _step(up, down, min(report.wait(now, look), rest)):
+    while not _step(pair, min(report.wait(now, look), rest)):
         now = time.monotonic()
         if now >= look:
             if idleness is None:
-                idleness = Idleness(idle, idle / LOOKS, up.sink_stream, down.sink_stream)
+                idleness = Idleness(idle, idle / LOOKS, pair.up.sink_stream, pair.down.sink_stream)
             if idleness.is_over():
                 return False
             look = now + idle / LOOKS
         if now >= rest:
             rest = float("inf")
-            for flow in (up, down):
-                if not flow.held:
-                    flow.drop_pipe()
+            pair.rest()
     return True
 
 
-def _step(up: _Flow, down: _Flow, until: float) -> bool:
+def _step(pair: Pair, until: float) -> bool:
     """Wait for something to happen and do it; False when `until` (time.monotonic()) comes first."""
-    flows = (up, down)
     happened = False
     while not happened:
         sources: list[int] = []
         sinks: list[int] = []
         ready: list[int] = []    # known to have data without asking
-        for flow in flows:
+        for flow in (pair.up, pair.down):
             if flow.held:
                 sinks.append(flow.sink)
             elif flow.reading:
@@ -264,11 +303,5 @@ def _step(up: _Flow, down: _Flow, until: float) -> bool:
         readable += ready
         if not readable and not writable:
             return False
-        for flow in flows:
-            if flow.held:
-                happened |= flow.sink in writable and flow.push()
-            elif flow.reading:
-                happened |= flow.source in readable and flow.receive()
-        if up.lost_source and not down.lost_sink:
-            down.cut()    # a client that was reset takes nothing more
+        happened = pair.act(readable, writable)
     return True
