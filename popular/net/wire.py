@@ -20,7 +20,7 @@ from popular.net.transport import PROXY_V2, FilePart, Octets, Stream
 
 MAX_SURPLUS = 64 * 1024       # octets of an over-long line that are read to find its end
 SEND_BLOCK = 64 * 1024        # octets that `send_parts` gathers before it sends
-_LINGER_OCTETS = 64 * 1024    # what `linger_close` reads from a peer that goes on sending
+LINGER_OCTETS = 64 * 1024    # what `linger_close` reads from a peer that goes on sending
 LINGER_SECONDS = 1.0
 
 _RECEIVE = 4096             # commands are short; pipelined ones fit by the dozen
@@ -192,7 +192,7 @@ class Wire:
         """Close so that the peer sees the last reply even if it is still sending; may be called twice.
 
         A socket closed with unread input resets the connection, and the reset overtakes the
-        reply.  So the writing half is closed first, and the peer has `seconds` and `_LINGER_OCTETS` to
+        reply.  So the writing half is closed first, and the peer has `seconds` and `LINGER_OCTETS` to
         notice.  0 is for a peer that sends nothing more, as after QUIT: only pending input is read.
         """
         try:
@@ -205,7 +205,7 @@ class Wire:
 
     def _drain(self, until: float) -> None:
         """Read and forget, up to the limits of `linger_close` or the peer's end."""
-        left = _LINGER_OCTETS
+        left = LINGER_OCTETS
         while left > 0:
             try:
                 data = self.sock.recv(left)

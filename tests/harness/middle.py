@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from popular.net.pairs import Pairs, RelayedPair
 from popular.net.relay import RelayEnd, relay
 from tests.harness.pairs import PATIENCE
 
@@ -17,6 +18,7 @@ class Middle:
     server: socket.socket
     to_client: socket.socket    # the relay's ends
     to_server: socket.socket
+    relay: Callable[..., RelayEnd] = relay
     ends: list[RelayEnd] = field(default_factory=list)
     _thread: threading.Thread | None = None
 
@@ -27,7 +29,8 @@ class Middle:
 
     def run(self, *, to_server: bytes = b"", to_client: bytes = b"", idle: float = PATIENCE) -> RelayEnd:
         """Run the relay to its end, and close its sockets as the proxy does."""
-        self.ends.append(relay(self.to_client, self.to_server, to_server=to_server, to_client=to_client, idle=idle))
+        self.ends.append(
+            self.relay(self.to_client, self.to_server, to_server=to_server, to_client=to_client, idle=idle))
         self.to_client.close()
         self.to_server.close()
         return self.ends[0]
@@ -45,6 +48,20 @@ class Middle:
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive(), "the relay goes on"
         return self.ends[0]
+
+
+def relay_by_epoll(client: socket.socket, server: socket.socket, *, to_server: bytes, to_client: bytes,
+                   idle: float) -> RelayEnd:
+    """Relay one pair as a process with many does."""
+    for sock in (client, server):
+        sock.setblocking(False)
+    ends: list[RelayEnd] = []
+    pairs = Pairs(lambda pair: None, lambda pair: ends.append(pair.result))
+    pairs.add(RelayedPair(client, server, to_server, to_client, idle=idle))
+    while not pairs.is_empty:
+        pairs.wait()
+    pairs.close()
+    return ends[0]
 
 
 def in_thread(work: Callable[[], object]) -> threading.Thread:

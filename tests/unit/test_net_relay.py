@@ -9,18 +9,18 @@ import pytest
 
 from popular.net import relay as relay_module
 from popular.net.relay import RelayEnd, relay
-from tests.harness.middle import Middle, in_thread
+from tests.harness.middle import Middle, in_thread, relay_by_epoll
 from tests.harness.pairs import PATIENCE, read_all, read_exactly, reset, tcp_pair
 
 SHORT = 0.05    # seconds: a real limit that must pass
 MIB = 1024 * 1024
 
 
-@pytest.fixture
-def middle() -> Iterator[Middle]:
-    """Connections, and a relay to be started between them."""
+@pytest.fixture(params=[relay, relay_by_epoll], ids=["select", "epoll"])
+def middle(request: pytest.FixtureRequest) -> Iterator[Middle]:
+    """Connections, and a relay to be started between them: that of a child, and that of a process with many pairs."""
     with tcp_pair() as (to_client, client), tcp_pair() as (to_server, server):
-        middle = Middle(client, server, to_client, to_server)
+        middle = Middle(client, server, to_client, to_server, request.param)
         yield middle
         middle.close()
 
