@@ -7,9 +7,9 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
     header         4096 octets at 0
         0   8s  POPULAR\\0
         8   8s  PROXY\\0\\0\\0, SERVER\\0\\0 or LMTP\\0\\0\\0\\0
-       16   I   version: 4
+       16   I   version: 5
        20   I   octets of the header: 4096
-       24   I   slots
+       24   I   slots of children
        28   I   octets of a slot record: 384
        32   Q   offset of the slot records
        40   I   columns for counters in a row: 64, of which the first ones are used
@@ -21,6 +21,8 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
        72   QQ  device and inode of the file, by which a copy is known as one
        88   32s version of the program
       120   64s host
+      184   I   slots of relayed sessions, after those of children
+      188   I   relay processes, each of which has its share of these slots
       192   the part that changes:
       192   I   sequence number
       196   i   process id of the master
@@ -39,6 +41,8 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
       248   I   the sequence number again
       256   I   whether counts of clients are shared with other proxies: the numbers of SharingState
       260   I   with how many other proxies
+      264   16I for each relay process: how many of its slots are in use, 2**32 - 1 if it takes no session; and how many
+                of all slots of relayed sessions precede the end of the last one that it has ever used
     name records   72 octets each; slots and rows refer to them by number; never changed, only added to
         0   8s  class of the object: vserv, backend or server; or pdm, pdmfail or pdmtime, for what is counted of a
                 database module: questions, failures, microseconds
@@ -55,7 +59,7 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
        96   d   BackendState that the master has set: up, drained, disabled or removed
     slot records   384 octets each
         0   I   sequence number
-        4   i   process id of the child, 0 when the slot is free
+        4   i   process id of the child, or of the relay process; 0 when the slot is free
         8   I   sessions of this child, with the one that runs
        12   H   name of its vserv or server
        14   H   name of its backend
@@ -71,7 +75,8 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
       128   48s client's address
       176   200s user; in pserv and plmtpd the mailbox
       380   I   the sequence number again
-    rows           one of the master's own, then one for each slot: counters that only grow
+    rows           one of the master's own, then one for each child, then one for each relay process: counters that only
+                   grow
         0   64Q the counters of the program by their columns (counters.py)
       512   256Q sessions of each name, or what else its class counts
     keys           three arrays with a number for each slot, at the next page: by what open sessions are counted, in the
@@ -81,29 +86,35 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
 A writer first makes the second sequence number the coming even one, then the first one odd; writes;
 and makes the first one even.  So a reader that finds the first number even and unchanged after
 reading has a whole record.  In a copy of the file that was made front to back, a record is whole if both
-numbers are equal and even.  Each record has one writer at a time: a child writes its slot and row, the
-master all others and the slots of dead children; all children write health, and the process that shares counts writes
-whether it does.  Rows, failures, health and this are read without a sequence: each number is whole.
-A row survives its child: the next one in the slot goes on counting.
+numbers are equal and even.  Each record has one writer at a time: a child writes its slot and row, a relay process the
+slots of its sessions and its row, the master all others and the slots of the dead; all children write health, and the
+process that shares counts writes whether it does.  Rows, failures, health, this and what is said of relay processes are
+read without a sequence: each number is whole.  A row survives its child: the next one in the slot goes on counting.
 """
 
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from mmap import mmap
 
 from popular.statefile.counters import ENDED, counters_of
 
 MAGIC = b"POPULAR\0"
-LAYOUT_VERSION = 4
+LAYOUT_VERSION = 5
 
 HEADER_SIZE = 4096
-FIXED = struct.Struct("=8s8sIIIIQIIQIIQQQ32s64s")
+FIXED = struct.Struct("=8s8sIIIIQIIQIIQQQ32s64sII")
 CHANGING = struct.Struct("=idIIIIddBBBBB3x")    # after the sequence number
 CHANGING_AT = 192
 CHANGING_SIZE = 60                         # with both sequence numbers
 SLOTS_USED_AT = 212
 SHARING_FIELDS = struct.Struct("=II")
 SHARING_AT = 256
+MAX_RELAYS = 8
+RELAYS = struct.Struct(f"={2 * MAX_RELAYS}I")
+RELAY = struct.Struct("=II")
+RELAYS_AT = 264
+TAKES_NONE = 0xffff_ffff
 SESSION_STATE_AT, LOAD_STATE_AT, IS_SCREENING_AT = 240, 241, 244
 
 NAME = struct.Struct("=8s64s")
@@ -290,32 +301,57 @@ KINDS = {kind.magic: kind for kind in (PROXY, SERVER, DELIVERY)}
 
 
 class Layout:
-    """Where the records of a file with so many slots are."""
+    """Where the records are of a file with so many slots."""
 
-    def __init__(self, slots: int) -> None:
-        """Compute it once, because every child needs it."""
-        self.slots = slots
-        self.slots_at = _whole_pages(HEALTH_AT + NAMES * HEALTH_SIZE)      # offset of the slot records
-        self.rows_at = _whole_pages(self.slots_at + slots * SLOT_SIZE)     # offset of the rows
-        self.keys_at = _whole_pages(self.rows_at + (slots + 1) * ROW_SIZE)     # offset of the keys
-        self.size = self.keys_at + len(CountedBy) * slots * KEY.size           # octets of the file
+    def __init__(self, slots: int, relayed: int = 0, relays: int = 0) -> None:
+        """Compute it once, because every child needs it; `relays` are the processes for `relayed` sessions."""
+        self.slots = slots        # of children
+        self.relayed = relayed    # slots after these
+        self.relays = relays
+        self.every = slots + relayed
+        self.slots_at = _whole_pages(HEALTH_AT + NAMES * HEALTH_SIZE)          # offset of the slot records
+        self.rows_at = _whole_pages(self.slots_at + self.every * SLOT_SIZE)    # offset of the rows
+        self.keys_at = _whole_pages(self.rows_at + (slots + 1 + relays) * ROW_SIZE)    # offset of the keys
+        self.size = self.keys_at + len(CountedBy) * self.every * KEY.size              # octets of the file
 
     def slot_at(self, slot: int) -> int:
         """Return the offset of a slot's record."""
         return self.slots_at + slot * SLOT_SIZE
 
     def row_at(self, slot: int) -> int:
-        """Return the offset of a slot's row; slot -1 is the master."""
+        """Return the offset of the row of a child's slot; slot -1 is the master."""
         return self.rows_at + (slot + 1) * ROW_SIZE
+
+    def relay_row_at(self, relay: int) -> int:
+        """Return the offset of the row of a relay process."""
+        return self.row_at(self.slots + relay)
+
+    def relay_at(self, relay: int) -> int:
+        """Return the offset of what the header says of a relay process."""
+        return RELAYS_AT + relay * RELAY.size
 
     def key_at(self, by: "CountedBy", slot: int) -> int:
         """Return the offset of the key of a slot's session."""
-        return self.keys_at + (by * self.slots + slot) * KEY.size
+        return self.keys_at + (by * self.every + slot) * KEY.size
+
+    def used(self, children: int, relays: bytes) -> tuple[range, ...]:
+        """Return the slots that were ever used, from what the header says of children and of relay processes."""
+        found = range(min(children, self.slots))
+        if not self.relayed:
+            return (found,)
+        most = max(RELAYS.unpack(relays)[1::2])
+        return (found, range(self.slots, self.slots + min(most, self.relayed)))
 
     def places(self) -> tuple[int, ...]:
         """Return the numbers of the header that describe the layout, in its order from octet 16."""
         return (LAYOUT_VERSION, HEADER_SIZE, self.slots, SLOT_SIZE, self.slots_at, COLUMNS, ROW_SIZE, self.rows_at,
                 NAMES, NAME.size, NAMES_AT)
+
+
+def used_slots(memory: mmap, layout: Layout) -> tuple[range, ...]:
+    """Return the slots that were ever used."""
+    [children] = SEQUENCE.unpack_from(memory, SLOTS_USED_AT)
+    return layout.used(children, memory[RELAYS_AT:RELAYS_AT + RELAYS.size] if layout.relayed else b"")
 
 
 def _whole_pages(size: int) -> int:

@@ -25,7 +25,7 @@ class StateSnapshot:
     """What a state file holds at nearly one moment."""
 
     head: Head
-    rows: Sequence[Row | None]                    # of all slots ever used; None: being written at each attempt
+    rows: Sequence[Row | None]                    # of children's slots ever used (None: being written), and relayed
     totals: Mapping[str, int]
     per_name: Mapping[tuple[str, str], int]       # sessions by class and id
     failures: Mapping[tuple[str, str], int]       # by backend and kind
@@ -36,7 +36,7 @@ class StateSnapshot:
     def at(cls, read: Read, patience: float) -> "StateSnapshot":
         """Read everything, waiting at most `patience` seconds for writers in total; raises what StateFileView does."""
         view = StateFileView(read, patience)
-        return cls(view.head, view.rows(), *view.totals(), view.failures(), view.backends())
+        return cls(view.head, [*view.rows(), *view.relayed()], *view.totals(), view.failures(), view.backends())
 
 
 Amount = tuple[str | tuple[str, str], float]    # with the value of the label, or of two
@@ -56,6 +56,13 @@ def _busy(look: StateSnapshot) -> Iterable[Amount]:
 
 def _idle(look: StateSnapshot) -> Iterable[Amount]:
     return [("", sum(1 for row in look.rows if row is not None and row.state == "idle"))]
+
+
+def _relayed(look: StateSnapshot) -> Iterable[Amount]:
+    """Return how many sessions relay processes of pproxy have."""
+    if look.head.kind.program != "pproxy":
+        return []
+    return [("", sum(1 for row in look.rows if row is not None and row.slot >= look.head.slots))]
 
 
 def _screening(look: StateSnapshot) -> Iterable[Amount]:
@@ -105,6 +112,10 @@ _GAUGES: tuple[tuple[Family, Callable[[StateSnapshot], Iterable[Amount]]], ...] 
      _head(lambda head: head.maxsession)),
     (_gauge("sessions_limit_state", "How near the sessions are to their limit: 0 well below, 1 near it, 2 at it."),
      _head(lambda head: head.session_state)),
+    (_gauge("sessions_relayed", "Sessions that are in relay processes, which do not count against maxsession."),
+     _relayed),
+    (_gauge("sessions_relayed_limit", "How many sessions may be in relay processes: maxrelayed; 0 without them."),
+     lambda look: [("", look.head.relayed)] if look.head.kind.program == "pproxy" else []),
     (_gauge("screening", "Whether clients are screened before they get a child, since the pool was full."), _screening),
     (_gauge("sharing", "Whether clients are counted together with other proxies: 0 while the server does not answer."),
      _sharing(lambda head: int(head.sharing == _TOGETHER))),

@@ -16,9 +16,9 @@ from popular.addresses import Endpoint
 from popular.errors import PopularError
 from popular.statefile.layout import (
     BACKEND_STATES, CHANGING, CHANGING_AT, CHANGING_SIZE, COLUMNS, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES, FAILURES_AT,
-    FIXED, HEALTH_AT, HEALTH_NUMBERS, HEALTH_SIZE, KINDS, LAYOUT_VERSION, MAGIC, NAME, NAMES, NAMES_AT, OF_CHECKS,
-    OF_LOGINS, ROW_SIZE, SEQUENCE_SIZE, SHARING_FIELDS, SHARING_AT, SHARING_STATES, SLOT, SLOT_SIZE, STATE, SWITCH,
-    BackendState, Layout, SessionState, SharingState, StateFileKind)
+    FIXED, HEALTH_AT, HEALTH_NUMBERS, HEALTH_SIZE, KINDS, LAYOUT_VERSION, MAGIC, MAX_RELAYS, NAME, NAMES, NAMES_AT,
+    OF_CHECKS, OF_LOGINS, RELAYS, RELAYS_AT, ROW_SIZE, SEQUENCE_SIZE, SHARING_FIELDS, SHARING_AT, SHARING_STATES, SLOT,
+    SLOT_SIZE, STATE, SWITCH, BackendState, Layout, SessionState, SharingState, StateFileKind)
 from popular.statefile.seqlock import Read, whole_records
 
 MAX_SLOTS = 1_000_000    # more are not believed
@@ -80,7 +80,9 @@ class Head:
     """What a state file says about its daemon."""
 
     kind: StateFileKind
-    slots: int
+    slots: int            # of children
+    relayed: int          # slots of relayed sessions, after those of children
+    relays: int           # relay processes
     device: int
     inode: int
     version: str
@@ -113,14 +115,21 @@ class StateFileView:
         self._read = read
         self._deadline = time.monotonic() + patience
         self.head = self._read_head()
-        self._layout = Layout(self.head.slots)
+        self._layout = Layout(self.head.slots, self.head.relayed, self.head.relays)
 
     def rows(self, first: int = 0, last: int | None = None) -> list[Row | None]:
-        """Return the slots from `first` to `last` that were ever used.
+        """Return the slots of children from `first` to `last` that were ever used.
 
         None stands for a slot that was being written at each attempt, for example by a writer that died.
         """
-        end = self.head.slots_used if last is None else min(self.head.slots_used, last + 1)
+        return self._rows(first, self.head.slots_used if last is None else min(self.head.slots_used, last + 1))
+
+    def relayed(self) -> list[Row]:
+        """Return the sessions of relay processes."""
+        *_, used = self._layout.used(0, self._read(RELAYS_AT, RELAYS.size))
+        return [row for row in self._rows(used.start, used.stop) if row is not None and row.has_session]
+
+    def _rows(self, first: int, end: int) -> list[Row | None]:
         found: list[Row | None] = []
         for start in range(first, end, _AT_ONCE):
             count = min(_AT_ONCE, end - start)
@@ -134,9 +143,10 @@ class StateFileView:
         pairs = (COLUMNS + len(self.head.names) + 1) // 2    # the rest of a row is not used
         every_other = sum(_COUNTER << _PAIR * pair for pair in range(pairs))
         low = high = 0
-        rows = self.head.slots_used + 1    # the master's is the first
-        for start in range(0, rows, _AT_ONCE):
-            block = self._read(self._layout.row_at(start - 1), min(_AT_ONCE, rows - start) * ROW_SIZE)
+        head = self.head
+        parts = (range(-1, head.slots_used), range(head.slots, head.slots + head.relays))    # the master's is the first
+        for start, end in ((start, min(start + _AT_ONCE, part.stop)) for part in parts for start in part[::_AT_ONCE]):
+            block = self._read(self._layout.row_at(start), (end - start) * ROW_SIZE)
             for at in range(0, len(block) - len(block) % ROW_SIZE, ROW_SIZE):
                 row = int.from_bytes(block[at:at + pairs * _PAIR // 8], sys.byteorder)
                 low += row & every_other
@@ -173,22 +183,23 @@ class StateFileView:
         fixed = self._read(0, FIXED.size)
         if len(fixed) < FIXED.size or not fixed.startswith(MAGIC):
             raise NotAStateFile("not a state file")
-        _, magic, version, *places, device, inode, program, host = FIXED.unpack(fixed)
+        _, magic, version, *places, device, inode, program, host, relayed, relays = FIXED.unpack(fixed)
         if version != LAYOUT_VERSION:
             raise NotAStateFile(f"a state file of version {version}, not of version {LAYOUT_VERSION}")
         slots = places[1]
-        if magic not in KINDS or not 0 < slots <= MAX_SLOTS or tuple(places) != Layout(slots).places()[1:]:
+        is_small = 0 < slots <= MAX_SLOTS and relayed <= MAX_SLOTS and relays <= MAX_RELAYS
+        if magic not in KINDS or not is_small or tuple(places) != Layout(slots, relayed, relays).places()[1:]:
             raise NotAStateFile("not a state file of pproxy, pserv or plmtpd")
-        if len(self._read(Layout(slots).size - 1, 1)) != 1:
+        if len(self._read(Layout(slots, relayed, relays).size - 1, 1)) != 1:
             raise NotAStateFile("a state file that was cut off")
         [octets] = whole_records(self._read, CHANGING_AT, CHANGING_SIZE, 1, self._deadline)
         if octets is None:
             raise NotAStateFile("a state file whose header was being written")
         (pid, started, generation, used, names, maxsession, maxload, load, session_state, load_state, workers,
          workers_busy, is_screening) = CHANGING.unpack_from(octets, SEQUENCE_SIZE)
-        return Head(KINDS[magic], slots, device, inode, _text(program), _text(host), pid, _moment(started), generation,
-                    min(used, slots), maxsession, _amount(maxload), _amount(load), session_state, load_state,
-                    workers, workers_busy, bool(is_screening), *self._read_sharing(),
+        return Head(KINDS[magic], slots, relayed, relays, device, inode, _text(program), _text(host), pid,
+                    _moment(started), generation, min(used, slots), maxsession, _amount(maxload), _amount(load),
+                    session_state, load_state, workers, workers_busy, bool(is_screening), *self._read_sharing(),
                     self._read_names(min(names, NAMES)))
 
     def _read_sharing(self) -> tuple[str, int]:

@@ -14,8 +14,8 @@ from popular.addresses import Endpoint
 from popular.statefile.layout import (
     BACKEND_AT, CLIENT_HOST, CLIENT_HOST_AT, CLIENT_PORT, CLIENT_PORT_AT, COLUMNS, ENDED_AT, FAILURES,
     FAILURE_COLUMNS, HEALTH_AT, HEALTH_NUMBERS, HEALTH_SIZE, IS_SCREENING_AT, KEY, LOAD_STATE_AT, MOVING, MOVING_AT,
-    NAMED, NAMED_AT, NAMES, ROW_SIZE, SEQUENCE, SEQUENCE_SIZE, SESSION_STATE_AT, SID, SID_AT, SLOT, SLOTS_USED_AT,
-    SLOT_SIZE, USER, USER_AT, CountedBy, Layout, LimitState, SessionState, StateFileKind)
+    NAMED, NAMED_AT, NAMES, RELAYS, RELAYS_AT, ROW_SIZE, SEQUENCE_SIZE, SESSION_STATE_AT, SID, SID_AT, SLOT, SLOT_SIZE,
+    USER, USER_AT, CountedBy, Layout, LimitState, SessionState, StateFileKind, used_slots)
 from popular.statefile.seqlock import Sequenced
 
 _MAX_LOAD_STATE = int(LimitState.MAX)
@@ -40,8 +40,7 @@ class ChildSlot:
         start = layout.row_at(slot)
         self._row = memoryview(memory)[start:start + ROW_SIZE].cast("Q")
         self._health = memoryview(memory)[HEALTH_AT:HEALTH_AT + NAMES * HEALTH_SIZE].cast("d")
-        self._keys = memoryview(memory)[layout.keys_at:layout.keys_at + len(CountedBy) * layout.slots * KEY.size].cast(
-            "Q")[slot::layout.slots]
+        self._keys = memoryview(memory)[layout.keys_at:layout.size].cast("Q")[slot::layout.every]
         self._columns = columns
         self._in_column, self._out_column = columns["bytes_in"], columns["bytes_out"]
         self._kind = kind
@@ -163,27 +162,28 @@ class ChildSlot:
         return self._keys[CountedBy.ADDRESS], self._keys[CountedBy.NETWORK]
 
     def sessions_with(self, by: CountedBy, key: int) -> int:
-        """Return how many sessions of all children, and of proxies that share their counts with this one, have `key`.
+        """Return how many sessions, also relayed ones and those of proxies that share their counts, have `key`.
 
         Others wrote what is read here.
         """
-        [used] = SEQUENCE.unpack_from(self._memory, SLOTS_USED_AT)
-        start = self._layout.keys_at + by * self._layout.slots * KEY.size
-        keys = self._memory[start:start + min(used, self._layout.slots) * KEY.size]
-        found = keys.count(KEY.pack(key))    # one call; parts of two keys are equal by no chance
+        found, wanted, key_at = 0, KEY.pack(key), self._layout.key_at
+        for used in used_slots(self._memory, self._layout):
+            keys = self._memory[key_at(by, used.start):key_at(by, used.stop)]
+            found += keys.count(wanted)    # one call; parts of two keys are equal by no chance
         return found if self._elsewhere is None else found + self._elsewhere(by, key)
 
     def sessions_of_backend(self, backend: str, states: Container[int]) -> int:
-        """Return how many sessions of all children have a backend and are in one of these states.
+        """Return how many sessions, also relayed ones, have a backend and are in one of these states.
 
-        Other children wrote what is read here.  A backend for whose name there is no room has none.
+        Others wrote what is read here.  A backend for whose name there is no room has none.
         """
-        number = self._number_of(backend)
-        [used] = SEQUENCE.unpack_from(self._memory, SLOTS_USED_AT)
-        records = self._memory[self._layout.slots_at:self._layout.slot_at(min(used, self._layout.slots))]
-        backends = memoryview(records).cast("H")[BACKEND_AT // 2::SLOT_SIZE // 2]
-        return sum(found == number != 0 and state in states
-                   for found, state in zip(backends.tolist(), records[MOVING_AT::SLOT_SIZE], strict=True))
+        number, count = self._number_of(backend), 0
+        for used in used_slots(self._memory, self._layout):
+            records = self._memory[self._layout.slot_at(used.start):self._layout.slot_at(used.stop)]
+            backends = memoryview(records).cast("H")[BACKEND_AT // 2::SLOT_SIZE // 2]
+            count += sum(found == number != 0 and state in states
+                         for found, state in zip(backends.tolist(), records[MOVING_AT::SLOT_SIZE], strict=True))
+        return count
 
     def health(self, backend: str) -> "tuple[memoryview[float], int]":
         """Return the numbers about a backend that all children write (layout.py): an array, and where they begin.
@@ -214,6 +214,20 @@ class ChildSlot:
     def end(self) -> None:
         """Report that the session's summary has been logged: the master need not log it if this child dies."""
         self._memory[self._ended_at] = 1
+
+    def relays(self) -> tuple[int, ...]:
+        """Return for each relay process how many sessions it has, `TAKES_NONE` if it takes none."""
+        return RELAYS.unpack_from(self._memory, RELAYS_AT)[:2 * self._layout.relays:2]
+
+    def record(self) -> tuple[bytes, tuple[int, ...]]:
+        """Return what is reported, as in the file (`SLOT`), and by what the session is counted; for a relay process."""
+        at = self._layout.slot_at(self.number) + SEQUENCE_SIZE
+        return self._memory[at:at + SLOT.size], tuple(self._keys)
+
+    def let_go(self) -> None:
+        """Report that a relay process has the session now: it is shown and counted there, and summed up."""
+        self.end()
+        self.enter(SessionState.CLOSING, self._bytes_in, self._bytes_out)
 
     def release(self) -> None:
         """Release the memory, so that the state file can be closed; for tests, because a child keeps it to its end."""

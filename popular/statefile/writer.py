@@ -12,16 +12,20 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from popular.statefile.layout import (
     CHANGING, CHANGING_AT, CHANGING_SIZE, ENDED_AT, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES_AT, FIXED, HEALTH_AT,
-    HEALTH_NUMBERS, HEALTH_SIZE, KEY, LOGIN_ROOM, MAGIC, MOVING_AT, NAME, NAMES, NAMES_AT, ROW_SIZE, SEQUENCE,
-    SEQUENCE_SIZE, SESSION_ROOM, SHARING_AT, SHARING_FIELDS, SLOT, SLOT_SIZE, SLOTS_USED_AT, SWITCH, BackendState,
-    CountedBy, Layout, SessionState, SharingState, StateFileKind)
+    HEALTH_NUMBERS, HEALTH_SIZE, KEY, LOGIN_ROOM, MAGIC, MOVING_AT, NAME, NAMES, NAMES_AT, RELAYS, RELAYS_AT, ROW_SIZE,
+    SEQUENCE_SIZE, SESSION_ROOM, SHARING_AT, SHARING_FIELDS, SID, SID_AT, SLOT, SLOT_SIZE, SWITCH, TAKES_NONE,
+    BackendState, CountedBy, Layout, SessionState, SharingState, StateFileKind, used_slots)
 from popular.statefile.reader import Row, parse_row
 from popular.statefile.seqlock import Sequenced, whole_records
 from popular.statefile.slot import ChildSlot, Elsewhere
 from popular.version import VERSION
+
+if TYPE_CHECKING:
+    from popular.statefile.relayed import RelaySlots
 
 _PATIENCE = 0.005    # seconds that the master waits for a child that lost the processor while writing
 
@@ -61,14 +65,15 @@ class Facts:
 class StateFile:
     """Shared memory with a place for every child, and usually a file."""
 
-    def __init__(self, kind: StateFileKind, slots: int, path: str = "", *, publish: bool = True, room: int = 0) -> None:
+    def __init__(self, kind: StateFileKind, slots: int, path: str = "", *, publish: bool = True, room: int = 0,
+                 relayed: int = 0, relays: int = 0) -> None:
         """Make the memory, and the file `path` that shows it: a new file that replaces an old one.
 
-        A file system without room for `room` slots counts as one that refuses the file.  Without `publish` the old
-        file stays until `publish` is called.
+        A file system without room for `room` slots of children, and for all slots of `relayed` sessions, counts as one
+        that refuses the file.  Without `publish` the old file stays until `publish` is called.
         """
         self.kind = kind
-        self.layout = Layout(slots)
+        self.layout = Layout(slots, relayed, relays)
         self.path = path
         self.trouble = ""        # why there is no file, or no room in it
         self.elsewhere: Elsewhere | None = None    # for slots that are made from now on
@@ -167,9 +172,9 @@ class StateFile:
 
     def keys(self, by: CountedBy) -> list[int]:
         """Return the keys of all sessions that are counted, in no order; also in a helper."""
-        [used] = SEQUENCE.unpack_from(self._memory, SLOTS_USED_AT)
-        octets = self.read(self.layout.key_at(by, 0), min(used, self.layout.slots) * KEY.size)
-        return [key for key in memoryview(octets).cast("Q") if key]
+        return [key for used in used_slots(self._memory, self.layout)
+                for key in memoryview(self.read(self.layout.key_at(by, used.start), len(used) * KEY.size)).cast("Q")
+                if key]
 
     def tell_sharing(self, state: SharingState, proxies: int = 0) -> None:
         """Show whether counts are shared, and with how many other proxies; also in a helper."""
@@ -187,7 +192,7 @@ class StateFile:
             self._failures[number] += 1
 
     def row(self, slot: int) -> Row | None:
-        """Return what the child in `slot` reports; None when it does not finish writing within `PATIENCE`."""
+        """Return what is reported in `slot`; None when the writer does not finish within `PATIENCE`."""
         [octets] = whole_records(self.read, self.layout.slot_at(slot), SLOT_SIZE, 1,
                                  time.monotonic() + _PATIENCE)
         return None if octets is None else parse_row(octets, slot, self._by_number)
@@ -209,11 +214,49 @@ class StateFile:
         if self._memory[at + ENDED_AT]:
             return None
         row = parse_row(self.read(at, SLOT_SIZE), slot, self._by_number)    # if half written: better than nothing
-        return row if row.client is not None else None
+        if row.client is None:
+            return None
+        children, *relayed = self.used    # a session is on its way from one to the other for a moment
+        others = [children] if slot >= self.layout.slots else relayed
+        return None if self.is_elsewhere(row.sid, others) else row
+
+    @property
+    def used(self) -> tuple[range, ...]:
+        """The slots of children, and of relayed sessions if there can be any, that were ever used."""
+        return used_slots(self._memory, self.layout)
 
     def read(self, at: int, size: int) -> bytes:
         """Return octets as they are in the file, for readers of all of it."""
         return self._memory[at:at + size]
+
+    def relay_slots(self, relay: int) -> "RelaySlots":
+        """Return the slots of the relay process with this number; called there, and in the master when it is dead."""
+        from popular.statefile.relayed import RelaySlots    # here, because most daemons have no relay processes
+
+        return RelaySlots(self._memory, self.layout, relay, self._columns)
+
+    @property
+    def relayed_count(self) -> int:
+        """How many sessions relay processes have."""
+        loads = RELAYS.unpack_from(self._memory, RELAYS_AT)[::2]
+        return sum(load for load in loads if load != TAKES_NONE)
+
+    def relayed(self) -> list[Row]:
+        """Return the sessions of relay processes as these describe them."""
+        return [row for part in self.used[1:] for slot in part if self._memory[self.layout.slot_at(slot) + MOVING_AT]
+                if (row := self.row(slot)) is not None and row.has_session]
+
+    def is_elsewhere(self, sid: str, slots: Iterable[range]) -> bool:
+        """Tell whether a session without a summary in the log is in one of these slots, too."""
+        wanted = SID.pack(sid.encode("utf-8", "surrogateescape"))
+        for part in slots:
+            at, end = self.layout.slot_at(part.start), self.layout.slot_at(part.stop)
+            while (at := self._memory.find(wanted, at, end)) >= 0:
+                start = at - (at - self.layout.slots_at) % SLOT_SIZE
+                if at - start == SID_AT and not self._memory[start + ENDED_AT]:
+                    return True
+                at += 1
+        return False
 
     def publish(self) -> None:
         """Put the file in its place, replacing another's, and remove its other names.
@@ -295,7 +338,8 @@ class StateFile:
     def _sign(self, memory: mmap.mmap, device: int, inode: int) -> None:
         """Write the part of the header that never changes."""
         FIXED.pack_into(memory, 0, MAGIC, self.kind.magic, *self.layout.places(), device, inode,
-                        VERSION.encode("ascii"), os.uname().nodename.encode("utf-8", "replace"))
+                        VERSION.encode("ascii"), os.uname().nodename.encode("utf-8", "replace"),
+                        self.layout.relayed, self.layout.relays)
 
     def _reserve(self, fd: int, slots: int) -> None:
         """Get room for so many slots; the rest of the file stays a hole."""
@@ -303,6 +347,11 @@ class StateFile:
         os.posix_fallocate(fd, self.layout.rows_at, (slots + 1) * ROW_SIZE)
         for by in CountedBy:
             os.posix_fallocate(fd, self.layout.key_at(by, 0), max(1, slots) * KEY.size)
+        if self.layout.relayed:
+            os.posix_fallocate(fd, self.layout.slot_at(self.layout.slots), self.layout.relayed * SLOT_SIZE)
+            os.posix_fallocate(fd, self.layout.relay_row_at(0), self.layout.relays * ROW_SIZE)
+            for by in CountedBy:
+                os.posix_fallocate(fd, self.layout.key_at(by, self.layout.slots), self.layout.relayed * KEY.size)
 
     @property
     def _new(self) -> str:

@@ -238,8 +238,8 @@ def test_a_slot_that_is_never_at_rest(run: Run, statefile: StateFile) -> None:
     pytest.param(lambda path: os.mkfifo(path), 65, "not a state file", id="pipe"),
     pytest.param(lambda path: path.write_bytes(b""), 65, "not a state file", id="empty"),
     pytest.param(lambda path: path.write_bytes(b"POPULAR\0PROXY\0\0\0" + struct.pack("=I", 1) + bytes(5000)), 65,
-                 "a state file of version 1, not of version 4", id="original"),
-    pytest.param(lambda path: path.write_bytes(b"POPULAR\0PROXY\0\0\0" + struct.pack("=I", 4) + b"\xff" * 5000), 65,
+                 "a state file of version 1, not of version 5", id="original"),
+    pytest.param(lambda path: path.write_bytes(b"POPULAR\0PROXY\0\0\0" + struct.pack("=I", 5) + b"\xff" * 5000), 65,
                  "not a state file of pproxy, pserv or plmtpd", id="hostile"),
     pytest.param(lambda path: path.symlink_to(path), 1, "Too many levels of symbolic links", id="loop"),
 ])

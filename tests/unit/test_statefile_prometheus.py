@@ -17,6 +17,7 @@ from tests.harness.metrics import Metrics, promtool
 # What a header holds and no metric tells, and why.
 LEFT_OUT = {
     "kind": "told by the label program", "slots": "how the file is laid out", "slots_used": "how the file is laid out",
+    "relays": "how the file is laid out", "relayed": "",
     "device": "how a copy is known", "inode": "how a copy is known", "host": "Prometheus knows whom it asks",
     "pid": "changes, and says nothing", "names": "told by the sessions of each", "started": "", "generation": "",
     "version": "", "maxsession": "", "maxlocalload": "", "load": "", "session_state": "", "load_state": "",
@@ -65,7 +66,7 @@ def test_every_part_of_the_header_is_told_or_left_out_for_a_reason(make_statefil
     before = look(statefile)
     changes = {"version": "99", "started": 1.0, "generation": 99, "maxsession": 99, "maxlocalload": 99.0, "load": 99.0,
                "session_state": 2, "load_state": 2, "workers": 9, "workers_busy": 2, "is_screening": True,
-               "sharing": "alone", "proxies": 9}
+               "sharing": "alone", "proxies": 9, "relayed": 9}
     assert set(changes) == {name for name, why in LEFT_OUT.items() if not why}
     for name, value in changes.items():
         after = replace(before, head=replace(before.head, **{name: value}))    # type: ignore[arg-type]

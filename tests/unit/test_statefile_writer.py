@@ -75,7 +75,7 @@ def row_of(statefile: StateFile, slot: int = 0) -> Row:
 def test_spec_6_magic_and_version(make, kind, word):
     statefile = make(kind)
     head = Path(statefile.path).read_bytes()[:20]
-    assert head == b"POPULAR\0" + word + struct.pack("=I", 4)
+    assert head == b"POPULAR\0" + word + struct.pack("=I", 5)
 
 
 def test_numbers_stand_where_the_text_says(statefile, child_slot):

@@ -18,6 +18,7 @@ def text(snapshot: Snapshot, selection: Selection, rates: Mapping[str, float]) -
         "live": snapshot.is_live, "running": snapshot.is_running, "time": round(snapshot.moment, 3),
         "pid": head.pid, "started": round(head.started, 3), "generation": head.generation,
         "sessions": {"now": snapshot.busy, "limit": head.maxsession, "state": limit_state(head.session_state)},
+        **({"relayed": {"now": snapshot.relayed, "limit": head.relayed}} if head.relays else {}),
         "load": {"now": head.load, "limit": head.maxlocalload, "state": limit_state(head.load_state)},
         "idle": snapshot.idle,
         **({"sharing": {"state": head.sharing, "proxies": head.proxies}} if snapshot.program == "pproxy" else {}),

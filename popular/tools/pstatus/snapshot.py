@@ -33,7 +33,7 @@ class Snapshot:
 
     path: str
     head: Head
-    rows: tuple[Row | None, ...]                  # of all slots ever used; None: being written at each attempt
+    rows: tuple[Row | None, ...]                  # of children's slots ever used (None: being written), and relayed
     totals: Mapping[str, int]
     per_name: Mapping[tuple[str, str], int]       # sessions by class and id
     moment: float                                 # seconds since 1970: now, for a copy when it was made
@@ -50,8 +50,13 @@ class Snapshot:
 
     @property
     def busy(self) -> int:
-        """Slots with a session."""
-        return sum(1 for row in self.rows if row is None or row.has_session)
+        """Children with a session."""
+        return sum(1 for row in self.rows if row is None or row.has_session) - self.relayed
+
+    @property
+    def relayed(self) -> int:
+        """Sessions of relay processes."""
+        return sum(1 for row in self.rows if row is not None and row.slot >= self.head.slots)
 
     @property
     def idle(self) -> int:
@@ -78,7 +83,8 @@ class Selection:
 
     def choose(self, snapshot: Snapshot) -> Iterator[tuple[int, Row | None]]:
         """Yield number and row of the slots to show."""
-        for slot, row in enumerate(snapshot.rows):
+        for index, row in enumerate(snapshot.rows):
+            slot = index if row is None else row.slot
             if slot < self.first or (self.last is not None and slot > self.last):
                 continue
             if not self.active or row is None or row.has_session:
@@ -100,7 +106,7 @@ def take(path: str) -> Snapshot:
         view = StateFileView(lambda at, size: os.pread(fd, size, at), _PATIENCE)
         head = view.head
         is_live = (head.device, head.inode) == (here.st_dev, here.st_ino)
-        rows = tuple(view.rows())
+        rows = *view.rows(), *view.relayed()
         totals, per_name = view.totals()
         failures, backends = view.failures(), view.backends()
         moment = time.time() if is_live else here.st_mtime
@@ -127,8 +133,8 @@ def _replaced(snapshot: Snapshot) -> Iterator[Replaced]:
             other = take(path)
         except (NotAStateFile, OSError):    # it has ended in the meantime
             continue
-        if other.is_running and other.busy:
-            yield Replaced(other.head.pid, path, other.busy)
+        if other.is_running and (sessions := other.busy + other.relayed):
+            yield Replaced(other.head.pid, path, sessions)
 
 
 def _exists(pid: int) -> bool:

@@ -37,7 +37,8 @@ def about(snapshot: Snapshot, rates: Mapping[str, float]) -> Iterator[tuple[str,
     yield snapshot.program, (f"{printable(head.version)} on {printable(head.host)}, master {head.pid} ({status}), "
                              f"up {span(snapshot.moment - head.started)}, configuration {head.generation}")
     yield "now", (f"{snapshot.busy} of {head.maxsession} sessions ({limit_state(head.session_state)}), "
-                  f"{snapshot.idle} idle children, load {head.load:.2f}"
+                  + (f"{snapshot.relayed} of {head.relayed} relayed, " if head.relays else "")
+                  + f"{snapshot.idle} idle children, load {head.load:.2f}"
                   + (f" of {head.maxlocalload:g} ({limit_state(head.load_state)})" if head.maxlocalload else "")
                   + (", clients are screened" if head.is_screening else ""))
     if head.sharing == "together":

@@ -85,6 +85,7 @@ def _now(look: Look, width: int, marks: Marks) -> Line:
     head = snapshot.head
     pieces: Line = [("label", f"{'now':<{LABEL}} "), ("strong", str(snapshot.busy)),
                     ("", f" of {head.maxsession} sessions "), _limit(head.session_state),
+                    *([("", f", {snapshot.relayed} of {head.relayed} relayed")] if head.relays else []),
                     ("", f", {snapshot.idle} idle children, load "), ("strong", f"{head.load:.2f}")]
     if head.maxlocalload:
         pieces += [("", f" of {head.maxlocalload:g} "), _limit(head.load_state)]

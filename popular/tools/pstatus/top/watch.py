@@ -5,7 +5,7 @@ and the file of the next daemon is followed.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 from popular.statefile.reader import NotAStateFile, Row
@@ -47,7 +47,7 @@ class Follower:
 def sessions_of(now: Snapshot, before: Snapshot | None, selection: Selection) -> list[TableRow]:
     """Return the rows of a look, with their speed since the look `before` at the same daemon."""
     seconds = now.moment - before.moment if before is not None else 0.0
-    earlier: Sequence[Row | None] = before.rows if before is not None else ()
+    earlier = dict(_in_range(before, selection)) if before is not None else {}
     found: list[TableRow] = []
     for slot, row in _in_range(now, selection):
         if row is None:
@@ -55,7 +55,7 @@ def sessions_of(now: Snapshot, before: Snapshot | None, selection: Selection) ->
             continue
         speed = 0.0
         if seconds > 0 and row.has_session:
-            speed = _moved(earlier[slot] if slot < len(earlier) else Row(slot), row) / seconds
+            speed = _moved(earlier.get(slot, Row(slot)), row) / seconds
         found.append(TableRow(row, now.moment, speed))
     return found
 
@@ -77,7 +77,7 @@ def _moved(before: Row | None, now: Row) -> int:
     if before is None:
         return 0
     octets = now.bytes_in + now.bytes_out
-    if (before.pid, before.sessions) == (now.pid, now.sessions) and before.has_session:
+    if (before.pid, before.sessions) == (now.pid, now.sessions) and before.has_session and before.sid in ("", now.sid):
         return max(0, octets - before.bytes_in - before.bytes_out)
     return octets
 
