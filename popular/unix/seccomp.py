@@ -25,6 +25,8 @@ CHILD = (
     "memfd_create shmget io_setup truncate fallocate chown lchown fchown fchownat").split()
 # For no child, unless it writes databases.
 FILES = "ftruncate chmod fchmod fchmodat".split()
+# For no relay process: files by name, and connections other than those that it is given.
+SEALED = "open openat creat socket socketpair connect bind accept accept4".split()
 # This fails with ENOSYS, and callers use an older call: its flags could write into the middle of the log.
 FALLS_BACK = "pwritev2"
 
@@ -49,6 +51,8 @@ NUMBERS = {    # of x86_64, and of processors whose kernels have the general tab
     "fchown": (93, 55), "fchownat": (260, 54), "ftruncate": (77, 46), "chmod": (90, -1), "fchmod": (91, 52),
     "fchmodat": (268, 53), "pwritev2": (328, 287), "clone": (56, 220), "prctl": (157, 167), "prlimit64": (302, 261),
     "fcntl": (72, 25), "ioctl": (16, 29), "mmap": (9, 222), "socket": (41, 198),
+    "open": (2, -1), "openat": (257, 56), "creat": (85, -1), "socketpair": (53, 199), "connect": (42, 203),
+    "bind": (49, 200), "accept": (43, 202), "accept4": (288, 242),
 }
 # Calls from the first number on are the same everywhere.  To children they do not exist (ENOSYS), and callers use older
 # ones; among them are clone3 and io_uring, whose arguments a filter cannot read.  Those of Landlock do exist.

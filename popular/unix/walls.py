@@ -33,6 +33,7 @@ class Policy:
     readable: tuple[str, ...] | None = None    # folders whose files may be read; None: all
     keeps_databases: bool = False     # SQLite and LMDB cut files to size, and give them a mode
     asks_servers: bool = False        # of databases, with libraries that set flags of their sockets
+    is_sealed: bool = False           # opens no file, makes no connection and accepts none
     is_worker: bool = False           # asks databases by any driver, and may start programs
     is_filtered: bool = True          # by seccomp
     processes: int = 0                # and threads, of its user, with which it can start no more; 0: none
@@ -197,8 +198,10 @@ def _filter(policy: Policy) -> Callable[[], int]:
     """Return a function that enters the filter."""
     machine = os.uname().machine
     refused = seccomp.WORKER if policy.is_worker else [
-        *seccomp.CHILD, *(() if policy.keeps_databases else seccomp.FILES)]
+        *seccomp.CHILD, *(() if policy.keeps_databases else seccomp.FILES),
+        *(seccomp.SEALED if policy.is_sealed else ())]
     rules = () if policy.is_worker else seccomp.SERVER_RULES if policy.asks_servers else seccomp.ARGUMENT_RULES
+    rules = tuple(rule for rule in rules if rule.call not in refused)
     octets = seccomp.program(machine, refused, rules) or b""
     instructions = _Program(len(octets) // 8, octets)
     return _bound("syscall", ctypes.c_long(_SECCOMP[machine]), ctypes.c_uint(_SET_MODE_FILTER),
