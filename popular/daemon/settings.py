@@ -83,6 +83,14 @@ def pool_limits(config: Config) -> PoolLimits:
                       min(values.integer("maxsession"), values.integer("sessionlimit")), values.integer("maxuse"))
 
 
+def relay_limits(config: Config) -> tuple[int, int]:
+    """Return how many sessions relay processes may have, and how many of these there are; 0, 0: there are none."""
+    values = config.variables
+    if "relay" not in values or values.text("relay") != "shared":
+        return 0, 0
+    return values.integer("maxrelayed"), values.integer("relays")
+
+
 def load_limit(config: Config) -> int:
     """Return maxlocalload, 0 (no limit) for daemons that have no such variable."""
     return config.variables.integer("maxlocalload") if "maxlocalload" in config.variables else 0

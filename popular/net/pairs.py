@@ -24,17 +24,18 @@ _WRITES = select.EPOLLOUT | select.EPOLLERR | select.EPOLLHUP
 class RelayedPair(Pair):
     """A pair with what its process has to know of it."""
 
-    __slots__ = ("client", "server", "idle", "place", "story", "_masks", "_seen", "_idleness")
+    __slots__ = ("client", "server", "idle", "place", "story", "told", "_masks", "_seen", "_idleness")
 
     def __init__(self, client: socket.socket, server: socket.socket, to_server: bytes, to_client: bytes, *,
                  idle: float, place: int = 0, story: object = None) -> None:
-        """Take both ends, non-blocking; `idle` is that of net.relay, `place` and `story` are the caller's."""
+        """Take both ends, non-blocking; `idle` is that of net.relay, `place`, `story` and `told` are the caller's."""
         super().__init__(client, server, to_server, to_client)
         self.client = client
         self.server = server
         self.idle = idle
         self.place = place
         self.story = story
+        self.told = (0, 0)      # octets moved that the caller has reported
         self._masks = (0, 0)    # for what client and server are watched
         self._seen = (0, 0)     # octets moved at the last look
         self._idleness: Idleness | None = None

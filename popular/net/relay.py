@@ -1,8 +1,8 @@
 """Bytes both ways between a client and its backend, untouched, until one side ends.
 
 Used in the children of pproxy once the backend has accepted the login, and, for many pairs at once (net.pairs), in
-its relay processes.  Knows no POP3 and does not change, add or lose a byte (NUL is allowed too, because the server sends mail).  Raises nothing for
-what peers do; the result says how it ended.
+its relay processes.  Knows no POP3 and does not change, add or lose a byte (NUL is allowed too, because the server
+sends mail).  Raises nothing for what peers do; the result says how it ended.
 
 Back-pressure: each direction holds one block and reads no more until that block has been sent, so
 a slow reader slows the other side's writer, not our memory.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from popular.pproxy.modules.worker import WorkerJob
     from popular.pproxy.policy.hook import PolicyHook
     from popular.pproxy.recorder import Recorder
+    from popular.pproxy.relays.channel import RelayChannels
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class ProxyService:
     recorder: "Recorder | None" = None    # of clients that may send mail; None: no client was ever to be recorded
     clients: ClientCounts | None = None    # None: they have no limits
     hooks: "Mapping[str, PolicyHook]" = field(default_factory=dict)    # of virtual servers that have a policy server
+    relays: "RelayChannels | None" = None    # None: children relay by themselves
 
     def admit(self, owner: str, peer: Endpoint, child: Child) -> bool:
         """Tell whether a peer may connect; count and log it if not.
@@ -115,7 +117,7 @@ class ProxyService:
                          maxline=config.maxline) as session:
                 hook = self.hooks.get(connection.owner)
                 story = ProxySession(config, self.chain, session, vserv, self.recorder, self.guard(vserv, child),
-                                     hook.attempt if hook else LoginAttempt, self.judge)
+                                     hook.attempt if hook else LoginAttempt, self.judge, self.relays)
                 story.run()
             if story.unrecorded:    # now no client waits any more
                 story.record_late()

@@ -1,4 +1,4 @@
-"""The log messages of pproxy (spec 5.2): numbers 0240 to 027f."""
+"""The log messages of pproxy (spec 5.2): numbers 0240 to 027f, and 0320 to 032f."""
 
 from popular.log.message import ADM, ERR, INF, Message
 
@@ -76,6 +76,11 @@ TOO_MANY_LOGINS = Message(
     0x024F, ERR, "too_many_logins", "client tries",
     "A client was disconnected after maxauthtries refused logins.  Nothing to do, but many such lines for one address "
     "are an attack.")
+RELAY_DIED = Message(
+    0x0320, ADM, "relay_died", "process how sessions",
+    "A relay process has died, and its sessions with it; their last lines say so.  Another one starts, and meanwhile "
+    "sessions stay with their children.  If it happens again, the lines before may say why; SIGKILL may come from the "
+    "kernel when memory is short.")
 SMTP_NOT_RECORDED = Message(
     0x0250, ADM, "smtp_not_recorded", "client path why",
     "The database of SMTP after POP could not be made (then client is empty), or a client that logged in could not be "

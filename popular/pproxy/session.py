@@ -5,6 +5,7 @@ What the client has sent ahead is kept through every change of state and is rela
 """
 
 import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -38,6 +39,7 @@ from popular.statefile.reader import Row
 if TYPE_CHECKING:
     from popular.net.proxyheader import ClientOrigin
     from popular.pproxy.recorder import Recorder
+    from popular.pproxy.relays.channel import RelayChannels
 
 # Gets the owner of the listener, a client whom a proxy has named, and the child; tells whether they are served (if not,
 # it was counted and logged), and what judges their logins.
@@ -52,7 +54,7 @@ class ProxySession:
     def __init__(self, config: ProxyConfig, chain: Chain, session: Session, vserv: Vserv,
                  recorder: "Recorder | None" = None, guard: LoginGuard | None = None,
                  attempt: Callable[..., LoginAttempt] = LoginAttempt,
-                 judge: Judge | None = None) -> None:
+                 judge: Judge | None = None, relays: "RelayChannels | None" = None) -> None:
         self.config = config
         self.chain = chain
         self.session = session
@@ -74,6 +76,8 @@ class ProxySession:
         self.guard = guard         # None: failed logins have no limit here
         self.attempt = attempt     # what makes an attempt to log in
         self.judge = judge         # of clients whom a proxy names
+        self.relays = relays       # to which the session may be handed over; None: to nobody
+        self.is_elsewhere = False    # it goes on in a relay process, which also sums it up
         self.knows_xclient = vserv.knows_xclient(session.peer)
 
     def run(self) -> None:
@@ -104,7 +108,8 @@ class ProxySession:
             self.end_reason += f": {why}"
             raise
         finally:
-            self.log_end()
+            if not self.is_elsewhere:
+                self.log_end()
 
     def greet(self) -> None:
         """Send the greeting, with what APOP needs if it is offered."""
@@ -296,19 +301,36 @@ class ProxySession:
         self.dialogue.run(TransactionState(self.wire, EmptyMaildrop(), caps, has_last=self.config.last))
 
     def hand_over(self, link: BackendLink) -> None:
-        """Relay bytes between client and backend until one of them ends."""
+        """Have bytes relayed between client and backend until one of them ends: by a relay process, or here."""
         self.session.enter("relay")
         self.session.is_talking = False
-        sent_ahead = self.wire.take_buffered()
+        sent_ahead, said = self.wire.take_buffered(), link.wire.take_buffered()
         known_in, known_out = self.wire.bytes_in - len(sent_ahead), self.wire.bytes_out
         try:
-            end = relay(self.wire.sock, link.wire.sock, to_server=sent_ahead,
-                        to_client=link.wire.take_buffered(), idle=self.config.idletimeout,
+            if self.relays is not None and self.move_out(self.relays, link, sent_ahead, said):
+                return
+            end = relay(self.wire.sock, link.wire.sock, to_server=sent_ahead, to_client=said,
+                        idle=self.config.idletimeout,
                         progress=lambda up, down: self.slot.progress(known_in + up, known_out + down))
         finally:
             link.close()
         self.wire.bytes_in, self.wire.bytes_out = known_in + end.to_server, known_out + end.to_client
         self.end_reason = f": {end.reason}"
+
+    def move_out(self, relays: "RelayChannels", link: BackendLink, sent_ahead: bytes, said: bytes) -> bool:
+        """Hand the session over to a relay process, with what both sides have sent; tell whether that has it now."""
+        client, server = self.wire.sock, link.wire.sock
+        if not isinstance(client, socket.socket) or not isinstance(server, socket.socket):    # under TLS
+            return False
+        from popular.pproxy.relays.channel import Story    # the master has loaded it
+
+        story = Story(self.session.id, self.about(), self.session.times, self.wire.bytes_in - len(sent_ahead),
+                      self.wire.bytes_out, self.session.started, time.monotonic())
+        self.is_elsewhere = relays.give(self.slot, story, self.config.idletimeout, client, server, sent_ahead, said)
+        if self.is_elsewhere:
+            self.slot.let_go()
+            self.wire.close()
+        return self.is_elsewhere
 
     def pause_until(self, moment: float) -> None:
         """Wait before a refusal, but not beyond the login's deadline."""
@@ -318,13 +340,17 @@ class ProxySession:
 
     def log_end(self) -> None:
         """Log the line that sums up the session, and count its outcome."""
-        login, route = self.login, self.login.route if self.login else None
-        outcome = login and login.outcome or self.outcome
+        outcome = self.login and self.login.outcome or self.outcome
         self.slot.count(outcome.counter)
-        self.log.note(
-            messages.SESSION_END, client=self.session.client, vserv=self.vserv.ident, namespace=self.vserv.namespace,
-            user=login.user if login else "", backend=route.backend.ident if route else "",
-            protocol=route.protocol if route else "", outcome=outcome.text + self.end_reason, **self.session.totals())
+        self.log.note(messages.SESSION_END, **self.about(), outcome=outcome.text + self.end_reason,
+                      **self.session.totals())
+
+    def about(self) -> dict[str, str]:
+        """Return what the line that sums the session up says of who was where."""
+        login, route = self.login, self.login.route if self.login else None
+        return {"client": self.session.client, "vserv": self.vserv.ident, "namespace": self.vserv.namespace,
+                "user": login.user if login else "", "backend": route.backend.ident if route else "",
+                "protocol": route.protocol if route else ""}
 
 
 def sum_up(config: Config, log: Log, row: Row, how: str) -> None:

@@ -3,7 +3,7 @@
 Read by the starter (INI file, options, documents) and by the master (`show`, `set`).
 """
 
-from popular.config.kinds import MAX_TEXT, Bool, Dir, File, Id, Int, Off, String, Time
+from popular.config.kinds import MAX_TEXT, Bool, Choice, Dir, File, Id, Int, Off, String, Time
 from popular.config.netkinds import NetworkList, Prefixes
 from popular.config.setting import Schema, Setting
 from popular.daemon.settings import CONFINEMENT_ROWS, METRICS_ROWS, POOL_ROWS, SESSIONLIMIT, process_rows
@@ -12,6 +12,7 @@ from popular.paths import CAPADIR, SMTPFILE
 from popular.pdm.asking.configured import PDM_ROWS
 from popular.pproxy.objects import CLASSES
 from popular.pproxy.policy.terms import POLICY_ROWS
+from popular.statefile.layout import MAX_RELAYS
 
 _LOGIN_ROWS = (
     Setting("authtimeout", Time(0, 3600), 120.0,
@@ -125,7 +126,19 @@ _SMTP_ROWS = (
             "The least time after a login for which its client may send mail; it may be up to a quarter longer."),
 )
 
+_RELAY_ROWS = (
+    Setting("relay", Choice("child", "shared"), "child",
+            "Who relays between a client and the backend after the login.  child: the child, which stays until the "
+            "session ends; each session costs a process.  shared: a relay process with thousands of sessions; the "
+            "child is free for the next client, or ends.  A session under TLS, to the client or to the backend, stays "
+            "with its child.  See Relays.", readonly=True, at_start=True),
+    Setting("relays", Int(1, MAX_RELAYS), 2, "With `relay = shared`: relay processes.", readonly=True, at_start=True),
+    Setting("maxrelayed", Int(1, 1_000_000), 10_000,
+            "With `relay = shared`: sessions that all relay processes together may have, beside the `maxsession` of "
+            "children; further ones stay with their children.", readonly=True, at_start=True),
+)
+
 SCHEMA = Schema("pproxy", (
-    *process_rows("pproxy"), *CONFINEMENT_ROWS, *POOL_ROWS, *METRICS_ROWS, *_PORT_ROWS, *_LOGIN_ROWS, *_CLIENT_ROWS,
-    *POLICY_ROWS, *_BACKEND_ROWS, *PDM_ROWS, *_WORKER_ROWS, *_SMTP_ROWS),
+    *process_rows("pproxy"), *CONFINEMENT_ROWS, *POOL_ROWS, *_RELAY_ROWS, *METRICS_ROWS, *_PORT_ROWS, *_LOGIN_ROWS,
+    *_CLIENT_ROWS, *POLICY_ROWS, *_BACKEND_ROWS, *PDM_ROWS, *_WORKER_ROWS, *_SMTP_ROWS),
     CLASSES, purpose="POP3 proxy: finds out who a client is and where their mail is, and connects them to it.")

@@ -13,7 +13,7 @@ from popular.daemon.child.door import Door
 from popular.daemon.confinement import most_processes
 from popular.daemon.master.attendant import HelperPool
 from popular.daemon.messages import START
-from popular.daemon.settings import pool_limits
+from popular.daemon.settings import pool_limits, relay_limits
 from popular.daemon.spec import DaemonSpec, Job, Listen, metrics_listens
 from popular.daemon.tls import load_tls, note_ending
 from popular.log.writer import Log
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from popular.pproxy.modules.worker import WorkerJob
     from popular.pproxy.policy.hook import PolicyHook
     from popular.pproxy.recorder import Recorder
+    from popular.pproxy.relays.channel import RelayChannels
 
 _GRACE = 5.0           # seconds that a child has to answer its master
 _WHEN_FULL = 1.0       # seconds that a login may take when new connections find no child
@@ -91,8 +92,9 @@ def make_job(config: Config, log: Log, former: Job | None) -> AcceptJob:
     sharing = known.sharing if known else find_sharing(config)
     clients = known.proxy.clients if known else sharing.counts() if sharing else ClientCounts()
     assert clients is not None    # whoever has an admission has them
+    relays = known.proxy.relays if known else find_relays(config)
     proxy = ProxyService(proxy_config(config, tls, chain.mechanisms, clients.delays), chain, log,
-                         find_recorder(config, log, former), clients, hooks)
+                         find_recorder(config, log, former), clients, hooks, relays)
     door = known.admission.door if known and known.admission else Door()
     folders = {folder for module in modules if not module.blocking for folder in module.writes}
     if records_clients(config):
@@ -108,7 +110,7 @@ def policy(config: Config, job: Job) -> Policy:
 
 
 def _helpers(master: "Master", inheritance: Inheritance) -> Sequence[HelperPool]:
-    """Return what keeps the PDM workers, the process that screens clients, and that which shares their counts."""
+    """Return what keeps the PDM workers, the process that screens clients, and those that relay or share counts."""
     job = _present_job(master)
     assert job.admission is not None and job.proxy.clients is not None
     keepers: list[HelperPool] = []
@@ -116,6 +118,10 @@ def _helpers(master: "Master", inheritance: Inheritance) -> Sequence[HelperPool]
         from popular.pproxy.limits.sharekeeper import ShareKeeper    # here, because only this configuration needs it
 
         keepers.append(ShareKeeper(master, inheritance, job.sharing))
+    if job.proxy.relays is not None:
+        from popular.pproxy.relays.keeper import RelayKeeper    # the same
+
+        keepers.append(RelayKeeper(master, inheritance, job.proxy.relays))
     return (WorkerKeeper(master, inheritance, lambda: _present_job(master).workers),
             ScreenKeeper(master, inheritance, job.admission.door, lambda reports: _terms(_present_job(master), reports),
                          job.proxy.clients.stalled), *keepers)
@@ -144,6 +150,16 @@ def find_sharing(config: Config) -> "Sharing | None":
     from popular.pproxy.limits.shared import Sharing    # here, because without it every fork would copy it
 
     return Sharing(config.variables.text("sharewith"), values)
+
+
+def find_relays(config: Config) -> "RelayChannels | None":
+    """Return the ways to relay processes, None if there are none; raises OSError.  They are made once, at the start."""
+    _, relays = relay_limits(config)
+    if not relays:
+        return None
+    from popular.pproxy.relays.channel import RelayChannels    # here, because without it every fork would copy it
+
+    return RelayChannels(relays)
 
 
 def find_recorder(config: Config, log: Log, former: Job | None) -> "Recorder | None":

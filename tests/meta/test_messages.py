@@ -30,7 +30,7 @@ ORIGINALS = {
 RANGES = {
     "popular.proc.messages": range(0x0200, 0x0240),    # shared with the daemons' skeleton
     "popular.daemon.messages": range(0x0200, 0x0240),
-    "popular.pproxy.messages": range(0x0240, 0x0280),
+    "popular.pproxy.messages": (*range(0x0240, 0x0280), *range(0x0320, 0x0330)),
     "popular.pserv.messages": range(0x0280, 0x02a0),
     "popular.pcheckd.messages": range(0x02a0, 0x02b0),
     "popular.tools.pdeliver.messages": range(0x02b0, 0x02b7),
@@ -38,7 +38,7 @@ RANGES = {
     "popular.pdm.messages": (0x0260, *range(0x02c0, 0x02e0)),
     "popular.ringd.messages": range(0x02e0, 0x02f0),
     "popular.tools.pclean.messages": range(0x02f0, 0x0300),
-    "popular.plmtpd.messages": range(0x0300, 0x0340),
+    "popular.plmtpd.messages": (*range(0x0300, 0x0320), *range(0x0330, 0x0340)),
 }
 
 # Numbers of messages that are no longer sent.  They are never used again.

@@ -2,22 +2,30 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from popular.log.line import value
 from popular.proc.supervisor import Supervisor
 from popular.statefile.layout import PROXY, StateFileKind
 from popular.statefile.reader import Row
 
+if TYPE_CHECKING:
+    from popular.daemon.master.attendant import SessionHolder
+
+_KILLED = "session kill"    # why sessions ended
+
 CHOICE = ("user", "mailbox", "client", "vserv", "server", "backend", "state", "pid")    # fields that select
 
 
 class LiveSessions:
-    """The sessions of one master's children."""
+    """The sessions of one master."""
 
-    def __init__(self, supervisor: Supervisor, kind: StateFileKind | None) -> None:
-        """Show the children of `supervisor`, with the words of their state file."""
+    def __init__(self, supervisor: Supervisor, kind: StateFileKind | None,
+                 holders: Sequence["SessionHolder"] = ()) -> None:
+        """Show those of children, and of `holders` beside them, with the words of their state file."""
         self._supervisor = supervisor
         self._kind = kind
+        self._holders = holders
 
     @property
     def keys(self) -> Sequence[str]:
@@ -28,22 +36,29 @@ class LiveSessions:
         """Return a line for each session: its id, and fields escaped as in the log, as names come from clients."""
         now = time.time()
         return [" ".join([row.sid or "-", *(f"{name}={value(thing)}" for name, thing in fields.items())])
-                for row, fields in ((row, self._fields(row, now)) for row in self._supervisor.sessions())
+                for row, fields in ((row, self._fields(row, now)) for row in self._rows())
                 if _has(fields, wanted)]
 
     def clients(self) -> list[str]:
         """Return the addresses of the clients of all sessions."""
-        return [row.client.host for row in self._supervisor.sessions() if row.client is not None]
+        return [row.client.host for row in self._rows() if row.client is not None]
 
     def kill(self, sid: str) -> bool:
         """End the session `sid` at once; return False if there is none."""
-        pid = self._supervisor.find(sid)
-        return pid is not None and self._supervisor.end(pid, "session kill")
+        row = next((row for row in self._rows() if row.sid == sid), None)
+        return row is not None and self._end(row)
 
     def kill_all(self, wanted: Mapping[str, str]) -> int:
         """End all sessions with the `wanted` values at once; return how many."""
-        rows = [row for row in self._supervisor.sessions() if _has(self._fields(row, 0.0), wanted)]
-        return sum(self._supervisor.end(row.pid, "session kill") for row in rows)
+        return sum(self._end(row) for row in self._rows() if _has(self._fields(row, 0.0), wanted))
+
+    def _rows(self) -> list[Row]:
+        return [*self._supervisor.sessions(), *(row for holder in self._holders for row in holder.sessions())]
+
+    def _end(self, row: Row) -> bool:
+        """End one session: with its child, or by a word to the process that has others, too."""
+        return (self._supervisor.end(row.pid, _KILLED)
+                or any(holder.end(row, _KILLED) for holder in self._holders))
 
     def _fields(self, row: Row, now: float) -> dict[str, str | int]:
         """Return the fields of a session, by their usual names."""

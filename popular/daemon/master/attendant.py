@@ -1,6 +1,10 @@
 """The tasks in a master's loop, as the loop sees them (lean: protocols only)."""
 
-from typing import Protocol
+import signal
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from popular.statefile.reader import Row
 
 
 class Attendant(Protocol):
@@ -21,6 +25,29 @@ class HelperPool(Attendant, Protocol):
 
     def bury(self, pid: int, code: int) -> None:
         """Note the end of a process that is not one of the children."""
+
+
+class SessionHolder(HelperPool, Protocol):
+    """Processes beside the children that have sessions, too; the daemon ends with the last of them."""
+
+    @property
+    def count(self) -> int:
+        """How many processes there are."""
+
+    def status(self) -> str:
+        """Describe how many sessions they have."""
+
+    def sessions(self) -> "list[Row]":
+        """Return the sessions as they describe them; the process ids are the master's own data."""
+
+    def end(self, row: "Row", why: str) -> bool:
+        """Have one session ended; return False if that is not possible."""
+
+    def kill_all(self, number: signal.Signals, why: str) -> None:
+        """End all processes by a signal; `why` is for the log."""
+
+    def give_up(self) -> None:
+        """Sum up the sessions of processes that no signal ends."""
 
 
 class OtherMaster(Attendant, Protocol):

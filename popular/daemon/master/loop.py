@@ -18,7 +18,7 @@ from popular.control.answer import Later
 from popular.daemon.admin.sessions import LiveSessions
 from popular.daemon.child.accept import reads_files, tls_of
 from popular.daemon.confinement import renew_walls
-from popular.daemon.master.attendant import Attendant, OtherMaster
+from popular.daemon.master.attendant import Attendant, OtherMaster, SessionHolder
 from popular.daemon.master.birth import Birth, Stillborn
 from popular.daemon.master.limits import Limits
 from popular.daemon.master.listeners import PortBinder, RingPorts, borrowed, close_all
@@ -90,6 +90,7 @@ class Master:
         self.rings = MasterRings(self.watch, self.log, rings)
         self.ports: PortBinder = RingPorts(self.rings)
         self.attendants: list[Attendant] = []
+        self.holders: list[SessionHolder] = []    # those of them that have sessions
         self.mourners: list[Callable[[int, int], None]] = []    # get pid and exit code of dead helpers
         self._own = inheritance.masters_own
         self._user = inheritance.rights
@@ -102,7 +103,7 @@ class Master:
         self.job = spec.make_job(config, self.log, None)
         self.supervisor = Supervisor(spec.pool(config), inheritance, self._work(self.job), self._fulfil,
                                      spec.login(config), lambda row, how: spec.sum_up(self.config, self.log, row, how))
-        self.sessions = LiveSessions(self.supervisor, spec.statefile)
+        self.sessions = LiveSessions(self.supervisor, spec.statefile, self.holders)
         self.follow_config()
         self._signals = SignalPipe((*self._commands, *_WAKING))
         set_mask(signal.SIG_BLOCK, {signal.SIGXCPU})    # of a limit for children, which unblock all signals
@@ -153,6 +154,7 @@ class Master:
     def status(self) -> str:
         """Return one status line for administrators."""
         what = self.limits.status() if self.spec.statefile is not None else f"children: {self.supervisor.count}"
+        what = ", ".join((what, *(holder.status() for holder in self.holders)))
         return f"ending, {what}" if self.is_ending else what
 
     def adopt(self, config: Config, job: Job, limits: PoolLimits, listeners: Sequence[Listener]) -> None:
@@ -192,14 +194,14 @@ class Master:
     def shutdown_all(self) -> None:
         """End all children by TERM, then those that stay by KILL; then end."""
         self._begin_to_end("shutdown all")
-        self.supervisor.kill_all(signal.SIGTERM, "shutdown all")
+        self._kill_all(signal.SIGTERM, "shutdown all")
         self._ending = _Ending(time.monotonic() + GRACE, self._kill_the_rest)
 
     def shutdown_children(self) -> None:
         """End all children by TERM and go on."""
         for peer in self.peers:
             peer.end_begins("shutdown children")
-        self.supervisor.kill_all(signal.SIGTERM, "shutdown children")
+        self._kill_all(signal.SIGTERM, "shutdown children")
 
     def shutdown_parent(self) -> None:
         """End now: idle children see this by the death pipe and leave, busy ones finish their session."""
@@ -279,7 +281,7 @@ class Master:
         if not self._is_over:
             self.log.note(LEFT_MAIN_LOOP, type=type(error).__name__, trace=places(error))
         self._note(self.spec.end_message)
-        if self.supervisor.count == 0:    # else pstatus still shows those that go on
+        if not self._remaining:    # else pstatus still shows those that go on
             self.statefile.remove()
         self._leave_run_folder()
 
@@ -354,18 +356,30 @@ class Master:
         """End after the last child, and after a peer that also ends; else take the next step when it is due."""
         if self._ending is None:
             return
-        if self.supervisor.count == 0 and not any(peer.is_awaited for peer in self.peers):
+        if not self._remaining and not any(peer.is_awaited for peer in self.peers):
             self._is_over = True
         elif self._ending.deadline is not None and time.monotonic() >= self._ending.deadline:
             self._ending.at_deadline()
 
+    @property
+    def _remaining(self) -> int:
+        """How many processes with sessions there are, or that wait for one."""
+        return self.supervisor.count + sum(holder.count for holder in self.holders)
+
+    def _kill_all(self, number: signal.Signals, why: str) -> None:
+        self.supervisor.kill_all(number, why)
+        for holder in self.holders:
+            holder.kill_all(number, why)
+
     def _kill_the_rest(self) -> None:
-        if self.supervisor.count:    # else only an old master is left, which does the same
-            self.log.note(CHILDREN_KILLED, count=self.supervisor.count)
-            self.supervisor.kill_all(signal.SIGKILL, "shutdown")
+        if self._remaining:    # else only an old master is left, which does the same
+            self.log.note(CHILDREN_KILLED, count=self._remaining)
+            self._kill_all(signal.SIGKILL, "shutdown")
         self._ending = _Ending(time.monotonic() + GRACE, self._give_up_waiting)
 
     def _give_up_waiting(self) -> None:
         """Stop waiting for children that not even KILL ends, because they hang in the kernel."""
         self.supervisor.give_up()
+        for holder in self.holders:
+            holder.give_up()
         self._is_over = True

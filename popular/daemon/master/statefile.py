@@ -7,6 +7,7 @@ import os
 import re
 
 from popular.config.store import Config, Item
+from popular.daemon.settings import relay_limits
 from popular.daemon.spec import DaemonSpec
 from popular.statefile.layout import SERVER, BackendState
 from popular.statefile.writer import StateFile
@@ -33,7 +34,9 @@ def make_statefile(spec: DaemonSpec, config: Config, *, publish: bool = True) ->
         return StateFile(SERVER, slots)
     rundir = config.variables.text("rundir")
     _remove_leftovers(spec.name, rundir)
-    return StateFile(spec.statefile, slots, state_path(spec.name, rundir), publish=publish, room=room)
+    relayed, relays = relay_limits(config)
+    return StateFile(spec.statefile, slots, state_path(spec.name, rundir), publish=publish, room=room, relayed=relayed,
+                     relays=relays)
 
 
 def learn_names(statefile: StateFile, spec: DaemonSpec, config: Config) -> None:

@@ -1,0 +1,1 @@
+"""Relayed sessions that outlive their children (pproxy)."""

@@ -1,0 +1,194 @@
+"""How a session gets from a child to a relay process: one packet with both connections, and one octet back.
+
+Made in the master, once, with a pair of sockets for each relay process; a process that replaces a dead one has the same
+pair.  The child keeps the session unless the octet comes: then it relays by itself.  So no session is lost, and none is
+relayed by both; design 5.13 shows what happens at each failure.
+"""
+
+import json
+import os
+import select
+import socket
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+from popular.statefile.layout import SLOT, STATES, TAKES_NONE, CountedBy
+from popular.statefile.slot import ChildSlot
+
+PATIENCE = 2.0          # seconds that a child waits for the octet
+MAX_PACKET = 200_000    # octets, about what a socket takes; a session with more on its way stays with its child
+
+ABOUT = ("client", "vserv", "namespace", "user", "backend", "protocol")
+
+_HEAD = struct.Struct(f"={SLOT.size}s{len(CountedBy)}QdIII")    # record, keys, idle time, sizes of the three parts
+_FDS = struct.Struct("3i")
+_TAKEN = b"+"
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What the last line of a session in the log needs, and is known when it is handed over."""
+
+    sid: str
+    about: Mapping[str, str]      # the fields in ABOUT
+    times: Mapping[str, float]    # seconds in each state before
+    bytes_in: int        # from the client, those that are still on their way to the server not counted
+    bytes_out: int
+    began: float         # time.monotonic()
+    entered: float       # the same: when the relay began
+
+    def write(self) -> bytes:
+        """Return it as octets."""
+        return json.dumps(asdict(self)).encode("ascii")
+
+    @classmethod
+    def read(cls, octets: bytes) -> "Story":
+        """Read what `write` has written; raises ValueError for anything else, which a hostile child may have sent."""
+        try:
+            raw = json.loads(octets)
+            about, times = raw["about"], raw["times"]
+            return cls(str(raw["sid"]), {name: str(about[name]) for name in ABOUT},
+                       {state: float(times[state]) for state in STATES if state in times}, int(raw["bytes_in"]),
+                       int(raw["bytes_out"]), float(raw["began"]), float(raw["entered"]))
+        except (TypeError, LookupError, OverflowError, RecursionError) as why:
+            raise ValueError("not a story") from why
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """A session on its way to a relay process."""
+
+    record: bytes             # of its slot in the state file (SLOT)
+    keys: tuple[int, ...]     # by which it is counted (CountedBy)
+    idle: float               # idletimeout, seconds
+    story: bytes              # a Story
+    to_server: bytes          # received from the other side, and not yet sent
+    to_client: bytes
+
+    def write(self) -> bytes:
+        """Return it as octets."""
+        parts = self.story, self.to_server, self.to_client
+        return b"".join((_HEAD.pack(self.record, *self.keys, self.idle, *map(len, parts)), *parts))
+
+    @classmethod
+    def read(cls, packet: bytes) -> "HandOver":
+        """Read what `write` has written; raises ValueError for anything else."""
+        try:
+            record, *keys, idle, first, second, third = _HEAD.unpack_from(packet)
+        except struct.error as why:
+            raise ValueError("too short") from why
+        start = _HEAD.size
+        if len(packet) != start + first + second + third or not 0.0 < idle <= 1e9:
+            raise ValueError("of another form")
+        ends = start + first, start + first + second
+        return cls(record, tuple(keys), idle, packet[start:ends[0]], packet[ends[0]:ends[1]], packet[ends[1]:])
+
+
+class RelayChannel:
+    """The way to one relay process."""
+
+    def __init__(self) -> None:
+        """Make the sockets; raises OSError.
+
+        `outer` is the end of children, `inner` that of the process; orders go from the master's end to its other one.
+        """
+        kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
+        self.outer, self.inner = socket.socketpair(socket.AF_UNIX, kind)
+        self.masters, self.orders = socket.socketpair(socket.AF_UNIX, kind)
+
+    def give(self, hand: HandOver, client: socket.socket, server: socket.socket) -> bool:
+        """Hand a session over; tell whether the process has it now.  Raises nothing: if in doubt, it has not."""
+        packet = hand.write()
+        if len(packet) > MAX_PACKET:
+            return False
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        except OSError:
+            return False
+        with ours:
+            try:
+                with theirs:
+                    socket.send_fds(self.outer, [packet], [client.fileno(), server.fileno(), theirs.fileno()],
+                                    socket.MSG_NOSIGNAL)
+            except OSError:    # full, gone, or too many descriptors on their way
+                return False
+            return _is_taken(ours)
+
+    def take(self) -> tuple[HandOver, socket.socket, socket.socket, socket.socket] | None:
+        """Return a session that was handed over, its client, its server, and where to say so by `accept`.
+
+        None: it could not be taken, and its child keeps it.  Raises BlockingIOError if there is none, and EOFError when
+        none will come any more.
+        """
+        packet, fds, flags, _ = socket.recv_fds(self.inner, MAX_PACKET, 3, socket.MSG_CMSG_CLOEXEC)
+        if not packet and not fds:
+            raise EOFError
+        try:
+            if len(fds) != 3 or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+                raise ValueError("not whole")
+            hand = HandOver.read(packet)
+            Story.read(hand.story)
+        except ValueError:
+            _close(fds)
+            return None
+        sockets: list[socket.socket] = []
+        try:
+            for fd in fds:
+                sockets.append(socket.socket(fileno=fd))
+                sockets[-1].setblocking(False)
+        except OSError:    # a hostile child has sent something else
+            _close(fds[len(sockets):])
+            for sock in sockets:
+                sock.close()
+            return None
+        client, server, answer = sockets
+        return hand, client, server, answer
+
+    def close(self) -> None:
+        """Close all ends; for tests, because a master keeps them to its end."""
+        for sock in (self.outer, self.inner, self.masters, self.orders):
+            sock.close()
+
+
+class RelayChannels:
+    """The ways to all relay processes."""
+
+    def __init__(self, count: int) -> None:
+        """Make them; raises OSError."""
+        self.each = tuple(RelayChannel() for _ in range(count))
+
+    def give(self, slot: ChildSlot, story: Story, idle: float, client: socket.socket, server: socket.socket,
+             to_server: bytes, to_client: bytes) -> bool:
+        """Hand the session of a child over to the process that has fewest; tell whether that has it now."""
+        loads = slot.relays()
+        least = min(range(len(loads)), key=loads.__getitem__)
+        if loads[least] == TAKES_NONE:
+            return False
+        hand = HandOver(*slot.record(), idle, story.write(), to_server, to_client)
+        return self.each[least].give(hand, client, server)
+
+
+def accept(answer: socket.socket) -> bool:
+    """Tell a child that its session was taken; return False if it did not wait and goes on by itself."""
+    try:
+        return answer.send(_TAKEN, socket.MSG_NOSIGNAL) == len(_TAKEN)
+    except OSError:
+        return False
+
+
+def _is_taken(ours: socket.socket) -> bool:
+    """Wait for the answer.  Whatever has not been said when this returns can no longer be said."""
+    poll = select.poll()
+    poll.register(ours, select.POLLIN)
+    poll.poll(PATIENCE * 1000)
+    try:
+        ours.shutdown(socket.SHUT_RD)    # from now on `accept` fails
+        return ours.recv(1) == _TAKEN
+    except OSError:
+        return False
+
+
+def _close(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)

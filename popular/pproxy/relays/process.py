@@ -1,0 +1,170 @@
+"""A relay process: it relays the sessions that children have logged in, and ends them as children do.
+
+A helper of pproxy's master, where `relay` is shared.  It has the strictest walls: it opens no file, makes no connection
+and starts no process.  A child's session that it takes has a slot of its own in the state file, and its last line in
+the log comes from here.  It stays until its last session, also when its master is dead.
+"""
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Sequence
+
+from popular.net.pairs import Pairs, RelayedPair
+from popular.pproxy.messages import SESSION_END
+from popular.pproxy.relays.channel import RelayChannel, Story, accept
+from popular.proc.helper import Helper
+from popular.statefile.counters import ProxyOutcome
+from popular.statefile.relayed import RelaySlots
+
+END, LOG = b"E", b"L"    # orders
+ORDER = struct.Struct("=cI64s")    # which; slot and session id of the session to end; the reason follows
+MAX_ORDER = 1000         # octets
+
+_AT_ONCE = 64            # sessions taken in one turn
+_SPARE_FDS = 64          # of other things
+_FDS_OF_PIPES = 1024
+
+
+class RelayProcess:
+    """The sessions of one process, and its loop."""
+
+    def __init__(self, helper: Helper, slots: RelaySlots, channel: RelayChannel, most: int) -> None:
+        """Begin; `most` is for how many sessions there are descriptors."""
+        self._helper = helper
+        self._log = helper.log
+        self._slots = slots
+        self._channel = channel
+        self._most = most
+        self._by_slot: dict[int, RelayedPair] = {}
+        self._cut: set[int] = set()    # slots of sessions that are ended by an order
+        self._pairs = Pairs(self._report, self._sum_up)
+        self._is_retiring = False
+        for fd in (channel.inner.fileno(), channel.orders.fileno(), *helper.wake_fds):
+            self._pairs.epoll.register(fd, 1)
+
+    def run(self) -> None:
+        """Relay until the master says that it is enough, or is dead, and no session is left."""
+        self._slots.open()
+        while not (self._is_retiring and self._pairs.is_empty):
+            self.turn()
+        self._slots.close()
+
+    def turn(self) -> None:
+        """Wait for something and do it."""
+        for fd in self._pairs.wait():
+            if fd == self._channel.inner.fileno():
+                self._take()
+            elif fd == self._channel.orders.fileno():
+                self._obey()
+            elif self._helper.is_retiring():
+                self._is_retiring = True
+                for each in self._helper.wake_fds:
+                    self._pairs.epoll.unregister(each)
+                return
+
+    def close(self) -> None:
+        """Close all connections unreported; for tests, because the process just ends."""
+        self._pairs.close()
+        self._slots.release()
+
+    def _take(self) -> None:
+        """Take what children hand over, and answer before anything is relayed."""
+        for _ in range(_AT_ONCE):
+            try:
+                taken = self._channel.take()
+            except BlockingIOError:
+                return
+            except (EOFError, OSError):    # a hostile child has shut the channel down, or the system is short of memory
+                self._slots.close()
+                self._pairs.epoll.unregister(self._channel.inner.fileno())
+                return
+            if taken is None:
+                continue
+            hand, client, server, answer = taken
+            with answer:
+                slot = self._slots.take(hand.record, self._most)
+                if slot is None:
+                    client.close()
+                    server.close()
+                    continue
+                self._slots.count_by(slot, hand.keys)
+                pair = RelayedPair(client, server, hand.to_server, hand.to_client, idle=hand.idle, place=slot,
+                                   story=hand.story)    # as octets, which are smaller
+                pair.told = len(hand.to_server), 0    # the child has counted these
+                if accept(answer):
+                    self._begin(pair)
+                else:
+                    self._slots.free(slot)
+                    client.close()
+                    server.close()
+
+    def _begin(self, pair: RelayedPair) -> None:
+        self._by_slot[pair.place] = pair
+        try:
+            self._pairs.add(pair)
+        except OSError:    # the system watches no more descriptors
+            self._pairs.end(pair, "not watched")
+
+    def _report(self, pair: RelayedPair) -> None:
+        told, pair.told = pair.told, pair.moved
+        self._slots.grow(pair.place, *(max(0, now - before) for now, before in zip(pair.moved, told)))
+
+    def _sum_up(self, pair: RelayedPair) -> None:
+        """Write a session's last line, and free its slot."""
+        del self._by_slot[pair.place]
+        story, now = _story(pair), time.monotonic()
+        outcome = ProxyOutcome.CUT_OFF if pair.place in self._cut else ProxyOutcome.RELAYED
+        self._cut.discard(pair.place)
+        self._report(pair)
+        self._slots.add(outcome.counter)
+        up, down = pair.moved
+        with self._log.about(story.sid):
+            self._log.note(
+                SESSION_END, **story.about, outcome=f"{outcome.text}: {pair.reason}",
+                bytes_in=story.bytes_in + up, bytes_out=story.bytes_out + down, seconds=now - story.began,
+                times={**story.times, "relay": now - story.entered})
+        self._slots.free(pair.place)
+
+    def _obey(self) -> None:
+        """Do what the master says."""
+        try:
+            order, fds, _, _ = socket.recv_fds(self._channel.orders, MAX_ORDER, 1, socket.MSG_CMSG_CLOEXEC)
+        except BlockingIOError:
+            return
+        if not order:    # the master is gone
+            self._pairs.epoll.unregister(self._channel.orders.fileno())
+        elif order.startswith(LOG):
+            self._turn_to_log(fds)
+        else:
+            _, slot, sid = ORDER.unpack_from(order)
+            pair = self._by_slot.get(slot)
+            if pair is not None and _story(pair).sid.encode("utf-8", "surrogateescape") == sid.rstrip(b"\0"):
+                self._cut.add(slot)
+                self._pairs.end(pair, order[ORDER.size:].decode("utf-8", "replace"))
+
+    def _turn_to_log(self, fds: Sequence[int]) -> None:
+        """Write to the log that the master has opened anew."""
+        for fd in fds:
+            os.dup2(fd, self._log.fileno(), inheritable=False)
+            os.close(fd)
+
+
+def raise_limit(most: int) -> int:
+    """Allow as many descriptors as `most` sessions need, as far as may be; return for how many they are enough.
+
+    Called before the process enters its walls, which keep limits as they are.
+    """
+    import resource    # here, as only this process needs it
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * most + _FDS_OF_PIPES + _SPARE_FDS
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return max(0, min(most, (limit - _SPARE_FDS) // 2))
+
+
+def _story(pair: RelayedPair) -> Story:
+    assert isinstance(pair.story, bytes)
+    return Story.read(pair.story)
