@@ -8,6 +8,7 @@ import ctypes
 import json
 import os
 import re
+import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -138,6 +139,27 @@ def test_pcheckd_looks_for_mail_and_reads_none(spool: Path) -> None:
     assert in_walls(policy, work) == ["new", True, "Permission denied", "Permission denied", "done"]
 
 
+def test_a_relay_process_opens_nothing(tmp_path: Path) -> None:
+    """But it has what it needs: pipes, and splice."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        made = tried_in_process(tmp_path, address, listener)
+    assert made == ["Operation not permitted"] * 6 + ["done"] * 2
+
+
+def tried_in_process(folder: Path, address: tuple[str, int], listener: socket.socket) -> list[str]:
+    """Try what a relay process must not do, and what it must."""
+    def splice() -> None:
+        reading, writing = os.pipe()
+        os.write(writing, b"x")
+        os.splice(reading, os.pipe()[1], 1)
+
+    return list(in_walls(Policy(readable=(), is_sealed=True), lambda walls: tried(
+        lambda: os.open("/etc/passwd", os.O_RDONLY), lambda: os.open(folder / "new", os.O_CREAT | os.O_WRONLY),
+        lambda: socket.socket(), lambda: socket.socketpair(), lambda: listener.accept(), lambda: os.fork(),
+        lambda: os.pipe2(os.O_CLOEXEC), splice)))
+
+
 def test_folders_around_others_hold_everything_else(tmp_path: Path) -> None:
     log, run = tmp_path / "log", tmp_path / "run"
     found = around([str(log), "/usr/share/doc"])
@@ -150,7 +172,7 @@ def test_folders_around_others_hold_everything_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64", "riscv64"])
 def test_every_refused_call_has_a_number(machine: str) -> None:
-    refused = [*seccomp.WORKER, *seccomp.CHILD, *seccomp.FILES]
+    refused = [*seccomp.WORKER, *seccomp.CHILD, *seccomp.FILES, *seccomp.SEALED]
     assert {*refused, seccomp.FALLS_BACK, *(rule.call for rule in ARGUMENT_RULES)} == set(NUMBERS)
     octets = program(machine, refused, ARGUMENT_RULES)
     assert octets is not None
