@@ -2,7 +2,7 @@
 
 Made in the master, once, with a pair of sockets for each relay process; a process that replaces a dead one has the same
 pair.  The child keeps the session unless the octet comes: then it relays by itself.  So no session is lost, and none is
-relayed by both; design 5.13 shows what happens at each failure.
+relayed by both; design 5.14 shows what happens at each failure.
 """
 
 import json
