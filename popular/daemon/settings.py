@@ -39,7 +39,7 @@ POOL_ROWS = (
     Setting("maxspare", Int(1, 1000), 8, "How many idle children are kept at most."),
     Setting("maxuse", Int(1, 1_000_000), 1,
             "How many sessions a child serves, one after the other, before it leaves.  1: whatever a session breaks "
-            "ends with it.  1000: a session costs a quarter to a sixth of the CPU; take it above 200 sessions a second."),
+            "ends with it.  1000: a session costs a quarter of the CPU; take it above 200 sessions a second."),
     Setting("peerlines", Int(0, 100_000), FROM_ONE,
             "How many log lines of one kind an address may cause in a minute by broken TLS, NUL bytes and wrong first "
             "lines; all addresses together may cause 20 times as many; 0 is no limit. Lines about logins have none.",
