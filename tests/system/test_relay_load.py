@@ -25,7 +25,7 @@ def test_sessions_at_rest(proxy: StartProxy, request: pytest.FixtureRequest) -> 
     count = 10_000 if is_long else 200
     with StubStore() if not is_long else _Store() as stub:
         daemon = proxy(store(stub.endpoint), relay="shared", maxuse=1000, minspare=8, maxspare=16, usersessions=0,
-                       idletimeout="2h", maxrelayed=count)
+                       idletimeout="2h", maxrelayed=2 * count)
         relays = wait_for(lambda: found if len(found := _relays(daemon)) == 2 else [], 10.0, "relay processes")
         empty = sum(map(pss, relays))
         crowds = [subprocess.Popen(
