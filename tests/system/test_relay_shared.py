@@ -144,7 +144,7 @@ def test_limits_count_sessions_wherever_they_are(proxy: StartProxy, pop: Pop, st
 def test_orders_to_end_all_sessions(proxy: StartProxy, pop: Pop, stub: StubStore, number: signal.Signals,
                                     how: str) -> None:
     daemon = proxy(store(stub.endpoint), relay="shared")
-    clients = log_in(pop, daemon, 3)
+    clients, before = log_in(pop, daemon, 3), relays(daemon, 2)
     daemon.signal(number)
     assert [client.rest() for client in clients] == [b""] * 3
     ends = [read_classic(line) for line in daemon.wait_log(" session_end ", count=3)]
@@ -153,6 +153,7 @@ def test_orders_to_end_all_sessions(proxy: StartProxy, pop: Pop, stub: StubStore
     if number == signal.SIGTERM:
         assert daemon.wait() == 0
     else:
+        wait_for(lambda: not set(before) & set(relays(daemon, 2)), 10.0, "other relay processes")
         finish(log_in(pop, daemon, 1)[0])
     assert not daemon.log_lines(" relay_died ")
 
