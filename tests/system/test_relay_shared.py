@@ -98,7 +98,7 @@ def test_the_last_line_is_that_of_a_child(proxy: StartProxy, pop: Pop, stub: Stu
 def test_it_is_ended_by_command_and_listed(proxy: StartProxy, pop: Pop, stub: StubStore) -> None:
     daemon = proxy(store(stub.endpoint), relay="shared", relays=2)
     first, second, third = log_in(pop, daemon, 3)
-    assert len({row["pid"] for row in relayed(daemon)}) == 2
+    assert {row["pid"] for row in relayed(daemon)} <= set(relays(daemon, 2))
     [listed] = tell(daemon, "session list")
     assert len(listed.lines) == 3 and all("state='relay'" in line for line in listed.lines)
     rows = sorted(relayed(daemon), key=lambda row: int(str(row["client"]).rpartition(":")[2]))
@@ -174,17 +174,17 @@ def test_a_killed_relay_loses_its_own_sessions_only(proxy: StartProxy, pop: Pop,
     victim = relays(daemon, 2)[0]
     lost = {row["sid"]: clients.pop(int(str(row["client"]).rpartition(":")[2]))
             for row in relayed(daemon) if row["pid"] == victim}
-    assert len(lost) == len(clients) == 3
+    assert lost and len(lost) + len(clients) == 6
     os.kill(victim, signal.SIGKILL)
-    assert [client.rest() for client in lost.values()] == [b""] * 3
-    ends = [read_classic(line) for line in daemon.wait_log(" session_end ", count=3)]
+    assert [client.rest() for client in lost.values()] == [b""] * len(lost)
+    ends = [read_classic(line) for line in daemon.wait_log(" session_end ", count=len(lost))]
     assert {end.session for end in ends} == set(lost)
     assert {end.fields["outcome"] for end in ends} == {b"cut off: SIGKILL"}
     assert {end.fields["user"] for end in ends} == {XENIA.encode()}
     [died] = [read_classic(line) for line in daemon.wait_log(" relay_died ")]
-    assert died.fields["sessions"] == 3
+    assert died.fields["sessions"] == len(lost)
     assert victim not in relays(daemon, 2)
-    wait_for(lambda: len(relayed(daemon)) == 3, 10.0, "the rows of the others")
+    wait_for(lambda: len(relayed(daemon)) == len(clients), 10.0, "the rows of the others")
     for client in clients.values():
         finish(client)
     wait_for(lambda: not relayed(daemon), 10.0, "no row")
