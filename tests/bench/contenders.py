@@ -65,9 +65,9 @@ class Contender:
         return not self.workloads or workload in self.workloads
 
 
-def _ours(maxuse: int, module: str) -> Callable[[Place], Running]:
-    return lambda place: popular_chain.PopularChain(
-        place.folder, place.store, place.owner, maxuse, replace(place.shape, module=place.shape.module or module))
+def _ours(maxuse: int, module: str, settings: str = "") -> Callable[[Place], Running]:
+    return lambda place: popular_chain.PopularChain(place.folder, place.store, place.owner, maxuse, replace(
+        place.shape, module=place.shape.module or module, settings=f"{settings}\n{place.shape.settings}"))
 
 
 def _before_dovecot(maxuse: int) -> Callable[[Place], Running]:
@@ -109,6 +109,8 @@ CONTENDERS: tuple[Contender, ...] = (
               tls=TLS),
     Contender("popular-pooled-passwd", "the same; maxuse = 1000; users in a passwd file", _ours(POOLED, "passwd"),
               tls=TLS),
+    Contender("popular-pooled-relay", "the same; a few processes relay for all of them (relay = shared)",
+              _ours(POOLED, "passwd", "relay = shared")),
     Contender("pproxy-dovecot-classic", "pproxy, maxuse = 1, before tuned Dovecot", _before_dovecot(1), ("dovecot",)),
     Contender("pproxy-dovecot-pooled", "pproxy, maxuse = 1000, before tuned Dovecot", _before_dovecot(POOLED),
               ("dovecot",)),
