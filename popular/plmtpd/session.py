@@ -18,6 +18,7 @@ from popular.lmtp.dialogue import LmtpDialogue, LmtpTerms
 from popular.lmtp.grammar import Recipient, Sender
 from popular.lmtp.header import HeaderText, delivered_to, return_path
 from popular.lmtp.replies import LmtpReply, Replies
+from popular.lean import TYPE_CHECKING
 from popular.log.trace import places
 from popular.log.writer import Log
 from popular.networks import ClientAddress
@@ -32,6 +33,9 @@ from popular.store.delivery.messages import QUOTA_NOT_WARNED, QUOTA_WARNED
 from popular.store.delivery.quotawarning import warn_of_quota
 from popular.store.lineends import CrlfText
 from popular.unix.signals import set_mask
+
+if TYPE_CHECKING:
+    from popular.store.uidlist import KnownUids
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGPWR)
 _UNKNOWN = "unknown"    # in the last line of a session whose child has died
@@ -50,6 +54,7 @@ class LmtpSession:
         self.places: list[RecipientPlace] = []     # of the recipients that were accepted
         self.reached: list[RecipientPlace] = []    # those with a quota who have got the message
         self.delivery: MailDelivery | None = None
+        self.known: KnownUids | None = None        # of the mailbox that takes over mail
         self.crlf = CrlfText()
         self.header = HeaderText(drops_return_path=False)
         self.octets = 0             # of its text so far
@@ -134,7 +139,11 @@ class LmtpSession:
         """Return where a recipient's message goes, with what is put before its text."""
         takeover = place.recipient.takeover
         if takeover is not None:
-            return Destination(place.mailbox, b"", takeover.uidl, takeover.received, takeover.is_read)
+            if self.known is None:
+                from popular.store.uidlist import KnownUids    # few sessions need it
+
+                self.known = KnownUids()
+            return Destination(place.mailbox, b"", takeover.uidl, takeover.received, takeover.is_read, self.known)
         return Destination(place.mailbox, head + delivered_to(place.recipient) if self.config.deliveredto else head)
 
     def write(self, block: bytes) -> None:

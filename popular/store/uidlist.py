@@ -35,6 +35,70 @@ _BASE = re.compile(r"[^\n/,:]+")
 _LINE = re.compile(rf"^({_UID.pattern}) ({_BASE.pattern})\n", re.MULTILINE)
 
 
+class KnownUids:
+    """What a writer has read of a list, so that next time it reads only what has been added since.
+
+    Any list may come next: another one is read from its start.
+    """
+
+    __slots__ = ("uids", "bases", "lines", "size", "has_torn_end", "_identity", "_last")
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Know nothing."""
+        self.uids: dict[str, str] = {}     # by base, in the order of the list
+        self.bases: dict[str, str] = {}    # by unique id
+        self.lines = 0                     # that end, also those that do not count
+        self.size = 0                      # octets up to the end of the last one
+        self.has_torn_end = False          # behind that, a crash has left part of a line
+        self._identity = (0, 0)
+        self._last = b""                   # line: the number of a removed file may be that of a new one
+
+    def read(self, file: int) -> None:
+        """Read what is new in an open list.  Raises OSError if it is none, or has more lines or octets than we write.
+        """
+        status = os.fstat(file)
+        if not S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a file")
+        if status.st_size > MAX_UID_OCTETS:
+            raise OSError(errno.EFBIG, "too large")
+        if self._identity != (status.st_dev, status.st_ino):
+            self.forget()
+        text = _text(file, self.size - len(self._last))
+        if not text.startswith(self._last):
+            self.forget()
+            text = _text(file, 0)
+        if not self.size and not text.startswith(_HEAD):
+            raise OSError(errno.EINVAL, "not a list")
+        self._identity = status.st_dev, status.st_ino
+        self._add(text[len(self._last):])
+        if self.lines > MAX_UID_LINES:
+            raise OSError(errno.EFBIG, "too many lines")
+
+    def _add(self, text: bytes) -> None:
+        """Take over text that follows what is known."""
+        whole, end, _ = text.rpartition(b"\n")
+        self.has_torn_end = not text.endswith(b"\n") and bool(text)
+        if not end:
+            return
+        pairs = _LINE.findall(os.fsdecode(whole + end))
+        if not self.size:
+            del pairs[0]    # the first line of a list has the same form
+        uids, bases = {base: uid for uid, base in pairs}, dict(pairs)
+        if not self.uids and len(uids) == len(bases) == len(pairs):
+            self.uids, self.bases = uids, bases
+            pairs = []
+        for uid, base in pairs:
+            if base not in self.uids and uid not in self.bases:
+                self.uids[base] = uid
+                self.bases[uid] = base
+        self.lines += whole.count(end) + 1
+        self.size += len(whole) + 1
+        self._last = whole.rpartition(end)[2] + end
+
+
 def given_uids(folder: str) -> dict[str, str]:
     """Return the unique id of each listed base, in the order of the list, for the mailbox in `folder`.
 
@@ -43,7 +107,9 @@ def given_uids(folder: str) -> dict[str, str]:
     try:
         file = _open(f"{folder}/{UIDS_NAME}", os.O_RDONLY)
         try:
-            return _parsed(_text(file))
+            known = KnownUids()
+            known.read(file)
+            return known.uids
         finally:
             os.close(file)
     except FileNotFoundError:
@@ -52,8 +118,10 @@ def given_uids(folder: str) -> dict[str, str]:
         raise _error(folder, why) from why
 
 
-def give_uids(folder: str, wanted: Sequence[tuple[str, str]]) -> list[str]:
+def give_uids(folder: str, wanted: Sequence[tuple[str, str]], known: KnownUids | None = None) -> list[str]:
     """List pairs of unique id and base, synced to disk; return the base that counts for each id.
+
+    `known` is for who comes more than once, since reading a list for each message takes time with their square.
 
     That is the wanted one, unless the id is listed already: then a message was taken over before, or a crash came
     before it got its name, which must have the listed base.  To be called before messages get their names; a name of
@@ -66,11 +134,11 @@ def give_uids(folder: str, wanted: Sequence[tuple[str, str]]) -> list[str]:
             raise ValueError(f"cannot be listed: {uid!a} {base!a}")
     try:
         with _locked(folder) as file:
-            bases = _listed(folder, file, wanted)
+            bases = _listed(folder, file, wanted, KnownUids() if known is None else known)
         sync_folder(folder)
     except OSError as why:
         raise _error(folder, why) from why
-    return [bases[uid] for uid, _ in wanted]
+    return bases
 
 
 def remove_list(folder: str, before: float, remove: Callable[[str], None]) -> None:
@@ -88,34 +156,29 @@ def remove_list(folder: str, before: float, remove: Callable[[str], None]) -> No
         os.close(file)
 
 
-def _listed(folder: str, file: int, wanted: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Add what is not listed yet; return the bases by unique id.  Raises StoreError and OSError."""
-    text = _text(file)
-    uids = {} if len(wanted) == 1 and _is_new(text, *wanted[0]) else _parsed(text)
-    bases = {uid: base for base, uid in uids.items()}
-    lines = [] if text.endswith(b"\n") else [_SPOILER]
+def _listed(folder: str, file: int, wanted: Sequence[tuple[str, str]], known: KnownUids) -> list[str]:
+    """Add what is not listed yet; return the base of each unique id.  Raises StoreError and OSError."""
+    known.read(file)
+    more: dict[str, str] = {}    # bases by unique id
+    taken = set[str]()
     for uid, base in wanted:
-        if uid in bases:
+        if uid in known.bases or uid in more:
             continue
-        if base in uids:
+        if base in known.uids or base in taken:
             raise StoreError(f"{folder}/{UIDS_NAME}: {base!a} has another id")
-        uids[base], bases[uid] = uid, base
-        lines.append(_line(uid, base))
-    more = b"".join(lines)
-    if len(text) + len(more) > MAX_UID_OCTETS or text.count(b"\n") + len(lines) > MAX_UID_LINES:
+        more[uid] = base
+        taken.add(base)
+    text = b"".join(([_SPOILER] if known.has_torn_end else []) + [_line(uid, base) for uid, base in more.items()])
+    lines = known.lines + text.count(b"\n")
+    if os.fstat(file).st_size + len(text) > MAX_UID_OCTETS or lines > MAX_UID_LINES:
         raise StoreError(f"{folder}/{UIDS_NAME}: full")
-    _write(file, more)
+    _write(file, text)
     os.fsync(file)    # also if nothing was added: another process may have written, but not synced yet
-    return bases
+    return [more.get(uid) or known.bases[uid] for uid, _ in wanted]
 
 
 def _line(uid: str, base: str) -> bytes:
     return f"{uid} ".encode("ascii") + os.fsencode(base) + b"\n"
-
-
-def _is_new(text: bytes, uid: str, base: str) -> bool:
-    """Tell whether neither is in a list, certainly; a look at the text is much cheaper than `_parsed`."""
-    return b"\n%s " % uid.encode("ascii") not in text and b" %s\n" % os.fsencode(base) not in text
 
 
 @contextmanager
@@ -170,33 +233,10 @@ def _open(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
-def _text(file: int) -> bytes:
-    """Return what a list holds.  Raises OSError if it is none, or has more lines or octets than we write."""
-    status = os.fstat(file)
-    if not S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "not a file")
-    if status.st_size > MAX_UID_OCTETS:
-        raise OSError(errno.EFBIG, "too large")
-    text = FileIO(file, closefd=False).readall()
-    if not text.startswith(_HEAD):
-        raise OSError(errno.EINVAL, "not a list")
-    if text.count(b"\n") > MAX_UID_LINES:
-        raise OSError(errno.EFBIG, "too many lines")
-    return text
-
-
-def _parsed(text: bytes) -> dict[str, str]:
-    """Return the unique id of each base, in order."""
-    pairs = _LINE.findall(os.fsdecode(text))[1:]    # without the first line, which has the same form
-    uids = {base: uid for uid, base in pairs}
-    if len(uids) == len(pairs) == len(set(uids.values())):
-        return uids
-    uids, taken = {}, set[str]()
-    for uid, base in pairs:
-        if base not in uids and uid not in taken:
-            uids[base] = uid
-            taken.add(uid)
-    return uids
+def _text(file: int, start: int) -> bytes:
+    """Return what a list holds from an offset on.  Raises OSError."""
+    os.lseek(file, start, os.SEEK_SET)
+    return FileIO(file, closefd=False).readall()
 
 
 def _error(folder: str, why: OSError) -> MailboxError:

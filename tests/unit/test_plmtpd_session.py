@@ -13,7 +13,7 @@ from popular.lmtp.replies import LmtpReply, Replies
 from popular.log.writer import Log
 from popular.pdm.api import Found
 from popular.plmtpd.session import reply_to
-from popular.store import folders
+from popular.store import folders, uidlist
 from popular.store.delivery import deliver
 from popular.store.mailbox import Mailbox
 from popular.store.quota import Quota
@@ -93,6 +93,30 @@ def test_a_mailbox_that_is_to_be_removed_takes_over_nothing(spool: Path) -> None
     taken = Recipient("joe", "joe", Takeover("uidl"))
     assert session.recipient(Sender(""), taken) == Replies.TO_BE_REMOVED
     assert session.recipient(Sender(""), JOE) == Replies.RECIPIENT_OK
+
+
+def test_a_list_of_unique_ids_is_read_once_for_many_messages(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Mailbox(str(spool), "joe").create()
+    session = session_of(spool, LmtpFrame())
+    octets: list[int] = []
+    read = uidlist._text
+
+    def count(file: int, start: int) -> bytes:
+        text = read(file, start)
+        octets.append(len(text))
+        return text
+
+    monkeypatch.setattr(uidlist, "_text", count)
+    for number in range(20):
+        taken = Recipient("joe", "joe", Takeover(f"uid{number}"))
+        assert session.recipient(Sender(""), taken) == Replies.RECIPIENT_OK
+        session.begin(Sender(""))
+        session.write(b"x\r\n")
+        assert session.finish(3) == [Replies.DELIVERED]
+        session.reset()
+    lines = [len(line) for line in (spool / "joe" / uidlist.UIDS_NAME).read_bytes().splitlines(keepends=True)]
+    assert sum(octets) < 2 * sum(lines), "each line when it is new, and once more to know the list again"
+    assert len(octets) == 20
 
 
 def test_mail_for_a_mailbox_that_moves_must_wait(spool: Path) -> None:

@@ -15,7 +15,7 @@ from popular.store.filename import base_of, new_name
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
 from popular.store.quota import usage_of
-from popular.store.uidlist import MAX_UID_LINES, MAX_UID_OCTETS, UIDS_NAME, give_uids, given_uids
+from popular.store.uidlist import MAX_UID_LINES, MAX_UID_OCTETS, UIDS_NAME, KnownUids, give_uids, given_uids
 
 HEAD = "popular-uidls 1\n"
 TEXT = b"text\r\n"
@@ -243,6 +243,43 @@ def test_a_list_that_is_removed_before_it_is_locked_is_made_anew(box: Path, monk
     monkeypatch.setattr(fcntl, "flock", remove_first)
     give_uids(str(box), [("u2", "2.x")])
     assert given_uids(str(box)) == {"2.x": "u2"}
+
+
+def test_who_comes_again_reads_only_what_is_new(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, octets = KnownUids(), 0
+    read = uidlist._text
+
+    def count(file: int, start: int) -> bytes:
+        nonlocal octets
+        text = read(file, start)
+        octets += len(text)
+        return text
+
+    monkeypatch.setattr(uidlist, "_text", count)
+    for number in range(100):
+        assert give_uids(str(box), [(f"u{number}", f"{number}.x")], known) == [f"{number}.x"]
+        give_uids(str(box), [(f"v{number}", f"{number}.y")])    # somebody else's
+    wanted = given_uids(str(box))
+    octets = 0
+    assert give_uids(str(box), [("v99", "7.z"), ("u0", "8.z")], known) == ["99.y", "0.x"]
+    assert octets == len("u99 99.x\nv99 99.y\n") + len("v98 98.y\n")
+    assert known.uids == wanted
+    with pytest.raises(StoreError, match="another id"):
+        give_uids(str(box), [("v", "99.y")], known)
+
+
+@pytest.mark.parametrize("text", ["", "u1 1.x\nu2 2", "u2 2.x\nu3 3.x\nu4 4.x\n"])
+def test_what_is_known_of_one_list_never_counts_for_another(box: Path, text: str) -> None:
+    known = KnownUids()
+    for _ in range(2):
+        give_uids(str(box), [("u1", "1.x"), ("u2", "2.x")], known)
+    (box / UIDS_NAME).write_text(f"{HEAD}{text}")    # the file number of a removed one may come again at once
+    wanted = {**given_uids(str(box)), "9.x": "u9"}
+    assert give_uids(str(box), [("u9", "9.x")], known) == ["9.x"]
+    assert given_uids(str(box)) == wanted
+    known.forget()
+    give_uids(str(box), [("u9", "9.x")], known)
+    assert known.uids == wanted
 
 
 def test_a_message_that_comes_between_two_listings_has_its_id(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,11 +32,15 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 from popular.errors import MailboxError, StoreError
+from popular.lean import TYPE_CHECKING
 from popular.store.delivery.draft import MAX_TRIES, MailDraft, now
 from popular.store.folders import add_name, is_link_refused, make_folder, sync_folder
 from popular.store.lineends import ByteSource, message_blocks
 from popular.store.mailbox import Mailbox
 from popular.store.plainname import base_of, new_name
+
+if TYPE_CHECKING:
+    from popular.store.uidlist import KnownUids
 
 _MARGIN_SECONDS = 0.1    # the times of folders come from a clock that lags by a tick
 
@@ -64,16 +68,17 @@ class Delivered:
 class Destination:
     """Where a mail is to be delivered."""
 
-    __slots__ = ("mailbox", "head", "uidl", "received", "is_read")
+    __slots__ = ("mailbox", "head", "uidl", "received", "is_read", "known")
 
     def __init__(self, mailbox: Mailbox, head: bytes = b"", uidl: str = "", received: int | None = None,
-                 is_read: bool = False) -> None:
+                 is_read: bool = False, known: "KnownUids | None" = None) -> None:
         self.mailbox = mailbox
         self.head = head    # lines before the text, such as Return-Path; each ends in CRLF
         # Of a message that another store had before:
         self.uidl = uidl            # its unique id there, 1 to 70 of 0x21 to 0x7E; empty: that of its name
         self.received = received    # UNIX time of its delivery; None: now
         self.is_read = is_read      # it belongs into cur/
+        self.known = known          # what is known of the mailbox's list of unique ids
 
     @property
     def is_taken_over(self) -> bool:
@@ -335,7 +340,7 @@ class _Course:
         if to.uidl:
             from popular.store.uidlist import give_uids    # most mails need no list
 
-            [base] = give_uids(self.mailbox.path, [(to.uidl, name)])
+            [base] = give_uids(self.mailbox.path, [(to.uidl, name)], to.known)
             self.name = _named(self.mailbox, base) if base != name else ""
             self.is_old = bool(self.name)
             name = base + _MARK

@@ -24,7 +24,7 @@ from popular.store.filename import base_of, is_ours, new_name, rank_of, size_of,
 from popular.store.folders import add_name, sync_folder
 from popular.store.listing import StoredMessage, list_messages
 from popular.store.mailbox import Mailbox
-from popular.store.uidlist import give_uids, given_uids
+from popular.store.uidlist import KnownUids, give_uids, given_uids
 from popular.tools.pmigrate.sources.source import SourceMessage
 from popular.tools.pmigrate.targets.ledger import LEDGER_NAME, Ledger, read_ledger
 from popular.tools.pmigrate.targets.target import MoveDraft, Incoming
@@ -92,6 +92,7 @@ class Spool:
     def _load(self) -> None:
         """Read what the mailbox has."""
         self._given = given_uids(self._mailbox.path)
+        self._known = KnownUids()    # that of the list, also what others add
         self._there: dict[str, StoredMessage] = {
             message.uid: message for message in list_messages(self._mailbox, given=lambda: self._given)}
         self._taken = {*self._given, *(base_of(message.name) for message in self._there.values())}
@@ -229,7 +230,8 @@ class Spool:
         if self._is_bare:
             return [kept.name for kept in self._batch]
         listed = [kept for kept in self._batch if not kept.tells_itself]
-        bases = give_uids(self._mailbox.path, [(kept.incoming.uid, base_of(kept.name)) for kept in listed])
+        bases = give_uids(self._mailbox.path, [(kept.incoming.uid, base_of(kept.name)) for kept in listed],
+                          self._known)
         named = {kept.incoming.uid: base for kept, base in zip(listed, bases, strict=True)}
         return [with_base(kept.name, named.get(kept.incoming.uid, base_of(kept.name))) for kept in self._batch]
 
