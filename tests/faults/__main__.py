@@ -29,6 +29,7 @@ class Result:
     codes: Counter[int] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
     left: int = 0
+    twice: int = 0
     stories: list[str] = field(default_factory=list)
 
     def line(self) -> str:
@@ -68,6 +69,7 @@ def attempt(scene: Scene, fault: Fault, result: Result) -> None:
         result.stories.append(f"{fault}: {code} {type(why).__name__}: {why}")
         return
     result.left += seen.left
+    result.twice += seen.twice
     result.wrong.update(set(seen.wrong))
     if seen.wrong:
         result.stories.append(f"{fault}: {code} {set(seen.wrong)} {output[-200:]!r}")
@@ -148,6 +150,7 @@ def main() -> int:
         total.wrong.update(result.wrong)
     print(total.line())
     print(f"\n{sum(result.left for result in results)} files or folders were left for pclean or its next run, "
+          f"{sum(result.twice for result in results)} messages will come twice, since their answer could not be given; "
           f"{time.monotonic() - started:.0f} seconds")
     return 1 if total.wrong.total() else 0
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from popular.pdm.databases import cdbfile
 from popular.tools import plmdb
+from tests.faults import BEGIN
 from tests.faults.inject import Fault
 from tests.faults.scene import CODE, LEFT, LOST, TORN, Scene, Seen, is_dead, may_leave
-from tests.faults.session import BEGIN
 from tests.harness.needs import need_module
 
 OLD, NEW = "old", "new"

@@ -98,8 +98,6 @@ def run(command: list[str], octets: bytes, environment: dict[str, str]) -> tuple
 
 def traced(command: list[str], octets: bytes, environment: dict[str, str], trace: Path) -> str:
     """Run a command without a fault and return its trace, which it writes to a file."""
-    run(command, octets, environment)    # for the caches
-    trace.unlink(missing_ok=True)
     code, output = run(command, octets, environment)
     if not trace.exists():
         raise RuntimeError(f"no trace: {code} {output!r}")

@@ -7,8 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from popular.store.mailbox import Mailbox
+from popular.store.maildrop import MaildirMaildrop
 from tests.faults.inject import Fault, faults_of, strace, traced, with_children
 from tests.harness.daemon import ROOT
+
+MAIL = b"Subject: x\n\n" + b"A line of some length, so that there is more than one block.\n" * 1500
+STORED = MAIL.replace(b"\n", b"\r\n")
+OLD = 1_500_000_000    # a time of delivery that rules call old
 
 LOST, TORN, DOUBLED, CODE, LEFT = "lost", "torn", "doubled UIDL", "wrong exit code", "left over"
 
@@ -18,7 +24,8 @@ class Seen:
     """What is wrong, in the words above, and what is no fault but worth a count."""
 
     wrong: list[str] = field(default_factory=list)
-    left: int = 0    # files in tmp/ or beside, which a kill may leave
+    left: int = 0     # files in tmp/ or beside, which a kill may leave
+    twice: int = 0    # messages that are there, and come again because nobody was told so
 
     def unless(self, truth: bool, what: str) -> None:
         """Note `what` unless something is true."""
@@ -41,6 +48,7 @@ class Scene:
 
     name = ""
     stdin = b""
+    is_variant = False    # of another one; left out of the short form
     marker = ""    # what is in the line of the trace behind which faults begin; empty: at the start
 
     def __init__(self, folder: Path) -> None:
@@ -70,7 +78,31 @@ class Scene:
     def faults(self) -> Iterator[Fault]:
         """Yield the faults of this scene."""
         trace = self.folder / "trace"
-        for turn in range(2):
+        for _ in range(2):    # first for the caches
             self.prepare()
-            text = traced(self.command([], str(trace)), self.stdin, self.environment, trace) if turn else ""
+            text = traced(self.command([], str(trace)), self.stdin, self.environment, trace)
         yield from faults_of(text, self.marker)
+
+
+class MailScene(Scene):
+    """One program on mailboxes."""
+
+    def put(self, place: str, octets: bytes = STORED) -> str:
+        """Make a file in the spool and return its place."""
+        path = self.spool / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(octets)
+        return place
+
+    def mail(self, seen: Seen, mailbox: str = "joe") -> dict[str, bytes]:
+        """Return the messages of a mailbox by their ids; what a client cannot be served is noted."""
+        maildrop = MaildirMaildrop(Mailbox(str(self.spool), mailbox))
+        found: dict[str, bytes] = {}
+        for index, entry in enumerate(maildrop.entries):
+            with maildrop.open(index) as file:
+                octets = file.read()
+            seen.unless(entry.uid not in found, DOUBLED)
+            seen.unless(len(octets) == entry.size, TORN)
+            found[entry.uid] = octets
+        seen.left += len(os.listdir(self.spool / mailbox / "tmp"))
+        return found

@@ -1,4 +1,4 @@
-"""What is run under faults: programs on mailboxes, whose scenes are here, and on databases.
+"""What is run under faults: programs on mailboxes, whose scenes are here, plmtpd, and programs on databases.
 
 Each scene makes a spool anew in a folder of its own, runs one program there, and looks: whatever fails, some things
 must be true of the disk and the exit code.
@@ -15,39 +15,13 @@ from popular.store.delivery.deliver import deliver
 from popular.store.lineends import MailForm
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
+from tests.faults import BEGIN
 from tests.faults.databases import DATABASES
 from tests.faults.inject import Fault, strace, with_children
-from tests.faults.scene import CODE, DOUBLED, LEFT, LOST, TORN, Scene, Seen, is_dead, may_leave
-from tests.faults.session import BEGIN
+from tests.faults.lmtpscenes import LMTP
+from tests.faults.scene import (
+    CODE, DOUBLED, LEFT, LOST, MAIL, OLD, STORED, TORN, MailScene, Scene, Seen, is_dead, may_leave)
 from tests.harness.daemon import ROOT
-
-MAIL = b"Subject: x\n\n" + b"A line of some length, so that there is more than one block.\n" * 1500
-STORED = MAIL.replace(b"\n", b"\r\n")
-OLD = 1_500_000_000    # a time of delivery that rules call old
-
-
-class MailScene(Scene):
-    """One program on mailboxes."""
-
-    def put(self, place: str, octets: bytes = STORED) -> str:
-        """Make a file in the spool and return its place."""
-        path = self.spool / place
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(octets)
-        return place
-
-    def mail(self, seen: Seen, mailbox: str = "joe") -> dict[str, bytes]:
-        """Return the messages of a mailbox by their ids; what a client cannot be served is noted."""
-        maildrop = MaildirMaildrop(Mailbox(str(self.spool), mailbox))
-        found: dict[str, bytes] = {}
-        for index, entry in enumerate(maildrop.entries):
-            with maildrop.open(index) as file:
-                octets = file.read()
-            seen.unless(entry.uid not in found, DOUBLED)
-            seen.unless(len(octets) == entry.size, TORN)
-            found[entry.uid] = octets
-        seen.left += len(os.listdir(self.spool / mailbox / "tmp"))
-        return found
 
 
 class Delivery(MailScene):
@@ -135,42 +109,6 @@ class FullMailbox(Delivery):
         super().prepare()
         self.put(f"joe/new/{OLD}.1_3", b"old")
         self.put(f"joe/cur/{OLD}.2_3", b"old")
-
-
-class Lmtp(MailScene):
-    """plmtpd delivers a message to three mailboxes; each answer is about one of them."""
-
-    name = "plmtpd, three recipients"
-    marker = BEGIN
-    stdin = STORED + b".\r\nQUIT\r\n"
-    mailboxes = ("joe", "jane", "jim")
-
-    def prepare(self) -> None:
-        super().prepare()
-        for name in self.mailboxes:
-            Mailbox(str(self.spool), name).create()
-
-    def program(self) -> list[str]:
-        return [sys.executable, "-m", "tests.faults.lmtp", str(self.spool), *self.mailboxes]
-
-    def check(self, code: int, output: bytes, fault: Fault | None) -> Seen:
-        seen = Seen()
-        envelope, _, text = output.partition(b"\r\n354 ")
-        answers = [line[:9] for line in envelope.splitlines() if line[4:9] == b"2.1.5" or line[:1] in (b"4", b"5")]
-        refused = {name for name, answer in zip(self.mailboxes, answers) if answer != b"250 2.1.5"}
-        named = [name for name in self.mailboxes if name not in refused]
-        results = dict(zip(named, (line[:3] for line in text.splitlines()[1:])))
-        for name in self.mailboxes:
-            found = self.mail(seen, name)
-            seen.unless(all(octets == STORED for octets in found.values()), TORN)
-            seen.unless(len(found) <= 1, DOUBLED)
-            seen.unless(results.get(name) != b"250" or len(found) == 1, LOST)
-            could_not_say = name in named and name not in results or fault is not None and fault.call == "unlink"
-            seen.unless(results.get(name) == b"250" or not found or could_not_say, CODE)
-        seen.unless(fault is not None or list(results.values()) == [b"250"] * 3, CODE)
-        seen.unless(code in (0, 71) or is_dead(code, fault), CODE)
-        seen.unless(not seen.left or may_leave(fault) or code != 0, LEFT)
-        return seen
 
 
 class Quit(MailScene):
@@ -272,4 +210,4 @@ class Removal(Expiry):
 
 
 SCENES: tuple[type[Scene], ...] = (
-    ShellOfDelivery, Creation, Lmtp, Quit, Expiry, Removal, *DATABASES, Delivery, FullMailbox)
+    ShellOfDelivery, Creation, *LMTP, Quit, Expiry, Removal, *DATABASES, Delivery, FullMailbox)

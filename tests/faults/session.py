@@ -15,8 +15,7 @@ from popular.pop3.dialogue import Dialogue
 from popular.pop3.transaction import TransactionState
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
-
-BEGIN = "/faults-begin"    # is looked for when the session begins
+from tests.faults import BEGIN
 
 
 def main(spool: str, name: str, *commands: str) -> int:
@@ -35,8 +34,8 @@ def main(spool: str, name: str, *commands: str) -> int:
         code = 0
     except MemoryError:
         code = 71
-    ours.close()
     with suppress(OSError):    # commands were left unread; and what is lost here is no fault of a session
+        ours.close()
         while block := theirs.recv(65536):
             os.write(1, block)
     return code

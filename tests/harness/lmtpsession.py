@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from popular.addresses import Endpoint
+from popular.daemon.tls import Tls
 from popular.log.message import Message
 from popular.log.writer import Log
 from popular.networks import Networks
@@ -34,6 +35,9 @@ class LmtpFrame:
         slot = SimpleNamespace(count=lambda name, by=1: self.counts.append(name), call_user=lambda name: None,
                                end=lambda: None, count_question=lambda *given, **known: None)
         self.child = SimpleNamespace(slot=slot, lend=lambda call, *given: call(*given), retiring=False)
+
+    def start_tls(self, tls: Tls) -> None:
+        tls.secure(self.wire)
 
     def totals(self) -> dict[str, object]:
         return {}
