@@ -15,7 +15,7 @@ from tests.harness.daemon import ROOT, Daemon, ini_text
 from tests.harness.lmtpclient import LmtpClient
 from tests.harness.needs import need_program
 from tests.harness.popclient import PopClient
-from tests.harness.system import wait_for
+from tests.harness.system import children_of, descriptors_of, end_process, title_of, wait_for
 from tests.harness.tools import run_tool
 
 SWITCH = ROOT / "etc/examples/switch/switch-sqlite"
@@ -84,7 +84,8 @@ def site(module_rundir: Path) -> Iterator[Site]:
         database.executemany("INSERT INTO users VALUES (?, ?, ?, ?, '', ?, ?)", [
             ("joe", "s1", "j/joe", "", "", ""), ("eve", "s1", "e/eve", "", "", ""),
             ("ben", "s1", "b/ben", "", "", ""), ("zoe", "s1", "z/zoe", "", "", ""),
-            ("kim", "s1", "k/kim", "old", "kim", "old"), ("o'hara", "s1", "o/hara", "old", "kim", "old")])
+            ("kim", "s1", "k/kim", "old", "kim", "old"), ("lea", "s1", "l/lea", "old", "lea", "old"),
+            ("o'hara", "s1", "o/hara", "old", "kim", "old")])
     modules: dict[str, object] = {"users": {"module": "sqlite", "args": f"{users} {QUERY}"}}
     here: dict[str, object] = {"main": {"address": "127.0.0.1:0"}}
     try:
@@ -97,7 +98,7 @@ def site(module_rundir: Path) -> Iterator[Site]:
             daemons[f"plmtpd-{store}"] = Daemon.start("plmtpd", {
                 "plmtpd": {"mailboxdir": folder / store / "pop", "backends": store, "takeover": "127.0.0.1"},
                 "pdm": modules, "server": here}, folder, name=f"plmtpd-{store}")
-        (folder / "old-users").write_text("kim:{PLAIN}old:store::kim\n")
+        (folder / "old-users").write_text("kim:{PLAIN}old:store::kim\nlea:{PLAIN}old:store::lea\n")
         daemons["old"] = Daemon.start("pproxy", {
             "vserv": here, "backend": {"store": {"protocol": "xpop", "address": daemons["pserv-old"].endpoint()}},
             "pdm": {"users": {"module": "passwd", "args": folder / "old-users"}}}, folder, name="old-pproxy")
@@ -222,6 +223,38 @@ def test_from_a_server_of_others(site: Site) -> None:
     assert site.deliver("s1", "kim") == "250 2.0.0"
     again = run_tool("pmigrate", *words, "user:kim")
     assert again.returncode == 0 and len(site.uidls("kim")) == 5
+
+
+def test_after_a_session_at_the_old_server(site: Site) -> None:
+    secret = site.folder / "secret of lea"
+    secret.write_text("old\n")
+    secret.chmod(0o600)
+    letters(site, "old", "lea", 3)
+    log = site.daemons["pproxy"].logfile
+    words = site.words("pmigrate", "move", "--cleartext", "--passwordfile", secret,
+                       f"pop3://{site.daemons['old'].endpoint()}")
+    mover: list[str | Path] = [sys.executable, ROOT / "bin/pmigrate", *words]
+    with subprocess.Popen([SWITCH.with_name("after-session"), log, "old", *mover], stdout=subprocess.PIPE,
+                          text=True) as service:
+        try:
+            wait_for(lambda: follows(service.pid, log), 20, "tail at the end of the log")
+            with site.pop() as client:
+                assert client.login("lea", "wrong").startswith(b"-ERR")
+            before = site.uidls("lea")
+            assert service.stdout is not None
+            assert service.stdout.readline() == "user:lea: done, 3 messages, 3 brought (51 octets)\n"
+            assert site.record("lea") == ("s1", "") and site.uidls("lea") == before
+            assert site.deliver("s1", "lea") == "250 2.0.0"
+        finally:
+            for pid in [pid for pid in children_of(service.pid) if title_of(pid).startswith("tail")]:
+                end_process(pid)    # the others end when they have done all
+    assert service.returncode == 0
+
+
+def follows(pid: int, log: Path) -> bool:
+    """Tell whether a child of a process has a file open, and stands at its end."""
+    return any(Path(f"/proc/{child}/fdinfo/{number}").read_text().split()[1] == str(log.stat().st_size)
+               for child in children_of(pid) for number, path in descriptors_of(child).items() if path == str(log))
 
 
 def test_switching_in_sqlite(site: Site) -> None:
