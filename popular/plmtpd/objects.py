@@ -73,7 +73,7 @@ class LmtpConfig:
     returnpath: bool
     deliveredto: bool
     quotawarning: tuple[int, ...]  # levels in percent, the lowest first
-    quotamessage: str              # file; empty: no warnings
+    quotamessage: str              # file with the warning; empty: a short English one
     takeover: Networks             # that may take over mail
     servers: Mapping[str, LmtpServer]
 

@@ -47,9 +47,10 @@ _QUOTA_ROWS = (
             "limit."),
     Setting("maxnum", Int(0, 1_000_000_000), 0, "The same as a number of messages."),
     Setting("quotawarning", Percents(), None,
-            "Levels in percent of the quota, such as 80, 95: when a mailbox passes one, its user gets the message of "
-            "quotamessage.  When not set, nobody is warned."),
-    Setting("quotamessage", File(), None, "File with the message that warns a user; see plmtpd(8).", root_only=True),
+            "Levels in percent of the quota, such as 80, 95: when a mailbox reaches one, its user gets a message that "
+            "says so.  When not set, nobody is warned."),
+    Setting("quotamessage", File(), None,
+            "File with that message, as pdeliver(1) describes it; when not set, a short English one.", root_only=True),
 )
 
 _HEADER_ROWS = (

@@ -75,7 +75,6 @@ def check(config: Config) -> list[Mistake]:
     return gather([
         partial(pool_mistakes, config),
         partial(_spool_mistakes, config),
-        partial(_warning_mistakes, config),
         *(partial(_takeover_mistakes, item) for item in config.items("server")),
         *(partial(module_mistakes, item, config) for item in config.items("pdm")),
     ])
@@ -85,11 +84,6 @@ def _spool_mistakes(config: Config) -> list[Mistake]:
     folder = config.variables.text("mailboxdir")
     return [] if os.path.isdir(folder) else [
         Mistake(place("plmtpd", "mailboxdir"), f"{quoted(folder)} is not a directory that exists")]
-
-
-def _warning_mistakes(config: Config) -> list[Mistake]:
-    levels, message = config.variables["quotawarning"], config.variables.optional_text("quotamessage")
-    return [Mistake(place("plmtpd", "quotawarning"), "needs quotamessage")] if levels and not message else []
 
 
 def _takeover_mistakes(item: Item) -> list[Mistake]:

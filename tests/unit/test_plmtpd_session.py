@@ -125,6 +125,19 @@ def test_mail_for_a_mailbox_that_moves_must_wait(spool: Path) -> None:
     assert session_of(spool, LmtpFrame(), found).recipient(Sender(""), JOE) == Replies.MOVING
 
 
+def test_without_a_text_of_the_site_the_warning_is_a_short_one(spool: Path) -> None:
+    Mailbox(str(spool), "joe").create()
+    frame = LmtpFrame()
+    session = session_of(spool, frame, quota=Quota(0, 2), quotawarning=(50,))
+    session.recipient(Sender(""), JOE)
+    session.begin(Sender(""))
+    session.write(b"x")
+    session.finish(1)
+    session.reset()
+    assert "quota_warned" in frame.notes
+    assert any(path.read_bytes().startswith(b"Subject: Your mailbox is 50 % full") for path in spool.glob("joe/new/*"))
+
+
 def test_a_user_whose_mailbox_fills_up_is_warned_once(spool: Path, tmp_path: Path) -> None:
     mailbox = Mailbox(str(spool), "joe")
     mailbox.create()

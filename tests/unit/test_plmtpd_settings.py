@@ -81,7 +81,6 @@ def test_where_it_listens(make: Make) -> None:
 
 
 @pytest.mark.parametrize("variables, keys, wanted", [
-    ({"quotawarning": "80"}, {}, "[plmtpd] quotawarning: needs quotamessage"),
     ({}, {"address": "127.0.0.1:24", "takeover": "on"}, "[server] main: takeover: is for peers of Unix sockets"),
     ({"minspare": "9"}, {}, "[plmtpd] maxspare: maxspare = 8 is less than minspare"),
 ])
