@@ -7,7 +7,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from grp import getgrnam
 from pathlib import Path
+from pwd import getpwnam
 
 import pytest
 
@@ -20,6 +22,7 @@ from tests.harness.fake_backend import Expect, FakeBackend, Say, Step
 from tests.harness.letters import shown
 from tests.harness.needs import lacking, need_program
 from tests.harness.ports import free_port
+from tests.harness.ptyscreen import Terminal
 from tests.harness.tools import run_tool
 
 FORMATS = {    # in the languages of VERSIONS
@@ -242,6 +245,51 @@ def test_a_list_with_a_broken_mailbox(spool: Path, tmp_path: Path) -> None:
     (tmp_path / "list").write_text("\n".join(lines) + "\n")
     assert run_tool("pmigrate", "copy", *words).returncode == 0
     assert run_tool("pmigrate", "verify", *words).stdout == "6 mailboxes: 6 done\n"
+
+
+def test_messages_without_an_id_are_told_once_for_a_list(spool: Path, tmp_path: Path, migrate) -> None:
+    for number in range(3):
+        for folder in ("new", "cur", "tmp"):
+            (tmp_path / f"{number}/{folder}").mkdir(parents=True)
+        (tmp_path / f"{number}/dovecot-uidlist").write_text("3 V1 N1 G0\n")
+        (tmp_path / f"{number}/new/170000000{number}.M1P1.h").write_text("Subject: 1\n\n")
+    (tmp_path / "list").write_text("".join(f"dovecot:{tmp_path}/{number} m/{number}\n" for number in range(3)))
+    words = ["--list", tmp_path / "list", "--uidl-format", "%u", "--report", tmp_path / "report"]
+    done = migrate("copy", *words)
+    told = "without a UIDL of the old server yet, so that the name is the UIDL"
+    sums = [f"3 {told}", "3 mailboxes: 3 done; 3 brought (42 octets)"]
+    assert done.stdout.splitlines() == sums
+    report = (tmp_path / "report").read_text().splitlines()
+    assert report[-2:] == sums and report[1].endswith(f": 1 {told}")
+
+
+def test_progress_is_shown_on_a_terminal(spool: Path, tmp_path: Path) -> None:
+    (tmp_path / "box").write_bytes(MBOX)
+    words = ["copy", "-d", str(spool), f"mbox:{tmp_path / 'box'}", "j/joe"]
+    with Terminal([sys.executable, str(ROOT / "bin/pmigrate"), *words]) as terminal:
+        terminal.wait_text("1 mailbox: 1 done")
+        assert terminal.wait() == 0
+        written = bytes(terminal.written)
+        lines = [line.rstrip() for line in terminal.screen.display if line.strip()]
+    assert b"\r\x1b[K1 of 5 messages, j/joe\r\x1b[K" in written
+    assert lines == ["j/joe: done, 5 messages, 5 brought (220 octets)", "1 mailbox: 1 done; 5 brought (220 octets)"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can name an owner")
+def test_the_owner_has_all_that_is_written(folder: Path, tmp_path: Path, migrate) -> None:
+    (tmp_path / "box").write_bytes(MBOX)
+    nobody, spool = getpwnam("nobody"), folder / "pop"
+    spool.mkdir()
+    os.chown(spool, nobody.pw_uid, getgrnam("daemon").gr_gid)
+    for name, words, gid in (("a/joe", (), getgrnam("daemon").gr_gid), ("b/joe", ("--owner", "nobody"), nobody.pw_gid)):
+        if words:
+            spool.chmod(0o777)
+        done = migrate("copy", "-d", spool, *words, f"mbox:{tmp_path / 'box'}", name)
+        assert done.returncode == 0, done.stdout
+        found = [spool / name[0], *(spool / name).rglob("*"), spool / name]
+        assert {(path.stat().st_uid, path.stat().st_gid) for path in found} == {(nobody.pw_uid, gid)}
+    refused = migrate("copy", "-d", spool, "--owner", "no such user", f"mbox:{tmp_path / 'box'}", "c/joe")
+    assert refused.returncode == 1 and "no such user" in refused.stdout
 
 
 def test_users_of_the_database(spool: Path, tmp_path: Path, migrate) -> None:

@@ -5,7 +5,7 @@ Part of pmigrate.  Raises SourceError, and Cut when another attempt may bring mo
 
 import re
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import mktime_tz, parsedate_tz
@@ -34,6 +34,7 @@ class Tally:
     brought: int = 0
     octets: int = 0
     removed: int = 0
+    unnamed: int = 0   # messages to which their server has not given an id yet
     failed: int = 0    # messages
     passed: int = 0    # messages that were looked at in this attempt
     on_step: Callable[[], None] = lambda: None    # called after each
@@ -91,7 +92,7 @@ def foretell(source: MailSource, known: Set[str], tally: Tally) -> None:
     tally.begin()
     messages = listed_messages(source, Identities(tally.remarks.append))
     coming = [message for uid, message in messages if uid not in known]
-    tally.found, tally.brought = len(messages), len(coming)
+    tally.found, tally.brought, tally.unnamed = len(messages), len(coming), unnamed(messages)
     tally.octets = sum(message.size or 0 for message in coming)
     tally.remarks.extend(source.remarks())
 
@@ -104,7 +105,7 @@ def copy(source: MailSource, target: Target, tally: Tally, *, removes: bool = Fa
     tally.begin()
     identities = Identities(tally.remarks.append)
     messages = listed_messages(source, identities)
-    tally.found = len(messages)
+    tally.found, tally.unnamed = len(messages), unnamed(messages)
     target.begin(messages)
     try:
         for index, (uid, message) in enumerate(messages, 1):
@@ -129,6 +130,11 @@ def listed_messages(source: MailSource, identities: Identities) -> list[tuple[st
             raise SourceError(f"there are more than {MAX_MESSAGES} messages")
         found.append((identities.told(message), message))
     return found
+
+
+def unnamed(messages: Sequence[tuple[str | None, SourceMessage]]) -> int:
+    """Return how many messages have an id by their name alone, until their server gives them another one."""
+    return sum(uid is not None and not message.is_given for uid, message in messages)
 
 
 def read_through(source: MailSource, message: SourceMessage) -> Measured:

@@ -245,7 +245,8 @@ class _Move:
         did = Mover(options, self._show, self._sleep).move(self._job)
         before = self._result
         self._result = MoveResult(MoveVerdict.DONE, did.found, before.brought + did.brought, before.octets + (
-            did.octets if command is MoveCommand.COPY else 0), before.removed + did.removed, did.remarks)
+            did.octets if command is MoveCommand.COPY else 0), before.removed + did.removed,
+            did.unnamed or before.unnamed, did.remarks)
         if did.verdict is not MoveVerdict.DONE:
             self._result = replace(self._result, remarks=())
             raise StoreError("\n".join([*did.remarks, f"{command.value}: {did.verdict.value}"]))

@@ -25,7 +25,7 @@ from popular.store.folders import make_folder, sync_folder
 from popular.store.mailbox import Mailbox
 from popular.store.sizelist import SizeList
 from popular.store.uidlist import UIDS_NAME, give_uids
-from popular.tools.pmigrate.copying import Identities, listed_messages
+from popular.tools.pmigrate.copying import Identities, listed_messages, unnamed
 from popular.tools.pmigrate.job import MoveResult, MoveVerdict
 from popular.tools.pmigrate.sources.maildir import MaildirSource, check_readable
 from popular.tools.pmigrate.sources.source import SourceMessage, MailSource, SourceError
@@ -43,6 +43,7 @@ class _Plan:
     owner: Rights            # that it is to have
     former: Rights           # that it has
     messages: list[SourceMessage]
+    unnamed: int             # of them
     wanted: list[tuple[str, str]] = field(default_factory=list)    # UIDLs and bases, in order
     remarks: list[str] = field(default_factory=list)
 
@@ -79,7 +80,8 @@ def inplace(source: MailSource, mailbox: Mailbox, owner: Rights, *, gives: bool,
         _give(plan)
         _rename(plan)
         _keep_sizes(plan)
-    return MoveResult(MoveVerdict.DONE, len(plan.messages), len(plan.wanted), octets, remarks=tuple(plan.remarks))
+    return MoveResult(MoveVerdict.DONE, len(plan.messages), len(plan.wanted), octets, unnamed=plan.unnamed,
+                      remarks=tuple(plan.remarks))
 
 
 def _planned(source: MaildirSource, path: str, mailbox: Mailbox, owner: Rights, *, gives: bool) -> _Plan:
@@ -87,7 +89,8 @@ def _planned(source: MaildirSource, path: str, mailbox: Mailbox, owner: Rights, 
     remarks: list[str] = []
     told = listed_messages(source, Identities(remarks.append))
     messages = [message for _, message in told]
-    plan = _Plan(path, mailbox, owner, rights_of_owner(os.stat(path)), messages, remarks=remarks)
+    plan = _Plan(path, mailbox, owner, rights_of_owner(os.stat(path)), messages, unnamed(told),
+                 remarks=remarks)
     _check_place(plan)
     _check_owner(plan, gives=gives)
     has_list = os.path.lexists(f"{path}/{UIDS_NAME}")    # then POPular may have delivered here since

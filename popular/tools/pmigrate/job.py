@@ -90,6 +90,7 @@ class MoveResult:
     brought: int = 0                 # of those, which were written to the target now
     octets: int = 0                  # of those that were written
     removed: int = 0                 # from the target, with --delete-gone
+    unnamed: int = 0                 # of the source: its server has not given them a unique id yet
     remarks: tuple[str, ...] = ()    # what people should know, one line each: what differs, what was not moved
 
 

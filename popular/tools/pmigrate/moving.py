@@ -55,7 +55,8 @@ class Mover:
         return self._result(tally, MoveVerdict.DIFFERS if is_verify else MoveVerdict.FAILED)
 
     def _result(self, tally: Tally, verdict: MoveVerdict, *more: str) -> MoveResult:
-        return MoveResult(verdict, tally.found, tally.brought, tally.octets, tally.removed, (*tally.remarks, *more))
+        return MoveResult(verdict, tally.found, tally.brought, tally.octets, tally.removed, tally.unnamed,
+                          (*tally.remarks, *more))
 
     def _patiently(self, attempt: Callable[[], None], tally: Tally) -> None:
         """Repeat what was cut until nothing has come for a time; raises what it raises then."""
@@ -86,6 +87,7 @@ class Mover:
                     done = inplace(source, Mailbox(options.mailboxdir, name), self._owner(),
                                    gives=options.owner is not None, is_dry=options.is_dry)
                     tally.found, tally.brought, tally.octets = done.found, done.brought, done.octets
+                    tally.unnamed = done.unnamed
                     tally.failed = done.verdict is not MoveVerdict.DONE
                     tally.remarks.extend(done.remarks)
 

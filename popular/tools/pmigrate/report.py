@@ -25,6 +25,7 @@ class Report:
         self._verdicts: Counter[MoveVerdict] = Counter()
         self._brought = 0
         self._octets = 0
+        self._unnamed = 0
 
     @property
     def is_clean(self) -> bool:
@@ -36,9 +37,12 @@ class Report:
         self._verdicts[result.verdict] += 1
         self._brought += result.brought
         self._octets += result.octets
+        self._unnamed += result.unnamed
         name = harmless(job.mailbox)
         lines = [f"{name}: {result.verdict.value}, {self._counts(result)}",
                  *(f"{name}: {harmless(remark)}" for remark in result.remarks)]
+        if result.unnamed:
+            lines.append(f"{name}: {_unnamed(result.unnamed)}")
         if self._file is not None:
             self._file.write("".join(f"{line}\n" for line in lines))
             self._file.flush()
@@ -60,9 +64,11 @@ class Report:
         text = f"{_number(self._verdicts.total(), 'mailbox', 'mailboxes')}: {', '.join(parts) or 'nothing to do'}"
         if self._command is not MoveCommand.VERIFY:
             text += f"; {self._coming(self._brought, self._octets)}"
-        if self._file is not None:
-            self._file.write(f"{text}\n")
-        self._screen.line(text)
+        lines = [_unnamed(self._unnamed), text] if self._unnamed and self._is_brief else [text]
+        for line in lines:
+            if self._file is not None:
+                self._file.write(f"{line}\n")
+            self._screen.line(line)
 
     def _counts(self, result: MoveResult) -> str:
         counts = [_number(result.found, "message", "messages")]
@@ -74,6 +80,10 @@ class Report:
 
     def _coming(self, number: int, octets: int) -> str:
         return f"{number} {'would be brought' if self._is_dry else 'brought'} ({octets} octets)"
+
+
+def _unnamed(number: int) -> str:
+    return f"{number} without a UIDL of the old server yet, so that the name is the UIDL"
 
 
 def _number(count: int, one: str, many: str) -> str:

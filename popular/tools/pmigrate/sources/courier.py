@@ -40,7 +40,7 @@ def courier_uids(text: str) -> Remembered:
         key = bare_name(line[1])
         uids[key] = _uid(key, int(line[3] or 0), int(line[4] or 0))
         sizes[key] = int(line[2])
-    return Remembered("Courier", uids, sizes)
+    return Remembered(uids, sizes)
 
 
 def _uid(key: str, number: int, validity: int) -> str:

@@ -60,8 +60,8 @@ def dovecot_uids(text: str, keys: Iterable[str], find_form: Callable[[], str]) -
     unlisted = sorted(set(keys) - uids.keys())
     if unlisted and _needs_no_uid(find_form()):
         uids.update((key, uidl_of(find_form(), DovecotIdentity(0, validity, key, key))) for key in unlisted)
-    return Remembered("Dovecot", uids, {row.key: int(size) for row in rows
-                                        if (size := row.extensions.get("W", "")).isdigit()})
+    return Remembered(uids, {
+        row.key: int(size) for row in rows if (size := row.extensions.get("W", "")).isdigit()})
 
 
 @cache

@@ -80,9 +80,6 @@ class MaildirSource:
         remembered = self._remembered(files)
         listed_messages = [key for key in remembered.uids if key in files]
         unlisted = sorted(files.keys() - remembered.uids.keys(), key=rank_of)
-        if unlisted:
-            self._remarks.append(f"without a UIDL of {remembered.program} yet, so that the name is the UIDL: "
-                                 f"{len(unlisted)}")
         for key in [*listed_messages, *unlisted]:
             name = files[key].name
             uid = remembered.uids.get(key)
@@ -103,7 +100,7 @@ class MaildirSource:
             yield _Reader(file, message.place)
 
     def remarks(self) -> Sequence[str]:
-        """Return what has no UIDL, and the folders that are not moved, with their messages."""
+        """Return what is no message, or has the name of another one, and folders that are not moved."""
         with self._acting():
             return [*self._remarks, *self._subfolders()]
 
@@ -165,7 +162,7 @@ class MaildirSource:
                 times[key] = int(os.lstat(f"{self.path}/{file.place}").st_mtime)
             except OSError:
                 continue    # gone meanwhile
-        return Remembered("qmail", {key: key for key in sorted(times, key=lambda key: (times[key], rank_of(key)))})
+        return Remembered({key: key for key in sorted(times, key=lambda key: (times[key], rank_of(key)))})
 
     def _text(self, name: str) -> str | None:
         """Return what a list holds; None if there is none.  Raises SourceError."""

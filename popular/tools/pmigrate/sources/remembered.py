@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 class Remembered:
     """What is known of messages, by their bare names."""
 
-    program: str                                           # `Dovecot`
     uids: dict[str, str]                                   # UIDLs in the order of POP3
     sizes: dict[str, int] = field(default_factory=dict)    # octets on the wire, where they are known
 
