@@ -96,6 +96,16 @@ def test_what_changes_until_the_user_is_held_is_taken_along(site: Site) -> None:
     assert result.remarks == ("a remark",)
 
 
+def test_who_may_not_write_notes_is_told_to_name_a_folder(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str, mode: int, *, exist_ok: bool) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "makedirs", refuse)
+    result = site.move()
+    assert (result.verdict, site.calls) == (MoveVerdict.FAILED, [])
+    assert "/state: Permission denied: give --state a folder of yours, the same in each run" in result.remarks[0]
+
+
 def test_a_second_run_only_repeats_done(site: Site) -> None:
     site.move()
     shutil.rmtree(site.folder / "pop/j/joe/new")    # a client has removed its mail since

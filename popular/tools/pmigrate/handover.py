@@ -90,9 +90,13 @@ class SwitchNote:
 
     def __init__(self, state: str, mailbox: str) -> None:
         """Open the file in the folder `state`, made if it is missing."""
-        os.makedirs(state, 0o700, exist_ok=True)
         self._path = self.path_of(state, mailbox)
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.makedirs(state, 0o700, exist_ok=True)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except PermissionError as why:    # no default for each user: whoever goes on with a move must find its notes
+            raise StoreError(f"{why.filename}: {why.strerror}: give --state a folder of yours, the same in each run"
+                             ) from why
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
