@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from popular.errors import StartError
+from popular.unix.identity import become, owner_of, prove_ids
 
 _CREDENTIALS = struct.Struct("=iII")    # pid, uid, gid (unix(7))
 
@@ -78,11 +78,7 @@ def rights_of_owner(status: os.stat_result) -> Rights:
 
     An owner who is not a user of this system has no other groups.
     """
-    try:
-        user = pwd.getpwuid(status.st_uid).pw_name
-    except KeyError:
-        return Rights(str(status.st_uid), status.st_uid, status.st_gid, (status.st_gid,))
-    return Rights(user, status.st_uid, status.st_gid, tuple(sorted(os.getgrouplist(user, status.st_gid))))
+    return Rights(*owner_of(status))
 
 
 def own_rights() -> Rights:
@@ -105,27 +101,12 @@ def group_name(gid: int) -> str:
 
 def drop(rights: Rights) -> None:
     """Change to `rights` for good, and check that this cannot be undone; raises StartError."""
-    try:
-        os.setgroups(rights.groups)
-        os.setresgid(rights.gid, rights.gid, rights.gid)
-        os.setresuid(rights.uid, rights.uid, rights.uid)
-    except OSError as why:
-        raise StartError(f"cannot become user {rights.user}: {why.strerror}") from why
-    prove(rights)
-    if rights.is_root:
-        return
-    try:
-        os.setresuid(0, 0, 0)
-    except PermissionError:
-        return
-    raise StartError(f"user {rights.user} can become root again")
+    become(rights.user, rights.uid, rights.gid, rights.groups)
 
 
 def prove(rights: Rights) -> None:
     """Raise StartError unless real, effective and saved ids and all groups are those of `rights`."""
-    found = (os.getresuid(), os.getresgid(), sorted(os.getgroups()))
-    if found != ((rights.uid,) * 3, (rights.gid,) * 3, list(rights.groups)):
-        raise StartError(f"wrong rights: uids {found[0]}, gids {found[1]}, groups {found[2]}")
+    prove_ids(rights.uid, rights.gid, rights.groups)
 
 
 @contextmanager

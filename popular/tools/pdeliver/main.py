@@ -112,7 +112,7 @@ def become_owner(root: str, mailbox: str) -> None:
     """
     if os.geteuid() != 0:
         return
-    from popular.unix.rights import drop, rights_of_owner    # few run it as root
+    from popular.unix.identity import become, owner_of    # few run it as root
 
     parts = [part for part in mailbox.split("/") if part] if is_mailbox(mailbox) else []
     places = ["/".join([root, *parts[:count]]) for count in range(len(parts), -1, -1)]
@@ -122,7 +122,7 @@ def become_owner(root: str, mailbox: str) -> None:
         except (FileNotFoundError, NotADirectoryError):
             continue
         if status.st_uid != 0:
-            drop(rights_of_owner(status))
+            become(*owner_of(status))
         return
 
 
