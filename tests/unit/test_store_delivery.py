@@ -276,7 +276,10 @@ def test_a_message_that_was_taken_over_before_is_not_doubled(boxes: list[Mailbox
     assert [uid for uid, _ in entries(boxes[0])] == ["a"]
 
 
-def test_an_id_that_was_listed_before_a_crash_is_that_of_the_message(boxes: list[Mailbox]) -> None:
+@pytest.mark.parametrize("has_cur", [True, False])
+def test_an_id_that_was_listed_before_a_crash_is_that_of_the_message(boxes: list[Mailbox], has_cur: bool) -> None:
+    if not has_cur:
+        os.rmdir(boxes[0].cur)
     give_uids(boxes[0].path, [("a", f"{OLD}.1.M2_{len(TEXT)}")])
     [result] = delivered(Destination(boxes[0], uidl="a", received=OLD))
     assert isinstance(result, Delivered) and result.name == f"{OLD}.1.M2_{len(TEXT)},U"

@@ -374,7 +374,11 @@ class _Course:
 def _named(mailbox: Mailbox, base: str) -> str:
     """Return the name of the message with a base; empty if there is none.  Raises OSError."""
     for folder in (mailbox.new, mailbox.cur):
-        for name in os.listdir(folder):
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            continue    # without cur/ nothing was ever moved
+        for name in names:
             if base_of(name) == base:
                 return name
     return ""
