@@ -37,3 +37,7 @@ CHILD_COPIED = Message(
     "A database module, or the library that it uses, has copied the child by fork.  The copy, which wrote this "
     "line, ends at once, because it would answer the same client.  Fix the module; it may start programs with "
     "`subprocess`.")
+OBJECTS_MORTAL = Message(
+    0x0207, INF, "objects_mortal", "why",
+    "The setting `immortal` has no effect with this Python, so children cost more.  The daemon works as it does with "
+    "`immortal = off`, which ends this message.  Nothing to do.")

@@ -6,6 +6,8 @@
 
 Every port is chosen by the kernel and read back from the ready descriptor.  Only processes started
 here, and their descendants, are ever signalled.
+
+With IMMORTAL=off in the environment, the daemons run with `immortal = off`.
 """
 
 import os
@@ -26,6 +28,8 @@ from tests.harness.nursery import Born, Nursery
 from tests.harness.system import children_of, descendants_of, die_with_parent, end_process, is_alive, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
+
+_FORKING = ("pproxy", "pserv", "plmtpd", "toy")    # daemons with the setting `immortal`
 
 Section = Mapping[str, object]
 Settings = str | Mapping[str, Mapping[str, object]]
@@ -66,7 +70,7 @@ class Daemon:
         """
         name = name or program
         config = rundir / f"{name}.conf"
-        text = settings if isinstance(settings, str) else ini_text(settings)
+        text = _as_wanted(program, settings if isinstance(settings, str) else ini_text(settings))
         config.write_text(text)
         daemon_rundir = rundir if name == program else rundir / name
         daemon_rundir.mkdir(exist_ok=True)
@@ -237,6 +241,15 @@ def ini_text(settings: Mapping[str, Mapping[str, object]]) -> str:
                 lines.append(f"    [[{ident}]]")
                 lines += [f"    {key} = {value}" for key, value in values.items()]
     return "\n".join(lines) + "\n"
+
+
+def _as_wanted(program: str, text: str) -> str:
+    """Add what the environment says about immortal objects."""
+    if program not in _FORKING or "IMMORTAL" not in os.environ or "immortal =" in text:
+        return text
+    section = f"[{program}]\n"
+    setting = f"{section}immortal = {os.environ['IMMORTAL']}\n"
+    return text.replace(section, setting, 1) if section in text else f"{setting}{text}"
 
 
 def _as_whoever_runs(text: str) -> list[str]:

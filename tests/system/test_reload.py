@@ -70,6 +70,20 @@ def test_an_edited_file_takes_effect_and_tells_what_changed(proxy: Daemon, pop: 
     running.ok("QUIT")
 
 
+def test_the_master_frees_what_changes_replace(proxy: Daemon) -> None:
+    """What it had loaded before its first child is immortal, where Python can do that, but no configuration is."""
+    changes = [f"set maxerrors {8 + number % 2}" for number in range(100)]
+    tell(proxy, *changes)
+    before = _resident(proxy.pid)
+    tell(proxy, *changes)
+    assert _resident(proxy.pid) - before < 1 << 20
+
+
+def _resident(pid: int) -> int:
+    """Return how many octets of memory a process has."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def test_a_file_that_is_larger_than_a_pipe(proxy: Daemon) -> None:
     more = "".join(f"    [[more{number}]]\n    protocol = xpop\n    address = {NOWHERE}\n" for number in range(1000))
     edit(proxy, ("[backend]\n", f"[backend]\n{more}"))

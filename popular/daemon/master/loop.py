@@ -35,6 +35,7 @@ from popular.log.message import Message
 from popular.log.trace import places
 from popular.net.ringclient import RingClient
 from popular.proc.child import Child, Inheritance
+from popular.proc.immortal import make_immortal
 from popular.proc.pool import PoolLimits
 from popular.proc.supervisor import Supervisor
 from popular.proc.watch import Watch
@@ -92,6 +93,7 @@ class Master:
         self.attendants: list[Attendant] = []
         self.holders: list[SessionHolder] = []    # those of them that have sessions
         self.mourners: list[Callable[[int, int], None]] = []    # get pid and exit code of dead helpers
+        self._inheritance = inheritance
         self._own = inheritance.masters_own
         self._user = inheritance.rights
         self._title = inheritance.title
@@ -114,6 +116,7 @@ class Master:
     def run(self, ready: Ready) -> int:
         """Run the main loop and return the exit code; raises Stillborn if no child becomes ready for work."""
         ready.keep_from_children(self._own)
+        self._share_program()
         self.attendants.insert(0, Birth(self, lambda: self._announce(ready)))
         try:
             while not self._is_over:
@@ -322,6 +325,12 @@ class Master:
         if self.spec.fulfil is not None and self.spec.fulfil(wish):
             gc.collect()
             gc.freeze()    # as at the start: it is shared with all future children, and stays shared
+            self._share_program()
+
+    def _share_program(self) -> None:
+        """Keep children from copying what is loaded, just by using it."""
+        if self.config.variables.get("immortal"):
+            make_immortal((*sys.modules.values(), self._inheritance), self.log)
 
     def _obey_signals(self) -> None:
         """Obey the signals that have arrived."""
