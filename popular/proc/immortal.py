@@ -52,8 +52,7 @@ def make_immortal(roots: Iterable[object], log: Log) -> None:
 def _immortalize(waiting: list[object], count: int) -> None:
     """Make these and what they reach immortal.
 
-    There is no large table of what was found: once blocks of that size are freed, malloc(3) keeps such blocks on the
-    heap, which then grew with each change of a setting.
+    There is no large table of what was found: after one was freed, the heap grew with each change of a setting.
     """
     classes: set[int] = set()
     while waiting:
