@@ -11,14 +11,14 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.pproxy.relays import channel as channel_module
-from popular.pproxy.relays.channel import ABOUT, HandOver, RelayChannel, RelayChannels, Story, accept
+from popular.pproxy.relays.channel import ABOUT, RelayHandOver, RelayChannel, RelayChannels, Story, accept
 from popular.statefile.layout import PROXY, SLOT, TAKES_NONE, CountedBy, SessionState
 from popular.statefile.reader import StateFileView
 from popular.statefile.writer import StateFile
 from tests.harness.pairs import tcp_pair
 
 STORY = Story("px-1", {name: f"{name} \udcff" for name in ABOUT}, {"greeting": 0.5, "auth": 1.5}, 30, 55, 100.25, 102.5)
-HAND = HandOver(bytes(SLOT.size), (1, 2, 3), 600.0, STORY.write(), b"QUIT\r\n", b"+OK\r\n")
+HAND = RelayHandOver(bytes(SLOT.size), (1, 2, 3), 600.0, STORY.write(), b"QUIT\r\n", b"+OK\r\n")
 
 
 @pytest.fixture
@@ -102,19 +102,16 @@ def test_processes_share_the_slots_and_use_low_ones_again(statefile: StateFile) 
 
 
 def test_a_hand_over_is_read_as_it_was_written() -> None:
-    assert HandOver.read(HAND.write()) == HAND
+    assert RelayHandOver.read(HAND.write()) == HAND
     assert Story.read(HAND.story) == STORY
 
 
 @pytest.mark.parametrize("packet", [
     b"x", HAND.write() + b"x", HAND.write()[:-1],
-    HandOver(HAND.record, HAND.keys, float("nan"), HAND.story, b"", b"").write(),
-    HandOver(HAND.record, HAND.keys, 600.0, b"{", b"", b"").write(),
-    HandOver(HAND.record, HAND.keys, 600.0, b"[" * 50_000, b"", b"").write(),
-    HandOver(HAND.record, HAND.keys, 600.0, b"[1]", b"", b"").write(),
-    HandOver(HAND.record, HAND.keys, 600.0, json.dumps({"sid": 1, "about": 2, "times": 3}).encode(), b"", b"").write(),
-    HandOver(HAND.record, HAND.keys, 600.0, STORY.write().replace(b"100.25", b"Infinity").replace(b"30", b"1e999"), b"",
-             b"").write()],
+    RelayHandOver(HAND.record, HAND.keys, float("nan"), HAND.story, b"", b"").write(), *(
+        RelayHandOver(HAND.record, HAND.keys, 600.0, story, b"", b"").write() for story in (
+            b"{", b"[" * 50_000, b"[1]", json.dumps({"sid": 1, "about": 2, "times": 3}).encode(),
+            STORY.write().replace(b"100.25", b"Infinity").replace(b"30", b"1e999")))],
     ids=["short", "long", "cut", "no time", "no JSON", "deep", "other JSON", "other types", "endless"])
 def test_other_packets_are_dropped_with_their_descriptors(channel: RelayChannel, packet: bytes) -> None:
     with tcp_pair() as (one, other):
@@ -161,7 +158,7 @@ def test_a_session_is_handed_over(channel: RelayChannel) -> None:
 
 
 def test_who_takes_it_too_late_is_told(channel: RelayChannel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel_module, "PATIENCE", 0.02)
+    monkeypatch.setattr(channel_module, "HAND_OVER_SECONDS", 0.02)
     with tcp_pair() as (client, _), tcp_pair() as (server, _):
         assert not channel.give(HAND, client, server)
         taken = _take(channel)
@@ -175,7 +172,7 @@ def test_who_takes_it_too_late_is_told(channel: RelayChannel, monkeypatch: pytes
 def test_a_session_stays_if_it_cannot_be_sent(channel: RelayChannel, how: str) -> None:
     hand = HAND
     if how == "large":
-        hand = HandOver(HAND.record, HAND.keys, 600.0, HAND.story, b"x" * channel_module.MAX_PACKET, b"")
+        hand = RelayHandOver(HAND.record, HAND.keys, 600.0, HAND.story, b"x" * channel_module.MAX_HAND_OVER, b"")
     elif how == "gone":
         channel.inner.close()
     else:
@@ -206,7 +203,7 @@ def test_the_process_with_fewest_is_asked_and_none_if_none_takes_any(statefile: 
         each.close()
 
 
-def _take(channel: RelayChannel) -> tuple[HandOver, socket.socket, socket.socket, socket.socket] | None:
+def _take(channel: RelayChannel) -> tuple[RelayHandOver, socket.socket, socket.socket, socket.socket] | None:
     try:
         return channel.take()
     except BlockingIOError:

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from popular.statefile.layout import SLOT, STATES, TAKES_NONE, CountedBy
 from popular.statefile.slot import ChildSlot
 
-PATIENCE = 2.0          # seconds that a child waits for the octet
-MAX_PACKET = 200_000    # octets, about what a socket takes; a session with more on its way stays with its child
+HAND_OVER_SECONDS = 2.0    # seconds that a child waits for the octet
+MAX_HAND_OVER = 200_000    # octets, about what a socket takes; a session with more on its way stays with its child
 
 ABOUT = ("client", "vserv", "namespace", "user", "backend", "protocol")
 
@@ -56,7 +56,7 @@ class Story:
 
 
 @dataclass(frozen=True, slots=True)
-class HandOver:
+class RelayHandOver:
     """A session on its way to a relay process."""
 
     record: bytes             # of its slot in the state file (SLOT)
@@ -72,7 +72,7 @@ class HandOver:
         return b"".join((_HEAD.pack(self.record, *self.keys, self.idle, *map(len, parts)), *parts))
 
     @classmethod
-    def read(cls, packet: bytes) -> "HandOver":
+    def read(cls, packet: bytes) -> "RelayHandOver":
         """Read what `write` has written; raises ValueError for anything else."""
         try:
             record, *keys, idle, first, second, third = _HEAD.unpack_from(packet)
@@ -97,10 +97,10 @@ class RelayChannel:
         self.outer, self.inner = socket.socketpair(socket.AF_UNIX, kind)
         self.masters, self.orders = socket.socketpair(socket.AF_UNIX, kind)
 
-    def give(self, hand: HandOver, client: socket.socket, server: socket.socket) -> bool:
+    def give(self, hand: RelayHandOver, client: socket.socket, server: socket.socket) -> bool:
         """Hand a session over; tell whether the process has it now.  Raises nothing: if in doubt, it has not."""
         packet = hand.write()
-        if len(packet) > MAX_PACKET:
+        if len(packet) > MAX_HAND_OVER:
             return False
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
@@ -115,19 +115,19 @@ class RelayChannel:
                 return False
             return _is_taken(ours)
 
-    def take(self) -> tuple[HandOver, socket.socket, socket.socket, socket.socket] | None:
+    def take(self) -> tuple[RelayHandOver, socket.socket, socket.socket, socket.socket] | None:
         """Return a session that was handed over, its client, its server, and where to say so by `accept`.
 
         None: it could not be taken, and its child keeps it.  Raises BlockingIOError if there is none, and EOFError when
         none will come any more.
         """
-        packet, fds, flags, _ = socket.recv_fds(self.inner, MAX_PACKET, 3, socket.MSG_CMSG_CLOEXEC)
+        packet, fds, flags, _ = socket.recv_fds(self.inner, MAX_HAND_OVER, 3, socket.MSG_CMSG_CLOEXEC)
         if not packet and not fds:
             raise EOFError
         try:
             if len(fds) != 3 or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise ValueError("not whole")
-            hand = HandOver.read(packet)
+            hand = RelayHandOver.read(packet)
             Story.read(hand.story)
         except ValueError:
             _close(fds)
@@ -165,7 +165,7 @@ class RelayChannels:
         least = min(range(len(loads)), key=loads.__getitem__)
         if loads[least] == TAKES_NONE:
             return False
-        hand = HandOver(*slot.record(), idle, story.write(), to_server, to_client)
+        hand = RelayHandOver(*slot.record(), idle, story.write(), to_server, to_client)
         return self.each[least].give(hand, client, server)
 
 
@@ -181,7 +181,7 @@ def _is_taken(ours: socket.socket) -> bool:
     """Wait for the answer.  Whatever has not been said when this returns can no longer be said."""
     poll = select.poll()
     poll.register(ours, select.POLLIN)
-    poll.poll(PATIENCE * 1000)
+    poll.poll(HAND_OVER_SECONDS * 1000)
     try:
         ours.shutdown(socket.SHUT_RD)    # from now on `accept` fails
         return ours.recv(1) == _TAKEN

@@ -14,7 +14,7 @@ from popular.daemon.master.loop import Master
 from popular.log.once import OnceAMinute
 from popular.pproxy.messages import RELAY_DIED
 from popular.pproxy.relays.channel import RelayChannel, RelayChannels
-from popular.pproxy.relays.process import END, LOG, MAX_ORDER, ORDER, RelayProcess, raise_limit
+from popular.pproxy.relays.process import END_SESSION, NEW_LOG, MAX_ORDER, ORDER, RelayProcess, allow_descriptors
 from popular.proc.child import RETIRE, Inheritance
 from popular.proc.helper import Helper, fork_helper
 from popular.proc.messages import FORK_FAILED
@@ -75,7 +75,7 @@ class RelayKeeper:
     def end(self, row: Row, why: str) -> bool:
         """Have one session ended; return False if that is not possible."""
         relay = self._relays[self._number(row)]
-        order = ORDER.pack(END, row.slot, row.sid.encode("utf-8", "surrogateescape")) + why.encode("utf-8")
+        order = ORDER.pack(END_SESSION, row.slot, row.sid.encode("utf-8", "surrogateescape")) + why.encode("utf-8")
         try:
             relay.channel.masters.send(order[:MAX_ORDER], socket.MSG_NOSIGNAL)
         except OSError:    # it does not read any more
@@ -148,7 +148,7 @@ class RelayKeeper:
         self._show(relay, is_open=True)
         try:
             relay.pid = fork_helper("relay", inheritance, others, self._work(relay, most),
-                                    lambda: most.append(raise_limit(share)))
+                                    lambda: most.append(allow_descriptors(share)))
         except (OSError, MemoryError) as why:
             self._show(relay, is_open=False)
             if self._trouble.is_due():
@@ -169,7 +169,7 @@ class RelayKeeper:
     def _tell_log(self) -> None:
         for relay in self._relays:
             try:
-                socket.send_fds(relay.channel.masters, [LOG], [self._master.log.fileno()], socket.MSG_NOSIGNAL)
+                socket.send_fds(relay.channel.masters, [NEW_LOG], [self._master.log.fileno()], socket.MSG_NOSIGNAL)
             except OSError:    # it does not read any more
                 pass
 

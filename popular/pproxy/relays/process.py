@@ -18,7 +18,7 @@ from popular.proc.helper import Helper
 from popular.statefile.counters import ProxyOutcome
 from popular.statefile.relayed import RelaySlots
 
-END, LOG = b"E", b"L"    # orders
+END_SESSION, NEW_LOG = b"E", b"L"    # orders
 ORDER = struct.Struct("=cI64s")    # which; slot and session id of the session to end; the reason follows
 MAX_ORDER = 1000         # octets
 
@@ -135,7 +135,7 @@ class RelayProcess:
             return
         if not order:    # the master is gone
             self._pairs.epoll.unregister(self._channel.orders.fileno())
-        elif order.startswith(LOG):
+        elif order.startswith(NEW_LOG):
             self._turn_to_log(fds)
         else:
             _, slot, sid = ORDER.unpack_from(order)
@@ -151,7 +151,7 @@ class RelayProcess:
             os.close(fd)
 
 
-def raise_limit(most: int) -> int:
+def allow_descriptors(most: int) -> int:
     """Allow as many descriptors as `most` sessions need, as far as may be; return for how many they are enough.
 
     Called before the process enters its walls, which keep limits as they are.
