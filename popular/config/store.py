@@ -198,7 +198,9 @@ def known_variable(schema: Schema, name: str) -> Setting:
     """Return the row of a variable; raises UsageError for an unknown name."""
     row = schema.variable(name)
     if row is None:
-        hint = did_you_mean(name, (each.name for each in schema.settings)) or "; try show"
+        owner = next((cls.name for cls in schema.classes if cls.row(name)), None)
+        hint = (f"; it is a key of each {owner}" if owner
+                else did_you_mean(name, (each.name for each in schema.settings)) or "; try show")
         raise UsageError(f"no such variable: {quoted(name)}{hint}")
     return row
 

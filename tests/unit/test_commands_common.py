@@ -89,6 +89,7 @@ def test_every_variable_can_be_set_or_is_read_only(schema, words, row):
 @pytest.mark.parametrize(("line", "why"), [
     pytest.param("set nix 1", "no such variable: 'nix'; try show", id="unknown"),
     pytest.param("set maxerors 1", "no such variable: 'maxerors'; did you mean 'maxerrors'?", id="misspelt"),
+    pytest.param("set banner x", "no such variable: 'banner'; it is a key of each vserv", id="of-objects"),
     pytest.param("set maxsession 0", "maxsession: '0' is not between 1 and 10000", id="bounds"),
     pytest.param("set authtimeout -1s", "authtimeout: '-1s' is not a time from 0s to 1h", id="time"),
     pytest.param("set capadir tmp", "capadir: 'tmp' is not a name that begins with /", id="relative"),
