@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 MAX_NETWORKS = 200_000    # in one list
 
-_BITS = {socket.AF_INET: 32, socket.AF_INET6: 128}
 _SEPARATORS = re.compile(r"[,\s]+")
 
 
@@ -31,7 +30,7 @@ class ClientAddress:
             octets = socket.inet_pton(family, address)
         except OSError:
             raise ValueError(f"not a numeric address: {host!r}") from None
-        return cls(_BITS[family], int.from_bytes(octets, "big"))
+        return cls(8 * len(octets), int.from_bytes(octets, "big"))
 
     def network(self, length: int) -> tuple[int, int, int]:
         """Return the network of `length` bits in which it is, as words of a key."""

@@ -166,9 +166,9 @@ class ChildSlot:
 
         Others wrote what is read here.
         """
-        found, wanted, key_at = 0, KEY.pack(key), self._layout.key_at
+        found, wanted, start = 0, KEY.pack(key), self._layout.key_at(by, 0)
         for used in used_slots(self._memory, self._layout):
-            keys = self._memory[key_at(by, used.start):key_at(by, used.stop)]
+            keys = self._memory[start + used.start * KEY.size:start + used.stop * KEY.size]
             found += keys.count(wanted)    # one call; parts of two keys are equal by no chance
         return found if self._elsewhere is None else found + self._elsewhere(by, key)
 

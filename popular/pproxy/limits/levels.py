@@ -10,9 +10,12 @@ import mmap
 import struct
 import time
 
-_WAYS = 4                              # keys with the same place
-_PLACE = struct.Struct("=" + "Qd" * _WAYS)
-_ENTRY = struct.Struct("=Qd")
+_WAYS = 4                              # keys with the same place, in which their moments follow in the same order
+_KEY = struct.Struct("=Q")
+_ZERO = struct.Struct("=d")
+_ZEROS = struct.Struct(f"={_WAYS}d")
+_KEYS_SIZE = _WAYS * _KEY.size         # also from a key to its moment
+_PLACE_SIZE = _KEYS_SIZE + _ZEROS.size
 _ROUNDING = 1e-6                       # of a level, when times are added
 
 
@@ -22,20 +25,23 @@ class Levels:
     def __init__(self, keys: int) -> None:
         """Make memory for about so many keys."""
         self._places = max(1, keys // _WAYS)
-        self._memory = mmap.mmap(-1, self._places * _PLACE.size)
+        self._memory = mmap.mmap(-1, self._places * _PLACE_SIZE)
 
     def level(self, key: int, seconds: float) -> float:
         """Return the level of `key`, which falls by one in `seconds`."""
-        known = _PLACE.unpack_from(self._memory, key % self._places * _PLACE.size)
-        keys, zeros = known[::2], known[1::2]
-        return max(0.0, zeros[keys.index(key)] - time.monotonic()) / seconds if key in keys else 0.0
+        start = key % self._places * _PLACE_SIZE
+        at = self._memory.find(_KEY.pack(key), start, start + _KEYS_SIZE)    # parts of two keys are equal by no chance
+        if at < 0:
+            return 0.0
+        zero_at: float = _ZERO.unpack_from(self._memory, at + _KEYS_SIZE)[0]
+        return max(0.0, zero_at - time.monotonic()) / seconds
 
     def rise(self, key: int, seconds: float, amount: float = 1.0, most: float = float("inf")) -> float:
         """Add `amount` to the level of `key`, but not beyond `most`; return the new level."""
         at, zero_at = self._find(key)
         now = time.monotonic()
         level = min(max(0.0, zero_at - now) / seconds + amount, most)
-        _ENTRY.pack_into(self._memory, at, key, now + level * seconds)
+        self._put(at, key, now + level * seconds)
         return level
 
     def take(self, key: int, seconds: float, most: float) -> bool:
@@ -45,7 +51,7 @@ class Levels:
         zero_at = max(zero_at, now) + seconds
         if (zero_at - now) / seconds > most + _ROUNDING:
             return False
-        _ENTRY.pack_into(self._memory, at, key, zero_at)
+        self._put(at, key, zero_at)
         return True
 
     def _rise_ago(self, key: int, seconds: float, most: float, age: float) -> None:
@@ -56,22 +62,25 @@ class Levels:
         at, zero_at = self._find(key)
         then = time.monotonic() - age
         risen = then + min(max(0.0, zero_at - then) / seconds + 1, most) * seconds
-        _, lowest = _ENTRY.unpack_from(self._memory, at)    # perhaps of another key
+        [lowest] = _ZERO.unpack_from(self._memory, at + _KEYS_SIZE)    # perhaps of another key
         if risen > lowest:
-            _ENTRY.pack_into(self._memory, at, key, risen)
+            self._put(at, key, risen)
 
     def forget(self, key: int) -> None:
         """Set the level of `key` to zero."""
         at, zero_at = self._find(key)
         if zero_at:
-            _ENTRY.pack_into(self._memory, at, 0, 0.0)
+            self._put(at, 0, 0.0)
 
     def _find(self, key: int) -> tuple[int, float]:
         """Return where `key` is, or would be, and when its level is zero; 0.0: it is not there."""
-        start = key % self._places * _PLACE.size
-        known = _PLACE.unpack_from(self._memory, start)
-        keys, zeros = known[::2], known[1::2]
-        if key in keys:
-            way = keys.index(key)
-            return start + way * _ENTRY.size, zeros[way]
-        return start + zeros.index(min(zeros)) * _ENTRY.size, 0.0
+        start = key % self._places * _PLACE_SIZE
+        at = self._memory.find(_KEY.pack(key), start, start + _KEYS_SIZE)
+        if at >= 0:
+            return at, _ZERO.unpack_from(self._memory, at + _KEYS_SIZE)[0]
+        zeros = _ZEROS.unpack_from(self._memory, start + _KEYS_SIZE)
+        return start + zeros.index(min(zeros)) * _KEY.size, 0.0
+
+    def _put(self, at: int, key: int, zero_at: float) -> None:
+        _KEY.pack_into(self._memory, at, key)
+        _ZERO.pack_into(self._memory, at + _KEYS_SIZE, zero_at)
