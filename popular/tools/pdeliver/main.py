@@ -71,7 +71,7 @@ def run(argv: Sequence[str], source: ByteSource) -> int:
     if arguments.user is not None and (code := _find_user(arguments)) != os.EX_OK:
         return code
     try:
-        become_owner(arguments.mailboxdir, arguments.mailbox)
+        become_owner(arguments.mailboxdir, arguments.mailbox, has_quota=bool(arguments.quota or arguments.maxnum))
     except (OSError, StartError) as why:
         return _tell(os.EX_TEMPFAIL, arguments.mailbox, str(why))
     log = open_log(arguments.logfile)
@@ -105,7 +105,7 @@ def _find_user(arguments: Arguments) -> int:
     return os.EX_OK
 
 
-def become_owner(root: str, mailbox: str) -> None:
+def become_owner(root: str, mailbox: str, *, has_quota: bool = False) -> None:
     """Exchange root's rights for those of the owner of the mailbox, or of the folder in which it is to be made.
 
     If that is root, nothing is changed.  Raises OSError and StartError.
@@ -122,6 +122,8 @@ def become_owner(root: str, mailbox: str) -> None:
         except (FileNotFoundError, NotADirectoryError):
             continue
         if status.st_uid != 0:
+            if has_quota:
+                __import__("popular.store.listing")    # the owner may not be able to read the program
             become(*owner_of(status))
         return
 
