@@ -44,7 +44,7 @@ DEAR = ("$y$", "$2", "$7$", "argon2", "$gy$", "rounds=")    # each costs a tenth
 def _statefile() -> bytes:
     """Return a state file with three slots of which nothing is known yet."""
     layout = Layout(3)
-    fixed = FIXED.pack(MAGIC, PROXY.magic, *layout.places(), 1, 2, b"2.0.0", b"host")
+    fixed = FIXED.pack(MAGIC, PROXY.magic, *layout.places(), 1, 2, b"2.0.0", b"host", 0, 0)
     return fixed.ljust(layout.size, b"\0")
 
 

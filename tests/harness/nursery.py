@@ -72,7 +72,10 @@ class Nursery:
     def __init__(self) -> None:
         """Start it."""
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        path = [str(ROOT), *(each for each in sys.path if os.path.isabs(each) and each != str(ROOT))]
+        path = [each for each in sys.path if os.path.isabs(each)]
+        while path[0] == str(ROOT):    # so far, it is pytest's; at the end, it is that of the virtual environment
+            del path[0]
+        path.insert(0, str(ROOT))
         stream = sys.__stdin__ or sys.__stdout__    # those from before pytest
         assert stream is not None and stream.errors is not None
         words = [str(theirs.fileno()), sys.prefix, stream.encoding, stream.errors, *path]

@@ -14,6 +14,7 @@ from tests.meta.test_messages import rows
 # What cannot be provoked here, and why.
 OUT_OF_REACH: dict[str, str] = {
     "walls_missing": "a kernel that has all walls", "walls_raised": "a kernel that lacks some",
+    "objects_mortal": "a Python that is known",
     **({} if os.geteuid() == 0 else {"runs_as_root": "only root runs as root"})}
 
 

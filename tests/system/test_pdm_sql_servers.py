@@ -327,6 +327,7 @@ def test_logins_while_the_server_comes_and_goes(server: Any, start: Callable[...
             answer: bytes = client.command(f"PASS {password}")
             return answer
 
+    wait_for(lambda: login().startswith(b"+OK"), what="a worker that has loaded its driver")
     assert [login()[:3] for _ in range(10)] == [b"+OK"] * 10 and login("wrong").startswith(b"-ERR [AUTH]")
     for trouble, relief in ((server.freeze, server.thaw), (server.stop, server.start)):
         trouble()
