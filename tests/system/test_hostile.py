@@ -18,7 +18,7 @@ from tests.harness.system import descriptors_of, wait_for
 
 NOWHERE = Endpoint("127.0.0.1", 1)
 NAME = "mail.example.org"
-GOOD = "127.200.0.1"
+GOOD = "127.200.{}.1"    # as many as there are tries: one address alone would reach `addressrate`
 FEW = 2    # descriptors
 SESSIONS, CONNECTIONS, TRIES = 20, 150, 4
 LONG_SESSIONS, LONG_CONNECTIONS, LONG_TRIES = 200, 5000, 200
@@ -39,10 +39,10 @@ def daemon(start: Callable[..., Daemon], rundir: Path, authority: Authority,
                       more_vservs={"tls": {"address": "127.0.0.1:0", "tls": "implicit", **keys}})
 
 
-def log_in(daemon: Daemon, way: str, context: ssl.SSLContext) -> float:
+def log_in(daemon: Daemon, way: str, context: ssl.SSLContext, number: int = 0) -> float:
     """Log in and quit as a good client; returns the seconds until the answer to PASS."""
     began = time.monotonic()
-    with PopClient(daemon.endpoint("tls" if way == "implicit" else "main"), source=GOOD) as client:
+    with PopClient(daemon.endpoint("tls" if way == "implicit" else "main"), source=GOOD.format(number)) as client:
         if way == "starttls":
             client.greeting()
             client.ok("STLS")
@@ -71,7 +71,7 @@ def test_a_good_client_gets_in(daemon: Daemon, share: int, authority: Authority,
     crowd = start_hostile(daemon.endpoint("main"), connections, max(1, connections * share // 1000),
                           daemon.endpoint("tls"))
     try:
-        tried = [(way, log_in(daemon, way, context)) for _ in range(tries) for way in WAYS]
+        tried = [(way, log_in(daemon, way, context, number)) for number in range(tries) for way in WAYS]
         screening = scrape(where(daemon)).get("screening", program="pproxy")
     finally:
         end_hostile(crowd)
