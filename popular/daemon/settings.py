@@ -44,7 +44,7 @@ POOL_ROWS = (
             "How many log lines of one kind an address may cause in a minute by broken TLS, NUL bytes and wrong first "
             "lines; all addresses together may cause 20 times as many; 0 is no limit. Lines about logins have none.",
             readonly=True, at_start=True),
-    Setting("backlog", Int(5, 1024), 256, "How many connections may wait to be accepted, as in listen(2)."),
+    Setting("backlog", Int(5, 1024), 1024, "How many connections may wait to be accepted, as in listen(2)."),
     Setting("sessionlimit", Int(1, SESSIONLIMIT), SESSIONLIMIT, "The upper bound of maxsession.", readonly=True,
             at_start=True),
     Setting("maxmemory", Int(0, 1_048_576), 1024,

@@ -300,7 +300,7 @@ def test_spec_4_interactive_with_history_and_completion(pserv: Daemon, terminal:
     console.type("\x1b[A\n")    # the arrow key up: the same again
     console.wait("maxline = 255")
     console.type("sho\tbackl\t\n")
-    console.wait("backlog = 256")
+    console.wait("backlog = 1024")
     console.type("nonsense\n")
     console.wait("-ERR no such command: 'nonsense'; try help")
     console.type("/h debug\n")

@@ -49,7 +49,7 @@ def test_spec_2_2_backlog_is_from_5_to_1024(value: str, is_good: bool) -> None:
 
 @pytest.mark.parametrize(("name", "shown"), [
     ("maxsession", "1000"), ("maxerrors", "25"), ("minspare", "4"), ("maxspare", "8"), ("maxuse", "1"),
-    ("backlog", "256"), ("maxlocalload", "0"), ("idletimeout", "10m"), ("preambletimeout", "10s"), ("maxline", "255"),
+    ("backlog", "1024"), ("maxlocalload", "0"), ("idletimeout", "10m"), ("preambletimeout", "10s"), ("maxline", "255"),
     ("capadir", "/etc/popular/capa"), ("user", "pop"), ("group", None), ("debug", "off")])
 def test_defaults_of_the_design(name: str, shown: str) -> None:
     (row,) = [row for row in SCHEMA.settings if row.name == name]
