@@ -59,7 +59,7 @@ def test_defaults_of_the_design(name: str, shown: str) -> None:
 def test_a_server_listens_on_all_its_addresses(spool: Path) -> None:
     listens = spec.listens(configured(spool))
     assert [(listen.kind, listen.owner, listen.endpoint, listen.backlog) for listen in listens] == [
-        ("tcp", "main", Endpoint("127.0.0.1", 1110), 256), ("tcp", "main", Endpoint("::1", 1110), 256)]
+        ("tcp", "main", Endpoint("127.0.0.1", 1110), 1024), ("tcp", "main", Endpoint("::1", 1110), 1024)]
 
 
 def test_a_server_that_is_disabled_does_not_listen(spool: Path) -> None:
