@@ -101,10 +101,6 @@ class Supervisor:
                 if record.state is ChildState.BUSY]
         return [replace(row, pid=record.pid) for record, row in rows if row is not None and row.has_session]
 
-    def find(self, sid: str) -> int | None:
-        """Return the pid of the child that reports the session `sid`, or None."""
-        return next((row.pid for row in self.sessions() if row.sid == sid), None)
-
     def attend(self) -> float | None:
         """Fork missing children, retire surplus ones, end overdue ones; call this in every turn of the loop.
 

@@ -15,8 +15,7 @@ from popular.statefile.layout import (
     KEY, MOVING, MOVING_AT, RELAY, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, TAKES_NONE, CountedBy, Layout,
     SessionState)
 from popular.statefile.seqlock import Sequenced
-
-_FREE = (*(0,) * 11, *(b"",) * 3)
+from popular.statefile.slot import clear_slot
 
 
 class RelaySlots:
@@ -56,8 +55,9 @@ class RelaySlots:
         self._tell(self.count)
         (_, sessions, owner, backend, port, _, bytes_in, bytes_out, activity, entered, started, *texts) = SLOT.unpack(
             record)
-        self._write(slot, SEQUENCE_SIZE, os.getpid(), sessions, owner, backend, port, SessionState.RELAY, bytes_in,
-                    bytes_out, activity, entered, started, *texts)
+        Sequenced(self._memory, self._layout.slot_at(slot), SLOT_SIZE).write(
+            SLOT, SEQUENCE_SIZE, os.getpid(), sessions, owner, backend, port, SessionState.RELAY, bytes_in, bytes_out,
+            activity, entered, started, *texts)
         return slot
 
     def count_by(self, slot: int, keys: Sequence[int]) -> None:
@@ -77,15 +77,10 @@ class RelaySlots:
 
     def free(self, slot: int) -> None:
         """Show the end of a session."""
-        self.clear(slot)
+        clear_slot(self._memory, self._layout, slot)
         heapq.heappush(self._free, slot)
         self.count -= 1
         self._tell(self.count)
-
-    def clear(self, slot: int) -> None:
-        """Free a slot, which a dead process may have left half written."""
-        self.count_by(slot, [0] * len(CountedBy))
-        self._write(slot, SEQUENCE_SIZE, *_FREE)
 
     def add(self, counter: str) -> None:
         """Add one to a counter."""
@@ -104,6 +99,3 @@ class RelaySlots:
         _, before = RELAY.unpack_from(self._memory, self._layout.relay_at(self._relay))
         end = self._own[self._used - 1] + 1 - self._layout.slots if self._used else 0
         RELAY.pack_into(self._memory, self._layout.relay_at(self._relay), count, max(before, end))
-
-    def _write(self, slot: int, offset: int, *values: object) -> None:
-        Sequenced(self._memory, self._layout.slot_at(slot), SLOT_SIZE).write(SLOT, offset, *values)

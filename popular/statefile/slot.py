@@ -19,6 +19,8 @@ from popular.statefile.layout import (
 from popular.statefile.seqlock import Sequenced
 
 _MAX_LOAD_STATE = int(LimitState.MAX)
+_COUNTED_BY = tuple(CountedBy)    # to go through an enumeration costs six calls
+_FREE = (*(0,) * 11, *(b"",) * 3)
 _MAX_KEY = 0xffff_ffff_ffff_ffff
 
 MakeKey = Callable[..., int]    # as `session_key`
@@ -238,6 +240,13 @@ class ChildSlot:
 
     def _number_of(self, backend: str) -> int:
         return self._names.get((self._kind.others[0], backend), 0)
+
+
+def clear_slot(memory: mmap, layout: Layout, slot: int) -> None:
+    """Free the record of a slot, which a dead process may have left half written, and have nothing counted there."""
+    Sequenced(memory, layout.slot_at(slot), SLOT_SIZE).write(SLOT, SEQUENCE_SIZE, *_FREE)
+    for by in _COUNTED_BY:
+        KEY.pack_into(memory, layout.key_at(by, slot), 0)
 
 
 def session_key(*words: object) -> int:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 from popular.statefile.layout import (
     CHANGING, CHANGING_AT, CHANGING_SIZE, ENDED_AT, FAILURE_COLUMNS, FAILURE_SIZE, FAILURES_AT, FIXED, HEALTH_AT,
     HEALTH_NUMBERS, HEALTH_SIZE, KEY, LOGIN_ROOM, MAGIC, MOVING_AT, NAME, NAMES, NAMES_AT, RELAYS, RELAYS_AT, ROW_SIZE,
-    SEQUENCE_SIZE, SESSION_ROOM, SHARING_AT, SHARING_FIELDS, SID, SID_AT, SLOT, SLOT_SIZE, SWITCH, TAKES_NONE,
+    SEQUENCE_SIZE, SESSION_ROOM, SHARING_AT, SHARING_FIELDS, SID, SID_AT, SLOT_SIZE, SWITCH, TAKES_NONE,
     BackendState, CountedBy, Layout, SessionState, SharingState, StateFileKind, used_slots)
 from popular.statefile.reader import Row, parse_row
 from popular.statefile.seqlock import Sequenced, whole_records
-from popular.statefile.slot import ChildSlot, Elsewhere
+from popular.statefile.slot import ChildSlot, Elsewhere, clear_slot
 from popular.version import VERSION
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ _PATIENCE = 0.005    # seconds that the master waits for a child that lost the p
 _NO_ROOM = "no room"
 
 _FRESH = frozenset((SessionState.IDLE, SessionState.GREETING, SessionState.AUTH))
-
-_COUNTED_BY = tuple(CountedBy)    # to go through an enumeration costs six calls
-_FREE = (*(0,) * 11, *(b"",) * 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +153,8 @@ class StateFile:
             self.tell(slots_used=slot + 1)
 
     def clear(self, slot: int) -> None:
-        """Free the record of a dead child, which may have left it half written."""
-        Sequenced(self._memory, self.layout.slot_at(slot), SLOT_SIZE).write(SLOT, SEQUENCE_SIZE, *_FREE)
-        for by in _COUNTED_BY:
-            KEY.pack_into(self._memory, self.layout.key_at(by, slot), 0)
+        """Free the record of a dead child, or of a session of a dead relay process; it may be half written."""
+        clear_slot(self._memory, self.layout, slot)
 
     def count(self, counter: str, amount: int = 1) -> None:
         """Add to a counter of the master's own."""

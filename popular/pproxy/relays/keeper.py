@@ -185,7 +185,7 @@ class RelayKeeper:
                 self._statefile.count(CUT_OFF)
                 with self._master.log.about(row.sid):
                     self._master.spec.sum_up(self._master.config, self._master.log, row, how)
-            slots.clear(slot)
+            self._statefile.clear(slot)
         slots.release()
         return lost
 
