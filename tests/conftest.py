@@ -11,6 +11,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -31,7 +32,7 @@ from tests.harness.shares import LAST, Share, note, noted
 from tests.harness.system import adopt_orphans, children_of, descriptors_of, end_process, is_alive, reap, wait_for
 
 LIMIT_SECONDS = 120
-ENDING_SECONDS = 2.0    # for a process that has been told to end, on a busy machine
+ENDING_SECONDS = 5.0    # for a process or thread that is about to end, on a busy machine
 DAEMONS = pytest.StashKey[list[Daemon]]()
 SEEN = pytest.StashKey[Seen]()
 SHARE = "share"    # the name of the plugin
@@ -135,13 +136,22 @@ def _no_leaks() -> Iterator[None]:
         end_process(pid)
     reap_all_but(children)
     assert not left, f"processes left behind: {left}"
-    strays = [thread for thread in threading.enumerate() if thread not in threads]
+    strays = threads_left(threads)
     assert not strays, f"threads left behind: {strays}"
     opened = new_descriptors(descriptors)
     if opened:
         gc.collect()
         opened = new_descriptors(descriptors)
     assert not opened, f"descriptors left open: {opened}"
+
+
+def threads_left(before: set[threading.Thread]) -> list[threading.Thread]:
+    """Return the threads beyond `before`, when those whose client has its answer have had the time to end."""
+    end = time.monotonic() + ENDING_SECONDS
+    strays = [thread for thread in threading.enumerate() if thread not in before]
+    for thread in strays:
+        thread.join(max(end - time.monotonic(), 0))
+    return [thread for thread in strays if thread.is_alive()]
 
 
 def those_left(children: set[int]) -> list[int]:
