@@ -9,7 +9,7 @@ from popular.config.store import Config
 from popular.daemon.messages import WALLS_MISSING, WALLS_RAISED
 from popular.log.writer import Log
 from popular.unix.descriptors import MastersOwn
-from popular.unix.walls import ON, Policy, Walls, raise_walls
+from popular.unix.walls.walls import ON, Policy, Walls, raise_walls
 
 NO_WALLS, LIGHT_WALLS = "off", "light"    # values of the setting
 

@@ -25,7 +25,7 @@ from popular.proc.overdue import LoginLimit
 from popular.proc.pool import PoolLimits
 from popular.statefile.layout import StateFileKind
 from popular.statefile.reader import Row
-from popular.unix.walls import Policy
+from popular.unix.walls.walls import Policy
 
 if TYPE_CHECKING:
     from popular.daemon.master.loop import Master
@@ -142,7 +142,7 @@ class DaemonSpec:
     start_message: Message    # fields: any of version, pid, user, addresses
     end_message: Message      # fields: any of command, children, version, pid, user
     signals: tuple[SignalRow, ...] = SIGNALS
-    capabilities: tuple[int, ...] = ()    # kept when root's rights are given up (unix.capabilities)
+    capabilities: tuple[int, ...] = ()    # kept when root's rights are given up (unix.walls)
     commands: Commands | None = None    # of the control socket; None: it has none
     module: str = ""          # which defines `SPEC`; empty: popular.NAME.spec
     statefile: StateFileKind | None = None    # what its state file holds; None: it has no state file

@@ -26,7 +26,7 @@ from popular.proc.pool import PoolLimits
 from popular.store.mailbox import mail_state
 from popular.unix.load import PATH as LOAD
 from popular.unix.load import LoadAverage
-from popular.unix.walls import Policy, libraries
+from popular.unix.walls.walls import Policy, libraries
 
 _SIGNALS = (
     *(SignalRow(number, "shutdown all", "shutdown_all", "End all processes.")

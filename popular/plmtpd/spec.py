@@ -29,8 +29,8 @@ from popular.plmtpd.session import LmtpSession, sum_up
 from popular.plmtpd.settings import SCHEMA
 from popular.proc.child import Child
 from popular.statefile.layout import DELIVERY
-from popular.unix.landlock import around
-from popular.unix.walls import Policy
+from popular.unix.walls.landlock import around
+from popular.unix.walls.walls import Policy
 
 _OVERLOADED = b"421 4.3.2 system load too high, please try again later\r\n"
 _APOLOGY = b"421 4.3.0 internal error, please try again later\r\n"

@@ -25,10 +25,10 @@ from popular.pproxy.objects import ProxyConfig, Vserv
 from popular.pproxy.session import ProxySession
 from popular.proc.child import Child
 from popular.statefile.layout import CountedBy
-from popular.unix.walls import Policy
+from popular.unix.walls.walls import Policy
 
 if TYPE_CHECKING:
-    from popular.pproxy.limits.shared import Sharing
+    from popular.pproxy.limits.sharing.shared import Sharing
     from popular.pproxy.modules.worker import WorkerJob
     from popular.pproxy.policy.hook import PolicyHook
     from popular.pproxy.recorder import Recorder

@@ -136,7 +136,7 @@ def try_sharing(config: Config, findings: Findings) -> None:
         values = shared_values(config.variables)
         if values is None:
             return
-        from popular.pproxy.limits.exchange import ProxyExchange    # here, as most do not need it
+        from popular.pproxy.limits.sharing.exchange import ProxyExchange    # here, as most do not need it
 
         exchange = ProxyExchange(values)
         exchange.open()

@@ -18,7 +18,7 @@ from popular.daemon.child.session import Session
 from popular.daemon.tls import IMPLICIT, Tls
 from popular.errors import Gone, LoginRefused
 from popular.log.writer import Log
-from popular.net.relay import relay
+from popular.net.relay.pair import relay
 from popular.pdm.asking.chain import Chain
 from popular.pop3 import capability
 from popular.pop3.authorization import AuthorizationState, Named, StartTls

@@ -41,11 +41,11 @@ from popular.pproxy.settings import SCHEMA
 from popular.proc.child import Inheritance
 from popular.proc.overdue import LoginLimit
 from popular.statefile.layout import PROXY
-from popular.unix.walls import Policy
+from popular.unix.walls.walls import Policy
 
 if TYPE_CHECKING:
     from popular.daemon.master.loop import Master
-    from popular.pproxy.limits.shared import Sharing
+    from popular.pproxy.limits.sharing.shared import Sharing
     from popular.pproxy.modules.worker import WorkerJob
     from popular.pproxy.policy.hook import PolicyHook
     from popular.pproxy.recorder import Recorder
@@ -115,7 +115,7 @@ def _helpers(master: "Master", inheritance: Inheritance) -> Sequence[HelperPool]
     assert job.admission is not None and job.proxy.clients is not None
     keepers: list[HelperPool] = []
     if job.sharing is not None:
-        from popular.pproxy.limits.sharekeeper import ShareKeeper    # here, because only this configuration needs it
+        from popular.pproxy.limits.sharing.keeper import ShareKeeper    # here, because only this configuration needs it
 
         keepers.append(ShareKeeper(master, inheritance, job.sharing))
     if job.proxy.relays is not None:
@@ -147,7 +147,7 @@ def find_sharing(config: Config) -> "Sharing | None":
     values = shared_values(config.variables)
     if values is None:
         return None
-    from popular.pproxy.limits.shared import Sharing    # here, because without it every fork would copy it
+    from popular.pproxy.limits.sharing.shared import Sharing    # here, because without it every fork would copy it
 
     return Sharing(config.variables.text("sharewith"), values)
 

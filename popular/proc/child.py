@@ -24,7 +24,7 @@ from popular.unix.rights import Rights, prove
 from popular.unix.signals import DEFAULT, IGNORED, SignalPipe, pending, set_handler, set_mask
 from popular.unix.syscalls import have_signal_at_parents_death
 from popular.unix.title import Title
-from popular.unix.walls import Walls
+from popular.unix.walls.walls import Walls
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")

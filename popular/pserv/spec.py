@@ -26,8 +26,8 @@ from popular.pserv.rehearsal import ServStage
 from popular.pserv.session import ServSession, sum_up
 from popular.pserv.settings import SCHEMA
 from popular.statefile.layout import SERVER
-from popular.unix.landlock import around
-from popular.unix.walls import Policy
+from popular.unix.walls.landlock import around
+from popular.unix.walls.walls import Policy
 
 
 @dataclass(frozen=True, slots=True)

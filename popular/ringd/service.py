@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from popular.errors import StartError, UsageError
 from popular.log.once import OnceAMinute
 from popular.log.writer import Log
-from popular.net.ringpacket import MAX_RING_REQUEST, RingAnswer, RingRequest, Verb, canonical, decode_request
+from popular.net.ring.packet import MAX_RING_REQUEST, RingAnswer, RingRequest, Verb, canonical, decode_request
 from popular.proc.watch import Watch
 from popular.ringd.messages import CLIENT_DROPPED, CLIENT_REFUSED, PORT_GIVEN, PORT_REFUSED, PORT_RETURNED
 from popular.ringd.ports import PortTable

@@ -18,8 +18,8 @@ from popular.ringd.messages import SHUTDOWN_RINGD
 from popular.ringd.ports import PortTable
 from popular.ringd.service import Service, open_service
 from popular.ringd.settings import SCHEMA, PortRanges
-from popular.unix.capabilities import CAP_NET_BIND_SERVICE
 from popular.unix.rights import group_name, own_rights
+from popular.unix.walls.capabilities import CAP_NET_BIND_SERVICE
 
 _BACKLOG = 256    # until the client sets its own
 

@@ -15,7 +15,7 @@ from popular.mailcheck.packet import (
 from popular.names import MAX_RESPONSE, is_mailbox, is_sid
 from popular.net.httppage import PageServer
 from popular.net.proxyheader import MAX_PROXY_HEADER, BadHeader, build_header, read_header
-from popular.net.ringpacket import MAX_RING_ANSWER, MAX_RING_REQUEST, canonical, decode_answer, decode_request
+from popular.net.ring.packet import MAX_RING_ANSWER, MAX_RING_REQUEST, canonical, decode_answer, decode_request
 from popular.net.wire import Wire
 from popular.pdm.api import CHALLENGES, PROVEN
 from popular.pdm.proofs import judge

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from popular.unix.seccomp import NUMBERS
+from popular.unix.walls.seccomp import NUMBERS
 
 DONE = "done"
 MANY_FILES = 2000

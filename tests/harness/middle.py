@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from popular.net.pairs import Pairs, RelayedPair
-from popular.net.relay import RelayEnd, relay
+from popular.net.relay.pair import RelayEnd, relay
+from popular.net.relay.pairs import Pairs, RelayedPair
 from tests.harness.pairs import PATIENCE
 
 

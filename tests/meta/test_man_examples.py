@@ -13,8 +13,7 @@ from popular.config.store import default_config
 from popular.errors import MailcheckError
 from popular.mailcheck import packet
 from popular.mailcheck.packet import MailState
-from popular.net import ringpacket
-from popular.net.ringpacket import RingAnswer, RingRequest, Verb
+from popular.net.ring.packet import RingAnswer, RingRequest, Verb, decode_answer, decode_request
 from popular.pdm.asking.configured import configured_module
 from popular.pop3.response import parse_response
 from popular.pop3.xpop import Preamble, preamble_lines, read_preamble
@@ -117,7 +116,7 @@ def _port(number: int) -> Endpoint:
 
 def _ring(octets: bytes):
     """Return what a packet of ringd's protocol says, which must be the only way to say it."""
-    decode = ringpacket.decode_answer if octets[:1] in b"+-" else ringpacket.decode_request
+    decode = decode_answer if octets[:1] in b"+-" else decode_request
     said = decode(octets)
     assert said.encode() == octets
     return said

@@ -10,7 +10,7 @@ from popular import paths
 from popular.config.setting import Setting
 from popular.log.message import LEVELS
 from popular.mailcheck.packet import MailState
-from popular.net.ringpacket import Verb
+from popular.net.ring.packet import Verb
 from popular.pdm.api import Answer, Found, Outcome, PdmModule, Request
 from popular.pdm.records import RECORD_FIELDS
 from popular.pdm.rules import RULES

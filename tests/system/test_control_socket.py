@@ -10,7 +10,7 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.control.client import ControlClient, NoDaemon
-from popular.daemon.admin.apply import SYNC_SECONDS
+from popular.daemon.reload.apply import SYNC_SECONDS
 from tests.harness.control import control, greeting, refused, tell, variable
 from tests.harness.daemon import Daemon
 from tests.harness.proxy import start_proxy, store

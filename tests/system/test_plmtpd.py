@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from popular.addresses import Endpoint
-from popular.unix import landlock
+from popular.unix.walls import landlock
 from tests.harness.certificates import Authority, context_of
 from tests.harness.control import refused, tell
 from tests.harness.daemon import ROOT, Daemon, StartFailed, ini_text

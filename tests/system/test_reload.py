@@ -229,7 +229,7 @@ def test_a_reading_process_that_dies_changes_nothing(proxy: Daemon) -> None:
 
 def test_a_file_that_cannot_be_read_in_time_changes_nothing(rundir: Path, tmp_path: Path) -> None:
     release = Release(tmp_path / "release")
-    release.set("popular/daemon/admin/reload.py", READ_SECONDS=4.0)
+    release.set("popular/daemon/reload/reload.py", READ_SECONDS=4.0)
     settings: Settings = {"pserv": {"mailboxdir": tmp_path, "maxerrors": 7},
                           "server": {"main": {"address": "127.0.0.1:0"}}}
     with Daemon.start("pserv", settings, rundir, env=release.env, root=release.root) as daemon:

@@ -13,7 +13,7 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.errors import StartError
-from popular.net.ringclient import RingClient
+from popular.net.ring.client import RingClient
 from popular.unix.rights import acting_as, find_rights
 from tests.harness.daemon import ROOT, Daemon, StartFailed
 from tests.harness.network import own_network

@@ -13,9 +13,9 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.errors import PdmError
-from popular.pproxy.limits.exchange import ProxyExchange
-from popular.pproxy.limits.packets import Batch, Counts
-from popular.pproxy.limits.shared import read_options
+from popular.pproxy.limits.sharing.exchange import ProxyExchange
+from popular.pproxy.limits.sharing.packets import Batch, Counts
+from popular.pproxy.limits.sharing.shared import read_options
 from popular.statefile.layout import CountedBy
 from popular.statefile.reader import StateFileView
 from tests.harness.control import tell

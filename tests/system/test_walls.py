@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from popular.unix import landlock
+from popular.unix.walls import landlock
 from tests.harness.attacks import ATTACKS
 from tests.harness.control import tell
 from tests.harness.daemon import ROOT, Daemon

@@ -4,7 +4,7 @@ import pytest
 
 from popular.config.store import (FROM_COMMAND, FROM_FILE, Config, default_config, given_back, with_fact, with_item,
                                   with_variable)
-from popular.daemon.admin.merge import Merged, merge
+from popular.daemon.reload.merge import Merged, merge
 from popular.errors import UsageError
 from popular.pproxy.settings import SCHEMA
 

@@ -10,7 +10,7 @@ import pytest
 
 from popular.errors import Gone
 from popular.net.idleness import Idleness
-from popular.net.relay import relay
+from popular.net.relay.pair import relay
 from popular.net.tls.stream import secure
 from popular.net.wire import Wire
 from tests.harness.certificates import Authority, context_of, server_of

@@ -1,4 +1,4 @@
-"""net.pairs: many pairs in one process; what one pair does is shown by test_net_relay.py, over both kinds of relay."""
+"""net.relay.pairs: many pairs in one process; test_net_relay.py shows what one pair does."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from popular.net.pairs import Pairs, RelayedPair
+from popular.net.relay.pairs import Pairs, RelayedPair
 from tests.harness.middle import in_thread
 from tests.harness.pairs import PATIENCE, read_all, read_exactly, tcp_pair
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from popular.net import pipe as pipe_module
-from popular.net import relay as relay_module
-from popular.net.pipe import Pipe
-from popular.net.relay import RelayEnd
+from popular.net.relay import pipe as pipe_module
+from popular.net.relay import pair as relay_module
+from popular.net.relay.pair import RelayEnd
+from popular.net.relay.pipe import Pipe
 from tests.harness.middle import Middle, in_thread
 from tests.harness.pairs import PATIENCE, read_all, read_exactly, reset, tcp_pair
 from tests.harness.system import wait_for

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from popular.errors import Gone, NulByte
-from popular.net import relay as relay_module
-from popular.net.relay import relay
+from popular.net.relay import pair as relay_module
+from popular.net.relay.pair import relay
 from popular.net.wire import Wire
 from tests.harness.pairs import PATIENCE, read_exactly, tcp_pair
 from tests.harness.system import wait_for

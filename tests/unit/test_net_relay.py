@@ -1,4 +1,4 @@
-"""net.relay: every byte both ways, back-pressure, half-close, and every way to end."""
+"""net.relay.pair: every byte both ways, back-pressure, half-close, and every way to end."""
 
 import os
 import socket
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from popular.net import relay as relay_module
-from popular.net.relay import RelayEnd, relay
+from popular.net.relay import pair as relay_module
+from popular.net.relay.pair import RelayEnd, relay
 from tests.harness.middle import Middle, in_thread, relay_by_epoll
 from tests.harness.pairs import PATIENCE, read_all, read_exactly, reset, tcp_pair
 

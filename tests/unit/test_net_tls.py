@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from popular.errors import Gone, NoTls
-from popular.net.relay import relay
+from popular.net.relay.pair import relay
 from popular.net.tls.context import KeyPair, client_context
 from popular.net.tls.stream import TLS_BLOCK, TlsStream, secure
 from popular.net.transport import FilePart

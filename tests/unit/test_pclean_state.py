@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from popular.store.expire import Cleaning
 from popular.store.mailbox import Mailbox
 from popular.tools.pclean import main as pclean
+from popular.tools.pclean.expire import Cleaning
 from popular.tools.pclean.run import Stop
 from popular.tools.pclean.state import Milestones, ProgressFile, StateError
 

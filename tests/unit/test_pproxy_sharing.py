@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from popular.pproxy.limits.events import EventPipe, LimitEvent, SharedLevels, events_in, packed
-from popular.pproxy.limits.exchange import ProxyExchange
-from popular.pproxy.limits.others import MAX_SHARED_KEYS, OthersTable
-from popular.pproxy.limits.packets import MAX_AGE, Batch, Counts
-from popular.pproxy.limits.shared import common_key, read_options
+from popular.pproxy.limits.sharing.events import EventPipe, LimitEvent, SharedLevels, events_in, packed
+from popular.pproxy.limits.sharing.exchange import ProxyExchange
+from popular.pproxy.limits.sharing.others import MAX_SHARED_KEYS, OthersTable
+from popular.pproxy.limits.sharing.packets import MAX_AGE, Batch, Counts
+from popular.pproxy.limits.sharing.shared import common_key, read_options
 from popular.statefile.layout import CountedBy
 
 ADDRESS, NETWORK, MAILBOX = CountedBy

@@ -1,4 +1,4 @@
-"""unix.capabilities: what a process that changes its user keeps, seen in a forked child."""
+"""unix.walls.capabilities: what a process that changes its user keeps, seen in a forked child."""
 
 import os
 import pwd
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from popular.errors import StartError
-from popular.unix.capabilities import CAP_NET_BIND_SERVICE, keep_only, permitted, survive_change_of_user
 from popular.unix.rights import drop, find_rights
+from popular.unix.walls.capabilities import CAP_NET_BIND_SERVICE, keep_only, permitted, survive_change_of_user
 
 ONLY_THIS = 1 << CAP_NET_BIND_SERVICE
 
@@ -93,7 +93,7 @@ def test_a_system_that_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
         capget = prctl = capset
 
-    monkeypatch.setattr("popular.unix.capabilities.libc", Refusing)
+    monkeypatch.setattr("popular.unix.walls.capabilities.libc", Refusing)
     for act in (survive_change_of_user, permitted):
         with pytest.raises(StartError):
             act()

@@ -1,4 +1,4 @@
-"""net.ringpacket: requests and answers between ringd and its clients, to the octet."""
+"""net.ring.packet: requests and answers between ringd and its clients, to the octet."""
 
 import re
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from popular.addresses import Endpoint
 from popular.errors import UsageError
-from popular.net.ringpacket import (
+from popular.net.ring.packet import (
     MAX_NUMBER, MAX_RING_ANSWER, MAX_RING_REQUEST, RingAnswer, RingRequest, Verb, canonical, decode_answer,
     decode_request)
 

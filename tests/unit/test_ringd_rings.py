@@ -16,7 +16,7 @@ from popular.daemon.start.handover import HandOver, Handle
 from popular.errors import StartError
 from popular.log.writer import Log
 from popular.net.listen import bind_tcp
-from popular.net.ringclient import RingClient
+from popular.net.ring.client import RingClient
 from popular.pproxy.settings import SCHEMA
 from popular.pproxy.spec import listens
 from popular.proc.watch import Watch

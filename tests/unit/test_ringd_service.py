@@ -1,4 +1,4 @@
-"""ringd.service and net.ringclient: the two ends of the protocol, in one process."""
+"""ringd.service and net.ring.client: the two ends of the protocol, in one process."""
 
 import os
 import re
@@ -15,8 +15,8 @@ from popular.addresses import Endpoint
 from popular.errors import StartError
 from popular.log.writer import Log
 from popular.net.listen import UNSENT, bind_tcp, bound_endpoint
-from popular.net.ringclient import RingClient
-from popular.net.ringpacket import RingAnswer
+from popular.net.ring.client import RingClient
+from popular.net.ring.packet import RingAnswer
 from popular.proc.watch import Watch
 from popular.ringd import service as ringd
 from popular.ringd.ports import PortTable

@@ -11,7 +11,7 @@ from popular.errors import StoreError
 from popular.store import removal
 from popular.store.mailbox import Mailbox
 from popular.store.removal import Removal, finish_removal, marked_at, obstacle, remove_mailbox
-from popular.store.walk import SpoolItemKind, Walk
+from popular.tools.pclean.walk import SpoolItemKind, Walk
 from tests.harness.system import wait_for
 
 

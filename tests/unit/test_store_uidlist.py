@@ -10,12 +10,12 @@ import pytest
 
 from popular.errors import MailboxError, StoreError
 from popular.store import uidlist
-from popular.store.expire import Ages, Cleaning, IdleHand, WorkingHand
 from popular.store.filename import base_of, new_name
 from popular.store.mailbox import Mailbox
 from popular.store.maildrop import MaildirMaildrop
 from popular.store.quota import usage_of
 from popular.store.uidlist import MAX_UID_LINES, MAX_UID_OCTETS, UIDS_NAME, KnownUids, give_uids, given_uids
+from popular.tools.pclean.expire import Ages, Cleaning, IdleHand, WorkingHand
 
 HEAD = "popular-uidls 1\n"
 TEXT = b"text\r\n"

@@ -28,16 +28,16 @@ from popular.pcheckd import spec as pcheckd
 from popular.pserv import settings as pserv_settings
 from popular.pserv import spec as pserv
 from popular.store.mailbox import Mailbox, mail_state
-from popular.unix import landlock, seccomp
-from popular.unix.capabilities import CAP_NET_BIND_SERVICE, bequeath_nothing, permitted, survive_change_of_user
 from popular.unix.descriptors import MastersOwn
-from popular.unix.landlock import around
 from popular.unix.load import PATH as LOAD
 from popular.unix.load import LoadAverage
 from popular.unix.rights import drop, find_rights
-from popular.unix.seccomp import ARGUMENT_RULES, NUMBERS, program
 from popular.unix.syscalls import libc
-from popular.unix.walls import ON, Kernel, Policy, Walls, raise_walls
+from popular.unix.walls import landlock, seccomp
+from popular.unix.walls.capabilities import CAP_NET_BIND_SERVICE, bequeath_nothing, permitted, survive_change_of_user
+from popular.unix.walls.landlock import around
+from popular.unix.walls.seccomp import ARGUMENT_RULES, NUMBERS, program
+from popular.unix.walls.walls import ON, Kernel, Policy, Walls, raise_walls
 from tests.harness.attacks import ATTACKS
 
 needs_landlock = pytest.mark.skipif(landlock.abi() < landlock.LEAST_ABI, reason="the kernel has no Landlock")

@@ -15,7 +15,7 @@ from popular.config.store import Config
 from popular.control.answer import ControlAnswer, Later
 from popular.control.grammar import CommandArguments, CommandSet
 from popular.daemon.tls import Tls
-from popular.unix.walls import Walls
+from popular.unix.walls.walls import Walls
 
 
 class Sessions(Protocol):

@@ -14,17 +14,17 @@ from popular.control.answer import WARNING, ControlAnswer, Later
 from popular.control.grammar import Command, CommandArguments, join_words, split_words
 from popular.control.place import Place
 from popular.control.server import ControlServer
-from popular.daemon.admin.apply import Changes, Sync
 from popular.daemon.admin.context import CommandContext, Commands, Handler, Result
 from popular.daemon.admin.inquiry import Inquiry
-from popular.daemon.admin.merge import merge
-from popular.daemon.admin.reload import Reload
 from popular.daemon.admin.trust import want_right
 from popular.daemon.child.accept import reads_files, tls_of
 from popular.daemon.master.loop import Master
 from popular.daemon.messages import (
     COMMAND, COMMAND_FAILED, COMMAND_REFUSED, CONTROL_CHILD, CONTROL_FAILED, CONTROL_STRANGER, FILE_VALUES_UNUSED,
     RELOADED)
+from popular.daemon.reload.apply import Changes, Sync
+from popular.daemon.reload.merge import merge
+from popular.daemon.reload.reload import Reload
 from popular.daemon.tls import kept
 from popular.daemon.upgrade.rerun import Origin
 from popular.errors import PopularError, UsageError

@@ -24,7 +24,7 @@ from popular.proc.child import Inheritance, rehearse_child
 from popular.statefile.layout import StateFileKind
 from popular.statefile.writer import StateFile
 from popular.unix.descriptors import MastersOwn
-from popular.unix.walls import Walls
+from popular.unix.walls.walls import Walls
 
 LIVES = 32        # Python specialises code at its eighth call, and most of its instructions at the second try
 _LONGEST = 5.0    # seconds in all; it usually takes a tenth of a second

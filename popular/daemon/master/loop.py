@@ -33,7 +33,7 @@ from popular.daemon.tls import kept
 from popular.errors import PdmError, StartError, UsageError
 from popular.log.message import Message
 from popular.log.trace import places
-from popular.net.ringclient import RingClient
+from popular.net.ring.client import RingClient
 from popular.proc.child import Child, Inheritance
 from popular.proc.immortal import make_immortal
 from popular.proc.pool import PoolLimits

@@ -12,7 +12,7 @@ from popular.addresses import Endpoint
 from popular.daemon.messages import RINGD_GONE
 from popular.daemon.spec import Listen
 from popular.log.writer import Log
-from popular.net.ringclient import RingClient
+from popular.net.ring.client import RingClient
 from popular.proc.watch import Watch
 from popular.unix.rights import Rights, acting_as
 

@@ -15,7 +15,7 @@ from popular.config.setting import quoted
 from popular.daemon.spec import Listen
 from popular.errors import StartError, UsageError
 from popular.net.listen import bound_endpoint, prepare_tcp
-from popular.net.ringpacket import canonical
+from popular.net.ring.packet import canonical
 
 _FIRST = 3    # the lowest descriptor that is handed over
 

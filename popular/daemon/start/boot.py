@@ -37,18 +37,18 @@ from popular.log.once import OnceAMinute
 from popular.log.sink import FileSink
 from popular.log.writer import Log
 from popular.net.listen import bound_endpoint
-from popular.net.ringclient import RingClient
+from popular.net.ring.client import RingClient
 from popular.proc.child import Inheritance
 from popular.proc.pipes import DeathPipe, Doorbell
 from popular.statefile.writer import StateFile
 from popular.stderr import complain
-from popular.unix import capabilities
 from popular.unix.descriptors import MastersOwn
 from popular.unix.notify import Notify
 from popular.unix.pidfile import PidFile
 from popular.unix.ready import Ready
 from popular.unix.rights import drop, prove
 from popular.unix.title import Title, load_setproctitle
+from popular.unix.walls import capabilities
 
 
 def boot(raw: Mapping[str, Any]) -> NoReturn:

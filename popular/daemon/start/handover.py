@@ -16,7 +16,7 @@ from popular.addresses import parse_listening
 from popular.daemon.spec import Listen, Listener, ListenKind
 from popular.errors import UsageError
 from popular.net.listen import bound_endpoint
-from popular.net.ringclient import RingClient
+from popular.net.ring.client import RingClient
 from popular.net.unixsocket import SocketAccess
 from popular.unix.descriptors import ReservedDescriptors
 from popular.unix.rights import Rights

@@ -21,12 +21,12 @@ from popular.config.ini.text import render_ini
 from popular.config.mistakes import ConfigError, Findings, Mistake
 from popular.config.setting import place
 from popular.config.store import Config, dump, gather, load, sound
-from popular.daemon.admin.reload import RESULT
 from popular.daemon.confinement import is_confined
 from popular.daemon.logs import TO_STDERR, open_sink
 from popular.daemon.master.listeners import Exchange, OwnPorts
 from popular.daemon.master.rings import StartRings
 from popular.daemon.messages import START_DOUBTFUL
+from popular.daemon.reload.reload import RESULT
 from popular.daemon.spec import Startable
 from popular.daemon.start.activation import ActivatedSockets, given_sockets
 from popular.daemon.start.handover import WORD, Handle, HandOver

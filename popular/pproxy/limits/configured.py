@@ -25,7 +25,7 @@ def client_limits(values: Values) -> ClientLimits:
     maxsession = values.integer("maxsession")
     key: MakeKey = session_key
     if values.get("sharewith") is not None:
-        from popular.pproxy.limits.shared import common_key as key    # here, as nobody else shall pay for it
+        from popular.pproxy.limits.sharing.shared import common_key as key    # here, as nobody else shall pay for it
     return ClientLimits(
         allow=cast(Networks, values["allow"] or Networks()),
         deny=cast(Networks, values["deny"] or Networks()),
@@ -61,7 +61,7 @@ def shared_values(values: Values) -> Values | None:
     text = values.optional_text("sharewith")
     if text is None:
         return None
-    from popular.pproxy.limits.shared import read_options    # here, as above
+    from popular.pproxy.limits.sharing.shared import read_options    # here, as above
 
     try:
         return read_options(text)

@@ -6,8 +6,8 @@ only one, so nobody is locked out by failures of others.  A user who has logged 
 only by failures for their own name there, so whoever guesses at the same address does not lock them out either.
 Nothing here depends on whether a user exists.
 
-Everything is forgotten at the daemon's end and in an upgrade, but for what other proxies tell (events.py).  Raises
-nothing.
+Everything is forgotten at the daemon's end and in an upgrade, but for what other proxies tell
+(sharing/events.py).  Raises nothing.
 """
 
 from dataclasses import dataclass

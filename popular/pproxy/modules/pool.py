@@ -27,7 +27,7 @@ from popular.proc.pool import PoolLimits
 from popular.proc.supervisor import Supervisor
 from popular.statefile.layout import PROXY
 from popular.statefile.writer import StateFile
-from popular.unix.walls import Policy
+from popular.unix.walls.walls import Policy
 
 MAX_WORKERS = 256
 

@@ -21,7 +21,7 @@ from popular.proc.messages import FORK_FAILED
 from popular.proc.supervisor import manner, send
 from popular.statefile.counters import CUT_OFF
 from popular.statefile.reader import Row
-from popular.unix.walls import Policy
+from popular.unix.walls.walls import Policy
 
 _AGAIN = 1.0    # seconds from the start of a process to the next try in its place
 

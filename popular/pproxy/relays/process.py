@@ -11,7 +11,7 @@ import struct
 import time
 from collections.abc import Sequence
 
-from popular.net.pairs import Pairs, RelayedPair
+from popular.net.relay.pairs import Pairs, RelayedPair
 from popular.pproxy.messages import SESSION_END
 from popular.pproxy.relays.channel import RelayChannel, Story, accept
 from popular.proc.helper import Helper

@@ -14,15 +14,15 @@ from popular.config.store import Values
 from popular.errors import StoreError
 from popular.log.message import Message
 from popular.log.writer import Log
-from popular.store.expire import Cleaned, Cleaning, Hand, IdleHand, WorkingHand
 from popular.store.mailbox import Mailbox
 from popular.store.quota import Usage
 from popular.store.removal import Removal, finish_removal, marked_at, obstacle, remove_mailbox
-from popular.store.walk import SpoolItem, SpoolItemKind, Walk
 from popular.tools.pclean import messages as M
+from popular.tools.pclean.expire import Cleaned, Cleaning, Hand, IdleHand, WorkingHand
 from popular.tools.pclean.screen import Screen
 from popular.tools.pclean.settings import ALL, EMPTY, OVERQUOTA, Rule, Rules
 from popular.tools.pclean.state import Milestones
+from popular.tools.pclean.walk import SpoolItem, SpoolItemKind, Walk
 from popular.unix.signals import SignalPipe
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

@@ -13,8 +13,8 @@ from popular.config.mistakes import Mistake
 from popular.config.setting import ObjectClass, Schema, Setting, place
 from popular.config.store import Config, Item
 from popular.paths import LOGDIR, SMTPFILE, SPOOLDIR
-from popular.store.expire import Ages
 from popular.store.quota import Quota
+from popular.tools.pclean.expire import Ages
 
 _HOUR = 3600.0
 _DAY = 24 * _HOUR

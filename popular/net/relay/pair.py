@@ -1,6 +1,6 @@
 """Bytes both ways between a client and its backend, untouched, until one side ends.
 
-Used in the children of pproxy once the backend has accepted the login, and, for many pairs at once (net.pairs), in
+Used in the children of pproxy once the backend has accepted the login, and, for many pairs at once (pairs.py), in
 its relay processes.  Knows no POP3 and does not change, add or lose a byte (NUL is allowed too, because the server
 sends mail).  Raises nothing for what peers do; the result says how it ended.
 
@@ -20,7 +20,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from popular.net.idleness import LOOKS, Idleness
-from popular.net.pipe import Pipe
+from popular.net.relay.pipe import Pipe
 from popular.net.transport import Stream
 
 _BLOCK = 64 * 1024    # most octets in flight per direction when they are copied; a pipe has room for `pipe.SIZE`

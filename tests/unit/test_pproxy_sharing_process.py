@@ -1,4 +1,4 @@
-"""popular.pproxy.limits.sharer: several proxies and a server in memory, by the clock."""
+"""popular.pproxy.limits.sharing.process: several proxies and a server in memory, by the clock."""
 
 import random
 import struct
@@ -11,11 +11,11 @@ import pytest
 from popular.errors import PdmError
 from popular.pproxy.limits.clients import ClientLimits, keys_counted
 from popular.pproxy.limits.delay import LoginDelay
-from popular.pproxy.limits.exchange import ENTRIES, Exchanged, StreamPlace
 from popular.pproxy.limits.inspection import client_line
-from popular.pproxy.limits.packets import Batch, Counts
-from popular.pproxy.limits.shared import Sharing, common_key, read_options
-from popular.pproxy.limits.sharer import FRESH, Sharer
+from popular.pproxy.limits.sharing.exchange import ENTRIES, Exchanged, StreamPlace
+from popular.pproxy.limits.sharing.packets import Batch, Counts
+from popular.pproxy.limits.sharing.process import FRESH, Sharer
+from popular.pproxy.limits.sharing.shared import Sharing, common_key, read_options
 from popular.statefile.layout import PROXY, CountedBy, SharingState
 from popular.statefile.writer import StateFile
 

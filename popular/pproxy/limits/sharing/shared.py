@@ -2,7 +2,7 @@
 
 Made by the master at its start if `sharewith` is set, else not even imported.  Children talk to no server: they look up
 the sessions of other proxies in a table (others.py), and report events by a pipe (events.py).  One process
-(sharer.py) fills the table, sends the events to the other proxies, and applies theirs.
+(process.py) fills the table, sends the events to the other proxies, and applies theirs.
 """
 
 import os
@@ -14,9 +14,9 @@ from popular.config.store import Values
 from popular.pdm.databases.redisservers import ROWS, RedisServers
 from popular.pdm.options import Id, Options, Setting, Time
 from popular.pproxy.limits.clients import DELAY_KEYS, RATE_KEYS, ClientCounts
-from popular.pproxy.limits.events import EventPipe, SharedLevels
 from popular.pproxy.limits.guesses import FAILURE_KEYS, KNOWN_KEYS, Guesses
-from popular.pproxy.limits.others import OthersTable
+from popular.pproxy.limits.sharing.events import EventPipe, SharedLevels
+from popular.pproxy.limits.sharing.others import OthersTable
 
 OPTIONS = Options(
     # Secrets that are given directly are seen by others: here they are only read from files.

@@ -1,6 +1,6 @@
 """The client's side of a connection to ringd: gets sockets for ports, and gives them back.
 
-Used by starters, and by masters when a listener is added at run time; ringpacket.py describes the
+Used by starters, and by masters when a listener is added at run time; packet.py describes the
 protocol.  The references to all ports belong to the connection, so it must stay open for as long as
 the ports are held, and no child may keep it.  Raises StartError; waits at most two seconds.
 """
@@ -13,7 +13,7 @@ import time
 from popular.addresses import Endpoint
 from popular.errors import StartError, UsageError
 from popular.net.listen import bound_endpoint, prepare_tcp
-from popular.net.ringpacket import MAX_NUMBER, MAX_RING_ANSWER, RingAnswer, RingRequest, Verb, canonical, decode_answer
+from popular.net.ring.packet import MAX_NUMBER, MAX_RING_ANSWER, RingAnswer, RingRequest, Verb, canonical, decode_answer
 
 _PATIENCE = 2.0    # seconds for an answer of ringd, which is always quick; a master is blocked so long
 _MAX_LATE = 100    # late answers that are skipped at once

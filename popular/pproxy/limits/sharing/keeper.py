@@ -1,4 +1,4 @@
-"""The master's side of sharing with other proxies: it keeps the process that does it (sharer.py).
+"""The master's side of sharing with other proxies: it keeps the process that does it (process.py).
 
 An attendant of the master, imported where `sharewith` is set.  Raises nothing.
 """
@@ -9,7 +9,7 @@ from dataclasses import replace
 from popular.daemon.child.accept import own_sockets
 from popular.daemon.master.loop import Master
 from popular.log.once import OnceAMinute
-from popular.pproxy.limits.shared import Sharing
+from popular.pproxy.limits.sharing.shared import Sharing
 from popular.pproxy.messages import SHARING_LOST
 from popular.proc.child import RETIRE, Inheritance
 from popular.proc.helper import Helper, end_process, fork_helper
@@ -74,8 +74,8 @@ class ShareKeeper:
 
     def _share(self, helper: Helper) -> None:
         """Do the work of the process."""
-        from popular.pproxy.limits.exchange import ProxyExchange
-        from popular.pproxy.limits.sharer import Sharer
+        from popular.pproxy.limits.sharing.exchange import ProxyExchange
+        from popular.pproxy.limits.sharing.process import Sharer
 
         Sharer(self._sharing, self._statefile, ProxyExchange(self._sharing.values), helper).run()
 

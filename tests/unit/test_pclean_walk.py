@@ -8,7 +8,7 @@ import pytest
 
 from popular.errors import MailboxError
 from popular.store.mailbox import Mailbox
-from popular.store.walk import SpoolItem, SpoolItemKind, Walk
+from popular.tools.pclean.walk import SpoolItem, SpoolItemKind, Walk
 
 
 def make(spool: Path, *names: str) -> None:

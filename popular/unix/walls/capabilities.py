@@ -1,7 +1,7 @@
 """Giving up root's rights one by one: Linux capabilities, see capabilities(7).
 
 Runs in a process that has just been started, before anything else.  Of several processes, only the master can keep a
-capability, which the service manager gave it; its children give it up (unix.walls).  Raises StartError.
+capability, which the service manager gave it; its children give it up (walls.py).  Raises StartError.
 """
 
 import ctypes

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from popular.store.commit import MAX_TROUBLES
-from popular.store.expire import Ages, Cleaned, Cleaning, IdleHand, WorkingHand
 from popular.store.filename import time_of
 from popular.store.listing import list_messages
 from popular.store.mailbox import Mailbox
+from popular.tools.pclean.expire import Ages, Cleaned, Cleaning, IdleHand, WorkingHand
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -138,7 +138,7 @@ def test_sizes_come_without_stat_where_names_tell_them(box: Path, monkeypatch: p
     put(box, f"cur/{ours(0, size=8)}")
     put(box, "cur/foreign", 0, b"x" * 9)
     with monkeypatch.context() as patch:
-        patch.setattr("popular.store.expire.os.lstat", noted)
+        patch.setattr("popular.tools.pclean.expire.os.lstat", noted)
         sized = clean(box, Ages(HOUR), wants_size=True)
         unsized = clean(box, Ages(HOUR))
     assert (sized.size, unsized.number) == (24, 3)

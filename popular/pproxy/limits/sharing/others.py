@@ -1,6 +1,6 @@
 """The open sessions of other proxies, in memory that the children of this one share.
 
-Made by the master; the process that shares counts writes it (sharer.py), and children look up a key for each limit.
+Made by the master; the process that shares counts writes it (process.py), and children look up a key for each limit.
 Raises nothing but OSError when made.
 """
 

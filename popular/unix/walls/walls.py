@@ -11,11 +11,11 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from popular.unix import landlock, seccomp
-from popular.unix.capabilities import bounding, giving_up_all, permitted
 from popular.unix.descriptors import MastersOwn
-from popular.unix.landlock import NOTHING_ELSE, READING, WRITING, Access, Grant
 from popular.unix.syscalls import PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, failure, libc, prctl
+from popular.unix.walls import landlock, seccomp
+from popular.unix.walls.capabilities import bounding, giving_up_all, permitted
+from popular.unix.walls.landlock import NOTHING_ELSE, READING, WRITING, Access, Grant
 
 ON = "on"
 

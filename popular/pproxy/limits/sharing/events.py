@@ -1,6 +1,6 @@
 """Levels whose events other proxies hear of, and the pipe on which the children report these events.
 
-Made by the master.  Children report; the process that shares counts (sharer.py) sends what they report to the other
+Made by the master.  Children report; the process that shares counts (process.py) sends what they report to the other
 proxies, and applies what those tell.  Raises nothing but OSError when made.
 """
 

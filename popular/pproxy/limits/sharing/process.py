@@ -1,6 +1,6 @@
 """The process that shares what is known of clients with other proxies, by way of Redis or Valkey.
 
-A helper of pproxy's master (sharekeeper.py), the only process that imports the driver and has a connection.  Twice a
+A helper of pproxy's master (keeper.py), the only process that imports the driver and has a connection.  Twice a
 second it publishes the keys of the sessions here and the events that children have reported, and reads those of others.
 
 Nothing compares clocks of different hosts.  A proxy counts as long as its packet keeps changing, as seen from here: so
@@ -19,10 +19,10 @@ from typing import Protocol
 
 from popular.errors import PdmError
 from popular.pdm.asking.runner import reason
-from popular.pproxy.limits.events import EVENT_SIZE
-from popular.pproxy.limits.exchange import Exchanged, StreamPlace
-from popular.pproxy.limits.packets import MAX_AGE, MEMBER_SIZE, Batch, Counts
-from popular.pproxy.limits.shared import Sharing
+from popular.pproxy.limits.sharing.events import EVENT_SIZE
+from popular.pproxy.limits.sharing.exchange import Exchanged, StreamPlace
+from popular.pproxy.limits.sharing.packets import MAX_AGE, MEMBER_SIZE, Batch, Counts
+from popular.pproxy.limits.sharing.shared import Sharing
 from popular.pproxy.messages import SHARING, SHARING_LOST
 from popular.proc.helper import Helper
 from popular.statefile.layout import CountedBy, SharingState

@@ -1,6 +1,6 @@
 """Many pairs of client and backend in one process, which waits for all of them by epoll.
 
-Used in pproxy's relay processes (pproxy.relays).  What a pair does is that of net.relay, with the same back-pressure;
+Used in pproxy's relay processes (pproxy.relays).  What a pair does is that of pair.py, with the same back-pressure;
 here is who waits, who is idle, and who has closed.  Sockets only, no TLS.  A pair at rest costs a look at its TCP a few
 times in its idle time, and no memory for octets.  Raises OSError where the system refuses to watch a descriptor.
 """
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from popular.net.idleness import LOOKS, Idleness
-from popular.net.relay import Pair
+from popular.net.relay.pair import Pair
 from popular.net.wire import LINGER_OCTETS, LINGER_SECONDS
 
 _EVENTS = 256    # handled at once, so that no other descriptor waits long
@@ -28,7 +28,7 @@ class RelayedPair(Pair):
 
     def __init__(self, client: socket.socket, server: socket.socket, to_server: bytes, to_client: bytes, *,
                  idle: float, place: int = 0, story: object = None) -> None:
-        """Take both ends, non-blocking; `idle` is that of net.relay, `place`, `story` and `told` are the caller's."""
+        """Take both ends, non-blocking; `idle` is that of pair.py, `place`, `story` and `told` are the caller's."""
         super().__init__(client, server, to_server, to_client)
         self.client = client
         self.server = server

@@ -22,7 +22,7 @@ from binascii import crc32
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from popular.pproxy.limits.events import LimitEvent, events_in
+from popular.pproxy.limits.sharing.events import LimitEvent, events_in
 from popular.statefile.layout import CountedBy
 
 _MAX_PACKET = 1 << 22        # octets

@@ -1,0 +1,1 @@
+"""A new configuration for a running daemon: read, merged with what commands have set, and put into force."""

@@ -1,0 +1,1 @@
+"""The protocol of ringd: its packets, and the client that starters and masters use."""
