@@ -25,7 +25,7 @@ from popular.pdm.drivers import driver
 from popular.pdm.oauth.keyfile import KeyFile, WrongKey
 from popular.pdm.oauth.oauthclient import Tokens
 
-LOCK_SECONDS = 1.0    # to wait for somebody who writes
+LOCK_SECONDS = 5.0    # to wait for somebody who writes: a busy disk takes more than a second for a sync
 
 _VERSION = 1
 _SCHEMA = f"""
