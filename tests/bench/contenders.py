@@ -58,6 +58,11 @@ class Contender:
         """Tell whether it is POPular from end to end."""
         return self.name.startswith("popular-")
 
+    @property
+    def is_python(self) -> bool:
+        """Tell whether another Python can run it: ours and the floors in Python."""
+        return self.name.startswith(("popular-", "floor-python-"))
+
     def takes(self, workload: str) -> bool:
         """Tell whether it can do a workload."""
         if workload in TLS:
@@ -86,7 +91,7 @@ def _peer(start: Callable[[Path, Store, tuple[int, int], bool], Running]) -> Cal
 
 
 def _floor(maxuse: int, *, is_c: bool) -> Callable[[Place], Running]:
-    return lambda place: floor.start_proxy(place.folder, place.store, place.owner, maxuse, is_c=is_c)
+    return lambda place: floor.start_proxy(place.folder, place.store, place.owner, maxuse, place.shape, is_c=is_c)
 
 
 def _direct(*, has_proxy: bool) -> Callable[[Place], Running]:

@@ -8,13 +8,12 @@ Runs in the warden.  Raises CannotStart.
 """
 
 import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 from popular.addresses import Endpoint
 from tests.bench.foreground import CannotStart, launch, need
-from tests.bench.popular_chain import start_daemon, words_of
+from tests.bench.popular_chain import Shape, start_daemon, words_of
 from tests.bench.population import Store
 from tests.harness.daemon import StartFailed
 
@@ -48,22 +47,22 @@ class Floor:
         self.endpoint = program.endpoint
         return program.endpoint
 
-    def add_daemon(self, name: str, folder: Path, store: Store, owner: Owner, maxuse: int) -> int:
+    def add_daemon(self, name: str, folder: Path, words: dict[str, object], shape: Shape) -> int:
         """Start pcheckd or pserv; returns its port; raises StartFailed."""
-        daemon = start_daemon(name, folder, {**words_of(folder, owner, maxuse), "spool": store.spool})
+        daemon = start_daemon(name, folder, words, shape)
         self._parts.callback(daemon.close)
         return daemon.endpoint().port
 
 
-def start_proxy(folder: Path, store: Store, owner: Owner, maxuse: int, *, is_c: bool) -> Floor:
-    """Start pcheckd, pserv and the smallest proxy before them; raises CannotStart."""
-    command: Command = [sys.executable, "-I", "-S", SOURCES / "floor_proxy.py"]
+def start_proxy(folder: Path, store: Store, owner: Owner, maxuse: int, shape: Shape, *, is_c: bool) -> Floor:
+    """Start pcheckd, pserv and the smallest proxy before them, under the Python of `shape`; raises CannotStart."""
+    command: Command = [shape.python, "-I", "-S", SOURCES / "floor_proxy.py"]
     if is_c:
         command = compiled(store, "floor_proxy")
     floor = Floor()
     try:
-        checks = floor.add_daemon("pcheckd", folder, store, owner, maxuse)
-        backend = floor.add_daemon("pserv", folder, store, owner, maxuse)
+        words = {**words_of(folder, owner, maxuse, shape), "spool": store.spool}
+        checks, backend = (floor.add_daemon(name, folder, words, shape) for name in ("pcheckd", "pserv"))
         floor.add(folder, "proxy", command, checks, backend, maxuse, _SPARE)
     except StartFailed as why:
         floor.close()

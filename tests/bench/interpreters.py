@@ -1,4 +1,4 @@
-"""Other Pythons for our contenders: `popular-classic@3.13` is `popular-classic` under Python 3.13.
+"""Other Pythons for ours and the floors: `popular-classic@3.13` is `popular-classic` under Python 3.13.
 
 Each needs a virtual environment with what the daemons import, which is made once, below build/bench.
 Raises CannotStart.

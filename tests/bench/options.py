@@ -81,7 +81,7 @@ def read_options(argv: Sequence[str]) -> tuple[Options, Path | None]:
     parser.add_argument("--pair-setting", metavar="'NAME = VALUE'", action="append", help=(
         "the same with a variable of pproxy; several are possible, also with --pair"))
     parser.add_argument("--python", metavar="PATH", action="append", help=(
-        "also measure ours under this interpreter, as `NAME@VERSION`; both of a pair run under it"))
+        "also measure ours and the floors in Python under this one, as `NAME@VERSION`; both of a pair run under it"))
     parser.add_argument("--workloads", metavar="NAME,…", help=f"some of {', '.join(WORKLOADS)}")
     parser.add_argument("--contenders", metavar="NAME,…",
                         help=f"some of {', '.join(each.name for each in CONTENDERS)}; a name with * at its end is many")
@@ -114,7 +114,7 @@ def _with_choices(options: Options, chosen: argparse.Namespace) -> Options:
     if chosen.messages is not None:
         population = replace(population, big=chosen.messages)
     pythons = {version_of(path): path for path in chosen.python or ()}
-    others = tuple(f"{each.name}{MARK}{version}" for version in pythons for each in CONTENDERS if each.is_ours)
+    others = tuple(f"{each.name}{MARK}{version}" for version in pythons for each in CONTENDERS if each.is_python)
     changes: dict[str, object] = {"population": population, "pythons": pythons}
     if chosen.workloads:
         changes["workloads"] = _names(chosen.workloads, SERIAL if options.pair else list(WORKLOADS))

@@ -55,6 +55,7 @@ def test_another_python_is_measured_beside_this_one():
                                  f"popular-classic-passwd@{VERSION}")
     assert chosen.pythons == {VERSION: sys.executable}
     assert set(read_options([])[0].contenders) < set(read_options(["--python", sys.executable])[0].contenders)
+    assert f"floor-python-pooled@{VERSION}" in read_options(["--python", sys.executable])[0].contenders
     assert contender(f"popular-classic@{VERSION}").about.endswith(f"Python {VERSION}")
     assert python_for("popular-classic", {}) == sys.executable and version_of(sys.executable) == VERSION
 
