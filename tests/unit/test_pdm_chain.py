@@ -172,13 +172,6 @@ def test_no_modules_know_nobody(notes):
     assert asked([], notes) == Verdict(Outcome.UNKNOWN)
 
 
-@pytest.mark.parametrize("namespace, outcome", [("a.org", "ok"), ("b.org", "ok"), ("c.org", "unknown")])
-def test_a_module_is_asked_for_its_namespaces_only(namespace, outcome, notes):
-    module = Fake("ok", namespaces=["a.org", "b.org"])
-    assert asked([module], notes, make_request("joe", namespace=namespace)).outcome is Outcome(outcome)
-    assert bool(module.calls) is (outcome == "ok")
-
-
 @pytest.mark.parametrize("error, why", [
     pytest.param(PdmError("users.cdb is cut short"), "users.cdb is cut short", id="PdmError"),
     pytest.param(FileNotFoundError(2, "No such file or directory", "/etc/x"), "No such file or directory: /etc/x",

@@ -66,6 +66,11 @@ class Chain:
                  output: OutputCatcher | None = None) -> None:
         """Ask `modules`, as ModuleRunner says."""
         self._runners = tuple(ModuleRunner(module, timeout, note, output) for module in modules)
+        self._for_all = tuple(each for each in self._runners if not each.module.namespaces)
+        named = {name for module in modules for name in module.namespaces}
+        self._by_namespace = {name: tuple(each for each in self._runners
+                                          if each in self._for_all or name in each.module.namespaces)
+                              for name in named}
 
     def check(self, request: Request, name_of: Callable[[str], str] = str) -> Verdict:
         """Ask the modules who the user is and whether they may log in; never raises.
@@ -153,10 +158,9 @@ class Chain:
         """Ask the modules in order until one answers OK; with `identity`, ask the question of the second pass."""
         steps: list[Step] = []
         began = time.monotonic()
-        for runner in self._runners:
+        for runner in self._asked_for(request.namespace):
             module = runner.module
-            if (module.namespaces and request.namespace not in module.namespaces
-                    or request.mechanism and request.mechanism not in module.mechanisms
+            if (request.mechanism and request.mechanism not in module.mechanisms
                     or request.master and not module.names_masters):
                 continue
             answer = runner.answer(request, identity)
@@ -195,9 +199,9 @@ class Chain:
                                   request.vserv, PROVEN), None)
         return replace(settle(steps), user=user, steps=(*verdict.steps, *steps))
 
-    def _asked_for(self, namespace: str) -> list[ModuleRunner]:
-        return [runner for runner in self._runners
-                if not runner.module.namespaces or namespace in runner.module.namespaces]
+    def _asked_for(self, namespace: str) -> Sequence[ModuleRunner]:
+        """Return the modules for a namespace in their order: those that name it, and those that name none."""
+        return self._by_namespace.get(namespace, self._for_all)
 
 
 def settle(steps: Sequence[Step]) -> Verdict:
