@@ -1,4 +1,4 @@
-"""Descriptors that only the master may have, and low ones kept free for connections.
+"""Descriptors that only the master may have, low ones kept free for connections, and how many a process may have.
 
 select(2) fails above descriptor 1023, which a master with many listeners easily exceeds.  So the
 starter reserves two low numbers, and a child puts its client and its backend there.
@@ -97,3 +97,18 @@ class ReservedDescriptors:
         placed.spare = self.spare
         placed.setblocking(False)    # not inherited from a listener
         return placed
+
+
+def allow_descriptors(wanted: int) -> int:
+    """Let this process have `wanted` descriptors, or as many as its hard limit says; return how many it may have.
+
+    Called before the process enters its walls, which keep limits as they are; called again, it changes nothing.  Raises
+    OSError.
+    """
+    import resource    # here, as few processes need it
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return limit

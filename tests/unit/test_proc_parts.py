@@ -1,6 +1,7 @@
 """The small parts of master and children: pipes, signals, descriptors, titles, rights, pid file, readiness."""
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -12,7 +13,7 @@ from popular.log.once import OnceAMinute
 from popular.log.trace import MAX_PLACES, places
 from popular.proc.pipes import DeathPipe, Doorbell
 from popular.proc.watch import Watch
-from popular.unix.descriptors import MastersOwn, ReservedDescriptors
+from popular.unix.descriptors import MastersOwn, ReservedDescriptors, allow_descriptors
 from popular.unix.pidfile import AlreadyRunning, PidFile
 from popular.unix.ready import Ready, StartOutcome, await_ready
 from popular.unix.rights import Rights, acting_as, drop, find_rights, own_rights, prove
@@ -185,6 +186,22 @@ def test_a_connection_sits_on_its_number_and_gives_it_back(reserved):
         placed.close()
         assert peer.recv(1) == b""
         assert os.readlink(f"/proc/self/fd/{reserved.client}") == "/dev/null"
+
+
+@pytest.mark.parametrize("soft, hard, wanted, allowed", [
+    pytest.param(50, 100, 80, 80, id="raised"),
+    pytest.param(50, 100, 200, 100, id="up to the hard limit"),
+    pytest.param(90, 100, 80, 80, id="lowered"),
+    pytest.param(80, 100, 80, 80, id="as it is"),
+])
+def test_a_process_allows_itself_descriptors_as_far_as_its_hard_limit_says(soft, hard, wanted, allowed):
+    def child():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(2):    # again, it changes nothing
+            assert allow_descriptors(wanted) == allowed
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (allowed, hard)
+
+    assert in_child(child) == 0
 
 
 def test_client_and_backend_have_descriptors_of_their_own(reserved):

@@ -14,7 +14,7 @@ from popular.daemon.master.loop import Master
 from popular.log.once import OnceAMinute
 from popular.pproxy.messages import RELAY_DIED
 from popular.pproxy.relays.channel import RelayChannel, RelayChannels
-from popular.pproxy.relays.process import END_SESSION, NEW_LOG, MAX_ORDER, ORDER, RelayProcess, allow_descriptors
+from popular.pproxy.relays.process import END_SESSION, NEW_LOG, MAX_ORDER, ORDER, RelayProcess, allow_sessions
 from popular.proc.child import RETIRE, Inheritance
 from popular.proc.helper import Helper, fork_helper
 from popular.proc.messages import FORK_FAILED
@@ -148,7 +148,7 @@ class RelayKeeper:
         self._show(relay, is_open=True)
         try:
             relay.pid = fork_helper("relay", inheritance, others, self._work(relay, most),
-                                    lambda: most.append(allow_descriptors(share)))
+                                    lambda: most.append(allow_sessions(share)))
         except (OSError, MemoryError) as why:
             self._show(relay, is_open=False)
             if self._trouble.is_due():

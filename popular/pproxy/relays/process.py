@@ -17,6 +17,7 @@ from popular.pproxy.relays.channel import RelayChannel, Story, accept
 from popular.proc.helper import Helper
 from popular.statefile.counters import ProxyOutcome
 from popular.statefile.relayed import RelaySlots
+from popular.unix.descriptors import allow_descriptors
 
 END_SESSION, NEW_LOG = b"E", b"L"    # orders
 ORDER = struct.Struct("=cI64s")    # which; slot and session id of the session to end; the reason follows
@@ -151,18 +152,13 @@ class RelayProcess:
             os.close(fd)
 
 
-def allow_descriptors(most: int) -> int:
+def allow_sessions(most: int) -> int:
     """Allow as many descriptors as `most` sessions need, as far as may be; return for how many they are enough.
 
     Called before the process enters its walls, which keep limits as they are.
     """
-    import resource    # here, as only this process needs it
-
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * most + _FDS_OF_PIPES + _SPARE_FDS
-    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-    return max(0, min(most, (limit - _SPARE_FDS) // 2))
+    descriptors = allow_descriptors(2 * most + _FDS_OF_PIPES + _SPARE_FDS)
+    return max(0, min(most, (descriptors - _SPARE_FDS) // 2))
 
 
 def _story(pair: RelayedPair) -> Story:

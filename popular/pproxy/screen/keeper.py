@@ -15,12 +15,13 @@ from popular.daemon.master.loop import Master
 from popular.daemon.spec import METRICS, Listener
 from popular.log.once import OnceAMinute
 from popular.pproxy.messages import SCREEN_ENDED, SCREEN_FAILED, SCREEN_STARTED
-from popular.pproxy.screen.process import ClientScreen, Terms, raise_limit
+from popular.pproxy.screen.process import DESCRIPTORS, ClientScreen, Terms
 from popular.proc.child import RETIRE, Inheritance
 from popular.proc.helper import Helper, end_process, fork_helper
 from popular.proc.pipes import Doorbell
 from popular.proc.supervisor import manner, send
 from popular.statefile.layout import CountedBy, LimitState
+from popular.unix.descriptors import allow_descriptors
 
 _CALM = 60.0     # seconds for which clients are still screened after the pool was full last
 _AGAIN = 1.0     # seconds from a death, or a refused fork, to the next try
@@ -146,7 +147,7 @@ class ScreenKeeper:
         others += own_sockets(self._master.job)
         try:
             self._pid = fork_helper("screen", self._inheritance, others, lambda helper: self._screen(helper, listeners),
-                                    raise_limit)
+                                    lambda: allow_descriptors(DESCRIPTORS))
             self._has = self._wanted
         except (OSError, MemoryError) as why:
             self._fail(getattr(why, "strerror", None) or "no memory")

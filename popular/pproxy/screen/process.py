@@ -27,12 +27,14 @@ from popular.proc.child import SHORTAGES
 from popular.proc.helper import Helper
 from popular.statefile.layout import CountedBy
 from popular.statefile.slot import ChildSlot
+from popular.unix.descriptors import allow_descriptors
 
 if TYPE_CHECKING:
     from popular.pproxy.vserv.proxied import Proxies
 
 _MOST = 20_000           # connections held at once
 _SPARE_FDS = 64          # of other things
+DESCRIPTORS = _MOST + _SPARE_FDS
 _AT_ONCE = 64            # connections accepted in one turn
 _EVENTS = 256
 _LOOK = 0.05             # seconds between looks at the state file, and at most until a wish is repeated
@@ -100,7 +102,7 @@ class ClientScreen:
         self._is_accepting = False
         self._is_leaving = False
         self._rang = 0.0
-        self._most = raise_limit()
+        self._most = allow_descriptors(DESCRIPTORS) - _SPARE_FDS
         self._epoll = select.epoll()
         self._epoll.register(door.outer.fileno(), select.EPOLLOUT | select.EPOLLET)
         for fd in helper.wake_fds:
@@ -378,17 +380,3 @@ def has_hello(data: bytes) -> bool | None:
         if not data:
             return False
     return None
-
-
-def raise_limit() -> int:
-    """Allow as many descriptors as may be needed, and return for how many connections they are enough.
-
-    Called before the process enters its walls, which keep limits as they are, and again.
-    """
-    import resource    # here, as only this process needs it
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _MOST if hard == resource.RLIM_INFINITY else min(_MOST, hard - _SPARE_FDS)
-    if soft != most + _SPARE_FDS:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most + _SPARE_FDS, hard))
-    return most
