@@ -133,7 +133,8 @@ BACKEND_FAILURES = _counted(
     labels=("backend", "kind"))
 PER_CLASS = {family.labels[0]: family for family in (
     _counted("vserv_sessions", "Sessions of each virtual server.", labels=("vserv",)),
-    _counted("backend_sessions", "Sessions whose user has this backend.", labels=("backend",)),
+    _counted("backend_sessions", "Sessions whose user has this backend, also those that its replica served.",
+             labels=("backend",)),
     _counted("server_sessions", "Sessions of each server.", labels=("server",)))}
 PDM_QUESTIONS, PDM_FAILURES, PDM_SECONDS = (
     _counted("pdm_questions", "Questions to database modules at logins.", labels=("pdm",)),

@@ -175,7 +175,7 @@ class ChildSlot:
         return found if self._elsewhere is None else found + self._elsewhere(by, key)
 
     def sessions_of_backend(self, backend: str, states: Container[int]) -> int:
-        """Return how many sessions, also relayed ones, have a backend and are in one of these states.
+        """Return how many other sessions, also relayed ones, have a backend and are in one of these states.
 
         Others wrote what is read here.  A backend for whose name there is no room has none.
         """
@@ -183,8 +183,8 @@ class ChildSlot:
         for used in used_slots(self._memory, self._layout):
             records = self._memory[self._layout.slot_at(used.start):self._layout.slot_at(used.stop)]
             backends = memoryview(records).cast("H")[BACKEND_AT // 2::SLOT_SIZE // 2]
-            count += sum(found == number != 0 and state in states
-                         for found, state in zip(backends.tolist(), records[MOVING_AT::SLOT_SIZE], strict=True))
+            count += sum(found == number != 0 and state in states and slot != self.number for slot, found, state
+                         in zip(used, backends.tolist(), records[MOVING_AT::SLOT_SIZE], strict=True))
         return count
 
     def health(self, backend: str) -> "tuple[memoryview[float], int]":

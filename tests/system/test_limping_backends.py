@@ -227,6 +227,24 @@ def refusing() -> Iterator[str]:
         yield f"127.0.0.1:{reserved.getsockname()[1]}"
 
 
+def test_the_limits_of_a_replica_count_who_is_there(start: Start, rundir: Path, pop: Pop, refusing: str) -> None:
+    with FakeBackend(XPOP) as fake:
+        proxy = proxy_for(start, rundir, {
+            "store": {"protocol": "xpop", "address": refusing, "replica": "spare", "backendsessions": 1},
+            "spare": {"protocol": "xpop", "address": fake.endpoint, "backendlogins": 1, "backendsessions": 1},
+        }, downtries=0)
+        first = pop(proxy.endpoint("main"))
+        assert first.login("store", "p") == HELLO
+        assert [slot["backend"] for slot in status(proxy)["slots"] if slot["state"] == "relay"] == ["spare"]
+        assert log_in(pop, proxy, "spare").startswith(FAILED)
+        assert log_in(pop, proxy, "store").startswith(FAILED)
+        assert all("backend='spare'" in line and "why='it has 1 sessions'" in line
+                   for line in proxy.wait_log("backend_failed", count=2))
+        first.ok("QUIT")
+        fake.result()
+        wait_for(lambda: log_in(pop, proxy, "store") == HELLO, 5.0, "room for another session")
+
+
 def test_what_a_replica_is_used_for(start: Start, rundir: Path, pop: Pop, refusing: str) -> None:
     with (FakeBackend(XPOP) as spare, FakeBackend(()) as unused,
           FakeBackend([*UP_TO_PASS, Close()]) as silent, FakeBackend([*UP_TO_PASS, Say(b"-ERR no\r\n")]) as strict):

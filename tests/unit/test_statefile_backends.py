@@ -57,9 +57,10 @@ def test_sessions_with_a_backend_are_counted_by_their_states(statefile: StateFil
         child.begin(CLIENT, "main")
         child.call_backend(backend)
         child.enter(state, 0, 0)
-    count = children[0].sessions_of_backend
+    count = children[3].sessions_of_backend
     assert [count(backend, {SessionState.RELAY}) for backend in ("store1", "store2", "without a name")] == [1, 1, 0]
     assert count("store1", {SessionState.RELAY, SessionState.CONNECTING}) == 2
+    assert children[0].sessions_of_backend("store1", {SessionState.RELAY}) == 0, "others only"
     children[1].move_to_backend("store1")
     assert count("store1", {SessionState.RELAY}) == 2
     row = statefile.row(1)
