@@ -13,6 +13,7 @@ import pytest
 from popular.addresses import Endpoint
 from tests.harness.daemon import ROOT, ini_text
 from tests.harness.catalogue import Seen
+from tests.harness.databases.keeper import Keeper
 from tests.harness.mail import crlf
 from tests.harness.shares import IN_CHECKOUT, SLOW, note, noted, portions, take
 from tests.harness.system import BUSY, children_of, is_alive, state_of, wait_for
@@ -34,6 +35,20 @@ def test_crlf(given, wanted):
 def test_ini_text():
     text = ini_text({"pserv": {"debug": "on"}, "server": {"main": {"address": "127.0.0.1:0"}}})
     assert text == "[pserv]\ndebug = on\n[server]\n    [[main]]\n    address = 127.0.0.1:0\n"
+
+
+def test_a_child_that_a_server_forks_while_it_is_stopped_is_stopped_too(tmp_path, monkeypatch):
+    keeper = Keeper(["sh", "-c", "sleep 1000 & wait"], tmp_path / "log")
+    keeper.start()
+    try:
+        look = keeper.family
+        wait_for(lambda: len(look()) == 2, 5.0, "the child")
+        before_the_fork = iter([[keeper.pid]])
+        monkeypatch.setattr(keeper, "family", lambda: next(before_the_fork, None) or look())
+        keeper.freeze()
+        assert [state_of(pid) for pid in look()] == ["T", "T"]
+    finally:
+        keeper.close()
 
 
 def test_waiting_in_vain_fails():

@@ -59,13 +59,12 @@ class Keeper:
         return [self.pid, *descendants_of(self.pid)] if self.pid else []
 
     def freeze(self) -> None:
-        """Stop all processes of the server, and wait until all their threads have stopped."""
-        self._signal(signal.SIGSTOP)
-        wait_for(lambda: all(_has_stopped(pid) for pid in self.family()), 5.0, "the server to stop")
+        """Stop all processes of the server, also those forked meanwhile, and wait until their threads have stopped."""
+        wait_for(self._stopped, 5.0, "the server to stop")
 
     def thaw(self) -> None:
         """Let them go on."""
-        self._signal(signal.SIGCONT)
+        self._signal(self.family(), signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill the server, and wait until it is gone; twice is fine."""
@@ -73,7 +72,7 @@ class Keeper:
             return
         self.freeze()    # so that none of them sees another one die and starts anything
         family = self.family()
-        self._signal(signal.SIGKILL)
+        self._signal(family, signal.SIGKILL)
         self._told()
         for pid in family:
             with suppress(ChildProcessError):    # those of the server became ours when it died
@@ -91,8 +90,15 @@ class Keeper:
         self.kill()
         self._process.communicate(timeout=10.0)
 
-    def _signal(self, number: signal.Signals) -> None:
-        for pid in self.family():
+    def _stopped(self) -> bool:
+        """Stop the processes there are; tell whether all have stopped and none was forked before that."""
+        family = self.family()
+        self._signal(family, signal.SIGSTOP)
+        return all(_has_stopped(pid) for pid in family) and self.family() == family
+
+    @staticmethod
+    def _signal(pids: Sequence[int], number: signal.Signals) -> None:
+        for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
