@@ -7,8 +7,8 @@
     SELECT * FROM users WHERE user = :user AND namespace = :namespace
 
 The database is opened read-only, once in each process, and again after the file was replaced; a query that
-takes too long is interrupted.  A database in WAL mode must be in a folder where its `-shm` file can be
-opened or created.
+takes too long is interrupted, and a writer is waited for, but not for ever.  A database in WAL mode must be in
+a folder where its `-shm` file can be opened or created.
 """
 
 import os
@@ -24,7 +24,8 @@ from popular.pdm.databases import sql
 USAGE = "sqlite FILE [QUERY]"
 QUERY = "SELECT * FROM users WHERE user = :user AND namespace = :namespace"
 MAX_SECONDS = 10.0          # of one query, if the chain sets no earlier deadline
-LOCK_SECONDS = 0.25         # to wait for a writer
+LOCK_SECONDS = 5.0          # to wait for a writer: a busy disk takes more than a second for a sync
+TRY_SECONDS = 0.25          # of these at a time, because SQLite's own wait ends at no deadline
 STEPS = 20_000              # of SQLite's machine between two checks of the clock, about a millisecond
 
 
@@ -56,14 +57,18 @@ class Module(RecordModule):
         values = sql.parameters_of(request)
         if values is None:
             return None
-        self._deadline = min(request.deadline, time.monotonic() + MAX_SECONDS)
-        try:
-            cursor = self._connection().execute(self.query, values)
-            rows = cursor.fetchmany(2)
-            columns = cursor.description
-            cursor.close()
-        except sqlite3.Error as why:
-            raise PdmError(f"{self.path}: SQLite says: {why}") from None
+        began = time.monotonic()
+        self._deadline = min(request.deadline, began + MAX_SECONDS)
+        while True:
+            try:
+                cursor = self._connection().execute(self.query, values)
+                rows = cursor.fetchmany(2)
+                columns = cursor.description
+                cursor.close()
+                break
+            except sqlite3.Error as why:
+                if not _is_busy(why) or time.monotonic() >= min(self._deadline, began + LOCK_SECONDS):
+                    raise PdmError(f"{self.path}: SQLite says: {why}") from None
         if not rows:
             return None
         if len(rows) > 1:
@@ -87,7 +92,7 @@ class Module(RecordModule):
         return self._database
 
     def _opened(self) -> sqlite3.Connection:
-        database = sqlite3.connect(sqlite_uri(self.path, "ro"), uri=True, timeout=LOCK_SECONDS, isolation_level=None)
+        database = sqlite3.connect(sqlite_uri(self.path, "ro"), uri=True, timeout=TRY_SECONDS, isolation_level=None)
         database.text_factory = bytes    # decoded in sql.record_from, because they may not be UTF-8
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 20)
         database.set_progress_handler(self._is_late, STEPS)
@@ -96,3 +101,8 @@ class Module(RecordModule):
     def _is_late(self) -> int:
         """Tell SQLite whether to give up, 1 or 0."""
         return int(time.monotonic() > self._deadline)
+
+
+def _is_busy(why: sqlite3.Error) -> bool:
+    """Tell whether somebody else has the lock."""
+    return getattr(why, "sqlite_errorcode", 0) & 0xff == sqlite3.SQLITE_BUSY    # the rest has details

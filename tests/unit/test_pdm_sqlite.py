@@ -5,7 +5,7 @@ import shlex
 import sqlite3
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -147,16 +147,43 @@ def test_an_endless_query_is_interrupted_by_the_nearer_deadline(module, monkeypa
     chain.close()
 
 
-def test_a_locked_database_is_a_failure_after_a_short_wait(module, path):
-    made = module()
+@contextmanager
+def writing(path):
+    """Hold the lock of a writer; yields a function that ends the transaction."""
     with closing(sqlite3.connect(path, isolation_level=None)) as writer:
         writer.execute("BEGIN EXCLUSIVE")
+        yield lambda: writer.execute("COMMIT")
+
+
+def test_a_writer_is_waited_for(module, path, monkeypatch):
+    made = module()
+    tries = []
+    connection = made._connection
+
+    def again():
+        tries.append(time.monotonic())
+        if len(tries) == 3:
+            commit()
+        return connection()
+
+    monkeypatch.setattr(made, "_connection", again)
+    with writing(path) as commit:
+        assert made.check(make_request("joe")) == OK
+    assert tries[-1] - tries[0] > 0.25
+
+
+@pytest.mark.parametrize("timeout, own", [(0.05, 10.0), (30.0, 0.05)], ids=["the chain's", "its own"])
+def test_a_locked_database_is_a_failure_at_the_nearer_deadline(module, path, monkeypatch, timeout, own):
+    made, whys = module(), []
+    monkeypatch.setattr(sys.modules["popular_pdm_sqlite"], "LOCK_SECONDS", own)
+    chain = Chain([made], timeout, lambda message, why, **fields: whys.append(why))
+    with writing(path):
         began = time.monotonic()
-        with pytest.raises(PdmError, match="database is locked"):
-            made.check(make_request("joe"))
+        assert chain.check(make_request("joe")).outcome is Outcome.FAILED
         assert time.monotonic() - began < 3
-        writer.execute("ROLLBACK")
-    assert made.check(make_request("joe")) == OK
+    assert whys == ["no answer within 0.05 s" if timeout < own else f"{path}: SQLite says: database is locked"]
+    assert chain.check(make_request("joe")).outcome is Outcome.OK
+    chain.close()
 
 
 def test_changes_and_replacements_are_seen_at_the_next_login(module, path, tmp_path):
