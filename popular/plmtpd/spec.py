@@ -68,6 +68,11 @@ class LmtpJob(AcceptJob):
         super().__init__(maxuse, delivery.serve, tls, overloaded=_OVERLOADED)
         self.written = written
         self.asks_servers = asks_servers
+        self._chain = delivery.chain
+
+    def module_troubles(self, ident: str) -> list[str]:
+        """Ask them."""
+        return self._chain.troubles(ident)
 
 
 def check(config: Config) -> list[Mistake]:

@@ -160,6 +160,10 @@ class ProxyJob(AcceptJob):
         if self.workers is not None and self.workers.cache is not None:
             self.workers.cache.clear()
 
+    def module_troubles(self, ident: str) -> list[str]:
+        """Ask them, except those of PDM workers."""
+        return self.proxy.chain.troubles(ident)
+
     def run(self, child: Child, listeners: Sequence[Listener]) -> int:
         """Work as every child that accepts connections."""
         if self.workers is not None:

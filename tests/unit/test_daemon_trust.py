@@ -41,6 +41,7 @@ class FakeMaster:
         self.sessions, self.job, self.walls = None, SimpleNamespace(forget_answers=lambda: None), None
         self.control = Control(cast(Any, self), cast(Any, words), cast(Any, None), cast(Any, None))
         self.control._changes = cast(Any, self)
+        self.control._inquiry = cast(Any, SimpleNamespace(is_over=False))    # so no process checks the modules
 
     def put(self, config: Config) -> None:
         """Use another Config."""

@@ -85,7 +85,7 @@ class Result:
     config: Config | None = None                        # to be put into force
     renews: bool = False                                # children are to be replaced even if the Config is the same
     effect: Callable[[Steered], list[str] | None] | None = None    # done before the answer; returns what failed
-    later: Callable[["Deferring"], Later] | None = None  # the answer comes later
+    later: Callable[["Deferring"], Later | ControlAnswer] | None = None  # the answer may come later
 
 
 class Deferring(Protocol):

@@ -6,8 +6,9 @@ Master only, except what that process does.  `Inquiry` raises OSError if no proc
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
-from popular.control.answer import ControlAnswer
+from popular.control.answer import WARNING, ControlAnswer, Later
 from popular.daemon.admin.output import ProcessOutput
 from popular.daemon.master.loop import Master
 from popular.daemon.spec import Job
@@ -55,6 +56,34 @@ class Inquiry:
             return False
         self._output.kill()
         return True
+
+
+class DoneAlready:
+    """The late answer to a command that is done, with warnings of what `inquiry` finds out or cannot find out."""
+
+    def __init__(self, inquiry: Later, done: ControlAnswer) -> None:
+        """Wait for the answer of `inquiry`, whose lines are warnings."""
+        self.deadline = inquiry.deadline
+        self._inquiry = inquiry
+        self._done = done
+
+    def look(self) -> ControlAnswer | None:
+        """Return the answer when it is there."""
+        answer = self._inquiry.look()
+        return None if answer is None else self._warned(answer)
+
+    def give_up(self) -> ControlAnswer:
+        """End the process."""
+        return self._warned(self._inquiry.give_up())
+
+    def abandon(self) -> bool:
+        """End the process; return False, since nothing of the command is left undone."""
+        self._inquiry.abandon()
+        return False
+
+    def _warned(self, answer: ControlAnswer) -> ControlAnswer:
+        warnings = answer.lines if answer.ok else (f"not checked: {answer.text}",)
+        return replace(self._done, lines=(*self._done.lines, *(f"{WARNING}{each}" for each in warnings)))
 
 
 def _fork(master: Master, inheritance: Inheritance, ask: _Ask, pipe: int) -> int:

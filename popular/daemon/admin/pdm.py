@@ -4,11 +4,14 @@ Functions over the frozen Config; they run in the master.  Raise UsageError.
 """
 
 import shlex
+from dataclasses import replace
 
 from popular.config.store import FROM_COMMAND, unknown_item, with_item
+from popular.control.answer import ControlAnswer, Later
 from popular.control.grammar import CommandArguments, CommandSet, join_words
 from popular.daemon.admin import objectcommands
-from popular.daemon.admin.context import CommandContext, Commands, Result, Steered
+from popular.daemon.admin.context import CommandContext, Commands, Deferring, Result, Steered
+from popular.daemon.admin.inquiry import DoneAlready
 from popular.errors import UsageError
 from popular.pdm.asking.configured import describe
 
@@ -34,13 +37,13 @@ def _pdm_texts(given: CommandArguments) -> dict[str, str]:
               "Load a database module, to be asked after the others; or replace one in its place.", _pdm_masked)
 def pdm_add(context: CommandContext, given: CommandArguments) -> Result:
     """Add or replace a database module."""
-    return objectcommands.add(context, "pdm", given, _pdm_texts(given))
+    return _checked(objectcommands.add(context, "pdm", given, _pdm_texts(given)), given.word("id"))
 
 
 @commands.add("pdm unset <id> [key...]", "Restore the INI file's module and args of a database module.")
 def pdm_unset(context: CommandContext, given: CommandArguments) -> Result:
     """Give a database module back to the file."""
-    return objectcommands.give_back(context, "pdm", given)
+    return _checked(objectcommands.give_back(context, "pdm", given), given.word("id"))
 
 
 @commands.add("pdm unload <id>", "The same as pdm remove.")
@@ -57,7 +60,23 @@ def pdm_reload(context: CommandContext, given: CommandArguments) -> Result:
     ident = given.word("id")
     if ident and context.config.item("pdm", ident) is None:
         raise unknown_item(context.config, "pdm", ident)
-    return Result("reloaded", config=context.config, renews=True, effect=_forget_answers)
+    return _checked(Result("reloaded", config=context.config, renews=True, effect=_forget_answers), ident)
+
+
+def _checked(result: Result, ident: str) -> Result:
+    """Return the same, with an answer that warns of modules, or of one, that cannot be asked.
+
+    A separate process finds out.  If there can be none now, the answer comes without it.
+    """
+    done = ControlAnswer(True, result.text, result.lines)
+
+    def check(deferring: Deferring) -> Later | ControlAnswer:
+        try:
+            return DoneAlready(deferring.inquire(
+                lambda job: ControlAnswer(True, "", tuple(job.module_troubles(ident)))), done)
+        except (UsageError, OSError):    # the change is in force all the same
+            return done
+    return replace(result, later=check)
 
 
 def _forget_answers(master: Steered) -> None:

@@ -77,6 +77,10 @@ class AcceptJob:
     def forget_answers(self) -> None:
         """Forget the answers of database modules that are kept, if any are (master only)."""
 
+    def module_troubles(self, ident: str) -> list[str]:
+        """Return which database modules, or whether one, cannot be asked now, and why; it may take long."""
+        return []
+
     def run(self, child: Child, listeners: Sequence[Listener]) -> int:
         """Work until the child has served `maxuse` connections or is to leave; returns 0."""
         if self._maxuse == 1:

@@ -21,10 +21,11 @@ from dataclasses import dataclass, field, replace
 
 from popular.errors import PdmError
 from popular.pdm import secrets
-from popular.pdm.api import PROVEN, UNKNOWN, Answer, CannotFind, Found, NoConsent, Outcome, Request
+from popular.pdm.api import PROVEN, UNKNOWN, Answer, CannotFind, Found, NoConsent, Outcome, PdmModule, Request
 from popular.pdm.asking.runner import Asked, ModuleRunner, OutputCatcher
 
 _NOWHERE = Found("nowhere", user="nobody")    # where the mail of nobody is
+_NOBODY = "-popular-check-"    # a user whom no database has
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,21 @@ class Chain:
         if whys[Outcome.FAILED] or not whys[Outcome.DENIED]:
             raise PdmError("; ".join(whys[Outcome.FAILED]) or "no module gives tokens")
         raise NoConsent("; ".join(whys[Outcome.DENIED]))
+
+    def troubles(self, ident: str = "") -> list[str]:
+        """Return which modules cannot look up a user now, and why, which is also logged; never raises.
+
+        With `ident`, only one is asked.  Those that PDM workers ask are left out, as workers come later.
+        """
+        request = Request(_NOBODY, b"", "", "pop3", "")
+        found: list[str] = []
+        for runner in self._runners:
+            module = runner.module
+            if isinstance(module, PdmModule) and ident in ("", module.ident):
+                answer = runner.locate(request)
+                if answer.outcome is Outcome.FAILED and answer.why != str(CannotFind()):
+                    found.append(f"{module.ident}: {answer.why}")
+        return found
 
     def describe(self) -> list[str]:
         """Return for each module the words that `ptestpdm` and `pdm add` take, secrets masked."""
