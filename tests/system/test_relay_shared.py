@@ -116,7 +116,7 @@ def test_it_is_ended_by_command_and_listed(proxy: StartProxy, pop: Pop, stub: St
 
 
 def test_nothing_moves_for_the_idle_time(proxy: StartProxy, pop: Pop, stub: StubStore) -> None:
-    daemon = proxy(store(stub.endpoint), relay="shared", idletimeout="500ms")
+    daemon = proxy(store(stub.endpoint), relay="shared", idletimeout="3s")
     silent, flooded = log_in(pop, daemon, 2)
     flooded.send(b"FLOOD\r\n")    # and does not read
     assert silent.rest() == b""
