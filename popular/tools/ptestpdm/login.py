@@ -17,6 +17,7 @@ from popular.config.ini.file import read_ini
 from popular.config.mistakes import ConfigError, Mistake
 from popular.config.store import Config, default_config, with_fact
 from popular.daemon.admin.capa import read_lists
+from popular.daemon.start.launch import check_library
 from popular.errors import BackendError, Gone, MailcheckError, PdmError, UsageError
 from popular.log.line import value
 from popular.mailcheck.client import ask_pcheckd
@@ -123,7 +124,9 @@ def _become_proxy(config: Config) -> ProxyConfig:
     """Take the rights of pproxy's user if we are root; raises StartError, KeyError and ConfigError."""
     user, group = config.variables.text("user"), config.variables.optional_text("group")
     if os.geteuid() == 0 and user != "root":
-        drop(find_rights(user, group))
+        rights = find_rights(user, group)
+        check_library(rights)    # some modules are imported later
+        drop(rights)
     return proxy_config(config)
 
 
