@@ -59,6 +59,7 @@ missing() {
     command -v haproxy >/dev/null || echo haproxy
     [ -x /usr/sbin/nginx ] || echo nginx
     command -v valkey-server >/dev/null || command -v redis-server >/dev/null || redis_or_valkey
+    command -v redis-cli >/dev/null || echo redis-tools
     command -v sqlite3 >/dev/null || echo sqlite3
     command -v keepalived >/dev/null || echo keepalived
     command -v fail2ban-regex >/dev/null || echo fail2ban

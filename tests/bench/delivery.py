@@ -39,7 +39,7 @@ _ENVELOPE = "MAIL FROM:<ann@example.net>\r\nRCPT TO:<{}>\r\nDATA\r\n"
 _LMTP_OF_DOVECOT = """\
 protocols = pop3 lmtp
 mail_fsync = optimized
-lmtp_user_concurrency_limit = 0
+{any_number_of_deliveries}
 service lmtp {{
   unix_listener {folder}/lmtp {{
     mode = 0666

@@ -25,6 +25,9 @@ LANGUAGES: Mapping[str, tuple[str, str]] = {
     "certificate_and_key": (
         "ssl_cert = <{certificate}\nssl_key = <{key}",
         "ssl_server_cert_file = {certificate}\nssl_server_key_file = {key}"),
+    "any_number_of_deliveries": (
+        "lmtp_user_concurrency_limit = 0",
+        "lmtp_user_concurrency_limit = unlimited"),
     "processes_serve_without_end": (
         "service_count = 0",
         "restart_request_count = unlimited"),
