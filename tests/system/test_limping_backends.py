@@ -209,6 +209,7 @@ def test_logins_and_sessions_beyond_the_limits_are_refused(start: Start, rundir:
         assert "why='it has 1 logins under way'" in proxy.wait_log("backend_failed")[-1]
         fake.release()
         assert [first.line() for _ in range(3)][-1] == HELLO
+        wait_for(lambda: "relay" in [slot["state"] for slot in status(proxy)["slots"]], 5.0, "its child's own state")
         assert log_in(pop, proxy, "store").startswith(FAILED)
         assert "why='it has 1 sessions'" in proxy.wait_log("backend_failed", count=2)[-1]
         first.ok("QUIT")
