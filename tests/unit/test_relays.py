@@ -18,7 +18,8 @@ from popular.statefile.writer import StateFile
 from tests.harness.pairs import tcp_pair
 
 STORY = Story("px-1", {name: f"{name} \udcff" for name in ABOUT}, {"greeting": 0.5, "auth": 1.5}, 30, 55, 100.25, 102.5)
-HAND = RelayHandOver(bytes(SLOT.size), (1, 2, 3), 600.0, STORY.write(), b"QUIT\r\n", b"+OK\r\n")
+RECORD = SLOT.pack(*(0,) * 11, b"px-1", b"192.0.2.7", b"joe")
+HAND = RelayHandOver(RECORD, (1, 2, 3), 600.0, STORY.write(), b"QUIT\r\n", b"+OK\r\n")
 
 
 @pytest.fixture
@@ -108,11 +109,17 @@ def test_a_hand_over_is_read_as_it_was_written() -> None:
 
 @pytest.mark.parametrize("packet", [
     b"x", HAND.write() + b"x", HAND.write()[:-1],
-    RelayHandOver(HAND.record, HAND.keys, float("nan"), HAND.story, b"", b"").write(), *(
+    RelayHandOver(HAND.record, HAND.keys, float("nan"), HAND.story, b"", b"").write(),
+    RelayHandOver(HAND.record, HAND.keys, 86_401.0, HAND.story, b"", b"").write(),
+    RelayHandOver(SLOT.pack(*(0,) * 6, 2**64 - 1, *(0,) * 4, b"px-1", b"", b""), HAND.keys, 600.0, HAND.story, b"",
+                  b"").write(), *(
         RelayHandOver(HAND.record, HAND.keys, 600.0, story, b"", b"").write() for story in (
             b"{", b"[" * 50_000, b"[1]", json.dumps({"sid": 1, "about": 2, "times": 3}).encode(),
-            STORY.write().replace(b"100.25", b"Infinity").replace(b"30", b"1e999")))],
-    ids=["short", "long", "cut", "no time", "no JSON", "deep", "other JSON", "other types", "endless"])
+            STORY.write().replace(b"100.25", b"Infinity").replace(b"30", b"1e999"),
+            STORY.write().replace(b"px-1", b"px-2"), STORY.write().replace(b"px-1", b"\\ud800"),
+            STORY.write().replace(b"px-1", b"px-1\\u0000")))],
+    ids=["short", "long", "cut", "no time", "too long a time", "no room to count", "no JSON", "deep", "other JSON",
+         "other types", "endless", "another session", "no text", "more text"])
 def test_other_packets_are_dropped_with_their_descriptors(channel: RelayChannel, packet: bytes) -> None:
     with tcp_pair() as (one, other):
         socket.send_fds(channel.outer, [packet], [one.fileno()] * 3)

@@ -13,13 +13,16 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
-from popular.statefile.layout import SLOT, STATES, TAKES_NONE, CountedBy
+from popular.statefile.layout import SID, SLOT, STATES, TAKES_NONE, CountedBy
 from popular.statefile.slot import ChildSlot
 
 HAND_OVER_SECONDS = 2.0    # seconds that a child waits for the octet
 MAX_HAND_OVER = 200_000    # octets, about what a socket takes; a session with more on its way stays with its child
 
 ABOUT = ("client", "vserv", "namespace", "user", "backend", "protocol")
+
+_MAX_IDLE = 86_400.0     # seconds, the most that idletimeout may be
+_MAX_OCTETS = 1 << 62    # that a session can have moved, so that the sum with what follows has room in a record
 
 _HEAD = struct.Struct(f"={SLOT.size}s{len(CountedBy)}QdIII")    # record, keys, idle time, sizes of the three parts
 _FDS = struct.Struct("3i")
@@ -73,16 +76,18 @@ class RelayHandOver:
 
     @classmethod
     def read(cls, packet: bytes) -> "RelayHandOver":
-        """Read what `write` has written; raises ValueError for anything else."""
+        """Read what `write` has written; raises ValueError for anything else, which a hostile child may have sent."""
         try:
             record, *keys, idle, first, second, third = _HEAD.unpack_from(packet)
         except struct.error as why:
             raise ValueError("too short") from why
         start = _HEAD.size
-        if len(packet) != start + first + second + third or not 0.0 < idle <= 1e9:
+        if len(packet) != start + first + second + third or not 0.0 < idle <= _MAX_IDLE:
             raise ValueError("of another form")
         ends = start + first, start + first + second
-        return cls(record, tuple(keys), idle, packet[start:ends[0]], packet[ends[0]:ends[1]], packet[ends[1]:])
+        story = packet[start:ends[0]]
+        _check(record, Story.read(story))
+        return cls(record, tuple(keys), idle, story, packet[ends[0]:ends[1]], packet[ends[1]:])
 
 
 class RelayChannel:
@@ -128,7 +133,6 @@ class RelayChannel:
             if len(fds) != 3 or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise ValueError("not whole")
             hand = RelayHandOver.read(packet)
-            Story.read(hand.story)
         except ValueError:
             _close(fds)
             return None
@@ -169,12 +173,26 @@ class RelayChannels:
         return self.each[least].give(hand, client, server)
 
 
+def sid_field(sid: str) -> bytes:
+    """Return a session id as records and orders have it."""
+    return SID.pack(sid.encode("ascii", "replace"))
+
+
 def accept(answer: socket.socket) -> bool:
     """Tell a child that its session was taken; return False if it did not wait and goes on by itself."""
     try:
         return answer.send(_TAKEN, socket.MSG_NOSIGNAL) == len(_TAKEN)
     except OSError:
         return False
+
+
+def _check(record: bytes, story: Story) -> None:
+    """Raise ValueError if a record has numbers without room, or another session id than the last line will have."""
+    _, _, _, _, _, _, bytes_in, bytes_out, _, _, _, sid, _, _ = SLOT.unpack(record)
+    if max(bytes_in, bytes_out) > _MAX_OCTETS:
+        raise ValueError("too many octets")
+    if not story.sid.isprintable() or sid_field(story.sid) != sid:
+        raise ValueError("two session ids")
 
 
 def _is_taken(ours: socket.socket) -> bool:

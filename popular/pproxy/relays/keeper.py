@@ -13,7 +13,7 @@ from popular.daemon.child.accept import own_sockets
 from popular.daemon.master.loop import Master
 from popular.log.once import OnceAMinute
 from popular.pproxy.messages import RELAY_DIED
-from popular.pproxy.relays.channel import RelayChannel, RelayChannels
+from popular.pproxy.relays.channel import RelayChannel, RelayChannels, sid_field
 from popular.pproxy.relays.process import END_SESSION, NEW_LOG, MAX_ORDER, ORDER, RelayProcess, allow_sessions
 from popular.proc.child import RETIRE, Inheritance
 from popular.proc.helper import Helper, fork_helper
@@ -75,7 +75,7 @@ class RelayKeeper:
     def end(self, row: Row, why: str) -> bool:
         """Have one session ended; return False if that is not possible."""
         relay = self._relays[self._number(row)]
-        order = ORDER.pack(END_SESSION, row.slot, row.sid.encode("utf-8", "surrogateescape")) + why.encode("utf-8")
+        order = ORDER.pack(END_SESSION, row.slot, sid_field(row.sid)) + why.encode("utf-8")
         try:
             relay.channel.masters.send(order[:MAX_ORDER], socket.MSG_NOSIGNAL)
         except OSError:    # it does not read any more

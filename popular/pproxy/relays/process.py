@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from popular.net.relay.pairs import Pairs, RelayedPair
 from popular.pproxy.messages import SESSION_END
-from popular.pproxy.relays.channel import RelayChannel, Story, accept
+from popular.pproxy.relays.channel import RelayChannel, Story, accept, sid_field
 from popular.proc.helper import Helper
 from popular.statefile.counters import ProxyOutcome
 from popular.statefile.relayed import RelaySlots
@@ -141,7 +141,7 @@ class RelayProcess:
         else:
             _, slot, sid = ORDER.unpack_from(order)
             pair = self._by_slot.get(slot)
-            if pair is not None and _story(pair).sid.encode("utf-8", "surrogateescape") == sid.rstrip(b"\0"):
+            if pair is not None and sid_field(_story(pair).sid) == sid:
                 self._cut.add(slot)
                 self._pairs.end(pair, order[ORDER.size:].decode("utf-8", "replace"))
 
