@@ -1,10 +1,13 @@
 """What wires and relays speak over: a socket, or TLS over one (net.tls.stream, loaded only where there is TLS)."""
 
 import socket
+import struct
 from dataclasses import dataclass
 from typing import Protocol
 
 Octets = bytes | bytearray | memoryview
+
+_DO_NOT_LINGER = struct.pack("ii", 0, 0)    # struct linger
 
 # How a header of the PROXY protocol begins (HAProxy's proxy-protocol.txt, sections 2.1 and 2.2).
 PROXY_V1 = b"PROXY "
@@ -52,6 +55,32 @@ class Buffered(Protocol):
     def close(self) -> None:
         """Close it; may be called twice."""
         ...
+
+
+class SharedSocket(socket.socket):
+    """A socket that never waits, though another process that has it, too, may make it wait.
+
+    Whether calls wait is a property of the open socket, not of the process.  splice(2) cannot be told not to wait for a
+    socket, so this one must not be spliced.
+    """
+
+    __slots__ = ()
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        """Return up to so many octets; raises OSError, BlockingIOError if there are none."""
+        return super().recv(bufsize, flags | socket.MSG_DONTWAIT)
+
+    def send(self, data: Octets, flags: int = 0, /) -> int:    # type: ignore[override]
+        """Send some of the octets and return their count; raises OSError, BlockingIOError if there is no room."""
+        return super().send(data, flags | socket.MSG_DONTWAIT)
+
+    def close(self) -> None:
+        """Close it without waiting until what was sent has arrived (SO_LINGER); the kernel goes on sending."""
+        try:
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DO_NOT_LINGER)
+        except OSError:    # closed before
+            pass
+        super().close()
 
 
 Stream = socket.socket | Buffered

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from popular.net.relay.pair import RelayEnd, relay
 from popular.net.relay.pairs import Pairs, RelayedPair
+from popular.net.transport import SharedSocket
 from tests.harness.pairs import PATIENCE
 
 
@@ -53,8 +54,7 @@ class Middle:
 def relay_by_epoll(client: socket.socket, server: socket.socket, *, to_server: bytes, to_client: bytes,
                    idle: float) -> RelayEnd:
     """Relay one pair as a process with many does."""
-    for sock in (client, server):
-        sock.setblocking(False)
+    client, server = (SharedSocket(fileno=sock.detach()) for sock in (client, server))
     ends: list[RelayEnd] = []
     pairs = Pairs(lambda pair: None, lambda pair: ends.append(pair.result))
     pairs.add(RelayedPair(client, server, to_server, to_client, idle=idle))

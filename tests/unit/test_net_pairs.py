@@ -9,6 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from popular.net.relay.pairs import Pairs, RelayedPair
+from popular.net.transport import SharedSocket
 from tests.harness.middle import in_thread
 from tests.harness.pairs import PATIENCE, read_all, read_exactly, tcp_pair
 
@@ -29,9 +30,8 @@ class Relays:
         """Begin another pair."""
         to_client, client = self.stack.enter_context(tcp_pair())
         to_server, server = self.stack.enter_context(tcp_pair())
-        for sock in (to_client, to_server):
-            sock.setblocking(False)
-        self.pairs.add(RelayedPair(to_client, to_server, b"", b"", idle=idle, place=place))
+        near, far = (SharedSocket(fileno=sock.detach()) for sock in (to_client, to_server))
+        self.pairs.add(RelayedPair(near, far, b"", b"", idle=idle, place=place))
         return client, server
 
 

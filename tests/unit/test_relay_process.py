@@ -1,7 +1,10 @@
 """One relay process: what it does with sessions, orders, and hostile children that share its sockets."""
 
 import os
+import select
 import socket
+import struct
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -99,3 +102,36 @@ def test_an_order_ends_the_session_that_it_names(relay: Relay, sid: str, is_ende
     relay.channel.masters.send(ORDER.pack(END_SESSION, row.slot, sid.encode()) + b"session kill")
     relay.process.turn()
     assert bool(relay.statefile.relayed()) is not is_ended
+
+
+def test_a_connection_that_a_child_makes_wait_holds_up_nobody(relay: Relay) -> None:
+    _, server, _, *copies = relay.give()
+    relay.take()
+    for copy in copies:
+        copy.setblocking(True)
+    server.setblocking(False)
+    while select.select([], [server], [], 0.2)[1]:    # the client reads nothing, so at last no socket takes more
+        server.send(b"m" * 1_000_000)
+        relay.process.turn()
+    client, other, *_ = relay.give("px-2")
+    relay.take()
+    other.sendall(b"+OK\r\n")
+    relay.process.turn()
+    assert client.recv(5) == b"+OK\r\n"
+
+
+@pytest.mark.parametrize("surplus", [0, 1])
+def test_a_connection_whose_close_waits_holds_up_nobody(relay: Relay, surplus: int) -> None:
+    """Surplus descriptors, and those of a session that ends at once."""
+    with tcp_pair() as (near, far):
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+        near.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                near.send(b"m" * 100_000)
+        sent = [near.fileno()] * (3 + surplus)
+        socket.send_fds(relay.channel.outer, [b"rubbish"], sent)
+        near.close()
+        began = time.monotonic()
+        relay.take()
+        assert time.monotonic() - began < 30.0

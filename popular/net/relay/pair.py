@@ -9,7 +9,8 @@ a slow reader slows the other side's writer, not our memory.
 
 A side may be under TLS; then everything is copied, and data that TLS has already deciphered is not waited for.
 Lines are copied.  Once a direction has filled a block, its octets go through a pipe inside the kernel instead, until
-nothing has moved for a second.  If the system gives no pipe or cannot splice, everything is copied.
+nothing has moved for a second.  If the system gives no pipe or cannot splice, and where another process shares a socket
+(SharedSocket), everything is copied.
 """
 
 import errno
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 
 from popular.net.idleness import LOOKS, Idleness
 from popular.net.relay.pipe import Pipe
-from popular.net.transport import Stream
+from popular.net.transport import SharedSocket, Stream
 
 _BLOCK = 64 * 1024    # most octets in flight per direction when they are copied; a pipe has room for `pipe.SIZE`
 BURST = 16            # blocks that one direction may move before the other has its turn
@@ -162,7 +163,8 @@ class _Flow:
         self.lost_source = False                      # the source was reset
         self.lost_sink = False                        # the sink takes no more
         self.end = ""                                 # why nothing more will come
-        self._may_splice = isinstance(source, socket.socket) and isinstance(sink, socket.socket)
+        self._may_splice = all(isinstance(end, socket.socket) and not isinstance(end, SharedSocket)
+                               for end in (source, sink))
         self.tls = None if isinstance(source, socket.socket) else source
         self._source_stream = source
         self.sink_stream = sink

@@ -1,8 +1,9 @@
 """Many pairs of client and backend in one process, which waits for all of them by epoll.
 
 Used in pproxy's relay processes (pproxy.relays).  What a pair does is that of pair.py, with the same back-pressure;
-here is who waits, who is idle, and who has closed.  Sockets only, no TLS.  A pair at rest costs a look at its TCP a few
-times in its idle time, and no memory for octets.  Raises OSError where the system refuses to watch a descriptor.
+here is who waits, who is idle, and who has closed.  Only sockets, which others may share; no TLS, no pipes.  A pair at
+rest costs a look at its TCP a few times in its idle time, and no memory for octets.  Raises OSError where the system
+refuses to watch a descriptor.
 """
 
 import select
@@ -12,6 +13,7 @@ from collections.abc import Callable
 
 from popular.net.idleness import LOOKS, Idleness
 from popular.net.relay.pair import Pair
+from popular.net.transport import SharedSocket
 from popular.net.wire import LINGER_OCTETS, LINGER_SECONDS
 
 _EVENTS = 256    # handled at once, so that no other descriptor waits long
@@ -26,9 +28,9 @@ class RelayedPair(Pair):
 
     __slots__ = ("client", "server", "idle", "place", "story", "told", "_masks", "_seen", "_idleness")
 
-    def __init__(self, client: socket.socket, server: socket.socket, to_server: bytes, to_client: bytes, *,
+    def __init__(self, client: SharedSocket, server: SharedSocket, to_server: bytes, to_client: bytes, *,
                  idle: float, place: int = 0, story: object = None) -> None:
-        """Take both ends, non-blocking; `idle` is that of pair.py, `place`, `story` and `told` are the caller's."""
+        """Take both ends; `idle` is that of pair.py, `place`, `story` and `told` are the caller's."""
         super().__init__(client, server, to_server, to_client)
         self.client = client
         self.server = server
@@ -82,7 +84,6 @@ class Pairs:
         self._pairs: dict[int, RelayedPair] = {}                   # by both descriptors
         self._looks: dict[float, dict[RelayedPair, float]] = {}    # by idle time, when each is looked at next, in order
         self._moved: dict[RelayedPair, None] = {}                  # since the last tick
-        self._piped: dict[RelayedPair, None] = {}                  # those that may have a pipe
         self._leaving: dict[int, tuple[socket.socket, float, list[int]]] = {}    # clients until a time, octets left
         self._tick = 0.0    # monotonic: when to look at what is due
 
@@ -136,10 +137,8 @@ class Pairs:
     def end(self, pair: RelayedPair, reason: str = "") -> None:
         """End a pair, because of `reason` if it has no better one, and have it reported."""
         pair.reason = reason or pair.reason
-        pair.drop_pipes()
         self._forget_descriptors(pair)
-        for table in (self._moved, self._piped):
-            table.pop(pair, None)
+        self._moved.pop(pair, None)
         self._looks.get(pair.idle, {}).pop(pair, None)
         pair.server.close()
         self._ended(pair)
@@ -148,7 +147,6 @@ class Pairs:
     def close(self) -> None:
         """Close everything unreported; for tests, because the process just ends."""
         for pair in self.all():
-            pair.drop_pipes()
             pair.client.close()
             pair.server.close()
         for sock, _, _ in self._leaving.values():
@@ -163,16 +161,11 @@ class Pairs:
             return
         if pair.moved != before:
             self._moved[pair] = None
-        if pair.up.pipe is not None or pair.down.pipe is not None:
-            self._piped[pair] = None
         pair.watch(self.epoll, pair.wishes())
 
     def _look(self, now: float) -> None:
-        """Report progress, close pipes that are not used, and end what is idle or has had its time."""
+        """Report progress, and end what is idle or has had its time."""
         self._tick = now + self._interval()
-        for pair in [pair for pair in self._piped if pair not in self._moved]:
-            pair.rest()
-            del self._piped[pair]
         moved, self._moved = self._moved, {}
         for pair in moved:
             self._progress(pair)

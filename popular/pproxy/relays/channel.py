@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
+from popular.net.transport import SharedSocket
 from popular.statefile.layout import SID, SLOT, STATES, TAKES_NONE, CountedBy
 from popular.statefile.slot import ChildSlot
 
@@ -25,8 +26,8 @@ _MAX_IDLE = 86_400.0     # seconds, the most that idletimeout may be
 _MAX_OCTETS = 1 << 62    # that a session can have moved, so that the sum with what follows has room in a record
 
 _HEAD = struct.Struct(f"={SLOT.size}s{len(CountedBy)}QdIII")    # record, keys, idle time, sizes of the three parts
-_FDS = struct.Struct("3i")
 _TAKEN = b"+"
+_MAX_FDS = 253    # in one packet (SCM_MAX_FD); one that is not received is closed by the kernel, which may wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,34 +121,25 @@ class RelayChannel:
                 return False
             return _is_taken(ours)
 
-    def take(self) -> tuple[RelayHandOver, socket.socket, socket.socket, socket.socket] | None:
+    def take(self) -> tuple[RelayHandOver, SharedSocket, SharedSocket, SharedSocket] | None:
         """Return a session that was handed over, its client, its server, and where to say so by `accept`.
 
         None: it could not be taken, and its child keeps it.  Raises BlockingIOError if there is none, and EOFError when
         none will come any more.
         """
-        packet, fds, flags, _ = socket.recv_fds(self.inner, MAX_HAND_OVER, 3, socket.MSG_CMSG_CLOEXEC)
+        packet, fds, flags, _ = socket.recv_fds(self.inner, MAX_HAND_OVER, _MAX_FDS, socket.MSG_CMSG_CLOEXEC)
         if not packet and not fds:
             raise EOFError
+        sockets = _sockets(fds)
         try:
-            if len(fds) != 3 or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            client, server, answer = sockets
+            if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise ValueError("not whole")
-            hand = RelayHandOver.read(packet)
-        except ValueError:
-            _close(fds)
-            return None
-        sockets: list[socket.socket] = []
-        try:
-            for fd in fds:
-                sockets.append(socket.socket(fileno=fd))
-                sockets[-1].setblocking(False)
-        except OSError:    # a hostile child has sent something else
-            _close(fds[len(sockets):])
+            return RelayHandOver.read(packet), client, server, answer
+        except ValueError:    # a hostile child has sent something else
             for sock in sockets:
                 sock.close()
             return None
-        client, server, answer = sockets
-        return hand, client, server, answer
 
     def close(self) -> None:
         """Close all ends; for tests, because a master keeps them to its end."""
@@ -207,6 +199,12 @@ def _is_taken(ours: socket.socket) -> bool:
         return False
 
 
-def _close(fds: Iterable[int]) -> None:
+def _sockets(fds: Iterable[int]) -> list[SharedSocket]:
+    """Return the sockets among these descriptors; close the others."""
+    found = []
     for fd in fds:
-        os.close(fd)
+        try:
+            found.append(SharedSocket(fileno=fd))
+        except OSError:
+            os.close(fd)
+    return found

@@ -25,7 +25,7 @@ MAX_ORDER = 1000         # octets
 
 _AT_ONCE = 64            # sessions taken in one turn
 _SPARE_FDS = 64          # of other things
-_FDS_OF_PIPES = 1024
+_FDS_OF_LEAVING = 1024   # of clients that are still read after their sessions
 
 
 class RelayProcess:
@@ -157,7 +157,7 @@ def allow_sessions(most: int) -> int:
 
     Called before the process enters its walls, which keep limits as they are.
     """
-    descriptors = allow_descriptors(2 * most + _FDS_OF_PIPES + _SPARE_FDS)
+    descriptors = allow_descriptors(2 * most + _FDS_OF_LEAVING + _SPARE_FDS)
     return max(0, min(most, (descriptors - _SPARE_FDS) // 2))
 
 
