@@ -32,15 +32,18 @@ class RelaySlots:
         self._own = range(layout.slots + relay, layout.every, layout.relays)
         self._free: list[int] = []    # of those that were used before
         self._used = 0                # of its own slots
+        self._is_open = True
         self.count = 0
 
     def open(self) -> None:
         """Tell that sessions are taken."""
-        self._tell(self.count)
+        self._is_open = True
+        self._tell()
 
     def close(self) -> None:
-        """Tell that none is taken any more."""
-        self._tell(TAKES_NONE)
+        """Tell that none is taken any more, also when some have ended."""
+        self._is_open = False
+        self._tell()
 
     def take(self, record: bytes, most: int) -> int | None:
         """Show a session, which a child has described by `record`; return its slot, None if `most` are taken."""
@@ -52,7 +55,7 @@ class RelaySlots:
             slot = self._own[self._used]
             self._used += 1
         self.count += 1
-        self._tell(self.count)
+        self._tell()
         (_, sessions, owner, backend, port, _, bytes_in, bytes_out, activity, entered, started, *texts) = SLOT.unpack(
             record)
         Sequenced(self._memory, self._layout.slot_at(slot), SLOT_SIZE).write(
@@ -80,7 +83,7 @@ class RelaySlots:
         clear_slot(self._memory, self._layout, slot)
         heapq.heappush(self._free, slot)
         self.count -= 1
-        self._tell(self.count)
+        self._tell()
 
     def add(self, counter: str) -> None:
         """Add one to a counter."""
@@ -95,7 +98,8 @@ class RelaySlots:
         """Release the memory, so that the state file can be closed."""
         self._row.release()
 
-    def _tell(self, count: int) -> None:
+    def _tell(self) -> None:
         _, before = RELAY.unpack_from(self._memory, self._layout.relay_at(self._relay))
         end = self._own[self._used - 1] + 1 - self._layout.slots if self._used else 0
-        RELAY.pack_into(self._memory, self._layout.relay_at(self._relay), count, max(before, end))
+        RELAY.pack_into(self._memory, self._layout.relay_at(self._relay),
+                        self.count if self._is_open else TAKES_NONE, max(before, end))

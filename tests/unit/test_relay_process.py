@@ -15,7 +15,7 @@ from popular.log.writer import Log
 from popular.pproxy.relays.channel import ABOUT, RelayChannel, RelayHandOver, Story
 from popular.pproxy.relays.process import END_SESSION, ORDER, RelayProcess
 from popular.proc.helper import Helper
-from popular.statefile.layout import PROXY, SLOT
+from popular.statefile.layout import PROXY, SLOT, TAKES_NONE
 from popular.statefile.writer import StateFile
 from tests.harness.logs import read_classic
 from tests.harness.pairs import tcp_pair
@@ -135,3 +135,17 @@ def test_a_connection_whose_close_waits_holds_up_nobody(relay: Relay, surplus: i
         began = time.monotonic()
         relay.take()
         assert time.monotonic() - began < 30.0
+
+
+def test_a_process_without_its_socket_takes_none_also_after_an_end(relay: Relay) -> None:
+    """Or children would go on choosing it, because it has fewest."""
+    _, server, *_ = relay.give()
+    relay.take()
+    relay.channel.outer.shutdown(socket.SHUT_RDWR)
+    relay.process.turn()
+    server.close()
+    while relay.statefile.relayed():
+        relay.process.turn()
+    child = relay.statefile.slot(0)
+    assert child.relays() == (TAKES_NONE,)
+    child.release()
