@@ -46,8 +46,7 @@ class Relay:
         self.process = RelayProcess(FakeHelper(self.log), self.statefile.relay_slots(0), self.channel, 10)
         self.stack = stack
 
-    def give(self, sid: str = "px-1", *, octets: int = 0, to_server: bytes = b"",
-             sockets: tuple[socket.socket, socket.socket] | None = None) -> tuple[socket.socket, ...]:
+    def give(self, sid: str = "px-1", *, octets: int = 0, to_server: bytes = b"") -> tuple[socket.socket, ...]:
         """Hand over a session; return client, backend, where the answer comes, and a hostile child's copies."""
         to_client, client = self.stack.enter_context(tcp_pair())
         to_server_sock, server = self.stack.enter_context(tcp_pair())
@@ -149,3 +148,15 @@ def test_a_process_without_its_socket_takes_none_also_after_an_end(relay: Relay)
     child = relay.statefile.slot(0)
     assert child.relays() == (TAKES_NONE,)
     child.release()
+
+
+def test_octets_that_the_child_has_counted_count_once(relay: Relay) -> None:
+    """Though the backend takes only a part of them at first."""
+    relay.give(octets=100, to_server=b"n" * 100)
+    relay.take()
+    [pair] = relay.process._pairs.all()
+    for moved in (40, 100, 106):
+        pair.up.moved = moved
+        relay.process._report(pair)
+    [row] = relay.statefile.relayed()
+    assert row.bytes_in == 106

@@ -109,8 +109,9 @@ class RelayProcess:
             self._pairs.end(pair, "not watched")
 
     def _report(self, pair: RelayedPair) -> None:
-        told, pair.told = pair.told, pair.moved
-        self._slots.grow(pair.place, *(max(0, now - before) for now, before in zip(pair.moved, told)))
+        (told_up, told_down), (up, down) = pair.told, pair.moved
+        pair.told = max(told_up, up), max(told_down, down)
+        self._slots.grow(pair.place, pair.told[0] - told_up, pair.told[1] - told_down)
 
     def _sum_up(self, pair: RelayedPair) -> None:
         """Write a session's last line, and free its slot."""
