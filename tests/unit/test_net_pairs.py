@@ -88,6 +88,39 @@ def test_a_pair_that_is_ended_is_closed_and_reported(relays: Relays) -> None:
     assert client.recv(1) == server.recv(1) == b""
 
 
+def test_a_pair_without_memory_ends_alone(relays: Relays, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, greedy = relays.add(1)
+    client, server = relays.add(2)
+    [first, _] = relays.pairs.all()
+
+    def receive(sock: socket.socket, size: int) -> bytes:
+        if sock.fileno() == first.server.fileno():
+            raise MemoryError
+        return socket.socket.recv(sock, size, socket.MSG_DONTWAIT)
+
+    monkeypatch.setattr(SharedSocket, "recv", receive)
+    greedy.sendall(b"m" * 1000)
+    while not relays.ends:
+        relays.pairs.wait()
+    assert relays.ends == [(1, "no memory")]
+    server.sendall(b"+OK\r\n")
+    while not _is_readable(client):
+        relays.pairs.wait(0.1)
+
+
+def test_a_pair_that_cannot_be_watched_leaves_nothing(relays: Relays) -> None:
+    with tcp_pair() as (one, _), tcp_pair() as (other, far):
+        near, closed = SharedSocket(fileno=one.detach()), SharedSocket(fileno=other.detach())
+        pair = RelayedPair(near, closed, b"", b"", idle=PATIENCE)
+        closed.close()
+        with pytest.raises(OSError):
+            relays.pairs.add(pair)
+        with pytest.raises(FileNotFoundError):
+            relays.pairs.epoll.unregister(near)
+        near.close()
+    assert relays.pairs.is_empty and not relays.ends
+
+
 def test_other_descriptors_are_told(relays: Relays) -> None:
     reading, writing = os.pipe()
     relays.pairs.epoll.register(reading)

@@ -1,5 +1,6 @@
 """One relay process: what it does with sessions, orders, and hostile children that share its sockets."""
 
+import errno
 import os
 import select
 import socket
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from popular.log.writer import Log
+from popular.net.relay.pairs import RelayedPair
 from popular.pproxy.relays.channel import ABOUT, RelayChannel, RelayHandOver, Story
 from popular.pproxy.relays.process import END_SESSION, ORDER, RelayProcess
 from popular.proc.helper import Helper
@@ -160,3 +162,25 @@ def test_octets_that_the_child_has_counted_count_once(relay: Relay) -> None:
         relay.process._report(pair)
     [row] = relay.statefile.relayed()
     assert row.bytes_in == 106
+
+
+def test_a_session_that_cannot_be_watched_stays_with_its_child(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pair: RelayedPair) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    client, _, answer, *copies = relay.give()
+    monkeypatch.setattr(relay.process._pairs, "add", refuse)
+    relay.take()
+    assert answer.recv(1) == b"" and not relay.statefile.relayed()
+    copies[0].sendall(b"+OK\r\n")
+    assert client.recv(5) == b"+OK\r\n"
+
+
+def test_a_session_whose_child_has_not_waited_is_dropped(relay: Relay) -> None:
+    client, server, answer, *copies = relay.give()
+    answer.shutdown(socket.SHUT_RD)
+    relay.take()
+    assert not relay.statefile.relayed() and not len(relay.process._pairs)
+    for copy in copies:
+        copy.close()
+    assert client.recv(1) == server.recv(1) == b""

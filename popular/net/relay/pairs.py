@@ -59,6 +59,11 @@ class RelayedPair(Pair):
                 epoll.unregister(fd)
         self._masks = masks
 
+    def close(self) -> None:
+        """Close both connections."""
+        self.client.close()
+        self.server.close()
+
     def is_idle(self) -> bool:
         """Tell whether nothing has moved for the idle time; called about `LOOKS` times in it."""
         if self.moved != self._seen:
@@ -104,7 +109,7 @@ class Pairs:
         try:
             pair.watch(self.epoll, pair.wishes())
         except OSError:
-            self._forget_descriptors(pair)
+            self._forget(pair)
             raise
         self._pairs[pair.up.source] = self._pairs[pair.down.source] = pair
         self._looks.setdefault(pair.idle, {})[pair] = time.monotonic() + pair.idle / LOOKS
@@ -137,25 +142,31 @@ class Pairs:
     def end(self, pair: RelayedPair, reason: str = "") -> None:
         """End a pair, because of `reason` if it has no better one, and have it reported."""
         pair.reason = reason or pair.reason
-        self._forget_descriptors(pair)
-        self._moved.pop(pair, None)
-        self._looks.get(pair.idle, {}).pop(pair, None)
+        self._forget(pair)
         pair.server.close()
         self._ended(pair)
         self._let_leave(pair.client)
 
+    def drop(self, pair: RelayedPair) -> None:
+        """Forget a pair and close it, unreported."""
+        self._forget(pair)
+        pair.close()
+
     def close(self) -> None:
         """Close everything unreported; for tests, because the process just ends."""
         for pair in self.all():
-            pair.client.close()
-            pair.server.close()
+            pair.close()
         for sock, _, _ in self._leaving.values():
             sock.close()
         self.epoll.close()
 
     def _act(self, pair: RelayedPair, readable: list[int], writable: list[int]) -> None:
         before = pair.moved
-        pair.act(readable, writable)
+        try:
+            pair.act(readable, writable)
+        except MemoryError:    # its end frees some, and the others go on
+            self.end(pair, "no memory")
+            return
         if pair.is_over:
             self.end(pair)
             return
@@ -190,13 +201,15 @@ class Pairs:
         """Return the seconds between two looks."""
         return min([_TICK, *(idle / LOOKS / 2 for idle in self._looks)])
 
-    def _forget_descriptors(self, pair: RelayedPair) -> None:
+    def _forget(self, pair: RelayedPair) -> None:
         for fd in (pair.up.source, pair.down.source):
             self._pairs.pop(fd, None)
-        try:
-            pair.watch(self.epoll, (0, 0))
-        except OSError:    # not all were registered
-            pass
+            try:
+                self.epoll.unregister(fd)
+            except OSError:    # it was not watched
+                pass
+        self._moved.pop(pair, None)
+        self._looks.get(pair.idle, {}).pop(pair, None)
 
     def _let_leave(self, client: socket.socket) -> None:
         """Close a client as Wire.linger_close does: input that was not read would let them miss the last octets."""

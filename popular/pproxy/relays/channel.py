@@ -18,7 +18,7 @@ from popular.statefile.layout import SID, SLOT, STATES, TAKES_NONE, CountedBy
 from popular.statefile.slot import ChildSlot
 
 HAND_OVER_SECONDS = 2.0    # seconds that a child waits for the octet
-MAX_HAND_OVER = 200_000    # octets, about what a socket takes; a session with more on its way stays with its child
+MAX_HAND_OVER = 65_536     # octets, which the process may have to keep; a session with more on its way stays with its child
 
 ABOUT = ("client", "vserv", "namespace", "user", "backend", "protocol")
 

@@ -75,7 +75,7 @@ class RelayProcess:
         for _ in range(_AT_ONCE):
             try:
                 taken = self._channel.take()
-            except BlockingIOError:
+            except (BlockingIOError, MemoryError):    # it stays in the queue
                 return
             except (EOFError, OSError):    # a hostile child has shut the channel down, or the system is short of memory
                 self._slots.close()
@@ -94,19 +94,21 @@ class RelayProcess:
                 pair = RelayedPair(client, server, hand.to_server, hand.to_client, idle=hand.idle, place=slot,
                                    story=hand.story)    # as octets, which are smaller
                 pair.told = len(hand.to_server), 0    # the child has counted these
-                if accept(answer):
-                    self._begin(pair)
-                else:
+                if not self._begin(pair, answer):
                     self._slots.free(slot)
-                    client.close()
-                    server.close()
 
-    def _begin(self, pair: RelayedPair) -> None:
-        self._by_slot[pair.place] = pair
+    def _begin(self, pair: RelayedPair, answer: socket.socket) -> bool:
+        """Have a session relayed and its child told; return False if the child keeps it."""
         try:
             self._pairs.add(pair)
         except OSError:    # the system watches no more descriptors
-            self._pairs.end(pair, "not watched")
+            pair.close()
+            return False
+        if not accept(answer):
+            self._pairs.drop(pair)
+            return False
+        self._by_slot[pair.place] = pair
+        return True
 
     def _report(self, pair: RelayedPair) -> None:
         (told_up, told_down), (up, down) = pair.told, pair.moved
