@@ -318,19 +318,22 @@ class ProxySession:
         self.end_reason = f": {end.reason}"
 
     def move_out(self, relays: "RelayChannels", link: BackendLink, sent_ahead: bytes, said: bytes) -> bool:
-        """Hand the session over to a relay process, with what both sides have sent; tell whether that has it now."""
+        """Hand the session over to a relay process, with what both sides have sent; return False if it stays here."""
         client, server = self.wire.sock, link.wire.sock
         if not isinstance(client, socket.socket) or not isinstance(server, socket.socket):    # under TLS
             return False
-        from popular.pproxy.relays.channel import Story    # the master has loaded it
+        from popular.pproxy.relays.channel import HandedOver, Story    # the master has loaded it
 
         story = Story(self.session.id, self.about(), self.session.times, self.wire.bytes_in - len(sent_ahead),
                       self.wire.bytes_out, self.session.started, time.monotonic())
-        self.is_elsewhere = relays.give(self.slot, story, self.config.idletimeout, client, server, sent_ahead, said)
-        if self.is_elsewhere:
-            self.slot.let_go()
-            self.wire.close()
-        return self.is_elsewhere
+        found = relays.give(self.slot, story, self.config.idletimeout, client, server, sent_ahead, said)
+        if found is HandedOver.NO:
+            return False
+        if found is HandedOver.LOST:
+            self.end_reason = ": the relay process died"
+        self.is_elsewhere = found is HandedOver.YES
+        self.wire.close()
+        return True
 
     def pause_until(self, moment: float) -> None:
         """Wait before a refusal, but not beyond the login's deadline."""

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from mmap import mmap
 
 from popular.statefile.layout import (
-    KEY, MOVING, MOVING_AT, RELAY, ROW_SIZE, SEQUENCE_SIZE, SLOT, SLOT_SIZE, TAKES_NONE, CountedBy, Layout,
-    SessionState)
+    ENDED_AT, KEY, MOVING, MOVING_AT, RELAY, ROW_SIZE, SEQUENCE_SIZE, SID, SID_AT, SLOT, SLOT_SIZE, TAKES_NONE,
+    CountedBy, Layout, SessionState)
 from popular.statefile.seqlock import Sequenced
 from popular.statefile.slot import clear_slot
 
@@ -79,11 +79,24 @@ class RelaySlots:
                 MOVING, MOVING_AT, state, former_in + bytes_in, former_out + bytes_out, time.time(), entered)
 
     def free(self, slot: int) -> None:
-        """Show the end of a session."""
-        clear_slot(self._memory, self._layout, slot)
+        """Show the end of a session that is summed up, or has stayed with its child."""
+        self.clear(slot)
         heapq.heappush(self._free, slot)
         self.count -= 1
         self._tell()
+
+    def is_summed_up(self, slot: int) -> bool:
+        """Tell whether the last session of a slot is summed up."""
+        return bool(self._memory[self._layout.slot_at(slot) + ENDED_AT])
+
+    def clear(self, slot: int) -> None:
+        """Clear a slot whose session is summed up; its id stays, because its child may look for it."""
+        at = self._layout.slot_at(slot)
+        self._memory[at + ENDED_AT] = 1
+        [sid] = SID.unpack_from(self._memory, at + SID_AT)
+        clear_slot(self._memory, self._layout, slot)
+        SID.pack_into(self._memory, at + SID_AT, sid)
+        self._memory[at + ENDED_AT] = 1
 
     def add(self, counter: str) -> None:
         """Add one to a counter."""

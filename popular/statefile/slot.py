@@ -226,6 +226,11 @@ class ChildSlot:
         at = self._layout.slot_at(self.number) + SEQUENCE_SIZE
         return self._memory[at:at + SLOT.size], tuple(self._keys)
 
+    def is_relayed(self, sid: bytes) -> bool:
+        """Tell whether a relay process shows a session, or has summed it up lately; `sid` is as in the file."""
+        start, end = self._layout.slot_at(self._layout.slots), self._layout.slot_at(self._layout.every)
+        return self._memory.find(sid, start, end) >= 0
+
     def let_go(self) -> None:
         """Report that a relay process has the session now: it is shown and counted there, and summed up."""
         self.end()

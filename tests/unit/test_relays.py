@@ -11,11 +11,13 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.pproxy.relays import channel as channel_module
-from popular.pproxy.relays.channel import ABOUT, RelayHandOver, RelayChannel, RelayChannels, Story, accept
-from popular.statefile.layout import PROXY, SLOT, TAKES_NONE, CountedBy, SessionState
+from popular.pproxy.relays.channel import (
+    ABOUT, HandedOver, RelayChannel, RelayChannels, RelayHandOver, Story, accept)
+from popular.statefile.layout import PROXY, SID, SLOT, TAKES_NONE, CountedBy, SessionState
 from popular.statefile.reader import StateFileView
 from popular.statefile.writer import StateFile
-from tests.harness.pairs import tcp_pair
+from tests.harness.middle import in_thread
+from tests.harness.pairs import PATIENCE, tcp_pair
 
 STORY = Story("px-1", {name: f"{name} \udcff" for name in ABOUT}, {"greeting": 0.5, "auth": 1.5}, 30, 55, 100.25, 102.5)
 RECORD = SLOT.pack(*(0,) * 11, b"px-1", b"192.0.2.7", b"joe")
@@ -79,6 +81,7 @@ def test_a_session_moves_from_the_slot_of_a_child_to_another(statefile: StateFil
     assert (totals["bytes_in"], totals["bytes_out"], totals["relayed"], totals["sessions"]) == (36, 155, 1, 1)
     relay.free(slot)
     assert not statefile.relayed() and not statefile.keys(CountedBy.MAILBOX) and statefile.last_words(slot) is None
+    assert child.is_relayed(SID.pack(b"px-9")) and relay.is_summed_up(slot), "as its child may look for it"
     child.release()
     relay.release()
 
@@ -147,7 +150,7 @@ def test_things_that_are_no_sockets(channel: RelayChannel) -> None:
 
 def test_a_session_is_handed_over(channel: RelayChannel) -> None:
     with tcp_pair() as (client, _), tcp_pair() as (server, far):
-        results: list[bool] = []
+        results: list[socket.socket | None] = []
         child = threading.Thread(target=lambda: results.append(channel.give(HAND, client, server)))
         child.start()
         while (taken := _take(channel)) is None:
@@ -156,7 +159,9 @@ def test_a_session_is_handed_over(channel: RelayChannel) -> None:
         assert hand == HAND
         assert accept(answer)
         child.join()
-        assert results == [True]
+        [receipt] = results
+        assert receipt is not None
+        receipt.close()
         server.close()
         its_server.sendall(b"x")
         assert far.recv(1) == b"x"
@@ -197,10 +202,10 @@ def test_the_process_with_fewest_is_asked_and_none_if_none_takes_any(statefile: 
     first.take(child.record()[0], 100)
     with tcp_pair() as (client, _), tcp_pair() as (server, _):
         channels.each[1].inner.close()    # so that it fails at once, there
-        assert not channels.give(child, STORY, 600.0, client, server, b"", b"")
+        assert channels.give(child, STORY, 600.0, client, server, b"", b"") is HandedOver.NO
         first.close()
         second.close()
-        assert not channels.give(child, STORY, 600.0, client, server, b"", b"")
+        assert channels.give(child, STORY, 600.0, client, server, b"", b"") is HandedOver.NO
         with pytest.raises(BlockingIOError):
             channels.each[0].take()
     child.release()
@@ -208,6 +213,37 @@ def test_the_process_with_fewest_is_asked_and_none_if_none_takes_any(statefile: 
     second.release()
     for each in channels.each:
         each.close()
+
+
+@pytest.mark.parametrize("lives, is_shown, found", [
+    pytest.param(True, True, HandedOver.YES, id="alive"), pytest.param(True, False, HandedOver.YES, id="and over"),
+    pytest.param(False, True, HandedOver.YES, id="dead, and the master comes later"),
+    pytest.param(False, False, HandedOver.LOST, id="dead, and the master has been here")])
+def test_who_sums_up_a_session_whose_process_dies_after_it_answered(
+        statefile: StateFile, monkeypatch: pytest.MonkeyPatch, lives: bool, is_shown: bool, found: HandedOver) -> None:
+    begin(statefile, 0, "px-1")
+    child, channels, slots = statefile.slot(0), RelayChannels(1), statefile.relay_slots(0)
+    results: list[HandedOver] = []
+    is_done, let_go = threading.Event(), child.let_go
+    monkeypatch.setattr(child, "let_go", lambda: is_done.wait(PATIENCE) and let_go())
+    with tcp_pair() as (client, _), tcp_pair() as (server, _):
+        giver = in_thread(lambda: results.append(channels.give(child, STORY, 600.0, client, server, b"", b"")))
+        while (taken := _take(channels.each[0])) is None:
+            pass
+        hand, *sockets = taken
+        if is_shown:
+            slots.take(hand.record, 10)
+        assert accept(sockets[2])
+        if not lives:
+            sockets[2].close()
+        is_done.set()
+        giver.join()
+        for sock in sockets:
+            sock.close()
+    assert results == [found]
+    child.release()
+    slots.release()
+    channels.each[0].close()
 
 
 def _take(channel: RelayChannel) -> tuple[RelayHandOver, socket.socket, socket.socket, socket.socket] | None:

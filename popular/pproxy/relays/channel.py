@@ -12,13 +12,14 @@ import socket
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from enum import Enum
 
 from popular.net.transport import SharedSocket
 from popular.statefile.layout import SID, SLOT, STATES, TAKES_NONE, CountedBy
 from popular.statefile.slot import ChildSlot
 
 HAND_OVER_SECONDS = 2.0    # seconds that a child waits for the octet
-MAX_HAND_OVER = 65_536     # octets, which the process may have to keep; a session with more on its way stays with its child
+MAX_HAND_OVER = 65_536     # octets, which a process may have to keep; a session with more stays with its child
 
 ABOUT = ("client", "vserv", "namespace", "user", "backend", "protocol")
 
@@ -91,6 +92,14 @@ class RelayHandOver:
         return cls(record, tuple(keys), idle, story, packet[ends[0]:ends[1]], packet[ends[1]:])
 
 
+class HandedOver(Enum):
+    """What became of a session that a child wanted to hand over."""
+
+    NO = 0      # the child keeps it
+    YES = 1     # a process has it, and sums it up, or the master does when that is dead
+    LOST = 2    # a process had it and died before the child had let go: the child sums it up
+
+
 class RelayChannel:
     """The way to one relay process."""
 
@@ -103,23 +112,28 @@ class RelayChannel:
         self.outer, self.inner = socket.socketpair(socket.AF_UNIX, kind)
         self.masters, self.orders = socket.socketpair(socket.AF_UNIX, kind)
 
-    def give(self, hand: RelayHandOver, client: socket.socket, server: socket.socket) -> bool:
-        """Hand a session over; tell whether the process has it now.  Raises nothing: if in doubt, it has not."""
+    def give(self, hand: RelayHandOver, client: socket.socket, server: socket.socket) -> socket.socket | None:
+        """Hand a session over; return None if the process does not have it.  Raises nothing: if in doubt, it has not.
+
+        If it has, the socket tells for a second whether the process lives: its other end is there.
+        """
         packet = hand.write()
         if len(packet) > MAX_HAND_OVER:
-            return False
+            return None
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         except OSError:
-            return False
-        with ours:
-            try:
-                with theirs:
-                    socket.send_fds(self.outer, [packet], [client.fileno(), server.fileno(), theirs.fileno()],
-                                    socket.MSG_NOSIGNAL)
-            except OSError:    # full, gone, or too many descriptors on their way
-                return False
-            return _is_taken(ours)
+            return None
+        try:
+            with theirs:
+                socket.send_fds(self.outer, [packet], [client.fileno(), server.fileno(), theirs.fileno()],
+                                socket.MSG_NOSIGNAL)
+            if _is_taken(ours):
+                return ours
+        except OSError:    # full, gone, or too many descriptors on their way
+            pass
+        ours.close()
+        return None
 
     def take(self) -> tuple[RelayHandOver, SharedSocket, SharedSocket, SharedSocket] | None:
         """Return a session that was handed over, its client, its server, and where to say so by `accept`.
@@ -155,14 +169,21 @@ class RelayChannels:
         self.each = tuple(RelayChannel() for _ in range(count))
 
     def give(self, slot: ChildSlot, story: Story, idle: float, client: socket.socket, server: socket.socket,
-             to_server: bytes, to_client: bytes) -> bool:
-        """Hand the session of a child over to the process that has fewest; tell whether that has it now."""
+             to_server: bytes, to_client: bytes) -> HandedOver:
+        """Hand the session of a child over to the process that has fewest, and have its slot let go of it."""
         loads = slot.relays()
         least = min(range(len(loads)), key=loads.__getitem__)
         if loads[least] == TAKES_NONE:
-            return False
+            return HandedOver.NO
         hand = RelayHandOver(*slot.record(), idle, story.write(), to_server, to_client)
-        return self.each[least].give(hand, client, server)
+        receipt = self.each[least].give(hand, client, server)
+        if receipt is None:
+            return HandedOver.NO
+        with receipt:
+            slot.let_go()
+            if _is_gone(receipt) and not slot.is_relayed(sid_field(story.sid)):
+                return HandedOver.LOST    # the master has found it here, too, and has left the last line to us
+        return HandedOver.YES
 
 
 def sid_field(sid: str) -> bytes:
@@ -197,6 +218,13 @@ def _is_taken(ours: socket.socket) -> bool:
         return ours.recv(1) == _TAKEN
     except OSError:
         return False
+
+
+def _is_gone(receipt: socket.socket) -> bool:
+    """Tell whether the other end is closed."""
+    poll = select.poll()
+    poll.register(receipt, 0)
+    return any(mask & select.POLLHUP for _, mask in poll.poll(0))
 
 
 def _sockets(fds: Iterable[int]) -> list[SharedSocket]:

@@ -179,6 +179,9 @@ class RelayKeeper:
         slots.close()
         lost = 0
         for slot in slots.used():
+            if slots.is_summed_up(slot):
+                slots.clear(slot)
+                continue
             row = self._statefile.last_words(slot)
             if row is not None:
                 lost += 1

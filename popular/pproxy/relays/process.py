@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Sequence
 
 from popular.net.relay.pairs import Pairs, RelayedPair
@@ -23,9 +24,11 @@ END_SESSION, NEW_LOG = b"E", b"L"    # orders
 ORDER = struct.Struct("=cI64s")    # which; slot and session id of the session to end; the reason follows
 MAX_ORDER = 1000         # octets
 
+_KEEP_ANSWER = 1.0        # seconds for which a child may see by the answer that this process lives
+
 _AT_ONCE = 64            # sessions taken in one turn
 _SPARE_FDS = 64          # of other things
-_FDS_OF_LEAVING = 1024   # of clients that are still read after their sessions
+_FDS_OF_LEAVING = 1024   # of clients that are still read after their sessions, and of answers
 
 
 class RelayProcess:
@@ -41,6 +44,7 @@ class RelayProcess:
         self._by_slot: dict[int, RelayedPair] = {}
         self._cut: set[int] = set()    # slots of sessions that are ended by an order
         self._pairs = Pairs(self._report, self._sum_up)
+        self._answers: deque[tuple[float, socket.socket]] = deque()    # by which children see that this process lives
         self._is_retiring = False
         for fd in (channel.inner.fileno(), channel.orders.fileno(), *helper.wake_fds):
             self._pairs.epoll.register(fd, 1)
@@ -54,6 +58,9 @@ class RelayProcess:
 
     def turn(self) -> None:
         """Wait for something and do it."""
+        now = time.monotonic()
+        while self._answers and self._answers[0][0] <= now:
+            self._answers.popleft()[1].close()
         for fd in self._pairs.wait():
             if fd == self._channel.inner.fileno():
                 self._take()
@@ -68,6 +75,8 @@ class RelayProcess:
     def close(self) -> None:
         """Close all connections unreported; for tests, because the process just ends."""
         self._pairs.close()
+        for _, answer in self._answers:
+            answer.close()
         self._slots.release()
 
     def _take(self) -> None:
@@ -84,18 +93,20 @@ class RelayProcess:
             if taken is None:
                 continue
             hand, client, server, answer = taken
-            with answer:
-                slot = self._slots.take(hand.record, self._most)
-                if slot is None:
-                    client.close()
-                    server.close()
-                    continue
-                self._slots.count_by(slot, hand.keys)
-                pair = RelayedPair(client, server, hand.to_server, hand.to_client, idle=hand.idle, place=slot,
-                                   story=hand.story)    # as octets, which are smaller
-                pair.told = len(hand.to_server), 0    # the child has counted these
-                if not self._begin(pair, answer):
-                    self._slots.free(slot)
+            slot = self._slots.take(hand.record, self._most)
+            if slot is None:
+                for sock in (client, server, answer):
+                    sock.close()
+                continue
+            self._slots.count_by(slot, hand.keys)
+            pair = RelayedPair(client, server, hand.to_server, hand.to_client, idle=hand.idle, place=slot,
+                               story=hand.story)    # as octets, which are smaller
+            pair.told = len(hand.to_server), 0    # the child has counted these
+            if self._begin(pair, answer):
+                self._answers.append((time.monotonic() + _KEEP_ANSWER, answer))
+            else:
+                self._slots.free(slot)
+                answer.close()
 
     def _begin(self, pair: RelayedPair, answer: socket.socket) -> bool:
         """Have a session relayed and its child told; return False if the child keeps it."""
