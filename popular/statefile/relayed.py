@@ -78,9 +78,12 @@ class RelaySlots:
             Sequenced(self._memory, at, SLOT_SIZE).write(
                 MOVING, MOVING_AT, state, former_in + bytes_in, former_out + bytes_out, time.time(), entered)
 
-    def free(self, slot: int) -> None:
+    def free(self, slot: int, *, is_summed_up: bool = True) -> None:
         """Show the end of a session that is summed up, or has stayed with its child."""
-        self.clear(slot)
+        if is_summed_up:
+            self.clear(slot)
+        else:
+            clear_slot(self._memory, self._layout, slot)
         heapq.heappush(self._free, slot)
         self.count -= 1
         self._tell()
@@ -90,7 +93,7 @@ class RelaySlots:
         return bool(self._memory[self._layout.slot_at(slot) + ENDED_AT])
 
     def clear(self, slot: int) -> None:
-        """Clear a slot whose session is summed up; its id stays, because its child may look for it."""
+        """Clear a slot whose session is summed up; its id stays for its child, or the master when that is dead."""
         at = self._layout.slot_at(slot)
         self._memory[at + ENDED_AT] = 1
         [sid] = SID.unpack_from(self._memory, at + SID_AT)

@@ -242,13 +242,16 @@ class StateFile:
                 if (row := self.row(slot)) is not None and row.has_session]
 
     def is_elsewhere(self, sid: str, slots: Iterable[range]) -> bool:
-        """Tell whether a session without a summary in the log is in one of these slots, too."""
+        """Tell whether a session is in one of these slots, too: of a child without a summary, of a relay also with it.
+
+        The id of a session that a relay process has summed up stays in its slot.
+        """
         wanted = SID.pack(sid.encode("utf-8", "surrogateescape"))
         for part in slots:
             at, end = self.layout.slot_at(part.start), self.layout.slot_at(part.stop)
             while (at := self._memory.find(wanted, at, end)) >= 0:
                 start = at - (at - self.layout.slots_at) % SLOT_SIZE
-                if at - start == SID_AT and not self._memory[start + ENDED_AT]:
+                if at - start == SID_AT and (part.start >= self.layout.slots or not self._memory[start + ENDED_AT]):
                     return True
                 at += 1
         return False

@@ -86,6 +86,21 @@ def test_a_session_moves_from_the_slot_of_a_child_to_another(statefile: StateFil
     relay.release()
 
 
+def test_a_dead_child_s_session_that_a_relay_has_summed_up_is_not_summed_up_again(statefile: StateFile) -> None:
+    begin(statefile, 1, "px-9")
+    child, relay = statefile.slot(1), statefile.relay_slots(0)
+    slot = relay.take(child.record()[0], 100)
+    assert slot is not None
+    relay.free(slot, is_summed_up=False)
+    assert statefile.last_words(1) is not None, "its child has it"
+    slot = relay.take(child.record()[0], 100)
+    assert slot is not None
+    relay.free(slot)
+    assert statefile.last_words(1) is None
+    child.release()
+    relay.release()
+
+
 def test_processes_share_the_slots_and_use_low_ones_again(statefile: StateFile) -> None:
     begin(statefile, 0, "px-1")
     child = statefile.slot(0)

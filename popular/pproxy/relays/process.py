@@ -105,7 +105,7 @@ class RelayProcess:
             if self._begin(pair, answer):
                 self._answers.append((time.monotonic() + _KEEP_ANSWER, answer))
             else:
-                self._slots.free(slot)
+                self._slots.free(slot, is_summed_up=False)
                 answer.close()
 
     def _begin(self, pair: RelayedPair, answer: socket.socket) -> bool:
