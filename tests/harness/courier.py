@@ -55,6 +55,10 @@ class Courier:
                  trace: TracebackType | None) -> None:
         self.stop()
 
+    def wait(self) -> None:
+        """Wait for its end: what starts it may end only then, because Python 3.12.1 forks nothing while it ends."""
+        self._thread.join()
+
     def stop(self) -> None:
         """End it; twice is fine."""
         if self._thread.is_alive():

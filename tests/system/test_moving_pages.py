@@ -88,7 +88,7 @@ def before_courier() -> list[str]:
     """Return what starts Courier for one user."""
     need_program("curl")
     serve = ("from pathlib import Path; from tests.harness.courier import Courier;"
-             " Courier({\"joe@example.org\": Path(\"/srv/mail/joe\")}, 110)")
+             " Courier({\"joe@example.org\": Path(\"/srv/mail/joe\")}, 110).wait()")
     return [
         "service_start_courier() { python3 -c '" + serve + "' & courier=$!;"
         " wait_for curl -s -o /dev/null -u joe@example.org:secret pop3://127.0.0.1/1; }",
