@@ -75,10 +75,12 @@ def _wanted(left: int) -> int:
 def _behind_dots(block: bytes, at_line_start: bool) -> int:
     """Return where `block` goes on behind the last dot that begins a line; 0 if no line begins with one.
 
-    The first search runs at the speed of memory, the others are twenty times slower.  Attachments have no dots at all.
+    The first search runs at the speed of memory, the others are twenty times slower.  Attachments have no dots at all,
+    so where one follows a text they are for the text only.
     """
-    if b"." in block and b"\n." in block:
-        return block.rfind(b"\n.") + 2
+    end = block.rfind(b".") + 1
+    if block.find(b"\n.", 0, end) >= 0:
+        return block.rfind(b"\n.", 0, end) + 2
     return int(at_line_start and block.startswith(b"."))
 
 
