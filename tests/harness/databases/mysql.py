@@ -17,6 +17,7 @@ from tests.harness.needs import need_module, need_program
 from tests.harness.ports import free_port
 from tests.harness.system import wait_for
 
+_NO_NATIVE_AIO = "--innodb-use-native-aio=0"    # the kernel has room for that of two or three servers (fs.aio-max-nr)
 _INSERT = ("INSERT INTO users "
            "(password, user, backend, protocol, mailbox, buser, bpass, namespace, passwords, disabled) "
            "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)")
@@ -81,14 +82,14 @@ def launch(folder: Path) -> MariaDb:
     user, data, port = own_user(), folder / "data", free_port()
     give(folder, user)
     subprocess.run([install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal",
-                    "--skip-test-db", "--skip-name-resolve"], check=True, stdout=subprocess.DEVNULL,
+                    "--skip-test-db", "--skip-name-resolve", _NO_NATIVE_AIO], check=True, stdout=subprocess.DEVNULL,
                    stderr=subprocess.DEVNULL, user=user, extra_groups=None if user is None else (), cwd=folder)
     authority = Authority.make(folder)
     os.chmod(authority.cafile, 0o644)
     pair = authority.sign("localhost")
     give(Path(pair.key), user)
     os.chmod(pair.certificate, 0o644)
-    command = [server, "--no-defaults", f"--datadir={data}", f"--socket={folder}/socket", f"--port={port}",
+    command = [server, "--no-defaults", _NO_NATIVE_AIO, f"--datadir={data}", f"--socket={folder}/socket", f"--port={port}",
                "--bind-address=127.0.0.1", f"--pid-file={folder}/pid", f"--ssl-cert={pair.certificate}",
                f"--ssl-key={pair.key}", "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=8M",
                "--performance-schema=OFF", "--local-infile=ON", "--skip-name-resolve"]
