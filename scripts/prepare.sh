@@ -98,7 +98,13 @@ has_exim() {
     [ -x "$exim_folder/usr/sbin/exim4" ] && ! ldd "$exim_folder/usr/sbin/exim4" | grep -q 'not found'
 }
 
-has_courier() { [ -x "/$courier_program" ] || [ -x "$courier_folder/$courier_program" ]; }
+# The unpacked one may be from another system with the same cache; its libraries are partly its own.
+has_courier() {
+    [ -x "/$courier_program" ] && return
+    [ -x "$courier_folder/$courier_program" ] || return
+    own=$(find "$courier_folder/usr/lib" -name 'libcourierauth.so.0' -printf '%h:')
+    ! LD_LIBRARY_PATH=$own ldd "$courier_folder/$courier_program" | grep -q 'not found'
+}
 
 services_of() {
     case $1 in
