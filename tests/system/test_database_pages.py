@@ -72,7 +72,8 @@ def before_redis() -> list[str]:
     """Return what starts a Redis without users."""
     need_program("redis-cli")
     need_module("redis")
-    return ["redis-server --daemonize yes --dir /tmp && until redis-cli PING; do :; done"]
+    server = need_program("valkey-server", "redis-server")
+    return [f"{server} --daemonize yes --dir /tmp && until redis-cli PING; do :; done"]
 
 
 def before_sqlite() -> list[str]:
