@@ -1,1 +1,1 @@
-"""Processes: forking, signals, rights, pipes between master and children; independent of mail and protocols."""
+"""Processes: forking, signals, pipes between master and children; independent of mail and protocols."""

@@ -29,7 +29,6 @@ from popular.stderr import complain_as
 from popular.store.folders import sync_folder
 from popular.store.mailbox import Mailbox
 from popular.store.removal import MARKER, marked_at
-from popular.tools.pclean.screen import Screen
 from popular.tools.pmigrate.apart import run_apart
 from popular.tools.pmigrate.handover import OnDemandMover, SwitchNote
 from popular.tools.pmigrate.job import MoveCommand, MoveJob, MoveOptions, MoveResult, MoveVerdict
@@ -38,6 +37,7 @@ from popular.tools.pmigrate.moving import Mover, why_failed
 from popular.tools.pmigrate.report import Report
 from popular.tools.pmigrate.targets.remote import note_of
 from popular.tools.printing import main_of
+from popular.tools.screen import Screen
 from popular.unix.rights import acting_as, own_rights, rights_of_owner
 from popular.version import VERSION
 

@@ -1,1 +1,1 @@
-"""What a daemon needs of Unix, a module each: pid file, rights, signals, descriptors, title, load, service manager."""
+"""What a daemon needs of Unix, pid file, rights, signals, descriptors, title, load, service manager, walls."""

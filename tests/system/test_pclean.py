@@ -17,7 +17,7 @@ import pytest
 
 from popular.addresses import Endpoint
 from popular.store.mailbox import Mailbox
-from popular.tools.pclean import screen as pclean_screen
+from popular.tools import screen as tool_screen
 from tests.harness.daemon import ROOT, Daemon
 from tests.harness.popclient import PopClient
 from tests.harness.system import wait_for
@@ -239,7 +239,7 @@ def test_progress_is_for_terminals(spool: Path, conf: Path) -> None:
     master, slave = pty.openpty()
     seen = b""
     try:
-        command = command_for(spool, conf, "--pause", "%dms" % (pclean_screen.INTERVAL * 1000), "--report", "empty")
+        command = command_for(spool, conf, "--pause", "%dms" % (tool_screen.INTERVAL * 1000), "--report", "empty")
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave) as process:
             assert process.stdout is not None
             told = process.stdout.read()

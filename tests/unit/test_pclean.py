@@ -13,8 +13,8 @@ from popular.config.store import Config
 from popular.store.mailbox import Mailbox
 from popular.store.quota import Usage
 from popular.tools.pclean import main as pclean, run as pclean_run
-from popular.tools.pclean.screen import Screen
 from popular.tools.pclean.settings import SCHEMA, mistakes, rules_of
+from popular.tools.screen import Screen
 
 HOUR = 3600
 DAY = 24 * HOUR

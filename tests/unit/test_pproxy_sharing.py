@@ -1,4 +1,4 @@
-"""popular.pproxy.limits: what several proxies share: the table of sessions, events, packets, and the settings."""
+"""popular.pproxy.limits.sharing: the table of sessions, events, packets, and the settings."""
 
 import math
 import os

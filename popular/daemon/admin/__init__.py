@@ -1,1 +1,1 @@
-"""Administration of a running master: control commands and reload."""
+"""Administration of a running master: control commands."""

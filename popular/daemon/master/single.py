@@ -1,6 +1,6 @@
 """A daemon of one process, without children: its description and its loop.
 
-It is started, handed over and ended like any daemon (see starter.py and boot.py), but becomes a
+It is started, handed over and ended like any daemon (see daemon/start), but becomes a
 `SingleProcess` instead of a Master.  A service answers requests in its loop.  This is for daemons with little
 work that must hold state, such as ringd.  Lean.
 """

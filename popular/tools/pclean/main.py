@@ -36,9 +36,9 @@ from popular.log.writer import Log
 from popular.smtpafterpop.clients import Clients, ClientsError
 from popular.tools.pclean import messages as M
 from popular.tools.pclean.run import Run, Stop
-from popular.tools.pclean.screen import Screen, say
 from popular.tools.pclean.settings import SCHEMA, mistakes, rules_of
 from popular.tools.pclean.state import Milestones, ProgressFile, StateError
+from popular.tools.screen import Screen, say
 from popular.unix.rights import drop, find_rights, own_rights
 
 _ERRORS = 1               # exit code

@@ -19,10 +19,10 @@ from popular.store.quota import Usage
 from popular.store.removal import Removal, finish_removal, marked_at, obstacle, remove_mailbox
 from popular.tools.pclean import messages as M
 from popular.tools.pclean.expire import Cleaned, Cleaning, Hand, IdleHand, WorkingHand
-from popular.tools.pclean.screen import Screen
 from popular.tools.pclean.settings import ALL, EMPTY, OVERQUOTA, Rule, Rules
 from popular.tools.pclean.state import Milestones
 from popular.tools.pclean.walk import SpoolItem, SpoolItemKind, Walk
+from popular.tools.screen import Screen
 from popular.unix.signals import SignalPipe
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

@@ -28,7 +28,6 @@ from popular.config.parser import Parser
 from popular.errors import StoreError
 from popular.paths import CONFDIR, RUNDIR, SPOOLDIR
 from popular.stderr import complain_as
-from popular.tools.pclean.screen import Screen
 from popular.tools.pmigrate.crew import Crew, ServerGate, processors, run_alone
 from popular.tools.pmigrate.handover import OnDemandMover
 from popular.tools.pmigrate.job import MoveCommand, MoveJob, MoveOptions, jobs_of
@@ -36,6 +35,7 @@ from popular.tools.pmigrate.moving import Mover
 from popular.tools.pmigrate.report import Report
 from popular.tools.pmigrate.sources.mbox import QUOTINGS, UIDLS
 from popular.tools.printing import main_of
+from popular.tools.screen import Screen
 from popular.version import VERSION
 
 _INCOMPLETE = 1    # exit code

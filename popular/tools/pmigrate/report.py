@@ -6,9 +6,9 @@ Part of pmigrate.  Raises OSError where the report cannot be written.
 from collections import Counter
 from typing import TextIO
 
-from popular.tools.pclean.screen import Screen
 from popular.tools.pmigrate.job import MoveCommand, MoveJob, MoveResult, MoveVerdict
 from popular.tools.printing import harmless
+from popular.tools.screen import Screen
 
 
 class Report:

@@ -89,8 +89,8 @@ def launch(folder: Path) -> MariaDb:
     pair = authority.sign("localhost")
     give(Path(pair.key), user)
     os.chmod(pair.certificate, 0o644)
-    command = [server, "--no-defaults", _NO_NATIVE_AIO, f"--datadir={data}", f"--socket={folder}/socket", f"--port={port}",
-               "--bind-address=127.0.0.1", f"--pid-file={folder}/pid", f"--ssl-cert={pair.certificate}",
+    command = [server, "--no-defaults", f"--datadir={data}", f"--socket={folder}/socket", f"--port={port}",
+               _NO_NATIVE_AIO, "--bind-address=127.0.0.1", f"--pid-file={folder}/pid", f"--ssl-cert={pair.certificate}",
                f"--ssl-key={pair.key}", "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=8M",
                "--performance-schema=OFF", "--local-infile=ON", "--skip-name-resolve"]
     made = MariaDb(folder, authority.cafile, port, Keeper(command, folder / "log", user))

@@ -1,4 +1,4 @@
-"""What pclean and pmigrate show: lines on standard output, and their progress on a terminal.  Raises nothing."""
+"""What pclean, pmigrate and pmove show: lines on standard output, and their progress on a terminal.  Raises nothing."""
 
 import os
 import sys
