@@ -277,7 +277,8 @@ def test_exim_delivers(boot: Boot) -> None:
             "mkdir /opt/exim\nmount -t tmpfs none /opt/exim\n"
             "install -m 4755 /tmp/exim4 /opt/exim/exim4\n/opt/exim/exim4 -bV")
     mail_host(mx, "exim")
-    start = "/opt/exim/exim4 -bd -oP /run/exim.pid"
+    start = ("/opt/exim/exim4 -bd -oP /run/exim.pid\n"    # which returns before it listens
+             "until python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 25))' 2>/dev/null; do :; done")
     again = f"kill $(cat /run/exim.pid)\nwhile kill -0 $(cat /run/exim.pid) 2>/dev/null; do sleep 0.05; done\n{start}"
     mx.type(start)
     mta = Mta(mx, "var/log/exim4/mainlog", " == ", " ** ", "/opt/exim/exim4", "/opt/exim/exim4 -qff",
