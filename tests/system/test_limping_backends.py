@@ -81,11 +81,11 @@ def frozen(daemons: Sequence[Daemon]) -> Iterator[None]:
         for daemon in daemons:
             os.kill(daemon.pid, signal.SIGSTOP)
             stopped.append(daemon.pid)
-        for daemon in daemons:
-            for pid in descendants_of(daemon.pid):
+        while moving := {pid for daemon in daemons for pid in descendants_of(daemon.pid)}.difference(stopped):
+            for pid in moving:    # again until there are no others, since a fork may have been on its way
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGSTOP)
-                    stopped.append(pid)
+                stopped.append(pid)
         yield
     finally:
         for pid in stopped:
