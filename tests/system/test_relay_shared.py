@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.control import tell
+from tests.harness.control import control, tell
 from tests.harness.daemon import Daemon
 from tests.harness.logs import Line, read_classic, times_of
 from tests.harness.popclient import PopClient
@@ -15,7 +15,7 @@ from tests.harness.proxy import PASSWORD, XENIA, StartProxy, store
 from tests.harness.pstatus import status
 from tests.harness.stubstore import MESSAGE, StubStore
 from tests.harness.certificates import Authority, context_of
-from tests.harness.system import children_of, is_alive, title_of, wait_for
+from tests.harness.system import children_of, descriptors_of, is_alive, title_of, wait_for
 from tests.harness.upgrades import upgrade
 
 Pop = Callable[..., PopClient]
@@ -261,6 +261,26 @@ def test_it_writes_to_a_log_that_was_opened_anew(proxy: StartProxy, pop: Pop, st
     daemon.logfile.rename(daemon.logfile.with_suffix(".old"))
     tell(daemon, "reopen")
     wait_for(lambda: daemon.log_lines(" log_reopened"), 10.0, "a new log")
+    finish(client)
+    daemon.wait_log(" session_end ")
+
+
+def test_it_hears_of_a_new_log_late_rather_than_never(proxy: StartProxy, pop: Pop, stub: StubStore) -> None:
+    daemon = proxy(store(stub.endpoint), relay="shared", relays=1)
+    [victim, client] = log_in(pop, daemon, 2)
+    [relay] = relays(daemon)
+    port = victim.sock.getsockname()[1]
+    [sid] = [row["sid"] for row in status(daemon, "-a")["slots"] if str(row["client"]).endswith(f":{port}")]
+    daemon.logfile.rename(daemon.logfile.with_suffix(".old"))
+    os.kill(relay, signal.SIGSTOP)
+    try:
+        with control(daemon) as master:
+            while master.ask(f"session kill {sid}").ok:    # until the process's queue is full
+                pass
+            assert master.ask("reopen").ok and master.ask("version").ok    # the master has tried by then
+    finally:
+        os.kill(relay, signal.SIGCONT)
+    wait_for(lambda: str(daemon.logfile) in descriptors_of(relay).values(), 10.0, "its new log")
     finish(client)
     daemon.wait_log(" session_end ")
 

@@ -35,6 +35,7 @@ class _Relay:
     pid: int = 0
     ending: str = ""     # why the master ended it; empty: it did not
     due: float = 0.0     # monotonic: when one may be started
+    log_number: int = 0    # of the log that was sent to it
 
 
 class RelayKeeper:
@@ -44,13 +45,13 @@ class RelayKeeper:
         """Begin without processes; raises OSError."""
         self._master = master
         self._statefile = inheritance.statefile
-        self._relays = [_Relay(number, channel) for number, channel in enumerate(channels.each)]
+        self._relays = [_Relay(number, channel, log_number=master.log_number)
+                        for number, channel in enumerate(channels.each)]
         self._own = [sock.fileno() for each in channels.each for sock in (each.inner, each.masters, each.orders)]
         master.watch.keep(*self._own)
         walls = inheritance.walls.like()
         walls.prepare(Policy(readable=(), is_sealed=True, processes=inheritance.walls.policy.processes))
         self._inheritance = replace(inheritance, walls=walls)
-        self._log_number = master.log_number
         self._is_retired = False
         self._trouble = OnceAMinute()
         for relay in self._relays:
@@ -96,17 +97,17 @@ class RelayKeeper:
                 self._sum_up(relay, relay.ending)
 
     def patience(self, now: float) -> float | None:
-        """Return the seconds until a process is to start; None: none is."""
-        if self._master.is_ending:
-            return None
-        dues = [relay.due for relay in self._relays if not relay.pid]
-        return max(0.0, min(dues) - now) if dues else None
+        """Return the seconds until a process is to start or to hear of a new log; None: nothing is to be done."""
+        waits = [_AGAIN for relay in self._relays if relay.log_number != self._master.log_number]
+        if not self._master.is_ending:
+            waits += [max(0.0, relay.due - now) for relay in self._relays if not relay.pid]
+        return min(waits, default=None)
 
     def attend(self) -> None:
         """Start what is missing; tell of a new log; retire the processes when no child is left."""
-        if self._log_number != self._master.log_number:
-            self._log_number = self._master.log_number
-            self._tell_log()
+        for relay in self._relays:
+            if relay.log_number != self._master.log_number:
+                self._tell_log(relay)
         if self._master.is_ending:
             if not self._is_retired and not self._master.supervisor.count:
                 self._retire()
@@ -166,12 +167,13 @@ class RelayKeeper:
             RelayProcess(helper, self._statefile.relay_slots(relay.number), relay.channel, most[0]).run()
         return work
 
-    def _tell_log(self) -> None:
-        for relay in self._relays:
-            try:
-                socket.send_fds(relay.channel.masters, [NEW_LOG], [self._master.log.fileno()], socket.MSG_NOSIGNAL)
-            except OSError:    # it does not read any more
-                pass
+    def _tell_log(self, relay: _Relay) -> None:
+        """Send the log; a process that takes the place of a dead one reads what was sent to that one."""
+        try:
+            socket.send_fds(relay.channel.masters, [NEW_LOG], [self._master.log.fileno()], socket.MSG_NOSIGNAL)
+        except OSError:    # its queue is full, or it does not read any more
+            return
+        relay.log_number = self._master.log_number
 
     def _sum_up(self, relay: _Relay, how: str) -> int:
         """Sum up the sessions of a dead process, unless their children have them still; return their number."""
