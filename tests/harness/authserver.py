@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote_plus, urlsplit
 
 from popular.net.tls.context import KeyPair
 from tests.harness.certificates import server_of
+from tests.harness.leaving import ClientsMayLeave
 
 CLIENT, SECRET = "4711-popular", "s3cret:of/POPular"
 SCOPE = "https://mail.example.org/pop offline"
@@ -172,11 +173,8 @@ def error(code: str, status: int = 400, description: str = "") -> Reply:
     return Reply({"error": code, **({"error_description": description} if description else {})}, status)
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ClientsMayLeave, ThreadingHTTPServer):
     daemon_threads = False
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Print nothing about clients that leave, or do not trust the certificate."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -28,6 +28,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from popular.net.tls.context import KeyPair
 from tests.harness.certificates import Authority, server_of
+from tests.harness.leaving import ClientsMayLeave
 
 CLIENT, SECRET = "popular", "s3cret:of/POPular"    # who may ask about tokens
 
@@ -88,8 +89,7 @@ class Provider:
 
         class Handler(_Handler):
             owner = provider
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
-        self._server.daemon_threads = False
+        self._server = _Server(("127.0.0.1", self.port), Handler)
         if self.pair is not None:
             self._server.socket = server_of([self.pair]).wrap_socket(self._server.socket, server_side=True,
                                                                      do_handshake_on_connect=False)
@@ -181,6 +181,10 @@ class Provider:
         if claims is None:
             return Answer(b"", 401)
         return _json({"sub": claims["sub"], "email": claims["email"], "email_verified": True})
+
+
+class _Server(ClientsMayLeave, ThreadingHTTPServer):
+    daemon_threads = False
 
 
 class _Handler(BaseHTTPRequestHandler):

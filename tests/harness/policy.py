@@ -10,6 +10,7 @@ from typing import Any
 
 from popular.addresses import Endpoint
 from popular.net.tls.context import KeyPair
+from tests.harness.leaving import ClientsMayLeave
 from tests.harness.system import wait_for
 
 NONCE = "a nonce of the tests"
@@ -76,7 +77,7 @@ class PolicySite:
         self.close()
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ClientsMayLeave, ThreadingHTTPServer):
     daemon_threads = False
 
     def __init__(self, site: PolicySite) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 from tests.harness.certificates import Authority
 from tests.harness.dovecot import Dovecot, NoDovecot, find_dovecot
 from tests.harness.dovecot_config import configure
+from tests.harness.leaving import ClientsMayLeave
 from tests.harness.needs import lacking
 
 MASTER, MASTER_PASSWORD = "admin", "master secret"
@@ -43,7 +44,7 @@ class Introspection:
         class Handler(_Handler):
             asked = owner
         self.users = users
-        self._server = HTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/introspect"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
@@ -56,6 +57,10 @@ class Introspection:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+class _Server(ClientsMayLeave, HTTPServer):
+    pass
 
 
 class _Handler(BaseHTTPRequestHandler):

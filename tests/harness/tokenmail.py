@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from popular.addresses import Endpoint
 from popular.net.tls.context import KeyPair
 from tests.harness.certificates import server_of
+from tests.harness.leaving import ClientsMayLeave
 
 
 class TokenMail:
@@ -20,7 +21,7 @@ class TokenMail:
 
         class Session(_Session):
             server_of_tests = owner
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Session)
+        self._server = _Server(("127.0.0.1", 0), Session)
         self._server.socket = server_of([pair]).wrap_socket(self._server.socket, server_side=True,
                                                             do_handshake_on_connect=False)
         self.endpoint = Endpoint("127.0.0.1", self._server.server_address[1])
@@ -32,6 +33,10 @@ class TokenMail:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+class _Server(ClientsMayLeave, socketserver.ThreadingTCPServer):
+    pass
 
 
 class _Session(socketserver.StreamRequestHandler):

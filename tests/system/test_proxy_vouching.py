@@ -18,6 +18,7 @@ from popular.addresses import Endpoint
 from tests.harness.daemon import Daemon
 from tests.harness.fake_backend import Close, FakeBackend, Hold, ReadLines, Reset, Say, Step
 from tests.harness.fake_pcheckd import FakePcheckd, Reply, always
+from tests.harness.leaving import ClientsMayLeave
 from tests.harness.popclient import PopClient
 from tests.harness.proxy import PASSWORD, PAUL, XENIA, Lasting, StartLasting, StartProxy, script_for, store
 from tests.harness.pstatus import status
@@ -253,7 +254,7 @@ class SlowBackend(socketserver.StreamRequestHandler):
         self.rfile.read()
 
 
-class SlowBackends(socketserver.ThreadingTCPServer):
+class SlowBackends(ClientsMayLeave, socketserver.ThreadingTCPServer):
     """Ends with its clients."""
 
     daemon_threads, block_on_close = True, False
