@@ -4,7 +4,7 @@ import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 BIND, SEARCH, EXTENDED = 0x61, 0x65, 0x78    # answers, by their tags (RFC 4511 section 4)
 _ENTRY = b"\x64\x16\x04\x04cn=x\x30\x0e\x30\x0c\x04\x03uid\x31\x05\x04\x03joe"
@@ -41,7 +41,8 @@ def acting(answer: Callable[[int, int, bytes], bytes]) -> Iterator[str]:
                         talking.remove(sock)
                     elif request[0] == 0x30:
                         body = request[3:] if request[1] == 0x81 else request[2:]
-                        sock.sendall(answer(body[2], body[3], request))
+                        with suppress(ConnectionError):    # the client has left meanwhile
+                            sock.sendall(answer(body[2], body[3], request))
 
     own, end = socket.socketpair()
     with own, end, socket.create_server(("127.0.0.1", 0)) as listener:
