@@ -153,14 +153,17 @@ class Fetchmail:
 class Getmail:
     """getmail6, storing in a Maildir.
 
-    Now and then it waits for ever: it forks for each message, and a child that ends before its parent begins to wait
-    for it (a Condition, notified by the handler of SIGCHLD) is never noticed.  It then begins anew, as a user would.
+    It forks for each message, and now and then a child ends before its parent is ready.  Version 6.18 then waits for
+    ever (on a Condition, which the handler of SIGCHLD has notified before), and 6.19 crashes (that handler has no
+    process id yet).  It then begins anew, as a user would.
     """
 
     remembers = True
 
     SECONDS = 25.0    # for what takes two
-    TRIES = 3
+    TRIES = 6
+    CRASHED = 4       # its exit code
+    CRASH = "AttributeError: 'Namespace' object has no attribute 'childpid'"
 
     def fetch(self, account: Account, *, keep: bool) -> list[bytes]:
         """Fetch what is new."""
@@ -173,17 +176,23 @@ class Getmail:
             f"[options]\nread_all = false\ndelete = {'false' if keep else 'true'}\n"
             "delivered_to = false\nreceived = false\n")
         before = set(account.folder.glob("oldmail-*"))
-        for number in range(1, self.TRIES + 1):
-            try:
-                _run([program, f"--getmaildir={account.folder}", "--rcfile=getmailrc"], account, seconds=self.SECONDS)
-                break
-            except subprocess.TimeoutExpired:
-                if number == self.TRIES:
-                    raise
+        for _ in range(self.TRIES):
+            if self._fetches(program, account):
+                return _take_maildir(account)
             _take_maildir(account)    # fetched in vain: the session ended without QUIT, and is not remembered
             for path in set(account.folder.glob("oldmail-*")) - before:
                 path.unlink()
-        return _take_maildir(account)
+        raise AssertionError(f"getmail has failed {self.TRIES} times")
+
+    def _fetches(self, program: str, account: Account) -> bool:
+        """Run it once; return False if it has failed as it does by chance."""
+        words = [program, f"--getmaildir={account.folder}", "--rcfile=getmailrc"]
+        try:
+            said = _run(words, account, good=(0, self.CRASHED), seconds=self.SECONDS)
+        except subprocess.TimeoutExpired:
+            return False
+        assert self.CRASH in said or "Unhandled exception" not in said, said[-3000:]
+        return self.CRASH not in said
 
 
 class NetPop3:
