@@ -57,5 +57,5 @@ class LineLimit:
         place = hash((kind, who)) % _BUCKETS * _BUCKET.size    # the same in all processes forked from one
         known, lines = _BUCKET.unpack_from(self._counts, place)
         lines = min(lines + 1, self._most * TIMES + 1) if known == period else 1
-        _BUCKET.pack_into(self._counts, place, period, lines)
+        self._counts[place:place + _BUCKET.size] = _BUCKET.pack(period, lines)
         return lines

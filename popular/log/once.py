@@ -29,5 +29,5 @@ class OnceAMinute:
         [last] = _STAMP.unpack_from(self._stamp)
         if last and now - last < self._seconds:
             return False
-        _STAMP.pack_into(self._stamp, 0, now)
+        self._stamp[:] = _STAMP.pack(now)
         return True

@@ -44,7 +44,8 @@ class Notebook:
     def note(self, address: str, until: float) -> None:
         """Note that an address need not be recorded again before `until`."""
         key = hash(address) & 0xffff_ffff_ffff_ffff
-        _SLOT.pack_into(self._memory, key % SLOTS * _SLOT.size, key, until)
+        at = key % SLOTS * _SLOT.size
+        self._memory[at:at + _SLOT.size] = _SLOT.pack(key, until)
 
     def is_resting(self, now: float) -> bool:
         """Tell whether no session should try to record now."""
@@ -52,7 +53,7 @@ class Notebook:
 
     def rest(self, until: float) -> None:
         """Let no session try before `until`."""
-        _SLOT.pack_into(self._memory, SLOTS * _SLOT.size, 0, until)
+        self._memory[SLOTS * _SLOT.size:] = _SLOT.pack(0, until)
 
 
 class Recorder:

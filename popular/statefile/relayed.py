@@ -66,7 +66,8 @@ class RelaySlots:
     def count_by(self, slot: int, keys: Sequence[int]) -> None:
         """Have a session counted under these keys."""
         for by, key in zip(CountedBy, keys):
-            KEY.pack_into(self._memory, self._layout.key_at(by, slot), key)
+            at = self._layout.key_at(by, slot)
+            self._memory[at:at + KEY.size] = KEY.pack(key)
 
     def grow(self, slot: int, bytes_in: int, bytes_out: int) -> None:
         """Report so many more octets of a session, and add them to the totals."""
@@ -98,7 +99,7 @@ class RelaySlots:
         self._memory[at + ENDED_AT] = 1
         [sid] = SID.unpack_from(self._memory, at + SID_AT)
         clear_slot(self._memory, self._layout, slot)
-        SID.pack_into(self._memory, at + SID_AT, sid)
+        self._memory[at + SID_AT:at + SID_AT + SID.size] = sid
         self._memory[at + ENDED_AT] = 1
 
     def add(self, counter: str) -> None:
@@ -115,7 +116,7 @@ class RelaySlots:
         self._row.release()
 
     def _tell(self) -> None:
-        _, before = RELAY.unpack_from(self._memory, self._layout.relay_at(self._relay))
+        at = self._layout.relay_at(self._relay)
+        _, before = RELAY.unpack_from(self._memory, at)
         end = self._own[self._used - 1] + 1 - self._layout.slots if self._used else 0
-        RELAY.pack_into(self._memory, self._layout.relay_at(self._relay),
-                        self.count if self._is_open else TAKES_NONE, max(before, end))
+        self._memory[at:at + RELAY.size] = RELAY.pack(self.count if self._is_open else TAKES_NONE, max(before, end))

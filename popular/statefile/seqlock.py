@@ -1,5 +1,8 @@
 """Records in shared memory that one process writes and others read without locks (see layout.py).
 
+Readers of a single field do without the sequence numbers, so a field that stays the same never looks different: what is
+written is packed before.  Struct's pack_into would fill the record with zeros first.
+
 Used by the master and its children for what they write, and by readers.  Raises nothing.
 """
 
@@ -36,7 +39,8 @@ class Sequenced:
         self._sequence = following = (sequence + 2) & _WRAP
         numbers[-1] = following        # this first, for a copy of the file
         numbers[0] = sequence + 1
-        form.pack_into(self._memory, self._start + offset, *values)
+        start = self._start + offset
+        self._memory[start:start + form.size] = form.pack(*values)
         numbers[0] = following
 
     def release(self) -> None:

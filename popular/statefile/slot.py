@@ -251,7 +251,8 @@ def clear_slot(memory: mmap, layout: Layout, slot: int) -> None:
     """Free the record of a slot, which a dead process may have left half written, and have nothing counted there."""
     Sequenced(memory, layout.slot_at(slot), SLOT_SIZE).write(SLOT, SEQUENCE_SIZE, *_FREE)
     for by in _COUNTED_BY:
-        KEY.pack_into(memory, layout.key_at(by, slot), 0)
+        at = layout.key_at(by, slot)
+        memory[at:at + KEY.size] = bytes(KEY.size)
 
 
 def session_key(*words: object) -> int:

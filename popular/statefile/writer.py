@@ -115,7 +115,8 @@ class StateFile:
             if name in self._names or number >= NAMES:
                 continue
             cls, ident = name
-            NAME.pack_into(self._memory, NAMES_AT + number * NAME.size, cls.encode("ascii"), ident.encode("utf-8"))
+            at = NAMES_AT + number * NAME.size
+            self._memory[at:at + NAME.size] = NAME.pack(cls.encode("ascii"), ident.encode("utf-8"))
             self._names[name] = number
             self._by_number[number] = name
         self.tell(names=len(self._names) + 1)
@@ -173,7 +174,7 @@ class StateFile:
 
     def tell_sharing(self, state: SharingState, proxies: int = 0) -> None:
         """Show whether counts are shared, and with how many other proxies; also in a helper."""
-        SHARING_FIELDS.pack_into(self._memory, SHARING_AT, state, proxies)
+        self._memory[SHARING_AT:SHARING_AT + SHARING_FIELDS.size] = SHARING_FIELDS.pack(state, proxies)
 
     @property
     def sharing(self) -> int:
@@ -335,9 +336,9 @@ class StateFile:
 
     def _sign(self, memory: mmap.mmap, device: int, inode: int) -> None:
         """Write the part of the header that never changes."""
-        FIXED.pack_into(memory, 0, MAGIC, self.kind.magic, *self.layout.places(), device, inode,
-                        VERSION.encode("ascii"), os.uname().nodename.encode("utf-8", "replace"),
-                        self.layout.relayed, self.layout.relays)
+        memory[:FIXED.size] = FIXED.pack(
+            MAGIC, self.kind.magic, *self.layout.places(), device, inode, VERSION.encode("ascii"),
+            os.uname().nodename.encode("utf-8", "replace"), self.layout.relayed, self.layout.relays)
 
     def _reserve(self, fd: int, slots: int) -> None:
         """Get room for so many slots; the rest of the file stays a hole."""

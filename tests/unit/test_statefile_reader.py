@@ -1,15 +1,18 @@
 """Reading state files: never half a record, and nothing that a hostile file could do."""
 
+import os
 import random
+import signal
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from popular.addresses import Endpoint
 from popular.statefile import layout as layout
-from popular.statefile.layout import PROXY, Layout
+from popular.statefile.layout import PROXY, Layout, LimitState
 from popular.statefile.reader import NotAStateFile, Row, StateFileView
 from popular.statefile.seqlock import Sequenced, whole_records
 from popular.statefile.writer import StateFile
@@ -47,9 +50,9 @@ def steps_of(monkeypatch: pytest.MonkeyPatch, record: Sequenced, memory: bytearr
     """Write `letters`; return what the memory held before and after every single write to it."""
     steps = [bytes(memory)]
 
-    class Spy(struct.Struct):
-        def pack_into(self, *words):
-            super().pack_into(*words)
+    class Memory:
+        def __setitem__(self, place: slice, octets: bytes) -> None:
+            memory[place] = octets
             steps.append(bytes(memory))
 
     class Numbers(list[int]):
@@ -60,8 +63,23 @@ def steps_of(monkeypatch: pytest.MonkeyPatch, record: Sequenced, memory: bytearr
     numbers = record._numbers
     with monkeypatch.context() as patch:
         patch.setattr(record, "_numbers", Numbers())
-        record.write(Spy(f"={len(letters)}s"), 4, letters)
+        patch.setattr(record, "_memory", Memory())
+        record.write(struct.Struct(f"={len(letters)}s"), 4, letters)
     return steps
+
+
+@contextmanager
+def written_all_the_time(write: Callable[[], object]) -> Iterator[None]:
+    """Have another process write."""
+    pid = os.fork()
+    if not pid:
+        while True:
+            write()
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def only(octets: bytes) -> bytes | None:
@@ -76,6 +94,21 @@ def test_a_writer_is_never_seen_in_the_middle(monkeypatch):
     assert [only(step) is None for step in steps] == [False, True, True, True, False]
     last = only(steps[-1])
     assert last is not None and last[4:44] == b"a" * 40
+
+
+def test_a_field_that_stays_the_same_never_looks_different(statefile: StateFile) -> None:
+    """Children read single fields without the sequence numbers: at load state MAX one let clients in."""
+    statefile.tell(load_state=LimitState.MAX, session_state=LimitState.MAX, is_screening=1)
+    child = statefile.slot(0)
+    with written_all_the_time(lambda: statefile.tell(load=1.0)):
+        assert all(child.must_refuse and child.pool_is_full and child.is_screened for _ in range(20_000))
+    child.release()
+
+
+def test_nothing_is_packed_into_shared_memory() -> None:
+    """Struct.pack_into fills its place with zeros first, and other processes see them."""
+    root = Path(layout.__file__).parents[1]
+    assert [str(path) for path in root.rglob("*.py") if ".pack_into(" in path.read_text("utf-8")] == []
 
 
 def test_a_copy_made_front_to_back_while_writing_is_whole_or_known_not_to_be(monkeypatch):

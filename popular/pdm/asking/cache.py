@@ -209,7 +209,8 @@ class AnswerCache:
 
     def _count_up(self, at: int) -> None:
         """Make all older places of a generation void."""
-        _COUNT.pack_into(self._writable, at, _COUNT.unpack_from(self._writable, at)[0] + 1)
+        count = _COUNT.unpack_from(self._writable, at)[0] + 1
+        self._writable[at:at + _COUNT.size] = _COUNT.pack(count)
 
     def _digest(self, purpose: bytes, text: bytes, size: int = 32) -> bytes:
         return blake2b(text, digest_size=size, key=self._key, person=purpose).digest()

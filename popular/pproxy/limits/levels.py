@@ -82,5 +82,5 @@ class Levels:
         return start + zeros.index(min(zeros)) * _KEY.size, 0.0
 
     def _put(self, at: int, key: int, zero_at: float) -> None:
-        _KEY.pack_into(self._memory, at, key)
-        _ZERO.pack_into(self._memory, at + _KEYS_SIZE, zero_at)
+        self._memory[at:at + _KEY.size] = _KEY.pack(key)
+        self._memory[at + _KEYS_SIZE:at + _KEYS_SIZE + _ZERO.size] = _ZERO.pack(zero_at)

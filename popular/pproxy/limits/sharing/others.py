@@ -54,9 +54,11 @@ class OthersTable:
         for by in CountedBy:
             some = sorted(keys[by])[:MAX_SHARED_KEYS]
             counts.append(len(some))
-            struct.pack_into(f"={len(some)}Q", self._memory, _start(half, by), *some)
-        _COUNTS.pack_into(self._memory, self._counts_at(half), *counts)
-        _HEAD.pack_into(self._memory, 0, number + 1, until, *position)
+            start = _start(half, by)
+            self._memory[start:start + len(some) * 8] = struct.pack(f"={len(some)}Q", *some)
+        at = self._counts_at(half)
+        self._memory[at:at + _COUNTS.size] = _COUNTS.pack(*counts)
+        self._memory[:_HEAD.size] = _HEAD.pack(number + 1, until, *position)
 
     @property
     def position(self) -> tuple[int, int]:
@@ -67,7 +69,7 @@ class OthersTable:
     @position.setter
     def position(self, position: tuple[int, int]) -> None:
         number, until, *_ = _HEAD.unpack_from(self._memory)
-        _HEAD.pack_into(self._memory, 0, number, until, *position)
+        self._memory[:_HEAD.size] = _HEAD.pack(number, until, *position)
 
     def _counts(self, half: int) -> Sequence[int]:
         return [min(count, MAX_SHARED_KEYS) for count in _COUNTS.unpack_from(self._memory, self._counts_at(half))]
