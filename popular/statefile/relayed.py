@@ -97,9 +97,7 @@ class RelaySlots:
         """Clear a slot whose session is summed up; its id stays for its child, or the master when that is dead."""
         at = self._layout.slot_at(slot)
         self._memory[at + ENDED_AT] = 1
-        [sid] = SID.unpack_from(self._memory, at + SID_AT)
-        clear_slot(self._memory, self._layout, slot)
-        self._memory[at + SID_AT:at + SID_AT + SID.size] = sid
+        clear_slot(self._memory, self._layout, slot, *SID.unpack_from(self._memory, at + SID_AT))
         self._memory[at + ENDED_AT] = 1
 
     def add(self, counter: str) -> None:

@@ -20,7 +20,6 @@ from popular.statefile.seqlock import Sequenced
 
 _MAX_LOAD_STATE = int(LimitState.MAX)
 _COUNTED_BY = tuple(CountedBy)    # to go through an enumeration costs six calls
-_FREE = (*(0,) * 11, *(b"",) * 3)
 _MAX_KEY = 0xffff_ffff_ffff_ffff
 
 MakeKey = Callable[..., int]    # as `session_key`
@@ -247,9 +246,12 @@ class ChildSlot:
         return self._names.get((self._kind.others[0], backend), 0)
 
 
-def clear_slot(memory: mmap, layout: Layout, slot: int) -> None:
-    """Free the record of a slot, which a dead process may have left half written, and have nothing counted there."""
-    Sequenced(memory, layout.slot_at(slot), SLOT_SIZE).write(SLOT, SEQUENCE_SIZE, *_FREE)
+def clear_slot(memory: mmap, layout: Layout, slot: int, sid: bytes = b"") -> None:
+    """Free the record of a slot, which a dead process may have left half written, and have nothing counted there.
+
+    `sid`, if that is to stay, is never missing while the rest goes.
+    """
+    Sequenced(memory, layout.slot_at(slot), SLOT_SIZE).write(SLOT, SEQUENCE_SIZE, *(0,) * 11, sid, b"", b"")
     for by in _COUNTED_BY:
         at = layout.key_at(by, slot)
         memory[at:at + KEY.size] = bytes(KEY.size)

@@ -9,7 +9,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -135,6 +136,23 @@ def reap() -> list[int]:
         if pid == 0:
             return gone
         gone.append(pid)
+
+
+@contextmanager
+def written_all_the_time(write: Callable[[], object]) -> Iterator[None]:
+    """Have another process write to memory that it shares, again and again."""
+    pid = os.fork()
+    if not pid:
+        try:
+            while True:
+                write()
+        finally:
+            os._exit(1)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def end_process(pid: int) -> None:

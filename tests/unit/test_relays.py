@@ -18,6 +18,7 @@ from popular.statefile.reader import StateFileView
 from popular.statefile.writer import StateFile
 from tests.harness.middle import in_thread
 from tests.harness.pairs import PATIENCE, tcp_pair
+from tests.harness.system import written_all_the_time
 
 STORY = Story("px-1", {name: f"{name} \udcff" for name in ABOUT}, {"greeting": 0.5, "auth": 1.5}, 30, 55, 100.25, 102.5)
 RECORD = SLOT.pack(*(0,) * 11, b"px-1", b"192.0.2.7", b"joe")
@@ -82,6 +83,17 @@ def test_a_session_moves_from_the_slot_of_a_child_to_another(statefile: StateFil
     relay.free(slot)
     assert not statefile.relayed() and not statefile.keys(CountedBy.MAILBOX) and statefile.last_words(slot) is None
     assert child.is_relayed(SID.pack(b"px-9")) and relay.is_summed_up(slot), "as its child may look for it"
+    child.release()
+    relay.release()
+
+
+def test_a_session_id_is_there_all_the_time_while_its_slot_is_cleared(statefile: StateFile) -> None:
+    begin(statefile, 1, "px-9")
+    child, relay = statefile.slot(1), statefile.relay_slots(0)
+    slot = relay.take(child.record()[0], 100)
+    assert slot is not None
+    with written_all_the_time(lambda: relay.clear(slot)):
+        assert all(child.is_relayed(SID.pack(b"px-9")) for _ in range(20_000))
     child.release()
     relay.release()
 

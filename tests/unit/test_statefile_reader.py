@@ -1,11 +1,8 @@
 """Reading state files: never half a record, and nothing that a hostile file could do."""
 
-import os
 import random
-import signal
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ from popular.statefile.layout import PROXY, Layout, LimitState
 from popular.statefile.reader import NotAStateFile, Row, StateFileView
 from popular.statefile.seqlock import Sequenced, whole_records
 from popular.statefile.writer import StateFile
+from tests.harness.system import written_all_the_time
 
 CLIENT = Endpoint("192.0.2.7", 50123)
 
@@ -66,20 +64,6 @@ def steps_of(monkeypatch: pytest.MonkeyPatch, record: Sequenced, memory: bytearr
         patch.setattr(record, "_memory", Memory())
         record.write(struct.Struct(f"={len(letters)}s"), 4, letters)
     return steps
-
-
-@contextmanager
-def written_all_the_time(write: Callable[[], object]) -> Iterator[None]:
-    """Have another process write."""
-    pid = os.fork()
-    if not pid:
-        while True:
-            write()
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
 
 
 def only(octets: bytes) -> bytes | None:
