@@ -83,8 +83,8 @@ named here; texts are UTF-8, padded with NULs, cut where they do not fit.
                    order of CountedBy; the numbers mean something only to the children of one master, 0 is none
         0   Q   of slot 0, and so on
 
-A writer first makes the second sequence number the coming even one, then the first one odd; writes;
-and makes the first one even.  So a reader that finds the first number even and unchanged after
+A writer first makes the second sequence number the coming even one, then the first one odd; writes each octet
+once; and makes the first one even.  So a reader that finds the first number even and unchanged after
 reading has a whole record.  In a copy of the file that was made front to back, a record is whole if both
 numbers are equal and even.  Each record has one writer at a time: a child writes its slot and row, a relay process the
 slots of its sessions and its row, the master all others and the slots of the dead; all children write health, and the
